@@ -1,0 +1,60 @@
+"""Packaging: pure Python, nothing is compiled."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="sparsenet",
+    version="0.1.0",
+    description="Sparse 3D convolutional networks: exact, deterministic, nothing to compile, open to look into",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[
+        "sparsenet",
+        "sparsenet.configs",
+        "sparsenet.data",
+        "sparsenet.inspect",
+        "sparsenet.kernels",
+        "sparsenet.nn",
+        "sparsenet.ops",
+        "sparsenet.retrieval",
+        "sparsenet.shapes",
+        "sparsenet.sparse",
+        "sparsenet.training",
+    ],
+    package_dir={"sparsenet": "sparsenet", "sparsenet.configs": "configs"},
+    package_data={"sparsenet": ["py.typed"], "sparsenet.configs": ["*.toml"], "sparsenet.kernels": ["*.cu", "*.cuh"]},
+    install_requires=[
+        "numpy>=1.26",
+        "numba>=0.60",
+        "h5py>=3.10",
+        "trimesh>=4.0",
+        "tqdm>=4.60",
+        "threadpoolctl>=3.2",
+    ],
+    extras_require={
+        "cuda12x": ["cupy-cuda12x[ctk]>=14"],
+        "cuda13x": ["cupy-cuda13x[ctk]>=14"],
+        "plot": ["matplotlib>=3.8"],
+        "inspect": ["plotly>=5.20"],
+        "test": ["pytest>=8", "hypothesis>=6", "scikit-learn>=1.4"],
+        "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.25"],
+        "dev": ["ruff>=0.6"],
+    },
+    classifiers=[
+        "Intended Audience :: Education",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)

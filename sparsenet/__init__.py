@@ -1,0 +1,56 @@
+"""sparsenet: sparse 3D convolutional networks, exact, deterministic, open to look into.
+
+    import sparsenet as sn
+
+Heavy libraries (Numba, h5py, trimesh, matplotlib, CuPy) are imported when something first needs
+them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from sparsenet import nn, ops
+from sparsenet.autograd import Function, Tensor, no_grad
+from sparsenet.gradcheck import gradcheck
+from sparsenet.kernels import get_num_threads, set_num_threads
+from sparsenet.nn import SparseNetwork, s3dcnn
+from sparsenet.sparse import SparseTensor
+
+__version__ = "0.1.0"
+
+# Imported when first used: these lead to h5py, trimesh or matplotlib.
+_LATER = {"SparseDataset": "data", "SparseBatch": "data", "Off3DPicture": "shapes"}
+_MODULES = ("configs", "data", "inspect", "optim", "retrieval", "shapes", "training")
+
+__all__ = [
+    "Function",
+    "Off3DPicture",
+    "SparseBatch",
+    "SparseDataset",
+    "SparseNetwork",
+    "SparseTensor",
+    "Tensor",
+    "__version__",
+    "get_num_threads",
+    "gradcheck",
+    "nn",
+    "no_grad",
+    "ops",
+    "s3dcnn",
+    "set_num_threads",
+    *_MODULES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"sparsenet.{name}")
+    if name in _LATER:
+        return getattr(importlib.import_module(f"sparsenet.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'sparsenet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
