@@ -1,0 +1,63 @@
+"""Leaky ReLU: y = x where x > 0, slope * x elsewhere; element by element, bound by memory."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from sparsenet.kernels.table import Array, Scalar, declare
+from sparsenet.kernels.threads import run_blocks
+
+_BLOCK = 1 << 16  # elements
+
+FORWARD = declare("leaky_relu_forward", x=Array("float", "N C"), slope=Scalar(float))
+BACKWARD = declare(
+    "leaky_relu_backward",
+    reference=Array("float", "N C"),
+    gradient=Array("float", "N C"),
+    slope=Scalar(float),
+)
+
+
+@FORWARD.implementation("cpu")
+def _forward_cpu(x, slope):
+    """(N, C)."""
+    out = np.empty_like(x)
+    source, target, factor = x.reshape(-1), out.reshape(-1), x.dtype.type(slope)
+
+    def block(index: int) -> None:
+        chosen = slice(index * _BLOCK, (index + 1) * _BLOCK)
+        _forward(source[chosen], factor, target[chosen])
+
+    run_blocks(block, -(-x.size // _BLOCK))
+    return out
+
+
+@BACKWARD.implementation("cpu")
+def _backward_cpu(reference, gradient, slope):
+    """(N, C): the gradient, times slope where reference (the input; the output serves as well
+    if slope > 0) is not positive."""
+    out = np.empty_like(gradient)
+    sign, source, target = reference.reshape(-1), gradient.reshape(-1), out.reshape(-1)
+    factor = gradient.dtype.type(slope)
+
+    def block(index: int) -> None:
+        chosen = slice(index * _BLOCK, (index + 1) * _BLOCK)
+        _backward(sign[chosen], source[chosen], factor, target[chosen])
+
+    run_blocks(block, -(-gradient.size // _BLOCK))
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def _forward(x, slope, out):
+    for i in range(x.size):
+        value = x[i]
+        out[i] = value if value > 0 else value * slope
+
+
+@numba.njit(nogil=True, cache=True)
+def _backward(reference, gradient, slope, out):
+    for i in range(gradient.size):
+        value = gradient[i]
+        out[i] = value if reference[i] > 0 else value * slope

@@ -1,0 +1,214 @@
+"""Rulebooks from sorted keys: output sites, neighbours, transposed neighbours, pairs.
+
+A key is the row-major index of (batch, x, y, z).  Sites are sorted by key, and for one kernel
+offset the input cell `output * stride - padding + offset * dilation` grows with the output, in
+the same order.  So on a CPU nothing is hashed or sorted here: two sorted lists are walked side
+by side, with memory read in order.
+
+    neighbours  one walk for each line of kernel offsets (all axes but the last); the offsets of
+                a line lie next to each other, so they share the walk.
+    output_keys a box-shaped filter is separable: the reached cells are found axis by axis, each
+                time as the merge of the K_axis shifted copies of one sorted list.
+
+Blocks are groups of output rows (neighbours) or whole samples (output_keys).
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from sparsenet.kernels.table import Array, declare
+from sparsenet.kernels.threads import run_blocks
+
+_ROWS = 4096  # output rows of a block
+_AXES = {
+    "spatial_size": Array("int64", "D"),
+    "output_size": Array("int64", "D"),
+    "kernel_size": Array("int64", "D"),
+    "stride": Array("int64", "D"),
+    "padding": Array("int64", "D"),
+    "dilation": Array("int64", "D"),
+}
+
+OUTPUT_KEYS = declare(
+    "output_keys", keys=Array("int64", "N"), batch_splits=Array("int64", "B1"), **_AXES
+)
+NEIGHBOURS = declare(
+    "neighbours",
+    keys=Array("int64", "N"),
+    output_coordinates=Array("int32", "M D1"),
+    **_AXES,
+)
+TRANSPOSE = declare(
+    "transpose_neighbours", neighbours=Array("int32", "M K"), inputs="N, the number of input sites"
+)
+PAIRS = declare("pairs", neighbours=Array("int32", "M K"))
+
+
+@OUTPUT_KEYS.implementation("cpu")
+def _output_keys_cpu(keys, batch_splits, spatial_size, output_size, kernel_size, stride, padding, dilation):
+    """Sorted distinct keys (M,) int64 of the cells that some kernel offset joins to a site."""
+    samples = batch_splits.size - 1
+    parts: list[np.ndarray] = [keys[:0]] * samples
+    cells_in, cells_out = int(spatial_size.prod()), int(output_size.prod())
+    maps = [
+        _axis_map(*(int(a[axis]) for a in (spatial_size, output_size, kernel_size, stride, padding, dilation)))
+        for axis in range(spatial_size.size)
+    ]
+
+    def block(sample: int) -> None:
+        part = keys[batch_splits[sample] : batch_splits[sample + 1]] - sample * cells_in
+        inner = 1
+        for axis in reversed(range(spatial_size.size)):
+            part = _merge_axis(part, inner, spatial_size[axis], output_size[axis], maps[axis])
+            inner *= int(output_size[axis])
+        part += sample * cells_out
+        parts[sample] = part
+
+    run_blocks(block, samples)
+    return np.concatenate(parts) if parts else keys[:0].copy()
+
+
+def _axis_map(size_in, size_out, kernel, stride, padding, dilation) -> np.ndarray:
+    """(kernel, size_in) int64: the output coordinate that offset k joins to each input
+    coordinate, or -1."""
+    reach = np.arange(size_in)[None, :] + padding - dilation * np.arange(kernel)[:, None]
+    inside = (reach % stride == 0) & (reach >= 0) & (reach // stride < size_out)
+    return np.where(inside, reach // stride, -1)
+
+
+@numba.njit(nogil=True, cache=True)
+def _merge_axis(keys, inner, size_in, size_out, axis_map):
+    """Replace one axis of sorted keys by the coordinates it reaches; sorted, each once.
+
+    key = (outer * size_in + c) * inner + r   ->   (outer * size_out + axis_map[k, c]) * inner + r
+    """
+    n, offsets = keys.size, axis_map.shape[0]
+    base = np.empty(n, np.int64)
+    coordinate = np.empty(n, np.int32)
+    for i in range(n):
+        line = keys[i] // inner
+        outer = line // size_in
+        coordinate[i] = line - outer * size_in
+        base[i] = outer * size_out * inner + (keys[i] - line * inner)
+    end = np.iinfo(np.int64).max
+    row = np.full(offsets, -1, np.int64)
+    head = np.full(offsets, -1, np.int64)
+    out = np.empty(n * min(offsets, size_out), np.int64)
+    count = 0
+    value = np.int64(-1)
+    while True:
+        smallest = end
+        for k in range(offsets):
+            if head[k] == value:  # used up: move to the next site that this offset joins
+                i = row[k] + 1
+                while i < n and axis_map[k, coordinate[i]] < 0:
+                    i += 1
+                row[k] = i
+                head[k] = base[i] + axis_map[k, coordinate[i]] * inner if i < n else end
+            if head[k] < smallest:
+                smallest = head[k]
+        if smallest == end:
+            break
+        value = smallest
+        out[count] = value
+        count += 1
+    return out[:count].copy()
+
+
+@NEIGHBOURS.implementation("cpu")
+def _neighbours_cpu(keys, output_coordinates, spatial_size, output_size, kernel_size, stride, padding, dilation):
+    """(M, K) int32: row of the input site under each kernel offset, -1 where there is none."""
+    rows = output_coordinates.shape[0]
+    table = np.empty((rows, int(kernel_size.prod())), np.int32)
+    lead = kernel_size[:-1]
+    lines = np.stack(np.unravel_index(np.arange(int(lead.prod())), lead), axis=1) if lead.size else (
+        np.zeros((1, 0), np.int64)
+    )
+    lines = np.ascontiguousarray(lines * dilation[:-1], dtype=np.int64)
+
+    def block(index: int) -> None:
+        start = index * _ROWS
+        stop = min(start + _ROWS, rows)
+        _walk(keys, output_coordinates, spatial_size, stride, padding, lines, kernel_size[-1],
+              dilation[-1], table, start, stop)
+
+    run_blocks(block, -(-rows // _ROWS))
+    return table
+
+
+@numba.njit(nogil=True, cache=True)
+def _walk(keys, coordinates, spatial_size, stride, padding, lines, line_offsets, line_dilation,
+          table, start, stop):
+    dimension = spatial_size.size
+    last = dimension - 1
+    length = spatial_size[last]
+    n = keys.size
+    position = np.full(lines.shape[0], -1, np.int64)  # one walk for each line of offsets
+    for m in range(start, stop):
+        first = np.int64(coordinates[m, dimension]) * stride[last] - padding[last]
+        low = min(max(first, 0), length)
+        for line in range(lines.shape[0]):
+            column = line * line_offsets
+            base = np.int64(coordinates[m, 0])
+            inside = True
+            for axis in range(last):
+                c = np.int64(coordinates[m, axis + 1]) * stride[axis] - padding[axis] + lines[line, axis]
+                inside = inside and 0 <= c < spatial_size[axis]
+                base = base * spatial_size[axis] + c
+            base *= length
+            if not inside:
+                for k in range(line_offsets):
+                    table[m, column + k] = -1
+                continue
+            p = position[line]
+            if p < 0:
+                p = np.searchsorted(keys, base + low)
+            while p < n and keys[p] < base + low:
+                p += 1
+            position[line] = p
+            for k in range(line_offsets):
+                z = first + k * line_dilation
+                row = np.int64(-1)
+                if 0 <= z < length:
+                    while p < n and keys[p] < base + z:
+                        p += 1
+                    if p < n and keys[p] == base + z:
+                        row = p
+                table[m, column + k] = row
+
+
+@TRANSPOSE.implementation("cpu")
+def _transpose_cpu(neighbours, inputs):
+    """(N, K) int32: row of the output site that offset k joins to each input site, or -1."""
+    table = np.full((inputs, neighbours.shape[1]), -1, np.int32)
+
+    def block(index: int) -> None:  # a (row, offset) of the result is written by one output at most
+        start = index * _ROWS
+        _transpose(neighbours, table, start, min(start + _ROWS, neighbours.shape[0]))
+
+    run_blocks(block, -(-neighbours.shape[0] // _ROWS))
+    return table
+
+
+@numba.njit(nogil=True, cache=True)
+def _transpose(neighbours, table, start, stop):
+    for m in range(start, stop):
+        for k in range(neighbours.shape[1]):
+            row = neighbours[m, k]
+            if row >= 0:
+                table[row, k] = m
+
+
+@PAIRS.implementation("cpu")
+def _pairs_cpu(neighbours):
+    """((P, 2) int32 rows [input, output], (K+1,) int64 splits): the pairs grouped by offset, by
+    output row within an offset."""
+    offset, output = np.nonzero(neighbours.T >= 0)
+    pairs = np.empty((offset.size, 2), np.int32)
+    pairs[:, 0] = neighbours[output, offset]
+    pairs[:, 1] = output
+    splits = np.zeros(neighbours.shape[1] + 1, np.int64)
+    np.cumsum(np.bincount(offset, minlength=neighbours.shape[1]), out=splits[1:])
+    return pairs, splits

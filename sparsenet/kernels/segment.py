@@ -1,0 +1,99 @@
+"""Segment reductions: one row out of each run of consecutive rows.
+
+    values (N, C)      r0 r1 r2 | r3 r4 |  | r5 ... r(N-1)
+    splits (S+1,)      0          3       5  5              N
+    result (S, C)      r0+r1+r2   r3+r4   0  ...
+
+A run is cut into chunks of at most CHUNK rows, at borders that depend on `splits` alone; each
+chunk is reduced by one thread, and a segment's chunks are joined in order.  Sums are kept in
+float64.  The same bits come out for any number of threads.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from sparsenet.kernels.table import Array, declare
+from sparsenet.kernels.threads import run_blocks
+
+CHUNK = 4096  # rows
+
+SEGMENT_SUM = declare("segment_sum", values=Array("float", "N C"), splits=Array("int64", "S"))
+SEGMENT_MAX = declare("segment_max", values=Array("float", "N C"), splits=Array("int64", "S"))
+
+
+@SEGMENT_SUM.implementation("cpu")
+def segment_sum_cpu(values: np.ndarray, splits: np.ndarray) -> np.ndarray:
+    """(S, C) sums in the dtype of `values`; an empty segment gives zeros."""
+    starts, stops, owners = _chunks("segment_sum", values, splits)
+    partial = np.zeros((len(starts), values.shape[1]), np.float64)
+    run_blocks(lambda b: _sum_rows(values, starts[b], stops[b], partial[b]), len(starts))
+    result = np.zeros((len(splits) - 1, values.shape[1]), np.float64)
+    _join_sums(partial, owners, result)
+    return result.astype(values.dtype, copy=False)
+
+
+@SEGMENT_MAX.implementation("cpu")
+def segment_max_cpu(values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(S, C) maxima and the rows (S, C) int64 that hold them, the first where several do.
+
+    An empty segment gives -inf and row -1.
+    """
+    starts, stops, owners = _chunks("segment_max", values, splits)
+    shape = (len(starts), values.shape[1])
+    partial, partial_rows = np.empty(shape, values.dtype), np.empty(shape, np.int64)
+    run_blocks(lambda b: _max_rows(values, starts[b], stops[b], partial[b], partial_rows[b]), len(starts))
+    result = np.full((len(splits) - 1, values.shape[1]), -np.inf, values.dtype)
+    rows = np.full(result.shape, -1, np.int64)
+    _join_maxima(partial, partial_rows, owners, result, rows)
+    return result, rows
+
+
+def _chunks(name: str, values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, ...]:
+    """First row, end row and segment of each chunk."""
+    lengths = np.diff(splits)
+    if not len(splits) or splits[0] != 0 or splits[-1] != len(values) or (lengths < 0).any():
+        raise ValueError(f"{name}: splits is {splits}, expected numbers that rise from 0 to "
+                         f"{len(values)}, the rows of values")
+    counts = -(-lengths // CHUNK)
+    owners = np.repeat(np.arange(len(lengths)), counts)
+    index_in_segment = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = splits[owners] + CHUNK * index_in_segment
+    return starts, np.minimum(starts + CHUNK, splits[owners + 1]), owners
+
+
+@numba.njit(nogil=True, cache=True)
+def _sum_rows(values, start, stop, out):
+    for row in range(start, stop):
+        for c in range(values.shape[1]):
+            out[c] += values[row, c]
+
+
+@numba.njit(nogil=True, cache=True)
+def _join_sums(partial, owners, out):
+    for b in range(partial.shape[0]):
+        for c in range(partial.shape[1]):
+            out[owners[b], c] += partial[b, c]
+
+
+@numba.njit(nogil=True, cache=True)
+def _max_rows(values, start, stop, out, out_rows):
+    for c in range(values.shape[1]):
+        out[c] = values[start, c]
+        out_rows[c] = start
+    for row in range(start + 1, stop):
+        for c in range(values.shape[1]):
+            if values[row, c] > out[c]:
+                out[c] = values[row, c]
+                out_rows[c] = row
+
+
+@numba.njit(nogil=True, cache=True)
+def _join_maxima(partial, partial_rows, owners, out, out_rows):
+    for b in range(partial.shape[0]):
+        segment = owners[b]
+        for c in range(partial.shape[1]):
+            if out_rows[segment, c] < 0 or partial[b, c] > out[segment, c]:
+                out[segment, c] = partial[b, c]
+                out_rows[segment, c] = partial_rows[b, c]

@@ -1,0 +1,143 @@
+"""The one thread pool, and who may use BLAS threads.
+
+Kernels split their work into blocks whose number and borders depend on sizes alone; `run_blocks`
+hands the blocks to the threads.  Which thread takes which block is left to chance, and cannot be
+seen in a result.  While blocks run, BLAS is held to one thread, so two pools never fight, and a
+matrix product gives the same bits whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+_num_threads: int | None = None
+_inside = threading.local()
+
+
+def get_num_threads() -> int:
+    """Threads that kernels use on a CPU: `SPARSENET_NUM_THREADS`, or all cores this process may use."""
+    global _num_threads
+    if _num_threads is None:
+        _num_threads = _from_environment() or _available_cores()
+    return _num_threads
+
+
+def set_num_threads(number: int) -> None:
+    """Set the number of threads of the CPU kernels; results do not depend on it."""
+    global _num_threads, _pool
+    if number < 1:
+        raise ValueError(f"set_num_threads: expected at least 1, got {number}")
+    with _lock:
+        _num_threads = int(number)
+        if _pool is not None:
+            _pool.shutdown(wait=True)
+            _pool = None
+
+
+def run_blocks(function: Callable[[int], None], blocks: int) -> None:
+    """Call `function(block)` for block = 0 ... blocks-1, spread over the threads.
+
+    The calling thread takes part.  Called from inside a block it runs serially.  The first
+    exception of a block is raised here after all threads have stopped.
+    """
+    threads = min(get_num_threads(), blocks)
+    if threads <= 1 or getattr(_inside, "block", False):
+        for block in range(blocks):
+            function(block)
+        return
+    tickets = count()  # next() on it is atomic
+
+    def work() -> None:
+        _inside.block = True
+        try:
+            while (block := next(tickets)) < blocks:
+                function(block)
+        finally:
+            _inside.block = False
+
+    others = [_executor().submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:  # a helper that has not begun is not needed any more
+        errors = [future.exception() for future in others if not future.cancel()]
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+@contextmanager
+def serial() -> Iterator[None]:
+    """Within it, `run_blocks` on this thread uses this thread alone (loader workers: they are
+    threads themselves)."""
+    before = getattr(_inside, "block", False)
+    _inside.block = True
+    try:
+        yield
+    finally:
+        _inside.block = before
+
+
+def _executor() -> ThreadPoolExecutor:
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max(1, get_num_threads() - 1), thread_name_prefix="sparsenet")
+        return _pool
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: what taskset and containers leave
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _from_environment() -> int | None:
+    text = os.environ.get("SPARSENET_NUM_THREADS")
+    if not text:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"SPARSENET_NUM_THREADS is {text!r}, expected a positive whole number")
+    return int(text)
+
+
+class _SingleThreadedBlas:
+    """Counts those who want BLAS on one thread; the first sets it, the last puts it back."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self.controller = None
+        self.limiter = None
+
+    def __enter__(self) -> None:
+        with _lock:
+            self.users += 1
+            if self.users == 1:
+                if self.controller is None:
+                    from threadpoolctl import ThreadpoolController
+
+                    self.controller = ThreadpoolController()
+                self.limiter = self.controller.limit(limits=1, user_api="blas")
+
+    def __exit__(self, *error: object) -> None:
+        with _lock:
+            self.users -= 1
+            if self.users == 0:
+                self.limiter.restore_original_limits()
+                self.limiter = None
+
+
+_blas = _SingleThreadedBlas()
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Within it, NumPy's matrix products run on the calling thread alone."""
+    with _blas:
+        yield

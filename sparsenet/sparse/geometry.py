@@ -1,0 +1,113 @@
+"""The shape of a filter: size, stride, padding, dilation in each dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+MAX_DIMENSION = 4
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A box-shaped filter and how it steps over the grid.
+
+    size, stride, padding, dilation : (D,) int each, D from 1 to 4
+    submanifold : the output sites are the input sites
+
+    Geometries that are equal share one rulebook.
+    """
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    submanifold: bool = False
+
+    @classmethod
+    def make(cls, dimension: int, size: int | Sequence[int], stride: int | Sequence[int] = 1,
+             padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1) -> Geometry:
+        """A geometry from numbers (the same in every dimension) or one number per dimension."""
+        if not 1 <= dimension <= MAX_DIMENSION:
+            raise ValueError(f"Geometry: dimension is {dimension}, expected 1 to {MAX_DIMENSION}")
+        return cls(
+            _per_axis("kernel_size", size, dimension, 1),
+            _per_axis("stride", stride, dimension, 1),
+            _per_axis("padding", padding, dimension, 0),
+            _per_axis("dilation", dilation, dimension, 1),
+        )
+
+    @classmethod
+    def make_submanifold(cls, dimension: int, size: int | Sequence[int],
+                         dilation: int | Sequence[int] = 1) -> Geometry:
+        """Odd filter, stride 1, output sites = input sites (Graham & van der Maaten 2017)."""
+        plain = cls.make(dimension, size, dilation=dilation)
+        if any(k % 2 == 0 for k in plain.size):
+            raise ValueError(f"SubmanifoldConv: kernel_size is {plain.size}, expected odd numbers, "
+                             "so that the filter has a centre")
+        centre = tuple(d * (k // 2) for k, d in zip(plain.size, plain.dilation, strict=True))
+        return cls(plain.size, plain.stride, centre, plain.dilation, submanifold=True)
+
+    @property
+    def dimension(self) -> int:
+        return len(self.size)
+
+    @property
+    def volume(self) -> int:
+        """K, the number of kernel offsets."""
+        return prod(self.size)
+
+    @cached_property
+    def kernel_offsets(self) -> np.ndarray:
+        """(K, D) int32, row-major, last axis fastest."""
+        return np.stack(np.unravel_index(np.arange(self.volume), self.size), axis=1).astype(np.int32)
+
+    def output_size(self, spatial_size: tuple[int, ...]) -> tuple[int, ...]:
+        """(D,) of the output: floor((size + 2*padding - dilation*(k-1) - 1) / stride) + 1.
+
+        Raises
+        ------
+        ValueError : the input has other dimensions, or the filter is larger than the padded grid.
+        """
+        if len(spatial_size) != self.dimension:
+            raise ValueError(f"Geometry: the layer has {self.dimension} dimensions, the input's "
+                             f"spatial size {tuple(spatial_size)} has {len(spatial_size)}")
+        result = []
+        for size, k, s, p, d in zip(spatial_size, self.size, self.stride, self.padding, self.dilation,
+                                    strict=True):
+            room = size + 2 * p - d * (k - 1) - 1
+            if room < 0:
+                raise ValueError(
+                    f"Geometry: a filter of size {self.size}, dilation {self.dilation} does not fit a "
+                    f"grid of {tuple(spatial_size)} with padding {self.padding}: use a larger input"
+                )
+            result.append(room // s + 1)
+        return tuple(result)
+
+    def __str__(self) -> str:
+        words = [f"{_short(self.size)}/{_short(self.stride)}"]
+        if self.submanifold:
+            words.append("submanifold")
+        elif any(self.padding):
+            words.append(f"padding {_short(self.padding)}")
+        if any(d != 1 for d in self.dilation):
+            words.append(f"dilation {_short(self.dilation)}")
+        return " ".join(words)
+
+
+def _per_axis(name: str, value: int | Sequence[int], dimension: int, least: int) -> tuple[int, ...]:
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * dimension
+    if len(values) != dimension:
+        raise ValueError(f"Geometry: {name} is {values}, expected {dimension} numbers")
+    for number in values:
+        if not isinstance(number, (int, np.integer)) or number < least:
+            raise ValueError(f"Geometry: {name} is {value}, expected whole numbers from {least} up")
+    return tuple(int(v) for v in values)
+
+
+def _short(values: tuple[int, ...]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else "x".join(map(str, values))

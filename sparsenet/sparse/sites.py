@@ -1,0 +1,198 @@
+"""Active sites: sorted coordinates, their keys, a hash table, and the rulebooks that start here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from sparsenet.backend import array_module, device_of, to_device
+from sparsenet.kernels import launch
+from sparsenet.sparse.geometry import MAX_DIMENSION, Geometry
+from sparsenet.sparse.rulebook import Rulebook
+
+_MAX_ROWS = 2**31 - 1  # rows are int32
+
+
+class ActiveSites:
+    """The active cells of a batch of grids, in the order of their keys.
+
+    Parameters
+    ----------
+    coordinates : (N, 1+D) integer, rows [batch, x, y, ...] in any order, D from 1 to 4
+    spatial_size : (D,) int, the grid's sides
+    batch_size : int, the number of grids; some may have no site
+
+    Attributes
+    ----------
+    coordinates : (N, 1+D) int32, sorted by key
+    keys : (N,) int64, the row-major index of (batch, x, y, ...)
+    permutation : (N,) int64; row i was given as row permutation[i]
+
+    Raises
+    ------
+    TypeError : coordinates are not integers.
+    ValueError : wrong shape; a coordinate lies outside the grid or occurs twice (the row is named).
+    OverflowError : batch_size * cells exceeds the range of int64, or N that of int32.
+    """
+
+    def __init__(self, coordinates: Any, spatial_size: Sequence[int], batch_size: int):
+        self.spatial_size = _checked_size(spatial_size)
+        self.batch_size = _checked_batch(batch_size, self.spatial_size)
+        coordinates = self._checked(coordinates)
+        xp = array_module(coordinates)
+        self.coordinates = xp.ascontiguousarray(coordinates, dtype=np.int32)
+        self.keys = self._keys_of(self.coordinates)
+        self.permutation = xp.arange(self.keys.size)
+        if not bool((self.keys[1:] > self.keys[:-1]).all()):
+            self.permutation = xp.argsort(self.keys)
+            self.keys = self.keys[self.permutation]
+            same = xp.flatnonzero(self.keys[1:] == self.keys[:-1])
+            if same.size:
+                rows = sorted(int(self.permutation[int(same[0]) + i]) for i in (0, 1))
+                site = self.coordinates[rows[0]].tolist()
+                raise ValueError(f"ActiveSites: coordinates of rows {rows[0]} and {rows[1]} are the same "
+                                 f"site {site}: merge duplicates first")
+            self.coordinates = self.coordinates[self.permutation]
+        self._rulebooks: dict[Geometry, Rulebook] = {}
+
+    @classmethod
+    def from_keys(cls, keys: Any, spatial_size: Sequence[int], batch_size: int) -> ActiveSites:
+        """Sites from sorted distinct keys (N,) int64, which are not checked."""
+        sites = cls.__new__(cls)
+        sites.spatial_size = tuple(spatial_size)
+        sites.batch_size = batch_size
+        xp = array_module(keys)
+        columns = xp.unravel_index(keys, (max(batch_size, 1), *sites.spatial_size))
+        sites.coordinates = xp.empty((keys.size, len(columns)), np.int32)
+        for axis, column in enumerate(columns):
+            sites.coordinates[:, axis] = column
+        sites.keys = keys
+        sites.permutation = xp.arange(keys.size)
+        sites._rulebooks = {}
+        return sites
+
+    @property
+    def dimension(self) -> int:
+        return len(self.spatial_size)
+
+    @property
+    def cells(self) -> int:
+        """Cells of one grid, active or not."""
+        return prod(self.spatial_size)
+
+    @property
+    def device(self) -> str:
+        return device_of(self.keys)
+
+    def __len__(self) -> int:
+        return self.keys.size
+
+    def __repr__(self) -> str:
+        return (f"ActiveSites({len(self)} sites, spatial_size={self.spatial_size}, "
+                f"batch_size={self.batch_size}, device={self.device!r})")
+
+    @cached_property
+    def batch_splits(self) -> Any:
+        """(B+1,) int64: the sites of sample b are rows batch_splits[b] to batch_splits[b+1]."""
+        xp = array_module(self.keys)
+        return xp.searchsorted(self.keys, xp.arange(self.batch_size + 1, dtype=np.int64) * self.cells)
+
+    @cached_property
+    def hash_table(self) -> tuple[Any, Any]:
+        """(table_keys (T,) int64, table_rows (T,) int32): see `sparsenet.kernels.hash_table`."""
+        return launch("hash_insert", self.keys)
+
+    def lookup(self, coordinates: Any) -> Any:
+        """(Q,) int32: the row of each site in `coordinates` (Q, 1+D) integer; -1 where the cell is
+        not active or lies outside the grid."""
+        xp = array_module(self.keys)
+        coordinates = xp.asarray(coordinates)
+        self._check_shape(coordinates)
+        limits = xp.asarray((self.batch_size, *self.spatial_size))
+        inside = ((coordinates >= 0) & (coordinates < limits)).all(axis=1)
+        queries = xp.where(inside, self._keys_of(coordinates), -1)
+        return launch("hash_lookup", *self.hash_table, queries)
+
+    def rulebook(self, geometry: Geometry) -> Rulebook:
+        """The rulebook that leads from these sites through a filter of that geometry; kept, so
+        that layers of the same geometry share it."""
+        if geometry not in self._rulebooks:
+            self._rulebooks[geometry] = Rulebook(self, geometry)
+        return self._rulebooks[geometry]
+
+    def to(self, device: str) -> ActiveSites:
+        """The sites on `device`; rulebooks are not moved but built again where they are used."""
+        if device == self.device:
+            return self
+        moved = ActiveSites.from_keys(to_device(self.keys, device), self.spatial_size, self.batch_size)
+        moved.permutation = to_device(self.permutation, device)
+        return moved
+
+    def copy(self) -> ActiveSites:
+        """Another object over the same arrays, without the rulebooks."""
+        twin = copy(self)
+        twin._rulebooks = {}
+        return twin
+
+    def _keys_of(self, coordinates: Any) -> Any:
+        keys = coordinates[:, 0].astype(np.int64)
+        for axis, size in enumerate(self.spatial_size):
+            keys *= size
+            keys += coordinates[:, axis + 1]
+        return keys
+
+    def _check_shape(self, coordinates: Any) -> None:
+        width = 1 + self.dimension
+        if coordinates.ndim != 2 or coordinates.shape[1] != width:
+            raise ValueError(f"ActiveSites: coordinates have shape {coordinates.shape}, expected (N, {width}): "
+                             f"rows [batch, {self.dimension} coordinates]")
+        if coordinates.dtype.kind not in "iu":
+            raise TypeError(f"ActiveSites: coordinates are {coordinates.dtype}, expected integers: "
+                            "voxelize points first, or convert with .astype('int32')")
+
+    def _checked(self, coordinates: Any) -> Any:
+        if not hasattr(coordinates, "dtype"):
+            coordinates = np.asarray(coordinates)
+            if coordinates.size == 0:
+                coordinates = coordinates.reshape(0, 1 + self.dimension).astype(np.int32)
+        self._check_shape(coordinates)
+        if coordinates.shape[0] > _MAX_ROWS:
+            raise OverflowError(f"ActiveSites: {coordinates.shape[0]} sites, at most {_MAX_ROWS} fit "
+                                "int32 rows: use smaller batches")
+        xp = array_module(coordinates)
+        for axis, size in enumerate((self.batch_size, *self.spatial_size)):
+            column = coordinates[:, axis]
+            if column.size and not (0 <= int(column.min()) and int(column.max()) < size):
+                row = int(xp.flatnonzero((column < 0) | (column >= size))[0])
+                word = "batch_size" if axis == 0 else f"the grid {self.spatial_size} along axis {axis - 1}"
+                raise ValueError(f"ActiveSites: coordinates of row {row} are {coordinates[row].tolist()}: "
+                                 f"{int(column[row])} is outside {word} (0 to {size - 1}): drop such rows "
+                                 "or enlarge the grid")
+        return coordinates
+
+
+def _checked_size(spatial_size: Sequence[int]) -> tuple[int, ...]:
+    try:
+        size = tuple(int(s) for s in spatial_size)
+    except TypeError:
+        raise TypeError(f"ActiveSites: spatial_size is {spatial_size!r}, expected one number per "
+                        "dimension, such as (126, 126, 126)") from None
+    if not 1 <= len(size) <= MAX_DIMENSION or min(size) < 1:
+        raise ValueError(f"ActiveSites: spatial_size is {size}, expected 1 to {MAX_DIMENSION} positive numbers")
+    if max(size) > 2**31 - 1:
+        raise OverflowError(f"ActiveSites: spatial_size {size}: coordinates are int32, at most {2**31 - 1}")
+    return size
+
+
+def _checked_batch(batch_size: int, spatial_size: tuple[int, ...]) -> int:
+    if batch_size < 0:
+        raise ValueError(f"ActiveSites: batch_size is {batch_size}, expected 0 or more")
+    if batch_size * prod(spatial_size) >= 2**63:
+        raise OverflowError(f"ActiveSites: {batch_size} grids of {spatial_size} have more cells than "
+                            "int64 keys can name (2^63): use a smaller grid or batch")
+    return int(batch_size)

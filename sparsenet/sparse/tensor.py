@@ -1,0 +1,168 @@
+"""SparseTensor: features on active sites, and the background everywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sparsenet.autograd import Function, Tensor
+from sparsenet.backend import FLOAT_DTYPES, array_module, to_device
+from sparsenet.sparse.sites import ActiveSites
+
+
+class SparseTensor:
+    """A batch of grids of which few cells differ from the background.
+
+    Parameters
+    ----------
+    features : (N, C) float32 or float64 array or Tensor, row i belongs to coordinates[i]
+    coordinates : (N, 1+D) integer, rows [batch, x, y, ...] in any order; duplicates raise
+    spatial_size : (D,) int, D from 1 to 4
+    batch_size : int; samples without a site are allowed
+    background : "zeros", a (C,) array or Tensor that every inactive cell holds, or None: inactive
+        cells are skipped, as in MinkowskiEngine and spconv
+
+    Attributes
+    ----------
+    features : Tensor (N, C), in the order of the sites (sorted by key)
+    sites : ActiveSites; coordinates : its (N, 1+D) int32
+    background : Tensor (C,), or (B, C) after a dropout whose masks differ by sample, or None
+    permutation : (N,) int64; row i of `features` was given as row permutation[i]
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError : see `ActiveSites`; features that do not fit them.
+    """
+
+    def __init__(self, features: Any, coordinates: Any, spatial_size: Sequence[int], batch_size: int,
+                 background: Any = "zeros"):
+        features = features if isinstance(features, Tensor) else Tensor(np.asarray(features)
+                                                                        if isinstance(features, list) else features)
+        if isinstance(coordinates, Tensor):
+            coordinates = coordinates.array
+        sites = ActiveSites(coordinates, spatial_size, batch_size)
+        self._set(features, sites, background)
+        order = sites.permutation
+        if not bool((order[1:] > order[:-1]).all()):
+            self.features = _MoveRows(order).apply(features)
+
+    @classmethod
+    def from_sites(cls, features: Any, sites: ActiveSites, background: Any = "zeros") -> SparseTensor:
+        """features (N, C) already in the order of `sites`."""
+        tensor = cls.__new__(cls)
+        tensor._set(features if isinstance(features, Tensor) else Tensor(features), sites, background)
+        return tensor
+
+    @classmethod
+    def from_dense(cls, array: Any) -> SparseTensor:
+        """array (B, C, *spatial), dtype kept: a cell is active where any channel is not zero.
+
+        Raises
+        ------
+        ValueError : fewer than 3 or more than 6 axes.
+        """
+        array = array.array if isinstance(array, Tensor) else array
+        xp = array_module(array)
+        if not 3 <= array.ndim <= 6:
+            raise ValueError(f"SparseTensor.from_dense: array has shape {array.shape}, expected (B, C, *spatial) "
+                             "with 1 to 4 spatial axes")
+        last = xp.moveaxis(array, 1, -1)
+        active = (last != 0).any(axis=-1)
+        coordinates = xp.stack(xp.nonzero(active), axis=1)
+        return cls(xp.ascontiguousarray(last[active]), coordinates, array.shape[2:], array.shape[0])
+
+    def _set(self, features: Tensor, sites: ActiveSites, background: Any) -> None:
+        if features.ndim != 2 or features.shape[0] != len(sites):
+            raise ValueError(f"SparseTensor: features have shape {features.shape}, expected ({len(sites)}, C): "
+                             "one row for each of the coordinates")
+        if features.dtype not in FLOAT_DTYPES:
+            raise TypeError(f"SparseTensor: features are {features.dtype}, expected float32 or float64: "
+                            "convert them with .astype('float32')")
+        if features.device != sites.device:
+            raise TypeError(f"SparseTensor: features are on {features.device}, coordinates on {sites.device}: "
+                            "move one of them")
+        self.features = features
+        self.sites = sites
+        self.background = self._checked_background(background)
+
+    def _checked_background(self, background: Any) -> Tensor | None:
+        if background is None:
+            return None
+        if isinstance(background, str):
+            if background != "zeros":
+                raise ValueError(f"SparseTensor: background is {background!r}, expected 'zeros', an array of "
+                                 f"shape ({self.channels},), or None")
+            background = array_module(self.features.array).zeros(self.channels, self.dtype)
+        if not isinstance(background, Tensor):
+            background = Tensor(array_module(self.features.array).asarray(background, dtype=self.dtype))
+        if background.shape not in ((self.channels,), (self.batch_size, self.channels)):
+            raise ValueError(f"SparseTensor: background has shape {background.shape}, expected "
+                             f"({self.channels},), as the features have {self.channels} channels")
+        if background.dtype != self.dtype:
+            raise TypeError(f"SparseTensor: background is {background.dtype}, the features are {self.dtype}: "
+                            "convert one of them")
+        return background
+
+    coordinates = property(lambda self: self.sites.coordinates, doc="(N, 1+D) int32, sorted by key")
+    permutation = property(lambda self: self.sites.permutation, doc="(N,) int64, see the class")
+    spatial_size = property(lambda self: self.sites.spatial_size, doc="(D,) int")
+    batch_size = property(lambda self: self.sites.batch_size)
+    dimension = property(lambda self: self.sites.dimension, doc="D")
+    channels = property(lambda self: self.features.shape[1], doc="C")
+    dtype = property(lambda self: self.features.dtype)
+    device = property(lambda self: self.features.device, doc='"cpu" or "cuda"')
+
+    def __len__(self) -> int:
+        """The number of sites."""
+        return len(self.sites)
+
+    @property
+    def active_fraction(self) -> float:
+        """Sites per cell of the batch, 0 to 1."""
+        cells = self.batch_size * self.sites.cells
+        return len(self) / cells if cells else 0.0
+
+    def background_rows(self) -> Any:
+        """The background of each site's sample, as an array that broadcasts against the features:
+        (1, C), or (N, C) where samples differ."""
+        array = self.background.array
+        return array[None] if array.ndim == 1 else array[self.coordinates[:, 0]]
+
+    def with_features(self, features: Tensor, background: Tensor | None) -> SparseTensor:
+        """Other features and background on the same sites (rulebooks shared)."""
+        return SparseTensor.from_sites(features, self.sites, background)
+
+    def detach(self) -> SparseTensor:
+        """The same values, no part of the graph."""
+        background = None if self.background is None else self.background.detach()
+        return self.with_features(self.features.detach(), background)
+
+    def to(self, device: str) -> SparseTensor:
+        """Copy to `device` ("cpu" or "cuda"), cut from the graph; itself where it is there."""
+        if device == self.device:
+            return self
+        features = Tensor(to_device(self.features.array, device))
+        background = None if self.background is None else Tensor(to_device(self.background.array, device))
+        return SparseTensor.from_sites(features, self.sites.to(device), background)
+
+    def __repr__(self) -> str:
+        return (f"SparseTensor({len(self)} sites of {self.spatial_size} ({100 * self.active_fraction:.2f}%), "
+                f"{self.channels} channels, batch of {self.batch_size}, {self.dtype}, {self.device})")
+
+
+class _MoveRows(Function):
+    """features[order]; order is a permutation."""
+
+    def __init__(self, order: Any):
+        super().__init__()
+        self.order = order
+
+    def forward(self, features: Any) -> Any:
+        return features[self.order]
+
+    def backward(self, gradient: Any) -> Any:
+        moved = array_module(gradient).empty_like(gradient)
+        moved[self.order] = gradient
+        return moved

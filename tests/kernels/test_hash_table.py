@@ -1,0 +1,56 @@
+"""The hash table against a Python dictionary."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparsenet.kernels import launch
+from sparsenet.kernels.hash_table import EMPTY, capacity_for, probe_lengths
+
+keys_strategy = st.lists(st.one_of(st.integers(0, 200), st.integers(0, 2**62)), unique=True, max_size=200)
+
+
+@given(keys_strategy, st.lists(st.integers(-5, 220)))
+def test_lookup_equals_a_dictionary(keys, extra):
+    table = launch("hash_insert", np.array(keys, np.int64))
+    queries = keys + extra
+    expected = {key: row for row, key in enumerate(keys)}
+    rows = launch("hash_lookup", *table, np.array(queries, np.int64))
+    assert rows.tolist() == [expected.get(query, -1) for query in queries]
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 8, 1000])
+def test_capacity_is_a_power_of_two_at_load_at_most_one_half(count):
+    capacity = capacity_for(count)
+    assert capacity & (capacity - 1) == 0
+    assert capacity >= max(8, 2 * count)
+
+
+def test_dense_block_of_cells_has_short_probes():
+    keys = np.arange(100_000, dtype=np.int64)
+    table_keys, _ = launch("hash_insert", keys)
+    lengths = probe_lengths(table_keys)
+    assert lengths.size == keys.size and lengths.min() == 1
+    assert lengths.mean() < 16
+
+
+def test_probe_lengths_count_the_slots_on_the_way():
+    table_keys, table_rows = launch("hash_insert", np.array([0, 8, 16, 3], np.int64))
+    assert (table_keys != EMPTY).sum() == 4
+    assert probe_lengths(table_keys).min() >= 1
+    found = launch("hash_lookup", table_keys, table_rows, np.array([3, 16, 8, 0, 1], np.int64))
+    assert found.tolist() == [3, 2, 1, 0, -1]
+
+
+def test_duplicates_and_negative_keys_raise():
+    with pytest.raises(ValueError, match="key 7 of row 2 occurs twice"):
+        launch("hash_insert", np.array([7, 1, 7], np.int64))
+    with pytest.raises(ValueError, match="must not be negative"):
+        launch("hash_insert", np.array([-7], np.int64))
+
+
+def test_no_queries_and_an_empty_table():
+    table = launch("hash_insert", np.empty(0, np.int64))
+    assert launch("hash_lookup", *table, np.empty(0, np.int64)).shape == (0,)
+    assert launch("hash_lookup", *table, np.array([0, 5], np.int64)).tolist() == [-1, -1]

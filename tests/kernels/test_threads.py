@@ -1,0 +1,79 @@
+"""The thread pool: every block once, errors surface, BLAS is held to one thread inside blocks."""
+
+import threading
+
+import pytest
+from threadpoolctl import threadpool_info
+
+from sparsenet.kernels import get_num_threads, set_num_threads
+from sparsenet.kernels.threads import run_blocks, serial, single_threaded_blas
+
+
+@pytest.fixture(autouse=True)
+def restore_threads():
+    before = get_num_threads()
+    yield
+    set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("blocks", [0, 1, 7, 100])
+def test_every_block_runs_once(threads, blocks):
+    set_num_threads(threads)
+    done = []
+    run_blocks(done.append, blocks)
+    assert sorted(done) == list(range(blocks))
+
+
+def test_an_exception_in_a_block_is_raised():
+    set_num_threads(3)
+
+    def fail(block):
+        if block == 5:
+            raise ValueError("block 5 is broken")
+
+    with pytest.raises(ValueError, match="block 5 is broken"):
+        run_blocks(fail, 10)
+
+
+def test_nested_and_serial_calls_stay_on_their_thread():
+    set_num_threads(4)
+    names = []
+
+    def outer(block):
+        run_blocks(lambda inner: names.append((block, threading.get_ident())), 3)
+
+    run_blocks(outer, 4)
+    assert len(names) == 12
+    assert all(len({ident for b, ident in names if b == block}) == 1 for block in range(4))
+    idents = set()
+    with serial():
+        run_blocks(lambda block: idents.add(threading.get_ident()), 20)
+    assert idents == {threading.get_ident()}
+
+
+def test_blas_is_single_threaded_inside_and_restored_after():
+    def blas_threads():
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    before = blas_threads()
+    with single_threaded_blas(), single_threaded_blas():
+        assert set(blas_threads()) <= {1}
+    assert blas_threads() == before
+
+
+def test_set_num_threads_rejects_zero():
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        set_num_threads(0)
+
+
+def test_environment_variable(monkeypatch):
+    from sparsenet.kernels import threads
+
+    monkeypatch.setattr(threads, "_num_threads", None)
+    monkeypatch.setenv("SPARSENET_NUM_THREADS", "3")
+    assert get_num_threads() == 3
+    monkeypatch.setattr(threads, "_num_threads", None)
+    monkeypatch.setenv("SPARSENET_NUM_THREADS", "many")
+    with pytest.raises(ValueError, match="SPARSENET_NUM_THREADS is 'many'"):
+        get_num_threads()

@@ -1,0 +1,52 @@
+"""Filter geometry: sizes, offsets, and what is refused."""
+
+import numpy as np
+import pytest
+
+from sparsenet.sparse import Geometry
+
+
+def test_output_sizes_of_the_paper():
+    conv, pool = Geometry.make(3, 2), Geometry.make(3, 3, 2)
+    sizes = [(126,) * 3]
+    for geometry in [conv, pool] * 5 + [conv]:
+        sizes.append(geometry.output_size(sizes[-1]))
+    assert [s[0] for s in sizes] == [126, 125, 62, 61, 30, 29, 14, 13, 6, 5, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding", "dilation", "grid", "expected"),
+    [(3, 1, 1, 1, 10, 10), (3, 2, 1, 1, 10, 5), (2, 2, 0, 1, 7, 3), (3, 1, 0, 2, 10, 6), (1, 3, 0, 1, 10, 4)],
+)
+def test_output_size_formula(size, stride, padding, dilation, grid, expected):
+    assert Geometry.make(1, size, stride, padding, dilation).output_size((grid,)) == (expected,)
+
+
+def test_offsets_are_row_major_last_axis_fastest():
+    offsets = Geometry.make(2, (2, 3)).kernel_offsets
+    assert offsets.dtype == np.int32
+    assert offsets.tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
+
+
+def test_equal_geometries_are_one_key():
+    assert Geometry.make(3, 2) == Geometry.make(3, (2, 2, 2), 1, 0, (1, 1, 1))
+    assert len({Geometry.make(3, 3, padding=1), Geometry.make_submanifold(3, 3)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Geometry.make(5, 2), "dimension is 5, expected 1 to 4"),
+        (lambda: Geometry.make(3, (2, 2)), "kernel_size is .2, 2., expected 3 numbers"),
+        (lambda: Geometry.make(3, 0), "kernel_size is 0, expected whole numbers from 1 up"),
+        (lambda: Geometry.make(3, 2, stride=0), "stride is 0"),
+        (lambda: Geometry.make(3, 2, padding=-1), "padding is -1"),
+        (lambda: Geometry.make(3, 2.5), "kernel_size is 2.5, expected whole numbers"),
+        (lambda: Geometry.make_submanifold(3, 2), "expected odd numbers"),
+        (lambda: Geometry.make(3, 5).output_size((4, 4, 4)), "does not fit a grid"),
+        (lambda: Geometry.make(3, 2).output_size((4, 4)), "3 dimensions, the input's spatial size .4, 4. has 2"),
+    ],
+)
+def test_what_is_refused(call, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()

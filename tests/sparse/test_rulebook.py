@@ -1,0 +1,162 @@
+"""Rulebooks against brute force: the invariant, and every pair exactly once."""
+
+import gc
+import itertools
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparsenet.kernels import get_num_threads, set_num_threads
+from sparsenet.sparse import ActiveSites, Geometry, prepare
+
+
+@st.composite
+def cases(draw):
+    """Sites in 1 to 4 dimensions (some samples empty) and a geometry that fits the grid."""
+    dimension = draw(st.integers(1, 4))
+    small = st.integers(1, 3 if dimension > 2 else 5)
+    kernel, stride = (tuple(draw(small) for _ in range(dimension)) for _ in range(2))
+    padding = tuple(draw(st.integers(0, 2)) for _ in range(dimension))
+    dilation = tuple(draw(st.integers(1, 2)) for _ in range(dimension))
+    size = tuple(max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4))
+                 for k, p, d in zip(kernel, padding, dilation, strict=True))
+    batch = draw(st.integers(1, 3))
+    cells = batch * int(np.prod(size))
+    chosen = draw(st.lists(st.integers(0, cells - 1), unique=True, max_size=30))
+    coordinates = np.stack(np.unravel_index(np.array(chosen, int), (batch, *size)), axis=1)
+    return ActiveSites(coordinates, size, batch), Geometry.make(dimension, kernel, stride, padding, dilation)
+
+
+def brute_force(sites, geometry):
+    """{(input cell, offset index, output cell)}: all joined cells, by a loop over everything."""
+    joined = set()
+    output_size = geometry.output_size(sites.spatial_size)
+    for b, *cell in sites.coordinates.tolist():
+        for k, offset in enumerate(geometry.kernel_offsets.tolist()):
+            reach = [c + p - o * d for c, p, o, d in zip(cell, geometry.padding, offset, geometry.dilation, strict=True)]
+            if all(r % s == 0 and 0 <= r // s < m
+                   for r, s, m in zip(reach, geometry.stride, output_size, strict=True)):
+                joined.add(((b, *cell), k, (b, *(r // s for r, s in zip(reach, geometry.stride, strict=True)))))
+    return joined
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases())
+def test_every_pair_exactly_once(case):
+    sites, geometry = case
+    rulebook = sites.rulebook(geometry)
+    expected = brute_force(sites, geometry)
+    inputs, outputs = sites.coordinates.tolist(), rulebook.output_sites.coordinates.tolist()
+    assert outputs == [list(out) for out in sorted({out for _, _, out in expected})]
+    found = [(tuple(inputs[n]), k, tuple(outputs[m]))
+             for m, row in enumerate(rulebook.neighbours.tolist()) for k, n in enumerate(row) if n >= 0]
+    assert len(found) == len(set(found)) and set(found) == expected
+    assert rulebook.pair_count == len(expected)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases())
+def test_the_three_views_say_the_same(case):
+    sites, geometry = case
+    rulebook = sites.rulebook(geometry)
+    neighbours, transposed = rulebook.neighbours, rulebook.transposed_neighbours
+    assert neighbours.dtype == transposed.dtype == rulebook.pairs.dtype == np.int32
+    assert rulebook.pair_splits.dtype == np.int64
+    by_output = {(n, k, m) for m, row in enumerate(neighbours.tolist()) for k, n in enumerate(row) if n >= 0}
+    by_input = {(n, k, m) for n, row in enumerate(transposed.tolist()) for k, m in enumerate(row) if m >= 0}
+    splits = rulebook.pair_splits
+    by_pair = [(*pair, k) for k in range(geometry.volume)
+               for pair in rulebook.pairs[splits[k] : splits[k + 1]].tolist()]
+    assert by_output == by_input == {(n, k, m) for n, m, k in by_pair}
+    assert len(by_pair) == len(by_output) == splits[-1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases())
+def test_the_invariant(case):
+    """input = output * stride - padding + offset * dilation, for every pair."""
+    sites, geometry = case
+    rulebook = sites.rulebook(geometry)
+    offsets = np.repeat(geometry.kernel_offsets, np.diff(rulebook.pair_splits), axis=0)
+    inputs = sites.coordinates[rulebook.pairs[:, 0]]
+    outputs = rulebook.output_sites.coordinates[rulebook.pairs[:, 1]]
+    assert np.array_equal(inputs[:, 0], outputs[:, 0])
+    assert np.array_equal(inputs[:, 1:], outputs[:, 1:] * geometry.stride - geometry.padding
+                          + offsets * geometry.dilation)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 4])
+@pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (3, 1), (3, 2), (5, 1)])
+def test_submanifold_keeps_the_sites_and_mirrors_the_offsets(dimension, kernel, dilation):
+    rng = np.random.default_rng(dimension)
+    size = (7,) * dimension
+    coordinates = np.stack(np.unravel_index(rng.choice(2 * 7**dimension, 9, replace=False), (2, *size)), axis=1)
+    sites = ActiveSites(coordinates, size, 2)
+    geometry = Geometry.make_submanifold(dimension, kernel, dilation)
+    rulebook = sites.rulebook(geometry)
+    assert rulebook.output_sites is sites
+    where = {tuple(site): row for row, site in enumerate(sites.coordinates.tolist())}
+    centre = kernel // 2
+    for (b, *cell), k in itertools.product(sites.coordinates.tolist(), range(geometry.volume)):
+        target = tuple(c + dilation * (int(o) - centre) for c, o in zip(cell, geometry.kernel_offsets[k], strict=True))
+        m = where[b, *cell]
+        assert rulebook.neighbours[m, k] == where.get((b, *target), -1)
+        assert rulebook.transposed_neighbours[m, k] == rulebook.neighbours[m, geometry.volume - 1 - k]
+
+
+def random_sites(count=9000, side=40, batch=3):
+    rng = np.random.default_rng(0)
+    cells = rng.choice(batch * side**3, count, replace=False)
+    return ActiveSites(np.stack(np.unravel_index(cells, (batch, side, side, side)), axis=1), (side,) * 3, batch)
+
+
+@pytest.mark.parametrize("geometry", [Geometry.make(3, 3, 2, 1), Geometry.make(3, 2), Geometry.make_submanifold(3, 3)])
+def test_more_than_one_block_and_any_number_of_threads(geometry):
+    before = get_num_threads()
+    tables = []
+    for threads in (1, 2, 3):
+        set_num_threads(threads)
+        rulebook = random_sites().rulebook(geometry)
+        tables.append((rulebook.output_sites.keys, rulebook.neighbours, rulebook.transposed_neighbours))
+    set_num_threads(before)
+    for other in tables[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(tables[0], other, strict=True))
+    sites = random_sites()
+    rulebook = sites.rulebook(geometry)
+    n, k = rulebook.neighbours, geometry.kernel_offsets
+    out = rulebook.output_sites.coordinates
+    cells = (out[:, None, 1:].astype(np.int64) * geometry.stride - geometry.padding + k * geometry.dilation)
+    queries = np.concatenate([np.broadcast_to(out[:, None, :1], (*n.shape, 1)), cells], axis=2).reshape(-1, 4)
+    assert np.array_equal(sites.lookup(queries).reshape(n.shape), n)
+
+
+def test_layers_of_one_geometry_share_a_rulebook():
+    sites = random_sites(50)
+    assert sites.rulebook(Geometry.make(3, 3)) is sites.rulebook(Geometry.make(3, (3, 3, 3)))
+    prepare(sites, [Geometry.make(3, 2), Geometry.make(3, 3, 2)])
+    assert "neighbours" in vars(sites.rulebook(Geometry.make(3, 2)))
+    assert sites.copy().rulebook(Geometry.make(3, 3)) is not sites.rulebook(Geometry.make(3, 3))
+
+
+def test_sites_and_rulebooks_are_freed_without_the_garbage_collector():
+    sites = random_sites(50)
+    rulebook = sites.rulebook(Geometry.make_submanifold(3, 3))
+    _ = rulebook.neighbours
+    watch = weakref.ref(sites)
+    gc.disable()
+    try:
+        del sites
+        assert watch() is None
+    finally:
+        gc.enable()
+    assert len(rulebook.input_sites) == len(rulebook.output_sites) == 50
+
+
+def test_empty_input_gives_empty_views():
+    rulebook = ActiveSites([], (6, 6, 6), 2).rulebook(Geometry.make(3, 3, 2))
+    assert len(rulebook.output_sites) == 0 and rulebook.output_sites.batch_size == 2
+    assert rulebook.neighbours.shape == rulebook.transposed_neighbours.shape == (0, 27)
+    assert rulebook.pairs.shape == (0, 2) and rulebook.pair_splits.tolist() == [0] * 28

@@ -1,0 +1,96 @@
+"""Active sites: canonical order, look-up, and bad coordinates named by row."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparsenet.sparse import ActiveSites
+
+
+@st.composite
+def grids(draw):
+    size = tuple(draw(st.lists(st.integers(1, 6), min_size=1, max_size=4)))
+    batch = draw(st.integers(1, 3))
+    cells = batch * int(np.prod(size))
+    chosen = draw(st.lists(st.integers(0, cells - 1), unique=True, max_size=40))
+    coordinates = np.stack(np.unravel_index(np.array(chosen, int), (batch, *size)), axis=1)
+    return coordinates, size, batch
+
+
+@given(grids())
+def test_sites_are_sorted_and_the_permutation_says_where_rows_went(grid):
+    coordinates, size, batch = grid
+    sites = ActiveSites(coordinates, size, batch)
+    assert (np.diff(sites.keys) > 0).all()
+    assert np.array_equal(sites.coordinates, coordinates[sites.permutation])
+    assert sites.coordinates.dtype == np.int32 and sites.coordinates.flags.c_contiguous
+    assert np.array_equal(sites.keys, np.ravel_multi_index(tuple(sites.coordinates.T), (batch, *size)))
+
+
+@given(grids())
+def test_order_does_not_depend_on_insertion(grid):
+    coordinates, size, batch = grid
+    given_order, reverse = (ActiveSites(c, size, batch) for c in (coordinates, coordinates[::-1]))
+    assert np.array_equal(given_order.coordinates, reverse.coordinates)
+
+
+@given(grids())
+def test_lookup_finds_every_site_and_nothing_else(grid):
+    coordinates, size, batch = grid
+    sites = ActiveSites(coordinates, size, batch)
+    every = np.stack(np.unravel_index(np.arange(batch * int(np.prod(size))), (batch, *size)), axis=1)
+    rows = sites.lookup(every)
+    assert np.array_equal(every[rows >= 0], sites.coordinates)
+    assert np.array_equal(rows[rows >= 0], np.arange(len(sites)))
+    below, above, other_sample = (every + shift for shift in (
+        [0, *(-np.array(size))], [0, *size], [batch, *[0] * len(size)]))
+    outside = np.concatenate([below, above, other_sample])
+    assert (sites.lookup(outside) == -1).all()
+
+
+@given(grids())
+def test_batch_splits_and_from_keys(grid):
+    coordinates, size, batch = grid
+    sites = ActiveSites(coordinates, size, batch)
+    counts = np.bincount(coordinates[:, 0], minlength=batch)
+    assert np.array_equal(np.diff(sites.batch_splits), counts)
+    again = ActiveSites.from_keys(sites.keys, size, batch)
+    assert np.array_equal(again.coordinates, sites.coordinates)
+
+
+def test_no_sites_at_all():
+    for given_value in ([], np.empty((0, 4), np.int64)):
+        sites = ActiveSites(given_value, (5, 5, 5), 2)
+        assert len(sites) == 0 and sites.batch_splits.tolist() == [0, 0, 0]
+        assert sites.lookup(np.array([[0, 1, 1, 1]])).tolist() == [-1]
+    assert len(ActiveSites([], (5,), 0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "size", "batch", "error", "message"),
+    [
+        ([[0, 1, 1], [0, 2, 9]], (4, 4), 1, ValueError, r"row 1 are \[0, 2, 9\]: 9 is outside the grid \(4, 4\) along axis 1"),
+        ([[0, 1, 1], [0, -1, 1]], (4, 4), 1, ValueError, r"row 1 .*-1 is outside"),
+        ([[0, 1, 1], [2, 1, 1]], (4, 4), 2, ValueError, r"row 1 .*2 is outside batch_size \(0 to 1\)"),
+        ([[0, 1, 1], [0, 3, 3], [0, 1, 1]], (4, 4), 1, ValueError, r"rows 0 and 2 are the same site \[0, 1, 1\]"),
+        ([[0.0, 1.0]], (4,), 1, TypeError, "coordinates are float64, expected integers"),
+        ([[0, 1, 1]], (4,), 1, ValueError, r"shape \(1, 3\), expected \(N, 2\)"),
+        ([[0, 1]], (2**31,), 1, OverflowError, "coordinates are int32"),
+        ([[0] * 5], (2**16,) * 4, 1, OverflowError, "more cells than int64 keys can name"),
+        ([[0, 0]], (0,), 1, ValueError, "expected 1 to 4 positive numbers"),
+        ([[0] * 6], (2,) * 5, 1, ValueError, "expected 1 to 4 positive numbers"),
+        ([[0, 0]], 5, 1, TypeError, "expected one number per dimension"),
+        ([[0, 0]], (5,), -1, ValueError, "batch_size is -1"),
+    ],
+)
+def test_what_is_refused(coordinates, size, batch, error, message):
+    with pytest.raises(error, match=message):
+        ActiveSites(np.array(coordinates), size, batch)
+
+
+def test_a_grid_with_more_than_2_to_the_32_cells():
+    far = 2**20 - 1
+    coordinates = np.array([[1, far, far, far], [0, 0, 0, 0], [1, far, far, 0]])
+    sites = ActiveSites(coordinates, (2**20,) * 3, 2)
+    assert sites.lookup(coordinates).tolist() == [2, 0, 1]
