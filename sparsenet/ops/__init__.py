@@ -1,0 +1,27 @@
+"""Operations: each a forward, a backward and a public function, on one page."""
+
+from sparsenet.ops import arithmetic
+from sparsenet.ops.add import add
+from sparsenet.ops.convolution import convolution
+from sparsenet.ops.dense import to_dense
+from sparsenet.ops.dropout import dropout
+from sparsenet.ops.global_pool import global_pool
+from sparsenet.ops.leaky_relu import leaky_relu
+from sparsenet.ops.linear import linear
+from sparsenet.ops.max_pool import max_pool
+from sparsenet.ops.softmax_cross_entropy import softmax_cross_entropy
+from sparsenet.ops.triplet_loss import triplet_loss
+
+__all__ = [
+    "add",
+    "arithmetic",
+    "convolution",
+    "dropout",
+    "global_pool",
+    "leaky_relu",
+    "linear",
+    "max_pool",
+    "softmax_cross_entropy",
+    "to_dense",
+    "triplet_loss",
+]

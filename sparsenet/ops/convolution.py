@@ -1,0 +1,136 @@
+"""Sparse convolution with a background.
+
+Convolution is linear, so it runs on what differs from the background u, with plain zeros where no
+site is, and adds what a grid full of background gives, one constant row:
+
+    out[m] = sum_k W[k]^T (x[neighbours[m, k]] - u)  +  (u sum_k W[k] + b)
+    background of the output = u sum_k W[k] + b
+
+Cells outside the grid (padding) hold the background too.  With `background=None` inactive cells are
+skipped: out[m] = sum over the active offsets, plus b.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsenet.autograd import Function, Tensor
+from sparsenet.backend import array_module
+from sparsenet.kernels import launch
+from sparsenet.sparse import Geometry, Rulebook, SparseTensor
+
+
+def convolution(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> SparseTensor:
+    """Cross-correlation as in `torch.nn.ConvNd`, on active sites.
+
+    x : SparseTensor with C_in channels
+    weight : Tensor (K, C_in, C_out), offsets row-major, last axis fastest
+    bias : Tensor (C_out,) or None
+
+    Raises
+    ------
+    ValueError : channels, offsets or dimensions do not fit.
+    """
+    _check(x, weight, geometry)
+    rulebook = x.sites.rulebook(geometry)
+    features, background = _Convolution(x, rulebook).apply(x.features, x.background, weight, bias)
+    if x.background is None:
+        background = None
+    return SparseTensor.from_sites(features, rulebook.output_sites, background)
+
+
+class _Convolution(Function):
+    def __init__(self, x: SparseTensor, rulebook: Rulebook):
+        super().__init__()
+        self.name = "SubmanifoldConv" if rulebook.geometry.submanifold else "SparseConv"
+        self.rulebook = rulebook
+        self.samples = None  # of the input rows, where the background differs by sample
+        if x.background is not None and x.background.ndim == 2:
+            self.samples = x.coordinates[:, 0]
+
+    def forward(self, features: Any, background: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+        xp = array_module(features)
+        constant = bias
+        if background is not None:
+            constant = _times(background, weight.sum(axis=0))
+            constant = constant if bias is None else constant + bias
+            if background.any():
+                features = features - (background if self.samples is None else background[self.samples])
+        shared = constant if constant is None or constant.ndim == 1 else None
+        out = launch("convolution_forward", features, weight, self.rulebook.neighbours, shared)
+        if constant is not None and shared is None:
+            out += constant[self.rulebook.output_sites.coordinates[:, 0]]
+        self.save(features, background, weight)
+        return out, xp.zeros(weight.shape[2], weight.dtype) if background is None else constant
+
+    def backward(self, gradient: Any, ground: Any) -> tuple[Any, ...]:
+        """ground : gradient of the output's background, None where nothing reads it."""
+        features, background, weight = self.saved
+        if gradient is None:
+            gradient = array_module(weight).zeros((len(self.rulebook.output_sites), weight.shape[2]), weight.dtype)
+        needs_features, needs_background, needs_weight, needs_bias = self.needs
+        constant = self._constant_gradient(gradient, ground if background is not None else None, background)
+        to_features = to_background = to_weight = None
+        if needs_features or needs_background:
+            to_features = self._input_gradient(gradient, weight)
+        if needs_background:
+            to_background = _times(constant, weight.sum(axis=0).T) - self._sum_by_background(to_features, background)
+        if needs_weight:
+            to_weight = launch("convolution_weight_gradient", features, gradient, self.rulebook.neighbours)
+            if background is not None:
+                to_weight += _outer(background, constant)
+        to_bias = (constant if constant.ndim == 1 else constant.sum(axis=0)) if needs_bias else None
+        return to_features if needs_features else None, to_background, to_weight, to_bias
+
+    def _input_gradient(self, gradient: Any, weight: Any) -> Any:
+        xp = array_module(weight)
+        flipped = weight.transpose(0, 2, 1)
+        if self.rulebook.geometry.submanifold:  # its transposed neighbours are the neighbours, reversed
+            table, flipped = self.rulebook.neighbours, flipped[::-1]
+        else:
+            table = self.rulebook.transposed_neighbours
+        return launch("convolution_forward", gradient, xp.ascontiguousarray(flipped), table, None)
+
+    def _constant_gradient(self, gradient: Any, ground: Any, background: Any) -> Any:
+        """Gradient of the constant row: (C_out,), or (B, C_out) where samples differ."""
+        if background is None or background.ndim == 1:
+            total = launch("segment_sum", gradient, _ends(gradient))[0]
+        else:
+            total = launch("segment_sum", gradient, self.rulebook.output_sites.batch_splits)
+        return total if ground is None else total + ground
+
+    def _sum_by_background(self, rows: Any, background: Any) -> Any:
+        if background.ndim == 1:
+            return launch("segment_sum", rows, _ends(rows))[0]
+        return launch("segment_sum", rows, self.rulebook.input_sites.batch_splits)
+
+
+def _ends(rows: Any) -> Any:
+    """Splits of one segment that holds all rows."""
+    return array_module(rows).asarray([0, rows.shape[0]], dtype="int64")
+
+
+def _outer(background: Any, constant: Any) -> Any:
+    if background.ndim == 1:
+        return background[:, None] * constant[None, :]
+    return launch("matmul", array_module(background).ascontiguousarray(background.T), constant)
+
+
+def _times(rows: Any, matrix: Any) -> Any:
+    """rows (C,) or (B, C) times a matrix."""
+    product = launch("matmul", rows.reshape(-1, rows.shape[-1]), array_module(matrix).ascontiguousarray(matrix))
+    return product.reshape(*rows.shape[:-1], -1)
+
+
+def _check(x: SparseTensor, weight: Tensor, geometry: Geometry) -> None:
+    name = "SubmanifoldConv" if geometry.submanifold else "SparseConv"
+    if not isinstance(x, SparseTensor):
+        raise TypeError(f"{name}: the input is {type(x).__name__}, expected a SparseTensor")
+    if weight.ndim != 3 or weight.shape[0] != geometry.volume:
+        raise ValueError(f"{name}: the weights have shape {weight.shape}, expected ({geometry.volume}, C_in, C_out) "
+                         f"for a filter of size {geometry.size}")
+    if x.channels != weight.shape[1]:
+        raise ValueError(f"{name}: features have {x.channels} channels, the weights expect {weight.shape[1]}: "
+                         f"build the layer with in_channels={x.channels}")
+    if x.dtype != weight.dtype:
+        raise TypeError(f"{name}: features are {x.dtype}, the weights {weight.dtype}: convert one of them")

@@ -1,0 +1,56 @@
+"""Max-pooling in which the background competes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsenet.autograd import Function
+from sparsenet.backend import array_module
+from sparsenet.kernels import launch
+from sparsenet.sparse import Geometry, Rulebook, SparseTensor
+
+
+def max_pool(x: SparseTensor, geometry: Geometry) -> SparseTensor:
+    """The largest value of each window, channel by channel.
+
+    A window that holds an inactive cell holds the background, at its first inactive offset; with
+    `background=None` inactive cells are skipped.  Ties go to the first offset, negative values
+    are kept.  The background stays what it is.
+
+    Raises
+    ------
+    ValueError : the geometry is padded or submanifold, its dimension is not the input's, or the
+        window has more than 32767 cells.
+    """
+    if not isinstance(x, SparseTensor):
+        raise TypeError(f"SparseMaxPool: the input is {type(x).__name__}, expected a SparseTensor")
+    if geometry.submanifold or any(geometry.padding):
+        raise ValueError(f"SparseMaxPool: geometry is {geometry}, expected no padding")
+    rulebook = x.sites.rulebook(geometry)
+    features = _MaxPool(rulebook).apply(x.features, x.background)
+    return SparseTensor.from_sites(features, rulebook.output_sites, x.background)
+
+
+class _MaxPool(Function):
+    def __init__(self, rulebook: Rulebook):
+        super().__init__()
+        self.name = "SparseMaxPool"
+        self.rulebook = rulebook
+
+    def forward(self, features: Any, background: Any) -> Any:
+        rows = background[None] if background is not None and background.ndim == 1 else background
+        values, argmax = launch("max_pool_forward", features, rows, self.rulebook.neighbours,
+                                self.rulebook.output_sites.coordinates)
+        self.save(argmax, background is not None and background.ndim == 1, features.shape[0])
+        return values
+
+    def backward(self, gradient: Any) -> tuple[Any, Any]:
+        argmax, one_background, inputs = self.saved
+        to_features, ground = launch("max_pool_backward", gradient, argmax, self.rulebook.neighbours,
+                                     self.rulebook.output_sites.batch_splits, inputs)
+        if not self.needs[1]:
+            return to_features, None
+        if one_background:
+            ends = array_module(ground).asarray([0, ground.shape[0]], dtype="int64")
+            ground = launch("segment_sum", ground, ends)[0]
+        return to_features, ground

@@ -1,0 +1,277 @@
+"""The plain dense operations that every sparse one is measured against.
+
+NumPy only, nothing from the package.  A grid is an array (B, C, *spatial) with 1 to 4 spatial
+axes; an operation is a loop over the kernel offsets, row-major, last axis fastest, and each step
+works on a shifted slice of the grid.  Weights are (K, C_in, C_out).  Each `*_backward` takes the
+gradient of the output and returns the gradients of what went in, written out by hand.
+
+    out[m] = sum_k W[k]^T x[m*stride - padding + k*dilation] + b
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# The one table of tolerances: largest difference, relative to the largest number expected.
+TOLERANCE = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
+
+
+def relative_error(actual, expected) -> float:
+    """Largest absolute difference over the largest absolute number expected; 0 for empty arrays."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
+    if not actual.size:
+        return 0.0
+    largest = float(np.abs(expected).max())
+    return float(np.abs(actual - expected).max()) / (largest or 1.0)
+
+
+def assert_close(actual, expected, what: str = "result") -> None:
+    """Equal within the tolerance of the dtype of `actual`, which may be a Tensor."""
+    actual = actual.numpy() if hasattr(actual, "numpy") else np.asarray(actual)
+    error = relative_error(actual, expected)
+    assert error <= TOLERANCE[actual.dtype], f"{what}: relative error {error:.3g} in {actual.dtype}"
+
+
+def per_axis(value: int | tuple[int, ...], dimension: int) -> tuple[int, ...]:
+    """One number an axis: an int is repeated."""
+    return (value,) * dimension if isinstance(value, int) else tuple(value)
+
+
+def output_size(spatial_size, size, stride=1, padding=0, dilation=1) -> tuple[int, ...]:
+    """Cells along each axis of the output: floor((n + 2p - d(k-1) - 1) / s) + 1."""
+    dimension = len(spatial_size)
+    arguments = (per_axis(v, dimension) for v in (size, stride, padding, dilation))
+    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
+                 for n, k, s, p, d in zip(spatial_size, *arguments, strict=True))
+
+
+def offset_slices(spatial_size, size, stride=1, padding=0, dilation=1) -> Iterator[tuple[slice, ...]]:
+    """For each kernel offset, the cells of the padded grid that it reads: one per output cell."""
+    dimension = len(spatial_size)
+    out = output_size(spatial_size, size, stride, padding, dilation)
+    size, stride, dilation = (per_axis(v, dimension) for v in (size, stride, dilation))
+    for offset in itertools.product(*map(range, size)):
+        yield tuple(slice(k * d, k * d + (m - 1) * s + 1, s)
+                    for k, d, m, s in zip(offset, dilation, out, stride, strict=True))
+
+
+def interior(spatial_size, padding) -> tuple[slice, ...]:
+    """Where the grid lies within the padded grid."""
+    padding = per_axis(padding, len(spatial_size))
+    return tuple(slice(p, p + n) for p, n in zip(padding, spatial_size, strict=True))
+
+
+def pad(x, padding, background=None) -> np.ndarray:
+    """The grid with `padding` cells on each side that hold the background (C,), or zeros."""
+    spatial_size = x.shape[2:]
+    padding = per_axis(padding, len(spatial_size))
+    if not any(padding):
+        return x
+    shape = x.shape[:2] + tuple(n + 2 * p for n, p in zip(spatial_size, padding, strict=True))
+    padded = np.zeros(shape, x.dtype)
+    if background is not None:
+        padded += np.reshape(background, (1, -1) + (1,) * len(spatial_size))
+    padded[(..., *interior(spatial_size, padding))] = x
+    return padded
+
+
+def convolution(x, weight, bias, size, stride=1, padding=0, dilation=1, background=None) -> np.ndarray:
+    """Dense convolution (cross-correlation); padding cells hold `background`."""
+    out_size = output_size(x.shape[2:], size, stride, padding, dilation)
+    y = np.zeros((x.shape[0], weight.shape[2], *out_size), x.dtype)
+    if bias is not None:
+        y += bias.reshape((1, -1) + (1,) * len(out_size))
+    padded = pad(x, padding, background)
+    for k, cells in enumerate(offset_slices(x.shape[2:], size, stride, padding, dilation)):
+        for b in range(x.shape[0]):
+            rows = padded[(b, slice(None), *cells)].reshape(x.shape[1], -1)
+            y[b] += (weight[k].T @ rows).reshape(y.shape[1:])
+    return y
+
+
+def convolution_backward(gradient, x, weight, size, stride=1, padding=0, dilation=1, background=None):
+    """Gradients of x, weight, bias, and of the background that the padding cells hold."""
+    padded = pad(x, padding, background)
+    padded_gradient = np.zeros(padded.shape, x.dtype)
+    weight_gradient = np.zeros_like(weight)
+    for k, cells in enumerate(offset_slices(x.shape[2:], size, stride, padding, dilation)):
+        for b in range(x.shape[0]):
+            window = (b, slice(None), *cells)
+            rows = padded[window].reshape(x.shape[1], -1)
+            flat = gradient[b].reshape(gradient.shape[1], -1)
+            weight_gradient[k] += rows @ flat.T
+            padded_gradient[window] += (weight[k] @ flat).reshape(padded_gradient[window].shape)
+    x_gradient = padded_gradient[(..., *interior(x.shape[2:], padding))]
+    spatial_axes = tuple(range(2, x.ndim))
+    bias_gradient = gradient.sum(axis=(0, *spatial_axes))
+    if not any(per_axis(padding, x.ndim - 2)):
+        return x_gradient, weight_gradient, bias_gradient, np.zeros(x.shape[1], x.dtype)
+    x_gradient = x_gradient.copy()
+    padded_gradient[(..., *interior(x.shape[2:], padding))] = 0
+    return x_gradient, weight_gradient, bias_gradient, padded_gradient.sum(axis=(0, *spatial_axes))
+
+
+def max_pool(x, size, stride=None) -> tuple[np.ndarray, np.ndarray]:
+    """Dense max-pooling: values, and the offset (int16) of each maximum; a tie goes to the first."""
+    stride = size if stride is None else stride
+    y = chosen = None
+    for k, cells in enumerate(offset_slices(x.shape[2:], size, stride)):
+        window = x[(..., *cells)]
+        if y is None:
+            y, chosen = window.copy(), np.zeros(window.shape, np.int16)
+            continue
+        larger = window > y
+        np.copyto(y, window, where=larger)
+        chosen[larger] = k
+    return y, chosen
+
+
+def max_pool_backward(gradient, chosen, spatial_size, size, stride=None) -> np.ndarray:
+    """Gradient of x: each output's gradient goes to the cell that was chosen."""
+    stride = size if stride is None else stride
+    x_gradient = np.zeros(gradient.shape[:2] + tuple(spatial_size), gradient.dtype)
+    for k, cells in enumerate(offset_slices(spatial_size, size, stride)):
+        x_gradient[(..., *cells)] += np.where(chosen == k, gradient, gradient.dtype.type(0))
+    return x_gradient
+
+
+def leaky_relu(x, slope) -> np.ndarray:
+    """x where positive, slope * x elsewhere."""
+    return np.where(x > 0, x, x.dtype.type(slope) * x)
+
+
+def leaky_relu_backward(gradient, x, slope) -> np.ndarray:
+    """Gradient of x; at zero the slope holds."""
+    return np.where(x > 0, gradient, x.dtype.type(slope) * gradient)
+
+
+def linear(x, weight, bias=None) -> np.ndarray:
+    """Rows (B, C_in) times weight (C_in, C_out), plus bias."""
+    return x @ weight if bias is None else x @ weight + bias
+
+
+def linear_backward(gradient, x, weight):
+    """Gradients of x, weight, bias."""
+    return gradient @ weight.T, x.T @ gradient, gradient.sum(axis=0)
+
+
+def global_pool(x, mode) -> np.ndarray:
+    """(B, C): mean, max or sum over all cells of the grid."""
+    return getattr(np, mode)(x.reshape(*x.shape[:2], -1), axis=2)
+
+
+def global_pool_backward(gradient, x, mode) -> np.ndarray:
+    """Gradient of x; the maximum's goes to its first cell."""
+    flat = x.reshape(*x.shape[:2], -1)
+    if mode == "max":
+        result = np.zeros_like(flat)
+        np.put_along_axis(result, flat.argmax(axis=2)[..., None], gradient[..., None], axis=2)
+        return result.reshape(x.shape)
+    share = gradient / flat.shape[2] if mode == "mean" else gradient
+    return np.broadcast_to(share[..., None], flat.shape).reshape(x.shape).copy()
+
+
+# ---- between sites and grids -----------------------------------------------------------------
+
+
+def to_grid(features, coordinates, spatial_size, batch_size, background=None) -> np.ndarray:
+    """(B, C, *spatial): the background (zeros where None) everywhere, each site's row in its cell."""
+    grid = np.zeros((batch_size, *spatial_size, features.shape[1]), features.dtype)
+    if background is not None:
+        grid += background
+    grid[tuple(np.asarray(coordinates).T)] = features
+    return np.ascontiguousarray(np.moveaxis(grid, -1, 1))
+
+
+def from_grid(grid, coordinates) -> np.ndarray:
+    """(N, C): the rows of the grid at the sites."""
+    batch, *cell = np.asarray(coordinates).T
+    return np.moveaxis(grid, 1, -1)[(batch, *cell)]
+
+
+def background_gradient(grid_gradient, coordinates) -> np.ndarray:
+    """(C,): the gradient of the vector that all cells but the sites hold."""
+    rest = np.moveaxis(grid_gradient, 1, -1).copy()
+    rest[tuple(np.asarray(coordinates).T)] = 0
+    return rest.reshape(-1, rest.shape[-1]).sum(axis=0)
+
+
+def occupancy(coordinates, spatial_size, batch_size) -> np.ndarray:
+    """(B, *spatial) bool: which cells are active."""
+    mask = np.zeros((batch_size, *spatial_size), bool)
+    mask[tuple(np.asarray(coordinates).T)] = True
+    return mask
+
+
+def active_outputs(mask, size, stride=1, padding=0, dilation=1) -> np.ndarray:
+    """(B, *out) bool: an output is active where at least one offset hits an active cell."""
+    padded = pad(mask[:, None], padding)
+    slices = offset_slices(mask.shape[1:], size, stride, padding, dilation)
+    return np.logical_or.reduce([padded[(slice(None), 0, *cells)] for cells in slices])
+
+
+def random_coordinates(rng, count, spatial_size, batch_size, empty=()) -> np.ndarray:
+    """(count, 1+D) int32: distinct sites in random order, none in the samples named in `empty`."""
+    samples = [b for b in range(batch_size) if b not in empty]
+    cells = int(np.prod(spatial_size))
+    chosen = rng.choice(len(samples) * cells, size=count, replace=False)
+    batch = np.asarray(samples, np.int32)[chosen // cells]
+    return np.column_stack([batch, *np.unravel_index(chosen % cells, spatial_size)]).astype(np.int32)
+
+
+# ---- whole networks --------------------------------------------------------------------------
+
+
+@dataclass
+class Layer:
+    """One dense layer: its kind, a convolution's or linear layer's arrays, and the options of the
+    function of that name above."""
+
+    kind: str
+    weight: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    options: dict = field(default_factory=dict)
+
+
+def run_forward(layers: list[Layer], x) -> tuple[list[np.ndarray], list]:
+    """Outputs of each layer in turn, and each max-pooling's choice (None for other layers)."""
+    outputs, choices = [], []
+    for layer in layers:
+        choice = None
+        if layer.kind in ("convolution", "linear"):
+            x = globals()[layer.kind](x, layer.weight, layer.bias, **layer.options)
+        elif layer.kind == "max_pool":
+            x, choice = max_pool(x, **layer.options)
+        else:
+            x = globals()[layer.kind](x, **layer.options)
+        outputs.append(x)
+        choices.append(choice)
+    return outputs, choices
+
+
+def run_backward(layers: list[Layer], x, outputs: list, choices: list, gradient):
+    """Gradient of the input, and (weight, bias) gradients of each layer (None where it has none).
+
+    `outputs` is emptied on the way, so that a large network's grids are freed as soon as possible.
+    """
+    weight_gradients: list = [None] * len(layers)
+    while outputs:
+        outputs.pop()
+        layer, choice = layers[len(outputs)], choices[len(outputs)]
+        given = outputs[-1] if outputs else x
+        if layer.kind == "convolution":
+            gradient, *rest = convolution_backward(gradient, given, layer.weight, **layer.options)
+            weight_gradients[len(outputs)] = tuple(rest[:2])
+        elif layer.kind == "linear":
+            gradient, *rest = linear_backward(gradient, given, layer.weight)
+            weight_gradients[len(outputs)] = tuple(rest)
+        elif layer.kind == "max_pool":
+            gradient = max_pool_backward(gradient, choice, given.shape[2:], **layer.options)
+        else:
+            gradient = globals()[layer.kind + "_backward"](gradient, given, **layer.options)
+    return gradient, weight_gradients
