@@ -1,0 +1,250 @@
+"""Reverse-mode differentiation: `Tensor`, `Function`, `no_grad`.
+
+A `Function` is one application of one operation and a node of the graph: it knows the tensors it read,
+a tensor knows the function that made it.  Arrays are NumPy's or CuPy's; nothing here asks which.
+
+    class Square(Function):
+        def forward(self, x):
+            self.save(x)
+            return x * x
+
+        def backward(self, gradient):
+            (x,) = self.saved
+            return 2 * x * gradient
+
+    y = Square().apply(Tensor(array, requires_grad=True))
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ContextDecorator
+from typing import Any
+
+import numpy as np
+
+from sparsenet.backend import array_module, device_of, to_device
+
+_thread = threading.local()
+
+
+class no_grad(ContextDecorator):
+    """Context manager and decorator: operations of this thread within it record no graph."""
+
+    def __enter__(self) -> None:
+        _thread.depth = getattr(_thread, "depth", 0) + 1
+
+    def __exit__(self, *error: object) -> None:
+        _thread.depth -= 1
+
+
+class Tensor:
+    """An array that remembers where it came from; `ops.arithmetic` adds the operators.
+
+    array : NumPy or CuPy array, kept, not copied; numbers and lists become NumPy's, floats float32.
+    requires_grad : collect a gradient in `.grad`; only floating-point arrays can.
+    grad : array of the shape, dtype and device of `array`, or None; `backward` adds to it.
+    """
+
+    __array_ufunc__ = None  # array * tensor is Tensor.__rmul__, not NumPy's loop over elements
+
+    def __init__(self, array: Any, requires_grad: bool = False):
+        self._array, self.grad = _as_array(array), None
+        self._writes = [0]  # version counter, shared by the tensors that view the same array
+        self._creator: Function | None = None
+        self._output_index, self._retains_grad = 0, False
+        self.requires_grad = requires_grad
+
+    shape = property(lambda self: self._array.shape)
+    dtype = property(lambda self: self._array.dtype)
+    ndim = property(lambda self: self._array.ndim)
+    size = property(lambda self: self._array.size)
+    device = property(lambda self: device_of(self._array), doc='"cpu" or "cuda"')
+    version = property(lambda self: self._writes[0], doc="grows whenever the array is assigned or modified")
+    array = property(lambda self: self._array, doc="the array; assignable")
+
+    @array.setter
+    def array(self, value: Any) -> None:
+        value = _as_array(value)
+        _check_floating(value, self._requires_grad)
+        self.mark_modified()  # seen by every function that saved the old array
+        self._array, self._writes = value, [self.version]
+
+    def mark_modified(self) -> None:
+        """Tell that `array` was written in place: a graph that saved it can no longer go backward."""
+        self._writes[0] += 1
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self._creator is not None and not value:
+            raise RuntimeError("Tensor: requires_grad of a computed tensor stays on: use .detach()")
+        _check_floating(self._array, value)
+        self._requires_grad = bool(value)
+
+    def detach(self) -> Tensor:
+        """A tensor of the same array (not copied) that is no part of the graph."""
+        tensor = Tensor(self._array)
+        tensor._writes = self._writes
+        return tensor
+
+    def numpy(self) -> np.ndarray:
+        """The array as NumPy's: the same memory on a CPU, a copy from a GPU."""
+        return to_device(self._array, "cpu")
+
+    def retain_grad(self) -> None:
+        """Make `backward` fill `.grad` of this computed tensor too, as it does for leaves."""
+        self._retains_grad = True
+
+    def backward(self, gradient: Any = None) -> None:
+        """Add to `.grad` of every leaf that requires it the gradient of sum(self * gradient).
+
+        gradient : array or Tensor of this tensor's shape and dtype; may be left out for one element.
+        Raises RuntimeError where nothing requires a gradient, an earlier backward used the graph up, or an
+        array that the graph saved was assigned or modified since; ValueError where gradient is unfit.
+        """
+        if not self._requires_grad:
+            raise RuntimeError("backward: the tensor requires no gradient: set requires_grad on a tensor "
+                               "that it is computed from, outside no_grad")
+        if gradient is None and self.size != 1:
+            raise ValueError(f"backward: the tensor has shape {self.shape}, expected one element: pass a "
+                             "gradient, or reduce it with .sum() or .mean()")
+        gradient = array_module(self._array).ones_like(self._array) if gradient is None else gradient
+        _run_backward(self, _check_gradient("backward", getattr(gradient, "array", gradient), self))
+
+    def __repr__(self) -> str:
+        return f"Tensor({self._array!r}{', requires_grad=True' if self._requires_grad else ''})"
+
+
+class Function:
+    """One application of an operation.  Subclasses define `forward` and `backward`.
+
+    forward(*arrays) : arrays in (None for an input that is None), an array or a tuple of arrays out;
+        calls `save` for what `backward` needs; must not write to its inputs.
+    backward(*gradients) : one C-contiguous gradient for each output (None where it got none); returns one
+        for each input, a tuple if several, None where `needs` is False; must not write to its inputs.
+    needs : which inputs need a gradient, set before `forward`;  saved : what `forward` saved.
+    """
+
+    def __init__(self) -> None:
+        self.name = type(self).__name__
+        self.needs: tuple[bool, ...] = ()
+        self.saved: tuple[Any, ...] = ()
+        self._inputs: tuple[Tensor | None, ...] = ()
+        self._watched: list[tuple[list[int], int]] = []  # version counters, and what they were
+        self._output_count, self._state = 0, "new"  # then "applied", then "used up"
+
+    def save(self, *arrays: Any) -> None:
+        """Keep arrays (or anything) for `backward`; nothing is kept where no input needs a gradient."""
+        self.saved = arrays if any(self.needs) else ()
+
+    def apply(self, *inputs: Tensor | None) -> Any:
+        """Run `forward` on the tensors and record it; a Tensor, or a tuple where forward gave one."""
+        if self._state != "new":
+            raise RuntimeError(f"{self.name}: applied already: build a new one for each call")
+        for i, tensor in enumerate(inputs):
+            if not isinstance(tensor, Tensor | None):
+                raise TypeError(f"{self.name}: input {i} is {type(tensor).__name__}, expected a Tensor: "
+                                "wrap it with Tensor(array)")
+        given = [(tensor.array, tensor._writes) for tensor in inputs if tensor is not None]
+        device_of(*(array for array, _ in given))  # raises where they differ
+        recording, self._state = getattr(_thread, "depth", 0) == 0, "applied"
+        self.needs = tuple(t is not None and t.requires_grad and recording for t in inputs)
+        result = self.forward(*(None if tensor is None else tensor.array for tensor in inputs))
+        outputs = tuple(Tensor(array) for array in (result if isinstance(result, tuple) else (result,)))
+        for tensor in outputs:  # an output may be a view of an input
+            tensor._writes = (_writes_of(tensor.array, given) or [tensor._writes])[0]
+        if any(self.needs):
+            known = given + [(tensor.array, tensor._writes) for tensor in outputs]
+            self._watched = [(w, w[0]) for value in self.saved for w in _writes_of(value, known)]
+            self._inputs, self._output_count = inputs, len(outputs)
+            for index, tensor in enumerate(outputs):
+                if tensor.dtype.kind == "f":
+                    tensor._requires_grad, tensor._creator, tensor._output_index = True, self, index
+        return outputs if isinstance(result, tuple) else outputs[0]
+
+    def _differentiate(self, gradients: list[Any]) -> list[tuple[Tensor, Any]]:
+        """Pairs (input, its gradient), from the outputs' gradients; lets the saved arrays go."""
+        if self._state != "applied":
+            raise RuntimeError(f"{self.name}: an earlier backward ran through this graph and freed it: "
+                               "compute it again, or call backward once, on the sum of the losses")
+        if any(writes[0] != before for writes, before in self._watched):
+            raise RuntimeError(f"{self.name}: an array that it saved was assigned or modified between "
+                               "forward and backward: change arrays (optimizer steps too) after backward")
+        results = self.backward(*gradients)
+        results = results if isinstance(results, tuple) else (results,)
+        if len(results) != len(self.needs):
+            raise ValueError(f"{self.name}: backward returned {len(results)} gradients, expected "
+                             f"{len(self.needs)}: return one for each input, None where not needed")
+        pairs = [(tensor, _check_gradient(self.name, result, tensor)) for tensor, result, need
+                 in zip(self._inputs, results, self.needs, strict=True) if need and result is not None]
+        self._state, self.saved, self._inputs, self._watched = "used up", (), (), []
+        return pairs
+
+
+def _run_backward(root: Tensor, gradient: Any) -> None:
+    pending: dict[Function, list[Any]] = {}  # the gradients of its outputs so far
+    totals: dict[Tensor, Any] = {}  # written at the end: an error on the way leaves every .grad as it was
+
+    def hand(tensor: Tensor, gradient: Any) -> None:
+        function, index = tensor._creator, tensor._output_index
+        if function is None or tensor._retains_grad:
+            totals[tensor] = _sum(totals.get(tensor), gradient)
+        if function is not None:
+            slots = pending.setdefault(function, [None] * function._output_count)
+            slots[index] = _sum(slots[index], gradient)
+
+    hand(root, gradient)
+    for function in _reverse_order(root):
+        for pair in function._differentiate(pending.pop(function)) if function in pending else ():
+            hand(*pair)
+    for tensor, total in totals.items():
+        tensor.grad = _sum(tensor.grad, total.copy())  # a backward may hand one array to several inputs
+
+
+def _reverse_order(root: Tensor) -> list[Function]:
+    """The functions behind `root`, each before those it read from; iterative: chains may be long."""
+    order, seen, stack = [], set(), [(root._creator, False)]
+    while stack:
+        function, finished = stack.pop()
+        if finished:
+            order.append(function)
+        elif function is not None and function not in seen:
+            seen.add(function)
+            stack.append((function, True))
+            stack.extend((tensor._creator, False) for tensor in function._inputs if tensor is not None)
+    return order[::-1]
+
+
+def _sum(known: Any, gradient: Any) -> Any:
+    return gradient if known is None else _as_array(known + gradient)  # never in place
+
+
+def _writes_of(value: Any, known: list[tuple[Any, list[int]]]) -> list[list[int]]:
+    """The version counters of the known arrays that `value` is, or shares an owner of memory with."""
+    owner = value if getattr(value, "base", None) is None else value.base
+    return [writes for array, writes in known if owner is (array if array.base is None else array.base)]
+
+
+def _as_array(value: Any) -> Any:
+    if isinstance(value, (int, float, list, tuple)) and not isinstance(value, np.generic):
+        value = np.asarray(value)
+        value = value.astype(np.float32) if value.dtype == np.float64 else value
+    device_of(value)  # raises for what is no array
+    return np.asarray(value) if isinstance(value, np.generic) else value
+
+
+def _check_floating(array: Any, requires_grad: bool) -> None:
+    if requires_grad and array.dtype.kind != "f":
+        raise TypeError(f"Tensor: array is {array.dtype}, which can not require a gradient: make it float32")
+
+
+def _check_gradient(name: str, gradient: Any, tensor: Tensor) -> Any:
+    gradient = _as_array(gradient)
+    if gradient.shape != tensor.shape or gradient.dtype != tensor.dtype:
+        raise ValueError(f"{name}: gradient is {gradient.dtype} {gradient.shape}, expected {tensor.dtype} "
+                         f"{tensor.shape}, as the tensor")
+    return gradient if gradient.flags.c_contiguous else gradient.copy()

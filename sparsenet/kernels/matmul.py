@@ -1,0 +1,36 @@
+"""Matrix product with the same bits for any number of threads.
+
+    a (M, K)  x  b (K, N)  ->  out (M, N)
+
+BLAS picks its own split, and with it the order of its sums, by the threads it may use.  Here the rows
+of `a` are cut into blocks of a size that depends on K and N alone, and each block is one product on
+one thread.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsenet.kernels.table import Array, declare
+from sparsenet.kernels.threads import run_blocks, single_threaded_blas
+
+_BLOCK_WORK = 1 << 22  # multiply-adds: some 100 us, far above what handing a block over costs
+_LEAST_ROWS = 32  # fewer run at a fraction of the matrix rate
+
+MATMUL = declare("matmul", a=Array("float", "M K"), b=Array("float", "K N"))
+
+
+@MATMUL.implementation("cpu")
+def _matmul_cpu(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(M, N) in the dtype of a and b; zeros where K is 0."""
+    (rows, depth), columns = a.shape, b.shape[1]
+    out = np.empty((rows, columns), a.dtype)
+    step = max(_LEAST_ROWS, _BLOCK_WORK // max(1, depth * columns))
+
+    def block(index: int) -> None:
+        chosen = slice(index * step, (index + 1) * step)
+        np.matmul(a[chosen], b, out=out[chosen])
+
+    with single_threaded_blas():
+        run_blocks(block, -(-rows // step))
+    return out

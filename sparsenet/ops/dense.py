@@ -1,0 +1,63 @@
+"""From sites to the dense grid, where every inactive cell holds the background."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sparsenet.autograd import Function, Tensor
+from sparsenet.backend import array_module
+from sparsenet.kernels import launch
+from sparsenet.sparse.sites import ActiveSites
+from sparsenet.sparse.tensor import SparseTensor
+
+
+class ToDense(Function):
+    """grid[cell] = features[row of the cell's site], or background where the cell has none."""
+
+    def __init__(self, sites: ActiveSites):
+        super().__init__()
+        self.sites = sites
+
+    def forward(self, features: Any, background: Any) -> Any:
+        xp = array_module(features)
+        sites, channels = self.sites, features.shape[1]
+        grid = xp.zeros((sites.batch_size, sites.cells, channels), features.dtype)
+        if background is not None:
+            grid += background.reshape(-1, 1, channels)
+            self.shared = background.ndim == 1  # by all samples
+        grid.reshape(-1, channels)[sites.keys] = features
+        grid = grid.reshape(sites.batch_size, *sites.spatial_size, channels)
+        return xp.ascontiguousarray(xp.moveaxis(grid, -1, 1))
+
+    def backward(self, gradient: Any) -> tuple[Any, Any]:
+        xp = array_module(gradient)
+        rows = xp.moveaxis(gradient, 1, -1).copy().reshape(-1, gradient.shape[1])
+        features_gradient = rows[self.sites.keys] if self.needs[0] else None
+        if not self.needs[1]:
+            return features_gradient, None
+        rows[self.sites.keys] = 0
+        samples = 1 if self.shared else self.sites.batch_size
+        splits = xp.arange(samples + 1, dtype=np.int64) * (len(rows) // max(samples, 1))
+        total = launch("segment_sum", rows, splits)
+        return features_gradient, total[0] if self.shared else total
+
+
+def to_dense(x: SparseTensor) -> Tensor:
+    """The whole grid of a SparseTensor, as a Tensor (B, C, *spatial); differentiable.
+
+    Inactive cells hold `x.background`, zeros where it is None.  A batch has B grids, empty
+    samples included.  The gradient of the background is the sum over the inactive cells.
+
+    Raises
+    ------
+    TypeError : x is no SparseTensor.
+    """
+    if not isinstance(x, SparseTensor):
+        raise TypeError(f"to_dense: x is {type(x).__name__}, expected a SparseTensor: "
+                        "a Tensor is dense already")
+    return ToDense(x.sites).apply(x.features, x.background)
+
+
+SparseTensor.to_dense = to_dense  # the method of the same name: sparse/ knows no operations

@@ -1,0 +1,93 @@
+"""Dropout of whole channels (Srivastava et al. 2014; by channel as in Tompson et al. 2015).
+
+One mask (B, C) is drawn for a batch: a channel of a sample is either 0 everywhere or scaled by
+1 / (1 - rate), on all its sites and on its background.  The background then differs by sample: its
+shape goes from (C,) to (B, C).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sparsenet.autograd import Function, Tensor
+from sparsenet.backend import array_module, to_device
+from sparsenet.kernels import launch
+from sparsenet.sparse import SparseTensor
+
+
+class MaskRows(Function):
+    """features (N, C) times the row of the mask (B, C) that belongs to each site's sample."""
+
+    def __init__(self, mask: Any, samples: Any):
+        super().__init__()
+        self.mask, self.samples = mask, samples
+
+    def forward(self, features: Any) -> Any:
+        return features * self.mask[self.samples]
+
+    def backward(self, gradient: Any) -> Any:
+        return gradient * self.mask[self.samples]
+
+
+class MaskChannels(Function):
+    """x (B, C, ...) times mask (B, C), or a vector (C,) times each row of it."""
+
+    def __init__(self, mask: Any):
+        super().__init__()
+        self.mask = mask
+
+    def forward(self, x: Any) -> Any:
+        self.save(x.ndim)
+        return x * self._fitted(x)
+
+    def backward(self, gradient: Any) -> Any:
+        (ndim,) = self.saved
+        result = gradient * self._fitted(gradient)
+        if ndim > 1:
+            return result
+        ends = array_module(result).asarray([0, len(result)], dtype="int64")
+        return launch("segment_sum", result, ends)[0]
+
+    def _fitted(self, x: Any) -> Any:
+        return self.mask.reshape(self.mask.shape + (1,) * (x.ndim - 2))
+
+
+def dropout_mask(batch_size: int, channels: int, rate: float, rng: np.random.Generator,
+                 dtype: Any) -> np.ndarray:
+    """(B, C) of `dtype`: 0 with probability `rate`, else 1 / (1 - rate).
+
+    Raises
+    ------
+    ValueError : rate is not in [0, 1).
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"Dropout: rate is {rate}, expected at least 0 and below 1")
+    kept = rng.random((batch_size, channels)) >= rate
+    return (kept / (1 - rate)).astype(dtype)
+
+
+def dropout(x: Tensor | SparseTensor, rate: float, rng: np.random.Generator) -> Tensor | SparseTensor:
+    """x with channels set to 0, one draw for each sample and channel, the others scaled by 1/(1-rate).
+
+    x : Tensor (B, C) or (B, C, ...), or SparseTensor, whose background becomes (B, C) unless it is None
+        or a constant zero
+    rate : probability that a channel is dropped, in [0, 1)
+    rng : generator of the mask; on a GPU too the mask is drawn on the host, so backends agree
+
+    Raises
+    ------
+    ValueError : the rate is out of range, or a Tensor has fewer than two axes.
+    """
+    if not isinstance(x, SparseTensor) and x.ndim < 2:
+        raise ValueError(f"Dropout: x has shape {x.shape}, expected (B, C) or (B, C, ...)")
+    batch_size, channels = (x.batch_size, x.channels) if isinstance(x, SparseTensor) else x.shape[:2]
+    mask = to_device(dropout_mask(batch_size, channels, rate, rng, x.dtype), x.device)
+    if not isinstance(x, SparseTensor):
+        return MaskChannels(mask).apply(x)
+    features = MaskRows(mask, x.coordinates[:, 0]).apply(x.features)
+    background = x.background
+    if background is not None and (background.requires_grad or background.array.any()):
+        background = MaskChannels(mask).apply(background)
+    return x.with_features(features, background)

@@ -1,0 +1,124 @@
+"""Global pooling: one row per sample out of its whole grid.
+
+With a background the inactive cells take part (DESIGN: what the dense network gives):
+
+    sum_b  = sum of the sites of b + (cells - sites of b) * background
+    mean_b = sum_b / cells
+    max_b  = the largest of the sites of b, and of the background if b has an inactive cell
+
+Without one (`background=None`) they are skipped: the mean is over the sites, and a sample with no
+site gives zeros.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sparsenet.autograd import Function, Tensor
+from sparsenet.backend import array_module
+from sparsenet.kernels import launch
+from sparsenet.sparse.sites import ActiveSites
+from sparsenet.sparse.tensor import SparseTensor
+
+MODES = ("mean", "max", "sum")
+
+
+class GlobalSum(Function):
+    """Sum over the cells of each sample; divided by their number if `mean`."""
+
+    def __init__(self, sites: ActiveSites, mean: bool):
+        super().__init__()
+        self.sites, self.mean = sites, mean
+
+    def forward(self, features: Any, background: Any) -> Any:
+        xp = array_module(features)
+        splits = self.sites.batch_splits
+        active = xp.diff(splits)[:, None]
+        self.inactive = (self.sites.cells - active).astype(features.dtype)
+        cells = xp.maximum(active, 1) if background is None else xp.full_like(active, self.sites.cells)
+        self.divisor = (cells if self.mean else xp.ones_like(active)).astype(features.dtype)
+        total = launch("segment_sum", xp.ascontiguousarray(features), splits)
+        if background is not None:
+            total += self.inactive * background  # (C,), or (B, C) where samples differ
+            self.shared = background.ndim == 1
+        return total / self.divisor
+
+    def backward(self, gradient: Any) -> tuple[Any, Any]:
+        share = gradient / self.divisor
+        features_gradient = share[self.sites.coordinates[:, 0]] if self.needs[0] else None
+        if not self.needs[1]:
+            return features_gradient, None
+        of_samples = share * self.inactive
+        return features_gradient, of_samples.sum(axis=0) if self.shared else of_samples
+
+
+class GlobalMax(Function):
+    """Maximum over the cells of each sample; of equal cells the first in row-major order."""
+
+    def __init__(self, sites: ActiveSites):
+        super().__init__()
+        self.sites = sites
+
+    def forward(self, features: Any, background: Any) -> Any:
+        xp = array_module(features)
+        sites, splits = self.sites, self.sites.batch_splits
+        result, rows = launch("segment_max", xp.ascontiguousarray(features), splits)
+        fallback = xp.zeros(result.shape[1], result.dtype) if background is None else background
+        fallback_wins = rows < 0
+        if background is not None:
+            self.shared = background.ndim == 1  # else (B, C): samples differ
+            full = (xp.diff(splits) == sites.cells)[:, None]
+            comes_first = rows - splits[:-1, None] >= self._first_inactive_cells()[:, None]
+            fallback_wins |= ~full & ((background > result) | ((background == result) & comes_first))
+        self.shape = features.shape
+        self.save(xp.where(fallback_wins, -1, rows))
+        return xp.where(fallback_wins, fallback, result)
+
+    def _first_inactive_cells(self) -> Any:
+        """(B,): the sites of a sample that lie before its first inactive cell, counted."""
+        sites = self.sites
+        xp = array_module(sites.keys)
+        batch = sites.coordinates[:, 0].astype(np.int64)
+        cell = sites.keys - batch * sites.cells
+        row_in_sample = xp.arange(len(sites)) - sites.batch_splits[batch]
+        leading = xp.concatenate([xp.zeros(1, np.int64), xp.cumsum(cell == row_in_sample)])
+        return leading[sites.batch_splits[1:]] - leading[sites.batch_splits[:-1]]
+
+    def backward(self, gradient: Any) -> tuple[Any, Any]:
+        (rows,) = self.saved
+        xp = array_module(gradient)
+        features_gradient = background_gradient = None
+        if self.needs[0]:
+            features_gradient = xp.zeros(self.shape, gradient.dtype)
+            sample, channel = xp.nonzero(rows >= 0)
+            features_gradient[rows[sample, channel], channel] = gradient[sample, channel]
+        if self.needs[1]:
+            of_samples = xp.where(rows < 0, gradient, gradient.dtype.type(0))
+            background_gradient = of_samples.sum(axis=0) if self.shared else of_samples
+        return features_gradient, background_gradient
+
+
+def global_pool(x: SparseTensor, mode: str = "mean") -> Tensor:
+    """One row per sample, a Tensor (B, C), by "mean", "max" or "sum" over the grid's cells.
+
+    With a background the inactive cells count, and an empty sample gives the background itself
+    (times the number of cells for "sum"); without one only the sites count, and it gives zeros.
+
+    Raises
+    ------
+    TypeError : x is no SparseTensor.
+    ValueError : an unknown mode.
+    """
+    check_mode("global_pool", mode)
+    if not isinstance(x, SparseTensor):
+        raise TypeError(f"global_pool: x is {type(x).__name__}, expected a SparseTensor")
+    function = GlobalMax(x.sites) if mode == "max" else GlobalSum(x.sites, mean=mode == "mean")
+    return function.apply(x.features, x.background)
+
+
+def check_mode(operation: str, mode: str) -> None:
+    """Raise ValueError unless `mode` is one of MODES."""
+    if mode not in MODES:
+        raise ValueError(f"{operation}: mode is {mode!r}, expected one of {', '.join(MODES)}")

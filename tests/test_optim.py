@@ -1,0 +1,204 @@
+"""SGD against the formula and against the paper's own update; learning rates."""
+
+import numpy as np
+import pytest
+from reference import assert_close
+
+from sparsenet import Tensor
+from sparsenet.optim import SGD, ConstantRate, CosineDecay, ExponentialDecay, StepDecay, clip_gradients
+
+
+def quadratic(x):
+    """A bowl with different slopes along its axes; its gradient."""
+    return np.arange(1, x.size + 1).reshape(x.shape) * x
+
+
+def run(steps, start, **settings):
+    """Parameter after each step, with the optimizer."""
+    parameter = Tensor(start.copy(), requires_grad=True)
+    optimizer = SGD([parameter], **settings)
+    path = []
+    for _ in range(steps):
+        parameter.grad = quadratic(parameter.array).astype(start.dtype)
+        optimizer.step()
+        path.append(parameter.array.copy())
+    return path
+
+
+def run_torch(steps, x, lr, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0):
+    """torch.optim.SGD as its documentation writes it, but for the velocity, which starts at 0."""
+    velocity, path = np.zeros_like(x), []
+    for _ in range(steps):
+        g = quadratic(x) + weight_decay * x
+        if momentum:
+            velocity = momentum * velocity + (1 - dampening) * g
+            g = (1 - dampening) * g + momentum * velocity if nesterov else velocity
+        x = x - lr * g
+        path.append(x)
+    return path
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"weight_decay": 0.1}, {"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.5},
+    {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}, {"momentum": 0.9, "dampening": 0.9, "nesterov": True},
+    {"dampening": 0.5},
+], ids=str)
+def test_steps_follow_the_formula(settings, dtype, rng):
+    start = rng.standard_normal((2, 3)).astype(dtype)
+    path = run(6, start, lr=0.05, **settings)
+    assert path[-1].dtype == dtype
+    for actual, expected in zip(path, run_torch(6, start.astype(np.float64), 0.05, **settings), strict=True):
+        assert_close(actual, expected)
+
+
+def test_dampened_nesterov_is_the_papers_update(rng):
+    """m' = mu*m - lr*(1-mu)*g;  w += (1+mu)*m' - mu*m, at a constant rate."""
+    start, lr, mu = rng.standard_normal(4), 0.1, 0.9
+    x, m, expected = start, np.zeros(4), []
+    for _ in range(8):
+        before, m = m, mu * m - lr * (1 - mu) * quadratic(x)
+        x = x + (1 + mu) * m - mu * before
+        expected.append(x)
+    for actual, point in zip(run(8, start, lr=lr, momentum=mu, dampening=mu, nesterov=True), expected, strict=True):
+        assert_close(actual, point)
+
+
+def test_the_step_is_in_place_and_bumps_the_version():
+    parameter = Tensor(np.ones(3), requires_grad=True)
+    array, version = parameter.array, parameter.version
+    parameter.grad = np.ones(3)
+    SGD([parameter], lr=0.5).step()
+    assert parameter.array is array and parameter.version > version
+    assert np.array_equal(array, [0.5, 0.5, 0.5])
+
+
+def test_a_step_between_forward_and_backward_is_caught():
+    parameter = Tensor(np.ones(3), requires_grad=True)
+    parameter.grad = np.ones(3)
+    loss = (parameter * parameter).sum()
+    SGD([parameter], lr=0.5).step()
+    with pytest.raises(RuntimeError, match="Multiply"):
+        loss.backward()
+
+
+def test_parameters_without_a_gradient_stay():
+    moved, stays = Tensor(np.ones(2), requires_grad=True), Tensor(np.ones(2), requires_grad=True)
+    optimizer = SGD([moved, stays], lr=1.0, momentum=0.5, weight_decay=1.0)
+    moved.grad = np.ones(2)
+    optimizer.step()
+    assert stays.version == 0 and np.array_equal(stays.array, [1, 1]) and list(optimizer.state_dict()) == ["0"]
+
+
+@pytest.mark.parametrize("array", [np.ones((3, 2)).T, np.broadcast_to(np.ones(3), (2, 3))],
+                         ids=["transposed", "read-only"])
+def test_arrays_that_cannot_be_written_in_place_are_replaced(array):
+    parameter = Tensor(array, requires_grad=True)
+    parameter.grad = np.ones((3, 2)).T
+    SGD([parameter], lr=0.25).step()
+    assert np.array_equal(parameter.array, np.full((2, 3), 0.75)) and array.min() == 1
+
+
+def test_zero_grad_forgets():
+    parameter = Tensor(np.ones(2), requires_grad=True)
+    parameter.grad = np.ones(2)
+    SGD([parameter], lr=1.0).zero_grad()
+    assert parameter.grad is None
+
+
+def test_the_rate_may_be_set():
+    parameter = Tensor(np.zeros(1), requires_grad=True)
+    optimizer = SGD([parameter], lr=1.0)
+    parameter.grad = np.ones(1)
+    optimizer.step()
+    optimizer.lr = 0.1
+    optimizer.step()
+    assert optimizer.lr == 0.1 and parameter.array[0] == pytest.approx(-1.1)
+
+
+def test_resuming_from_the_state_gives_the_same_bits(rng):
+    start = rng.standard_normal((3, 4)).astype(np.float32)
+    settings = {"lr": 0.02, "momentum": 0.9, "dampening": 0.3, "nesterov": True}
+    expected = run(10, start, **settings)[-1]
+
+    parameter = Tensor(start.copy(), requires_grad=True)
+    optimizer = SGD([("layer.weight", parameter)], **settings)
+    for step in range(10):
+        if step == 4:
+            state = optimizer.state_dict()
+            assert list(state) == ["layer.weight"] and isinstance(state["layer.weight"], np.ndarray)
+            parameter = Tensor(parameter.array.copy(), requires_grad=True)
+            optimizer = SGD([("layer.weight", parameter)], **settings)
+            optimizer.load_state_dict(state)
+        parameter.grad = quadratic(parameter.array).astype(np.float32)
+        optimizer.step()
+    assert np.array_equal(parameter.array, expected)
+
+
+def test_state_is_copied_both_ways():
+    parameter = Tensor(np.ones(2), requires_grad=True)
+    optimizer = SGD([parameter], lr=1.0, momentum=0.5)
+    assert optimizer.state_dict() == {}
+    given = {"0": np.ones(2)}
+    optimizer.load_state_dict(given)
+    parameter.grad = np.ones(2)
+    optimizer.step()
+    optimizer.state_dict()["0"][:] = 7
+    assert np.array_equal(given["0"], [1, 1]) and np.array_equal(optimizer.state_dict()["0"], [1.5, 1.5])
+    optimizer.load_state_dict({})
+    assert optimizer.state_dict() == {}
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    optimizer = SGD([("w", Tensor(np.ones(2), requires_grad=True))], lr=1.0, momentum=0.5)
+    optimizer.load_state_dict({"w": np.ones(2)})
+    with pytest.raises(ValueError, match="no parameter is named 'v'; there are w"):
+        optimizer.load_state_dict({"w": np.zeros(2), "v": np.ones(2)})
+    with pytest.raises(ValueError, match=r"velocity of w has shape \(3,\), expected \(2,\)"):
+        optimizer.load_state_dict({"w": np.ones(3)})
+    assert np.array_equal(optimizer.state_dict()["w"], [1, 1])
+
+
+def test_settings_out_of_range_raise():
+    parameter = Tensor(np.ones(2), requires_grad=True)
+    for settings, message in [({"lr": -1}, "lr is -1"), ({"lr": float("nan")}, "lr is nan"),
+                              ({"lr": 1, "momentum": -0.1}, "momentum is -0.1"),
+                              ({"lr": 1, "weight_decay": -1}, "weight_decay is -1"),
+                              ({"lr": 1, "nesterov": True}, "needs a momentum")]:
+        with pytest.raises(ValueError, match=f"SGD: .*{message}"):
+            SGD([parameter], **settings)
+    for parameters, error in [([], "no parameters"), ([parameter, parameter], "comes twice"),
+                              ([("a", parameter), ("a", Tensor(np.ones(1)))], "parameter a comes twice")]:
+        with pytest.raises(ValueError, match=error):
+            SGD(parameters, lr=1)
+    with pytest.raises(TypeError, match="parameter 0 is ndarray"):
+        SGD([np.ones(2)], lr=1)
+
+
+def test_a_gradient_of_another_shape_raises():
+    parameter = Tensor(np.ones(2), requires_grad=True)
+    parameter.grad = np.ones(1)
+    with pytest.raises(ValueError, match=r"gradient of 0 has shape \(1,\), the parameter has \(2,\)"):
+        SGD([parameter], lr=1).step()
+
+
+@pytest.mark.parametrize("schedule, expected", [
+    (ConstantRate(0.5), {0: 0.5, 100: 0.5}),
+    (ExponentialDecay(0.002, 0.025), {0: 0.002, 1: 0.002 * np.exp(-0.025), 40: 0.002 * np.exp(-1)}),
+    (StepDecay(1.0, 10, 0.5), {0: 1.0, 9: 1.0, 10: 0.5, 29: 0.25}),
+    (CosineDecay(2.0, 10), {0: 2.0, 5: 1.0, 10: 0.0, 20: 0.0}),
+    (CosineDecay(2.0, 10, least=1.0), {0: 2.0, 5: 1.5, 10: 1.0}),
+])
+def test_schedules(schedule, expected):
+    assert {epoch: schedule(epoch) for epoch in expected} == pytest.approx(expected)
+
+
+def test_clip_gradients_scales_them_together():
+    tensors = [Tensor(np.zeros(2, np.float32), requires_grad=True), Tensor(np.zeros((1, 1), np.float32), True),
+               Tensor(np.zeros(3, np.float32), requires_grad=True)]
+    tensors[0].grad, tensors[1].grad = np.array([3, 0], np.float32), np.array([[4]], np.float32)
+    assert clip_gradients(tensors, 10.0) == 5.0
+    assert tensors[0].grad.tolist() == [3, 0]
+    assert clip_gradients(tensors, 1.0) == 5.0
+    np.testing.assert_allclose(tensors[0].grad, [0.6, 0])
+    np.testing.assert_allclose(tensors[1].grad, [[0.8]])
+    assert tensors[2].grad is None and tensors[0].grad.dtype == np.float32
