@@ -1,0 +1,34 @@
+"""Layers, the networks made of them, and their first weights."""
+
+from sparsenet.nn import init
+from sparsenet.nn.activations import Activation
+from sparsenet.nn.architectures import s3dcnn
+from sparsenet.nn.layers import (
+    Dropout,
+    GlobalPool,
+    LeakyReLU,
+    Linear,
+    SparseConv,
+    SparseMaxPool,
+    SubmanifoldConv,
+    ToDense,
+)
+from sparsenet.nn.module import Module, Sequential
+from sparsenet.nn.network import SparseNetwork
+
+__all__ = [
+    "Activation",
+    "Dropout",
+    "GlobalPool",
+    "LeakyReLU",
+    "Linear",
+    "Module",
+    "Sequential",
+    "SparseConv",
+    "SparseMaxPool",
+    "SparseNetwork",
+    "SubmanifoldConv",
+    "ToDense",
+    "init",
+    "s3dcnn",
+]

@@ -1,0 +1,189 @@
+"""The layers: each holds parameters and settings, and calls one operation of `sparsenet.ops`.
+
+Weights are drawn as `nn.init` says, biases are 0.  `rng` is a NumPy Generator or a seed; None
+draws fresh entropy.  `SparseNetwork` and `s3dcnn` give each layer its own, keyed by their seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sparsenet.autograd import Tensor
+from sparsenet.nn import init
+from sparsenet.nn.module import Module
+from sparsenet.ops.convolution import convolution
+from sparsenet.ops.dense import to_dense
+from sparsenet.ops.dropout import dropout
+from sparsenet.ops.global_pool import check_mode, global_pool
+from sparsenet.ops.leaky_relu import leaky_relu
+from sparsenet.ops.linear import linear
+from sparsenet.ops.max_pool import max_pool
+from sparsenet.sparse import Geometry, SparseTensor
+
+Size = int | Sequence[int]
+
+
+class SparseConv(Module):
+    """Convolution of a SparseTensor, as `torch.nn.ConvNd` on the dense grid.
+
+    in_channels, out_channels : C_in, C_out
+    kernel_size, stride, padding, dilation : one number, or one per dimension
+    bias : add a vector (C_out,)
+    dimension : D, 1 to 4; a kernel_size of several numbers sets it
+    rng : see the module
+
+    weight : Tensor (K, C_in, C_out), offsets row-major, last axis fastest;  bias : Tensor (C_out,) or None
+
+    Raises ValueError where the sizes are no whole numbers, or too many or few.
+    """
+
+    kind = "convolution"
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Size = 0,
+                 dilation: Size = 1, bias: bool = True, dimension: int = 3, rng: Any = None):
+        self.geometry = Geometry.make(_dimension(kernel_size, dimension), kernel_size, stride, padding, dilation)
+        self._build(in_channels, out_channels, bias, rng)
+
+    def _build(self, in_channels: int, out_channels: int, bias: bool, rng: Any) -> None:
+        _check_channels(self, in_channels, out_channels)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        shape = (self.geometry.volume, in_channels, out_channels)
+        self.weight = init.uniform(shape, self.weight_bound(), rng)
+        self.bias = init.zeros((out_channels,)) if bias else None
+
+    def weight_bound(self, pool: tuple[int, ...] | None = None) -> float:
+        """The bound that first weights keep, where a max-pooling of that size follows (None: none does)."""
+        fan_in = self.in_channels * self.geometry.volume
+        return init.weight_bound(fan_in, self.out_channels, init.fan_out_factor(self.geometry, pool))
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        return convolution(x, self.weight, self.bias, self.geometry)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels} -> {self.out_channels}, {self.geometry}{'' if self.bias else ', no bias'}"
+
+
+class SubmanifoldConv(SparseConv):
+    """Convolution whose output sites are its input sites: odd kernel_size, stride 1.
+
+    Neighbours that are no sites count as background.  Parameters as for SparseConv.
+    """
+
+    kind = "submanifold"
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, dilation: Size = 1, bias: bool = True,
+                 dimension: int = 3, rng: Any = None):
+        self.geometry = Geometry.make_submanifold(_dimension(kernel_size, dimension), kernel_size, dilation)
+        self._build(in_channels, out_channels, bias, rng)
+
+
+class SparseMaxPool(Module):
+    """Max-pooling in which the background competes; see `ops.max_pool`.
+
+    kernel_size, stride : one number, or one per dimension; stride None is kernel_size
+    dimension : D, 1 to 4; a kernel_size of several numbers sets it
+    """
+
+    kind = "max_pool"
+
+    def __init__(self, kernel_size: Size, stride: Size | None = None, dimension: int = 3):
+        stride = kernel_size if stride is None else stride
+        self.geometry = Geometry.make(_dimension(kernel_size, dimension), kernel_size, stride)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        return max_pool(x, self.geometry)
+
+    def extra_repr(self) -> str:
+        return str(self.geometry)
+
+
+class LeakyReLU(Module):
+    """x where positive, negative_slope * x elsewhere; of a Tensor, or of sites and background."""
+
+    kind = "leaky_relu"
+
+    def __init__(self, negative_slope: float = 0.01):
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Tensor | SparseTensor) -> Tensor | SparseTensor:
+        return leaky_relu(x, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        return f"{self.negative_slope:g}"
+
+
+class Linear(Module):
+    """Rows (B, C_in) times a matrix, plus a bias.
+
+    weight : Tensor (C_in, C_out), as a convolution's offset;  bias : Tensor (C_out,) or None
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, rng: Any = None):
+        _check_channels(self, in_features, out_features)
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = init.uniform((in_features, out_features), init.weight_bound(in_features, out_features), rng)
+        self.bias = init.zeros((out_features,)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, SparseTensor):
+            raise TypeError("Linear: the input is a SparseTensor, expected a Tensor (B, C): put a GlobalPool "
+                            "before it")
+        return linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features} -> {self.out_features}{'' if self.bias else ', no bias'}"
+
+
+class Dropout(Module):
+    """While training, sets channels to 0 with probability p and scales the others by 1 / (1 - p).
+
+    One mask for each sample and channel, on sites and background alike; see `ops.dropout`.
+
+    rng : Generator or seed that the masks are drawn from, one call after the other; `reseed` of the
+        network replaces it, so that a step's masks depend on (seed, epoch, step) alone
+    """
+
+    def __init__(self, p: float = 0.5, rng: Any = None):
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p is {p}, expected at least 0 and below 1")
+        self.p = p
+        self.rng = np.random.default_rng(rng)
+
+    def forward(self, x: Tensor | SparseTensor) -> Tensor | SparseTensor:
+        return dropout(x, self.p, self.rng) if self.training and self.p else x
+
+    def extra_repr(self) -> str:
+        return f"{self.p:g}"
+
+
+class ToDense(Module):
+    """The whole grid of a SparseTensor as a Tensor (B, C, *spatial)."""
+
+    def forward(self, x: SparseTensor) -> Tensor:
+        return to_dense(x)
+
+
+class GlobalPool(Module):
+    """One row per sample, (B, C): "mean", "max" or "sum" over all cells; see `ops.global_pool`."""
+
+    def __init__(self, mode: str = "mean"):
+        check_mode("GlobalPool", mode)
+        self.mode = mode
+
+    def forward(self, x: SparseTensor) -> Tensor:
+        return global_pool(x, self.mode)
+
+    def extra_repr(self) -> str:
+        return self.mode
+
+
+def _dimension(kernel_size: Size, dimension: int) -> int:
+    return len(kernel_size) if isinstance(kernel_size, Sequence) else dimension
+
+
+def _check_channels(layer: Module, inputs: int, outputs: int) -> None:
+    if inputs < 1 or outputs < 1:
+        raise ValueError(f"{type(layer).__name__}: channels are {inputs} -> {outputs}, expected at least 1")

@@ -1,0 +1,287 @@
+"""SparseNetwork: a list of layers that can be built, looked into, cut and changed."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsenet.autograd import Tensor, no_grad
+from sparsenet.nn import init
+from sparsenet.nn.activations import Activation, table
+from sparsenet.nn.layers import (
+    Dropout,
+    GlobalPool,
+    LeakyReLU,
+    Linear,
+    Size,
+    SparseConv,
+    SparseMaxPool,
+    SubmanifoldConv,
+    ToDense,
+)
+from sparsenet.nn.module import Module, check_module
+from sparsenet.nn.prediction import rows_of
+from sparsenet.nn.weights_file import read_weights, write_weights
+from sparsenet.random import keyed_rng
+from sparsenet.sparse import Geometry, SparseTensor
+
+if TYPE_CHECKING:
+    from sparsenet.data import SparseDataset
+
+
+class SparseNetwork(Module):
+    """Layers one after another, on grids of `dimension` dimensions.
+
+    Parameters
+    ----------
+    dimension : D, 1 to 4
+    in_channels : C of the input
+    seed : of the first weights; each layer's are keyed by (seed, its place in the network)
+    field : sides of the input's grid, one number or (D,), that is checked at each call; None: any
+
+    Attributes
+    ----------
+    layers : list of Modules, may be changed: insert, replace, remove, truncate (`del net.layers[17:]`)
+
+    A layer is named by its kind and how many of the kind came before: "convolution1", "leaky_relu1",
+    "max_pool1", "convolution2", ...; its parameters "convolution1.weight", "convolution1.bias".
+
+    The `add_` methods build the next layer from what the last one gives, and return the network.
+    """
+
+    def __init__(self, dimension: int = 3, in_channels: int = 1, seed: int = 0,
+                 field: int | Sequence[int] | None = None):
+        self.dimension = dimension
+        self.in_channels = in_channels
+        self.seed = seed
+        self.field = None if field is None else Geometry.make(dimension, field).size
+        self.layers: list[Module] = []
+        self._drawn: tuple[SparseConv, int, int] | None = None  # last convolution, its place, version of its weights
+
+    # ---- building ----
+
+    def add(self, layer: Module) -> SparseNetwork:
+        """Append any Module."""
+        check_module("SparseNetwork", len(self.layers), layer)
+        self.layers.append(layer)
+        return self
+
+    def add_convolution(self, out_channels: int, size: Size, stride: Size = 1, padding: Size = 0, dilation: Size = 1,
+                        bias: bool = True) -> SparseNetwork:
+        """A SparseConv.  Its first weights fit the max-pooling that follows, see `nn.init`."""
+        place = len(self.layers)
+        layer = SparseConv(self._sparse_channels("add_convolution"), out_channels, size, stride, padding, dilation,
+                           bias, self.dimension, rng=self._rng(place))
+        self._drawn = (layer, place, layer.weight.version)
+        return self.add(layer)
+
+    def add_submanifold(self, out_channels: int, size: Size, dilation: Size = 1, bias: bool = True) -> SparseNetwork:
+        """A SubmanifoldConv."""
+        return self.add(SubmanifoldConv(self._sparse_channels("add_submanifold"), out_channels, size, dilation, bias,
+                                        self.dimension, rng=self._rng(len(self.layers))))
+
+    def add_leaky_relu(self, slope: float = 0.01) -> SparseNetwork:
+        """A LeakyReLU."""
+        return self.add(LeakyReLU(slope))
+
+    def add_max_pool(self, size: Size, stride: Size | None = None) -> SparseNetwork:
+        """A SparseMaxPool.  A convolution before it that still has its first weights gets those that
+        `nn.init` gives before a pooling of this size (the same random numbers within another bound)."""
+        self._sparse_channels("add_max_pool")
+        layer = SparseMaxPool(size, stride, self.dimension)
+        if self._drawn is not None:
+            convolution, place, version = self._drawn
+            between = self.layers[place + 1:]
+            if (convolution in self.layers[place:place + 1] and convolution.weight.version == version
+                    and all(isinstance(one, (LeakyReLU, Dropout)) for one in between)):
+                bound = convolution.weight_bound(layer.geometry.size)
+                convolution.weight.array = init.uniform(convolution.weight.shape, bound, self._rng(place)).array
+            self._drawn = None
+        return self.add(layer)
+
+    def add_dropout(self, p: float = 0.5) -> SparseNetwork:
+        """A Dropout."""
+        return self.add(Dropout(p, rng=self._rng(len(self.layers))))
+
+    def add_global_pool(self, mode: str = "mean") -> SparseNetwork:
+        """A GlobalPool: from here on there is one row per sample."""
+        self._sparse_channels("add_global_pool")
+        return self.add(GlobalPool(mode))
+
+    def add_linear(self, out_features: int, bias: bool = True) -> SparseNetwork:
+        """A Linear.  Where the network is still sparse, a GlobalPool("mean") comes before it; on a grid
+        that has come down to one cell that is the cell's row, or the background of an empty sample."""
+        if self._is_sparse():
+            self.add_global_pool("mean")
+        return self.add(Linear(self.out_channels, out_features, bias, rng=self._rng(len(self.layers))))
+
+    @property
+    def out_channels(self) -> int:
+        """Channels that the last layer gives."""
+        for layer in reversed(self.layers):
+            for name in ("out_channels", "out_features"):
+                if hasattr(layer, name):
+                    return getattr(layer, name)
+        return self.in_channels
+
+    def _rng(self, place: int) -> np.random.Generator:
+        return keyed_rng(self.seed, "weights", place)
+
+    def _is_sparse(self) -> bool:
+        return not any(isinstance(layer, (GlobalPool, ToDense, Linear)) for layer in self.layers)
+
+    def _sparse_channels(self, method: str) -> int:
+        if not self._is_sparse():
+            raise ValueError(f"{method}: the network gives a plain Tensor by now, expected a SparseTensor: add this "
+                             "layer before the GlobalPool, ToDense or Linear layer")
+        return self.out_channels
+
+    # ---- running ----
+
+    def forward(self, batch: Any) -> SparseTensor | Tensor:
+        return self.run(batch)
+
+    def run(self, x: Any, start: int = 0, stop: int | None = None) -> SparseTensor | Tensor:
+        """Layers start+1 to stop (counted from 1), so `run(x, 0, 17)` gives layer 17's output, and
+        `run(y, 17)` goes on from there, y edited or not.
+
+        x : SparseBatch, SparseTensor or Tensor
+
+        Raises
+        ------
+        ValueError : no such layers; at the start, an input of other dimensions, channels or sides.
+        """
+        start, stop = self._checked_range(start, stop)
+        x = self._checked_input(x) if start == 0 else x
+        for layer in self.layers[start:stop]:
+            x = layer(x)
+        return x
+
+    def activations(self, batch: Any) -> list[Activation]:
+        """One record per layer, in order: what it read and gave.
+
+        The records' Tensors are part of the graph (under `no_grad` they are not), and dropout acts
+        as the mode says: call `.eval()` first to see the network as it predicts.
+        """
+        x, records = self._checked_input(batch), []
+        for index, (name, layer) in enumerate(zip(self.names(), self.layers, strict=True), start=1):
+            output = layer(x)
+            records.append(Activation(index, name, layer, x, output))
+            x = output
+        return records
+
+    def summary(self, batch: Any) -> str:
+        """An aligned table: size, sites, active cells, pairs, multiply-adds and weights of each layer."""
+        with no_grad(), self.evaluating():
+            return table(self._checked_input(batch), self.activations(batch))
+
+    def predict(self, dataset: SparseDataset, batch_size: int = 64, repetitions: int = 1, poses: str = "first",
+                output: str = "probabilities", **options: Any) -> np.ndarray:
+        """Class probabilities (O, classes) float32 of the dataset's objects, in their order.
+
+        dataset : SparseDataset, or what has its `batches` and `object_samples`
+        repetitions : passes whose outputs are averaged; pass r draws its augmentation as epoch r
+        poses : "first", or "all": the outputs of an object's poses are averaged
+        output : "probabilities": softmax, then average; "raw": the average of what the network gives,
+            logits or descriptors
+        options : for `dataset.batches`: augment, seed, workers, render_size, device, ...
+
+        The network runs in evaluation mode and is put back into its mode.
+        """
+        if output not in ("probabilities", "raw") or poses not in ("first", "all") or repetitions < 1:
+            raise ValueError(f"predict: output is {output!r}, poses {poses!r}, repetitions {repetitions}: expected "
+                             "'probabilities' or 'raw', 'first' or 'all', and at least 1")
+        options = {"field": self.field, "geometries": self.geometries(), **options}
+        total: Any = 0
+        with no_grad(), self.evaluating():
+            for epoch in range(repetitions):
+                batches = dataset.batches(batch_size, poses=poses, epoch=epoch, **options)
+                rows = rows_of(self, batches, probabilities=output == "probabilities")
+                total = total + np.concatenate([np.zeros((0, self.out_channels)), *rows])
+        mean = total / repetitions
+        if poses == "all":
+            objects = [mean[samples].mean(axis=0) for samples in dataset.object_samples]
+            mean = np.array(objects).reshape(-1, mean.shape[1])
+        return mean.astype(np.float32)
+
+    def _checked_range(self, start: int, stop: int | None) -> tuple[int, int]:
+        stop = len(self.layers) if stop is None else stop
+        if not 0 <= start <= stop <= len(self.layers):
+            raise ValueError(f"SparseNetwork: asked for layers {start} to {stop}, there are {len(self.layers)}: "
+                             f"{', '.join(self.names())}")
+        return start, stop
+
+    def _checked_input(self, batch: Any) -> SparseTensor:
+        x = getattr(batch, "input", batch)
+        name = type(self).__name__
+        if not isinstance(x, SparseTensor):
+            raise TypeError(f"{name}: the input is {type(x).__name__}, expected a SparseBatch or SparseTensor")
+        if x.dimension != self.dimension or x.channels != self.in_channels:
+            raise ValueError(f"{name}: the input has {x.dimension} dimensions and {x.channels} channels, expected "
+                             f"{self.dimension} and {self.in_channels}")
+        if self.field is not None and x.spatial_size != self.field:
+            raise ValueError(f"{name}: the input's spatial size is {x.spatial_size}, expected {self.field}: centre the "
+                             f"shapes in such a grid, dataset.batches(..., field={self.field})")
+        return x
+
+    # ---- looking ----
+
+    def names(self) -> list[str]:
+        """The layers' names, in order."""
+        counts: Counter[str] = Counter()
+        names = []
+        for layer in self.layers:
+            counts[layer.kind] += 1
+            names.append(f"{layer.kind}{counts[layer.kind]}")
+        return names
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        yield from zip(self.names(), self.layers, strict=True)
+        yield from ((n, m) for n, m in super().named_children() if not n.startswith("layers."))
+
+    def geometries(self) -> list[Geometry]:
+        """The filters in the order of their use: what a loader needs to build rulebooks ahead."""
+        return [module.geometry for module in self.modules() if hasattr(module, "geometry")]
+
+    def spatial_sizes(self, field: int | Sequence[int] | None = None) -> list[tuple[int, ...]]:
+        """The grid's sides at the input and after each filter; `field` stands for the network's own."""
+        sizes = [Geometry.make(self.dimension, self.field if field is None else field).size]
+        for geometry in self.geometries():
+            sizes.append(geometry.output_size(sizes[-1]))
+        return sizes
+
+    def field_for(self, output_size: int | Sequence[int] = 1) -> tuple[int, ...]:
+        """The smallest input whose grid comes down to `output_size`, (D,)."""
+        size = Geometry.make(self.dimension, output_size).size
+        for geometry in reversed(self.geometries()):
+            axes = zip(size, geometry.size, geometry.stride, geometry.padding, geometry.dilation, strict=True)
+            size = tuple((n - 1) * s + d * (k - 1) + 1 - 2 * p for n, k, s, p, d in axes)
+        return size
+
+    # ---- weights by name ----
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters by name, as NumPy arrays."""
+        return {name: np.array(tensor.numpy()) for name, tensor in self.named_parameters()}
+
+    def set_weights(self, weights: Mapping[str, Any]) -> None:
+        """Copy arrays into the parameters of these names; others stay (`load_state_dict` wants them all).
+
+        Raises ValueError for a name that no parameter has, or another shape; then nothing changes.
+        """
+        self.load_state_dict({**self.state_dict(), **weights})
+
+    def save_weights(self, path: str | os.PathLike) -> None:
+        """Write all parameters by name to an HDF5 file."""
+        write_weights(path, self.get_weights())
+
+    def load_weights(self, path: str | os.PathLike) -> None:
+        """Read all parameters from `save_weights`' file or a training's checkpoint.
+
+        Raises FileNotFoundError, or ValueError where the file or its weights do not fit.
+        """
+        self.load_state_dict(read_weights(path))

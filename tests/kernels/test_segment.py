@@ -1,0 +1,87 @@
+"""Segment reductions: one row out of each run of rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+
+from sparsenet.kernels import get_num_threads, launch, set_num_threads
+from sparsenet.kernels.segment import CHUNK
+
+SPLITS = {
+    "several": [0, 3, 5, 20],
+    "empty ones": [0, 0, 7, 7, 20, 20],
+    "one row each": list(range(21)),
+    "one": [0, 20],
+}
+
+
+@pytest.mark.parametrize("splits", SPLITS.values(), ids=SPLITS.keys())
+@pytest.mark.parametrize("channels", [1, 3, 32])
+class TestSegments:
+    def test_sum(self, splits, channels, dtype, rng):
+        values = rng.standard_normal((20, channels)).astype(dtype)
+        result = launch("segment_sum", values, np.array(splits, np.int64))
+        assert result.dtype == dtype
+        expected = [values[a:b].sum(axis=0) for a, b in zip(splits, splits[1:], strict=False)]
+        reference.assert_close(result, np.array(expected))
+
+    def test_max(self, splits, channels, dtype, rng):
+        values = rng.standard_normal((20, channels)).astype(dtype)
+        result, rows = launch("segment_max", values, np.array(splits, np.int64))
+        for s, (start, stop) in enumerate(zip(splits, splits[1:], strict=False)):
+            if start == stop:
+                assert (result[s] == -np.inf).all() and (rows[s] == -1).all()
+            else:
+                np.testing.assert_array_equal(result[s], values[start:stop].max(axis=0))
+                np.testing.assert_array_equal(rows[s], start + values[start:stop].argmax(axis=0))
+
+
+@pytest.mark.parametrize("rows", [CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
+def test_segments_longer_than_a_chunk(rows, rng):
+    values, splits = rng.standard_normal((rows + 2, 3)), np.array([0, 2, rows + 2])
+    reference.assert_close(launch("segment_sum", values, splits)[1], values[2:].sum(axis=0))
+    largest, where = launch("segment_max", values, splits)
+    np.testing.assert_array_equal(largest[1], values[2:].max(axis=0))
+    np.testing.assert_array_equal(where[1], 2 + values[2:].argmax(axis=0))
+
+
+def test_of_equal_rows_the_first_is_named_across_chunks_too():
+    _, rows = launch("segment_max", np.zeros((2 * CHUNK + 3, 2)), np.array([0, 3, 2 * CHUNK + 3]))
+    assert rows.tolist() == [[0, 0], [3, 3]]
+
+
+def test_a_long_float32_sum_keeps_its_digits():
+    values = np.full((1_000_000, 1), 0.1, np.float32)
+    total = launch("segment_sum", values, np.array([0, len(values)]))
+    assert total[0, 0] == np.float32(len(values) * np.float64(np.float32(0.1)))
+
+
+def test_no_rows_and_no_segments():
+    assert launch("segment_sum", np.zeros((0, 3)), np.array([0, 0, 0])).tolist() == [[0, 0, 0]] * 2
+    assert launch("segment_sum", np.zeros((0, 3)), np.array([0])).shape == (0, 3)
+    assert launch("segment_max", np.zeros((0, 3)), np.array([0]))[1].shape == (0, 3)
+
+
+def test_the_same_bits_for_any_number_of_threads(rng):
+    values, splits = rng.standard_normal((5 * CHUNK, 4)).astype("f4"), np.array([0, 100, 4 * CHUNK, 5 * CHUNK])
+    before, results = get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            set_num_threads(threads)
+            results.append(launch("segment_sum", values, splits).tobytes())
+    finally:
+        set_num_threads(before)
+    assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("splits", [[], [0, 3], [1, 4], [0, 3, 2, 4], [0, 9, 4]])
+def test_splits_that_do_not_rise_from_0_to_the_rows_are_refused(splits):
+    with pytest.raises(ValueError, match="segment_sum: splits is .*, expected numbers that rise from 0 to 4"):
+        launch("segment_sum", np.zeros((4, 2)), np.array(splits, np.int64))
+
+
+def test_values_that_are_not_contiguous_are_refused(rng):
+    with pytest.raises(ValueError, match="segment_max: values is not C-contiguous"):
+        launch("segment_max", rng.standard_normal((4, 6))[:, ::2], np.array([0, 4]))
