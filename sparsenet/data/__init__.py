@@ -1,0 +1,15 @@
+"""Samples in files, batches out of them, and importers that make the files."""
+
+from sparsenet.data.batch import SparseBatch
+from sparsenet.data.convert import Conversion, ImportReport
+from sparsenet.data.dataset import SparseDataset
+from sparsenet.data.importers import import_csv, import_folder, import_parametric
+from sparsenet.data.modelnet40 import import_modelnet40_voxels
+from sparsenet.data.psb import import_psb
+from sparsenet.data.sample import Sample
+from sparsenet.data.samplers import BatchSampler, ClassBalancedSampler, TripletSampler
+from sparsenet.data.voxel_augment import VoxelAugmentation
+
+__all__ = ["BatchSampler", "ClassBalancedSampler", "Conversion", "ImportReport", "Sample", "SparseBatch",
+           "SparseDataset", "TripletSampler", "VoxelAugmentation", "import_csv", "import_folder",
+           "import_modelnet40_voxels", "import_parametric", "import_psb"]

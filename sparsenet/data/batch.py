@@ -1,0 +1,56 @@
+"""SparseBatch: some samples as one SparseTensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sparsenet.sparse.tensor import SparseTensor
+
+
+@dataclass
+class SparseBatch:
+    """B samples.
+
+    input : SparseTensor of B grids, float32, background zeros
+    labels : (B,) int64, index into the dataset's classes, -1 where not known
+    sample_ids : (B,) int64, `dataset[sample_ids[b]]` is the sample shown as grid b
+    dropped : (B,) int64, cells of each sample that lay outside the grid
+    seconds : what making it took: "loading" (reading, voxelizing) and "rulebooks"
+    """
+
+    input: SparseTensor
+    labels: np.ndarray
+    sample_ids: np.ndarray
+    dropped: np.ndarray
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"SparseBatch({len(self)} samples, {self.input!r})"
+
+
+def join(cells: Sequence[np.ndarray], features: Sequence[np.ndarray], spatial_size: Sequence[int],
+         channels: int) -> SparseTensor:
+    """One SparseTensor of B grids.
+
+    cells : B arrays (n, D) int32;  features : B arrays (n, channels) float32
+    """
+    from sparsenet.sparse import SparseTensor
+
+    total = sum(map(len, cells))
+    coordinates = np.empty((total, 1 + len(spatial_size)), np.int32)
+    values = np.empty((total, channels), np.float32)
+    stop = 0
+    for number, (part, rows) in enumerate(zip(cells, features, strict=True)):
+        start, stop = stop, stop + len(part)
+        coordinates[start:stop, 0] = number
+        coordinates[start:stop, 1:] = part
+        values[start:stop] = rows
+    return SparseTensor(values, coordinates, spatial_size, len(cells))

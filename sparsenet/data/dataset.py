@@ -1,0 +1,272 @@
+"""SparseDataset: labelled sparse shapes in one HDF5 file, and views of parts of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsenet.data.reader import DatasetReader
+from sparsenet.data.sample import Sample
+from sparsenet.data.writer import write_dataset
+
+if TYPE_CHECKING:
+    from sparsenet.data.loader import BatchLoader
+    from sparsenet.data.preparation import AnyAugmentation
+    from sparsenet.data.samplers import Sampler
+    from sparsenet.shapes import Mesh
+    from sparsenet.sparse.geometry import Geometry
+
+
+class SparseDataset:
+    """S samples of a dataset file, or of a part of it.  Made by `create`, `open`, `subset`, `select`,
+    `only_classes`.
+
+    Several samples may be poses of one object.  An epoch goes over the objects: see `batches`.
+
+    Attributes
+    ----------
+    labels : (S,) int64, index into `classes`, -1 where it is not known
+    classes : the class names
+    split, names : (S,) text
+    object, pose : (S,) int64, which object a sample shows, and which pose of it
+    rows : (S,) int64, the sample's number in the file
+    object_samples : list of O arrays of int64, the samples of each object by pose, in order of first sample
+    object_labels : (O,) int64, the label of each object's first sample
+    spatial_size : (D,) of the stored cells;  render_size : in cells;  fill : whether solids were stored
+    channels : C;  has_features : whether features are stored (else one channel of ones)
+    has_meshes : whether `batches` can voxelize anew
+    """
+
+    def __init__(self, reader: DatasetReader, rows: np.ndarray, classes: Sequence[str], labels: np.ndarray):
+        self._reader = reader
+        self.rows = rows
+        self.classes = list(classes)
+        self.labels = labels
+        self.object = reader.object[rows]
+        self.pose = reader.pose[rows]
+        self.spatial_size = reader.spatial_size
+        self.render_size = reader.render_size
+        self.fill = reader.fill
+        self.channels = reader.channels
+        self.has_features = reader.has_features
+        self.has_meshes = reader.has_meshes
+        self.path = reader.path
+
+    @classmethod
+    def create(cls, path: str | os.PathLike, samples: Iterable[Sample], spatial_size: Sequence[int],
+               render_size: int, classes: Sequence[str], fill: bool = False) -> SparseDataset:
+        """Write samples to a file, one after the other, and open it.
+
+        The file is written beside `path` and renamed when whole: a crash or Ctrl-C leaves the old
+        one as it was.  Only a chunk of cells and the labels are held in memory.
+
+        Parameters
+        ----------
+        samples : `Sample`s; the cells in any order.  All have features or none, a mesh or none
+        spatial_size : (D,) int, the grid of the cells, D from 1 to 4
+        render_size : int, cells along the longest side of a shape
+        classes : names that labels refer to, at most 4000
+        fill : whether the cells are solids, so that meshes are voxelized anew in the same way
+
+        Raises
+        ------
+        ValueError, TypeError : a sample does not fit; its number and name are told.
+        OSError : the folder does not exist or is not writable.
+        """
+        write_dataset(path, samples, spatial_size, render_size, classes, fill)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike) -> SparseDataset:
+        """All samples of a dataset file.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError : no such file; not HDF5, another format, newer, damaged.
+        """
+        reader = DatasetReader(path)
+        return cls(reader, np.arange(len(reader.labels)), reader.classes, reader.labels)
+
+    def close(self) -> None:
+        """Close the file, for every view of it."""
+        self._reader.close()
+
+    def __enter__(self) -> SparseDataset:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return (f"SparseDataset({str(self.path)!r}: {len(self)} samples of {len(self.object_samples)} objects, "
+                f"{len(self.classes)} classes, spatial_size={self.spatial_size}, render_size={self.render_size}"
+                f"{', with meshes' if self.has_meshes else ''})")
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index` as stored; its features are never None, its mesh is None if not kept.
+
+        Raises IndexError outside -S to S-1.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"SparseDataset: index is {index}, there are {len(self)} samples")
+        row = int(self.rows[index])
+        coordinates, features = self.voxels(index)
+        return Sample(coordinates, int(self.labels[index]), str(self._reader.names[row]),
+                      str(self._reader.split[row]), int(self.object[index]), int(self.pose[index]), features,
+                      self._reader.mesh(row))
+
+    def voxels(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Stored cells (n, D) int32, sorted, and features (n, C) float32 of one sample."""
+        row = int(self.rows[index])
+        coordinates = self._reader.coordinates(row)
+        features = self._reader.features(row)
+        return coordinates, np.ones((len(coordinates), 1), np.float32) if features is None else features
+
+    def mesh(self, index: int) -> Mesh | None:
+        """The mesh of one sample, or None if the file keeps none."""
+        return self._reader.mesh(int(self.rows[index]))
+
+    @property
+    def names(self) -> np.ndarray:
+        return self._reader.names[self.rows]
+
+    @property
+    def split(self) -> np.ndarray:
+        return self._reader.split[self.rows]
+
+    @cached_property
+    def object_samples(self) -> list[np.ndarray]:
+        _, first, inverse = np.unique(self.object, return_index=True, return_inverse=True)
+        rank = np.empty(len(first), np.int64)
+        rank[np.argsort(first)] = np.arange(len(first))  # objects in order of their first sample
+        number = rank[inverse]
+        order = np.lexsort((self.pose, number))
+        return np.split(order, np.cumsum(np.bincount(number))[:-1]) if len(order) else []
+
+    @cached_property
+    def object_labels(self) -> np.ndarray:
+        return self.labels[self.first_poses]
+
+    @cached_property
+    def first_poses(self) -> np.ndarray:
+        """(O,) int64: the sample that shows each object in its lowest pose."""
+        return np.array([samples[0] for samples in self.object_samples], np.int64)
+
+    def subset(self, which: str | Sequence[int] | np.ndarray) -> SparseDataset:
+        """The samples of a split, by its name, or those at indices or under a mask, as a view.
+
+        Raises
+        ------
+        ValueError : no sample is in that split; the splits there are are listed.
+        """
+        if not isinstance(which, str):
+            return self.select(which)
+        chosen = np.flatnonzero(self.split == which)
+        if not chosen.size:
+            there = ", ".join(map(repr, sorted(set(self.split.tolist())))) or "none"
+            raise ValueError(f"SparseDataset.subset: split {which!r} has no sample in {self.path}: there is {there}")
+        return self.select(chosen)
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> SparseDataset:
+        """The samples at `indices` (k,) int, in that order, or under a mask (S,) bool, as a view.
+
+        Raises
+        ------
+        IndexError, TypeError : an index outside 0 to S-1, a mask of another length, no integers.
+        ValueError : an index occurs twice.
+        """
+        indices = np.asarray(indices)
+        if indices.dtype == bool:
+            if indices.shape != (len(self),):
+                raise IndexError(f"SparseDataset.select: the mask has shape {indices.shape}, expected ({len(self)},)")
+            indices = np.flatnonzero(indices)
+        if not indices.size:
+            indices = np.zeros(0, np.int64)
+        if indices.ndim != 1 or indices.dtype.kind not in "iu":
+            raise TypeError(f"SparseDataset.select: indices are {indices.dtype} {indices.shape}, expected (k,) "
+                            "integers")
+        if indices.size and not (0 <= indices.min() and indices.max() < len(self)):
+            raise IndexError(f"SparseDataset.select: indices go from {indices.min()} to {indices.max()}, expected "
+                             f"0 to {len(self) - 1}")
+        if len(np.unique(indices)) != len(indices):
+            raise ValueError("SparseDataset.select: an index occurs twice: give each once")
+        return SparseDataset(self._reader, self.rows[indices], self.classes, self.labels[indices])
+
+    def only_classes(self, names: Sequence[str]) -> SparseDataset:
+        """The samples of these classes, labelled 0, 1, ... in the order of `names`, as a view.
+
+        Raises ValueError for a name that is no class, or that occurs twice.
+        """
+        unknown = [name for name in names if name not in self.classes]
+        if unknown or len(set(names)) != len(names):
+            raise ValueError(f"SparseDataset.only_classes: {unknown or list(names)}: expected distinct names "
+                             "from .classes")
+        new_label = np.full(len(self.classes) + 1, -1)  # the last entry is where label -1 looks
+        new_label[[self.classes.index(name) for name in names]] = np.arange(len(names))
+        labels = new_label[self.labels]
+        chosen = np.flatnonzero(labels >= 0)
+        return SparseDataset(self._reader, self.rows[chosen], names, labels[chosen])
+
+    def shared_classes(self, *splits: str) -> list[str]:
+        """Names of the classes that have a sample in each of the splits, in the order of `classes`."""
+        held = [set(self.subset(split).labels.tolist()) for split in splits]
+        return [name for label, name in enumerate(self.classes) if all(label in labels for labels in held)]
+
+    def batches(self, batch_size: int | None = None, shuffle: bool = False,
+                augment: AnyAugmentation | None = None, seed: int = 0, workers: int = 0, epoch: int = 0,
+                field: int | Sequence[int] | None = None, geometries: Iterable[Geometry] = (),
+                render_size: int | None = None, start: int = 0, sampler: Sampler | None = None,
+                device: str = "cpu", poses: str | None = None, fill: bool | None = None) -> BatchLoader:
+        """One epoch: an iterator of `SparseBatch`, with a length, the same bits for any `workers`.
+
+        Parameters
+        ----------
+        batch_size : objects in a batch; the last one may be smaller.  None with a `sampler`
+        shuffle : in an order drawn by (seed, epoch), else in the order of the samples
+        augment : `Augmentation` (voxelizes the kept meshes anew; of a dataset without meshes it may
+            only shift, by whole cells) or `VoxelAugmentation`; drawn by (seed, epoch, sample)
+        workers : threads that prepare the batches to come; 0: the caller does
+        field : sides of the grid, one number or (D,), that each sample is centred in; cells outside
+            it are dropped and counted (`SparseBatch.dropped`).  Default: as stored
+        geometries : `net.geometries()`; their rulebooks are built ahead
+        render_size : voxelizes kept meshes at another size than the stored one
+        start : the first batch to give, to resume within an epoch
+        sampler : what says which objects form a batch, such as `TripletSampler`; then there is no
+            `batch_size` and no `shuffle`
+        device : where the batches are put
+        poses : "random": one pose per object, drawn by (seed, epoch, object); "first": its lowest
+            pose; "all": every sample, none drawn.  Default: "random" if shuffled or sampled, else
+            "first"
+        fill : voxelizes kept meshes as solids or as surfaces; default: as stored
+
+        Close the iterator (`.close()`, or `with dataset.batches(...) as batches:`) to stop early;
+        it also stops when it is dropped.
+
+        Raises
+        ------
+        ValueError : the dataset cannot give what is asked, such as a rotation without meshes.
+        RuntimeError : while iterating, a sample could not be prepared; its name is told.
+        """
+        from sparsenet.data.loader import BatchLoader
+        from sparsenet.data.preparation import Preparation
+
+        preparation = Preparation(self, augment=augment, field=field, render_size=render_size, fill=fill,
+                                  seed=seed, epoch=epoch)
+        return BatchLoader(self, preparation, batch_size=batch_size, shuffle=shuffle, sampler=sampler, poses=poses,
+                           seed=seed, epoch=epoch, start=start, workers=workers, geometries=tuple(geometries),
+                           device=device)
+
+    def __reduce__(self) -> Any:
+        return _reopen, (self.path, self.rows, self.classes, self.labels)
+
+
+def _reopen(path: Any, rows: np.ndarray, classes: Sequence[str], labels: np.ndarray) -> SparseDataset:
+    """What a pickled dataset becomes in another process: the same view of the file, opened there."""
+    return SparseDataset(DatasetReader(path), rows, classes, labels)

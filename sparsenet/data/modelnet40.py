@@ -1,0 +1,130 @@
+"""ModelNet40 as the 30^3 occupancy grids of 3DShapeNets (Wu et al. 2015), packed in two .npz files.
+
+Keys of each: `vox_packed` uint8 (N, 12, 3375), the bits of 12 grids in row-major order; `label` uint8
+(N,); `name` text (N,), class/id; `classes` text (40,).  The 12 poses are turns of 30 degrees about the
+last axis; the object fills 24^3 of the grid.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from sparsenet.data.convert import ImportReport
+from sparsenet.data.dataset import SparseDataset
+from sparsenet.data.sample import Sample
+
+SIDE = 30
+RENDER_SIZE = 24
+_SPLITS = ("train", "test")
+_BLOCK = 64  # objects unpacked at a time: 20 MB
+
+
+def import_modelnet40_voxels(folder: str | os.PathLike, destination: str | os.PathLike, poses: int | None = None,
+                             progress: bool = True) -> ImportReport:
+    """`folder/train.npz` and `folder/test.npz` into a dataset of one sample for each pose.
+
+    The grids are read block by block out of the archives, never as a whole.
+
+    Parameters
+    ----------
+    poses : how many of the poses to take, default all 12
+
+    Raises
+    ------
+    FileNotFoundError : one of the two files is missing.
+    ValueError : it is no such archive; the key is named.
+    """
+    folder = Path(folder)
+    archives = [_Archive(folder / f"{split}.npz", split) for split in _SPLITS]
+    first = archives[0]
+    if any(archive.classes != first.classes for archive in archives):
+        raise ValueError(f"import: train.npz and test.npz in {folder} have different classes")
+    if poses is not None and not 1 <= poses <= min(archive.poses for archive in archives):
+        raise ValueError(f"import: poses is {poses}, expected 1 to {min(archive.poses for archive in archives)}")
+    with SparseDataset.create(destination, _samples(archives, poses, progress), (SIDE,) * 3, RENDER_SIZE,
+                              first.classes, fill=True) as dataset:
+        return ImportReport(Path(destination), len(dataset))
+
+
+class _Archive:
+    """One .npz: its small arrays, and the shape of the large one."""
+
+    def __init__(self, path: Path, split: str):
+        self.path = path
+        self.split = split
+        try:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                self.labels = arrays["label"]
+                self.names = arrays["name"].tolist()
+                self.classes = arrays["classes"].tolist()
+            with zipfile.ZipFile(path) as archive, archive.open("vox_packed.npy") as voxels:
+                shape, fortran, dtype = _read_header(voxels)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"import: {path} does not exist: expected train.npz and test.npz in one "
+                                    "folder") from None
+        except (KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"import: {path} is no archive of packed voxels: {error}") from None
+        packed = -(-SIDE**3 // 8)
+        if len(shape) != 3 or shape[2] != packed or dtype != np.uint8 or fortran:
+            raise ValueError(f"import: {path}: vox_packed is {dtype} {shape}, expected uint8 (N, poses, {packed})")
+        self.objects, self.poses = shape[:2]
+        if not len(self.labels) == len(self.names) == self.objects:
+            raise ValueError(f"import: {path}: vox_packed has {self.objects} objects, label {len(self.labels)}, "
+                             f"name {len(self.names)}")
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """(n, poses, packed) uint8, up to _BLOCK objects at a time."""
+        packed = -(-SIDE**3 // 8)
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open("vox_packed.npy") as file:
+                _read_header(file)
+                for start in range(0, self.objects, _BLOCK):
+                    shape = (min(_BLOCK, self.objects - start), self.poses, packed)
+                    yield np.frombuffer(_read_exactly(file, int(np.prod(shape))), np.uint8).reshape(shape)
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(f"import: {self.path} is damaged: {error}") from None
+
+
+def _samples(archives: list[_Archive], poses: int | None, progress: bool) -> Iterator[Sample]:
+    from tqdm import tqdm
+
+    number = 0
+    with tqdm(total=sum(archive.objects for archive in archives), unit="object", desc="import",
+              disable=not progress, mininterval=0.5) as bar:
+        for archive in archives:
+            place = 0
+            for block in archive.blocks():
+                for grids in block[:, :poses]:
+                    label, name = int(archive.labels[place]), archive.names[place]
+                    for pose, cells in enumerate(_cells(grids)):
+                        yield Sample(cells, label, name, archive.split, object=number, pose=pose)
+                    number += 1
+                    place += 1
+                    bar.update()
+
+
+def _cells(grids: np.ndarray) -> list[np.ndarray]:
+    """For each packed grid (poses, packed) uint8 its active cells (n, 3) uint8, in row-major order."""
+    bits = np.unpackbits(grids, axis=1, count=SIDE**3)
+    pose, cell = np.divmod(np.flatnonzero(bits.view(bool)), SIDE**3)  # much faster than nonzero of 2 axes
+    cells = np.stack(np.unravel_index(cell, (SIDE,) * 3), axis=1).astype(np.uint8)
+    return np.split(cells, np.searchsorted(pose, np.arange(1, len(grids))))
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)
+
+
+def _read_exactly(file: IO[bytes], size: int) -> bytes:
+    data = file.read(size)
+    if len(data) != size:
+        raise EOFError(f"{size} bytes expected, {len(data)} left")
+    return data

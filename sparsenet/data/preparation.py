@@ -1,0 +1,126 @@
+"""From a stored sample to the cells that a network sees: pose, augmentation, field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sparsenet.data.voxel_augment import VoxelAugmentation
+from sparsenet.random import keyed_rng
+
+if TYPE_CHECKING:
+    from sparsenet.data.dataset import SparseDataset
+    from sparsenet.shapes import Augmentation
+
+    AnyAugmentation = Augmentation | VoxelAugmentation
+
+
+class Preparation:
+    """How the samples of one epoch are made: a function of (seed, epoch, sample), and of the showing
+    where a sampler shows a sample more than once.
+
+    Raises
+    ------
+    ValueError, TypeError : when made, if the dataset cannot give what is asked.
+    """
+
+    def __init__(self, dataset: SparseDataset, augment: AnyAugmentation | None, field: int | Sequence[int] | None,
+                 render_size: int | None, fill: bool | None, seed: int, epoch: int):
+        self.dataset = dataset
+        self.seed = seed
+        self.epoch = epoch
+        self.field = _field(field, dataset.spatial_size)
+        self.render_size = dataset.render_size if render_size is None else int(render_size)
+        self.fill = dataset.fill if fill is None else bool(fill)
+        self.moves, self.cell_moves = _split(augment, len(dataset.spatial_size))
+        self.shift_cells = 0.0
+        if self.render_size < 1:
+            raise ValueError(f"batches: render_size is {render_size}, expected a positive whole number")
+        if self.moves is not None and not dataset.has_meshes and not self.moves.affine and (
+                self.moves.rotation == "none"):
+            self.shift_cells, self.moves = self.moves.shift * self.render_size, None
+        wanted = [word for word, asked in (
+            (f"render_size {self.render_size} (stored: {dataset.render_size})",
+             self.render_size != dataset.render_size),
+            (f"fill={self.fill} (stored: {dataset.fill})", self.fill != dataset.fill),
+            ("augmentation by rotation or affine map", self.moves is not None)) if asked]
+        self.voxelizes = bool(wanted)
+        if wanted and not dataset.has_meshes:
+            raise ValueError(f"batches: {' and '.join(wanted)} needs meshes, and {dataset.path} keeps none: make the "
+                             "dataset with its meshes (--keep-meshes), or use its stored poses, shifts and "
+                             "VoxelAugmentation")
+        if wanted and dataset.has_features:
+            raise ValueError(f"batches: {' and '.join(wanted)} makes cells anew, and {dataset.path} stores features "
+                             "of its own for the old ones: create it without features")
+
+    def pose(self, samples: np.ndarray, showing: tuple[int, ...]) -> int:
+        """One of the samples of an object, drawn by (seed, epoch, object)."""
+        if len(samples) == 1:
+            return int(samples[0])
+        number = int(self.dataset.object[samples[0]])
+        return int(samples[keyed_rng(self.seed, self.epoch, "pose", number, *showing).integers(len(samples))])
+
+    def __call__(self, sample: int, showing: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, int]:
+        """Cells (n, D) int32 in the field, sorted, features (n, C) float32, and the count of dropped cells."""
+        rng = keyed_rng(self.seed, self.epoch, "augment", int(self.dataset.rows[sample]), *showing)
+        if self.voxelizes and self.cell_moves is None:
+            return self._voxelize(sample, self.field, rng)
+        if self.voxelizes:
+            sides: tuple[int, ...] = (self.render_size,) * 3
+            cells, features, dropped = self._voxelize(sample, sides, rng)
+        else:
+            sides, dropped = self.dataset.spatial_size, 0
+            cells, features = self.dataset.voxels(sample)
+        shift = np.zeros(len(sides), np.int64)
+        if self.shift_cells:
+            shift = np.rint(self.shift_cells * rng.uniform(-1, 1, len(sides))).astype(np.int64)
+        if self.cell_moves is not None:
+            cells, sides, shift = self.cell_moves.apply(cells, sides, rng)
+        cells = cells + (shift + (np.array(self.field) - sides) // 2).astype(np.int32)
+        if any(size < side for size, side in zip(self.field, sides, strict=True)) or shift.any():
+            inside = ((cells >= 0) & (cells < np.array(self.field))).all(axis=1)
+            dropped += int(len(cells) - inside.sum())
+            cells, features = cells[inside], features[inside]
+        if self.cell_moves is not None:
+            order = np.lexsort(cells.T[::-1])
+            cells, features = cells[order], features[order]
+        return cells, features, dropped
+
+    def _voxelize(self, sample: int, field: tuple[int, ...], rng: np.random.Generator
+                  ) -> tuple[np.ndarray, np.ndarray, int]:
+        from sparsenet.shapes import Off3DPicture
+
+        picture = Off3DPicture(self.dataset.mesh(sample), self.render_size)
+        rotation = affine = shift = None
+        if self.moves is not None:
+            rotation, affine, shift = self.moves.draw(rng, self.render_size)
+        voxels = picture.voxelize(field, rotation, affine, shift, self.fill)
+        return voxels.coordinates, voxels.features, voxels.dropped
+
+
+def _split(augment: AnyAugmentation | None, dimension: int) -> tuple[Augmentation | None, VoxelAugmentation | None]:
+    """The augmentation as (of meshes, of cells), None where it changes nothing."""
+    from sparsenet.shapes import Augmentation
+
+    if augment is None:
+        return None, None
+    if isinstance(augment, Augmentation):
+        changes = augment.rotation != "none" or augment.affine or augment.shift
+        return (augment if changes else None), None
+    if isinstance(augment, VoxelAugmentation):
+        if (augment.quarter_turns or augment.mirror) and dimension != 3:
+            raise ValueError(f"batches: VoxelAugmentation turns and mirrors 3 dimensions, the dataset has {dimension}")
+        return None, augment
+    raise TypeError(f"batches: augment is {type(augment).__name__}, expected Augmentation or VoxelAugmentation")
+
+
+def _field(field: int | Sequence[int] | None, spatial_size: tuple[int, ...]) -> tuple[int, ...]:
+    if field is None:
+        return spatial_size
+    dimension = len(spatial_size)
+    sides = (int(field),) * dimension if isinstance(field, (int, np.integer)) else tuple(int(s) for s in field)
+    if len(sides) != dimension or min(sides) < 1:
+        raise ValueError(f"batches: field is {field}, expected one positive number or {dimension} of them")
+    return sides

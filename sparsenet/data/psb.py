@@ -1,0 +1,139 @@
+"""The Princeton Shape Benchmark (Shilane, Min, Kazhdan, Funkhouser 2004): its classification files
+and its meshes.
+
+A `.cla` file, in words divided by white space:
+
+    PSB 1                       format and version
+    129 907                     classes, models
+    airplane aircraft 0         name, parent ("0": none), count of models of its own
+    biplane airplane 2          ... and then so many model numbers
+    1118
+    1120
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from sparsenet.data.convert import DEFAULT, Conversion, ImportReport, MeshEntry, convert_meshes
+
+_ROOT = "0"
+
+
+@dataclass
+class PsbClass:
+    """One class of a classification.
+
+    name, parent : parent is "" at the top
+    models : the numbers of its own models, without those of its descendants
+    """
+
+    name: str
+    parent: str
+    models: list[int] = field(default_factory=list)
+
+
+def read_cla(path: str | os.PathLike) -> list[PsbClass]:
+    """The classes of a `.cla` file, parents before their children, empty ones included.
+
+    Raises
+    ------
+    FileNotFoundError : there is no such file.
+    ValueError : it is no classification, a count does not match, a parent is unknown, or a class or
+        model occurs twice; the class is named.
+    """
+    words = Path(path).read_text(encoding="utf-8", errors="replace").split()
+    if words[:2] != ["PSB", "1"]:
+        raise ValueError(f"read_cla: {path} begins with {' '.join(words[:2])[:40]!r}, expected 'PSB 1': it is no "
+                         "classification of the Princeton Shape Benchmark")
+    classes: dict[str, PsbClass] = {}
+    seen: set[int] = set()
+    try:
+        counts = int(words[2]), int(words[3])
+        at = 4
+        while at < len(words):
+            name, parent, count = words[at], words[at + 1], int(words[at + 2])
+            models = [int(word) for word in words[at + 3:at + 3 + count]]
+            if len(models) != count:
+                raise IndexError("the last class is incomplete")
+            at += 3 + count
+            classes[name] = _checked_class(path, PsbClass(name, "" if parent == _ROOT else parent, models), classes,
+                                           seen)
+            seen.update(models)
+    except _Contradiction:
+        raise
+    except (ValueError, IndexError):
+        raise ValueError(f"read_cla: {path}: after {next(reversed(classes), 'the header')}: expected 'name parent "
+                         "count' and so many model numbers: is the file cut short?") from None
+    if (len(classes), len(seen)) != counts:
+        raise ValueError(f"read_cla: {path} promises {counts[0]} classes and {counts[1]} models, and holds "
+                         f"{len(classes)} and {len(seen)}: is the file cut short?")
+    return list(classes.values())
+
+
+def import_psb(folder: str | os.PathLike, destination: str | os.PathLike, conversion: Conversion = DEFAULT,
+               shared_classes: bool = False) -> ImportReport:
+    """The benchmark's base classification into a dataset with the splits "train" and "test".
+
+    A class is one that has models of its own; classes are sorted by name, samples by split, class and
+    place in the file.
+
+    Parameters
+    ----------
+    folder : holds `train.cla` and `test.cla` (or has them in `classification/v1/base/`), and the
+        meshes as `meshes/m0.off` or as the benchmark lays them out, `db/0/m0/m0.off`
+    shared_classes : only the 21 classes that both splits have (369 and 370 meshes)
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : the files are missing, or damaged; see also `convert_meshes`.
+    """
+    from sparsenet.shapes import read_mesh
+
+    folder = Path(folder)
+    held = {split: {c.name: c.models for c in read_cla(_find_cla(folder, split)) if c.models}
+            for split in ("train", "test")}
+    names = set.intersection(*map(set, held.values())) if shared_classes else set.union(*map(set, held.values()))
+    classes = sorted(names)
+    if not classes:
+        raise ValueError(f"import: the splits in {folder} have no class in common: leave shared_classes out")
+    mesh_path = _mesh_paths(folder)
+    entries = []
+    for split, models in held.items():
+        for label, name in enumerate(classes):
+            for model in models.get(name, []):
+                path = mesh_path(model)
+                entries.append(MeshEntry(partial(read_mesh, path), f"m{model}", label, split, str(path)))
+    return convert_meshes(entries, destination, classes, conversion)
+
+
+class _Contradiction(ValueError):
+    """A classification that can be read but cannot be."""
+
+
+def _checked_class(path: str | os.PathLike, new: PsbClass, classes: dict[str, PsbClass], seen: set[int]) -> PsbClass:
+    if new.name in classes:
+        raise _Contradiction(f"read_cla: {path}: class {new.name} occurs twice")
+    if new.parent and new.parent not in classes:
+        raise _Contradiction(f"read_cla: {path}: class {new.name} has the parent {new.parent}, which is not before it")
+    if len(set(new.models)) != len(new.models) or not seen.isdisjoint(new.models):
+        raise _Contradiction(f"read_cla: {path}: class {new.name} holds a model that occurs twice")
+    return new
+
+
+def _find_cla(folder: Path, split: str) -> Path:
+    for home in (folder, folder / "classification/v1/base"):
+        if (home / f"{split}.cla").is_file():
+            return home / f"{split}.cla"
+    raise FileNotFoundError(f"import: there is no {split}.cla in {folder} or {folder}/classification/v1/base")
+
+
+def _mesh_paths(folder: Path):  # noqa: ANN202 (a function of the model number)
+    if (folder / "meshes").is_dir():
+        return lambda model: folder / "meshes" / f"m{model}.off"
+    if (folder / "db").is_dir():
+        return lambda model: folder / "db" / str(model // 100) / f"m{model}" / f"m{model}.off"
+    raise FileNotFoundError(f"import: there is no folder meshes or db in {folder}")

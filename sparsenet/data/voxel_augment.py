@@ -1,0 +1,61 @@
+"""Random changes that move whole cells, for datasets that keep no meshes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class VoxelAugmentation:
+    """What voxels allow without resampling: each change maps cells to cells.
+
+    shift : at most so many whole cells along each axis, uniform in -shift ... shift
+    quarter_turns : a uniform multiple of 90 degrees about the upright axis (3 dimensions)
+    mirror : flipped with probability 1/2 along the first axis that is not upright
+    up_axis : 0, 1 or 2
+
+    Raises ValueError for a negative or fractional shift, or another axis.
+    """
+
+    shift: int = 0
+    quarter_turns: bool = False
+    mirror: bool = False
+    up_axis: int = 2
+
+    def __post_init__(self) -> None:
+        if int(self.shift) != self.shift or self.shift < 0:
+            raise ValueError(f"VoxelAugmentation: shift is {self.shift}, expected whole cells, 0 or more")
+        if self.up_axis not in (0, 1, 2):
+            raise ValueError(f"VoxelAugmentation: up_axis is {self.up_axis}, expected 0, 1 or 2")
+
+    def apply(self, cells: np.ndarray, sides: tuple[int, ...], rng: np.random.Generator
+              ) -> tuple[np.ndarray, tuple[int, ...], np.ndarray]:
+        """Change the cells (n, D) int32 of a grid with these sides.
+
+        Returns
+        -------
+        cells (n, D) int32 in the same order of rows, inside the grid of the new sides (swapped by an
+        odd number of quarter turns), and the shift (D,) int64 that is still to be added.
+        """
+        cells = cells.copy()
+        shift = rng.integers(-self.shift, self.shift + 1, len(sides))
+        turns = int(rng.integers(4))
+        flipped = bool(rng.integers(2))
+        first, *others = [axis for axis in range(len(sides)) if axis != self.up_axis]
+        if self.quarter_turns:
+            second = others[0]
+            for _ in range(turns):  # (x, y) -> (-y, x) about the centre
+                cells[:, [first, second]] = cells[:, [second, first]]
+                sides = _swapped(sides, first, second)
+                cells[:, first] = sides[first] - 1 - cells[:, first]
+        if self.mirror and flipped:
+            cells[:, first] = sides[first] - 1 - cells[:, first]
+        return cells, sides, shift
+
+
+def _swapped(sides: tuple[int, ...], first: int, second: int) -> tuple[int, ...]:
+    result = list(sides)
+    result[first], result[second] = sides[second], sides[first]
+    return tuple(result)

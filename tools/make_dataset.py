@@ -1,0 +1,134 @@
+"""Make a dataset file: argument parsing only; the work is done by sparsenet.data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from sparsenet.command import run
+from sparsenet.data import (
+    Conversion,
+    ImportReport,
+    import_csv,
+    import_folder,
+    import_modelnet40_voxels,
+    import_parametric,
+    import_psb,
+)
+from sparsenet.data.convert import available_processes
+from sparsenet.data.importers import EXTENSIONS
+
+EXAMPLES = """examples:
+  python tools/make_dataset.py builtin shapes.h5
+  python tools/make_dataset.py folder ModelNet10/ modelnet10.h5 --keep-meshes
+  python tools/make_dataset.py psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes
+  python tools/make_dataset.py modelnet40-voxels modelnet40_voxels30/ modelnet40.h5
+  python tools/make_dataset.py csv shapes.csv shapes.h5 --render-size 60
+
+The file is written beside OUTPUT and renamed when it is whole: Ctrl-C leaves an old one as it was.
+Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C.  Unreadable meshes
+are left out and listed; with --strict the first one is an error."""
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Turn meshes or voxels into one dataset file (HDF5).",
+                                     epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
+
+    folder = _command(commands, "folder", "meshes in folders CLASS/SPLIT/ (as ModelNet's) or CLASS/",
+                      "make_dataset.py folder ModelNet10/ modelnet10.h5 --keep-meshes")
+    _paths(folder, "folder with one folder for each class")
+    _conversion(folder)
+    folder.add_argument("--extensions", nargs="+", default=EXTENSIONS, metavar="EXT",
+                        help=f"file name endings to take (default: {' '.join(EXTENSIONS)})")
+    folder.add_argument("--test-share", type=float, default=0.2, metavar="SHARE",
+                        help="of the meshes that lie in no split folder, this share is put in 'test' (default: 0.2)")
+    folder.add_argument("--seed", type=int, default=0, help="of that choice (default: 0)")
+
+    psb = _command(commands, "psb", "the Princeton Shape Benchmark: train.cla, test.cla and meshes",
+                   "make_dataset.py psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes")
+    _paths(psb, "folder with train.cla and test.cla")
+    _conversion(psb)
+    psb.add_argument("--shared-classes", action="store_true", help="only the 21 classes that both splits have")
+
+    voxels = _command(commands, "modelnet40-voxels", "ModelNet40 as packed 30^3 voxels: train.npz, test.npz",
+                      "make_dataset.py modelnet40-voxels modelnet40_voxels30/ modelnet40.h5")
+    _paths(voxels, "folder with train.npz and test.npz")
+    voxels.add_argument("--poses", type=int, metavar="N", help="take the first N of an object's poses (default: all)")
+    _quiet(voxels)
+
+    table = _command(commands, "csv", "meshes listed in a CSV file with columns path, label, split, name",
+                     "make_dataset.py csv shapes.csv shapes.h5 --render-size 60")
+    _paths(table, "CSV file; its first line names the columns, paths are relative to its folder")
+    _conversion(table)
+
+    builtin = _command(commands, "builtin", "the built-in parametric shapes, made from a seed",
+                       "make_dataset.py builtin shapes.h5 --train 60 --test 20 --keep-meshes")
+    builtin.add_argument("output", metavar="OUTPUT", help="dataset file to write")
+    builtin.add_argument("--train", type=_positive, default=60, metavar="N",
+                         help="shapes of each class to train on (default: 60)")
+    builtin.add_argument("--test", type=_positive, default=20, metavar="N",
+                         help="shapes of each class to test on (default: 20)")
+    builtin.add_argument("--seed", type=int, default=0, help="of the shapes (default: 0)")
+    _conversion(builtin)
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    arguments = parse()
+    report = _import(arguments)
+    for number, line in enumerate(str(report).splitlines()):
+        print(line, file=sys.stderr if number else sys.stdout)
+
+
+def _import(arguments: argparse.Namespace) -> ImportReport:
+    if arguments.source == "modelnet40-voxels":
+        return import_modelnet40_voxels(arguments.input, arguments.output, arguments.poses, not arguments.quiet)
+    conversion = Conversion(arguments.render_size, arguments.fill, arguments.keep_meshes, arguments.processes,
+                            arguments.strict, not arguments.quiet)
+    if arguments.source == "folder":
+        return import_folder(arguments.input, arguments.output, conversion, arguments.extensions,
+                             arguments.test_share, arguments.seed)
+    if arguments.source == "psb":
+        return import_psb(arguments.input, arguments.output, conversion, arguments.shared_classes)
+    if arguments.source == "csv":
+        return import_csv(arguments.input, arguments.output, conversion)
+    return import_parametric(arguments.output, {"train": arguments.train, "test": arguments.test}, arguments.seed,
+                             conversion)
+
+
+def _command(commands: argparse._SubParsersAction, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
+                               epilog=f"example:\n  python tools/{example}",
+                               formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def _paths(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("input", metavar="INPUT", help=text)
+    parser.add_argument("output", metavar="OUTPUT", help="dataset file to write")
+
+
+def _conversion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--render-size", type=_positive, default=40, metavar="N",
+                        help="voxels along a shape's longest side (default: 40)")
+    parser.add_argument("--fill", action="store_true", help="solids instead of surfaces")
+    parser.add_argument("--keep-meshes", action="store_true",
+                        help="store the meshes too, to be turned and scaled while training")
+    parser.add_argument("--processes", type=_positive, default=available_processes(), metavar="N",
+                        help="that read and voxelize (default: one for each core)")
+    parser.add_argument("--strict", action="store_true", help="stop at the first mesh that cannot be read")
+    _quiet(parser)
+
+
+def _quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
