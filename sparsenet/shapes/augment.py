@@ -1,0 +1,94 @@
+"""Random placement of a shape: rotation, then affine distortion and shift, as in the paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+ROTATIONS = ("none", "upright", "so3")
+
+
+def rotation_matrix(kind: str, rng: np.random.Generator, up_axis: int = 2) -> np.ndarray:
+    """A random rotation, (3, 3) float64, to be multiplied with column vectors.
+
+    Parameters
+    ----------
+    kind : "none" (the identity), "upright" (a uniform angle about the up axis), or "so3" (uniform over
+        all rotations: the direction of a 4-vector of normals is a uniform unit quaternion)
+    rng : where the numbers come from (see `sparsenet.random.keyed_rng`)
+    up_axis : 0, 1 or 2; PSB and ModelNet point z up (2), GLB files y (1)
+
+    Raises
+    ------
+    ValueError : another kind, another axis.
+    """
+    _check(kind, up_axis)
+    if kind == "none":
+        return np.eye(3)
+    if kind == "upright":
+        return rotation_about(up_axis, rng.uniform(0, 2 * np.pi))
+    quaternion = rng.standard_normal(4)
+    while not np.linalg.norm(quaternion) > 1e-6:  # no direction to be had from it
+        quaternion = rng.standard_normal(4)
+    w, x, y, z = quaternion / np.linalg.norm(quaternion)
+    return np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+                     [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+                     [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]])
+
+
+def rotation_about(axis: int, angle: float) -> np.ndarray:
+    """The (3, 3) rotation by an angle, in radians, about a coordinate axis."""
+    matrix = np.eye(3)
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    matrix[first, first] = matrix[second, second] = np.cos(angle)
+    matrix[second, first], matrix[first, second] = np.sin(angle), -np.sin(angle)
+    return matrix
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How to place shapes at random.  The paper trains with affine and shift of 0.2, and tests with
+    rotations alone (both 0).
+
+    Parameters
+    ----------
+    rotation : "none", "upright" or "so3" (see `rotation_matrix`)
+    affine : the affine matrix is I + U(-affine, affine) in each entry
+    shift : the shift is render_size * U(-shift, shift) cells along each axis
+    up_axis : the axis of "upright": 0, 1 or 2
+
+    Raises
+    ------
+    ValueError : an unknown rotation or axis, a negative or infinite amount.
+
+    Example
+    -------
+    >>> augmentation = Augmentation("upright")
+    >>> picture.voxelize(126, *augmentation.draw(keyed_rng(seed, epoch, sample), picture.render_size))
+    """
+
+    rotation: str
+    affine: float = 0.2
+    shift: float = 0.2
+    up_axis: int = 2
+
+    def __post_init__(self) -> None:
+        _check(self.rotation, self.up_axis)
+        for name in ("affine", "shift"):
+            amount = getattr(self, name)
+            if not 0 <= amount < np.inf:
+                raise ValueError(f"Augmentation: {name} is {amount}, expected 0 or a positive number")
+
+    def draw(self, rng: np.random.Generator, render_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One placement: rotation (3, 3), affine (3, 3) and shift (3,) in cells, all float64."""
+        rotation = rotation_matrix(self.rotation, rng, self.up_axis)
+        affine = np.eye(3) + rng.uniform(-self.affine, self.affine, (3, 3))
+        return rotation, affine, render_size * rng.uniform(-self.shift, self.shift, 3)
+
+
+def _check(kind: str, up_axis: int) -> None:
+    if kind not in ROTATIONS:
+        raise ValueError(f"rotation is {kind!r}, expected one of {', '.join(ROTATIONS)}")
+    if up_axis not in (0, 1, 2):
+        raise ValueError(f"up_axis is {up_axis!r}, expected 0, 1 or 2")

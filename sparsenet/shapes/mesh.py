@@ -1,0 +1,68 @@
+"""A triangle mesh: two arrays that are known to be sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class MeshError(ValueError):
+    """A mesh, or a file that should hold one, cannot be used; the message is one line and says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Triangles over shared vertices, checked when made.
+
+    Parameters
+    ----------
+    vertices : (V, 3) float64, finite, in any unit (other dtypes are converted)
+    faces : (F, 3) int32, F >= 1, rows of `vertices` (other integer dtypes are converted)
+
+    Raises
+    ------
+    MeshError : no face, a shape that is not (n, 3), an index outside the vertices, NaN or infinity.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+
+    def __post_init__(self) -> None:
+        vertices = np.ascontiguousarray(self.vertices, dtype=np.float64)
+        faces = np.asarray(self.faces)
+        if vertices.ndim != 2 or vertices.shape[1] != 3:
+            raise MeshError(f"vertices have shape {vertices.shape}, expected (V, 3)")
+        if not faces.size:
+            raise MeshError(f"it has {len(vertices)} vertices and no face: only a surface can be voxelized")
+        if faces.ndim != 2 or faces.shape[1] != 3:
+            raise MeshError(f"faces have shape {faces.shape}, expected (F, 3): triangulate them first")
+        if faces.dtype.kind not in "iu":
+            raise MeshError(f"faces are {faces.dtype}, expected integers")
+        low, high = int(faces.min()), int(faces.max())
+        if low < 0 or high >= len(vertices):
+            raise MeshError(f"a face refers to vertex {low if low < 0 else high}, "
+                            f"there are {len(vertices)} (counted from 0)")
+        if not np.isfinite(vertices).all():
+            row = int(np.flatnonzero(~np.isfinite(vertices).all(axis=1))[0])
+            raise MeshError(f"vertex {row} is {vertices[row].tolist()}: every vertex must be finite")
+        object.__setattr__(self, "vertices", vertices)
+        object.__setattr__(self, "faces", np.ascontiguousarray(faces, dtype=np.int32))
+
+    def without_unused_vertices(self) -> Mesh:
+        """The same triangles without the vertices that no face refers to; itself where there are none."""
+        used = np.zeros(len(self.vertices), dtype=bool)
+        used[self.faces.ravel()] = True
+        if used.all():
+            return self
+        new_row = np.cumsum(used, dtype=np.int32) - np.int32(1)
+        return Mesh(self.vertices[used], new_row[self.faces])
+
+
+def merge(meshes: list[Mesh]) -> Mesh:
+    """One mesh of all the triangles, in order."""
+    if len(meshes) == 1:
+        return meshes[0]
+    starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
+    return Mesh(np.concatenate([mesh.vertices for mesh in meshes]),
+                np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]))

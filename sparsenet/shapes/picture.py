@@ -1,0 +1,78 @@
+"""Off3DPicture: a 3D model, on disk or in memory, with its label, ready to become voxels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sparsenet.shapes.mesh import Mesh
+from sparsenet.shapes.reading import read_mesh
+from sparsenet.shapes.voxelization import Voxels, voxelize
+
+
+class Off3DPicture:
+    """A 3D model and how large to draw it.
+
+    Parameters
+    ----------
+    path_or_mesh : a file for `read_mesh` (OFF, OBJ, PLY, STL, GLB), or anything that has `vertices`
+        (V, 3) and `faces` (F, 3), such as a Mesh or a trimesh.Trimesh
+    render_size : cells along the longest side of the mesh's bounding box
+    label : the class, -1 where it is not known
+
+    Attributes
+    ----------
+    mesh : Mesh
+    render_size, label : as given
+
+    Raises
+    ------
+    MeshError : the file or the mesh cannot be used; the message says why.
+
+    Example
+    -------
+    >>> coordinates, features = Off3DPicture("chair.off", render_size=40).voxelize(126)
+    """
+
+    def __init__(self, path_or_mesh: str | os.PathLike | Any, render_size: int = 40, label: int = -1):
+        if isinstance(path_or_mesh, str | os.PathLike):
+            self.mesh = read_mesh(path_or_mesh)
+        elif isinstance(path_or_mesh, Mesh):
+            self.mesh = path_or_mesh
+        elif hasattr(path_or_mesh, "vertices") and hasattr(path_or_mesh, "faces"):
+            self.mesh = Mesh(np.array(path_or_mesh.vertices), np.array(path_or_mesh.faces))
+        else:
+            raise TypeError(f"Off3DPicture: path_or_mesh is {type(path_or_mesh).__name__}, expected a "
+                            "path or an object with vertices and faces")
+        self.render_size = render_size
+        self.label = label
+
+    def voxelize(self, spatial_size: int | Sequence[int], rotation: np.ndarray | None = None,
+                 affine: np.ndarray | None = None, shift: np.ndarray | None = None,
+                 fill: bool = False) -> Voxels:
+        """The cells of a grid that the surface meets, or with `fill=True` the solid.
+
+        Parameters
+        ----------
+        spatial_size : the grid's sides in cells, one number or three
+        rotation, affine, shift : (3, 3), (3, 3) and (3,) float64 in cells; rotated first, then centred
+            and scaled to the render size, then affine and shift (an `Augmentation` draws all three)
+        fill : add the cells that the surface encloses within the grid
+
+        Returns
+        -------
+        Voxels : unpacks to coordinates (n, 3) int32 sorted row-major and features (n, 1) float32 ones;
+            its `dropped` counts the cells that the surface meets outside the grid
+
+        Raises
+        ------
+        ValueError : see `sparsenet.shapes.voxelize`.
+        """
+        return voxelize(self.mesh, spatial_size, self.render_size, rotation, affine, shift, fill)
+
+    def __repr__(self) -> str:
+        return (f"Off3DPicture({len(self.mesh.vertices)} vertices, {len(self.mesh.faces)} faces, "
+                f"render_size={self.render_size}, label={self.label})")

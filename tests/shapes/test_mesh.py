@@ -1,0 +1,39 @@
+"""A mesh is checked when it is made."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparsenet.shapes import Mesh, MeshError
+from sparsenet.shapes.mesh import merge
+
+CORNERS = [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
+
+
+def test_dtypes_are_converted():
+    mesh = Mesh(CORNERS, np.array([[0, 1, 2]], np.uint64))
+    assert mesh.vertices.dtype == np.float64 and mesh.faces.dtype == np.int32
+    assert mesh.vertices.flags.c_contiguous and mesh.faces.flags.c_contiguous
+
+
+@pytest.mark.parametrize(("vertices", "faces", "message"), [
+    (CORNERS, np.zeros((0, 3), int), "3 vertices and no face"),
+    (CORNERS, [[0, 1, 2, 0]], r"faces have shape \(1, 4\), expected \(F, 3\)"),
+    (CORNERS, [[0, 1, 3]], "refers to vertex 3, there are 3"),
+    (CORNERS, [[0, 1, -1]], "refers to vertex -1"),
+    (CORNERS, [[0, 1, 2**40]], "refers to vertex 1099511627776"),
+    (CORNERS, [[0.0, 1.0, 2.0]], "faces are float64, expected integers"),
+    ([[0, 0], [1, 0], [0, 1]], [[0, 1, 2]], r"vertices have shape \(3, 2\)"),
+    ([[0, 0, 0], [1, np.nan, 0], [0, 1, 0]], [[0, 1, 2]], "vertex 1 is .* must be finite"),
+])
+def test_unsound_arrays_are_refused(vertices, faces, message):
+    with pytest.raises(MeshError, match=message):
+        Mesh(vertices, faces)
+
+
+def test_merging_keeps_all_triangles():
+    one, two = Mesh(CORNERS, [[0, 1, 2]]), Mesh(np.add(CORNERS, 5), [[2, 1, 0], [0, 1, 2]])
+    both = merge([one, two])
+    assert both.faces.tolist() == [[0, 1, 2], [5, 4, 3], [3, 4, 5]] and len(both.vertices) == 6
+    assert merge([one]) is one
