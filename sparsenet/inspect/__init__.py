@@ -1,0 +1,1 @@
+"""To look inside: traces, tables, pictures, the inspector page."""

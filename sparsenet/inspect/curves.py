@@ -1,0 +1,105 @@
+"""Curves as matplotlib figures: a training's metrics over its epochs, precision against recall."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from sparsenet.retrieval import Evaluation
+
+# Title of a panel -> words, one of which is part of the name of each of its columns.
+PANELS = {
+    "loss": ("loss",),
+    "accuracy and retrieval, %": ("accuracy", "mAP", "AUC"),
+    "learning rate": ("lr",),
+    "samples per second": ("samples_per_second",),
+}
+_COLOURS = ("#3b6ea5", "#c4594f", "#4f9d69", "#8a62a8", "#c98f2b", "#5a5a5a")
+
+
+def training_curves(path: str | Path) -> Figure:
+    """The metrics of a training, from the CSV that it writes, over its epochs.
+
+    One panel for each entry of PANELS that has a column; an empty field is left out.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : no such file; no column "epoch", no column to draw, or a field that is
+        no number.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    columns = _read_columns(Path(path))
+    panels = {title: [name for name in columns if set(words) & _words(name)] for title, words in PANELS.items()}
+    panels = {title: names for title, names in panels.items() if names}
+    if not panels:
+        raise ValueError(f"training_curves: {path} has no column to draw, only {', '.join(columns)}")
+    figure = Figure(figsize=(4.6 * len(panels), 3.4), layout="constrained", facecolor="white")
+    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for name, colour in zip(names, _COLOURS * len(names), strict=False):
+            known = ~np.isnan(columns[name])
+            values = columns[name][known] * (100 if title.endswith("%") else 1)
+            axes.plot(columns["epoch"][known], values, color=colour, label=name.replace("_", " "),
+                      marker="o" if values.size <= 30 else "", markersize=3, linewidth=1.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _dress(axes, title, "epoch", "")
+        if len(names) > 1:
+            axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def precision_recall(evaluations: Mapping[str, Evaluation]) -> Figure:
+    """Precision against recall of one or more evaluations, each named with its AUC and mAP.
+
+    Raises ValueError for none.
+    """
+    from matplotlib.figure import Figure
+
+    if not evaluations:
+        raise ValueError("precision_recall: evaluations is empty, expected at least one")
+    figure = Figure(figsize=(5.2, 4.4), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    for (name, found), colour in zip(evaluations.items(), _COLOURS * len(evaluations), strict=False):
+        label = f"{name}: AUC {100 * found.AUC:.1f}%, mAP {100 * found.mAP:.1f}%"
+        axes.plot(found.recall, found.precision, color=colour, linewidth=1.8, label=label)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    _dress(axes, "retrieval", "recall", "precision")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
+    return figure
+
+
+def _words(column: str) -> set[str]:
+    """A column's name and its parts: "test_mAP" has the words test_mAP, test and mAP."""
+    return {column, *column.split("_")}
+
+
+def _read_columns(path: Path) -> dict[str, np.ndarray]:
+    """Name -> (rows,) float64, NaN where a field is empty."""
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows, names = list(reader), reader.fieldnames or []
+    if "epoch" not in names:
+        raise ValueError(f"training_curves: {path} has no column 'epoch': expected the CSV that a training writes")
+    try:
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    except ValueError as error:
+        raise ValueError(f"training_curves: {path}: {error}") from None
+
+
+def _dress(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

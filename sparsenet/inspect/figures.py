@@ -1,0 +1,44 @@
+"""Figures to files."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def check_picture(path: str | Path) -> Path:
+    """The path that a picture is to be written to; asked before the work that leads to it.
+
+    Raises
+    ------
+    RuntimeError : matplotlib is not installed.
+    ValueError : the name has no suffix of SUFFIXES.
+    FileNotFoundError : its folder does not exist.
+    """
+    path = Path(path)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise RuntimeError(f"picture {path}: pictures need matplotlib: pip install 'sparsenet[plot]'")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"picture {path}: its suffix is {path.suffix!r}, expected one of {', '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"picture {path}: the folder {path.parent} does not exist: make it")
+    return path
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> None:
+    """Write a figure beside `path` and rename it, so that the file is always whole.  Raises like
+    `check_picture`."""
+    path = check_picture(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        figure.savefig(beside, format=path.suffix[1:].lower(), dpi=dpi)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

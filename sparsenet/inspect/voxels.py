@@ -1,0 +1,76 @@
+"""The voxels of one shape on a 3-D axis of matplotlib: only the faces that can be seen from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mpl_toolkits.mplot3d import Axes3D
+
+# Corners of a cell's face towards +axis and -axis, as steps along (axis, axis+1, axis+2).
+_QUAD = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+_LIGHT = np.array([0.25, -0.45, 0.86])  # where the light comes from: front, left, above
+
+
+def exposed_faces(coordinates: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The faces of cells that no neighbouring cell covers.
+
+    Parameters
+    ----------
+    coordinates : (n, 3) int, cells in any order
+
+    Returns
+    -------
+    corners : (F, 4, 3) float64, in cells; cell c fills c to c+1
+    normals : (F, 3) float64, outwards, of length one
+    """
+    cells = np.asarray(coordinates)
+    if cells.ndim != 2 or cells.shape[1] != 3:
+        raise ValueError(f"exposed_faces: coordinates have shape {cells.shape}, expected (n, 3)")
+    if not len(cells):
+        return np.empty((0, 4, 3)), np.empty((0, 3))
+    origin = cells.min(axis=0) - 1  # one empty cell all around
+    grid = np.zeros(cells.max(axis=0) - origin + 2, bool)
+    grid[tuple((cells - origin).T)] = True
+    corners, normals = [], []
+    for axis in range(3):
+        for side in (-1, 1):
+            bare = np.argwhere(grid & ~np.roll(grid, -side, axis)) + origin
+            face = np.zeros((4, 3))
+            face[:, axis] = side > 0
+            face[:, [(axis + 1) % 3, (axis + 2) % 3]] = _QUAD
+            corners.append(bare[:, None, :] + face)
+            normal = np.zeros(3)
+            normal[axis] = side
+            normals.append(np.broadcast_to(normal, bare.shape))
+    return np.concatenate(corners), np.concatenate(normals)
+
+
+def draw_voxels(axes: Axes3D, coordinates: Any, colour: Any = "#6f93b8", elevation: float = 22.0,
+                azimuth: float = -55.0) -> None:
+    """Draw cells (n, 3) on 3-D axes: shaded, equal aspect, no frame; axis 2 is up.
+
+    elevation, azimuth : degrees, where one looks from.
+    """
+    from matplotlib.colors import to_rgb
+    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+
+    corners, normals = exposed_faces(coordinates)
+    axes.set_axis_off()
+    axes.view_init(elev=elevation, azim=azimuth)
+    axes.set_box_aspect((1, 1, 1), zoom=1.25)
+    if not len(corners):
+        axes.text2D(0.5, 0.5, "no voxels", transform=axes.transAxes, ha="center", va="center", color="0.5")
+        return
+    turn = np.radians(azimuth + 90)  # the light turns with the eye
+    light = np.array([_LIGHT[0] * np.cos(turn) - _LIGHT[1] * np.sin(turn),
+                      _LIGHT[0] * np.sin(turn) + _LIGHT[1] * np.cos(turn), _LIGHT[2]])
+    shade = 0.74 + 0.36 * (normals @ light)
+    faces = np.clip(shade[:, None] * np.array(to_rgb(colour)), 0, 1)
+    axes.add_collection3d(Poly3DCollection(corners, facecolors=faces, edgecolors=0.8 * faces, linewidths=0.25))
+    low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+    centre, reach = (low + high) / 2, (high - low).max() / 2
+    axes.set(xlim=(centre[0] - reach, centre[0] + reach), ylim=(centre[1] - reach, centre[1] + reach),
+             zlim=(centre[2] - reach, centre[2] + reach))

@@ -1,0 +1,110 @@
+"""Descriptors with what they belong to, and the file they are kept in.
+
+    attributes  format "sparsenet-descriptors", version, checkpoint (sha256 of the weights), layer,
+                dataset (path of its file), render_size, fill
+    vectors (S, C) float32, labels (S,) int64, names (S,) text, samples (S,) int64, classes (K,) text
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsenet.retrieval.distances import check_vectors
+from sparsenet.retrieval.embedding import checked_layer, embed
+from sparsenet.retrieval.files import open_checked, write_beside
+
+if TYPE_CHECKING:
+    from sparsenet.data import SparseDataset
+    from sparsenet.nn import SparseNetwork
+
+FORMAT, VERSION = "sparsenet-descriptors", 1
+
+
+@dataclass
+class Descriptors:
+    """The descriptors of S shapes.
+
+    vectors : (S, C) float32
+    labels : (S,) int64, index into classes, -1 where not known
+    names : (S,) text
+    classes : the class names
+    checkpoint : sha256 of the weights of the network that made them, "" where not known
+    layer : whose output they are, 0 where not known
+    samples : (S,) int64, each shape's sample in the file `dataset`; by default 0, 1, ...
+    render_size, fill : how the shapes were voxelized, so that a query can be voxelized likewise
+    """
+
+    vectors: np.ndarray
+    labels: np.ndarray
+    names: np.ndarray
+    classes: list[str] = field(default_factory=list)
+    checkpoint: str = ""
+    layer: int = 0
+    dataset: str = ""
+    samples: np.ndarray | None = None
+    render_size: int = 40
+    fill: bool = False
+
+    def __post_init__(self) -> None:
+        self.vectors = check_vectors("Descriptors", "vectors", self.vectors).astype(np.float32)
+        self.labels = np.asarray(self.labels, np.int64)
+        self.names = np.asarray(self.names, np.str_)
+        self.classes = list(self.classes)
+        self.samples = np.arange(len(self)) if self.samples is None else np.asarray(self.samples, np.int64)
+        for name in ("labels", "names", "samples"):
+            if (shape := getattr(self, name).shape) != (len(self),):
+                raise ValueError(f"Descriptors: {name} have shape {shape}, expected ({len(self)},): one for each "
+                                 "vector")
+        if len(self) and not (-1 <= self.labels.min() and self.labels.max() < max(len(self.classes), 1)):
+            raise ValueError(f"Descriptors: labels go from {self.labels.min()} to {self.labels.max()}, expected -1 to "
+                             f"{len(self.classes) - 1}, an index into the classes")
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @classmethod
+    def of(cls, net: SparseNetwork, dataset: SparseDataset, checkpoint: str = "", layer: int | None = None,
+           render_size: int | None = None, fill: bool | None = None, **options: Any) -> Descriptors:
+        """Embed a dataset (arguments as for `embed` and `dataset.batches`), keeping what else is known."""
+        layer = checked_layer(net, layer)
+        vectors = embed(net, dataset, layer, render_size=render_size, fill=fill, **options)
+        first = dataset.first_poses
+        return cls(vectors, dataset.object_labels, dataset.names[first], dataset.classes, checkpoint, layer,
+                   str(Path(dataset.path).resolve()), dataset.rows[first],
+                   dataset.render_size if render_size is None else render_size,
+                   dataset.fill if fill is None else fill)
+
+    def label_names(self) -> list[str]:
+        """(S,) class names; "?" where the label is not known."""
+        return [self.classes[label] if label >= 0 else "?" for label in self.labels]
+
+    def save(self, path: str | Path) -> None:
+        """Write an HDF5 file, beside it first: a crash leaves the old one."""
+        import h5py
+
+        text = h5py.string_dtype("utf-8")
+        with write_beside(path, FORMAT, VERSION) as file:
+            for name in ("checkpoint", "layer", "dataset", "render_size", "fill"):
+                file.attrs[name] = getattr(self, name)
+            file.create_dataset("classes", data=np.array(self.classes, object), dtype=text)
+            file.create_dataset("names", data=self.names.astype(object), dtype=text)
+            for name in ("vectors", "labels", "samples"):
+                file[name] = getattr(self, name)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Descriptors:
+        """The descriptors that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError : no such file; not a whole file of descriptors.
+        """
+        with open_checked(path, FORMAT, VERSION) as file:
+            return cls(file["vectors"][:], file["labels"][:], file["names"].asstr()[:].astype(np.str_),
+                       file["classes"].asstr()[:].tolist(), str(file.attrs["checkpoint"]), int(file.attrs["layer"]),
+                       str(file.attrs["dataset"]), file["samples"][:], int(file.attrs["render_size"]),
+                       bool(file.attrs["fill"]))

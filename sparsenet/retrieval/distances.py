@@ -1,0 +1,117 @@
+"""Distances between descriptors in float64, and what counts as the same distance.
+
+A ranking is only as good as its ties: shapes with the same descriptor must come out at exactly
+the same distance, wherever they stand, and two that differ by rounding alone must count as tied.
+So a `Space` gives, beside the distances of all pairs, the step below which two of them are equal.
+
+    cosine   1 - cosine of the angle; a zero vector has cosine 0 with every vector.
+             One step is 2^-46, what a dot product of unit vectors may lose to rounding.
+    l2       Euclidean.  Pairs are compared by the square: |a|^2 + |b|^2 - 2ab about a data row
+             in the middle, and as sum (a-b)^2 where the first form cancels more than ten bits.
+             One step is 2^-40 of the square.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+METRICS = ("cosine", "l2")
+LARGEST = 1e150  # of a vector's numbers: their squares must stay finite
+_COSINE_STEP = 2.0**-46
+_L2_STEP = 2.0**-40
+_CANCELLED = 2.0**-10  # of |a|^2 + |b|^2: below, their squared distance is taken from a - b
+_ROWS = 512  # whose differences are taken at a time: they stay in the cache
+
+
+def check_vectors(operation: str, name: str, vectors: Any) -> np.ndarray:
+    """The vectors as (S, C) float64.
+
+    Raises
+    ------
+    TypeError, ValueError : not a matrix of real numbers, no column, or a number that is NaN, infinite or
+        beyond 1e150.
+    """
+    array = np.asarray(vectors)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{operation}: {name} have dtype {array.dtype}, expected real numbers")
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ValueError(f"{operation}: {name} have shape {array.shape}, expected (S, C): one row per shape")
+    array = array.astype(np.float64, order="C")
+    good = (np.abs(array) <= LARGEST).all(axis=1)  # False for NaN too
+    if not good.all():
+        raise ValueError(f"{operation}: {name} have NaN, infinite or huge (beyond {LARGEST:g}) numbers in "
+                         f"{np.count_nonzero(~good)} of {len(array)} rows, first in row {np.argmin(good)}: "
+                         "has the training diverged?")
+    return array
+
+
+def check_metric(operation: str, metric: str) -> None:
+    """Raises ValueError for a metric that is not in METRICS."""
+    if metric not in METRICS:
+        raise ValueError(f"{operation}: metric is {metric!r}, expected one of {', '.join(METRICS)}")
+
+
+class Space:
+    """N vectors (N, C) float64, placed so that distances to them are fast and exact.
+
+    vectors : the placed vectors: of length one (cosine), or relative to a row in the middle (l2).
+    """
+
+    def __init__(self, vectors: np.ndarray, metric: str):
+        self.metric = metric
+        self._centre = np.zeros(vectors.shape[1])
+        if metric == "l2" and len(vectors):
+            # A row, not the mean itself: what rows differ by stays exact, equal distances equal.
+            offset = vectors - vectors.mean(axis=0)
+            self._centre = vectors[np.argmin(np.einsum("nc,nc->n", offset, offset))]
+        self.vectors = self.place(vectors)
+        self._columns = np.ascontiguousarray(self.vectors.T)
+        self._squares = np.einsum("nc,nc->n", self.vectors, self.vectors)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def place(self, vectors: np.ndarray) -> np.ndarray:
+        """Other vectors (Q, C) float64, placed like the space's own."""
+        if self.metric == "l2":
+            return vectors - self._centre
+        largest = np.abs(vectors).max(axis=1, keepdims=True)  # first, so that no square underflows
+        vectors = vectors / np.where(largest == 0, 1.0, largest)
+        length = np.sqrt(np.sum(vectors * vectors, axis=1, keepdims=True))
+        return vectors / np.where(length == 0, 1.0, length)
+
+    def compare(self, queries: np.ndarray) -> np.ndarray:
+        """(Q, N) float64: cosine distances (cosine) or squared distances (l2) of placed queries to
+        all vectors.  Two that lie less than a `step` apart are the same."""
+        distances = queries @ self._columns
+        if self.metric == "cosine":
+            return np.subtract(1.0, distances, out=distances)
+        squares = np.einsum("qc,qc->q", queries, queries)[:, None]
+        distances *= -2.0
+        distances += squares
+        distances += self._squares
+        close = distances < _CANCELLED * (squares + self._squares)
+        for query in np.flatnonzero(close.any(axis=1)):
+            rows = np.flatnonzero(close[query])
+            for start in range(0, rows.size, _ROWS):
+                part = rows[start : start + _ROWS]
+                difference = self.vectors[part] - queries[query]
+                distances[query, part] = np.einsum("nc,nc->n", difference, difference)
+        return distances
+
+    def step(self, compared: np.ndarray) -> np.ndarray | float:
+        """How far values of `compare` may lie apart and still be the same distance."""
+        return _COSINE_STEP if self.metric == "cosine" else _L2_STEP * compared
+
+    def distances(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """(n,) float64: distances of one placed query (C,) to the given rows, each from the
+        difference of the two vectors: exactly 0 for equal ones, and the same wherever they stand."""
+        vectors = self.vectors[rows]
+        difference = vectors - query
+        squared = np.sum(difference * difference, axis=1)
+        if self.metric == "l2":
+            return np.sqrt(squared)
+        no_angle = ~(vectors.any(axis=1) & query.any())  # a zero vector: cosine 0
+        return np.where(no_angle, 1.0, squared / 2)  # |u - v|^2 = 2 - 2 cos

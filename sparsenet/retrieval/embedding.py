@@ -1,0 +1,112 @@
+"""From shapes to descriptors: what a network gives at a layer, a row for each shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsenet.autograd import Tensor, no_grad
+from sparsenet.ops.global_pool import global_pool
+from sparsenet.sparse import SparseTensor
+
+if TYPE_CHECKING:
+    from sparsenet.data import SparseDataset
+    from sparsenet.nn import SparseNetwork
+
+POSES = {"first": "first", "mean": "all"}  # ours -> what the loader calls it
+
+
+def embed(net: SparseNetwork, dataset: SparseDataset, layer: int | None = None, batch_size: int = 64,
+          workers: int = 0, poses: str = "first", repetitions: int = 1, **options: Any) -> np.ndarray:
+    """The descriptor of each object of a dataset.
+
+    Parameters
+    ----------
+    net : runs in evaluation mode without a graph, and is put back into its mode.
+    layer : whose output is the descriptor, counted from 1 as in Table 1 (17 in S3DCNN).  A grid with
+        several cells is averaged over all its cells.  Default: the last before the classifier, or the
+        last of all where the network has none (see `descriptor_layer`).
+    batch_size, workers : as in `dataset.batches`; the result does not depend on workers.
+    poses : "first" embeds an object's first pose; "mean" averages the descriptors of all.
+    repetitions : passes that are averaged; pass r draws its augmentation as epoch r.
+    options : of `dataset.batches`: field, render_size, augment, seed, device, ...
+
+    Returns
+    -------
+    (S, C) float32, a row for each object, in the order of `dataset.object_samples` (the order of the
+    samples, where each object has one pose).
+
+    Raises
+    ------
+    ValueError : no such layer, or its output is no row or grid per sample; unknown poses; an empty
+        dataset.
+    """
+    if poses not in POSES or repetitions < 1:
+        raise ValueError(f"embed: poses is {poses!r}, repetitions {repetitions}: expected one of {', '.join(POSES)}, "
+                         "and at least 1")
+    if not len(dataset):
+        raise ValueError("embed: the dataset is empty: there is nothing to embed")
+    layer = checked_layer(net, layer)
+    options = {"field": net.field, "geometries": net.geometries(), **options}
+    total: Any = 0.0
+    with _evaluating(net):
+        for epoch in range(repetitions):
+            batches = dataset.batches(batch_size, workers=workers, poses=POSES[poses], epoch=epoch, **options)
+            total = total + np.concatenate([_rows(net, batch.input, layer).astype(np.float64) for batch in batches])
+    if poses == "mean":
+        total = np.stack([total[samples].mean(axis=0) for samples in dataset.object_samples])
+    return (total / repetitions).astype(np.float32)
+
+
+def describe(net: SparseNetwork, x: SparseTensor, layer: int | None = None) -> np.ndarray:
+    """Descriptors (B, C) float32 of a batch that is at hand; otherwise like `embed`."""
+    with _evaluating(net):
+        return _rows(net, x, checked_layer(net, layer)).astype(np.float32)
+
+
+def descriptor_layer(net: SparseNetwork) -> int:
+    """The layer that `embed` takes: the last one but a Linear at the end and the GlobalPool and
+    Dropout layers around it (17 in S3DCNN)."""
+    kinds = [layer.kind for layer in net.layers]
+    if kinds and kinds[-1] == "linear":
+        kinds.pop()
+    while kinds and kinds[-1] in ("global_pool", "dropout"):
+        kinds.pop()
+    if not kinds:
+        raise ValueError("embed: the network has no layer before its classifier: build one, or name a layer")
+    return len(kinds)
+
+
+def checked_layer(net: SparseNetwork, layer: int | None) -> int:
+    """The layer, or `descriptor_layer` for None.  Raises ValueError where there is no such layer."""
+    layer = descriptor_layer(net) if layer is None else layer
+    if not 1 <= layer <= len(net.layers):
+        raise ValueError(f"embed: layer is {layer}, expected 1 to {len(net.layers)}: {', '.join(net.names())}")
+    return layer
+
+
+@contextmanager
+def _evaluating(net: SparseNetwork) -> Iterator[None]:
+    """Evaluation mode and no graph within it; each module is put back into its mode."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _rows(net: SparseNetwork, x: SparseTensor, layer: int) -> np.ndarray:
+    """(B, C): one row per sample, empty ones included."""
+    output: SparseTensor | Tensor = net.run(x, 0, layer)
+    if isinstance(output, SparseTensor):
+        output = global_pool(output, "mean")
+    if output.ndim != 2:
+        raise ValueError(f"embed: layer {layer} gives shape {output.shape}, expected (B, C) or a SparseTensor: name "
+                         "another layer")
+    return output.numpy()

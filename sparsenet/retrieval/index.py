@@ -1,0 +1,132 @@
+"""Exact nearest neighbours: every vector is looked at, no approximation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsenet.kernels.threads import run_blocks, single_threaded_blas
+from sparsenet.retrieval.distances import Space, check_metric, check_vectors
+from sparsenet.retrieval.files import open_checked, write_beside
+
+FORMAT, VERSION = "sparsenet-index", 1
+_BLOCK = 1 << 20  # distances that one thread holds at a time
+
+
+class Index:
+    """Vectors to search, in the order they were added.
+
+    metric : "cosine": 1 - cosine of the angle, a zero vector has distance 1 to every vector;
+        "l2": Euclidean distance.
+
+    >>> index = Index("l2")
+    >>> index.add([[0, 0], [3, 4], [0, 1]])
+    >>> index.search([[0, 0]], k=2)
+    (array([[0., 1.]]), array([[0, 2]]))
+    """
+
+    def __init__(self, metric: str = "cosine"):
+        check_metric("Index", metric)
+        self.metric = metric
+        self._parts: list[np.ndarray] = []
+        self._space: Space | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """(N, C), as they were added."""
+        if not self._parts:
+            raise ValueError("Index: it holds no vectors: add some first")
+        if len(self._parts) > 1:
+            self._parts = [np.concatenate(self._parts)]
+        return self._parts[0]
+
+    def add(self, vectors: Any) -> None:
+        """Append vectors (n, C) of real numbers; they get the next n rows.
+
+        Raises
+        ------
+        TypeError, ValueError : NaN or infinite numbers, or another C than before.
+        """
+        checked = check_vectors("Index.add", "vectors", vectors)
+        if self._parts and checked.shape[1] != self._parts[0].shape[1]:
+            raise ValueError(f"Index.add: vectors have {checked.shape[1]} numbers, expected "
+                             f"{self._parts[0].shape[1]} as those in the index")
+        self._parts.append(np.array(vectors))
+        self._space = None
+
+    def search(self, queries: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest vectors of each query.
+
+        Parameters
+        ----------
+        queries : (Q, C) real numbers
+        k : 1 to N
+
+        Returns
+        -------
+        distances : (Q, k) float64, ascending
+        rows : (Q, k) int64; of vectors at the same distance the first added comes first
+
+        Raises
+        ------
+        TypeError, ValueError : queries that are no finite (Q, C), or k outside 1 to N.
+        """
+        vectors = self.vectors
+        queries = check_vectors("Index.search", "queries", queries)
+        if queries.shape[1] != vectors.shape[1]:
+            raise ValueError(f"Index.search: queries have {queries.shape[1]} numbers, the index holds vectors of "
+                             f"{vectors.shape[1]}: embed them with the same network and layer")
+        if not 1 <= k <= len(vectors):
+            raise ValueError(f"Index.search: k is {k}, expected 1 to {len(vectors)}, the number of vectors in the "
+                             "index")
+        if self._space is None:
+            self._space = Space(vectors.astype(np.float64), self.metric)
+        space = self._space
+        placed = space.place(queries)
+        distances = np.empty((len(queries), k))
+        rows = np.empty((len(queries), k), np.int64)
+        most = max(1, _BLOCK // len(vectors))
+
+        def block(number: int) -> None:
+            start = number * most
+            compared = space.compare(placed[start : start + most])
+            for query, near in enumerate(compared, start):
+                distances[query], rows[query] = _nearest(space, placed[query], near, k)
+
+        with single_threaded_blas():
+            run_blocks(block, -(-len(queries) // most))
+        return distances, rows
+
+    def save(self, path: str | Path) -> None:
+        """Write vectors and metric to an HDF5 file, beside it first: a crash leaves the old one."""
+        vectors = self.vectors
+        with write_beside(path, FORMAT, VERSION) as file:
+            file.attrs["metric"] = self.metric
+            file["vectors"] = vectors
+
+    @classmethod
+    def load(cls, path: str | Path) -> Index:
+        """The index that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError : no such file; not a whole index file.
+        """
+        with open_checked(path, FORMAT, VERSION) as file:
+            index = cls(str(file.attrs["metric"]))
+            index.add(file["vectors"][:])
+        return index
+
+
+def _nearest(space: Space, query: np.ndarray, compared: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest by exact distance, ties by row, among all that `compared` (N,) leaves possible."""
+    kth = np.partition(compared, k - 1)[k - 1]
+    rows = np.flatnonzero(compared <= kth + 2 * space.step(np.abs(kth)))
+    distances = space.distances(query, rows)
+    first = np.argsort(distances, kind="stable")[:k]
+    return distances[first], rows[first]

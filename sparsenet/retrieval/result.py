@@ -1,0 +1,86 @@
+"""What an evaluation of a retrieval found: figures, curve, table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+MEASURES = ("mAP", "AUC", "NN", "FT", "ST", "E", "NDCG")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means of the measures (`metrics` defines them), each between 0 and 1."""
+
+    mAP: float
+    AUC: float
+    NN: float
+    FT: float
+    ST: float
+    E: float
+    NDCG: float
+
+    def __str__(self) -> str:
+        return table([("", *MEASURES), ("", *_percent(self))])
+
+
+@dataclass(frozen=True)
+class Evaluation(Scores):
+    """The measures as means over the queries, and what else `evaluate` found.  Prints as a table.
+
+    precision, recall : (L,) float64, the precision-recall curve from recall 0, precision 1: the mean
+        of the queries' curves, exact at each recall level i / R that a query has.
+    macro : means over the classes of the means over a class's queries.
+    per_class : the means over its queries of each class that has some.
+    per_query : name of a measure ("AP" in place of mAP) -> (S,) float64, a figure for each row that
+        was given, NaN where it was no query.
+    queries, skipped : how many shapes were queries, and how many had no relevant item.
+    hits : (M,) float64, relevant items at ranks 1 to M, as a mean over the queries.
+    """
+
+    precision: np.ndarray = field(repr=False)
+    recall: np.ndarray = field(repr=False)
+    skipped: int
+    queries: int
+    metric: str
+    macro: Scores
+    per_class: dict[Hashable, Scores] = field(repr=False)
+    per_query: dict[str, np.ndarray] = field(repr=False)
+    hits: np.ndarray = field(repr=False)
+
+    def precision_at(self, k: int) -> float:
+        """Share of relevant items among the first k, as a mean over the queries.
+
+        Raises
+        ------
+        ValueError : k is not between 1 and the length of the rankings.
+        """
+        if not 1 <= k <= self.hits.size:
+            raise ValueError(f"precision_at: k is {k}, expected 1 to {self.hits.size}, the number of ranked shapes")
+        return float(self.hits[:k].sum() / k)
+
+    def figures(self) -> dict[str, object]:
+        """The single figures as a dict that JSON can hold."""
+        own = {name: getattr(self, name) for name in MEASURES}
+        return {**own, "macro": asdict(self.macro), "queries": self.queries, "skipped": self.skipped,
+                "metric": self.metric}
+
+    def __str__(self) -> str:
+        rows = [("%", *MEASURES), ("mean over queries", *_percent(self)), ("mean over classes", *_percent(self.macro))]
+        skipped = f", {self.skipped} skipped (alone in their class)" if self.skipped else ""
+        return (f"{table(rows)}\n{self.queries} queries of {len(self.per_class)} classes, each ranks "
+                f"{self.hits.size} shapes by {self.metric}{skipped}")
+
+
+def _percent(scores: Scores) -> list[str]:
+    return [f"{100 * getattr(scores, name):.2f}" for name in MEASURES]
+
+
+def table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Rows of words in columns, aligned to the right but for those whose numbers are in `left`."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(word.ljust(width) if number in left else word.rjust(width)
+                       for number, (word, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,102 @@
+"""A mesh in, the shapes nearest to it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsenet.retrieval.descriptors import Descriptors
+from sparsenet.retrieval.embedding import describe
+from sparsenet.retrieval.index import Index
+from sparsenet.retrieval.result import table
+from sparsenet.sparse import SparseTensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sparsenet.nn import SparseNetwork
+
+
+@dataclass(frozen=True)
+class Found:
+    """The k shapes nearest to a query, nearest first.  Prints as a table.
+
+    query : name of the query;  cells : (n, 3) int32, its voxels
+    distances : (k,) float64;  rows : (k,) int64, rows of `descriptors`
+    """
+
+    query: str
+    cells: np.ndarray
+    distances: np.ndarray
+    rows: np.ndarray
+    descriptors: Descriptors
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def names(self) -> list[str]:
+        return self.descriptors.names[self.rows].tolist()
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names, "?" where not known."""
+        all_labels = self.descriptors.label_names()
+        return [all_labels[row] for row in self.rows]
+
+    def __str__(self) -> str:
+        lines = zip(self.labels, self.names, self.distances, strict=True)
+        rows = [(str(rank), label, name, f"{distance:.6f}") for rank, (label, name, distance) in enumerate(lines, 1)]
+        return table([("rank", "class", "name", "distance"), *rows], left=(1, 2))
+
+    def picture(self, dataset: str | Path | None = None, label: str = "") -> Figure:
+        """The query's voxels and the results' beside each other (matplotlib).
+
+        dataset : file that the results' voxels are read from; by default the one they were embedded from
+        label : class of the query, if known: then results of the same class are marked as right
+
+        Raises
+        ------
+        FileNotFoundError, ValueError : the dataset's file is not there, or not the one embedded.
+        """
+        from sparsenet.data import SparseDataset
+        from sparsenet.inspect.gallery import Picture, gallery
+
+        with SparseDataset.open(dataset or self.descriptors.dataset) as shapes:
+            pictures = []
+            for row, name, known, distance in zip(self.rows, self.names, self.labels, self.distances, strict=True):
+                sample = int(self.descriptors.samples[row])
+                if sample >= len(shapes) or shapes.names[sample] != name:
+                    raise ValueError(f"picture: sample {sample} of {shapes.path} is not {name!r}: name the dataset "
+                                     "that the descriptors were made from")
+                pictures.append(Picture(shapes.voxels(sample)[0], name, "" if known == "?" else known, distance))
+        return gallery(Picture(self.cells, self.query, label), pictures)
+
+
+def find_similar(net: SparseNetwork, mesh: Any, descriptors: Descriptors, k: int = 10, metric: str = "cosine",
+                 name: str = "query") -> Found:
+    """The k shapes whose descriptors are nearest to a mesh's.
+
+    Parameters
+    ----------
+    net : the network that made the descriptors
+    mesh : a Mesh, or a file that `read_mesh` reads (OFF, OBJ, PLY, STL, GLB); voxelized as the shapes were
+    k : 1 to the number of shapes;  metric : "cosine" or "l2";  name : of the query, for the picture
+
+    Raises
+    ------
+    ValueError, OSError : the mesh cannot be read, or k or the descriptors do not fit.
+    """
+    from sparsenet.shapes import Off3DPicture
+
+    index = Index(metric)
+    index.add(descriptors.vectors)
+    field = net.field or (descriptors.render_size,) * 3
+    voxels = Off3DPicture(mesh, descriptors.render_size).voxelize(field, fill=descriptors.fill)
+    coordinates = np.insert(voxels.coordinates, 0, 0, axis=1)
+    x = SparseTensor(voxels.features, coordinates, field, batch_size=1).to(next(net.parameters()).device)
+    distances, rows = index.search(describe(net, x, descriptors.layer or None), k)
+    return Found(name, voxels.coordinates, distances[0], rows[0], descriptors)

@@ -1,0 +1,46 @@
+"""The shapes that belong to a trained network: what its config says about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparsenet.retrieval.descriptors import Descriptors
+from sparsenet.retrieval.progress import Watched
+
+if TYPE_CHECKING:
+    from sparsenet.data import SparseDataset
+    from sparsenet.nn import SparseNetwork
+    from sparsenet.training import Checkpoint, Config
+
+WHOLE_FILE = "all"
+
+
+def open_shapes(config: Config, checkpoint: str | Path, dataset: str | Path | None = None,
+                split: str | None = None) -> SparseDataset:
+    """A split of a dataset.
+
+    dataset : file; by default the one trained on, data.path or the shapes.h5 beside the checkpoint
+    split : its name, or "all"; by default the config's test split
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : no such file, not a dataset, no such split.
+    """
+    from sparsenet.data import SparseDataset
+
+    path = Path(dataset or config.data.path or Path(checkpoint).parent / "shapes.h5")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such dataset file: name the one to take (--dataset)")
+    shapes = SparseDataset.open(path)
+    split = config.data.test_split if split is None else split
+    return shapes if split == WHOLE_FILE else shapes.subset(split)
+
+
+def embed_shapes(net: SparseNetwork, state: Checkpoint, config: Config, shapes: SparseDataset,
+                 layer: int | None = None, poses: str = "first", progress: bool = False) -> Descriptors:
+    """Descriptors of the shapes, voxelized and batched as the config says."""
+    source = Watched(shapes, "embed") if progress else shapes
+    return Descriptors.of(net, source, state.digest, layer, poses=poses, render_size=config.data.render_size or None,
+                          batch_size=config.evaluation.batch_size, workers=config.data.workers,
+                          device=config.training.device)

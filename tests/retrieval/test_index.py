@@ -1,0 +1,134 @@
+"""The index against scikit-learn and brute force; ties by row; its file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+
+from sparsenet.retrieval import Index
+from sparsenet.retrieval import index as index_module
+
+METRICS = ["cosine", "l2"]
+
+
+def filled(vectors, metric):
+    index = Index(metric)
+    index.add(vectors)
+    return index
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_it_finds_what_scikit_learn_finds(metric):
+    rng = np.random.default_rng(0)
+    vectors, queries = rng.normal(size=(400, 12)) + 5, rng.normal(size=(30, 12)) + 5
+    reference = NearestNeighbors(metric={"l2": "euclidean"}.get(metric, metric), algorithm="brute").fit(vectors)
+    expected_distances, expected_rows = reference.kneighbors(queries, 7)
+    distances, rows = filled(vectors, metric).search(queries, 7)
+    assert rows.dtype == np.int64 and distances.dtype == np.float64
+    assert np.array_equal(rows, expected_rows)
+    np.testing.assert_allclose(distances, expected_distances, rtol=1e-10, atol=1e-14)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 25), metric=st.sampled_from(METRICS))
+def test_ties_come_in_the_order_of_the_rows(seed, k, metric):
+    rng = np.random.default_rng(seed)
+    vectors, queries = rng.integers(-1, 2, (25, 3)), rng.integers(-1, 2, (6, 3))
+    distances, rows = filled(vectors, metric).search(queries, k)
+    if metric == "l2":
+        exact = np.sqrt(((vectors[None] - queries[:, None]) ** 2).sum(-1))
+        assert np.array_equal(distances, np.sort(exact, axis=1)[:, :k])
+        assert np.array_equal(rows, np.argsort(exact, axis=1, kind="stable")[:, :k])
+    tied = np.diff(distances, axis=1) == 0
+    assert (np.diff(distances, axis=1) >= 0).all() and (np.diff(rows, axis=1)[tied] > 0).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_equal_vectors_are_at_distance_zero_and_come_by_row(metric):
+    vector = np.random.default_rng(1).normal(size=37)
+    distances, rows = filled(np.tile(vector, (101, 1)), metric).search([vector], 101)
+    assert (distances == 0).all()
+    assert rows[0].tolist() == list(range(101))
+
+
+def test_cosine_ignores_length_and_a_zero_vector_is_at_distance_one():
+    distances, rows = filled([[0, 0], [5, 0], [-1, 0], [0, 2]], "cosine").search([[3, 0], [0, 0]], 4)
+    assert rows.tolist() == [[1, 0, 3, 2], [0, 1, 2, 3]]
+    assert distances.tolist() == [[0, 1, 1, 2], [1, 1, 1, 1]]
+
+
+def test_small_distances_far_from_the_origin_are_exact():
+    vectors = 1e8 + np.array([[0.0], [1.0], [3.0], [3.5]])
+    distances, rows = filled(vectors, "l2").search([[1e8 + 3.25]], 3)
+    assert rows.tolist() == [[2, 3, 1]]
+    assert distances.tolist() == [[0.25, 0.25, 2.25]]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_blocks_and_additions_in_parts_do_not_show(metric, monkeypatch):
+    rng = np.random.default_rng(2)
+    vectors, queries = rng.normal(size=(90, 5)).astype(np.float32), rng.normal(size=(33, 5))
+    expected = filled(vectors, metric).search(queries, 9)
+    monkeypatch.setattr(index_module, "_BLOCK", 400)
+    parts = Index(metric)
+    for start in range(0, 90, 40):
+        parts.add(vectors[start : start + 40])
+        assert parts.search(queries, 1)[1].max() < len(parts)
+    assert len(parts) == 90
+    for found, wanted in zip(parts.search(queries, 9), expected, strict=True):
+        assert np.array_equal(found, wanted)
+
+
+def test_later_changes_of_the_callers_array_do_not_reach_the_index():
+    vectors = np.eye(3)
+    index = filled(vectors, "l2")
+    vectors[:] = 7
+    assert index.search([[1, 0, 0]], 1)[1].item() == 0
+
+
+def test_no_queries_give_no_rows():
+    distances, rows = filled(np.eye(3), "l2").search(np.empty((0, 3)), 2)
+    assert distances.shape == rows.shape == (0, 2)
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path):
+    rng = np.random.default_rng(3)
+    index = filled(rng.normal(size=(20, 4)).astype(np.float32), "l2")
+    index.save(tmp_path / "index.h5")
+    loaded = Index.load(tmp_path / "index.h5")
+    assert (loaded.metric, loaded.vectors.dtype) == ("l2", np.float32)
+    queries = rng.normal(size=(5, 4))
+    for found, wanted in zip(loaded.search(queries, 3), index.search(queries, 3), strict=True):
+        assert np.array_equal(found, wanted)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.h5"]
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: Index("dot"), "Index: metric is 'dot', expected one of cosine, l2"),
+    (lambda: Index().search([[1.0]], 1), "it holds no vectors"),
+    (lambda: filled(np.eye(3), "l2").search(np.eye(3), 4), "k is 4, expected 1 to 3"),
+    (lambda: filled(np.eye(3), "l2").search(np.eye(3), 0), "k is 0, expected 1 to 3"),
+    (lambda: filled(np.eye(3), "l2").search(np.eye(2), 1), "queries have 2 numbers, the index holds vectors of 3"),
+    (lambda: filled(np.eye(3), "l2").add(np.eye(2)), "vectors have 2 numbers, expected 3"),
+    (lambda: filled(np.eye(3), "l2").search([[1, np.nan, 0]], 1), "queries have NaN"),
+    (lambda: filled([[np.inf]], "l2"), "vectors have NaN, infinite"),
+])
+def test_arguments_that_do_not_fit_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_files_that_are_no_index_are_told_apart(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        Index.load(tmp_path / "absent.h5")
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(ValueError, match="not an HDF5 file"):
+        Index.load(tmp_path / "text.h5")
+    filled(np.eye(50), "l2").save(tmp_path / "index.h5")
+    whole = (tmp_path / "index.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="cut.h5: damaged"):
+        Index.load(tmp_path / "cut.h5")

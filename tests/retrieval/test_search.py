@@ -1,0 +1,91 @@
+"""A mesh in, the nearest shapes out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparsenet.data import SparseDataset
+from sparsenet.retrieval import Descriptors, find_similar
+from sparsenet.retrieval.trained import embed_shapes, open_shapes
+from sparsenet.training import load_network, parse_config
+
+
+@pytest.fixture(scope="module")
+def trained(experiment):
+    net, state = load_network(experiment.checkpoint)
+    config = parse_config(state.config, "test")
+    with open_shapes(config, experiment.checkpoint) as shapes:
+        return net, state, config, embed_shapes(net, state, config, shapes)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_a_mesh_of_the_dataset_finds_itself(experiment, trained, metric, tmp_path):
+    net, _, _, descriptors = trained
+    for number in (0, 7, 14):
+        from_file = find_similar(net, experiment.write_mesh(number, tmp_path / "q.off"), descriptors, 3, metric)
+        from_memory = find_similar(net, experiment.meshes[number], descriptors, 3, metric)
+        assert from_file.rows[0] == number
+        assert from_file.distances[0] < 1e-4  # float32: a batch of one rounds otherwise than one of many
+        assert np.array_equal(from_file.rows, from_memory.rows)
+
+
+def test_the_descriptors_know_what_they_were_made_from(experiment, trained):
+    _, state, _, descriptors = trained
+    assert (len(descriptors), descriptors.checkpoint, descriptors.layer) == (15, state.digest, 8)
+    assert (descriptors.render_size, descriptors.fill) == (12, False)
+    assert descriptors.samples.tolist() == list(range(15, 30))  # the test split comes second in the file
+    assert descriptors.dataset == str(experiment.dataset.resolve())
+
+
+def test_the_split_and_the_dataset_can_be_named(experiment, trained):
+    _, _, config, _ = trained
+    for split, count in ((None, 15), ("train", 15), ("all", 30)):
+        with open_shapes(config, experiment.checkpoint, experiment.dataset, split) as shapes:
+            assert len(shapes) == count
+    with pytest.raises(FileNotFoundError, match="absent.h5: no such dataset file"):
+        open_shapes(config, experiment.checkpoint, experiment.folder / "absent.h5")
+
+
+def test_it_prints_as_an_aligned_table(experiment, trained):
+    net, _, _, descriptors = trained
+    found = find_similar(net, experiment.meshes[0], descriptors, 12)
+    header, *lines = str(found).splitlines()
+    assert header.split() == ["rank", "class", "name", "distance"]
+    assert [line.split()[0] for line in lines] == [str(rank) for rank in range(1, 13)]
+    assert lines[0].split()[1:3] == ["mug", "mug/test0"]
+    assert len(set(map(len, lines))) == 1
+
+
+def test_the_picture_shows_the_query_and_what_was_found(experiment, trained):
+    pytest.importorskip("matplotlib")
+    net, _, _, descriptors = trained
+    found = find_similar(net, experiment.meshes[0], descriptors, 4, name="my_mug.off")
+    figure = found.picture(label="mug")
+    texts = [text.get_text() for text in figure.texts]
+    assert len(figure.axes) == 5 and "my_mug.off" in texts
+    for rank, label in enumerate(found.labels, 1):
+        assert f"{rank}. {label} {'✓' if label == 'mug' else '✗'}" in texts
+
+
+def test_a_picture_from_another_dataset_is_refused(experiment, trained, tmp_path):
+    net, _, _, descriptors = trained
+    found = find_similar(net, experiment.meshes[0], descriptors, 2)
+    with SparseDataset.open(experiment.dataset) as shapes:
+        other = [shapes[number] for number in range(4)]
+    SparseDataset.create(tmp_path / "other.h5", other, (12, 12, 12), 12, ["mug", "stool", "table"]).close()
+    with pytest.raises(ValueError, match="is not 'mug/test0': name the dataset"):
+        found.picture(tmp_path / "other.h5")
+
+
+def test_unknown_labels_are_question_marks(experiment, trained):
+    net, _, _, known = trained
+    unlabelled = Descriptors(known.vectors, np.full(15, -1), known.names, dataset=known.dataset, samples=known.samples,
+                             render_size=12)
+    assert find_similar(net, experiment.meshes[0], unlabelled, 2).labels == ["?", "?"]
+
+
+def test_an_empty_index_or_a_wrong_k_is_refused(experiment, trained):
+    net, _, _, descriptors = trained
+    with pytest.raises(ValueError, match="k is 16, expected 1 to 15"):
+        find_similar(net, experiment.meshes[0], descriptors, 16)

@@ -1,0 +1,131 @@
+"""tools/evaluate.py, tools/embed.py and tools/retrieve.py from the command line's side."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparsenet.command import run
+from sparsenet.retrieval import Descriptors
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """Calls a tool in this process -> (exit code, stdout, stderr)."""
+
+    def call(name, *arguments):
+        spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        try:
+            code = run(module.main, name)
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["evaluate", "embed", "retrieve"])
+def test_help_has_examples_and_exit_codes(tool, name):
+    code, out, _ = tool(name, "--help")
+    assert code == 0 and "examples:" in out and "Exit code: 0" in out
+
+
+def test_evaluate_prints_accuracy_and_table_and_writes_both_files(tool, experiment, tmp_path):
+    pytest.importorskip("matplotlib")
+    code, out, err = tool("evaluate", experiment.checkpoint, "--metric", "cosine", "--json", tmp_path / "e.json",
+                          "--picture", tmp_path / "pr.png")
+    assert code == 0
+    assert out.splitlines()[0].startswith("accuracy ")
+    assert "15 queries of 3 classes, each ranks 14 shapes by cosine" in out
+    assert "evaluate" in err  # the progress bar
+    figures = json.loads((tmp_path / "e.json").read_text())
+    assert figures["retrieval"]["mAP"] == figures["test_mAP"] and len(figures["checkpoint"]) == 64
+    assert (tmp_path / "pr.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.json", "pr.png"]
+
+
+def test_evaluate_of_a_triplet_network_has_no_accuracy_and_ranks_by_cosine(tool, triplet_experiment):
+    code, out, _ = tool("evaluate", triplet_experiment.checkpoint, "--quiet")
+    assert code == 0 and "accuracy" not in out and "by cosine" in out
+
+
+def test_evaluate_takes_another_split(tool, experiment):
+    code, out, err = tool("evaluate", experiment.checkpoint, "--split", "all", "--quiet")
+    assert code == 0 and "30 queries" in out and not err
+
+
+def test_embed_writes_descriptors_that_retrieve_searches(tool, experiment, tmp_path):
+    code, out, _ = tool("embed", experiment.checkpoint, tmp_path / "d.h5", "--split", "all", "--quiet")
+    assert code == 0 and out == f"{tmp_path / 'd.h5'}: 30 shapes of 3 classes, 16 numbers each, from layer 8\n"
+    assert len(Descriptors.load(tmp_path / "d.h5")) == 30
+    query = experiment.write_mesh(6, tmp_path / "query.off")
+    code, out, err = tool("retrieve", experiment.checkpoint, query, "-k", 4, "--descriptors", tmp_path / "d.h5")
+    assert code == 0 and not err
+    assert len(out.splitlines()) == 5 and "stool/test1" in out.splitlines()[1]
+
+
+def test_retrieve_embeds_by_itself_and_draws(tool, experiment, tmp_path):
+    pytest.importorskip("matplotlib")
+    query = experiment.write_mesh(0, tmp_path / "query.off")
+    code, out, _ = tool("retrieve", experiment.checkpoint, query, "-k", 99, "--label", "mug", "--picture",
+                        tmp_path / "found.png")
+    assert code == 0
+    assert len(out.splitlines()) == 1 + 15 + 1  # header, all there are, the picture's path
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_descriptors_of_other_weights_are_refused(tool, experiment, triplet_experiment, tmp_path):
+    assert tool("embed", triplet_experiment.checkpoint, tmp_path / "d.h5", "--quiet")[0] == 0
+    query = experiment.write_mesh(0, tmp_path / "query.off")
+    code, _, err = tool("retrieve", experiment.checkpoint, query, "--descriptors", tmp_path / "d.h5")
+    assert code == 1 and "was made with other weights" in err
+
+
+@pytest.mark.parametrize(("name", "arguments", "message"), [
+    ("embed", ["{run}/best.h5", "{out}/absent/d.h5"], "the folder {out}/absent does not exist"),
+    ("embed", ["{run}/best.h5", "{out}/d.h5", "--layer", "40", "--quiet"], "layer is 40, expected 1 to 10"),
+    ("embed", ["{run}/best.h5", "{out}/d.h5", "--split", "dev"], "split 'dev' has no sample"),
+    ("embed", ["{run}/absent.h5", "{out}/d.h5"], "absent.h5: no such file"),
+    ("evaluate", ["{run}/shapes.h5"], "format is 'sparsenet-voxels'"),
+    ("evaluate", ["{run}/best.h5", "--protocol", "paper"], "has 5 of 'mug' to test on"),
+    ("evaluate", ["{run}/best.h5", "--picture", "{out}/pr.gif"], "its suffix is '.gif'"),
+    ("retrieve", ["{run}/best.h5", "{out}/absent.off"], "absent.off"),
+    ("retrieve", ["{run}/best.h5", "{run}/best.h5"], "best.h5"),
+])
+def test_errors_are_one_line_with_exit_code_1(tool, experiment, tmp_path, name, arguments, message):
+    places = {"run": experiment.folder, "out": tmp_path}
+    code, out, err = tool(name, *(argument.format(**places) for argument in arguments))
+    assert (code, out) == (1, "")
+    assert err.startswith(f"{name}: error: ") and err.count("\n") == 1
+    assert message.format(**places) in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_command_line_ends_with_2(tool, experiment):
+    assert tool("retrieve", experiment.checkpoint, "mesh.off", "-k", 0)[0] == 2
+    assert tool("evaluate")[0] == 2
+
+
+def test_ctrl_c_leaves_the_old_file_whole(tool, experiment, tmp_path, monkeypatch):
+    from sparsenet.nn import SparseNetwork
+
+    assert tool("embed", experiment.checkpoint, tmp_path / "d.h5", "--quiet")[0] == 0
+    before = (tmp_path / "d.h5").read_bytes()
+
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SparseNetwork, "run", interrupted)
+    code, _, err = tool("embed", experiment.checkpoint, tmp_path / "d.h5", "--split", "all", "--quiet")
+    assert code == 130 and "interrupted" in err
+    assert (tmp_path / "d.h5").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["d.h5"]
