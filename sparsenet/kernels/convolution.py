@@ -82,13 +82,13 @@ def _forward_cpu(features, weights, neighbours, constant):
             part = neighbours[index * step : (index + 1) * step]
             target = out[index * step : index * step + part.shape[0]]
             target[...] = 0 if constant is None else constant
-            splits = _count_pairs(part)
+            splits = _splits(part)
             gathered = _buffer("gathered", (splits[-1], c_in), features.dtype)
             products = _buffer("products", (splits[-1], c_out), features.dtype)
-            _gather_inputs(features, part, splits, gathered)
+            _gather_inputs(features, part, splits[:-1].copy(), gathered)
             for k, chosen in _filled(splits):
                 np.matmul(gathered[chosen], weights[k], out=products[chosen])
-            _add_to_outputs(products, part, splits, target)
+            _add_to_outputs(products, part, splits[:-1].copy(), target)
 
     with single_threaded_blas():
         run_blocks(block, -(-rows // step))
@@ -137,13 +137,20 @@ def _add_full(features, gradient, neighbours, total) -> None:
 
 
 def _add_pairs(features, gradient, neighbours, total) -> None:
-    splits = _count_pairs(neighbours)
+    splits = _splits(neighbours)
     gathered = _buffer("gathered", (splits[-1], features.shape[1]), features.dtype)
     gradients = _buffer("products", (splits[-1], gradient.shape[1]), features.dtype)
-    _gather_inputs(features, neighbours, splits, gathered)
-    _gather_outputs(gradient, neighbours, splits, gradients)
+    _gather_inputs(features, neighbours, splits[:-1].copy(), gathered)
+    _gather_outputs(gradient, neighbours, splits[:-1].copy(), gradients)
     for k, chosen in _filled(splits):
         total[k] += gathered[chosen].T @ gradients[chosen]
+
+
+def _splits(neighbours):
+    """(K+1,) int64: where each offset's pairs begin in the buffers of a block."""
+    splits = np.zeros(neighbours.shape[1] + 1, np.int64)
+    _count_pairs(neighbours, splits[1:])
+    return splits.cumsum()
 
 
 def _filled(splits):
@@ -192,10 +199,11 @@ def _buffer(name: str, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def _count(neighbours):
-    flat = neighbours.reshape(-1)
     total = 0
-    for i in range(flat.size):
-        total += flat[i] >= 0
+    for m in range(neighbours.shape[0]):
+        for k in range(neighbours.shape[1]):
+            if neighbours[m, k] >= 0:
+                total += 1
     return total
 
 
@@ -221,21 +229,15 @@ def _gather(features, neighbours, out):
 
 
 @numba.njit(nogil=True, cache=True)
-def _count_pairs(neighbours):
-    """(K+1,) int64: where each offset's pairs begin."""
-    rows, offsets = neighbours.shape
-    splits = np.zeros(offsets + 1, np.int64)
-    for m in range(rows):
-        for k in range(offsets):
-            splits[k + 1] += neighbours[m, k] >= 0
-    for k in range(offsets):
-        splits[k + 1] += splits[k]
-    return splits
+def _count_pairs(neighbours, counts):
+    for m in range(neighbours.shape[0]):
+        for k in range(neighbours.shape[1]):
+            if neighbours[m, k] >= 0:
+                counts[k] += 1
 
 
 @numba.njit(nogil=True, cache=True)
-def _gather_inputs(features, neighbours, splits, out):
-    position = splits[:-1].copy()
+def _gather_inputs(features, neighbours, position, out):
     for m in range(neighbours.shape[0]):
         for k in range(neighbours.shape[1]):
             n = neighbours[m, k]
@@ -247,8 +249,7 @@ def _gather_inputs(features, neighbours, splits, out):
 
 
 @numba.njit(nogil=True, cache=True)
-def _gather_outputs(gradient, neighbours, splits, out):
-    position = splits[:-1].copy()
+def _gather_outputs(gradient, neighbours, position, out):
     for m in range(neighbours.shape[0]):
         for k in range(neighbours.shape[1]):
             if neighbours[m, k] >= 0:
@@ -259,8 +260,7 @@ def _gather_outputs(gradient, neighbours, splits, out):
 
 
 @numba.njit(nogil=True, cache=True)
-def _add_to_outputs(products, neighbours, splits, out):
-    position = splits[:-1].copy()
+def _add_to_outputs(products, neighbours, position, out):
     for m in range(neighbours.shape[0]):
         for k in range(neighbours.shape[1]):
             if neighbours[m, k] >= 0:

@@ -61,10 +61,14 @@ def _output_keys_cpu(keys, batch_splits, spatial_size, output_size, kernel_size,
         part = keys[batch_splits[sample] : batch_splits[sample + 1]] - sample * cells_in
         inner = 1
         for axis in reversed(range(spatial_size.size)):
-            part = _merge_axis(part, inner, spatial_size[axis], output_size[axis], maps[axis])
-            inner *= int(output_size[axis])
-        part += sample * cells_out
-        parts[sample] = part
+            offsets, side = maps[axis].shape[0], int(output_size[axis])
+            base, coordinate = np.empty(part.size, np.int64), np.empty(part.size, np.int32)
+            merged = np.empty(part.size * min(offsets, side), np.int64)
+            walks = np.full((2, offsets), -1, np.int64)
+            count = _merge_axis(part, inner, spatial_size[axis], side, maps[axis], base, coordinate, walks, merged)
+            part = merged[:count]
+            inner *= side
+        parts[sample] = part + sample * cells_out
 
     run_blocks(block, samples)
     return np.concatenate(parts) if parts else keys[:0].copy()
@@ -79,23 +83,22 @@ def _axis_map(size_in, size_out, kernel, stride, padding, dilation) -> np.ndarra
 
 
 @numba.njit(nogil=True, cache=True)
-def _merge_axis(keys, inner, size_in, size_out, axis_map):
-    """Replace one axis of sorted keys by the coordinates it reaches; sorted, each once.
+def _merge_axis(keys, inner, size_in, size_out, axis_map, base, coordinate, walks, out):
+    """Replace one axis of sorted keys by the coordinates it reaches; sorted, each once, into `out`.
 
     key = (outer * size_in + c) * inner + r   ->   (outer * size_out + axis_map[k, c]) * inner + r
+
+    base, coordinate : scratch for each key;  walks : -1, the walks' rows and the keys at their heads.
+    Returns how many keys there are.  (No NumPy function is called here: it would have to be compiled.)
     """
     n, offsets = keys.size, axis_map.shape[0]
-    base = np.empty(n, np.int64)
-    coordinate = np.empty(n, np.int32)
+    row, head = walks[0], walks[1]
     for i in range(n):
         line = keys[i] // inner
         outer = line // size_in
         coordinate[i] = line - outer * size_in
         base[i] = outer * size_out * inner + (keys[i] - line * inner)
-    end = np.iinfo(np.int64).max
-    row = np.full(offsets, -1, np.int64)
-    head = np.full(offsets, -1, np.int64)
-    out = np.empty(n * min(offsets, size_out), np.int64)
+    end = np.int64(9223372036854775807)
     count = 0
     value = np.int64(-1)
     while True:
@@ -114,7 +117,7 @@ def _merge_axis(keys, inner, size_in, size_out, axis_map):
         value = smallest
         out[count] = value
         count += 1
-    return out[:count].copy()
+    return count
 
 
 @NEIGHBOURS.implementation("cpu")
@@ -131,8 +134,9 @@ def _neighbours_cpu(keys, output_coordinates, spatial_size, output_size, kernel_
     def block(index: int) -> None:
         start = index * _ROWS
         stop = min(start + _ROWS, rows)
+        position = np.full(lines.shape[0], -1, np.int64)
         _walk(keys, output_coordinates, spatial_size, stride, padding, lines, kernel_size[-1],
-              dilation[-1], table, start, stop)
+              dilation[-1], position, table, start, stop)
 
     run_blocks(block, -(-rows // _ROWS))
     return table
@@ -140,12 +144,12 @@ def _neighbours_cpu(keys, output_coordinates, spatial_size, output_size, kernel_
 
 @numba.njit(nogil=True, cache=True)
 def _walk(keys, coordinates, spatial_size, stride, padding, lines, line_offsets, line_dilation,
-          table, start, stop):
+          position, table, start, stop):
+    """Fill rows start to stop of the table.  position : (lines,) -1, where each line's walk stands."""
     dimension = spatial_size.size
     last = dimension - 1
     length = spatial_size[last]
     n = keys.size
-    position = np.full(lines.shape[0], -1, np.int64)  # one walk for each line of offsets
     for m in range(start, stop):
         first = np.int64(coordinates[m, dimension]) * stride[last] - padding[last]
         low = min(max(first, 0), length)
@@ -164,7 +168,13 @@ def _walk(keys, coordinates, spatial_size, stride, padding, lines, line_offsets,
                 continue
             p = position[line]
             if p < 0:
-                p = np.searchsorted(keys, base + low)
+                p, above = 0, n
+                while p < above:  # binary search for the first key that is not smaller
+                    middle = (p + above) // 2
+                    if keys[middle] < base + low:
+                        p = middle + 1
+                    else:
+                        above = middle
             while p < n and keys[p] < base + low:
                 p += 1
             position[line] = p
