@@ -1,0 +1,91 @@
+"""How good the network is on the test split: while training, and at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsenet.training.config import Config, ConfigError
+
+if TYPE_CHECKING:
+    from sparsenet.data import SparseDataset
+    from sparsenet.nn import SparseNetwork
+    from sparsenet.retrieval import Evaluation
+
+PAPER_OBJECTS = 20  # that protocol "paper" takes of each class
+
+
+def judge(net: SparseNetwork, test_set: SparseDataset, config: Config) -> dict[str, float]:
+    """A validation: test_accuracy and test_loss of a classifier, or test_mAP of triplet descriptors.
+
+    One pass over the objects, each in its first pose, as it is.
+    """
+    if config.loss.kind == "softmax":
+        return _classification(net.predict(test_set, **_options(config)), test_set.object_labels)
+    from sparsenet.retrieval import embed, evaluate
+
+    found = evaluate(embed(net, test_set, **_options(config)), test_set.object_labels, ranking_metric(config))
+    return {"test_mAP": found.mAP}
+
+
+def judge_finally(net: SparseNetwork, test_set: SparseDataset, config: Config
+                  ) -> tuple[dict[str, float], Evaluation]:
+    """The figures that a run ends with (of `judge`, and of the retrieval), as [evaluation] says."""
+    from sparsenet.retrieval import embed, evaluate
+
+    figures: dict[str, float] = {}
+    options = {**_options(config), "repetitions": config.evaluation.repetitions}
+    if config.evaluation.repetitions > 1:
+        options |= {"augment": _rotations(config), "seed": config.training.seed}
+    if config.loss.kind == "softmax":
+        probabilities = net.predict(test_set, poses=config.evaluation.poses, **options)
+        figures |= _classification(probabilities, test_set.object_labels)
+    poses = {"first": "first", "all": "mean"}[config.evaluation.poses]
+    descriptors = embed(net, test_set, poses=poses, **options)
+    names = test_set.names[test_set.first_poses]
+    protocol = None if config.evaluation.protocol == "none" else config.evaluation.protocol
+    evaluation = evaluate(descriptors, test_set.object_labels, ranking_metric(config), protocol, names)
+    figures |= {f"test_{name}": getattr(evaluation, name) for name in ("mAP", "AUC", "NN", "FT", "ST", "E", "NDCG")}
+    return figures, evaluation
+
+
+def ranking_metric(config: Config) -> str:
+    """What descriptors are ranked by: the paper ranks a classifier's by l2, triplets' by cosine."""
+    if config.evaluation.metric != "auto":
+        return config.evaluation.metric
+    return "l2" if config.loss.kind == "softmax" else "cosine"
+
+
+def check_judgeable(test_set: SparseDataset, config: Config) -> None:
+    """Raise ConfigError now for what the final evaluation would stumble over hours later."""
+    counts = np.bincount(test_set.object_labels, minlength=len(test_set.classes))
+    present = counts[counts > 0]
+    if config.evaluation.protocol == "paper" and present.min() < PAPER_OBJECTS:
+        few = test_set.classes[int(np.where(counts > 0, counts, counts.max()).argmin())]
+        raise ConfigError(f"config: evaluation.protocol 'paper' takes {PAPER_OBJECTS} objects of each class, and "
+                          f"{test_set.path} has {present.min()} of {few!r} to test on: use 'none'")
+    if present.max() < 2:
+        raise ConfigError(f"config: no class of the split {config.data.test_split!r} of {test_set.path} has two "
+                          "objects: there is nothing to retrieve")
+    if config.evaluation.repetitions > 1 and config.augmentation.rotation == "none":
+        raise ConfigError(f"config: evaluation.repetitions is {config.evaluation.repetitions}, but without "
+                          "augmentation.rotation all are the same: set it to 1, or evaluation.poses to 'all'")
+
+
+def _options(config: Config) -> dict[str, Any]:
+    """For `predict` and `embed`: how the test samples are made."""
+    return {"batch_size": config.evaluation.batch_size, "workers": config.data.workers,
+            "render_size": config.data.render_size or None, "device": config.training.device}
+
+
+def _rotations(config: Config) -> Any:
+    from sparsenet.shapes import Augmentation
+
+    return Augmentation(config.augmentation.rotation, affine=0.0, shift=0.0, up_axis=config.augmentation.up_axis)
+
+
+def _classification(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return {"test_accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
+            "test_loss": float(-np.log(np.maximum(of_label, np.finfo(np.float32).tiny)).mean())}

@@ -1,0 +1,142 @@
+"""What a training tells about itself: time, memory, lines, the CSV; and an orderly Ctrl-C."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from sparsenet.retrieval import Evaluation
+
+Item = TypeVar("Item")
+
+
+class Stopwatch:
+    """Adds seconds to a dict, by part of the work: `with watch("forward"): ...`."""
+
+    def __init__(self, seconds: dict[str, float]):
+        self.seconds = seconds
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - start
+
+    def waiting(self, part: str, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, with the time spent waiting for each counted as `part`."""
+        iterator = iter(items)
+        while True:
+            with self(part):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+
+def resident_megabytes() -> float:
+    """Resident memory of this process in MB (10^6 bytes); where only its peak is known, the peak."""
+    if os.path.exists("/proc/self/statm"):
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return peak_megabytes()
+
+
+def peak_megabytes() -> float:
+    """The most resident memory that this process had, in MB; NaN on Windows."""
+    if sys.platform == "win32":
+        return float("nan")
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write all rows, beside and renamed: after a resume the file holds what the checkpoint does."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), restval="",
+                            lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _number(value) for name, value in row.items()} for row in rows)
+    write_text(path, text.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file beside and rename it, so that it is always whole."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def epoch_line(row: dict[str, float], epochs: int) -> str:
+    """A line about an epoch, and where its time went."""
+    figures = [f"{name.replace('_', ' ')} {_figure(name, row[name])}"
+               for name in ("loss", "accuracy", "test_loss", "test_accuracy", "test_mAP") if name in row]
+    times = ", ".join(f"{part} {row[part]:.1f}" for part in ("waiting", "forward", "backward", "update"))
+    return (f"epoch {row['epoch']:.0f}/{epochs}: {', '.join(figures)} | {row['samples_per_second']:.0f} samples/s: "
+            f"{times} s (in loader threads: loading {row['loading']:.1f}, rulebooks {row['rulebooks']:.1f}) | "
+            f"{row['resident_MB']:.0f} MB")
+
+
+def draw_figures(out: Path, history: list[dict[str, float]], evaluation: Evaluation) -> None:
+    """With matplotlib: out/curves.png of out/metrics.csv, and out/precision_recall.png."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return
+    from sparsenet.inspect.curves import precision_recall, training_curves
+
+    if history:
+        training_curves(out / "metrics.csv").savefig(out / "curves.png", dpi=120)
+    precision_recall({"test": evaluation}).savefig(out / "precision_recall.png", dpi=120)
+
+
+def figures_line(figures: dict[str, float]) -> str:
+    """The final figures in one line."""
+    return "final: " + ", ".join(f"{name.replace('_', ' ')} {_figure(name, value)}" for name, value in figures.items())
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{value:.4f}" if name.endswith("loss") else f"{100 * value:.2f}%"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within it the first Ctrl-C only sets a flag, which the function that it yields reads; the second
+    interrupts at once.  (Python gives signals to the main thread alone: elsewhere this does nothing.)"""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    requested = False
+
+    def request(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal requested
+        if requested:
+            raise KeyboardInterrupt
+        requested = True
+
+    before = signal.signal(signal.SIGINT, request)
+    try:
+        yield lambda: requested
+    finally:
+        signal.signal(signal.SIGINT, before)

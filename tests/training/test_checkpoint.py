@@ -1,0 +1,112 @@
+"""A checkpoint holds everything, survives a crash while written, and names what is wrong with a file."""
+
+from __future__ import annotations
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from sparsenet.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+    weights_digest,
+)
+
+
+@pytest.fixture
+def checkpoint():
+    rng = np.random.default_rng(0)
+    weights = {"layers.10.weight": rng.normal(size=(8, 1, 3)).astype(np.float32),
+               "layers.2.bias": rng.normal(size=3), "empty": np.zeros((0, 4), np.float32)}
+    momentum = {name: array * 0.1 for name, array in weights.items()}
+    history = [{"epoch": 0.0, "loss": 0.1 + 0.2}, {"epoch": 1.0, "loss": 1 / 3, "accuracy": 0.5}]
+    return Checkpoint(weights, momentum, epoch=2, step=5, seconds=1.5, config="[data]\npath = \"é.h5\"\n",
+                      classes=["chair", "stół"], running={"loss": 0.7, "samples": 12}, history=history)
+
+
+def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, checkpoint):
+    save_checkpoint(tmp_path / "last.h5", checkpoint)
+    loaded = load_checkpoint(tmp_path / "last.h5")
+    for part in ("weights", "momentum"):
+        ours, theirs = getattr(checkpoint, part), getattr(loaded, part)
+        assert list(ours) == list(theirs)  # the order too
+        for name in ours:
+            assert ours[name].dtype == theirs[name].dtype
+            np.testing.assert_array_equal(ours[name], theirs[name])
+    for part in ("epoch", "step", "seconds", "config", "classes", "running", "history", "digest"):
+        assert getattr(loaded, part) == getattr(checkpoint, part)
+
+
+def test_before_the_first_step_there_is_no_momentum_and_no_history(tmp_path):
+    save_checkpoint(tmp_path / "last.h5", Checkpoint({"w": np.ones(2)}, {}, 0, 0, 0.0, "", []))
+    loaded = load_checkpoint(tmp_path / "last.h5")
+    assert loaded.momentum == {} and loaded.history == [] and loaded.running == {}
+
+
+def test_no_trace_of_the_file_beside_is_left(tmp_path, checkpoint):
+    save_checkpoint(tmp_path / "last.h5", checkpoint)
+    save_checkpoint(tmp_path / "last.h5", checkpoint)
+    assert os.listdir(tmp_path) == ["last.h5"]
+
+
+def test_a_crash_while_writing_leaves_the_old_one_whole(tmp_path, checkpoint, monkeypatch):
+    save_checkpoint(tmp_path / "last.h5", checkpoint)
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", crash)
+    checkpoint.epoch = 99
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path / "last.h5", checkpoint)
+    assert load_checkpoint(tmp_path / "last.h5").epoch == 2
+    assert os.listdir(tmp_path) == ["last.h5"]
+
+
+def test_the_digest_sees_names_shapes_dtypes_and_bits_but_not_order():
+    weights = {"a": np.arange(6, dtype=np.float32), "b": np.zeros(2)}
+    digest = weights_digest(weights)
+    assert len(digest) == 64
+    assert weights_digest(dict(reversed(weights.items()))) == digest
+    assert weights_digest(weights | {"a": weights["a"].astype(">f4")}) == digest  # the same numbers stored otherwise
+    for other in (weights["a"].reshape(2, 3), weights["a"].astype(np.float64), np.nextafter(weights["a"], 9)):
+        assert weights_digest(weights | {"a": other}) != digest
+
+
+def test_a_file_that_is_absent_or_cut_short_or_no_hdf5_says_so(tmp_path, checkpoint):
+    path = tmp_path / "last.h5"
+    with pytest.raises(CheckpointError, match="last.h5: no such file"):
+        load_checkpoint(path)
+    save_checkpoint(path, checkpoint)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(CheckpointError, match="last.h5: not a whole checkpoint"):
+        load_checkpoint(path)
+    path.write_bytes(b"weights")
+    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_file_of_another_kind_or_from_the_future_says_so(tmp_path, checkpoint):
+    path = tmp_path / "last.h5"
+    save_checkpoint(path, checkpoint)
+    with h5py.File(path, "a") as file:
+        file.attrs["version"] = 99
+    with pytest.raises(CheckpointError, match="version 99.*update sparsenet"):
+        load_checkpoint(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["format"] = "sparsenet-voxels"
+    with pytest.raises(CheckpointError, match="'sparsenet-voxels', expected 'sparsenet-checkpoint'"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("part", ["weights", "momentum"])
+def test_a_changed_bit_is_found(tmp_path, checkpoint, part):
+    save_checkpoint(tmp_path / "last.h5", checkpoint)
+    with h5py.File(tmp_path / "last.h5", "a") as file:
+        file[part]["layers.2.bias"][0] += 1
+    with pytest.raises(CheckpointError, match=f"the {part} are damaged"):
+        load_checkpoint(tmp_path / "last.h5")

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Train a network as a config says: a thin face of `sparsenet.training.train`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sparsenet import command
+from sparsenet.training import describe_keys, find_config, load_config, train
+
+EXAMPLES = """examples:
+  python tools/train.py quickstart                         # a shipped config, by name
+  python tools/train.py configs/psb.toml --set data.path=psb.h5 --set training.epochs=50
+  python tools/train.py modelnet40 --out runs/first --seconds 3000
+  python tools/train.py modelnet40 --out runs/first --resume    # the same bits as without the stop
+  python tools/train.py --keys                             # every key, its default and meaning
+
+A run's folder holds last.h5 and best.h5 (checkpoints), metrics.csv, config.toml and, with
+matplotlib, curves.png.  Ctrl-C writes last.h5 and ends with exit code 130.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file, or the name of a shipped config")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
+                        help="override a key of the config (a TOML value); may be given many times")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the run (default: runs/NAME of CONFIG)")
+    parser.add_argument("--resume", action="store_true", help="go on from FOLDER/last.h5")
+    parser.add_argument("--overwrite", action="store_true", help="start anew where FOLDER holds a last.h5")
+    parser.add_argument("--seconds", type=float, metavar="N",
+                        help="stop resumably after N seconds and evaluate (training.max_seconds)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--keys", action="store_true", help="print every key with its default and meaning")
+    arguments = parser.parse_args()
+    if arguments.keys:
+        print(describe_keys(), end="")
+        return 0
+    if arguments.config is None:
+        parser.error("CONFIG is missing: name a TOML file or a shipped config")
+    overrides = list(arguments.overrides)
+    if arguments.seconds is not None:
+        overrides.append(f"training.max_seconds={arguments.seconds}")
+    config = load_config(arguments.config, overrides)
+    out = arguments.out or Path("runs") / find_config(arguments.config).stem
+    train(config, out, resume=arguments.resume, overwrite=arguments.overwrite, progress=not arguments.quiet)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))
