@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 
+import numpy as np
+
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _num_threads: int | None = None
@@ -45,20 +47,23 @@ def run_blocks(function: Callable[[int], None], blocks: int) -> None:
     """Call `function(block)` for block = 0 ... blocks-1, spread over the threads.
 
     The calling thread takes part.  Called from inside a block it runs serially.  The first
-    exception of a block is raised here after all threads have stopped.
+    exception of a block is raised here after all threads have stopped.  Numbers follow IEEE 754: NaN
+    and infinity come out without a warning, from BLAS as from Numba.
     """
     threads = min(get_num_threads(), blocks)
     if threads <= 1 or getattr(_inside, "block", False):
-        for block in range(blocks):
-            function(block)
+        with np.errstate(all="ignore"):
+            for block in range(blocks):
+                function(block)
         return
     tickets = count()  # next() on it is atomic
 
     def work() -> None:
         _inside.block = True
         try:
-            while (block := next(tickets)) < blocks:
-                function(block)
+            with np.errstate(all="ignore"):
+                while (block := next(tickets)) < blocks:
+                    function(block)
         finally:
             _inside.block = False
 

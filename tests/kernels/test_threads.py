@@ -2,10 +2,11 @@
 
 import threading
 
+import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from sparsenet.kernels import get_num_threads, set_num_threads
+from sparsenet.kernels import get_num_threads, launch, set_num_threads
 from sparsenet.kernels.threads import run_blocks, serial, single_threaded_blas
 
 
@@ -77,3 +78,10 @@ def test_environment_variable(monkeypatch):
     monkeypatch.setenv("SPARSENET_NUM_THREADS", "many")
     with pytest.raises(ValueError, match="SPARSENET_NUM_THREADS is 'many'"):
         get_num_threads()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_overflow_gives_infinity_without_a_warning(threads):
+    set_num_threads(threads)
+    large = np.full((3000, 4), 1e30, np.float32)
+    assert np.isinf(launch("matmul", large, np.ascontiguousarray(large[:4]))).all()
