@@ -32,6 +32,13 @@ class SGD:
     ------
     ValueError : a setting is out of range; no parameter; a name or a Tensor comes twice.
     TypeError : a parameter is no Tensor.
+
+    >>> w = Tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = SGD([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.array
+    array([ 0.8, -1.6], dtype=float32)
     """
 
     def __init__(self, params: Iterable[Tensor | tuple[str, Tensor]], lr: float, momentum: float = 0,
@@ -63,20 +70,29 @@ class SGD:
             tensor.grad = None
 
     def step(self) -> None:
-        """Move each parameter that has a gradient, writing to its array in place.
+        """Move each parameter that has a gradient, writing to its array in place, all in one launch of each
+        dtype.
 
-        Raises ValueError where a gradient does not have the shape of its parameter.
+        Raises ValueError where a gradient does not have the shape of its parameter; none has moved then.
         """
-        for name, tensor in self.parameters.items():
-            if tensor.grad is not None:
-                self._move(name, tensor)
+        moved = {name: tensor for name, tensor in self.parameters.items() if tensor.grad is not None}
+        for name, tensor in moved.items():
+            if tensor.grad.shape != tensor.shape:
+                raise ValueError(f"SGD: gradient of {name} has shape {tensor.grad.shape}, the parameter has "
+                                 f"{tensor.shape}: call zero_grad after a parameter changes its shape")
+        together: dict[tuple, list[list]] = {}
+        for name, tensor in moved.items():
+            together.setdefault((tensor.device, tensor.dtype), []).append(self._arrays(name, tensor))
+        for group in together.values():
+            parameters, gradients, velocities = map(list, zip(*group, strict=True))
+            launch("sgd_step", parameters, gradients, velocities if self.momentum else None,
+                   self._lr, self.momentum, self.dampening, self.nesterov, self.weight_decay)
+        for tensor in moved.values():
+            tensor.mark_modified()
 
-    def _move(self, name: str, tensor: Tensor) -> None:
-        xp = array_module(tensor.array)
-        if tensor.grad.shape != tensor.shape:
-            raise ValueError(f"SGD: gradient of {name} has shape {tensor.grad.shape}, the parameter has "
-                             f"{tensor.shape}: call zero_grad after a parameter changes its shape")
-        flags = tensor.array.flags
+    def _arrays(self, name: str, tensor: Tensor) -> list[Any]:
+        """Parameter, gradient and velocity (None at momentum 0), each of one axis."""
+        xp, flags = array_module(tensor.array), tensor.array.flags
         if not (flags.c_contiguous and getattr(flags, "writeable", True)):  # CuPy's are always writeable
             tensor.array = tensor.array.copy()
         velocity = None
@@ -86,9 +102,7 @@ class SGD:
             velocity = to_device(velocity, tensor.device).astype(tensor.dtype, copy=False)
             self._velocity[name] = velocity
             velocity = velocity.reshape(-1)
-        launch("sgd_step", tensor.array.reshape(-1), xp.ascontiguousarray(tensor.grad).reshape(-1), velocity,
-               self._lr, self.momentum, self.dampening, self.nesterov, self.weight_decay)
-        tensor.mark_modified()
+        return [tensor.array.reshape(-1), xp.ascontiguousarray(tensor.grad).reshape(-1), velocity]
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the velocities by parameter name; a parameter that never moved has none."""

@@ -50,6 +50,12 @@ def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: flo
     ------
     ValueError : shapes differ, or an unknown distance.
     TypeError : dtypes differ.
+
+    Example
+    -------
+    >>> anchor, near, far = (Tensor([row]) for row in ([1.0, 0.0], [1.0, 0.1], [0.0, 1.0]))
+    >>> triplet_loss(anchor, near, far, margin=0.2).item(), triplet_loss(anchor, far, near, margin=0.2).item() > 1
+    (0.0, True)
     """
     if distance not in DISTANCES:
         raise ValueError(f"triplet_loss: distance is {distance!r}, expected one of {', '.join(DISTANCES)}")

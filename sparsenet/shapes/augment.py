@@ -64,8 +64,10 @@ class Augmentation:
 
     Example
     -------
-    >>> augmentation = Augmentation("upright")
-    >>> picture.voxelize(126, *augmentation.draw(keyed_rng(seed, epoch, sample), picture.render_size))
+    >>> from sparsenet.random import keyed_rng
+    >>> rotation, affine, shift = Augmentation("upright").draw(keyed_rng(0, "epoch", 3, "sample", 17), render_size=40)
+    >>> rotation.shape, affine.shape, bool(abs(shift).max() <= 8)
+    ((3, 3), (3, 3), True)
     """
 
     rotation: str

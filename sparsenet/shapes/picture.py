@@ -34,7 +34,11 @@ class Off3DPicture:
 
     Example
     -------
-    >>> coordinates, features = Off3DPicture("chair.off", render_size=40).voxelize(126)
+    >>> from sparsenet.shapes import Mesh
+    >>> triangle = Mesh([[0, 0, 0], [2, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    >>> coordinates, features = Off3DPicture(triangle, render_size=40).voxelize(126)
+    >>> coordinates.min(axis=0), coordinates.max(axis=0)  # 40 cells along the longest side
+    (array([43, 53, 63], dtype=int32), array([82, 72, 63], dtype=int32))
     """
 
     def __init__(self, path_or_mesh: str | os.PathLike | Any, render_size: int = 40, label: int = -1):

@@ -20,6 +20,10 @@ class Geometry:
     submanifold : the output sites are the input sites
 
     Geometries that are equal share one rulebook.
+
+    >>> pool = Geometry.make(dimension=3, size=3, stride=2)
+    >>> pool.output_size((125, 125, 125)), pool.volume
+    ((62, 62, 62), 27)
     """
 
     size: tuple[int, ...]

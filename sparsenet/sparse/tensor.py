@@ -34,6 +34,14 @@ class SparseTensor:
     Raises
     ------
     TypeError, ValueError, OverflowError : see `ActiveSites`; features that do not fit them.
+
+    Example
+    -------
+    >>> x = SparseTensor(np.array([[2.0], [1.0]]), np.array([[0, 3, 3], [0, 0, 1]]), (4, 4), batch_size=1)
+    >>> x.coordinates.tolist(), x.features.array.ravel().tolist(), x.permutation.tolist()
+    ([[0, 0, 1], [0, 3, 3]], [1.0, 2.0], [1, 0])
+    >>> x
+    SparseTensor(2 sites of (4, 4) (12.50%), 1 channels, batch of 1, float64, cpu)
     """
 
     def __init__(self, features: Any, coordinates: Any, spatial_size: Sequence[int], batch_size: int,
