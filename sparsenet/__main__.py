@@ -11,6 +11,8 @@ from sparsenet import __version__, command
 EXAMPLES = """examples:
   python -m sparsenet quickstart                     # builds a dataset, trains, evaluates, searches
   python -m sparsenet quickstart --out /tmp/try --seconds 30
+  python -m sparsenet info                           # versions, devices, threads, caches
+  python -m sparsenet selfcheck                      # do this machine's results hold? pass or fail
 """
 
 
@@ -26,15 +28,30 @@ def main() -> int:
     quick.add_argument("--seconds", type=float, metavar="N", help="train at most N seconds")
     quick.add_argument("--quiet", action="store_true", help="no progress bars")
     quick.set_defaults(run=run_quickstart)
+    told = commands.add_parser("info", help="versions, devices, thread counts, cache folders, and what is missing")
+    told.set_defaults(run=run_info)
+    checked = commands.add_parser("selfcheck", help="a small exactness check on each device: pass or fail in words")
+    checked.set_defaults(run=run_selfcheck)
     arguments = parser.parse_args()
-    arguments.run(arguments)
-    return 0
+    return arguments.run(arguments) or 0
 
 
 def run_quickstart(arguments: argparse.Namespace) -> None:
     from sparsenet.quickstart import quickstart
 
     quickstart(arguments.out, arguments.seconds, progress=not arguments.quiet)
+
+
+def run_info(arguments: argparse.Namespace) -> None:
+    from sparsenet.info import info
+
+    print(info())
+
+
+def run_selfcheck(arguments: argparse.Namespace) -> int:
+    from sparsenet.selfcheck import selfcheck
+
+    return 0 if selfcheck() else 1
 
 
 if __name__ == "__main__":

@@ -48,10 +48,21 @@ def exposed_faces(coordinates: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(corners), np.concatenate(normals)
 
 
+def _cells_of(coordinates: Any, corners: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """(F,): the row of the cell that each face belongs to."""
+    cells, low = np.asarray(coordinates), np.min(coordinates, axis=0)
+    shape = np.max(coordinates, axis=0) - low + 1
+    rows = np.zeros(shape, np.int64)
+    rows[tuple((cells - low).T)] = np.arange(len(cells))
+    inside = np.floor(corners.mean(axis=1) - normals / 2).astype(np.int64) - low
+    return rows[tuple(inside.T)]
+
+
 def draw_voxels(axes: Axes3D, coordinates: Any, colour: Any = "#6f93b8", elevation: float = 22.0,
                 azimuth: float = -55.0) -> None:
     """Draw cells (n, 3) on 3-D axes: shaded, equal aspect, no frame; axis 2 is up.
 
+    colour : one for all, as matplotlib names them, or (n, 3) float, red, green and blue of each cell
     elevation, azimuth : degrees, where one looks from.
     """
     from matplotlib.colors import to_rgb
@@ -68,7 +79,9 @@ def draw_voxels(axes: Axes3D, coordinates: Any, colour: Any = "#6f93b8", elevati
     light = np.array([_LIGHT[0] * np.cos(turn) - _LIGHT[1] * np.sin(turn),
                       _LIGHT[0] * np.sin(turn) + _LIGHT[1] * np.cos(turn), _LIGHT[2]])
     shade = 0.74 + 0.36 * (normals @ light)
-    faces = np.clip(shade[:, None] * np.array(to_rgb(colour)), 0, 1)
+    each = np.ndim(colour) == 2
+    base = np.asarray(colour)[_cells_of(coordinates, corners, normals)] if each else np.array(to_rgb(colour))
+    faces = np.clip(shade[:, None] * base, 0, 1)
     axes.add_collection3d(Poly3DCollection(corners, facecolors=faces, edgecolors=0.8 * faces, linewidths=0.25))
     low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
     centre, reach = (low + high) / 2, (high - low).max() / 2

@@ -4,40 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
+import numpy as np
+
 from sparsenet.autograd import Tensor
+from sparsenet.backend import to_device
 from sparsenet.nn.module import Module
 from sparsenet.sparse import ActiveSites, Rulebook, SparseTensor
+from sparsenet.tables import aligned
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Activation:
     """One layer's input and output.
 
     index : the layer's number, counted from 1 as in the paper's Table 1
     name : its name in the network, such as "convolution1"
     layer : the Module
-    input, output : what it read and gave.  An edited output goes on with `net.run(output, start=index)`
+    inputs : what it was called with
+    output : what it gave.  An edited output goes on with `net.run(output, start=index)`
+    seconds : wall time of the layer's forward pass, None where it was not measured
 
-    Where the output is a plain Tensor, `features` is that Tensor, and what only sites have is None.
+    `output` is part of the graph.  The properties give its contents as NumPy arrays, for any device;
+    where the output is a plain Tensor, `features` is its array, and what only sites have is None.
     """
 
     index: int
     name: str
     layer: Module
-    input: SparseTensor | Tensor
+    inputs: tuple[Any, ...]
     output: SparseTensor | Tensor
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        self._tensor.retain_grad()
 
     @property
-    def features(self) -> Tensor:
+    def input(self) -> SparseTensor | Tensor | None:
+        """The first SparseTensor or Tensor that the layer was called with."""
+        return next((x for x in self.inputs if isinstance(x, (SparseTensor, Tensor))), None)
+
+    @property
+    def operation(self) -> str:
+        """The layer's kind: "convolution", "max_pool", ..."""
+        return self.layer.kind
+
+    # ---- arrays ----
+
+    @property
+    def features(self) -> np.ndarray:
         """(N, C), one row per site."""
-        return self.output.features if self._sparse else self.output
+        return self._tensor.numpy()
 
     @property
-    def background(self) -> Tensor | None:
+    def coordinates(self) -> np.ndarray | None:
+        """(N, 1+D) int32, the rows [batch, x, y, ...] of the features."""
+        return to_device(self.output.coordinates, "cpu") if self._sparse else None
+
+    @property
+    def background(self) -> np.ndarray | None:
         """(C,): what every inactive cell holds."""
-        return self.output.background if self._sparse else None
+        return self.output.background.numpy() if self._sparse and self.output.background is not None else None
+
+    @property
+    def gradient(self) -> np.ndarray | None:
+        """(N, C), of the features; None until a backward pass has come by."""
+        return None if self._tensor.grad is None else to_device(self._tensor.grad, "cpu")
+
+    # ---- the grid ----
 
     @property
     def sites(self) -> ActiveSites | None:
@@ -48,58 +84,88 @@ class Activation:
         return self.output.spatial_size if self._sparse else None
 
     @property
+    def channels(self) -> int | None:
+        """C; None of a Tensor with fewer than two axes."""
+        return self._tensor.shape[1] if self._tensor.ndim > 1 else None
+
+    @property
     def active_fraction(self) -> float | None:
         """Sites per cell of the batch, 0 to 1."""
         return self.output.active_fraction if self._sparse else None
+
+    # ---- the work ----
 
     @property
     def rulebook(self) -> Rulebook | None:
         """What joined the input's sites to the output's; None where the layer has no filter."""
         geometry = getattr(self.layer, "geometry", None)
-        return None if geometry is None or not self._sparse else self.input.sites.rulebook(geometry)
+        if geometry is None or not self._sparse or not isinstance(self.input, SparseTensor):
+            return None
+        return self.input.sites.rulebook(geometry)
 
     @property
-    def multiply_adds(self) -> int:
-        """Of the matrix products of the forward pass, for the whole batch, over pairs of sites."""
+    def pairs(self) -> int | None:
+        """P of the rulebook."""
+        return None if self.rulebook is None else self.rulebook.pair_count
+
+    @property
+    def multiply_adds(self) -> int | None:
+        """Of the matrix products of the forward pass, for the whole batch, over pairs of sites; None
+        where the layer has parameters of its own that are no `weight` of a filter or linear map."""
+        return self._products(self.pairs)
+
+    @property
+    def dense_multiply_adds(self) -> int | None:
+        """What the same layer takes on the whole grid: all offsets at all cells of the output."""
+        if self.rulebook is None:
+            return self._products(None)
+        return self._products(self.output.batch_size * prod(self.spatial_size) * self.layer.geometry.volume)
+
+    def _products(self, pairs: int | None) -> int | None:
         weight = getattr(self.layer, "weight", None)
-        if weight is None:
-            return 0
-        rows = self.input.shape[0] if self.rulebook is None else self.rulebook.pair_count
-        return rows * weight.shape[-2] * weight.shape[-1]
+        if isinstance(weight, Tensor):
+            if weight.ndim == 3 and pairs is not None:
+                return pairs * weight.shape[1] * weight.shape[2]
+            if weight.ndim == 2 and isinstance(self.input, Tensor) and self.input.ndim == 2:
+                return self.input.shape[0] * weight.size
+        return None if any("." not in name for name, _ in self.layer.named_parameters()) else 0
+
+    # ---- how it looks ----
 
     @property
     def _sparse(self) -> bool:
         return isinstance(self.output, SparseTensor)
+
+    @property
+    def _tensor(self) -> Tensor:
+        return self.output.features if self._sparse else self.output
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.features.shape))
+        return f"Activation({self.index}, {self.name}: {shape}{'' if self.sites is None else f', {self.sites}'})"
 
 
 def table(given: SparseTensor, records: Sequence[Activation]) -> str:
     """The input and each record as one line of an aligned table, and a line of totals."""
     rows = [("", "layer", "settings", "spatial size", "channels", "sites", "active %", "pairs", "multiply-adds",
              "weights")]
-    rows.append(("0", "input", "", *_size_cells(given), "", "", ""))
+    rows.append(("0", "input", "", *grid_words(given), "", "", ""))
     for record in records:
-        pairs = "" if record.rulebook is None else f"{record.rulebook.pair_count:,}"
-        rows.append((str(record.index), record.name, record.layer.extra_repr(), *_size_cells(record.output), pairs,
-                     _number(record.multiply_adds), _number(record.layer.parameter_count())))
+        rows.append((str(record.index), record.name, record.layer.extra_repr(), *grid_words(record.output),
+                     _number(record.pairs), _number(record.multiply_adds), _number(record.layer.parameter_count())))
     # a shared parameter counts once
     weights = {id(p): p.size for record in records for p in record.layer.parameters()}
     rows.append(("", "total", f"batch of {given.batch_size}", "", "", "", "", "",
-                 _number(sum(record.multiply_adds for record in records)), _number(sum(weights.values()))))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = {1, 2}
-    lines = ["  ".join(cell.ljust(width) if i in left else cell.rjust(width)
-                       for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
-    rule = "-" * max(map(len, lines))
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+                 _number(sum(record.multiply_adds or 0 for record in records)), _number(sum(weights.values()))))
+    return aligned(rows, left=(1, 2), rules=(1, -1))
 
 
-def _size_cells(output: Any) -> tuple[str, ...]:
-    """The cells: spatial size, channels, sites, active %."""
-    if not isinstance(output, SparseTensor):
-        return "", str(output.shape[1]), "", ""
-    return ("x".join(map(str, output.spatial_size)), str(output.channels), f"{len(output.sites):,}",
-            f"{100 * output.active_fraction:.2f}")
+def grid_words(x: SparseTensor | Tensor) -> tuple[str, str, str, str]:
+    """In words: spatial size, channels, sites, active %."""
+    if not isinstance(x, SparseTensor):
+        return "", str(x.shape[1]) if x.ndim > 1 else "", "", ""
+    return "x".join(map(str, x.spatial_size)), str(x.channels), f"{len(x):,}", f"{100 * x.active_fraction:.2f}"
 
 
-def _number(value: int) -> str:
+def _number(value: int | None) -> str:
     return f"{value:,}" if value else ""

@@ -8,7 +8,8 @@ Names are the attributes' names joined with dots.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +18,20 @@ import numpy as np
 from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
 from sparsenet.random import keyed_rng
+
+_thread = threading.local()
+
+
+@contextmanager
+def intercepting(intercept: Callable[[Module, tuple[Any, ...]], Any]) -> Iterator[None]:
+    """Within it, each call of a Module on this thread becomes `intercept(module, inputs)`, which calls
+    `module.forward(*inputs)` itself and returns what that gave (or anything else)."""
+    before = getattr(_thread, "intercept", None)
+    _thread.intercept = intercept
+    try:
+        yield
+    finally:
+        _thread.intercept = before
 
 
 class Module:
@@ -36,7 +51,13 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__}: forward is not defined")
 
     def __call__(self, *inputs: Any) -> Any:
-        return self.forward(*inputs)
+        intercept = getattr(_thread, "intercept", None)
+        try:
+            return self.forward(*inputs) if intercept is None else intercept(self, inputs)
+        except MemoryError as error:  # CuPy's says how many bytes were asked for
+            if not any(self.named_children()):
+                error.add_note(f"in the layer {self!r}")
+            raise
 
     # ---- what is inside ----
 

@@ -162,15 +162,16 @@ class SparseNetwork(Module):
         return x
 
     def activations(self, batch: Any) -> list[Activation]:
-        """One record per layer, in order: what it read and gave.
+        """One record per layer, in order: what it read and gave, as arrays and as part of the graph.
 
-        The records' Tensors are part of the graph (under `no_grad` they are not), and dropout acts
-        as the mode says: call `.eval()` first to see the network as it predicts.
+        After a backward pass from the last output the records hold gradients too (not so under
+        `no_grad`, which keeps no graph).  Dropout acts as the mode says: call `.eval()` first to see
+        the network as it predicts.
         """
         x, records = self._checked_input(batch), []
         for index, (name, layer) in enumerate(zip(self.names(), self.layers, strict=True), start=1):
             output = layer(x)
-            records.append(Activation(index, name, layer, x, output))
+            records.append(Activation(index, name, layer, (x,), output))
             x = output
         return records
 

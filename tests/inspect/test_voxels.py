@@ -67,3 +67,19 @@ def test_drawn_with_equal_aspect():
     sides = {round(high - low, 9) for low, high in (axes.get_xlim(), axes.get_ylim(), axes.get_zlim())}
     assert sides == {10}
     assert len(axes.collections) == 1
+
+
+def test_each_cell_can_have_its_own_colour():
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    cells = np.array([[3, 0, 1], [0, 2, 1], [1, 2, 1]])
+    colours = np.eye(3)
+    axes = Figure().add_subplot(projection="3d")
+    draw_voxels(axes, cells, colours)
+    corners, normals = exposed_faces(cells)
+    axes.figure.draw_without_rendering()
+    shown = axes.collections[0]._facecolor3d[:, :3]  # in the order of the faces
+    for corner, normal, colour in zip(corners, normals, shown, strict=True):
+        (row,) = np.flatnonzero((cells + 0.5 == corner.mean(axis=0) - normal / 2).all(axis=1))
+        assert ((colour > 0) == (colours[row] > 0)).all()

@@ -62,14 +62,14 @@ class Comparison:
         for record, grid in zip(self.records, grids, strict=True):
             largest = max(grid.max(), -grid.min())
             if record.sites is None:
-                self.note(record.name, np.abs(record.features.array[b] - grid[0]).max(), largest)
+                self.note(record.name, np.abs(record.features[b] - grid[0]).max(), largest)
                 continue
             rows = slice(*record.sites.batch_splits[b:b + 2])
             cells = tuple(record.sites.coordinates[rows, 1:].T)
             inactive = np.ones(grid.shape[2:], bool)
             inactive[cells] = False
-            for channel, background in zip(range(grid.shape[1]), record.background.array, strict=True):
-                features = record.features.array[rows, channel]
+            for channel, background in zip(range(grid.shape[1]), record.background, strict=True):
+                features = record.features[rows, channel]
                 if len(features):
                     self.note(record.name, np.abs(grid[0, channel][cells] - features).max(), largest)
                 rest = grid[0, channel][inactive]
@@ -137,7 +137,7 @@ def test_s3dcnn_at_the_paper_s_sizes():
     features = rng.uniform(0.5, 1.5, (len(coordinates), 1))
     assert len(coordinates) > 6000
     for comparison in compare(lambda: sn.s3dcnn(), coordinates, features, np.zeros(1), (126,) * 3, 3, rng):
-        backgrounds = [r.background.array for r in comparison.records[:17]]
+        backgrounds = [r.background for r in comparison.records[:17]]
         assert all(np.abs(background).max() > 0 for background in backgrounds)
         comparison.check()
 

@@ -140,3 +140,33 @@ def test_a_module_prints_what_it_holds():
 def test_a_module_without_forward_says_so():
     with pytest.raises(NotImplementedError, match="Module: forward is not defined"):
         nn.Module()(1)
+
+
+class TestIntercepting:
+    def test_every_call_goes_through_and_only_within(self):
+        from sparsenet.nn.module import intercepting
+
+        seen = []
+
+        def watch(module, inputs):
+            seen.append(type(module).__name__)
+            return module.forward(*inputs)
+
+        net, x = nn.Sequential(nn.LeakyReLU(), nn.LeakyReLU()), sn.Tensor(np.ones(3, np.float32))
+        with intercepting(watch):
+            net(x)
+        net(x)
+        assert seen == ["Sequential", "LeakyReLU", "LeakyReLU"]
+
+    def test_other_threads_are_left_alone(self):
+        import threading
+
+        from sparsenet.nn.module import intercepting
+
+        layer, x, given = nn.LeakyReLU(), sn.Tensor(np.ones(3, np.float32)), []
+        with intercepting(lambda module, inputs: None):
+            assert layer(x) is None
+            thread = threading.Thread(target=lambda: given.append(layer(x)))
+            thread.start()
+            thread.join()
+        assert given[0].numpy().tolist() == [1, 1, 1]

@@ -101,9 +101,9 @@ class TestRunning:
     def test_edited_activations_run_on(self, rng):
         net, x = small_network(), small_batch(rng)
         record = net.activations(x)[2]
-        silenced = record.features.array.copy()
-        silenced[:, 1] = record.background.array[1]
-        edited = record.output.with_features(sn.Tensor(silenced), record.background)
+        silenced = record.features.copy()
+        silenced[:, 1] = record.background[1]
+        edited = record.output.with_features(sn.Tensor(silenced), record.output.background)
         changed = net.run(edited, start=record.index).numpy()
         assert not np.array_equal(changed[0], net(x).numpy()[0])
         np.testing.assert_array_equal(changed[1], net(x).numpy()[1])  # the empty sample has no site to edit
@@ -146,9 +146,16 @@ class TestLooking:
             assert record.features.shape == (len(record.sites), record.output.channels)
             assert record.background.shape == (record.output.channels,)
             assert record.active_fraction == len(record.sites) / (3 * np.prod(record.spatial_size))
-        assert records[6].features is records[6].output
         assert records[6].sites is records[6].background is records[6].active_fraction is None
-        np.testing.assert_array_equal(records[6].features.numpy(), net(x).numpy())
+        assert records[6].coordinates is records[6].spatial_size is records[6].rulebook is records[6].pairs is None
+        np.testing.assert_array_equal(records[6].features, net(x).numpy())
+
+    def test_records_hold_plain_arrays_beside_the_graph(self, rng):
+        record = small_network().activations(small_batch(rng))[2]
+        for array in (record.features, record.background, record.coordinates):
+            assert type(array) is np.ndarray
+        assert record.features is record.output.features.array
+        assert record.coordinates.shape == (len(record.sites), 3) and record.coordinates.dtype == np.int32
 
     def test_multiply_adds_count_pairs(self, rng):
         net, x = small_network(), small_batch(rng)
@@ -158,12 +165,36 @@ class TestLooking:
         assert records[1].multiply_adds == records[2].multiply_adds == 0
         assert records[6].multiply_adds == 3 * 5 * 3
 
-    def test_gradients_of_activations_can_be_kept(self, rng):
+    def test_dense_multiply_adds_count_all_offsets_at_all_cells(self, rng):
+        records = small_network().activations(small_batch(rng))
+        assert [record.dense_multiply_adds for record in records] == [
+            3 * 13 * 13 * 4 * 2 * 4, 0, 0, 3 * 5 * 5 * 4 * 4 * 5, 0, 0, 3 * 5 * 3]
+
+    def test_the_work_of_a_layer_of_unknown_kind_is_not_guessed(self, rng):
+        class Scale(nn.Module):
+            def __init__(self):
+                self.factor = sn.Tensor(np.ones(2, np.float32), requires_grad=True)
+
+            def forward(self, x):
+                return x.with_features(x.features * self.factor, x.background)
+
+        net, x = sn.SparseNetwork(2, 2).add(Scale()).add_convolution(3, 2), small_batch(rng)
+        assert [record.multiply_adds for record in net.activations(x)][0] is None
+        assert "scale1" in net.summary(x)
+
+    def test_after_a_backward_pass_there_are_gradients(self, rng):
         net = small_network()
         records = net.activations(small_batch(rng))
-        records[2].features.retain_grad()
+        assert all(record.gradient is None for record in records)
         records[-1].output.sum().backward()
-        assert records[2].features.grad.shape == records[2].features.shape
+        assert [record.gradient.shape for record in records] == [record.features.shape for record in records]
+        assert (records[-1].gradient == 1).all()
+
+    def test_no_graph_no_gradients(self, rng):
+        net = small_network()
+        with sn.no_grad():
+            records = net.activations(small_batch(rng))
+        assert not records[-1].output.requires_grad and records[0].gradient is None
 
     def test_summary_is_an_aligned_table(self, rng):
         net, x = small_network(), small_batch(rng)

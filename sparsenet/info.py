@@ -1,0 +1,120 @@
+"""What `python -m sparsenet info` prints: versions, devices, threads, caches, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+# Distribution -> what it is needed for; those of the second table may be missing.
+NEEDED = {"numpy": "arrays", "numba": "kernels on the CPU", "h5py": "files", "trimesh": "OBJ, PLY, STL, GLB meshes",
+          "tqdm": "progress bars", "threadpoolctl": "BLAS threads"}
+OPTIONAL = {"matplotlib": ("pictures", "plot"), "plotly": ("the inspector page", "inspect")}
+_INDENT = " " * 14
+
+
+def info() -> str:
+    """A report in plain words, one `name  value` a line, with what to do where something is missing."""
+    sections = [("sparsenet", _own_version()), ("Python", f"{platform.python_version()}, {sys.executable}"),
+                ("system", f"{platform.system()} {platform.release()}, {platform.machine()}")]
+    sections += [("", ""), *_libraries(), ("", ""), *_processor(), ("", ""), *_gpu(), ("", ""), *_caches()]
+    return "\n".join(f"{name:<{len(_INDENT)}}{text}".rstrip() for name, text in sections)
+
+
+def _own_version() -> str:
+    from sparsenet import __version__
+
+    return f"{__version__}, {Path(__file__).parent}"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _libraries() -> list[tuple[str, str]]:
+    rows = []
+    for name, purpose in NEEDED.items():
+        version = _version(name)
+        rows.append((name, version or f"missing, needed for {purpose}: pip install {name}"))
+    for name, (purpose, extra) in OPTIONAL.items():
+        version = _version(name)
+        rows.append((name, version or f"not installed; {purpose} need it: pip install 'sparsenet[{extra}]'"))
+    return rows
+
+
+def processor_name() -> str:
+    """The processor in its maker's words, as far as the system tells."""
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _processor() -> list[tuple[str, str]]:
+    import numpy as np  # noqa: F401  (so that its BLAS is loaded, and can be asked)
+    from threadpoolctl import threadpool_info
+
+    from sparsenet.kernels import get_num_threads
+
+    set_by = "SPARSENET_NUM_THREADS" if os.environ.get("SPARSENET_NUM_THREADS") else "the cores this process may use"
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    blas = ", ".join(f"{pool['internal_api']} {pool.get('version') or ''} ({pool.get('architecture', '?')})".strip()
+                     for pool in pools)
+    return [("cpu", f"{processor_name()}, {os.cpu_count()} cores"),
+            ("threads", f"{get_num_threads()}, from {set_by}; sn.set_num_threads(n) changes it, results do not"),
+            ("BLAS", blas or "not recognised: matrix products may use more threads than they are told to")]
+
+
+def _gpu() -> list[tuple[str, str]]:
+    """CuPy and each GPU, or what to do to have them."""
+    from sparsenet.backend import cupy
+
+    try:
+        module = cupy()
+    except RuntimeError as error:
+        return [("cuda", f"not available; everything runs on the CPU.\n{_INDENT}{error}")]
+    runtime = module.cuda.runtime
+    rows = [("cupy", f"{module.__version__}, CUDA {_cuda_version(runtime.runtimeGetVersion())}, driver for CUDA "
+                     f"{_cuda_version(runtime.driverGetVersion())}")]
+    for number in range(runtime.getDeviceCount()):
+        properties = runtime.getDeviceProperties(number)
+        rows.append((f"cuda {number}", f"{properties['name'].decode()}, compute capability {properties['major']}."
+                                       f"{properties['minor']}, {properties['totalGlobalMem'] / 2**30:.0f} GiB"))
+    return rows
+
+
+def _cuda_version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _caches() -> list[tuple[str, str]]:
+    return [("CPU kernels", _folder(numba_cache(), ("*.nbi", "*.nbc"), "NUMBA_CACHE_DIR")),
+            ("GPU kernels", _folder(cupy_cache(), ("*",), "CUPY_CACHE_DIR"))]
+
+
+def numba_cache() -> Path:
+    """Where compiled CPU kernels are kept: NUMBA_CACHE_DIR, beside the source, or the user's cache."""
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(os.environ["NUMBA_CACHE_DIR"])
+    beside = Path(__file__).parent / "kernels"
+    if os.access(beside, os.W_OK):
+        return beside / "__pycache__"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numba"
+
+
+def cupy_cache() -> Path:
+    """Where compiled GPU kernels are kept: CUPY_CACHE_DIR, or ~/.cupy/kernel_cache."""
+    return Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+
+
+def _folder(path: Path, patterns: tuple[str, ...], variable: str) -> str:
+    files = [file for pattern in patterns for file in path.rglob(pattern) if file.is_file()]
+    held = f"{len(files)} files, {sum(file.stat().st_size for file in files) / 1e6:.1f} MB" if files else "empty so far"
+    return f"{path} ({held}); {variable} moves it"

@@ -1,0 +1,57 @@
+"""How the figures look alike: colours, scales, quiet axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+# Ten colours that stay apart for most eyes; after them the markers change.
+COLOURS = ("#3b6ea5", "#c4594f", "#4f9d69", "#8a62a8", "#c98f2b", "#4aa3b8", "#b0588f", "#7a7a3a", "#5a5a5a", "#d98a6a")
+MARKERS = "osD^vP*X<>"
+FAINT = "#e9ecef"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A white figure of that many inches that places its axes by itself."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09)  # inches: 3-D axes report too little height
+    return figure
+
+
+def scale_for(values: Any) -> tuple[str, Normalize]:
+    """(name of a colour map, its range) for numbers: blue-white-red around 0 where there are both signs,
+    else pale to dark."""
+    from matplotlib.colors import Normalize
+
+    values = np.asarray(values, np.float64)
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    if low < 0 < high:
+        reach = max(-low, high)
+        return "RdBu_r", Normalize(-reach, reach)
+    return "viridis", Normalize(low, high if high > low else low + 1)
+
+
+def plain(axes: Axes, title: str = "", size: float = 9) -> None:
+    """A title, and no ticks."""
+    axes.set_title(title, fontsize=size)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def ink_on(rgb: Any) -> str:
+    """Black or white, whichever is easier to read on that colour."""
+    return "black" if np.dot(rgb[:3], (0.299, 0.587, 0.114)) > 0.55 else "white"
+
+
+def box(spatial_size: tuple[int, ...]) -> str:
+    """(13, 13, 13) as 13x13x13."""
+    return "x".join(map(str, spatial_size))

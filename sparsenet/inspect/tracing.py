@@ -1,0 +1,254 @@
+"""`trace`: one record for each layer that a batch went through, whatever the network is made of."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from sparsenet.autograd import Tensor, no_grad
+from sparsenet.backend import array_module
+from sparsenet.inspect.statistics import statistics
+from sparsenet.nn.activations import Activation, grid_words
+from sparsenet.nn.module import Module, intercepting
+from sparsenet.sparse import SparseTensor
+from sparsenet.tables import aligned
+
+
+def trace(net: Module, batch: Any, repeats: int = 0) -> Trace:
+    """Run a Module on a batch and keep a record of each layer.
+
+    A layer is a Module that called no other Module.  One that did gets a record of its own only where
+    it gives something that none of those gave: the sum in a residual block, say.  The records' numbers
+    go 1, 2, ... in the order in which the layers finished; a layer that is used twice comes twice.
+
+    Parameters
+    ----------
+    net : any Module; runs in the mode it is in, `net.eval()` first shows it as it predicts
+    batch : what it is called with; a SparseBatch stands for its input
+    repeats : the times are those of the pass that is recorded, which may have to build rulebooks and, once
+        in a process, to compile kernels.  With repeats = n > 0 they are the shortest of n further passes,
+        without graph and in evaluation mode
+
+    Returns
+    -------
+    Trace : prints as a table.  Its `output` is part of the graph: after a backward pass from there the
+        records hold gradients.
+
+    Raises
+    ------
+    TypeError : `net` is no Module.
+    ValueError : repeats is negative; the further passes went through other layers.
+
+    Example
+    -------
+    >>> import numpy as np, sparsenet as sn
+    >>> net = sn.SparseNetwork(dimension=2).add_convolution(3, 2).add_max_pool(2).add_linear(2)
+    >>> x = sn.SparseTensor.from_dense(np.eye(5, dtype=np.float32)[None, None])
+    >>> seen = trace(net, x)
+    >>> [(record.name, len(record.sites), record.multiply_adds) for record in seen[:2]]
+    [('convolution1', 10, 42), ('max_pool1', 4, 0)]
+    >>> sn.ops.softmax_cross_entropy(seen.output, np.array([1])).backward()
+    >>> seen["max_pool1"].gradient.shape
+    (4, 3)
+    """
+    if not isinstance(net, Module):
+        raise TypeError(f"trace: net is {type(net).__name__}, expected a Module")
+    if repeats < 0:
+        raise ValueError(f"trace: repeats is {repeats}, expected 0 or more")
+    x = getattr(batch, "input", batch)
+    output, records = _recorded(net, x)
+    passes = []
+    for _ in range(repeats):
+        with no_grad(), net.evaluating():
+            passes.append([record.seconds for record in _recorded(net, x)[1]])
+    if any(len(seconds) != len(records) for seconds in passes):
+        raise ValueError("trace: the network went through other layers when it ran again: trace it with repeats=0")
+    if passes:
+        records = [replace(r, seconds=min(times)) for r, times in zip(records, zip(*passes, strict=True), strict=True)]
+    return Trace(x, output, tuple(records))
+
+
+def _recorded(net: Module, x: Any) -> tuple[Any, list[Activation]]:
+    recorder = _Recorder(net)
+    with intercepting(recorder):
+        output = net(x)
+    return output, recorder.records
+
+
+class _Recorder:
+    """Called in place of each Module: runs it, and adds a record where it gave something new."""
+
+    def __init__(self, net: Module):
+        self.records: list[Activation] = []
+        self.inner_seconds = 0.0  # spent in modules that the present one called
+        self.names: dict[int, list[str]] = {}
+        for name, module in _named(net, ""):
+            self.names.setdefault(id(module), []).append(name)
+
+    def __call__(self, module: Module, inputs: tuple[Any, ...]) -> Any:
+        before, outside, self.inner_seconds = len(self.records), self.inner_seconds, 0.0
+        start = perf_counter()
+        output = module.forward(*inputs)
+        _wait_for(output)
+        seconds = perf_counter() - start
+        own_seconds, self.inner_seconds = seconds - self.inner_seconds, outside + seconds
+        known = {id(record.output) for record in self.records[before:]}
+        fresh = [part for part in _tensors(output) if id(part) not in known]
+        if fresh:
+            name = self._next_name(module)
+            for number, part in enumerate(fresh):
+                own_name = name if len(fresh) == 1 else f"{name}[{number}]"
+                self.records.append(Activation(len(self.records) + 1, own_name, module, tuple(inputs), part,
+                                               own_seconds if number == 0 else 0.0))
+        return output
+
+    def _next_name(self, module: Module) -> str:
+        """Its path in the network; one that stands at several places is named by each in turn."""
+        names = self.names.get(id(module), [module.kind])
+        return names.pop(0) if len(names) > 1 else names[0]
+
+
+@dataclass(frozen=True, repr=False)
+class Trace(Sequence):
+    """A forward pass, layer by layer.  `seen[3]` is the fourth record, `seen["max_pool1"]` the first of
+    that name, `seen[2:5]` a list of three.
+
+    input : what the network was called with;  output : what it gave
+    records : Activations, in order; `statistics(record)` gives each in plain numbers
+    """
+
+    input: Any
+    output: Any
+    records: tuple[Activation, ...]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Activation]:
+        return iter(self.records)
+
+    def __getitem__(self, which: int | slice | str) -> Any:
+        if isinstance(which, str):
+            for record in self.records:
+                if record.name == which:
+                    return record
+            raise KeyError(f"trace: there is no layer {which!r}, only {', '.join(r.name for r in self.records)}")
+        return list(self.records[which]) if isinstance(which, slice) else self.records[which]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and text, fit for JSON: "input", "layers" (see `statistics`), "total"."""
+        layers = [statistics(record) for record in self.records]
+        summed = ("multiply_adds", "dense_multiply_adds", "feature_bytes", "rulebook_bytes", "seconds")
+        total = {name: sum(layer[name] or 0 for layer in layers) for name in summed}
+        parameters = {id(p): p.size for record in self.records for p in record.layer.parameters()}
+        return {"input": _described(self.input), "layers": layers,
+                "total": {**total, "parameters": sum(parameters.values())}}
+
+    def to_csv(self, path: str | os.PathLike | None = None) -> str:
+        """The layers as CSV, one a line, a header above; also written to `path` if there is one.
+
+        Columns as in `statistics`, but for the background's values: they are in `to_dict`.  Unknown
+        fields are empty, a spatial size reads 13x13x13.
+        """
+        rows = [{name: _csv_field(value) for name, value in statistics(record).items() if name != "background"}
+                for record in self.records]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, rows[0].keys() if rows else (), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        if path is not None:
+            Path(path).write_text(text.getvalue(), encoding="utf-8")
+        return text.getvalue()
+
+    def __str__(self) -> str:
+        """Two aligned tables: the work of each layer, and its values."""
+        found = self.to_dict()
+        return f"{_work_table(self, found)}\n\n{_value_table(found['layers'])}"
+
+    __repr__ = __str__  # so that a notebook shows the tables
+
+
+def _work_table(seen: Trace, found: Mapping[str, Any]) -> str:
+    scale, unit = (1e-6, "M ") if found["total"]["dense_multiply_adds"] >= 1e6 else (1, "")
+    rows = [("", "layer", "settings", "size", "channels", "sites", "active %", "pairs", f"{unit}mult-adds",
+             f"{unit}if dense", "features KB", "rulebook KB", "ms")]
+    if isinstance(seen.input, (SparseTensor, Tensor)):
+        rows.append(("0", "input", "", *grid_words(seen.input), *[""] * 6))
+    for record, layer in zip(seen.records, found["layers"], strict=True):
+        pairs = "" if layer["pairs"] is None else f"{layer['pairs']:,}"
+        rows.append((str(record.index), record.name, layer["settings"], *grid_words(record.output), pairs,
+                     *_work_words(layer, scale)))
+    batch = getattr(seen.input, "batch_size", None)
+    rows.append(("", "total", "" if batch is None else f"batch of {batch}", "", "", "", "", "",
+                 *_work_words(found["total"], scale)))
+    return aligned(rows, left=(1, 2), rules=(1, -1))
+
+
+def _work_words(numbers: Mapping[str, Any], scale: float) -> tuple[str, ...]:
+    work = [("?" if numbers[name] is None else _scaled(numbers[name], scale))
+            for name in ("multiply_adds", "dense_multiply_adds")]
+    return (*work, _scaled(numbers["feature_bytes"], 1e-3), _scaled(numbers["rulebook_bytes"], 1e-3),
+            _scaled(numbers["seconds"], 1e3))
+
+
+def _scaled(value: float | None, scale: float) -> str:
+    """Whole numbers as they are, else two decimals or, below one, three digits; nothing for nothing."""
+    if not value:
+        return ""
+    return f"{value:,}" if scale == 1 else f"{value * scale:,.2f}" if value * scale >= 1 else f"{value * scale:.3g}"
+
+
+def _value_table(layers: Sequence[Mapping[str, Any]]) -> str:
+    columns = {"mean": "mean", "std": "std", "min": "minimum", "max": "maximum", "dead %": "dead_channels",
+               "|background|": "background_norm", "|gradient|": "gradient_norm",
+               "|parameters' gradient|": "parameter_gradient_norm"}
+    rows = [("", "layer", *columns)]
+    for layer in layers:
+        words = ["" if (value := layer[name]) is None else f"{100 * value:.1f}" if name == "dead_channels"
+                 else f"{value:.4g}" for name in columns.values()]
+        rows.append((str(layer["index"]), layer["name"], *words))
+    return aligned(rows, left=(1,))
+
+
+def _described(x: Any) -> dict[str, Any] | None:
+    if isinstance(x, SparseTensor):
+        return {"spatial_size": list(x.spatial_size), "batch_size": x.batch_size, "channels": x.channels,
+                "sites": len(x), "active_fraction": x.active_fraction, "dtype": str(x.dtype), "device": x.device}
+    if isinstance(x, Tensor):
+        return {"shape": list(x.shape), "dtype": str(x.dtype), "device": x.device}
+    return None
+
+
+def _csv_field(value: Any) -> Any:
+    return "x".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _named(module: Module, path: str) -> Iterator[tuple[str, Module]]:
+    """(path, module) of a module and all below it; the outermost is called by its kind."""
+    yield path or module.kind, module
+    for name, child in module.named_children():
+        yield from _named(child, f"{path}.{name}" if path else name)
+
+
+def _tensors(value: Any) -> list[SparseTensor | Tensor]:
+    """The tensors in what a module gave."""
+    if isinstance(value, (SparseTensor, Tensor)):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [part for one in value for part in _tensors(one)] if isinstance(value, (list, tuple)) else []
+
+
+def _wait_for(output: Any) -> None:
+    """Until the device has computed it."""
+    for part in _tensors(output):
+        if part.device == "cuda":
+            tensor = part.features if isinstance(part, SparseTensor) else part
+            array_module(tensor.array).cuda.get_current_stream().synchronize()
+            return

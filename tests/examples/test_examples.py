@@ -1,0 +1,62 @@
+"""Each lesson runs, in seconds, prints what it teaches and draws its pictures."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="the examples draw: they need matplotlib")
+
+FOLDER = Path(__file__).parents[2] / "examples"
+# Lesson -> words that it prints, pictures that it draws.
+LESSONS = {
+    "convolution_by_hand": (["The rulebook has 13 pairs", "agree in all 16 cells"], ["rulebook.png", "output.png"]),
+    "background": (["With the background: largest difference", "are the background"], ["layers.png", "difference.png"]),
+    "new_operation": (["the gradient is right", "wrong by 0.1% is caught", "swish_layer1"], ["swish.png"]),
+    "kernel_against_reference": (["3^3, stride 2", "threads give the same bits", "is refused"], ["kernel.png"]),
+    "folder_to_search": (["epoch 8: loss", "test shapes are classified rightly", "rank  class"],
+                         ["found.png", "map.png", "confusion.png", "precision_recall.png"]),
+}
+
+
+def lesson(name: str):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_tested():
+    assert {path.stem for path in FOLDER.glob("*.py")} == set(LESSONS)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_lesson(name, tmp_path, capsys):
+    lesson(name).main(tmp_path)
+    printed = capsys.readouterr().out
+    words, pictures = LESSONS[name]
+    for word in words:
+        assert word in printed
+    for picture in pictures:
+        assert (tmp_path / picture).stat().st_size > 5000
+
+
+def test_the_search_knows_its_shapes(tmp_path, capsys):
+    """The last lesson on a folder of one's own, with a query of one's own."""
+    from sparsenet.quickstart import write_off
+    from sparsenet.random import keyed_rng
+    from sparsenet.shapes import parametric_mesh
+
+    module = lesson("folder_to_search")
+    module.EPOCHS = 1
+    for name in ("mug", "table"):
+        for number in range(6):
+            path = tmp_path / "shapes" / name / ("test" if number == 5 else "train") / f"{number}.off"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_off(path, parametric_mesh(name, keyed_rng(3, name, number)))
+    module.main(tmp_path, tmp_path / "shapes", tmp_path / "shapes" / "mug" / "test" / "5.off")
+    printed = capsys.readouterr().out
+    assert "10 shapes to train on, 2 to test on, of 2 classes" in printed
+    assert "1  mug    mug/5  0.000000" in printed

@@ -1,0 +1,110 @@
+"""python -m sparsenet: info and selfcheck."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+
+from sparsenet import __main__ as command_line
+from sparsenet import info as info_module
+from sparsenet import selfcheck as selfcheck_module
+from sparsenet.info import cupy_cache, info, numba_cache
+from sparsenet.selfcheck import Finding, dense_forward, selfcheck
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-m", "sparsenet", *arguments], env=environment, capture_output=True,
+                          text=True, timeout=120)
+
+
+class TestInfo:
+    def test_versions_devices_threads_and_caches_are_told(self):
+        lines = {line.split()[0]: line for line in info().splitlines() if line.strip()}
+        assert np.__version__ in lines["numpy"] and sys.executable in lines["Python"]
+        assert "cores" in lines["cpu"] and "sn.set_num_threads" in lines["threads"]
+        assert "NUMBA_CACHE_DIR" in info() and "CUPY_CACHE_DIR" in info()
+
+    def test_what_is_missing_comes_with_what_to_do(self, monkeypatch):
+        def missing():
+            raise RuntimeError("device 'cuda' needs CuPy: pip install 'sparsenet[cuda12x]'")
+
+        monkeypatch.setattr("sparsenet.backend.cupy", missing)
+        monkeypatch.setattr(info_module, "_version", lambda name: None)
+        text = info()
+        assert "cuda          not available; everything runs on the CPU.\n" in text
+        assert "pip install 'sparsenet[cuda12x]'" in text
+        assert "plotly        not installed; the inspector page need it: pip install 'sparsenet[inspect]'" in text
+        assert "numba         missing, needed for kernels on the CPU: pip install numba" in text
+
+    def test_caches_go_where_the_environment_says(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "a"))
+        monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "b"))
+        assert numba_cache() == tmp_path / "a" and cupy_cache() == tmp_path / "b"
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "kernel.nbi").write_bytes(bytes(2_500_000))
+        assert f"{tmp_path / 'a'} (1 files, 2.5 MB)" in info() and f"{tmp_path / 'b'} (empty so far)" in info()
+
+
+class TestSelfcheck:
+    def test_passes_here_and_says_so(self):
+        lines = []
+        assert selfcheck(lines.append)
+        checked = [line for line in lines if line.startswith("cpu")]
+        assert len(checked) == 4 and all(" PASS " in line for line in checked)
+        assert lines[-1].startswith("All checks passed on: cpu")
+
+    def test_its_dense_network_is_the_reference_s(self):
+        net, x = selfcheck_module._example(np.float64)
+        grid = x.to_dense().numpy()
+        first, relu, pool, last = net.layers
+        weights = [(layer.weight.array, layer.bias.array) for layer in (first, last)]
+        expected = reference.convolution(grid, *weights[0], 3, 2)
+        expected, _ = reference.max_pool(reference.leaky_relu(expected, relu.negative_slope), 3, 1)
+        expected = reference.convolution(expected, *weights[1], 2)
+        reference.assert_close(dense_forward(net, grid), expected)
+        assert pool.geometry.size == (3, 3, 3)
+
+    def test_a_wrong_network_fails(self, monkeypatch):
+        monkeypatch.setattr(selfcheck_module, "dense_forward", lambda net, grid: dense_forward(net, grid) * 1.001)
+        lines = []
+        assert not selfcheck(lines.append)
+        assert " FAIL " in lines[1] and "largest difference 1.0e-03" in lines[1]
+        assert lines[-1].startswith("1 of ") and "do not trust results from there" in lines[-1]
+
+    def test_a_device_that_breaks_fails_with_its_words(self, monkeypatch):
+        def broken(device):
+            raise RuntimeError("out of memory")
+
+        broken.__name__ = "same_bits"
+        monkeypatch.setattr(selfcheck_module, "same_bits", broken)
+        lines = []
+        assert not selfcheck(lines.append)
+        assert any("FAIL" in line and "same bits: out of memory" in line for line in lines)
+
+    @pytest.mark.gpu
+    def test_a_gpu_is_checked_too(self):
+        pytest.importorskip("cupy", reason="needs CuPy and a CUDA device")
+        found = [finding for finding in selfcheck_module.findings_of_all_devices() if finding.device == "cuda"]
+        assert len(found) == 3 and all(finding.passed for finding in found), "\n".join(map(str, found))
+
+
+class TestCommandLine:
+    def test_info(self):
+        done = run("info")
+        assert done.returncode == 0 and done.stdout.startswith("sparsenet") and not done.stderr
+
+    @pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1)])
+    def test_selfcheck_s_exit_code_is_its_verdict(self, monkeypatch, capsys, passed, code):
+        monkeypatch.setattr(selfcheck_module, "findings_of_all_devices", lambda: [Finding("cpu", passed, "words")])
+        monkeypatch.setattr(sys, "argv", ["sparsenet", "selfcheck"])
+        assert command_line.main() == code
+        assert ("PASS" if passed else "FAIL") in capsys.readouterr().out
