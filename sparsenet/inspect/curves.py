@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sparsenet.inspect.dressing import COLOURS, dress
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from sparsenet.retrieval import Evaluation
@@ -22,7 +23,6 @@ PANELS = {
     "learning rate": ("lr",),
     "samples per second": ("samples_per_second",),
 }
-_COLOURS = ("#3b6ea5", "#c4594f", "#4f9d69", "#8a62a8", "#c98f2b", "#5a5a5a")
 
 
 def training_curves(path: str | Path) -> Figure:
@@ -45,13 +45,13 @@ def training_curves(path: str | Path) -> Figure:
         raise ValueError(f"training_curves: {path} has no column to draw, only {', '.join(columns)}")
     figure = Figure(figsize=(4.6 * len(panels), 3.4), layout="constrained", facecolor="white")
     for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for name, colour in zip(names, _COLOURS * len(names), strict=False):
+        for name, colour in zip(names, COLOURS * len(names), strict=False):
             known = ~np.isnan(columns[name])
             values = columns[name][known] * (100 if title.endswith("%") else 1)
             axes.plot(columns["epoch"][known], values, color=colour, label=name.replace("_", " "),
                       marker="o" if values.size <= 30 else "", markersize=3, linewidth=1.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _dress(axes, title, "epoch", "")
+        dress(axes, title, "epoch", "")
         if len(names) > 1:
             axes.legend(fontsize=8, frameon=False)
     return figure
@@ -68,11 +68,11 @@ def precision_recall(evaluations: Mapping[str, Evaluation]) -> Figure:
         raise ValueError("precision_recall: evaluations is empty, expected at least one")
     figure = Figure(figsize=(5.2, 4.4), layout="constrained", facecolor="white")
     axes = figure.subplots()
-    for (name, found), colour in zip(evaluations.items(), _COLOURS * len(evaluations), strict=False):
+    for (name, found), colour in zip(evaluations.items(), COLOURS * len(evaluations), strict=False):
         label = f"{name}: AUC {100 * found.AUC:.1f}%, mAP {100 * found.mAP:.1f}%"
         axes.plot(found.recall, found.precision, color=colour, linewidth=1.8, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    _dress(axes, "retrieval", "recall", "precision")
+    dress(axes, "retrieval", "recall", "precision")
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
     return figure
 
@@ -93,13 +93,3 @@ def _read_columns(path: Path) -> dict[str, np.ndarray]:
         return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
     except ValueError as error:
         raise ValueError(f"training_curves: {path}: {error}") from None
-
-
-def _dress(axes: Axes, title: str, x: str, y: str) -> None:
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel(x, fontsize=9)
-    axes.set_ylabel(y, fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)

@@ -47,6 +47,17 @@ def plain(axes: Axes, title: str = "", size: float = 9) -> None:
     axes.set_yticks([])
 
 
+def dress(axes: Axes, title: str, x: str, y: str) -> None:
+    """Title, labels of the axes, a faint grid."""
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
 def ink_on(rgb: Any) -> str:
     """Black or white, whichever is easier to read on that colour."""
     return "black" if np.dot(rgb[:3], (0.299, 0.587, 0.114)) > 0.55 else "white"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
+
+from sparsenet.tables import aligned
 
 MEASURES = ("mAP", "AUC", "NN", "FT", "ST", "E", "NDCG")
 
@@ -23,7 +25,7 @@ class Scores:
     NDCG: float
 
     def __str__(self) -> str:
-        return table([("", *MEASURES), ("", *_percent(self))])
+        return aligned([("", *MEASURES), ("", *_percent(self))], left=(0,))
 
 
 @dataclass(frozen=True)
@@ -70,17 +72,9 @@ class Evaluation(Scores):
     def __str__(self) -> str:
         rows = [("%", *MEASURES), ("mean over queries", *_percent(self)), ("mean over classes", *_percent(self.macro))]
         skipped = f", {self.skipped} skipped (alone in their class)" if self.skipped else ""
-        return (f"{table(rows)}\n{self.queries} queries of {len(self.per_class)} classes, each ranks "
+        return (f"{aligned(rows, left=(0,))}\n{self.queries} queries of {len(self.per_class)} classes, each ranks "
                 f"{self.hits.size} shapes by {self.metric}{skipped}")
 
 
 def _percent(scores: Scores) -> list[str]:
     return [f"{100 * getattr(scores, name):.2f}" for name in MEASURES]
-
-
-def table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """Rows of words in columns, aligned to the right but for those whose numbers are in `left`."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(word.ljust(width) if number in left else word.rjust(width)
-                       for number, (word, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)

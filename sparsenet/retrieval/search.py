@@ -11,8 +11,8 @@ import numpy as np
 from sparsenet.retrieval.descriptors import Descriptors
 from sparsenet.retrieval.embedding import describe
 from sparsenet.retrieval.index import Index
-from sparsenet.retrieval.result import table
 from sparsenet.sparse import SparseTensor
+from sparsenet.tables import aligned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ class Found:
     def __str__(self) -> str:
         lines = zip(self.labels, self.names, self.distances, strict=True)
         rows = [(str(rank), label, name, f"{distance:.6f}") for rank, (label, name, distance) in enumerate(lines, 1)]
-        return table([("rank", "class", "name", "distance"), *rows], left=(1, 2))
+        return aligned([("rank", "class", "name", "distance"), *rows], left=(1, 2))
 
     def picture(self, dataset: str | Path | None = None, label: str = "") -> Figure:
         """The query's voxels and the results' beside each other (matplotlib).

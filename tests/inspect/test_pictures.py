@@ -33,15 +33,10 @@ def test_without_the_querys_label_nothing_is_judged():
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 6, 12])
-def test_no_text_overlaps_another_or_leaves_the_figure(count):
+def test_no_text_overlaps_another_or_leaves_the_figure(count, readable):
     long = "a/very/long/name/of_a_shape_" + "x" * 40
     figure = gallery(Picture(CUBE, long, "chair"), [Picture(CUBE, long, "a class of many words", 1 / 3)] * count)
-    figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in figure.texts]
-    width, height = figure.get_size_inches() * figure.dpi
-    for number, box in enumerate(boxes):
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
-        assert not any(box.overlaps(other) for other in boxes[number + 1 :])
+    readable(figure)
 
 
 def test_a_shape_without_voxels_is_drawn_as_such():
