@@ -25,7 +25,7 @@ class Scores:
     NDCG: float
 
     def __str__(self) -> str:
-        return aligned([("", *MEASURES), ("", *_percent(self))], left=(0,))
+        return aligned([("", *MEASURES), ("", *_percent(self))], left=(0,), rules=())
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Evaluation(Scores):
     def __str__(self) -> str:
         rows = [("%", *MEASURES), ("mean over queries", *_percent(self)), ("mean over classes", *_percent(self.macro))]
         skipped = f", {self.skipped} skipped (alone in their class)" if self.skipped else ""
-        return (f"{aligned(rows, left=(0,))}\n{self.queries} queries of {len(self.per_class)} classes, each ranks "
+        return (f"{aligned(rows, left=(0,), rules=())}\n{self.queries} queries of {len(self.per_class)} classes, each ranks "
                 f"{self.hits.size} shapes by {self.metric}{skipped}")
 
 

@@ -50,7 +50,7 @@ class Found:
     def __str__(self) -> str:
         lines = zip(self.labels, self.names, self.distances, strict=True)
         rows = [(str(rank), label, name, f"{distance:.6f}") for rank, (label, name, distance) in enumerate(lines, 1)]
-        return aligned([("rank", "class", "name", "distance"), *rows], left=(1, 2))
+        return aligned([("rank", "class", "name", "distance"), *rows], left=(1, 2), rules=())
 
     def picture(self, dataset: str | Path | None = None, label: str = "") -> Figure:
         """The query's voxels and the results' beside each other (matplotlib).
