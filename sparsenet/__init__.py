@@ -14,7 +14,13 @@ from typing import Any
 from sparsenet import nn, ops
 from sparsenet.autograd import Function, Tensor, no_grad
 from sparsenet.gradcheck import gradcheck
-from sparsenet.kernels import get_num_threads, set_num_threads
+from sparsenet.kernels import (
+    get_float32_matmul_precision,
+    get_num_threads,
+    set_float32_matmul_precision,
+    set_num_threads,
+    set_tile_table,
+)
 from sparsenet.nn import SparseNetwork, s3dcnn
 from sparsenet.sparse import SparseTensor
 
@@ -22,7 +28,7 @@ __version__ = "0.1.0"
 
 # Imported when first used: these lead to h5py, trimesh or matplotlib.
 _LATER = {"SparseDataset": "data", "SparseBatch": "data", "Off3DPicture": "shapes"}
-_MODULES = ("configs", "data", "inspect", "optim", "retrieval", "shapes", "training")
+_MODULES = ("data", "inspect", "optim", "retrieval", "shapes", "training")
 
 __all__ = [
     "Function",
@@ -33,13 +39,16 @@ __all__ = [
     "SparseTensor",
     "Tensor",
     "__version__",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "gradcheck",
     "nn",
     "no_grad",
     "ops",
     "s3dcnn",
+    "set_float32_matmul_precision",
     "set_num_threads",
+    "set_tile_table",
     *_MODULES,
 ]
 

@@ -18,12 +18,12 @@ a tensor knows the function that made it.  Arrays are NumPy's or CuPy's; nothing
 from __future__ import annotations
 
 import threading
+import weakref
 from contextlib import ContextDecorator
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from sparsenet.backend import array_module, device_of, to_device
+from sparsenet.backend import array_module, device_of
+from sparsenet.tensor_base import TensorBase, as_array, check_floating, check_gradient
 
 _thread = threading.local()
 
@@ -38,35 +38,41 @@ class no_grad(ContextDecorator):
         _thread.depth -= 1
 
 
-class Tensor:
-    """An array that remembers where it came from; `ops.arithmetic` adds the operators.
+class Tensor(TensorBase):
+    """An array that remembers where it came from; `TensorBase` names its properties and operators.
 
     array : NumPy or CuPy array, kept, not copied; numbers and lists become NumPy's, floats float32.
     requires_grad : collect a gradient in `.grad`; only floating-point arrays can.
     grad : array of the shape, dtype and device of `array`, or None; `backward` adds to it.
     """
 
-    __array_ufunc__ = None  # array * tensor is Tensor.__rmul__, not NumPy's loop over elements
-
     def __init__(self, array: Any, requires_grad: bool = False):
-        self._array, self.grad = _as_array(array), None
+        self._array = as_array(array)
+        self.grad: Any = None
         self._writes = [0]  # version counter, shared by the tensors that view the same array
         self._creator: Function | None = None
         self._output_index, self._retains_grad = 0, False
         self.requires_grad = requires_grad
 
-    shape = property(lambda self: self._array.shape)
-    dtype = property(lambda self: self._array.dtype)
-    ndim = property(lambda self: self._array.ndim)
-    size = property(lambda self: self._array.size)
-    device = property(lambda self: device_of(self._array), doc='"cpu" or "cuda"')
-    version = property(lambda self: self._writes[0], doc="grows whenever the array is assigned or modified")
-    array = property(lambda self: self._array, doc="the array; assignable")
+    @property
+    def version(self) -> int:
+        """Grows whenever the array is assigned or modified."""
+        return self._writes[0]
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it is no recorded result of an operation: `backward` fills the `.grad` of leaves."""
+        return self._creator is None
+
+    @property
+    def array(self) -> Any:
+        """The array; assignable."""
+        return self._array
 
     @array.setter
     def array(self, value: Any) -> None:
-        value = _as_array(value)
-        _check_floating(value, self._requires_grad)
+        value = as_array(value)
+        check_floating(value, self._requires_grad)
         self.mark_modified()  # seen by every function that saved the old array
         self._array, self._writes = value, [self.version]
 
@@ -82,7 +88,7 @@ class Tensor:
     def requires_grad(self, value: bool) -> None:
         if self._creator is not None and not value:
             raise RuntimeError("Tensor: requires_grad of a computed tensor stays on: use .detach()")
-        _check_floating(self._array, value)
+        check_floating(self._array, value)
         self._requires_grad = bool(value)
 
     def detach(self) -> Tensor:
@@ -90,10 +96,6 @@ class Tensor:
         tensor = Tensor(self._array)
         tensor._writes = self._writes
         return tensor
-
-    def numpy(self) -> np.ndarray:
-        """The array as NumPy's: the same memory on a CPU, a copy from a GPU."""
-        return to_device(self._array, "cpu")
 
     def retain_grad(self) -> None:
         """Make `backward` fill `.grad` of this computed tensor too, as it does for leaves."""
@@ -113,10 +115,20 @@ class Tensor:
             raise ValueError(f"backward: the tensor has shape {self.shape}, expected one element: pass a "
                              "gradient, or reduce it with .sum() or .mean()")
         gradient = array_module(self._array).ones_like(self._array) if gradient is None else gradient
-        _run_backward(self, _check_gradient("backward", getattr(gradient, "array", gradient), self))
+        _run_backward(self, check_gradient("backward", getattr(gradient, "array", gradient), self))
 
     def __repr__(self) -> str:
         return f"Tensor({self._array!r}{', requires_grad=True' if self._requires_grad else ''})"
+
+
+class Edge(NamedTuple):
+    """From a function to a tensor it read; does not keep the tensor alive, so its array can go."""
+
+    creator: Function | None
+    index: int
+    shape: tuple[int, ...]
+    dtype: Any
+    tensor: weakref.ref[Tensor]
 
 
 class Function:
@@ -133,7 +145,7 @@ class Function:
         self.name = type(self).__name__
         self.needs: tuple[bool, ...] = ()
         self.saved: tuple[Any, ...] = ()
-        self._inputs: tuple[Tensor | None, ...] = ()
+        self._inputs: tuple[Edge | None, ...] = ()
         self._watched: list[tuple[list[int], int]] = []  # version counters, and what they were
         self._output_count, self._state = 0, "new"  # then "applied", then "used up"
 
@@ -160,13 +172,14 @@ class Function:
         if any(self.needs):
             known = given + [(tensor.array, tensor._writes) for tensor in outputs]
             self._watched = [(w, w[0]) for value in self.saved for w in _writes_of(value, known)]
-            self._inputs, self._output_count = inputs, len(outputs)
+            self._inputs = tuple(None if tensor is None else _edge(tensor) for tensor in inputs)
+            self._output_count = len(outputs)
             for index, tensor in enumerate(outputs):
                 if tensor.dtype.kind == "f":
                     tensor._requires_grad, tensor._creator, tensor._output_index = True, self, index
         return outputs if isinstance(result, tuple) else outputs[0]
 
-    def _differentiate(self, gradients: list[Any]) -> list[tuple[Tensor, Any]]:
+    def _differentiate(self, gradients: list[Any]) -> list[tuple[Edge, Any]]:
         """Pairs (input, its gradient), from the outputs' gradients; lets the saved arrays go."""
         if self._state != "applied":
             raise RuntimeError(f"{self.name}: an earlier backward ran through this graph and freed it: "
@@ -174,12 +187,16 @@ class Function:
         if any(writes[0] != before for writes, before in self._watched):
             raise RuntimeError(f"{self.name}: an array that it saved was assigned or modified between "
                                "forward and backward: change arrays (optimizer steps too) after backward")
-        results = self.backward(*gradients)
+        try:
+            results = self.backward(*gradients)
+        except MemoryError as error:
+            error.add_note(f"in the backward pass of {self.name}")
+            raise
         results = results if isinstance(results, tuple) else (results,)
         if len(results) != len(self.needs):
             raise ValueError(f"{self.name}: backward returned {len(results)} gradients, expected "
                              f"{len(self.needs)}: return one for each input, None where not needed")
-        pairs = [(tensor, _check_gradient(self.name, result, tensor)) for tensor, result, need
+        pairs = [(edge, check_gradient(self.name, result, edge)) for edge, result, need
                  in zip(self._inputs, results, self.needs, strict=True) if need and result is not None]
         self._state, self.saved, self._inputs, self._watched = "used up", (), (), []
         return pairs
@@ -189,15 +206,15 @@ def _run_backward(root: Tensor, gradient: Any) -> None:
     pending: dict[Function, list[Any]] = {}  # the gradients of its outputs so far
     totals: dict[Tensor, Any] = {}  # written at the end: an error on the way leaves every .grad as it was
 
-    def hand(tensor: Tensor, gradient: Any) -> None:
-        function, index = tensor._creator, tensor._output_index
-        if function is None or tensor._retains_grad:
+    def hand(edge: Edge, gradient: Any) -> None:
+        tensor = edge.tensor()
+        if tensor is not None and (tensor.is_leaf or tensor._retains_grad):
             totals[tensor] = _sum(totals.get(tensor), gradient)
-        if function is not None:
-            slots = pending.setdefault(function, [None] * function._output_count)
-            slots[index] = _sum(slots[index], gradient)
+        if edge.creator is not None:
+            slots = pending.setdefault(edge.creator, [None] * edge.creator._output_count)
+            slots[edge.index] = _sum(slots[edge.index], gradient)
 
-    hand(root, gradient)
+    hand(_edge(root), gradient)
     for function in _reverse_order(root):
         for pair in function._differentiate(pending.pop(function)) if function in pending else ():
             hand(*pair)
@@ -215,36 +232,19 @@ def _reverse_order(root: Tensor) -> list[Function]:
         elif function is not None and function not in seen:
             seen.add(function)
             stack.append((function, True))
-            stack.extend((tensor._creator, False) for tensor in function._inputs if tensor is not None)
+            stack.extend((edge.creator, False) for edge in function._inputs if edge is not None)
     return order[::-1]
 
 
+def _edge(tensor: Tensor) -> Edge:
+    return Edge(tensor._creator, tensor._output_index, tensor.shape, tensor.dtype, weakref.ref(tensor))
+
+
 def _sum(known: Any, gradient: Any) -> Any:
-    return gradient if known is None else _as_array(known + gradient)  # never in place
+    return gradient if known is None else as_array(known + gradient)  # never in place
 
 
 def _writes_of(value: Any, known: list[tuple[Any, list[int]]]) -> list[list[int]]:
     """The version counters of the known arrays that `value` is, or shares an owner of memory with."""
     owner = value if getattr(value, "base", None) is None else value.base
     return [writes for array, writes in known if owner is (array if array.base is None else array.base)]
-
-
-def _as_array(value: Any) -> Any:
-    if isinstance(value, (int, float, list, tuple)) and not isinstance(value, np.generic):
-        value = np.asarray(value)
-        value = value.astype(np.float32) if value.dtype == np.float64 else value
-    device_of(value)  # raises for what is no array
-    return np.asarray(value) if isinstance(value, np.generic) else value
-
-
-def _check_floating(array: Any, requires_grad: bool) -> None:
-    if requires_grad and array.dtype.kind != "f":
-        raise TypeError(f"Tensor: array is {array.dtype}, which can not require a gradient: make it float32")
-
-
-def _check_gradient(name: str, gradient: Any, tensor: Tensor) -> Any:
-    gradient = _as_array(gradient)
-    if gradient.shape != tensor.shape or gradient.dtype != tensor.dtype:
-        raise ValueError(f"{name}: gradient is {gradient.dtype} {gradient.shape}, expected {tensor.dtype} "
-                         f"{tensor.shape}, as the tensor")
-    return gradient if gradient.flags.c_contiguous else gradient.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from sparsenet.autograd import Tensor
 from sparsenet.backend import array_module, to_device
 from sparsenet.kernels import launch
+
+__all__ = ["SGD", "ConstantRate", "CosineDecay", "ExponentialDecay", "StepDecay", "clip_gradients"]
 
 
 class SGD:
@@ -31,7 +34,7 @@ class SGD:
     Raises
     ------
     ValueError : a setting is out of range; no parameter; a name or a Tensor comes twice.
-    TypeError : a parameter is no Tensor.
+    TypeError : a setting is no number; a parameter is no Tensor, or one that was computed.
 
     >>> w = Tensor([1.0, -2.0], requires_grad=True)
     >>> optimizer = SGD([w], lr=0.1)
@@ -45,9 +48,9 @@ class SGD:
                  dampening: float = 0, nesterov: bool = False, weight_decay: float = 0):
         self.parameters = _by_name(params)
         self.lr = lr
-        for name, value in (("momentum", momentum), ("weight_decay", weight_decay)):
-            if not value >= 0:
-                raise ValueError(f"SGD: {name} is {value}, expected at least 0")
+        _check_setting("momentum", momentum)
+        _check_setting("weight_decay", weight_decay)
+        _check_setting("dampening", dampening, most=1)
         if nesterov and momentum == 0:
             raise ValueError("SGD: nesterov=True needs a momentum above 0")
         self.momentum, self.dampening = float(momentum), float(dampening)
@@ -60,8 +63,7 @@ class SGD:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        if not value >= 0:
-            raise ValueError(f"SGD: lr is {value}, expected at least 0")
+        _check_setting("lr", value)
         self._lr = float(value)
 
     def zero_grad(self) -> None:
@@ -131,8 +133,16 @@ def clip_gradients(params: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients down together so that their joint Euclidean length is at most `max_norm`.
 
     Returns the length they had.  Pascanu, Mikolov, Bengio 2013, algorithm 1.
+
+    Raises TypeError where params is one Tensor, or holds what is none.
     """
-    given = [tensor for tensor in params if tensor.grad is not None]
+    _check_several("clip_gradients", params)
+    parameters = list(params)
+    for position, tensor in enumerate(parameters):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"clip_gradients: parameter {position} is {type(tensor).__name__}, expected a Tensor: pass "
+                            "net.parameters()")
+    given = [tensor for tensor in parameters if tensor.grad is not None]
     norm = math.sqrt(sum(float((tensor.grad.astype("float64") ** 2).sum()) for tensor in given))
     if norm > max_norm:
         for tensor in given:
@@ -141,17 +151,37 @@ def clip_gradients(params: Iterable[Tensor], max_norm: float) -> float:
 
 
 def _by_name(params: Iterable[Tensor | tuple[str, Tensor]]) -> dict[str, Tensor]:
+    _check_several("SGD", params)
     parameters: dict[str, Tensor] = {}
     for position, entry in enumerate(params):
-        name, tensor = entry if isinstance(entry, tuple) else (str(position), entry)
+        name, tensor = entry if isinstance(entry, tuple) and len(entry) == 2 else (str(position), entry)
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"SGD: parameter {name} is {type(tensor).__name__}, expected a Tensor")
+            raise TypeError(f"SGD: parameter {name} is {type(tensor).__name__}, expected a Tensor: pass "
+                            "net.parameters() or a list of Tensors")
+        if not tensor.is_leaf:
+            raise TypeError(f"SGD: parameter {name} was computed from other tensors and never gets a gradient, "
+                            "expected one that was not: pass those that it was computed from")
         if name in parameters or any(tensor is other for other in parameters.values()):
             raise ValueError(f"SGD: parameter {name} comes twice: give each once")
         parameters[name] = tensor
     if not parameters:
         raise ValueError("SGD: there are no parameters")
     return parameters
+
+
+def _check_several(name: str, params: Any) -> None:
+    """Raise TypeError unless `params` can be gone through; a Tensor can, but gives its rows, which are computed."""
+    if isinstance(params, Tensor) or not isinstance(params, Iterable):
+        raise TypeError(f"{name}: params is {type(params).__name__}, expected several Tensors: pass net.parameters() "
+                        "or a list, [tensor]")
+
+
+def _check_setting(name: str, value: Any, most: float = math.inf) -> None:
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"SGD: {name} is {value!r}, expected a number")
+    if not 0 <= value <= most:
+        raise ValueError(f"SGD: {name} is {value}, expected at least 0"
+                         + ("" if most == math.inf else f", at most {most}"))
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from cuda_host import device
+from cuda_host.host_driver import HostDriver, poisoned_empty
 from hypothesis import settings
+
+from sparsenet import kernels
+from sparsenet.kernels.cuda import use_driver
 
 
 @pytest.fixture
@@ -20,6 +27,45 @@ def rng() -> np.random.Generator:
 def dtype(request) -> np.dtype:
     """Each of the dtypes that features are stored in."""
     return np.dtype(request.param)
+
+
+@pytest.fixture(scope="session")
+def host_driver() -> Iterator[HostDriver]:
+    """Runs CUDA kernels on the host, under sanitizers."""
+    try:
+        driver = HostDriver()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    yield driver
+    driver.close()
+
+
+# Without a GPU one test says so (tests/cuda/test_device.py), not every kernel's.
+ON_GPU = [] if device.missing() else [pytest.param("gpu", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=["cpu", "cuda", *ON_GPU])
+def backend(request) -> str:
+    """Where a kernel runs: "cpu" its Numba half; "cuda" its CUDA source on the host, in three orders
+    of threads and blocks; "gpu" its CUDA source on a GPU."""
+    return request.param
+
+
+@pytest.fixture
+def launch(backend, request) -> Callable:
+    """`sparsenet.kernels.launch` on each backend: NumPy arrays in and out, arguments that the kernel
+    writes to are written to."""
+    if backend == "cpu":
+        return kernels.launch
+    if backend == "gpu":
+        return device.launch
+    driver = request.getfixturevalue("host_driver")
+
+    def on_host(name: str, *values: Any) -> Any:
+        with use_driver(driver), poisoned_empty():
+            return kernels.launch(name, *values, backend="cuda")
+
+    return on_host
 
 
 @pytest.fixture(scope="session")

@@ -428,6 +428,33 @@ def test_tensor_keeps_the_array_it_is_given_and_converts_numbers():
 def test_tensor_refuses_what_is_no_array():
     with pytest.raises(TypeError, match="str"):
         Tensor("text")
+    with pytest.raises(TypeError, match="Tensor: array is None, expected a NumPy or CuPy array"):
+        Tensor(None)
+    x = Tensor([1.0])
+    with pytest.raises(TypeError, match="Tensor: array is None"):
+        x.array = None
+
+
+def test_numpy_takes_the_values_of_a_tensor():
+    x = Tensor(np.arange(6, dtype=np.float32).reshape(2, 3), requires_grad=True)
+    assert np.asarray(x) is x.array
+    assert np.array(x) is not x.array and np.array_equal(np.array(x), x.array)
+    assert np.asarray(x, np.float64).dtype == np.float64
+    assert np.stack([x, x * 2]).shape == (2, 2, 3)
+
+
+def test_numpy_takes_no_values_from_a_gpu(monkeypatch):
+    x = Tensor([1.0])
+    monkeypatch.setattr("sparsenet.tensor_base.device_of", lambda *arrays: "cuda")
+    with pytest.raises(TypeError, match=r"on cuda: copy it with .numpy\(\)"):
+        np.asarray(x)
+
+
+def test_leaves_are_what_no_operation_recorded():
+    x = leaf(1.0)
+    assert x.is_leaf and not Square().apply(x).is_leaf and Square().apply(x).detach().is_leaf
+    with no_grad():
+        assert Square().apply(x).is_leaf
 
 
 def test_detach_shares_the_array_but_not_the_graph():
@@ -437,3 +464,21 @@ def test_detach_shares_the_array_but_not_the_graph():
 
 def test_the_public_tensor_has_its_operators():
     assert float((sn.Tensor([1.0, 2.0]) + 1).sum().item()) == 5
+
+
+def test_the_graph_does_not_keep_arrays_that_no_backward_needs():
+    class Double(Function):
+        def forward(self, x):
+            return 2 * x
+
+        def backward(self, gradient):
+            return 2 * gradient
+
+    x = Tensor(np.ones(3), requires_grad=True)
+    middle = Double().apply(x)
+    y = Double().apply(middle)
+    watch = weakref.ref(middle)
+    del middle
+    assert watch() is None
+    y.backward(np.ones(3))
+    assert x.grad.tolist() == [4.0] * 3

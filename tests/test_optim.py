@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from reference import assert_close
 
-from sparsenet import Tensor
+from sparsenet import Tensor, nn
 from sparsenet.optim import SGD, ConstantRate, CosineDecay, ExponentialDecay, StepDecay, clip_gradients
 
 
@@ -163,6 +163,8 @@ def test_settings_out_of_range_raise():
     for settings, message in [({"lr": -1}, "lr is -1"), ({"lr": float("nan")}, "lr is nan"),
                               ({"lr": 1, "momentum": -0.1}, "momentum is -0.1"),
                               ({"lr": 1, "weight_decay": -1}, "weight_decay is -1"),
+                              ({"lr": 1, "dampening": 1.5}, "dampening is 1.5, expected at least 0, at most 1"),
+                              ({"lr": 1, "dampening": -0.1}, "dampening is -0.1"),
                               ({"lr": 1, "nesterov": True}, "needs a momentum")]:
         with pytest.raises(ValueError, match=f"SGD: .*{message}"):
             SGD([parameter], **settings)
@@ -172,6 +174,24 @@ def test_settings_out_of_range_raise():
             SGD(parameters, lr=1)
     with pytest.raises(TypeError, match="parameter 0 is ndarray"):
         SGD([np.ones(2)], lr=1)
+    for name in ("lr", "momentum", "dampening", "weight_decay"):
+        with pytest.raises(TypeError, match=f"SGD: {name} is '0.1', expected a number"):
+            SGD([parameter], **{"lr": 1, name: "0.1"})
+
+
+def test_what_would_train_nothing_is_refused():
+    parameter = Tensor(np.ones((2, 3)), requires_grad=True)
+    with pytest.raises(TypeError, match="SGD: params is Tensor, expected several Tensors: pass .* a list"):
+        SGD(parameter, lr=1)
+    with pytest.raises(TypeError, match="SGD: params is Linear, expected several Tensors: pass net.parameters()"):
+        SGD(nn.Linear(2, 3), lr=1)
+    with pytest.raises(TypeError, match="SGD: parameter w was computed from other tensors"):
+        SGD([("w", parameter * 2)], lr=1)
+    SGD([(parameter * 2).detach()], lr=1)  # a copy of its own, no part of the graph
+    with pytest.raises(TypeError, match="clip_gradients: params is Tensor"):
+        clip_gradients(parameter, 1.0)
+    with pytest.raises(TypeError, match="clip_gradients: parameter 0 is tuple, expected a Tensor"):
+        clip_gradients([("w", parameter)], 1.0)
 
 
 def test_a_gradient_of_another_shape_raises():

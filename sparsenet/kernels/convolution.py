@@ -26,6 +26,7 @@ import threading
 import numba
 import numpy as np
 
+from sparsenet.kernels import convolution_cuda
 from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 
@@ -127,6 +128,16 @@ def _weight_gradient_cpu(features, gradient, neighbours):
     return total.copy() if partials > 1 else total
 
 
+@FORWARD.implementation("cuda")
+def _forward_cuda(features, weights, neighbours, constant):
+    return convolution_cuda.forward(features, weights, neighbours, constant)
+
+
+@WEIGHT_GRADIENT.implementation("cuda")
+def _weight_gradient_cuda(features, gradient, neighbours):
+    return convolution_cuda.weight_gradient(features, gradient, neighbours)
+
+
 def _add_full(features, gradient, neighbours, total) -> None:
     offsets, c_in, c_out = total.shape
     buffer = _buffer("gathered", (neighbours.shape[0], offsets * c_in), features.dtype)
@@ -142,8 +153,10 @@ def _add_pairs(features, gradient, neighbours, total) -> None:
     gradients = _buffer("products", (splits[-1], gradient.shape[1]), features.dtype)
     _gather_inputs(features, neighbours, splits[:-1].copy(), gathered)
     _gather_outputs(gradient, neighbours, splits[:-1].copy(), gradients)
+    product = _buffer("product", total.shape[1:], features.dtype)
     for k, chosen in _filled(splits):
-        total[k] += gathered[chosen].T @ gradients[chosen]
+        np.matmul(gathered[chosen].T, gradients[chosen], out=product)
+        total[k] += product
 
 
 def _splits(neighbours):

@@ -6,29 +6,64 @@
 
 The capacity is a power of two and at least twice the number of keys.  A key's home slot mixes
 `key >> 3` and keeps the three low bits, so that the eight cells of a run along the last axis
-share one cache line.  Keys are inserted in row order by one thread: the layout of the table is
-the same every time.
+share one cache line.  On a CPU keys are inserted in row order by one thread: the layout of the table is the
+same every time.  On a GPU every key has a thread, and the layout depends on who comes first; what a
+look-up finds does not.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
-from sparsenet.kernels.table import Array, declare
+from sparsenet.backend import array_module
+from sparsenet.kernels.cuda import THREADS, CudaSource, blocks_for
+from sparsenet.kernels.fetch import fetch
+from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
 EMPTY = -1
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 _BLOCK = 16384
+SOURCE = CudaSource("hash_table")
+VARIANTS = [("hash_insert", {}), ("hash_lookup", {})]
 
-INSERT = declare("hash_insert", keys=Array("int64", "N"))
+INSERT = declare("hash_insert", keys=Array("int64", "N"), check=Scalar(bool))
 LOOKUP = declare(
     "hash_lookup",
     table_keys=Array("int64", "T"),
     table_rows=Array("int32", "T"),
     queries=Array("int64", "Q"),
 )
+
+
+class HashTable(tuple):
+    """Unpacks to `table_keys, table_rows`, the arrays that the module draws."""
+
+    def __new__(cls, table_keys: Any, table_rows: Any, keys: Any = None, problems: Any = None) -> HashTable:
+        table = super().__new__(cls, (table_keys, table_rows))
+        table._keys, table._problems = keys, problems
+        return table
+
+    @property
+    def unchecked(self) -> Any:
+        """(1,) int64 on the device: how many keys found no place; (0,) once it is known to be 0."""
+        return self[0][:0] if self._problems is None else self._problems
+
+    def check(self, problems: list[int] | None = None) -> None:
+        """Raise ValueError if a key was negative or came twice.
+
+        problems : what is in `unchecked`, where it has been fetched along with something else; else
+            this waits for the device, once in the life of a table.
+        """
+        if self._problems is None:
+            return
+        problems = fetch(self._problems) if problems is None else problems
+        if any(problems):
+            _raise_for(self._keys if isinstance(self._keys, np.ndarray) else self._keys.get())
+        self._keys = self._problems = None
 
 
 def capacity_for(count: int) -> int:
@@ -73,21 +108,45 @@ def _lookup(table_keys, table_rows, queries, rows, start, stop):
 
 
 @INSERT.implementation("cpu")
-def _insert_cpu(keys):
-    """(table_keys, table_rows) of the distinct, non-negative keys; row i holds key i.
+def _insert_cpu(keys, check):
+    """HashTable of the distinct, non-negative keys; key i leads to row i.
+
+    check : raise here for a bad key, which waits for a GPU; if not, `HashTable.check` does it later.
 
     Raises
     ------
     ValueError : a key is negative or occurs twice.
     """
     if keys.size and keys.min() < 0:
-        raise ValueError("hash_insert: keys must not be negative")
+        _raise_for(keys)
     table_keys = np.full(capacity_for(keys.size), EMPTY, np.int64)
     table_rows = np.full(table_keys.size, -1, np.int32)
-    duplicate = _insert(keys, table_keys, table_rows)
-    if duplicate >= 0:
-        raise ValueError(f"hash_insert: key {keys[duplicate]} of row {duplicate} occurs twice")
-    return table_keys, table_rows
+    if _insert(keys, table_keys, table_rows) >= 0:
+        _raise_for(keys)
+    return HashTable(table_keys, table_rows)
+
+
+def _raise_for(keys: np.ndarray) -> None:
+    if keys.min() < 0:
+        raise ValueError("hash_insert: keys must not be negative")
+    again = np.setdiff1d(np.arange(keys.size), np.unique(keys, return_index=True)[1])
+    if again.size:
+        raise ValueError(f"hash_insert: key {keys[again[0]]} of row {again[0]} occurs twice")
+    raise RuntimeError(f"hash_insert: {keys.size} distinct keys overflow a table of {capacity_for(keys.size)} slots")
+
+
+@INSERT.implementation("cuda")
+def _insert_cuda(keys, check):
+    xp = array_module(keys)
+    table_keys = xp.full(capacity_for(keys.size), EMPTY, np.int64)
+    table_rows = xp.full(table_keys.size, -1, np.int32)
+    problems = xp.zeros(1, np.int64)
+    kernel = SOURCE.kernel("hash_insert")
+    kernel(blocks_for(keys.size), THREADS, keys, keys.size, table_keys.size - 1, table_keys, table_rows, problems)
+    table = HashTable(table_keys, table_rows, keys, problems)
+    if check:
+        table.check()
+    return table
 
 
 @LOOKUP.implementation("cpu")
@@ -100,6 +159,14 @@ def _lookup_cpu(table_keys, table_rows, queries):
         _lookup(table_keys, table_rows, queries, rows, start, min(start + _BLOCK, queries.size))
 
     run_blocks(block, -(-queries.size // _BLOCK))
+    return rows
+
+
+@LOOKUP.implementation("cuda")
+def _lookup_cuda(table_keys, table_rows, queries):
+    rows = array_module(queries).empty(queries.size, np.int32)
+    kernel = SOURCE.kernel("hash_lookup")
+    kernel(blocks_for(queries.size), THREADS, table_keys, table_rows, table_keys.size - 1, queries, queries.size, rows)
     return rows
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from sparsenet.backend import array_module
+from sparsenet.kernels.cuda import THREADS, CudaSource, blocks_for, ctype
 from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
 _BLOCK = 1 << 16  # elements
+SOURCE = CudaSource("leaky_relu")
+VARIANTS = [(name, {"SCALAR": scalar}) for name in ("leaky_relu_forward", "leaky_relu_backward")
+            for scalar in ("float", "double")]
 
 FORWARD = declare("leaky_relu_forward", x=Array("float", "N C"), slope=Scalar(float))
 BACKWARD = declare(
@@ -46,6 +51,22 @@ def _backward_cpu(reference, gradient, slope):
         _backward(sign[chosen], source[chosen], factor, target[chosen])
 
     run_blocks(block, -(-gradient.size // _BLOCK))
+    return out
+
+
+@FORWARD.implementation("cuda")
+def _forward_cuda(x, slope):
+    out = array_module(x).empty_like(x)
+    kernel = SOURCE.kernel("leaky_relu_forward", SCALAR=ctype(x))
+    kernel(blocks_for(x.size), THREADS, x, slope, x.size, out)
+    return out
+
+
+@BACKWARD.implementation("cuda")
+def _backward_cuda(reference, gradient, slope):
+    out = array_module(gradient).empty_like(gradient)
+    kernel = SOURCE.kernel("leaky_relu_backward", SCALAR=ctype(gradient))
+    kernel(blocks_for(out.size), THREADS, reference, gradient, slope, out.size, out)
     return out
 
 

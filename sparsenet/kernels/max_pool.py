@@ -3,10 +3,11 @@
     out[m, c]    = max over k of  features[neighbours[m, k], c]   (background[c] where it is -1)
     argmax[m, c] = the first offset k that attains it
 
-The background is one row, or one row for each sample.  Without a background, inactive cells are passed over.  NaN wins, as in PyTorch.  Backward sends
-each output's gradient to the cell that its argmax names; one block holds the outputs of one
-sample and one slice of the channels, so no two blocks touch the same element and every sum is
-taken in row order.
+The background is one row, or one row for each sample.  Without a background, inactive cells are
+passed over.  NaN wins, as in PyTorch.  Backward, each output's gradient goes to the cell that its argmax
+names.  On a CPU it is sent there: one block holds the outputs of one sample and one slice of the
+channels, so no two blocks touch the same element and every sum is taken in row order.  On a GPU every
+input collects it, from the windows that its row of the transposed neighbours names, in the same order.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sparsenet.kernels.table import Array, declare
+from sparsenet.backend import array_module
+from sparsenet.kernels.cuda import THREADS, CudaSource, blocks_for, ctype
+from sparsenet.kernels.table import Array, declare, launch
 from sparsenet.kernels.threads import run_blocks
 
 _FLOATS = 1 << 16  # outputs (rows * channels) of a forward block
 _CHANNELS = 32  # channels of a backward block: whole cache lines
+_RUN = 64  # rows that a thread of a GPU sums up for the background
+SOURCE = CudaSource("max_pool")
+VARIANTS = [(name, {"SCALAR": scalar}) for name in ("max_pool_forward", "max_pool_backward", "max_pool_ground")
+            for scalar in ("float", "double")]
 
 FORWARD = declare(
     "max_pool_forward",
@@ -32,6 +39,7 @@ BACKWARD = declare(
     gradient=Array("float", "M C"),
     argmax=Array("int16", "M C"),
     neighbours=Array("int32", "M K"),
+    transposed_neighbours="a function that gives them, (N, K) int32: called where inputs collect, not on a CPU",
     batch_splits=Array("int64", "B1"),
     inputs="N, the number of input sites",
 )
@@ -45,10 +53,8 @@ def _forward_cpu(features, background, neighbours, output_coordinates):
     ------
     ValueError : more than 32767 kernel offsets.
     """
-    rows, offsets = neighbours.shape
-    channels = features.shape[1]
-    if offsets > np.iinfo(np.int16).max:
-        raise ValueError(f"max_pool_forward: {offsets} kernel offsets, at most 32767: use a smaller window")
+    _check_offsets(neighbours)
+    rows, channels = neighbours.shape[0], features.shape[1]
     out = np.empty((rows, channels), features.dtype)
     argmax = np.empty((rows, channels), np.int16)
     step = max(1, _FLOATS // max(channels, 1))
@@ -62,6 +68,30 @@ def _forward_cpu(features, background, neighbours, output_coordinates):
 
     run_blocks(block, -(-rows // step))
     return out, argmax
+
+
+def _check_offsets(neighbours):
+    if neighbours.shape[1] > np.iinfo(np.int16).max:
+        raise ValueError(f"max_pool_forward: {neighbours.shape[1]} kernel offsets, at most 32767: use a smaller "
+                         "window")
+
+
+@FORWARD.implementation("cuda")
+def _forward_cuda(features, background, neighbours, output_coordinates):
+    _check_offsets(neighbours)
+    xp = array_module(features)
+    (rows, offsets), channels = neighbours.shape, features.shape[1]
+    out, argmax = xp.empty((rows, channels), features.dtype), xp.empty((rows, channels), np.int16)
+    tile = _tile(channels)
+    kernel = SOURCE.kernel("max_pool_forward", SCALAR=ctype(features))
+    kernel(blocks_for(rows, tile), THREADS, features, background, 0 if background is None else background.shape[0],
+           neighbours, output_coordinates, output_coordinates.shape[1], rows, offsets, channels, tile, out, argmax)
+    return out, argmax
+
+
+def _tile(channels: int) -> int:
+    """Rows that a block of the GPU takes at a time: some four elements for each of its threads."""
+    return max(1, 4 * THREADS // max(channels, 1))
 
 
 @numba.njit(nogil=True, cache=True)
@@ -94,7 +124,7 @@ def _forward(features, background, skip_inactive, neighbours, coordinates, out, 
 
 
 @BACKWARD.implementation("cpu")
-def _backward_cpu(gradient, argmax, neighbours, batch_splits, inputs):
+def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_splits, inputs):
     """((N, C) gradient of the features, (B, C) gradient of the background in each sample)."""
     channels = gradient.shape[1]
     samples = batch_splits.size - 1
@@ -121,3 +151,22 @@ def _backward(gradient, argmax, neighbours, first, last, start, stop, out, groun
                 out[n, c] += gradient[m, c]
             else:
                 ground[c] += gradient[m, c]
+
+
+@BACKWARD.implementation("cuda")
+def _backward_cuda(gradient, argmax, neighbours, transposed_neighbours, batch_splits, inputs):
+    xp = array_module(gradient)
+    (rows, offsets), channels, scalar = neighbours.shape, gradient.shape[1], ctype(gradient)
+    out = xp.empty((inputs, channels), gradient.dtype)
+    tile = _tile(channels)
+    kernel = SOURCE.kernel("max_pool_backward", SCALAR=scalar)
+    kernel(blocks_for(inputs, tile), THREADS, gradient, argmax, transposed_neighbours(), inputs, offsets, channels,
+           tile, out)
+    # Run i of sample b has slot i + b, so sample b's slots begin at its first run + b; see max_pool.cu.
+    samples, runs = batch_splits.size - 1, -(-rows // _RUN)
+    partial = xp.zeros((rows // _RUN + samples, channels), gradient.dtype)
+    kernel = SOURCE.kernel("max_pool_ground", SCALAR=scalar)
+    kernel(blocks_for(runs * channels), THREADS, gradient, argmax, neighbours, batch_splits, samples, rows, offsets,
+           channels, _RUN, partial)
+    slots = batch_splits // _RUN + xp.arange(samples + 1)
+    return out, launch("segment_sum", partial, slots, backend="cuda")

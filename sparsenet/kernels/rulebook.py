@@ -10,34 +10,40 @@ by side, with memory read in order.
     output_keys a box-shaped filter is separable: the reached cells are found axis by axis, each
                 time as the merge of the K_axis shifted copies of one sorted list.
 
-Blocks are groups of output rows (neighbours) or whole samples (output_keys).
+Blocks are groups of output rows (neighbours) or whole samples (output_keys).  The GPU's half, which
+looks neighbours up in the hash table of the input keys, is rulebook_cuda.py.
 """
 
 from __future__ import annotations
 
+from math import prod
+
 import numba
 import numpy as np
 
-from sparsenet.kernels.table import Array, declare
+from sparsenet.kernels.table import Array, Integers, declare
 from sparsenet.kernels.threads import run_blocks
 
 _ROWS = 4096  # output rows of a block
 _AXES = {
-    "spatial_size": Array("int64", "D"),
-    "output_size": Array("int64", "D"),
-    "kernel_size": Array("int64", "D"),
-    "stride": Array("int64", "D"),
-    "padding": Array("int64", "D"),
-    "dilation": Array("int64", "D"),
+    "spatial_size": Integers("D"),
+    "output_size": Integers("D"),
+    "kernel_size": Integers("D"),
+    "stride": Integers("D"),
+    "padding": Integers("D"),
+    "dilation": Integers("D"),
 }
+_TABLE = "a function that gives the keys' HashTable: called where keys are looked up, not on a CPU"
 
+COORDINATES = declare("site_coordinates", keys=Array("int64", "N"), spatial_size=Integers("D"))
 OUTPUT_KEYS = declare(
-    "output_keys", keys=Array("int64", "N"), batch_splits=Array("int64", "B1"), **_AXES
+    "output_keys", keys=Array("int64", "N"), batch_splits=Array("int64", "B1"), hash_table=_TABLE, **_AXES
 )
 NEIGHBOURS = declare(
     "neighbours",
     keys=Array("int64", "N"),
     output_coordinates=Array("int32", "M D1"),
+    hash_table=_TABLE,
     **_AXES,
 )
 TRANSPOSE = declare(
@@ -46,22 +52,31 @@ TRANSPOSE = declare(
 PAIRS = declare("pairs", neighbours=Array("int32", "M K"))
 
 
+@COORDINATES.implementation("cpu")
+def _coordinates_cpu(keys, spatial_size):
+    """(N, 1+D) int32: the rows [batch, x, y, ...] that the keys are the row-major index of."""
+    coordinates = np.empty((keys.size, 1 + len(spatial_size)), np.int32)
+    for axis in reversed(range(len(spatial_size))):
+        keys, coordinates[:, 1 + axis] = np.divmod(keys, spatial_size[axis])
+    coordinates[:, 0] = keys
+    return coordinates
+
+
 @OUTPUT_KEYS.implementation("cpu")
-def _output_keys_cpu(keys, batch_splits, spatial_size, output_size, kernel_size, stride, padding, dilation):
+def _output_keys_cpu(keys, batch_splits, hash_table, spatial_size, output_size, kernel_size, stride, padding,
+                     dilation):
     """Sorted distinct keys (M,) int64 of the cells that some kernel offset joins to a site."""
     samples = batch_splits.size - 1
     parts: list[np.ndarray] = [keys[:0]] * samples
-    cells_in, cells_out = int(spatial_size.prod()), int(output_size.prod())
-    maps = [
-        _axis_map(*(int(a[axis]) for a in (spatial_size, output_size, kernel_size, stride, padding, dilation)))
-        for axis in range(spatial_size.size)
-    ]
+    cells_in, cells_out = prod(spatial_size), prod(output_size)
+    axes = list(zip(spatial_size, output_size, kernel_size, stride, padding, dilation, strict=True))
+    maps = [_axis_map(*axis) for axis in axes]
 
     def block(sample: int) -> None:
         part = keys[batch_splits[sample] : batch_splits[sample + 1]] - sample * cells_in
         inner = 1
-        for axis in reversed(range(spatial_size.size)):
-            offsets, side = maps[axis].shape[0], int(output_size[axis])
+        for axis in reversed(range(len(axes))):
+            offsets, side = maps[axis].shape[0], output_size[axis]
             base, coordinate = np.empty(part.size, np.int64), np.empty(part.size, np.int32)
             merged = np.empty(part.size * min(offsets, side), np.int64)
             walks = np.full((2, offsets), -1, np.int64)
@@ -121,9 +136,12 @@ def _merge_axis(keys, inner, size_in, size_out, axis_map, base, coordinate, walk
 
 
 @NEIGHBOURS.implementation("cpu")
-def _neighbours_cpu(keys, output_coordinates, spatial_size, output_size, kernel_size, stride, padding, dilation):
+def _neighbours_cpu(keys, output_coordinates, hash_table, spatial_size, output_size, kernel_size, stride, padding,
+                    dilation):
     """(M, K) int32: row of the input site under each kernel offset, -1 where there is none."""
     rows = output_coordinates.shape[0]
+    spatial_size, kernel_size, stride, padding, dilation = (
+        np.array(axis, np.int64) for axis in (spatial_size, kernel_size, stride, padding, dilation))
     table = np.empty((rows, int(kernel_size.prod())), np.int32)
     lead = kernel_size[:-1]
     lines = np.stack(np.unravel_index(np.arange(int(lead.prod())), lead), axis=1) if lead.size else (
@@ -222,3 +240,6 @@ def _pairs_cpu(neighbours):
     splits = np.zeros(neighbours.shape[1] + 1, np.int64)
     np.cumsum(np.bincount(offset, minlength=neighbours.shape[1]), out=splits[1:])
     return pairs, splits
+
+
+from sparsenet.kernels import rulebook_cuda  # noqa: E402, F401  (registers the GPU's half)

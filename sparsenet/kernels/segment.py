@@ -4,9 +4,12 @@
     splits (S+1,)      0          3       5  5              N
     result (S, C)      r0+r1+r2   r3+r4   0  ...
 
-A run is cut into chunks of at most CHUNK rows, at borders that depend on `splits` alone; each
-chunk is reduced by one thread, and a segment's chunks are joined in order.  Sums are kept in
-float64.  The same bits come out for any number of threads.
+A run is cut into chunks, at borders that depend on `splits` alone; each chunk is reduced by one thread
+(a block on the GPU), and a segment's chunks are joined in order.  Sums are kept in float64.  The same
+bits come out for any number of threads.
+
+Splits that do not rise from 0 to N raise on the CPU; on the GPU, where a look at them would wait for the
+device, what comes out has no meaning then.
 """
 
 from __future__ import annotations
@@ -14,10 +17,18 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from sparsenet.backend import array_module
+from sparsenet.kernels.cuda import MOST_BLOCKS, CudaKernel, CudaSource, ctype
 from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks
 
 CHUNK = 4096  # rows
+CUDA_CHUNK = 1024  # rows: a block's work; 1 M rows give a GPU a thousand blocks
+_BLOCK = (32, 8)  # channels x groups of rows
+
+SOURCE = CudaSource("segment")
+VARIANTS = [(name, {"SCALAR": scalar, "CHUNK": CUDA_CHUNK}) for scalar in ("float", "double")
+            for name in ("segment_sum_chunks", "segment_sum_join", "segment_max_chunks", "segment_max_join")]
 
 SEGMENT_SUM = declare("segment_sum", values=Array("float", "N C"), splits=Array("int64", "S"))
 SEGMENT_MAX = declare("segment_max", values=Array("float", "N C"), splits=Array("int64", "S"))
@@ -36,7 +47,7 @@ def segment_sum_cpu(values: np.ndarray, splits: np.ndarray) -> np.ndarray:
 
 @SEGMENT_MAX.implementation("cpu")
 def segment_max_cpu(values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(S, C) maxima and the rows (S, C) int64 that hold them, the first where several do.
+    """(S, C) maxima and the rows (S, C) int64 that hold them, the first where several do; NaN wins.
 
     An empty segment gives -inf and row -1.
     """
@@ -48,6 +59,52 @@ def segment_max_cpu(values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray,
     rows = np.full(result.shape, -1, np.int64)
     _join_maxima(partial, partial_rows, owners, result, rows)
     return result, rows
+
+
+@SEGMENT_SUM.implementation("cuda")
+def _segment_sum_cuda(values, splits):
+    xp, sizes, slots = array_module(values), _sizes(values, splits), _slots(values, splits)
+    partial = xp.empty((slots, values.shape[1]), np.float64)
+    result = xp.empty((len(splits) - 1, values.shape[1]), values.dtype)
+    if result.size:
+        _kernel("segment_sum_chunks", values)(_grid(slots, values), _BLOCK, values, splits, *sizes, slots, partial)
+        _kernel("segment_sum_join", values)(_grid(len(result), values), _BLOCK, partial, splits, *sizes, result)
+    return result
+
+
+@SEGMENT_MAX.implementation("cuda")
+def _segment_max_cuda(values, splits):
+    xp, sizes, slots = array_module(values), _sizes(values, splits), _slots(values, splits)
+    partial = xp.empty((slots, values.shape[1]), values.dtype)
+    partial_rows = xp.empty(partial.shape, np.int64)
+    result = xp.empty((len(splits) - 1, values.shape[1]), values.dtype)
+    rows = xp.empty(result.shape, np.int64)
+    if result.size:
+        _kernel("segment_max_chunks", values)(_grid(slots, values), _BLOCK, values, splits, *sizes, slots, partial,
+                                              partial_rows)
+        _kernel("segment_max_join", values)(_grid(len(result), values), _BLOCK, partial, partial_rows, splits, *sizes,
+                                            -np.inf, result, rows)
+    return result, rows
+
+
+def _kernel(name: str, values) -> CudaKernel:
+    return SOURCE.kernel(name, SCALAR=ctype(values), CHUNK=CUDA_CHUNK)
+
+
+def _sizes(values, splits) -> tuple[int, int, int]:
+    """Rows, segments, channels."""
+    if not len(splits):
+        raise ValueError("segment reduction: splits is empty, expected one number more than there are segments")
+    return len(values), len(splits) - 1, values.shape[1]
+
+
+def _slots(values, splits) -> int:
+    """Partial rows: enough for all chunks of all segments (see segment.cu)."""
+    return len(values) // CUDA_CHUNK + len(splits)
+
+
+def _grid(blocks: int, values) -> tuple[int, int]:
+    return min(blocks, MOST_BLOCKS), -(-values.shape[1] // _BLOCK[0])
 
 
 def _chunks(name: str, values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -77,6 +134,11 @@ def _join_sums(partial, owners, out):
             out[owners[b], c] += partial[b, c]
 
 
+@numba.njit(inline="always")
+def _wins(value, best):
+    return value > best or (value != value and best == best)
+
+
 @numba.njit(nogil=True, cache=True)
 def _max_rows(values, start, stop, out, out_rows):
     for c in range(values.shape[1]):
@@ -84,7 +146,7 @@ def _max_rows(values, start, stop, out, out_rows):
         out_rows[c] = start
     for row in range(start + 1, stop):
         for c in range(values.shape[1]):
-            if values[row, c] > out[c]:
+            if _wins(values[row, c], out[c]):
                 out[c] = values[row, c]
                 out_rows[c] = row
 
@@ -94,6 +156,6 @@ def _join_maxima(partial, partial_rows, owners, out, out_rows):
     for b in range(partial.shape[0]):
         segment = owners[b]
         for c in range(partial.shape[1]):
-            if out_rows[segment, c] < 0 or partial[b, c] > out[segment, c]:
+            if out_rows[segment, c] < 0 or _wins(partial[b, c], out[segment, c]):
                 out[segment, c] = partial[b, c]
                 out_rows[segment, c] = partial_rows[b, c]

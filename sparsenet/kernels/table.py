@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +31,13 @@ from sparsenet.backend import FLOAT_DTYPES, device_of
 FAMILIES: dict[str, tuple[str, ...]] = {
     "matmul": ("matmul",),
     "hash_table": ("hash_insert", "hash_lookup"),
-    "rulebook": ("output_keys", "neighbours", "transpose_neighbours", "pairs"),
+    "rulebook": ("site_coordinates", "output_keys", "neighbours", "transpose_neighbours", "pairs"),
     "convolution": ("convolution_forward", "convolution_weight_gradient"),
     "max_pool": ("max_pool_forward", "max_pool_backward"),
     "leaky_relu": ("leaky_relu_forward", "leaky_relu_backward"),
     "segment": ("segment_sum", "segment_max"),
     "voxelize": ("voxelize_triangles", "fill_solid"),
+    "voxelize_meshes": ("voxelize_meshes",),
     "sgd": ("sgd_step",),
 }
 _MODULE_OF = {kernel: family for family, kernels in FAMILIES.items() for kernel in kernels}
@@ -60,16 +61,40 @@ class Array:
 
 
 @dataclass(frozen=True)
+class Arrays:
+    """A list of arrays, each as an Array of that dtype and shape says; lists are equally long, and a
+    word of the shape stands for one number within one position.  None is accepted where optional."""
+
+    dtype: str
+    shape: str
+    optional: bool = False
+
+    def at(self, position: int) -> Array:
+        words = self.shape.split()
+        return Array(self.dtype, " ".join(word if word.isdigit() else f"{word}{position}" for word in words))
+
+
+@dataclass(frozen=True)
 class Scalar:
     """A scalar argument of type `int`, `float` or `bool`."""
 
     type: type
 
 
+@dataclass(frozen=True)
+class Integers:
+    """A tuple of integers, one per axis of a grid: on the host for any backend.
+
+    length : a word, as in the shape of an Array
+    """
+
+    length: str
+
+
 class Kernel:
     """One named kernel: its contract, and an implementation for each backend."""
 
-    def __init__(self, name: str, arguments: dict[str, Array | Scalar | object]):
+    def __init__(self, name: str, arguments: dict[str, Array | Arrays | Scalar | Integers | object]):
         self.name = name
         self.arguments = arguments
         self.implementations: dict[str, Callable] = {}
@@ -98,7 +123,11 @@ class Kernel:
                 f"{self.name}: no implementation for backend {backend!r}; "
                 f"there are {sorted(self.implementations)}"
             )
-        return self.implementations[backend](*values)
+        try:
+            return self.implementations[backend](*values)
+        except MemoryError as error:
+            error.add_note(f"in the kernel {self.name} on {backend}")
+            raise
 
     def check(self, values: tuple) -> str:
         """Check each value against the contract; return the device of the arrays.
@@ -107,16 +136,18 @@ class Kernel:
         ------
         TypeError, ValueError : naming the kernel, the argument, what was expected, what came.
         """
-        arrays = [v for v, a in zip(values, self.arguments.values(), strict=True) if isinstance(a, Array)]
+        given = self._given(values)
         try:
-            device = device_of(*arrays)
+            device = device_of(*(value for value, _, expected in given if isinstance(expected, Array)))
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
         sizes: dict[str, tuple[int, str]] = {}
         floating: tuple[np.dtype, str] | None = None
-        for value, (name, expected) in zip(values, self.arguments.items(), strict=True):
+        for value, name, expected in given:
             if isinstance(expected, Scalar):
                 self._check_scalar(name, value, expected)
+            elif isinstance(expected, Integers):
+                self._check_integers(name, value, expected, sizes)
             elif isinstance(expected, Array):
                 if value is None and expected.optional:
                     continue
@@ -131,11 +162,32 @@ class Kernel:
                                      "(numpy.ascontiguousarray)")
         return device
 
+    def _given(self, values: tuple) -> list[tuple[Any, str, object]]:
+        """Each value with its name and what is expected; lists are taken apart."""
+        given, length = [], None
+        for value, (name, expected) in zip(values, self.arguments.items(), strict=True):
+            if not isinstance(expected, Arrays):
+                given.append((value, name, expected))
+            elif value is not None or not expected.optional:
+                if not isinstance(value, list):
+                    raise TypeError(f"{self.name}: {name} is {type(value).__name__}, expected a list of arrays")
+                length = len(value) if length is None else length
+                if len(value) != length:
+                    raise ValueError(f"{self.name}: {name} has {len(value)} arrays, expected {length} as in the "
+                                     "list before it")
+                given += [(one, f"{name}[{i}]", expected.at(i)) for i, one in enumerate(value)]
+        return given
+
     def _check_scalar(self, name: str, value: Any, expected: Scalar) -> None:
         kind = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}[expected.type]
         if not isinstance(value, kind):
             raise TypeError(f"{self.name}: {name} is {type(value).__name__}, expected "
                             f"{expected.type.__name__}")
+
+    def _check_integers(self, name: str, value: Any, expected: Integers, sizes: dict) -> None:
+        if not isinstance(value, tuple) or not all(isinstance(number, numbers.Integral) for number in value):
+            raise TypeError(f"{self.name}: {name} is {value!r}, expected a tuple of {expected.length} integers")
+        self._check_length(name, (len(value),), (expected.length,), sizes)
 
     def _check_float(self, name: str, value: Any, known: tuple | None) -> tuple:
         if value.dtype not in FLOAT_DTYPES:
@@ -153,17 +205,20 @@ class Kernel:
         if value.ndim != len(words):
             raise ValueError(f"{self.name}: {name} has shape {value.shape}, expected "
                              f"({', '.join(words)})")
-        for word, size in zip(words, value.shape, strict=True):
+        self._check_length(name, value.shape, words, sizes)
+
+    def _check_length(self, name: str, shape: tuple, words: Sequence[str], sizes: dict) -> None:
+        for word, size in zip(words, shape, strict=True):
             wanted, source = (int(word), "") if word.isdigit() else sizes.setdefault(word, (size, name))
             if size != wanted:
                 origin = f" ({word} = {wanted} by {source})" if source else ""
-                raise ValueError(f"{self.name}: {name} has shape {value.shape}, expected "
+                raise ValueError(f"{self.name}: {name} has shape {shape}, expected "
                                  f"({', '.join(words)}){origin}")
 
 
-def declare(name: str, **arguments: Array | Scalar | object) -> Kernel:
-    """Add a kernel to the table.  An argument that is neither Array nor Scalar is not checked
-    (its value here is only a word about it)."""
+def declare(name: str, **arguments: Array | Arrays | Scalar | Integers | object) -> Kernel:
+    """Add a kernel to the table.  An argument that is none of these is not checked (its
+    value here is only a word about it)."""
     if _MODULE_OF.get(name) is None:
         raise KeyError(f"kernel {name!r} is not listed in FAMILIES")
     _KERNELS[name] = Kernel(name, arguments)

@@ -12,6 +12,9 @@ holds for triangles that are segments or points too): the 3 of the grid, the tri
 
 So the cells of one column (x, y) that a triangle meets are one interval of z: what is common to row
 x of plane xz, row y of plane yz and the normal's interval.
+
+On a CPU one thread takes triangle after triangle; on a GPU (voxelize_cuda.py) every column of every
+triangle's box has a thread.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sparsenet.kernels.table import Array, declare
+from sparsenet.kernels.table import Array, Integers, declare
 
 STEPS = 2048  # of the lattice to a cell
 HALF = STEPS // 2
@@ -28,8 +31,8 @@ HALF = STEPS // 2
 MAX_EXTENT = 700
 
 VOXELIZE = declare("voxelize_triangles", vertices=Array("int64", "V 3"), faces=Array("int32", "F 3"),
-                   spatial_size="three integers")
-FILL = declare("fill_solid", coordinates=Array("int32", "N 3"), spatial_size="three integers")
+                   spatial_size=Integers("3"))
+FILL = declare("fill_solid", coordinates=Array("int32", "N 3"), spatial_size=Integers("3"))
 
 
 @VOXELIZE.implementation("cpu")
@@ -40,14 +43,12 @@ def _voxelize_cpu(vertices, faces, spatial_size):
     """
     if not len(faces):
         return np.zeros((0, 3), np.int32), 0
-    _check(vertices, faces)
+    check_triangles(vertices, faces)
     corners = vertices[faces.ravel()].reshape(-1, 9)
     low = corners.min(axis=0).reshape(3, 3).min(axis=0)
     high = corners.max(axis=0).reshape(3, 3).max(axis=0)
     extent = int((high - low).max())
-    if extent > MAX_EXTENT * STEPS:
-        raise ValueError(f"voxelize_triangles: triangles extend over {extent / STEPS:.1f} cells, expected at "
-                         f"most {MAX_EXTENT}, where 64-bit integers end: lower the render size")
+    check_extent(extent)
     first = low // STEPS
     cells = high // STEPS - first + 1
     occupied = np.zeros(tuple(int(n) for n in cells), bool)
@@ -72,9 +73,7 @@ def _fill_cpu(coordinates, spatial_size):
         return np.zeros((0, 3), np.int32)
     size = np.array(spatial_size, np.int64)
     low, high = coordinates.min(axis=0).astype(np.int64), coordinates.max(axis=0).astype(np.int64)
-    if (low < 0).any() or (high >= size).any():
-        raise ValueError(f"fill_solid: coordinates reach from {low.tolist()} to {high.tolist()}, outside the "
-                         f"grid of {size.tolist()}")
+    check_inside(low, high, size)
     low, high = np.maximum(low - 1, 0), np.minimum(high + 1, size - 1)
     state = np.zeros(tuple(int(n) for n in high - low + 1), np.uint8)
     row = (coordinates - low).T
@@ -83,13 +82,25 @@ def _fill_cpu(coordinates, spatial_size):
     return _coordinates(state != 2, low)  # given, or not reached: enclosed
 
 
-def _check(vertices, faces):
+def check_triangles(vertices, faces):
     if int(faces.min()) < 0 or int(faces.max()) >= len(vertices):
         raise ValueError(f"voxelize_triangles: faces refer to vertices {int(faces.min())} to "
                          f"{int(faces.max())}, there are {len(vertices)}")
     if not (vertices & 1).all():
         raise ValueError("voxelize_triangles: vertices have even coordinates, expected odd ones, which lie "
                          "on no border of a cell")
+
+
+def check_extent(extent: int) -> None:
+    if extent > MAX_EXTENT * STEPS:
+        raise ValueError(f"voxelize_triangles: triangles extend over {extent / STEPS:.1f} cells, expected at "
+                         f"most {MAX_EXTENT}, where 64-bit integers end: lower the render size")
+
+
+def check_inside(low: np.ndarray, high: np.ndarray, size: np.ndarray) -> None:
+    if (low < 0).any() or (high >= size).any():
+        raise ValueError(f"fill_solid: coordinates reach from {low.tolist()} to {high.tolist()}, outside the "
+                         f"grid of {size.tolist()}")
 
 
 @numba.njit(nogil=True, cache=True)
@@ -228,3 +239,6 @@ def _flood(state):
                 cells[neighbour] = 2
                 stack[depth] = neighbour
                 depth += 1
+
+
+from sparsenet.kernels import voxelize_cuda  # noqa: E402, F401  (registers the GPU's half)

@@ -89,8 +89,8 @@ class Activation:
         return self._tensor.shape[1] if self._tensor.ndim > 1 else None
 
     @property
-    def active_fraction(self) -> float | None:
-        """Sites per cell of the batch, 0 to 1."""
+    def active_fraction(self) -> float | Any:
+        """Sites per cell of the batch, 0 to 1; None of a Tensor."""
         return self.output.active_fraction if self._sparse else None
 
     # ---- the work ----

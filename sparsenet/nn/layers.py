@@ -7,6 +7,7 @@ draws fresh entropy.  `SparseNetwork` and `s3dcnn` give each layer its own, keye
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
 from sparsenet.sparse import Geometry, SparseTensor
+from sparsenet.sparse.geometry import several
 
 Size = int | Sequence[int]
 
@@ -30,14 +32,15 @@ class SparseConv(Module):
     """Convolution of a SparseTensor, as `torch.nn.ConvNd` on the dense grid.
 
     in_channels, out_channels : C_in, C_out
-    kernel_size, stride, padding, dilation : one number, or one per dimension
+    kernel_size, stride, padding, dilation : one number, or one per dimension in a sequence or array
     bias : add a vector (C_out,)
     dimension : D, 1 to 4; a kernel_size of several numbers sets it
     rng : see the module
 
     weight : Tensor (K, C_in, C_out), offsets row-major, last axis fastest;  bias : Tensor (C_out,) or None
 
-    Raises ValueError where the sizes are no whole numbers, or too many or few.
+    Raises ValueError where the sizes are no whole numbers, or too many or few; TypeError where the channels
+    are none.
     """
 
     kind = "convolution"
@@ -181,9 +184,15 @@ class GlobalPool(Module):
 
 
 def _dimension(kernel_size: Size, dimension: int) -> int:
-    return len(kernel_size) if isinstance(kernel_size, Sequence) else dimension
+    sizes = several(kernel_size)
+    return dimension if sizes is None else len(sizes)
 
 
 def _check_channels(layer: Module, inputs: int, outputs: int) -> None:
+    try:
+        index(inputs), index(outputs)
+    except TypeError:
+        raise TypeError(f"{type(layer).__name__}: channels are {inputs!r} -> {outputs!r}, expected whole "
+                        "numbers") from None
     if inputs < 1 or outputs < 1:
         raise ValueError(f"{type(layer).__name__}: channels are {inputs} -> {outputs}, expected at least 1")

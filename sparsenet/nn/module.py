@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,6 +41,9 @@ class Module:
     """
 
     training = True
+
+    if TYPE_CHECKING:  # for `net.layers[0].weight`: what a layer holds is known by its own class alone
+        def __getattr__(self, name: str) -> Any: ...
 
     @property
     def kind(self) -> str:

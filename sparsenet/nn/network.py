@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.autograd import Tensor, no_grad
+from sparsenet.autograd import no_grad
 from sparsenet.nn import init
 from sparsenet.nn.activations import Activation, table
 from sparsenet.nn.layers import (
@@ -24,7 +24,7 @@ from sparsenet.nn.layers import (
     ToDense,
 )
 from sparsenet.nn.module import Module, check_module
-from sparsenet.nn.prediction import rows_of
+from sparsenet.nn.prediction import mean_rows, output_rows
 from sparsenet.nn.weights_file import read_weights, write_weights
 from sparsenet.random import keyed_rng
 from sparsenet.sparse import Geometry, SparseTensor
@@ -142,14 +142,16 @@ class SparseNetwork(Module):
 
     # ---- running ----
 
-    def forward(self, batch: Any) -> SparseTensor | Tensor:
+    def forward(self, batch: Any) -> Any:
         return self.run(batch)
 
-    def run(self, x: Any, start: int = 0, stop: int | None = None) -> SparseTensor | Tensor:
+    def run(self, x: Any, start: int = 0, stop: int | None = None) -> Any:
         """Layers start+1 to stop (counted from 1), so `run(x, 0, 17)` gives layer 17's output, and
         `run(y, 17)` goes on from there, y edited or not.
 
         x : SparseBatch, SparseTensor or Tensor
+
+        Returns a SparseTensor; past a GlobalPool, ToDense or Linear a Tensor.
 
         Raises
         ------
@@ -186,28 +188,18 @@ class SparseNetwork(Module):
 
         dataset : SparseDataset, or what has its `batches` and `object_samples`
         repetitions : passes whose outputs are averaged; pass r draws its augmentation as epoch r
-        poses : "first", or "all": the outputs of an object's poses are averaged
+        poses : "first", or "mean": the outputs of an object's poses are averaged
         output : "probabilities": softmax, then average; "raw": the average of what the network gives,
             logits or descriptors
         options : for `dataset.batches`: augment, seed, workers, render_size, device, ...
 
         The network runs in evaluation mode and is put back into its mode.
         """
-        if output not in ("probabilities", "raw") or poses not in ("first", "all") or repetitions < 1:
-            raise ValueError(f"predict: output is {output!r}, poses {poses!r}, repetitions {repetitions}: expected "
-                             "'probabilities' or 'raw', 'first' or 'all', and at least 1")
-        options = {"field": self.field, "geometries": self.geometries(), **options}
-        total: Any = 0
-        with no_grad(), self.evaluating():
-            for epoch in range(repetitions):
-                batches = dataset.batches(batch_size, poses=poses, epoch=epoch, **options)
-                rows = rows_of(self, batches, probabilities=output == "probabilities")
-                total = total + np.concatenate([np.zeros((0, self.out_channels)), *rows])
-        mean = total / repetitions
-        if poses == "all":
-            objects = [mean[samples].mean(axis=0) for samples in dataset.object_samples]
-            mean = np.array(objects).reshape(-1, mean.shape[1])
-        return mean.astype(np.float32)
+        if output not in ("probabilities", "raw"):
+            raise ValueError(f"predict: output is {output!r}, expected 'probabilities' or 'raw'")
+        found = mean_rows("predict", self, lambda batch: output_rows(self, batch, output == "probabilities"), dataset,
+                          batch_size, poses, repetitions, **options)
+        return found.astype(np.float32)
 
     def _checked_range(self, start: int, stop: int | None) -> tuple[int, int]:
         stop = len(self.layers) if stop is None else stop

@@ -1,6 +1,6 @@
 """Weights by name in an HDF5 file: no pickle, so a file from a stranger can hold no code.
 
-    attributes       format="sparsenet-weights", version=1
+    attributes       format="sparsenet-weights", version=1, digest (sha256 of the weights)
     weights/NAME     one array per parameter
 
 A training's checkpoint keeps its weights in a group of the same name, so it can be read here too.
@@ -10,37 +10,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sparsenet.backend import to_device
+from sparsenet.files import Contents, arrays_digest, read_hdf5, write_hdf5
 
 FORMAT, VERSION = "sparsenet-weights", 1
-READABLE = (FORMAT, "sparsenet-checkpoint")
+CHECKPOINT_FORMAT, CHECKPOINT_VERSION = "sparsenet-checkpoint", 2
 
 
 def write_weights(path: str | os.PathLike, weights: Mapping[str, Any]) -> None:
     """Write arrays by name; the file is written beside, synced and renamed, so `path` is always whole.
 
-    Raises OSError where the folder does not exist or is not writable.
+    Raises
+    ------
+    OSError : the folder does not exist or is not writable.
+    TypeError : what is no array of numbers.
     """
-    import h5py
-
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(beside, "w") as file:
-            file.attrs.update({"format": FORMAT, "version": VERSION})
-            group = file.create_group("weights", track_order=True)
-            for name, array in weights.items():
-                group[name] = to_device(array, "cpu")
-        with open(beside, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    arrays = {name: np.asarray(to_device(array, "cpu")) for name, array in weights.items()}
+    wrong = [name for name, array in arrays.items() if array.dtype.kind not in "biuf"]
+    if wrong:
+        raise TypeError(f"save_weights: {wrong[0]} is {arrays[wrong[0]].dtype}, expected an array of numbers")
+    write_hdf5(path, FORMAT, VERSION, {"digest": arrays_digest(arrays)},
+               {f"weights/{name}": array for name, array in arrays.items()})
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -51,16 +45,17 @@ def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
     FileNotFoundError : no such file.
     ValueError : the file is no HDF5, damaged, or of another kind.
     """
-    import h5py
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"load_weights: {path}: no such file")
     try:
-        with h5py.File(path, "r") as file:
-            kind = file.attrs.get("format")
-            if kind not in READABLE:
-                raise ValueError(f"load_weights: {path}: its format is {kind!r}, expected one of {READABLE}")
-            return {name: dataset[()] for name, dataset in file["weights"].items()}
-    except (OSError, KeyError, RuntimeError) as error:
-        raise ValueError(f"load_weights: {path}: not a whole weights file ({error})") from error
+        return weights_of(read_hdf5(path, {FORMAT: VERSION, CHECKPOINT_FORMAT: CHECKPOINT_VERSION},
+                                    unsealed=[(CHECKPOINT_FORMAT, 1)]))
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"load_weights: {error}") from error
+
+
+def weights_of(contents: Contents) -> dict[str, np.ndarray]:
+    """The weights of a file that was read, their digest verified.  Raises ValueError where it is another."""
+    weights = contents.group("weights")
+    if arrays_digest(weights) != contents.attribute("digest"):
+        raise ValueError(f"{contents.path}: the weights are damaged (their sha256 is not the one that the file "
+                         "states): make it again")
+    return weights

@@ -2,7 +2,7 @@
 
 Operands broadcast as in NumPy, and a gradient is summed back over what was broadcast.  Numbers take
 the dtype of the tensor they meet; arrays and tensors must agree in theirs, so that nothing becomes
-float64 unseen.
+float64 unseen.  `tensor_base` declares them all.
 """
 
 from __future__ import annotations
@@ -195,9 +195,19 @@ def _operand(name: str, value: Any, other: Tensor) -> Tensor:
     return tensor
 
 
+def _check_broadcast(name: str, a: Tensor, b: Tensor) -> None:
+    try:
+        np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        raise ValueError(f"{name}: shapes are {a.shape} and {b.shape}, expected such as broadcast: each axis, counted "
+                         "from the last, equal in both, or 1 in one of them") from None
+
+
 def _binary(function: type[Function], swapped: bool = False) -> Any:
     def operator(self: Tensor, other: Any) -> Tensor:
         other = _operand(function.__name__, other, self)
+        if other.shape and other.shape != self.shape:
+            _check_broadcast(function.__name__, *((other, self) if swapped else (self, other)))
         return function().apply(other, self) if swapped else function().apply(self, other)
 
     return operator
@@ -216,15 +226,24 @@ def _matmul(self: Tensor, other: Tensor) -> Tensor:
     return MatMul().apply(self, other)
 
 
-def _sum(self: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+def _sum(self: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False, **unknown: Any) -> Tensor:
     """Sum over one axis, several, or all."""
+    _refuse("sum", unknown)
     return Sum(axis, keepdims).apply(self)
 
 
-def _mean(self: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+def _mean(self: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False, **unknown: Any) -> Tensor:
     """Mean over one axis, several, or all; of no elements it is NaN, as in NumPy."""
+    _refuse("mean", unknown)
     total = Sum(axis, keepdims).apply(self)
     return total / (self.size / max(1, total.size)) if self.size else total * float("nan")
+
+
+def _refuse(name: str, unknown: dict[str, Any]) -> None:
+    """Raise TypeError where there are arguments of other names, such as PyTorch's dim."""
+    if unknown:
+        raise TypeError(f"{name}: arguments are called {', '.join(unknown)}, expected axis (PyTorch's dim), keepdims "
+                        "(PyTorch's keepdim)")
 
 
 def _reshape(self: Tensor, *shape: int | Sequence[int]) -> Tensor:
@@ -252,8 +271,6 @@ Tensor.__matmul__ = _matmul
 Tensor.__neg__ = lambda self: Negate().apply(self)
 Tensor.__pow__ = _power
 Tensor.__getitem__ = _getitem
-Tensor.__len__ = lambda self: len(self.array)
 Tensor.sum = _sum
 Tensor.mean = _mean
 Tensor.reshape = _reshape
-Tensor.item = lambda self: self.array.item()

@@ -69,17 +69,20 @@ class _Convolution(Function):
         if gradient is None:
             gradient = array_module(weight).zeros((len(self.rulebook.output_sites), weight.shape[2]), weight.dtype)
         needs_features, needs_background, needs_weight, needs_bias = self.needs
-        constant = self._constant_gradient(gradient, ground if background is not None else None, background)
-        to_features = to_background = to_weight = None
+        constant = to_features = to_background = to_weight = to_bias = None
+        lifted = background is not None and bool(background.any())  # else the weights see no background
+        if needs_bias or needs_background or (needs_weight and lifted):
+            constant = self._constant_gradient(gradient, ground if background is not None else None, background)
         if needs_features or needs_background:
             to_features = self._input_gradient(gradient, weight)
         if needs_background:
             to_background = _times(constant, weight.sum(axis=0).T) - self._sum_by_background(to_features, background)
         if needs_weight:
             to_weight = launch("convolution_weight_gradient", features, gradient, self.rulebook.neighbours)
-            if background is not None:
+            if lifted:
                 to_weight += _outer(background, constant)
-        to_bias = (constant if constant.ndim == 1 else constant.sum(axis=0)) if needs_bias else None
+        if needs_bias:
+            to_bias = constant if constant.ndim == 1 else constant.sum(axis=0)
         return to_features if needs_features else None, to_background, to_weight, to_bias
 
     def _input_gradient(self, gradient: Any, weight: Any) -> Any:

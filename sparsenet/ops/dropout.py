@@ -1,13 +1,13 @@
 """Dropout of whole channels (Srivastava et al. 2014; by channel as in Tompson et al. 2015).
 
 One mask (B, C) is drawn for a batch: a channel of a sample is either 0 everywhere or scaled by
-1 / (1 - rate), on all its sites and on its background.  The background then differs by sample: its
+1 / (1 - p), on all its sites and on its background.  The background then differs by sample: its
 shape goes from (C,) to (B, C).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -54,36 +54,40 @@ class MaskChannels(Function):
         return self.mask.reshape(self.mask.shape + (1,) * (x.ndim - 2))
 
 
-def dropout_mask(batch_size: int, channels: int, rate: float, rng: np.random.Generator,
+def dropout_mask(batch_size: int, channels: int, p: float, rng: np.random.Generator,
                  dtype: Any) -> np.ndarray:
-    """(B, C) of `dtype`: 0 with probability `rate`, else 1 / (1 - rate).
+    """(B, C) of `dtype`: 0 with probability `p`, else 1 / (1 - p).
 
     Raises
     ------
-    ValueError : rate is not in [0, 1).
+    ValueError : p is not in [0, 1).
     """
-    if not 0 <= rate < 1:
-        raise ValueError(f"Dropout: rate is {rate}, expected at least 0 and below 1")
-    kept = rng.random((batch_size, channels)) >= rate
-    return (kept / (1 - rate)).astype(dtype)
+    if not 0 <= p < 1:
+        raise ValueError(f"Dropout: p is {p}, expected at least 0 and below 1")
+    kept = rng.random((batch_size, channels)) >= p
+    return (kept / (1 - p)).astype(dtype)
 
 
-def dropout(x: Tensor | SparseTensor, rate: float, rng: np.random.Generator) -> Tensor | SparseTensor:
-    """x with channels set to 0, one draw for each sample and channel, the others scaled by 1/(1-rate).
+@overload
+def dropout(x: SparseTensor, p: float, rng: np.random.Generator) -> SparseTensor: ...
+@overload
+def dropout(x: Tensor, p: float, rng: np.random.Generator) -> Tensor: ...
+def dropout(x: Tensor | SparseTensor, p: float, rng: np.random.Generator) -> Tensor | SparseTensor:
+    """x with channels set to 0, one draw for each sample and channel, the others scaled by 1 / (1 - p).
 
     x : Tensor (B, C) or (B, C, ...), or SparseTensor, whose background becomes (B, C) unless it is None
         or a constant zero
-    rate : probability that a channel is dropped, in [0, 1)
+    p : probability that a channel is dropped, in [0, 1)
     rng : generator of the mask; on a GPU too the mask is drawn on the host, so backends agree
 
     Raises
     ------
-    ValueError : the rate is out of range, or a Tensor has fewer than two axes.
+    ValueError : p is out of range, or a Tensor has fewer than two axes.
     """
     if not isinstance(x, SparseTensor) and x.ndim < 2:
         raise ValueError(f"Dropout: x has shape {x.shape}, expected (B, C) or (B, C, ...)")
     batch_size, channels = (x.batch_size, x.channels) if isinstance(x, SparseTensor) else x.shape[:2]
-    mask = to_device(dropout_mask(batch_size, channels, rate, rng, x.dtype), x.device)
+    mask = to_device(dropout_mask(batch_size, channels, p, rng, x.dtype), x.device)
     if not isinstance(x, SparseTensor):
         return MaskChannels(mask).apply(x)
     features = MaskRows(mask, x.coordinates[:, 0]).apply(x.features)

@@ -4,7 +4,7 @@ With a background the inactive cells take part (DESIGN: what the dense network g
 
     sum_b  = sum of the sites of b + (cells - sites of b) * background
     mean_b = sum_b / cells
-    max_b  = the largest of the sites of b, and of the background if b has an inactive cell
+    max_b  = the largest of the sites of b, and of the background if b has an inactive cell; NaN wins
 
 Without one (`background=None`) they are skipped: the mean is over the sites, and a sample with no
 site gives zeros.
@@ -71,7 +71,7 @@ class GlobalMax(Function):
             self.shared = background.ndim == 1  # else (B, C): samples differ
             full = (xp.diff(splits) == sites.cells)[:, None]
             comes_first = rows - splits[:-1, None] >= self._first_inactive_cells()[:, None]
-            fallback_wins |= ~full & ((background > result) | ((background == result) & comes_first))
+            fallback_wins |= ~full & _wins(background, result, comes_first)
         self.shape = features.shape
         self.save(xp.where(fallback_wins, -1, rows))
         return xp.where(fallback_wins, fallback, result)
@@ -98,6 +98,14 @@ class GlobalMax(Function):
             of_samples = xp.where(rows < 0, gradient, gradient.dtype.type(0))
             background_gradient = of_samples.sum(axis=0) if self.shared else of_samples
         return features_gradient, background_gradient
+
+
+def _wins(value: Any, best: Any, comes_first: Any) -> Any:
+    """Where value is larger than best, NaN being the largest; of equal ones (NaN too) the one that comes first."""
+    value_is_nan, best_is_nan = value != value, best != best
+    larger = (value > best) | (value_is_nan & ~best_is_nan)
+    equal = (value == best) | (value_is_nan & best_is_nan)
+    return larger | (equal & comes_first)
 
 
 def global_pool(x: SparseTensor, mode: str = "mean") -> Tensor:

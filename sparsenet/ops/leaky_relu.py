@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 from sparsenet.autograd import Function, Tensor
 from sparsenet.kernels import launch
 from sparsenet.sparse import SparseTensor
 
 
+@overload
+def leaky_relu(x: SparseTensor, slope: float = 0.01) -> SparseTensor: ...
+@overload
+def leaky_relu(x: Tensor, slope: float = 0.01) -> Tensor: ...
 def leaky_relu(x: Tensor | SparseTensor, slope: float = 0.01) -> Tensor | SparseTensor:
     """x where x > 0, slope * x elsewhere; the gradient at 0 is slope, as in PyTorch.
 

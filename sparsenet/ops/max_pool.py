@@ -46,8 +46,9 @@ class _MaxPool(Function):
 
     def backward(self, gradient: Any) -> tuple[Any, Any]:
         argmax, one_background, inputs = self.saved
-        to_features, ground = launch("max_pool_backward", gradient, argmax, self.rulebook.neighbours,
-                                     self.rulebook.output_sites.batch_splits, inputs)
+        rulebook = self.rulebook
+        to_features, ground = launch("max_pool_backward", gradient, argmax, rulebook.neighbours,
+                                     lambda: rulebook.transposed_neighbours, rulebook.output_sites.batch_splits, inputs)
         if not self.needs[1]:
             return to_features, None
         if one_background:

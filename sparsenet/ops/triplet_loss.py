@@ -59,7 +59,7 @@ def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: flo
     """
     if distance not in DISTANCES:
         raise ValueError(f"triplet_loss: distance is {distance!r}, expected one of {', '.join(DISTANCES)}")
-    if anchor.ndim != 2:
+    if anchor.ndim != 2 or anchor.shape[1] == 0:
         raise ValueError(f"triplet_loss: anchor has shape {anchor.shape}, expected (T, C)")
     for name, tensor in (("positive", positive), ("negative", negative)):
         if tensor.shape != anchor.shape:
@@ -106,7 +106,7 @@ def _unit(x: Any) -> tuple[Any, Any]:
     """Rows of length 1 (T, C), and 1 / length before (T, 1); zeros for a zero row.  The rows are scaled
     by their largest number first, so that no square over- or underflows."""
     xp = array_module(x)
-    largest = abs(x).max(axis=1, keepdims=True, initial=0)
+    largest = abs(x).max(axis=1, keepdims=True)
     one = x.dtype.type(1)
     scaled = x / xp.where(largest == 0, one, largest)
     length = xp.sqrt((scaled**2).sum(axis=1, keepdims=True))

@@ -1,11 +1,12 @@
 """Shapes: mesh files, their voxels, random placement, and ten parametric classes."""
 
 from sparsenet.shapes.augment import Augmentation, rotation_matrix
+from sparsenet.shapes.batch import MeshBatch
 from sparsenet.shapes.mesh import Mesh, MeshError
 from sparsenet.shapes.parametric import CLASSES, parametric_mesh
 from sparsenet.shapes.picture import Off3DPicture
 from sparsenet.shapes.reading import read_mesh
 from sparsenet.shapes.voxelization import Voxels, voxelize
 
-__all__ = ["CLASSES", "Augmentation", "Mesh", "MeshError", "Off3DPicture", "Voxels", "parametric_mesh",
-           "read_mesh", "rotation_matrix", "voxelize"]
+__all__ = ["CLASSES", "Augmentation", "Mesh", "MeshBatch", "MeshError", "Off3DPicture", "Voxels",
+           "parametric_mesh", "read_mesh", "rotation_matrix", "voxelize"]

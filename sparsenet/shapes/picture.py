@@ -31,6 +31,7 @@ class Off3DPicture:
     Raises
     ------
     MeshError : the file or the mesh cannot be used; the message says why.
+    ValueError : render_size is no positive whole number.
 
     Example
     -------
@@ -51,7 +52,9 @@ class Off3DPicture:
         else:
             raise TypeError(f"Off3DPicture: path_or_mesh is {type(path_or_mesh).__name__}, expected a "
                             "path or an object with vertices and faces")
-        self.render_size = render_size
+        if not isinstance(render_size, int | np.integer) or render_size < 1:
+            raise ValueError(f"Off3DPicture: render_size is {render_size!r}, expected a positive whole number of cells")
+        self.render_size = int(render_size)
         self.label = label
 
     def voxelize(self, spatial_size: int | Sequence[int], rotation: np.ndarray | None = None,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from operator import index
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +37,15 @@ class Geometry:
     @classmethod
     def make(cls, dimension: int, size: int | Sequence[int], stride: int | Sequence[int] = 1,
              padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1) -> Geometry:
-        """A geometry from numbers (the same in every dimension) or one number per dimension."""
+        """A geometry from numbers (the same in every dimension) or one number per dimension.
+
+        Raises ValueError where there are too many or too few, or one is no whole number or too small.
+        """
+        try:
+            dimension = index(dimension)
+        except TypeError:
+            raise ValueError(f"Geometry: dimension is {dimension!r}, expected a whole number, 1 to "
+                             f"{MAX_DIMENSION}") from None
         if not 1 <= dimension <= MAX_DIMENSION:
             raise ValueError(f"Geometry: dimension is {dimension}, expected 1 to {MAX_DIMENSION}")
         return cls(
@@ -103,13 +113,21 @@ class Geometry:
         return " ".join(words)
 
 
+def several(value: Any) -> tuple[Any, ...] | None:
+    """The numbers of a sequence or an array; None where `value` is one number."""
+    if getattr(value, "ndim", 0):
+        return tuple(value.tolist())
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
+
+
 def _per_axis(name: str, value: int | Sequence[int], dimension: int, least: int) -> tuple[int, ...]:
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * dimension
+    values = several(value)
+    values = (value,) * dimension if values is None else values
     if len(values) != dimension:
         raise ValueError(f"Geometry: {name} is {values}, expected {dimension} numbers")
     for number in values:
         if not isinstance(number, (int, np.integer)) or number < least:
-            raise ValueError(f"Geometry: {name} is {value}, expected whole numbers from {least} up")
+            raise ValueError(f"Geometry: {name} is {value!r}, expected whole numbers from {least} up")
     return tuple(int(v) for v in values)
 
 

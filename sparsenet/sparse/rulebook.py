@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
 from sparsenet.sparse.geometry import Geometry
@@ -44,10 +42,9 @@ class Rulebook:
         return self._copy if sites is None else sites
 
     @property
-    def _axes(self) -> tuple[np.ndarray, ...]:
+    def _axes(self) -> tuple[tuple[int, ...], ...]:
         g = self.geometry
-        axes = (self.input_sites.spatial_size, self.output_size, g.size, g.stride, g.padding, g.dilation)
-        return tuple(np.array(axis, np.int64) for axis in axes)
+        return self.input_sites.spatial_size, self.output_size, g.size, g.stride, g.padding, g.dilation
 
     @property
     def output_sites(self) -> ActiveSites:
@@ -57,12 +54,13 @@ class Rulebook:
     @cached_property
     def _output_sites(self) -> ActiveSites:
         sites = self.input_sites
-        keys = launch("output_keys", sites.keys, sites.batch_splits, *self._axes)
+        keys = launch("output_keys", sites.keys, sites.batch_splits, lambda: sites.hash_table, *self._axes)
         return type(sites).from_keys(keys, self.output_size, sites.batch_size)
 
     @cached_property
     def neighbours(self) -> Any:
-        return launch("neighbours", self.input_sites.keys, self.output_sites.coordinates, *self._axes)
+        sites = self.input_sites
+        return launch("neighbours", sites.keys, self.output_sites.coordinates, lambda: sites.hash_table, *self._axes)
 
     @cached_property
     def transposed_neighbours(self) -> Any:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
 from math import prod
-from typing import Any
+from operator import index
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from sparsenet.backend import array_module, device_of, to_device
 from sparsenet.kernels import launch
 from sparsenet.sparse.geometry import MAX_DIMENSION, Geometry
 from sparsenet.sparse.rulebook import Rulebook
+
+if TYPE_CHECKING:
+    from sparsenet.kernels.hash_table import HashTable
 
 _MAX_ROWS = 2**31 - 1  # rows are int32
 
@@ -35,7 +39,7 @@ class ActiveSites:
 
     Raises
     ------
-    TypeError : coordinates are not integers.
+    TypeError : coordinates, spatial_size or batch_size are no integers.
     ValueError : wrong shape; a coordinate lies outside the grid or occurs twice (the row is named).
     OverflowError : batch_size * cells exceeds the range of int64, or N that of int32.
     """
@@ -66,13 +70,12 @@ class ActiveSites:
         sites = cls.__new__(cls)
         sites.spatial_size = tuple(spatial_size)
         sites.batch_size = batch_size
-        xp = array_module(keys)
-        columns = xp.unravel_index(keys, (max(batch_size, 1), *sites.spatial_size))
-        sites.coordinates = xp.empty((keys.size, len(columns)), np.int32)
-        for axis, column in enumerate(columns):
-            sites.coordinates[:, axis] = column
+        if keys.size > _MAX_ROWS:
+            raise OverflowError(f"ActiveSites: {keys.size} sites, at most {_MAX_ROWS} fit int32 rows: use "
+                                "smaller batches")
+        sites.coordinates = launch("site_coordinates", keys, sites.spatial_size)
         sites.keys = keys
-        sites.permutation = xp.arange(keys.size)
+        sites.permutation = array_module(keys).arange(keys.size)
         sites._rulebooks = {}
         return sites
 
@@ -103,9 +106,12 @@ class ActiveSites:
         return xp.searchsorted(self.keys, xp.arange(self.batch_size + 1, dtype=np.int64) * self.cells)
 
     @cached_property
-    def hash_table(self) -> tuple[Any, Any]:
-        """(table_keys (T,) int64, table_rows (T,) int32): see `sparsenet.kernels.hash_table`."""
-        return launch("hash_insert", self.keys)
+    def hash_table(self) -> HashTable:
+        """(table_keys (T,) int64, table_rows (T,) int32): see `sparsenet.kernels.hash_table`.
+
+        Its `check` is left to who next waits for the device: the keys are distinct by construction.
+        """
+        return launch("hash_insert", self.keys, False)
 
     def lookup(self, coordinates: Any) -> Any:
         """(Q,) int32: the row of each site in `coordinates` (Q, 1+D) integer; -1 where the cell is
@@ -116,6 +122,7 @@ class ActiveSites:
         limits = xp.asarray((self.batch_size, *self.spatial_size))
         inside = ((coordinates >= 0) & (coordinates < limits)).all(axis=1)
         queries = xp.where(inside, self._keys_of(coordinates), -1)
+        self.hash_table.check()
         return launch("hash_lookup", *self.hash_table, queries)
 
     def rulebook(self, geometry: Geometry) -> Rulebook:
@@ -164,10 +171,13 @@ class ActiveSites:
         if coordinates.shape[0] > _MAX_ROWS:
             raise OverflowError(f"ActiveSites: {coordinates.shape[0]} sites, at most {_MAX_ROWS} fit "
                                 "int32 rows: use smaller batches")
+        if not coordinates.shape[0]:
+            return coordinates
         xp = array_module(coordinates)
+        extremes = xp.stack([pick(column) for column in coordinates.T for pick in (xp.min, xp.max)]).tolist()
         for axis, size in enumerate((self.batch_size, *self.spatial_size)):
-            column = coordinates[:, axis]
-            if column.size and not (0 <= int(column.min()) and int(column.max()) < size):
+            if not (0 <= extremes[2 * axis] and extremes[2 * axis + 1] < size):
+                column = coordinates[:, axis]
                 row = int(xp.flatnonzero((column < 0) | (column >= size))[0])
                 word = "batch_size" if axis == 0 else f"the grid {self.spatial_size} along axis {axis - 1}"
                 raise ValueError(f"ActiveSites: coordinates of row {row} are {coordinates[row].tolist()}: "
@@ -178,9 +188,9 @@ class ActiveSites:
 
 def _checked_size(spatial_size: Sequence[int]) -> tuple[int, ...]:
     try:
-        size = tuple(int(s) for s in spatial_size)
+        size = tuple(index(s) for s in spatial_size)
     except TypeError:
-        raise TypeError(f"ActiveSites: spatial_size is {spatial_size!r}, expected one number per "
+        raise TypeError(f"ActiveSites: spatial_size is {spatial_size!r}, expected one whole number per "
                         "dimension, such as (126, 126, 126)") from None
     if not 1 <= len(size) <= MAX_DIMENSION or min(size) < 1:
         raise ValueError(f"ActiveSites: spatial_size is {size}, expected 1 to {MAX_DIMENSION} positive numbers")
@@ -190,9 +200,13 @@ def _checked_size(spatial_size: Sequence[int]) -> tuple[int, ...]:
 
 
 def _checked_batch(batch_size: int, spatial_size: tuple[int, ...]) -> int:
+    try:
+        batch_size = index(batch_size)
+    except TypeError:
+        raise TypeError(f"ActiveSites: batch_size is {batch_size!r}, expected a whole number") from None
     if batch_size < 0:
         raise ValueError(f"ActiveSites: batch_size is {batch_size}, expected 0 or more")
     if batch_size * prod(spatial_size) >= 2**63:
         raise OverflowError(f"ActiveSites: {batch_size} grids of {spatial_size} have more cells than "
                             "int64 keys can name (2^63): use a smaller grid or batch")
-    return int(batch_size)
+    return batch_size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,6 +44,10 @@ class SparseTensor:
     SparseTensor(2 sites of (4, 4) (12.50%), 1 channels, batch of 1, float64, cpu)
     """
 
+    features: Tensor
+    sites: ActiveSites
+    background: Tensor | None
+
     def __init__(self, features: Any, coordinates: Any, spatial_size: Sequence[int], batch_size: int,
                  background: Any = "zeros"):
         features = features if isinstance(features, Tensor) else Tensor(np.asarray(features)
@@ -65,21 +69,22 @@ class SparseTensor:
 
     @classmethod
     def from_dense(cls, array: Any) -> SparseTensor:
-        """array (B, C, *spatial), dtype kept: a cell is active where any channel is not zero.
+        """array (B, C, *spatial), or a Tensor, dtype kept: a cell is active where any channel is not zero.
+
+        Differentiable: a Tensor gets the gradient of its active cells, and zeros elsewhere.
 
         Raises
         ------
         ValueError : fewer than 3 or more than 6 axes.
         """
-        array = array.array if isinstance(array, Tensor) else array
-        xp = array_module(array)
+        tensor = array if isinstance(array, Tensor) else Tensor(array)
+        array = tensor.array
         if not 3 <= array.ndim <= 6:
             raise ValueError(f"SparseTensor.from_dense: array has shape {array.shape}, expected (B, C, *spatial) "
                              "with 1 to 4 spatial axes")
-        last = xp.moveaxis(array, 1, -1)
-        active = (last != 0).any(axis=-1)
-        coordinates = xp.stack(xp.nonzero(active), axis=1)
-        return cls(xp.ascontiguousarray(last[active]), coordinates, array.shape[2:], array.shape[0])
+        active = (array != 0).any(axis=1)
+        coordinates = array_module(array).stack(array_module(array).nonzero(active), axis=1)
+        return cls(_TakeCells(active).apply(tensor), coordinates, array.shape[2:], array.shape[0])
 
     def _set(self, features: Tensor, sites: ActiveSites, background: Any) -> None:
         if features.ndim != 2 or features.shape[0] != len(sites):
@@ -113,14 +118,49 @@ class SparseTensor:
                             "convert one of them")
         return background
 
-    coordinates = property(lambda self: self.sites.coordinates, doc="(N, 1+D) int32, sorted by key")
-    permutation = property(lambda self: self.sites.permutation, doc="(N,) int64, see the class")
-    spatial_size = property(lambda self: self.sites.spatial_size, doc="(D,) int")
-    batch_size = property(lambda self: self.sites.batch_size)
-    dimension = property(lambda self: self.sites.dimension, doc="D")
-    channels = property(lambda self: self.features.shape[1], doc="C")
-    dtype = property(lambda self: self.features.dtype)
-    device = property(lambda self: self.features.device, doc='"cpu" or "cuda"')
+    @property
+    def coordinates(self) -> Any:
+        """(N, 1+D) int32, sorted by key."""
+        return self.sites.coordinates
+
+    @property
+    def permutation(self) -> Any:
+        """(N,) int64, see the class."""
+        return self.sites.permutation
+
+    @property
+    def spatial_size(self) -> tuple[int, ...]:
+        """(D,)"""
+        return self.sites.spatial_size
+
+    @property
+    def batch_size(self) -> int:
+        return self.sites.batch_size
+
+    @property
+    def dimension(self) -> int:
+        """D"""
+        return self.sites.dimension
+
+    @property
+    def channels(self) -> int:
+        """C"""
+        return self.features.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.features.dtype
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda"."""
+        return self.features.device
+
+    if TYPE_CHECKING:  # defined in ops/add.py and ops/dense.py
+        def __add__(self, other: SparseTensor) -> SparseTensor: ...
+
+        def to_dense(self) -> Tensor:
+            """The whole grid, a Tensor (B, C, *spatial); differentiable; see `ops.to_dense`."""
 
     def __len__(self) -> int:
         """The number of sites."""
@@ -131,12 +171,6 @@ class SparseTensor:
         """Sites per cell of the batch, 0 to 1."""
         cells = self.batch_size * self.sites.cells
         return len(self) / cells if cells else 0.0
-
-    def background_rows(self) -> Any:
-        """The background of each site's sample, as an array that broadcasts against the features:
-        (1, C), or (N, C) where samples differ."""
-        array = self.background.array
-        return array[None] if array.ndim == 1 else array[self.coordinates[:, 0]]
 
     def with_features(self, features: Tensor, background: Tensor | None) -> SparseTensor:
         """Other features and background on the same sites (rulebooks shared)."""
@@ -174,3 +208,22 @@ class _MoveRows(Function):
         moved = array_module(gradient).empty_like(gradient)
         moved[self.order] = gradient
         return moved
+
+
+class _TakeCells(Function):
+    """The rows (N, C) of the active cells of a grid (B, C, *spatial), in row-major order."""
+
+    def __init__(self, active: Any):
+        super().__init__()
+        self.name = "SparseTensor.from_dense"
+        self.active = active  # (B, *spatial) bool
+
+    def forward(self, grid: Any) -> Any:
+        xp = array_module(grid)
+        return xp.ascontiguousarray(xp.moveaxis(grid, 1, -1)[self.active])
+
+    def backward(self, gradient: Any) -> Any:
+        xp = array_module(gradient)
+        cells = xp.zeros((*self.active.shape, gradient.shape[1]), gradient.dtype)
+        cells[self.active] = gradient
+        return xp.moveaxis(cells, -1, 1)

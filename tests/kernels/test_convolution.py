@@ -1,14 +1,23 @@
-"""Convolution kernels against a plain loop in float64, in both ways, on any number of threads."""
+"""Convolution kernels against a plain loop in float64, on each backend and in each precision."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import reference
+from cuda_host import device
 
+import sparsenet as sn
 from sparsenet.kernels import convolution as family
-from sparsenet.kernels import get_num_threads, launch, set_num_threads
+from sparsenet.kernels import convolution_cuda, tiles
+from sparsenet.sparse import ActiveSites, Geometry
 
+# N, M, K, C_in, C_out
 SHAPES = [(0, 0, 8, 3, 5), (0, 4, 8, 3, 5), (5, 0, 8, 3, 5), (1, 1, 1, 1, 1), (50, 70, 8, 1, 32), (60, 40, 27, 7, 3),
-          (3000, 2500, 8, 16, 24)]
+          (30, 45, 40, 4, 8), (80, 70, 8, 20, 36)]
+LARGE = (3000, 2500, 8, 16, 24)  # in several blocks of rows; a GPU's tests on the host leave it out
+SMALL = dict(rows=32, columns=32, depth=16, own_rows=4, own_columns=4, stages=2, resident=1)
+SMALL_WARPS = SMALL | dict(own_rows=16, own_columns=16)
 
 
 def case(n, m, k, c_in, c_out, filled=0.5, dtype=np.float32, seed=0):
@@ -37,23 +46,80 @@ def weight_gradient(features, gradient, neighbours):
     return out
 
 
-@pytest.fixture(params=["full", "pairs", "chosen"])
+def rounded(array, precision):
+    """What the tensor cores are given in place of the array's numbers."""
+    bits = np.ascontiguousarray(array).view(np.uint32).astype(np.uint64)
+    if precision == "fp16":  # to nearest, ties to even
+        return array.astype(np.float16).astype(np.float32)
+    if precision == "bf16":  # to nearest, ties to even
+        bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    else:  # to nearest, ties away from zero
+        bits = (bits + 0x1000) & 0xFFFFE000
+    return bits.astype(np.uint32).view(np.float32)
+
+
+def small_table(order_work=1 << 60, split_blocks=1, **changes):
+    """Tiles of few threads, whatever the architecture, precision and channels."""
+    lines = tuple(
+        tiles.Tile("any", precision, 0, **((SMALL_WARPS if precision in tiles.TENSOR_CORES else SMALL) | changes))
+        for precision in (*tiles.ITEM_SIZES, *tiles.TENSOR_CORES))
+    return tiles.TileTable(lines, lines, order_window=64, order_work=order_work, split_blocks=split_blocks)
+
+
+@pytest.fixture
+def use_table(tmp_path):
+    """Puts a TileTable in place of the committed one."""
+    def use(table):
+        tiles.write_tile_table(table, tmp_path / "tiles.toml")
+        sn.set_tile_table(tmp_path / "tiles.toml")
+
+    yield use
+    sn.set_tile_table(None)
+
+
+@pytest.fixture(autouse=True)
+def setting(backend, use_table):
+    """Fewer threads where each is a fiber; threads and precision as they were afterwards."""
+    before = sn.get_num_threads()
+    if backend == "cuda":
+        use_table(small_table())
+    yield
+    sn.set_num_threads(before)
+    sn.set_float32_matmul_precision("highest")
+
+
+@pytest.fixture
+def precision(request):
+    sn.set_float32_matmul_precision(request.param)
+    return request.param
+
+
+@pytest.fixture
 def way(request, monkeypatch):
+    """How a CPU does a block of rows; "chosen" leaves it to the kernel."""
     if request.param != "chosen":
         monkeypatch.setattr(family, "_full_is_cheaper", lambda *_: request.param == "full")
     return request.param
 
 
-@pytest.fixture(autouse=True)
-def restore_threads():
-    before = get_num_threads()
-    yield
-    set_num_threads(before)
+NO_GPU = device.missing()
+CPU_WAYS = [("cpu", "full"), ("cpu", "pairs"), ("cpu", "chosen")]
+CUDA = ["cuda", *([] if NO_GPU else [pytest.param("gpu", marks=pytest.mark.gpu)])]
+each_way = pytest.mark.parametrize(("backend", "way"), [
+    *CPU_WAYS, ("cuda", "chosen"), *([] if NO_GPU else [pytest.param("gpu", "chosen", marks=pytest.mark.gpu)]),
+], indirect=True)
+each_precision = pytest.mark.parametrize("precision", ["tf32", "fp16", "bf16"], indirect=True)
+on_cuda = pytest.mark.parametrize("backend", CUDA, indirect=True)
+on_the_host = pytest.mark.parametrize("backend", ["cuda"], indirect=True)
+on_cpu = pytest.mark.parametrize("backend", ["cpu"], indirect=True)
 
 
+@each_way
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_forward(shape, dtype, way):
+@pytest.mark.parametrize("shape", [*SHAPES, LARGE])
+def test_forward(launch, backend, shape, dtype, way):
+    if shape == LARGE and backend == "cuda":
+        pytest.skip("too large for fibers")
     neighbours, features, weights, _, constant = case(*shape, dtype=dtype)
     for given in (constant, None):
         out = launch("convolution_forward", features, weights, neighbours, given)
@@ -61,34 +127,217 @@ def test_forward(shape, dtype, way):
         reference.assert_close(out, forward(features, weights, neighbours, given))
 
 
+@each_way
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_weight_gradient(shape, dtype, way):
+@pytest.mark.parametrize("shape", [*SHAPES, LARGE])
+def test_weight_gradient(launch, backend, shape, dtype, way):
+    if shape == LARGE and backend == "cuda":
+        pytest.skip("too large for fibers")
     neighbours, features, _, gradient, _ = case(*shape, dtype=dtype)
     out = launch("convolution_weight_gradient", features, gradient, neighbours)
     assert out.dtype == dtype
     reference.assert_close(out, weight_gradient(features, gradient, neighbours))
 
 
+@each_way
+@pytest.mark.parametrize("filled", [0.0, 0.05, 1.0])
+def test_any_share_of_filled_entries(launch, filled, way):
+    neighbours, features, weights, gradient, constant = case(60, 70, 8, 8, 12, filled)
+    reference.assert_close(launch("convolution_forward", features, weights, neighbours, constant),
+                           forward(features, weights, neighbours, constant))
+    reference.assert_close(launch("convolution_weight_gradient", features, gradient, neighbours),
+                           weight_gradient(features, gradient, neighbours))
+
+
+@pytest.mark.parametrize("geometry", [Geometry.make(3, 2, stride=2), Geometry.make(2, 3, padding=1)], ids=str)
+def test_the_input_gradient_is_the_adjoint(launch, geometry):
+    """<conv(x), g> = <x, conv over the transposed table (g)>"""
+    rng = np.random.default_rng(1)
+    cells = np.argwhere(rng.random((2, *(6,) * geometry.dimension)) < 0.2).astype(np.int32)
+    rulebook = ActiveSites(cells, (6,) * geometry.dimension, 2).rulebook(geometry)
+    x = rng.standard_normal((len(cells), 5))
+    weights = rng.standard_normal((geometry.volume, 5, 3))
+    y = launch("convolution_forward", x, weights, rulebook.neighbours, None)
+    g = rng.standard_normal(y.shape)
+    flipped = np.ascontiguousarray(weights.transpose(0, 2, 1))
+    back = launch("convolution_forward", g, flipped, rulebook.transposed_neighbours, None)
+    assert (y * g).sum() == pytest.approx((x * back).sum(), rel=1e-12)
+
+
+@on_cuda
+@each_precision
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (30, 40, 35, 7, 3), (80, 70, 8, 24, 36)])
+def test_operands_are_rounded_and_nothing_else(launch, precision, shape):
+    neighbours, features, weights, gradient, constant = case(*shape)
+    left, right, outer = (rounded(array, precision) for array in (features, weights, gradient))
+    out = launch("convolution_forward", features, weights, neighbours, constant)
+    assert out.dtype == np.float32
+    reference.assert_close(out, forward(left, right, neighbours, constant))
+    assert shape[0] == 1 or reference.relative_error(out, forward(features, weights, neighbours, constant)) > 1e-4
+    reference.assert_close(launch("convolution_weight_gradient", features, gradient, neighbours),
+                           weight_gradient(left, outer, neighbours))
+
+
+@on_cuda
+@each_precision
+def test_float64_is_never_rounded(launch, precision):
+    neighbours, features, weights, gradient, constant = case(20, 30, 8, 3, 5, dtype=np.float64)
+    reference.assert_close(launch("convolution_forward", features, weights, neighbours, constant),
+                           forward(features, weights, neighbours, constant))
+    reference.assert_close(launch("convolution_weight_gradient", features, gradient, neighbours),
+                           weight_gradient(features, gradient, neighbours))
+
+
+@on_cuda
+@pytest.mark.parametrize("setting_", ["highest", "tf32", "bf16"])
+def test_forward_bits_depend_neither_on_tiles_nor_on_the_order_of_rows(launch, backend, use_table, setting_):
+    sn.set_float32_matmul_precision(setting_)
+    neighbours, features, weights, _, constant = case(40, 70, 6, 20, 20, filled=0.3)
+    own = {} if setting_ == "highest" else {"own_rows": 32}
+    results = []
+    for table in (small_table(), small_table(order_work=1), small_table(rows=64, columns=64, stages=3, depth=8, **own)):
+        table = replace(table, weight_gradient=small_table().weight_gradient)
+        use_table(table)
+        convolution_cuda.forget_orders()
+        results.append(launch("convolution_forward", features, weights, neighbours, constant))
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+    if setting_ != "highest":
+        features, weights = rounded(features, setting_), rounded(weights, setting_)
+    reference.assert_close(results[0], forward(features, weights, neighbours, constant))
+
+
+@on_cuda
+@pytest.mark.parametrize("setting_", ["highest", "tf32", "bf16"])
+def test_parts_of_the_weight_gradient_are_added_in_order(launch, use_table, setting_):
+    """2500 rows in 3 parts; a row without an input in each part."""
+    sn.set_float32_matmul_precision(setting_)
+    use_table(small_table(split_blocks=6))
+    neighbours, features, _, gradient, _ = case(300, 2500, 2, 3, 5, filled=0.4)
+    out = launch("convolution_weight_gradient", features, gradient, neighbours)
+    if setting_ != "highest":
+        features, gradient = rounded(features, setting_), rounded(gradient, setting_)
+    reference.assert_close(out, weight_gradient(features, gradient, neighbours))
+
+
+@on_cuda
+@pytest.mark.parametrize("setting_", ["highest", "tf32"])
+def test_rows_that_begin_anywhere(launch, setting_):
+    """8 channels are copied by 16 bytes, but not from an address between."""
+    sn.set_float32_matmul_precision(setting_)
+    neighbours, features, weights, gradient, constant = case(30, 40, 8, 8, 8)
+    expected = (launch("convolution_forward", features, weights, neighbours, constant),
+                launch("convolution_weight_gradient", features, gradient, neighbours))
+    moved = [np.append(np.float32(0), array)[1:].reshape(array.shape) for array in (features, weights, gradient)]
+    assert np.array_equal(launch("convolution_forward", moved[0], moved[1], neighbours, constant), expected[0])
+    assert np.array_equal(launch("convolution_weight_gradient", moved[0], moved[2], neighbours), expected[1])
+
+
+@pytest.mark.parametrize("setting_", ["highest", "tf32", "bf16"])
+def test_not_a_number_reaches_those_who_read_it_and_no_one_else(launch, setting_):
+    sn.set_float32_matmul_precision(setting_)
+    neighbours, features, weights, _, _ = case(40, 50, 8, 8, 8, filled=0.3)
+    features[7, 3] = np.nan
+    out = launch("convolution_forward", features, weights, neighbours, None)
+    assert np.array_equal(np.isnan(out).all(axis=1), (neighbours == 7).any(axis=1))
+    assert np.array_equal(np.isnan(out).any(axis=1), (neighbours == 7).any(axis=1))
+
+
+def committed_lines():
+    """Each line of the committed table once; bf16 runs fp16's code but for one instruction."""
+    table = tiles.load_tile_table(tiles.COMMITTED)
+    for kind in tiles.KINDS:
+        seen = set()
+        for tile in table.lines(kind):
+            plain = replace(tile, channels=0, architecture="any")
+            if replace(plain, precision="fp16" if tile.precision == "bf16" else tile.precision) not in seen:
+                seen.add(plain)
+                yield pytest.param(kind, plain, id=f"{kind}-{tile.precision}-{tile.rows}x{tile.columns}")
+
+
+@on_the_host
+@pytest.mark.parametrize(("kind", "tile"), list(committed_lines()))
+def test_every_committed_tile(launch, kind, tile):
+    base = small_table()
+    lines = tuple(tile if other.precision == tile.precision else other for other in base.lines(kind))
+    exact = tile.precision in tiles.ITEM_SIZES
+    sn.set_float32_matmul_precision("highest" if exact else tile.precision)
+    dtype = np.dtype(tile.precision if exact else "float32")
+    neighbours, features, weights, gradient, constant = case(30, 40, 3, 8, tile.columns + 4, dtype=dtype)
+    left, right, outer = ((features, weights, gradient) if exact else
+                          (rounded(array, tile.precision) for array in (features, weights, gradient)))
+    with tiles.using(replace(base, **{kind: lines})):
+        if kind == "forward":
+            out = launch("convolution_forward", features, weights, neighbours, constant)
+            reference.assert_close(out, forward(left, right, neighbours, constant))
+        else:
+            out = launch("convolution_weight_gradient", features, gradient, neighbours)
+            reference.assert_close(out, weight_gradient(left, outer, neighbours))
+
+
+@on_the_host
+def test_the_order_of_rows(launch, use_table):
+    use_table(replace(small_table(order_work=1), order_window=100))
+    neighbours, features, weights, _, _ = case(30, 250, 5, 3, 4)
+    launch("convolution_forward", features, weights, neighbours, None)
+    order = convolution_cuda.row_order(neighbours, 12)
+    assert order.dtype == np.int32 and np.array_equal(np.sort(order), np.arange(250))
+    bits = ((neighbours >= 0) << np.arange(5)).sum(axis=1)
+    for begin in (0, 100, 200):  # within each window: by offsets, then as they were
+        window = order[begin:begin + 100]
+        assert np.array_equal(window, begin + np.argsort(bits[begin:begin + 100], kind="stable"))
+    assert convolution_cuda.row_order(neighbours, 12) is order
+    known = convolution_cuda.orders_known()
+    del neighbours
+    assert convolution_cuda.orders_known() == known - 1
+
+
+@on_the_host
+def test_old_gpus_have_no_tensor_cores_for_it(launch, monkeypatch):
+    monkeypatch.setattr(convolution_cuda, "architecture", lambda _: "sm_75")
+    sn.set_float32_matmul_precision("tf32")
+    neighbours, features, weights, gradient, _ = case(5, 6, 8, 3, 4)
+    with pytest.raises(ValueError, match=r"convolution_forward.*'tf32'.*sm_80.*sm_75.*highest"):
+        launch("convolution_forward", features, weights, neighbours, None)
+    with pytest.raises(ValueError, match="convolution_weight_gradient"):
+        launch("convolution_weight_gradient", features, gradient, neighbours)
+
+
+@pytest.mark.parametrize(("backend", "way"), CPU_WAYS, indirect=True)
 @pytest.mark.parametrize("filled", [0.0, 0.05, 0.5, 1.0])
-def test_bits_do_not_depend_on_threads(filled, way):
+def test_bits_do_not_depend_on_threads(launch, filled, way):
     neighbours, features, weights, gradient, constant = case(5000, 6000, 8, 32, 40, filled)
     results = []
     for threads in (1, 2, 5):
-        set_num_threads(threads)
+        sn.set_num_threads(threads)
         results.append((launch("convolution_forward", features, weights, neighbours, constant),
                         launch("convolution_weight_gradient", features, gradient, neighbours)))
     for other in results[1:]:
         assert np.array_equal(results[0][0], other[0]) and np.array_equal(results[0][1], other[1])
 
 
+@on_cpu
 def test_the_cheaper_way_follows_the_filling():
     dense = family._full_is_cheaper(0.7, 27, 32, 64)
     sparse = family._full_is_cheaper(0.1, 27, 32, 64)
     assert dense and not sparse
 
 
-def test_inputs_stay_untouched():
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(NO_GPU), reason=f"the same bits on a GPU: {NO_GPU}")
+@pytest.mark.parametrize("backend", ["gpu"], indirect=True)
+@pytest.mark.parametrize("setting_", ["highest", "tf32", "fp16", "bf16"])
+def test_the_same_bits_a_hundred_times(launch, setting_):
+    sn.set_float32_matmul_precision(setting_)
+    neighbours, features, weights, gradient, constant = case(20000, 30000, 27, 40, 72)
+    first = None
+    for _ in range(100):
+        results = (launch("convolution_forward", features, weights, neighbours, constant),
+                   launch("convolution_weight_gradient", features, gradient, neighbours))
+        first = first or results
+        assert all(np.array_equal(a, b) for a, b in zip(first, results, strict=True))
+
+
+def test_inputs_stay_untouched(launch):
     arrays = case(50, 60, 8, 4, 6)
     before = [array.copy() for array in arrays]
     neighbours, features, weights, gradient, constant = arrays

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from reference import assert_close
 
-from sparsenet.kernels import get_num_threads, launch, set_num_threads
+from sparsenet import kernels
+from sparsenet.kernels import get_num_threads, set_num_threads
 
 SHAPES = [(1, 1, 1), (7, 5, 3), (64, 192, 40), (1000, 1, 1), (5000, 64, 96), (33, 1000, 1), (1, 300, 70)]
 
@@ -17,7 +18,7 @@ def threads():
 
 
 @pytest.mark.parametrize("rows, depth, columns", SHAPES)
-def test_equals_numpy_in_float64(rows, depth, columns, dtype, rng):
+def test_equals_numpy_in_float64(launch, rows, depth, columns, dtype, rng):
     a, b = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
     out = launch("matmul", a, b)
     assert out.dtype == dtype and out.flags.c_contiguous
@@ -30,17 +31,17 @@ def test_bits_do_not_depend_on_the_number_of_threads(rows, depth, columns, dtype
     results = []
     for number in (1, 2, 3):
         threads(number)
-        results.append(launch("matmul", a, b))
+        results.append(kernels.launch("matmul", a, b))
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
 @pytest.mark.parametrize("rows, depth, columns", [(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0)])
-def test_empty_operands(rows, depth, columns, dtype):
+def test_empty_operands(launch, rows, depth, columns, dtype):
     out = launch("matmul", np.ones((rows, depth), dtype), np.ones((depth, columns), dtype))
     assert out.shape == (rows, columns) and out.dtype == dtype and not out.any()
 
 
-def test_inputs_stay_untouched(rng):
+def test_inputs_stay_untouched(launch, rng):
     a, b = rng.standard_normal((40, 30)), rng.standard_normal((30, 20))
     before = a.copy(), b.copy()
     launch("matmul", a, b)
@@ -50,8 +51,8 @@ def test_inputs_stay_untouched(rng):
 def test_misfits_raise():
     ones = np.ones((4, 3), np.float32)
     with pytest.raises(ValueError, match=r"matmul: b has shape \(4, 3\)"):
-        launch("matmul", ones, ones)
+        kernels.launch("matmul", ones, ones)
     with pytest.raises(ValueError, match="not C-contiguous"):
-        launch("matmul", ones, ones.T)
+        kernels.launch("matmul", ones, ones.T)
     with pytest.raises(TypeError, match="b is float64 but a is float32"):
-        launch("matmul", ones, np.ones((3, 2)))
+        kernels.launch("matmul", ones, np.ones((3, 2)))

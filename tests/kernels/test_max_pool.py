@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from sparsenet.kernels import get_num_threads, launch, set_num_threads
+from sparsenet import kernels
+from sparsenet.backend import to_device
+from sparsenet.kernels import get_num_threads, set_num_threads
+from sparsenet.sparse import ActiveSites, Geometry
 
 
 def forward(features, background, neighbours, coordinates):
@@ -23,26 +26,28 @@ def forward(features, background, neighbours, coordinates):
     return out, argmax
 
 
-def case(n=40, m=30, k=8, c=5, samples=3, dtype=np.float32, seed=0):
+def case(outputs=(12, 0, 18), k=8, c=5, dtype=np.float32, seed=0):
+    """Samples that see their own inputs, each input at most once for each offset, each window some input."""
     rng = np.random.default_rng(seed)
-    splits_in, splits_out = (np.sort(np.r_[0, rng.integers(0, size + 1, samples - 1), size]) for size in (n, m))
-    neighbours = np.full((m, k), -1, np.int32)
-    samples_of = np.searchsorted(splits_out, np.arange(m), side="right") - 1
-    for row in range(m):  # a sample's outputs see its own inputs, each input at most once for each offset
-        first, last = splits_in[samples_of[row]], splits_in[samples_of[row] + 1]
-        if last > first:
-            neighbours[row] = np.where(rng.random(k) < 0.6, rng.integers(first, last, k), -1)
-    neighbours[(neighbours < 0).all(axis=1), 0] = 0
+    parts, n = [], 0
+    for rows in outputs:
+        inputs = rows + 3 * (rows > 0)
+        part = np.stack([n + rng.permutation(inputs)[:rows] for _ in range(k)], axis=1)
+        kept = rng.random((rows, k)) < 0.6
+        kept[np.arange(rows), rng.integers(0, k, rows)] = True
+        parts.append(np.where(kept, part, -1))
+        n += inputs
+    neighbours = np.concatenate(parts).astype(np.int32)
     features = rng.integers(-3, 3, (n, c)).astype(dtype)  # many ties, many negatives
-    coordinates = np.zeros((m, 4), np.int32)
-    coordinates[:, 0] = samples_of
-    return features, neighbours, coordinates, splits_out.astype(np.int64)
+    coordinates = np.zeros((len(neighbours), 4), np.int32)
+    coordinates[:, 0] = np.repeat(np.arange(len(outputs)), outputs)
+    return features, neighbours, coordinates, np.cumsum([0, *outputs])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("ground", [None, -1.0, 0.5, "by sample"])
 @pytest.mark.parametrize("channels", [1, 5, 33])
-def test_forward(dtype, ground, channels):
+def test_forward(launch, dtype, ground, channels):
     features, neighbours, coordinates, _ = case(c=channels, dtype=dtype)
     background = ground
     if ground is not None:
@@ -54,16 +59,28 @@ def test_forward(dtype, ground, channels):
     assert np.array_equal(argmax, expected_argmax)
 
 
+@pytest.fixture
+def transposed(backend):
+    """What max_pool_backward is given to ask for the transposed neighbours."""
+    def lazily(neighbours, inputs):
+        table = kernels.launch("transpose_neighbours", neighbours, inputs)
+        return lambda: to_device(table, "cuda") if backend == "gpu" else table
+
+    return lazily
+
+
 @pytest.mark.parametrize("channels", [1, 5, 70])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_backward_follows_the_argmax(channels, threads):
+@pytest.mark.parametrize("outputs", [(12, 0, 18), (0, 64, 1), (130, 0, 0)])
+def test_backward_follows_the_argmax(launch, transposed, channels, threads, outputs):
     before = get_num_threads()
     set_num_threads(threads)
-    features, neighbours, coordinates, splits = case(c=channels)
+    features, neighbours, coordinates, splits = case(outputs, c=channels)
     background = np.zeros((1, channels), np.float32)
     _, argmax = launch("max_pool_forward", features, background, neighbours, coordinates)
     gradient = np.random.default_rng(1).integers(-5, 5, argmax.shape).astype(np.float32)
-    to_features, ground = launch("max_pool_backward", gradient, argmax, neighbours, splits, len(features))
+    to_features, ground = launch("max_pool_backward", gradient, argmax, neighbours,
+                                 transposed(neighbours, len(features)), splits, len(features))
     set_num_threads(before)
     expected, expected_ground = np.zeros_like(features), np.zeros((3, channels), np.float32)
     for m, c in np.ndindex(argmax.shape):
@@ -76,7 +93,24 @@ def test_backward_follows_the_argmax(channels, threads):
     assert np.array_equal(ground, expected_ground)
 
 
-def test_nan_wins():
+@pytest.mark.parametrize(("size", "stride"), [(3, 2), (2, 2), (3, 1)])
+def test_sums_are_taken_in_the_order_of_rows_on_every_backend(launch, transposed, size, stride):
+    """The gradient of the features has the same bits everywhere: a larger offset leads to an earlier output."""
+    rng = np.random.default_rng(2)
+    coordinates = np.argwhere(rng.random((2, 7, 7, 7)) < 0.4)
+    sites = ActiveSites(coordinates, (7, 7, 7), 2)
+    rulebook = sites.rulebook(Geometry.make(3, size, stride))
+    features = rng.standard_normal((len(sites), 6)).astype(np.float32)
+    gradient = rng.standard_normal((len(rulebook.output_sites), 6)).astype(np.float32)
+    _, argmax = launch("max_pool_forward", features, None, rulebook.neighbours, rulebook.output_sites.coordinates)
+    splits = rulebook.output_sites.batch_splits
+    expected, _ = kernels.launch("max_pool_backward", gradient, argmax, rulebook.neighbours, None, splits, len(sites))
+    to_features, _ = launch("max_pool_backward", gradient, argmax, rulebook.neighbours,
+                            transposed(rulebook.neighbours, len(sites)), splits, len(sites))
+    assert np.array_equal(to_features, expected)
+
+
+def test_nan_wins(launch):
     features = np.array([[1.0], [np.nan], [5.0]])
     coordinates = np.zeros((1, 2), np.int32)
     for order in ([0, 1, 2], [1, 2, 0], [2, 0, 1]):
@@ -84,15 +118,16 @@ def test_nan_wins():
         assert np.isnan(out[0, 0]) and order[argmax[0, 0]] == 1
 
 
-def test_empty():
+def test_empty(launch, transposed):
     coordinates = np.zeros((0, 4), np.int32)
     out, argmax = launch("max_pool_forward", np.zeros((0, 3)), None, np.zeros((0, 8), np.int32), coordinates)
     assert out.shape == argmax.shape == (0, 3) and argmax.dtype == np.int16
-    to_features, ground = launch("max_pool_backward", out, argmax, np.zeros((0, 8), np.int32),
+    neighbours = np.zeros((0, 8), np.int32)
+    to_features, ground = launch("max_pool_backward", out, argmax, neighbours, transposed(neighbours, 4),
                                  np.zeros(3, np.int64), 4)
     assert np.array_equal(to_features, np.zeros((4, 3))) and np.array_equal(ground, np.zeros((2, 3)))
 
 
-def test_a_window_too_large_for_the_argmax():
+def test_a_window_too_large_for_the_argmax(launch):
     with pytest.raises(ValueError, match="32768 kernel offsets, at most 32767"):
         launch("max_pool_forward", np.zeros((1, 1)), None, np.zeros((1, 32768), np.int32), np.zeros((1, 2), np.int32))

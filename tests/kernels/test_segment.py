@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import reference
 
-from sparsenet.kernels import get_num_threads, launch, set_num_threads
-from sparsenet.kernels.segment import CHUNK
+from sparsenet import kernels
+from sparsenet.kernels import get_num_threads, set_num_threads
+from sparsenet.kernels.segment import CHUNK, CUDA_CHUNK
 
 SPLITS = {
     "several": [0, 3, 5, 20],
@@ -20,14 +21,14 @@ SPLITS = {
 @pytest.mark.parametrize("splits", SPLITS.values(), ids=SPLITS.keys())
 @pytest.mark.parametrize("channels", [1, 3, 32])
 class TestSegments:
-    def test_sum(self, splits, channels, dtype, rng):
+    def test_sum(self, launch, splits, channels, dtype, rng):
         values = rng.standard_normal((20, channels)).astype(dtype)
         result = launch("segment_sum", values, np.array(splits, np.int64))
         assert result.dtype == dtype
         expected = [values[a:b].sum(axis=0) for a, b in zip(splits, splits[1:], strict=False)]
         reference.assert_close(result, np.array(expected))
 
-    def test_max(self, splits, channels, dtype, rng):
+    def test_max(self, launch, splits, channels, dtype, rng):
         values = rng.standard_normal((20, channels)).astype(dtype)
         result, rows = launch("segment_max", values, np.array(splits, np.int64))
         for s, (start, stop) in enumerate(zip(splits, splits[1:], strict=False)):
@@ -38,8 +39,8 @@ class TestSegments:
                 np.testing.assert_array_equal(rows[s], start + values[start:stop].argmax(axis=0))
 
 
-@pytest.mark.parametrize("rows", [CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
-def test_segments_longer_than_a_chunk(rows, rng):
+@pytest.mark.parametrize("rows", [CUDA_CHUNK - 1, CUDA_CHUNK + 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
+def test_segments_longer_than_a_chunk(launch, rows, rng):
     values, splits = rng.standard_normal((rows + 2, 3)), np.array([0, 2, rows + 2])
     reference.assert_close(launch("segment_sum", values, splits)[1], values[2:].sum(axis=0))
     largest, where = launch("segment_max", values, splits)
@@ -47,18 +48,38 @@ def test_segments_longer_than_a_chunk(rows, rng):
     np.testing.assert_array_equal(where[1], 2 + values[2:].argmax(axis=0))
 
 
-def test_of_equal_rows_the_first_is_named_across_chunks_too():
+def test_of_equal_rows_the_first_is_named_across_chunks_too(launch):
     _, rows = launch("segment_max", np.zeros((2 * CHUNK + 3, 2)), np.array([0, 3, 2 * CHUNK + 3]))
     assert rows.tolist() == [[0, 0], [3, 3]]
 
 
-def test_a_long_float32_sum_keeps_its_digits():
-    values = np.full((1_000_000, 1), 0.1, np.float32)
+def test_a_long_float32_sum_keeps_its_digits(launch):
+    values = np.full((100_000, 1), 0.1, np.float32)
     total = launch("segment_sum", values, np.array([0, len(values)]))
     assert total[0, 0] == np.float32(len(values) * np.float64(np.float32(0.1)))
 
 
-def test_no_rows_and_no_segments():
+def test_many_segments_of_random_length_around_a_chunk(launch, rng):
+    lengths = rng.choice([0, 1, CUDA_CHUNK - 1, CUDA_CHUNK, CUDA_CHUNK + 1, 7], 25)
+    splits = np.concatenate([[0], np.cumsum(lengths)])
+    values = rng.integers(-9, 9, (splits[-1], 2)).astype(np.float32)  # sums are exact, ties are many
+    total, (largest, where) = launch("segment_sum", values, splits), launch("segment_max", values, splits)
+    for s, (start, stop) in enumerate(zip(splits, splits[1:], strict=False)):
+        np.testing.assert_array_equal(total[s], values[start:stop].sum(axis=0))
+        if stop > start:
+            np.testing.assert_array_equal(largest[s], values[start:stop].max(axis=0))
+            np.testing.assert_array_equal(where[s], start + values[start:stop].argmax(axis=0))
+
+
+@pytest.mark.parametrize("row", [0, 5, CUDA_CHUNK + 3, 2 * CHUNK - 1])
+def test_not_a_number_is_the_largest(launch, row, rng):
+    values = rng.standard_normal((2 * CHUNK, 1))
+    values[[row, -1]] = np.nan
+    largest, where = launch("segment_max", values, np.array([0, 2 * CHUNK]))
+    assert np.isnan(largest).all() and where.tolist() == [[row]]
+
+
+def test_no_rows_and_no_segments(launch):
     assert launch("segment_sum", np.zeros((0, 3)), np.array([0, 0, 0])).tolist() == [[0, 0, 0]] * 2
     assert launch("segment_sum", np.zeros((0, 3)), np.array([0])).shape == (0, 3)
     assert launch("segment_max", np.zeros((0, 3)), np.array([0]))[1].shape == (0, 3)
@@ -70,7 +91,7 @@ def test_the_same_bits_for_any_number_of_threads(rng):
     try:
         for threads in (1, 2, 3):
             set_num_threads(threads)
-            results.append(launch("segment_sum", values, splits).tobytes())
+            results.append(kernels.launch("segment_sum", values, splits).tobytes())
     finally:
         set_num_threads(before)
     assert len(set(results)) == 1
@@ -79,9 +100,9 @@ def test_the_same_bits_for_any_number_of_threads(rng):
 @pytest.mark.parametrize("splits", [[], [0, 3], [1, 4], [0, 3, 2, 4], [0, 9, 4]])
 def test_splits_that_do_not_rise_from_0_to_the_rows_are_refused(splits):
     with pytest.raises(ValueError, match="segment_sum: splits is .*, expected numbers that rise from 0 to 4"):
-        launch("segment_sum", np.zeros((4, 2)), np.array(splits, np.int64))
+        kernels.launch("segment_sum", np.zeros((4, 2)), np.array(splits, np.int64))
 
 
 def test_values_that_are_not_contiguous_are_refused(rng):
     with pytest.raises(ValueError, match="segment_max: values is not C-contiguous"):
-        launch("segment_max", rng.standard_normal((4, 6))[:, ::2], np.array([0, 4]))
+        kernels.launch("segment_max", rng.standard_normal((4, 6))[:, ::2], np.array([0, 4]))

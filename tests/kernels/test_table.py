@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import sparsenet as sn
 from sparsenet.kernels import find, launch
 from sparsenet.kernels.table import FAMILIES
 
@@ -33,7 +34,7 @@ def arguments(**changes):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"features": np.zeros((5, 2), np.float32)}, ValueError, r"weights has shape \(8, 3, 4\).*C_in = 2 by features"),
+        ({"features": np.zeros((5, 2), np.float32)}, ValueError, r"weights has shape \(8, 3, 4\).*C_in = 2 by feat"),
         ({"features": np.zeros((5, 3), np.float16)}, TypeError, "features is float16, expected float32 or float64"),
         ({"weights": np.zeros((8, 3, 4))}, TypeError, "weights is float64 but features is float32"),
         ({"neighbours": np.zeros((6, 8), np.int64)}, TypeError, r"neighbours is int64, expected int32: .*astype"),
@@ -58,6 +59,42 @@ def test_wrong_scalar():
         launch("leaky_relu_forward", np.zeros((1, 1)), "0.33")
 
 
+@pytest.mark.parametrize(("size", "error", "message"), [
+    ((4, 4), ValueError, r"spatial_size has shape \(2,\), expected \(3\)"),
+    ([4, 4, 4], TypeError, r"spatial_size is \[4, 4, 4\], expected a tuple of 3 integers"),
+    ((4, 4.5, 4), TypeError, ".*expected a tuple of 3 integers"),
+])
+def test_wrong_integers(size, error, message):
+    with pytest.raises(error, match="fill_solid: " + message):
+        launch("fill_solid", np.zeros((1, 3), np.int32), size)
+
+
 def test_there_is_no_fallback_to_another_backend():
     with pytest.raises(NotImplementedError, match="no implementation for backend 'vulkan'"):
         launch("leaky_relu_forward", np.zeros((1, 1)), 0.33, backend="vulkan")
+
+
+def test_out_of_memory_names_the_kernel(monkeypatch):
+    def exhausted(*arguments):
+        raise MemoryError("Out of memory allocating 8,000,000,000 bytes")
+
+    monkeypatch.setitem(find("leaky_relu_forward").implementations, "cpu", exhausted)
+    with pytest.raises(MemoryError, match="8,000,000,000 bytes") as caught:
+        launch("leaky_relu_forward", np.zeros((1, 1)), 0.33)
+    assert caught.value.__notes__ == ["in the kernel leaky_relu_forward on cpu"]
+
+
+def test_out_of_memory_names_the_layer_and_the_operation_of_a_backward_pass(monkeypatch):
+    def exhausted(*arguments):
+        raise MemoryError
+
+    layer, x = sn.nn.LeakyReLU(0.33), sn.Tensor(np.zeros((1, 1)), requires_grad=True)
+    y = layer(x)
+    for name in ("leaky_relu_forward", "leaky_relu_backward"):
+        monkeypatch.setitem(find(name).implementations, "cpu", exhausted)
+    with pytest.raises(MemoryError) as forward:
+        layer(x)
+    with pytest.raises(MemoryError) as backward:
+        y.backward()
+    assert forward.value.__notes__[-1] == "in the layer LeakyReLU(0.33)"
+    assert backward.value.__notes__[-1] == "in the backward pass of LeakyReLU"

@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from sparsenet.kernels import launch
-
 STEPS = 2048
 
 
@@ -58,7 +56,7 @@ def random_triangles(rng, count: int, cells: float, around=(0, 0, 0)) -> tuple[n
     return vertices, np.arange(3 * count, dtype=np.int32).reshape(-1, 3)
 
 
-def check(vertices, faces, spatial_size):
+def check(launch, vertices, faces, spatial_size):
     coordinates, dropped = launch("voxelize_triangles", vertices, faces, spatial_size)
     expected, outside = brute_force(vertices, faces, spatial_size)
     assert coordinates.dtype == np.int32
@@ -67,40 +65,40 @@ def check(vertices, faces, spatial_size):
 
 
 @pytest.mark.parametrize("cells", [0.3, 1, 2, 5, 12, 40])
-def test_each_random_triangle_alone_meets_the_cells_of_brute_force(rng, cells):
+def test_each_random_triangle_alone_meets_the_cells_of_brute_force(launch, rng, cells):
     vertices, faces = random_triangles(rng, 40 if cells < 40 else 8, cells, around=(10, 10, 10))
     for face in faces:
-        check(vertices, face[None], (20, 21, 22))
+        check(launch, vertices, face[None], (20, 21, 22))
 
 
-def test_many_triangles_together(rng):
-    check(*random_triangles(rng, 60, 8, around=(5, 6, 7)), (10, 12, 14))
+def test_many_triangles_together(launch, rng):
+    check(launch, *random_triangles(rng, 60, 8, around=(5, 6, 7)), (10, 12, 14))
 
 
 @pytest.mark.parametrize("axis", range(3))
-def test_triangles_in_planes_of_the_grid(rng, axis):
+def test_triangles_in_planes_of_the_grid(launch, rng, axis):
     vertices, faces = random_triangles(rng, 20, 9, around=(6, 6, 6))
     vertices[:, axis] = vertices[0, axis]
-    check(vertices, faces, (12, 12, 12))
+    check(launch, vertices, faces, (12, 12, 12))
 
 
-def test_triangles_that_are_segments_or_points(rng):
+def test_triangles_that_are_segments_or_points(launch, rng):
     starts, steps = odd(rng.integers(0, 8000, (30, 3))), 2 * rng.integers(-3000, 3000, (30, 3))
     steps[:6] *= np.eye(3, dtype=np.int64)[[0, 1, 2, 0, 1, 2]]  # along the axes
     segments = np.stack([starts, starts + steps, starts + 2 * steps], axis=1)
     vertices = np.concatenate([segments.reshape(-1, 3), np.repeat(starts, 3, axis=0)])
     faces = np.arange(len(vertices), dtype=np.int32).reshape(-1, 3)
     for face in faces:
-        check(vertices, face[None], (12, 12, 12))
+        check(launch, vertices, face[None], (12, 12, 12))
 
 
-def test_a_touched_edge_or_corner_of_a_cell_counts_on_both_sides():
+def test_a_touched_edge_or_corner_of_a_cell_counts_on_both_sides(launch):
     diagonal = np.array([[1, 1, 1], [4095, 4095, 1], [1, 1, 1]])  # passes through the edge x = y = 2048
     coordinates, _ = launch("voxelize_triangles", diagonal, np.array([[0, 1, 2]], np.int32), (4, 4, 4))
     assert coordinates[:, :2].tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
 
 
-def test_points_of_a_triangle_lie_in_its_cells(rng):
+def test_points_of_a_triangle_lie_in_its_cells(launch, rng):
     vertices, faces = random_triangles(rng, 5, 30, around=(15, 15, 15))
     weights = rng.dirichlet((1, 1, 1), 20000)
     for face in faces:
@@ -110,7 +108,7 @@ def test_points_of_a_triangle_lie_in_its_cells(rng):
         assert {tuple(p) for p in points.tolist()} <= {tuple(c) for c in coordinates.tolist()}
 
 
-def test_the_largest_extent_is_exact_against_unbounded_integers(rng):
+def test_the_largest_extent_is_exact_against_unbounded_integers(launch, rng):
     far = 700 * STEPS - 2
     vertices = np.array([[1, 1, 1], [1 + far, 1 + far, 3], [5, 1 + far, 1 + far],
                          [1 + far, 1, 1 + far], [1, 1, 1 + far], [1 + far, 1 + far, 1 + far]], np.int64)
@@ -125,25 +123,25 @@ def test_the_largest_extent_is_exact_against_unbounded_integers(rng):
         assert meets(vertices[face].astype(object), coordinates[sample].astype(object)).all()
 
 
-def test_beyond_the_largest_extent_it_raises():
+def test_beyond_the_largest_extent_it_raises(launch):
     vertices = np.array([[1, 1, 1], [701 * STEPS + 1, 1, 1], [1, 3, 1]], np.int64)
     with pytest.raises(ValueError, match=r"triangles extend over 701\.0 cells, expected at most 700"):
         launch("voxelize_triangles", vertices, np.array([[0, 1, 2]], np.int32), (8, 8, 8))
 
 
-def test_a_mesh_beside_the_grid_is_dropped_whole(rng):
+def test_a_mesh_beside_the_grid_is_dropped_whole(launch, rng):
     for around in ((-50, 5, 5), (5, 90, 5), (5, 5, 10**6)):
         vertices, faces = random_triangles(rng, 4, 5, around)
         coordinates, dropped = launch("voxelize_triangles", vertices, faces, (10, 10, 10))
         assert coordinates.shape == (0, 3) and dropped > 0
 
 
-def test_no_triangle_gives_no_cell():
+def test_no_triangle_gives_no_cell(launch):
     coordinates, dropped = launch("voxelize_triangles", odd(np.zeros((0, 3))), np.zeros((0, 3), np.int32), (4, 4, 4))
     assert coordinates.shape == (0, 3) and coordinates.dtype == np.int32 and dropped == 0
 
 
-def test_wrong_input_is_refused():
+def test_wrong_input_is_refused(launch):
     vertices = odd(np.zeros((3, 3)))
     with pytest.raises(ValueError, match="refer to vertices 0 to 3, there are 3"):
         launch("voxelize_triangles", vertices, np.array([[0, 1, 3]], np.int32), (4, 4, 4))
@@ -153,7 +151,8 @@ def test_wrong_input_is_refused():
         launch("voxelize_triangles", vertices.astype(float), np.array([[0, 1, 2]], np.int32), (4, 4, 4))
 
 
-def test_threads_that_voxelize_at_once_do_not_disturb_each_other(rng):
+@pytest.mark.parametrize("backend", ["cpu"], indirect=True)
+def test_threads_that_voxelize_at_once_do_not_disturb_each_other(launch, rng):
     jobs = [random_triangles(rng, 50, 20, around=(10, 10, 10)) for _ in range(12)]
     alone = [launch("voxelize_triangles", *job, (20, 20, 20)) for job in jobs]
     with ThreadPoolExecutor(4) as pool:
@@ -183,20 +182,42 @@ def filled_by_brute_force(coordinates, spatial_size):
 
 @pytest.mark.parametrize("density", [0.05, 0.3, 0.6, 0.9, 1.0])
 @pytest.mark.parametrize("size", [(1, 1, 1), (5, 6, 7), (1, 8, 8), (12, 9, 2)])
-def test_fill_adds_what_is_not_connected_to_the_border(rng, density, size):
+def test_fill_adds_what_is_not_connected_to_the_border(launch, rng, density, size):
     coordinates = cells_where(rng.random(size) < density)
     filled = launch("fill_solid", coordinates, size)
     assert filled.dtype == np.int32
     np.testing.assert_array_equal(filled, filled_by_brute_force(coordinates, size).reshape(-1, 3))
 
 
-def test_fill_of_a_shell_inside_a_larger_grid_is_the_ball():
+def winding_tunnel(rng, size: tuple[int, int, int], turns: float) -> np.ndarray:
+    """A solid block with a tunnel that begins in the middle, one cell above the floor, and climbs."""
+    block = np.ones(size, bool)
+    cell = np.array([size[0] // 2, size[1] // 2, 1])
+    block[tuple(cell)] = False
+    while cell[2] < size[2] - 2:
+        axis = rng.integers(2) if rng.random() < turns else 2
+        cell[axis] = np.clip(cell[axis] + (1 if axis == 2 else rng.choice((-1, 1))), 1, size[axis] - 2)
+        block[tuple(cell)] = False
+    return block
+
+
+@pytest.mark.parametrize("turns", [0, 0.5, 0.9])
+def test_fill_follows_a_tunnel_through_all_its_turns(launch, rng, turns):
+    closed = winding_tunnel(rng, (9, 10, 80), turns)
+    opened = closed.copy()
+    opened[4, 5, 0] = False
+    for block in (closed, opened, np.ascontiguousarray(opened[:, :, ::-1])):
+        filled = launch("fill_solid", cells_where(block), block.shape)
+        np.testing.assert_array_equal(filled, cells_where(block if block is not closed else np.ones_like(block)))
+
+
+def test_fill_of_a_shell_inside_a_larger_grid_is_the_ball(launch):
     distance = np.linalg.norm(np.indices((30, 30, 30)) - 14.5, axis=0)
     shell = cells_where((distance < 9) & (distance > 7))
     np.testing.assert_array_equal(launch("fill_solid", shell, (30, 30, 30)), np.argwhere(distance < 9))
 
 
-def test_an_open_box_and_a_leak_over_edges_only():
+def test_an_open_box_and_a_leak_over_edges_only(launch):
     walls = np.ones((5, 5, 5), bool)
     walls[1:4, 1:4, 1:4] = False
     box = cells_where(walls)
@@ -207,7 +228,7 @@ def test_an_open_box_and_a_leak_over_edges_only():
     assert len(launch("fill_solid", edge_gone, (9, 9, 9))) == 124
 
 
-def test_fill_of_nothing_is_nothing_and_cells_outside_are_refused():
+def test_fill_of_nothing_is_nothing_and_cells_outside_are_refused(launch):
     assert launch("fill_solid", np.zeros((0, 3), np.int32), (4, 4, 4)).shape == (0, 3)
     with pytest.raises(ValueError, match="outside the grid"):
         launch("fill_solid", np.array([[0, 0, 4]], np.int32), (4, 4, 4))

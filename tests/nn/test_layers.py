@@ -188,6 +188,8 @@ def test_a_kernel_size_of_several_numbers_sets_the_dimension():
     assert nn.SparseConv(1, 2, (2, 3)).weight.shape == (6, 1, 2)
     assert nn.SubmanifoldConv(1, 2, (3, 1)).weight.shape == (3, 1, 2)
     assert nn.SparseMaxPool((2, 2)).geometry.stride == (2, 2)
+    assert nn.SparseConv(1, 2, np.array([2, 2])).geometry == nn.SparseConv(1, 2, (2, 2)).geometry
+    assert nn.SparseMaxPool(np.array([2, 3])).geometry.stride == (2, 3)
 
 
 def test_first_weights_keep_their_bound_and_biases_are_zero():
@@ -216,6 +218,10 @@ def test_without_background_layers_skip_inactive_cells(rng):
 def test_wrong_settings_are_named():
     with pytest.raises(ValueError, match="SparseConv: channels are 0 -> 3"):
         nn.SparseConv(0, 3, 2)
+    with pytest.raises(TypeError, match="SparseConv: channels are 1 -> 4.0, expected whole numbers"):
+        nn.SparseConv(1, 4.0, 2)
+    with pytest.raises(TypeError, match="Linear: channels are '3' -> 4, expected whole numbers"):
+        nn.Linear("3", 4)
     with pytest.raises(ValueError, match="SubmanifoldConv: kernel_size is .*expected odd"):
         nn.SubmanifoldConv(1, 3, 2)
     with pytest.raises(ValueError, match="stride is 0"):

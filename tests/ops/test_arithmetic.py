@@ -184,6 +184,19 @@ def test_misfits_raise(rng):
         tensor(rng, 3) ** tensor(rng, 3)
 
 
+@pytest.mark.parametrize(("operate", "message"), [
+    (lambda a, b: a + b, r"Add: shapes are \(2, 3\) and \(4,\), expected such as broadcast"),
+    (lambda a, b: b.array - a, r"Subtract: shapes are \(4,\) and \(2, 3\)"),
+    (lambda a, b: a * b, "Multiply: shapes"),
+    (lambda a, b: a / b, "Divide: shapes"),
+    (lambda a, b: a.sum(dim=1), "sum: arguments are called dim, expected axis"),
+    (lambda a, b: a.mean(1, keepdim=True), "mean: arguments are called keepdim, expected axis .* keepdims"),
+])
+def test_wrong_shapes_and_names_are_named(operate, message, rng):
+    with pytest.raises((ValueError, TypeError), match=message):
+        operate(tensor(rng, 2, 3), tensor(rng, 4))
+
+
 def test_length_and_item():
     assert len(Tensor(np.zeros((4, 2)))) == 4
     assert Tensor(np.array([2.5])).item() == 2.5

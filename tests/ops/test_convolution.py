@@ -158,8 +158,10 @@ def test_only_the_gradients_asked_for():
     [
         (lambda x, w, b, g: convolution(x, Tensor(np.zeros((9, 4, 2))), b, g), ValueError,
          "features have 3 channels, the weights expect 4: build the layer with in_channels=3"),
-        (lambda x, w, b, g: convolution(x, Tensor(np.zeros((8, 3, 2))), b, g), ValueError, r"expected \(9, C_in, C_out\)"),
-        (lambda x, w, b, g: convolution(x, Tensor(w.array.astype(np.float32)), None, g), TypeError, "the weights float32"),
+        (lambda x, w, b, g: convolution(x, Tensor(np.zeros((8, 3, 2))), b, g), ValueError,
+         r"expected \(9, C_in, C_out\)"),
+        (lambda x, w, b, g: convolution(x, Tensor(w.array.astype(np.float32)), None, g), TypeError,
+         "the weights float32"),
         (lambda x, w, b, g: convolution(x.features, w, b, g), TypeError, "expected a SparseTensor"),
         (lambda x, w, b, g: convolution(x, w, b, Geometry.make(2, 3, dilation=4)), ValueError, "does not fit a grid"),
     ],

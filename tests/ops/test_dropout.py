@@ -53,7 +53,7 @@ def test_a_background_that_is_none_or_zero_stays(background, rng):
     assert dropout(x, 0.4, seeded()).background is x.background
 
 
-def test_rate_zero_changes_nothing(rng):
+def test_probability_zero_changes_nothing(rng):
     x = Tensor(rng.standard_normal((3, 4)))
     assert np.array_equal(dropout(x, 0, seeded()).array, x.array)
 
@@ -63,10 +63,10 @@ def test_sites_are_shared(rng):
     assert dropout(x, 0.4, seeded()).sites is x.sites
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
-def test_rate_out_of_range_raises(rate, rng):
-    with pytest.raises(ValueError, match="Dropout: rate is"):
-        dropout(Tensor(np.ones((2, 2))), rate, rng)
+@pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
+def test_a_probability_out_of_range_raises(p, rng):
+    with pytest.raises(ValueError, match="Dropout: p is"):
+        dropout(Tensor(np.ones((2, 2))), p=p, rng=rng)
 
 
 def test_a_vector_has_no_samples(rng):

@@ -83,6 +83,34 @@ def test_of_a_site_and_a_background_that_are_equal_the_first_cell_gets_the_gradi
     assert (x.features.grad.item(), background.grad.item()) == (to_site, 1 - to_site)
 
 
+@pytest.mark.parametrize("site", [0, 2, 4])
+def test_a_site_that_is_not_a_number_is_the_maximum_and_gets_the_gradient(site, rng):
+    features = rng.standard_normal((5, 1))
+    features[site] = np.nan
+    x = sn.SparseTensor(sn.Tensor(features, requires_grad=True), np.array([[0, i] for i in range(5)]), (9,), 1)
+    y = ops.global_pool(x, "max")
+    y.backward(np.ones((1, 1)))
+    assert np.isnan(y.item()) and x.features.grad.ravel().tolist() == [float(i == site) for i in range(5)]
+
+
+def test_a_background_that_is_not_a_number_is_the_maximum_where_a_cell_is_inactive():
+    background = sn.Tensor(np.full(1, np.nan), requires_grad=True)
+    x = sn.SparseTensor(np.ones((3, 1)), np.array([[0, 1], [1, 0], [1, 1]]), (2,), 2, background)  # sample 1 is full
+    y = ops.global_pool(x, "max")
+    y.backward(np.ones((2, 1)))
+    np.testing.assert_array_equal(y.numpy(), [[np.nan], [1.0]])
+    assert background.grad.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("cell", "to_site"), [(0, 1.0), (1, 0.0)])
+def test_of_a_site_and_a_background_that_are_no_numbers_the_first_cell_gets_the_gradient(cell, to_site):
+    background = sn.Tensor(np.full(1, np.nan), requires_grad=True)
+    x = sn.SparseTensor(sn.Tensor(np.full((1, 1), np.nan), requires_grad=True), np.array([[0, cell]]), (3,), 1,
+                        background)
+    ops.global_pool(x, "max").backward(np.ones((1, 1)))
+    assert (x.features.grad.item(), background.grad.item()) == (to_site, 1 - to_site)
+
+
 def test_on_one_cell_every_row_comes_back_bit_for_bit(rng):
     features, background = rng.standard_normal((1, 4)).astype("f4"), rng.standard_normal(4).astype("f4")
     x = sn.SparseTensor(features, np.array([[1, 0, 0]]), (1, 1), 2, background)

@@ -10,7 +10,8 @@ from sparsenet.sparse import Geometry
 
 
 @pytest.mark.parametrize(("dimension", "side", "size", "stride"),
-                         [(1, 9, 3, 2), (2, 7, 3, 2), (2, 6, 2, 2), (3, 7, 3, 2), (3, 6, 2, 1), (4, 5, 3, 2), (2, 9, 2, 3)])
+                         [(1, 9, 3, 2), (2, 7, 3, 2), (2, 6, 2, 2), (3, 7, 3, 2), (3, 6, 2, 1), (4, 5, 3, 2),
+                          (2, 9, 2, 3)])
 @pytest.mark.parametrize("level", [0.0, -2.0, 0.3])
 def test_equals_the_dense_pooling(dimension, side, size, stride, level):
     rng = np.random.default_rng(dimension)

@@ -39,6 +39,12 @@ def test_it_voxelizes_at_its_render_size_into_any_grid():
     assert len(picture.voxelize(20, fill=True).coordinates) == len(picture.voxelize(20).coordinates)
 
 
+@pytest.mark.parametrize("size", [40.5, 0, "40", None])
+def test_a_render_size_is_a_positive_whole_number(size):
+    with pytest.raises(ValueError, match="Off3DPicture: render_size is .*expected a positive whole number"):
+        Off3DPicture(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]), render_size=size)
+
+
 def test_a_broken_file_and_another_type_are_refused(tmp_path):
     path = tmp_path / "broken.off"
     path.write_text("OFF\n9 9 9\n")

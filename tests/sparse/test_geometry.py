@@ -33,6 +33,10 @@ def test_equal_geometries_are_one_key():
     assert len({Geometry.make(3, 3, padding=1), Geometry.make_submanifold(3, 3)}) == 2
 
 
+def test_sizes_may_be_arrays_of_integers():
+    assert Geometry.make(2, np.array([2, 3]), np.int64(2), np.array([0, 1])) == Geometry.make(2, (2, 3), 2, (0, 1))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -42,6 +46,10 @@ def test_equal_geometries_are_one_key():
         (lambda: Geometry.make(3, 2, stride=0), "stride is 0"),
         (lambda: Geometry.make(3, 2, padding=-1), "padding is -1"),
         (lambda: Geometry.make(3, 2.5), "kernel_size is 2.5, expected whole numbers"),
+        (lambda: Geometry.make(3, "2"), "kernel_size is '2', expected whole numbers"),
+        (lambda: Geometry.make(2, np.array([2.0, 2.0])), "kernel_size is .*, expected whole numbers"),
+        (lambda: Geometry.make(3, np.array([2, 2])), "kernel_size is .2, 2., expected 3 numbers"),
+        (lambda: Geometry.make(2.5, 2), "dimension is 2.5, expected a whole number, 1 to 4"),
         (lambda: Geometry.make_submanifold(3, 2), "expected odd numbers"),
         (lambda: Geometry.make(3, 5).output_size((4, 4, 4)), "does not fit a grid"),
         (lambda: Geometry.make(3, 2).output_size((4, 4)), "3 dimensions, the input's spatial size .4, 4. has 2"),

@@ -1,16 +1,25 @@
-"""Rulebooks against brute force: the invariant, and every pair exactly once."""
+"""Rulebooks against brute force, on every backend: the invariant, and every pair exactly once."""
 
 import gc
 import itertools
 import weakref
+from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsenet.kernels import get_num_threads, set_num_threads
+from sparsenet.backend import to_device
+from sparsenet.kernels import get_num_threads, rulebook_cuda, set_num_threads
+from sparsenet.kernels.fetch import fetches
 from sparsenet.sparse import ActiveSites, Geometry, prepare
+
+ONE_FIXTURE = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+
+
+def host(array) -> np.ndarray:
+    return to_device(array, "cpu")
 
 
 @st.composite
@@ -36,18 +45,21 @@ def brute_force(sites, geometry):
     output_size = geometry.output_size(sites.spatial_size)
     for b, *cell in sites.coordinates.tolist():
         for k, offset in enumerate(geometry.kernel_offsets.tolist()):
-            reach = [c + p - o * d for c, p, o, d in zip(cell, geometry.padding, offset, geometry.dilation, strict=True)]
+            reach = [c + p - o * d
+                     for c, p, o, d in zip(cell, geometry.padding, offset, geometry.dilation, strict=True)]
             if all(r % s == 0 and 0 <= r // s < m
                    for r, s, m in zip(reach, geometry.stride, output_size, strict=True)):
                 joined.add(((b, *cell), k, (b, *(r // s for r, s in zip(reach, geometry.stride, strict=True)))))
     return joined
 
 
-@settings(max_examples=300, deadline=None)
-@given(cases())
-def test_every_pair_exactly_once(case):
+@settings(max_examples=150, **ONE_FIXTURE)
+@given(case=cases(), as_bits=st.booleans())
+def test_every_pair_exactly_once(placed, case, as_bits):
     sites, geometry = case
-    rulebook = sites.rulebook(geometry)
+    with mock.patch.object(rulebook_cuda, "MOST_CELLS_PER_CANDIDATE", 10**9 if as_bits else 0):
+        rulebook = placed(sites).rulebook(geometry)
+        assert rulebook.output_sites is rulebook.output_sites  # built here
     expected = brute_force(sites, geometry)
     inputs, outputs = sites.coordinates.tolist(), rulebook.output_sites.coordinates.tolist()
     assert outputs == [list(out) for out in sorted({out for _, _, out in expected})]
@@ -57,32 +69,33 @@ def test_every_pair_exactly_once(case):
     assert rulebook.pair_count == len(expected)
 
 
-@settings(max_examples=100, deadline=None)
-@given(cases())
-def test_the_three_views_say_the_same(case):
+@settings(max_examples=50, **ONE_FIXTURE)
+@given(case=cases())
+def test_the_three_views_say_the_same(placed, case):
     sites, geometry = case
-    rulebook = sites.rulebook(geometry)
+    rulebook = placed(sites).rulebook(geometry)
     neighbours, transposed = rulebook.neighbours, rulebook.transposed_neighbours
     assert neighbours.dtype == transposed.dtype == rulebook.pairs.dtype == np.int32
     assert rulebook.pair_splits.dtype == np.int64
     by_output = {(n, k, m) for m, row in enumerate(neighbours.tolist()) for k, n in enumerate(row) if n >= 0}
     by_input = {(n, k, m) for n, row in enumerate(transposed.tolist()) for k, m in enumerate(row) if m >= 0}
-    splits = rulebook.pair_splits
+    splits = rulebook.pair_splits.tolist()
     by_pair = [(*pair, k) for k in range(geometry.volume)
                for pair in rulebook.pairs[splits[k] : splits[k + 1]].tolist()]
     assert by_output == by_input == {(n, k, m) for n, m, k in by_pair}
     assert len(by_pair) == len(by_output) == splits[-1]
 
 
-@settings(max_examples=100, deadline=None)
-@given(cases())
-def test_the_invariant(case):
+@settings(max_examples=50, **ONE_FIXTURE)
+@given(case=cases())
+def test_the_invariant(placed, case):
     """input = output * stride - padding + offset * dilation, for every pair."""
     sites, geometry = case
-    rulebook = sites.rulebook(geometry)
-    offsets = np.repeat(geometry.kernel_offsets, np.diff(rulebook.pair_splits), axis=0)
-    inputs = sites.coordinates[rulebook.pairs[:, 0]]
-    outputs = rulebook.output_sites.coordinates[rulebook.pairs[:, 1]]
+    rulebook = placed(sites).rulebook(geometry)
+    pairs = host(rulebook.pairs)
+    offsets = np.repeat(geometry.kernel_offsets, np.diff(host(rulebook.pair_splits)), axis=0)
+    inputs = sites.coordinates[pairs[:, 0]]
+    outputs = host(rulebook.output_sites.coordinates)[pairs[:, 1]]
     assert np.array_equal(inputs[:, 0], outputs[:, 0])
     assert np.array_equal(inputs[:, 1:], outputs[:, 1:] * geometry.stride - geometry.padding
                           + offsets * geometry.dilation)
@@ -90,47 +103,70 @@ def test_the_invariant(case):
 
 @pytest.mark.parametrize("dimension", [1, 2, 3, 4])
 @pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (3, 1), (3, 2), (5, 1)])
-def test_submanifold_keeps_the_sites_and_mirrors_the_offsets(dimension, kernel, dilation):
+def test_submanifold_keeps_the_sites_and_mirrors_the_offsets(placed, dimension, kernel, dilation):
     rng = np.random.default_rng(dimension)
     size = (7,) * dimension
     coordinates = np.stack(np.unravel_index(rng.choice(2 * 7**dimension, 9, replace=False), (2, *size)), axis=1)
-    sites = ActiveSites(coordinates, size, 2)
+    sites = placed(ActiveSites(coordinates, size, 2))
     geometry = Geometry.make_submanifold(dimension, kernel, dilation)
     rulebook = sites.rulebook(geometry)
     assert rulebook.output_sites is sites
     where = {tuple(site): row for row, site in enumerate(sites.coordinates.tolist())}
     centre = kernel // 2
+    neighbours, transposed = host(rulebook.neighbours), host(rulebook.transposed_neighbours)
     for (b, *cell), k in itertools.product(sites.coordinates.tolist(), range(geometry.volume)):
         target = tuple(c + dilation * (int(o) - centre) for c, o in zip(cell, geometry.kernel_offsets[k], strict=True))
         m = where[b, *cell]
-        assert rulebook.neighbours[m, k] == where.get((b, *target), -1)
-        assert rulebook.transposed_neighbours[m, k] == rulebook.neighbours[m, geometry.volume - 1 - k]
+        assert neighbours[m, k] == where.get((b, *target), -1)
+        assert transposed[m, k] == neighbours[m, geometry.volume - 1 - k]
 
 
-def random_sites(count=9000, side=40, batch=3):
+def random_sites(count=5000, side=40, batch=3):
     rng = np.random.default_rng(0)
     cells = rng.choice(batch * side**3, count, replace=False)
     return ActiveSites(np.stack(np.unravel_index(cells, (batch, side, side, side)), axis=1), (side,) * 3, batch)
 
 
 @pytest.mark.parametrize("geometry", [Geometry.make(3, 3, 2, 1), Geometry.make(3, 2), Geometry.make_submanifold(3, 3)])
-def test_more_than_one_block_and_any_number_of_threads(geometry):
+def test_more_than_one_block_and_any_number_of_threads(placed, geometry):
     before = get_num_threads()
     tables = []
     for threads in (1, 2, 3):
         set_num_threads(threads)
-        rulebook = random_sites().rulebook(geometry)
-        tables.append((rulebook.output_sites.keys, rulebook.neighbours, rulebook.transposed_neighbours))
+        rulebook = placed(random_sites()).rulebook(geometry)
+        tables.append([host(a) for a in (rulebook.output_sites.keys, rulebook.neighbours,
+                                         rulebook.transposed_neighbours)])
     set_num_threads(before)
     for other in tables[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(tables[0], other, strict=True))
     sites = random_sites()
     rulebook = sites.rulebook(geometry)
-    n, k = rulebook.neighbours, geometry.kernel_offsets
+    n, k = tables[0][1], geometry.kernel_offsets
     out = rulebook.output_sites.coordinates
     cells = (out[:, None, 1:].astype(np.int64) * geometry.stride - geometry.padding + k * geometry.dilation)
     queries = np.concatenate([np.broadcast_to(out[:, None, :1], (*n.shape, 1)), cells], axis=2).reshape(-1, 4)
     assert np.array_equal(sites.lookup(queries).reshape(n.shape), n)
+
+
+def test_a_layer_waits_for_the_device_once(backend, placed):
+    """For the number of output sites; a submanifold filter for the hash table's flag, once for its sites."""
+    sites, before = placed(random_sites(60)), fetches()
+    prepare(sites, [Geometry.make(3, 2), Geometry.make(3, 3, 2), Geometry.make(3, 2)])
+    assert fetches() - before == (0 if backend == "cpu" else 3)
+    prepare(sites, [Geometry.make_submanifold(3, 3), Geometry.make_submanifold(3, 5)])
+    assert fetches() - before == (0 if backend == "cpu" else 3)
+    fresh = placed(random_sites(60))
+    prepare(fresh, [Geometry.make_submanifold(3, 3), Geometry.make_submanifold(3, 5)])
+    assert fetches() - before == (0 if backend == "cpu" else 4)
+
+
+def test_grids_with_more_cells_than_memory(placed):
+    far = 2**20 - 1
+    sites = placed(ActiveSites([[1, far, far, far], [0, 0, 0, 0], [1, far, far, far - 1]], (2**20,) * 3, 2))
+    rulebook = sites.rulebook(Geometry.make(3, 2))
+    assert rulebook.output_sites.coordinates.tolist() == [[0, 0, 0, 0], [1, far - 1, far - 1, far - 2],
+                                                          [1, far - 1, far - 1, far - 1]]
+    assert host(rulebook.neighbours)[:, [0, 6, 7]].tolist() == [[0, -1, -1], [-1, -1, 1], [-1, 1, 2]]
 
 
 def test_layers_of_one_geometry_share_a_rulebook():
@@ -155,8 +191,8 @@ def test_sites_and_rulebooks_are_freed_without_the_garbage_collector():
     assert len(rulebook.input_sites) == len(rulebook.output_sites) == 50
 
 
-def test_empty_input_gives_empty_views():
-    rulebook = ActiveSites([], (6, 6, 6), 2).rulebook(Geometry.make(3, 3, 2))
+def test_empty_input_gives_empty_views(placed):
+    rulebook = placed(ActiveSites([], (6, 6, 6), 2)).rulebook(Geometry.make(3, 3, 2))
     assert len(rulebook.output_sites) == 0 and rulebook.output_sites.batch_size == 2
     assert rulebook.neighbours.shape == rulebook.transposed_neighbours.shape == (0, 27)
     assert rulebook.pairs.shape == (0, 2) and rulebook.pair_splits.tolist() == [0] * 28

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sparsenet.backend import to_device
 from sparsenet.sparse import ActiveSites
 
 
@@ -35,13 +36,14 @@ def test_order_does_not_depend_on_insertion(grid):
     assert np.array_equal(given_order.coordinates, reverse.coordinates)
 
 
-@given(grids())
-def test_lookup_finds_every_site_and_nothing_else(grid):
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(grid=grids())
+def test_lookup_finds_every_site_and_nothing_else(placed, grid):
     coordinates, size, batch = grid
-    sites = ActiveSites(coordinates, size, batch)
+    sites = placed(ActiveSites(coordinates, size, batch))
     every = np.stack(np.unravel_index(np.arange(batch * int(np.prod(size))), (batch, *size)), axis=1)
-    rows = sites.lookup(every)
-    assert np.array_equal(every[rows >= 0], sites.coordinates)
+    rows = to_device(sites.lookup(every), "cpu")
+    assert np.array_equal(every[rows >= 0], to_device(sites.coordinates, "cpu"))
     assert np.array_equal(rows[rows >= 0], np.arange(len(sites)))
     below, above, other_sample = (every + shift for shift in (
         [0, *(-np.array(size))], [0, *size], [batch, *[0] * len(size)]))
@@ -49,14 +51,16 @@ def test_lookup_finds_every_site_and_nothing_else(grid):
     assert (sites.lookup(outside) == -1).all()
 
 
-@given(grids())
-def test_batch_splits_and_from_keys(grid):
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(grid=grids())
+def test_batch_splits_and_from_keys(placed, grid):
     coordinates, size, batch = grid
     sites = ActiveSites(coordinates, size, batch)
     counts = np.bincount(coordinates[:, 0], minlength=batch)
     assert np.array_equal(np.diff(sites.batch_splits), counts)
-    again = ActiveSites.from_keys(sites.keys, size, batch)
-    assert np.array_equal(again.coordinates, sites.coordinates)
+    again = placed(ActiveSites.from_keys(sites.keys, size, batch))
+    assert again.coordinates.dtype == np.int32
+    assert np.array_equal(to_device(again.coordinates, "cpu"), sites.coordinates)
 
 
 def test_no_sites_at_all():
@@ -70,7 +74,8 @@ def test_no_sites_at_all():
 @pytest.mark.parametrize(
     ("coordinates", "size", "batch", "error", "message"),
     [
-        ([[0, 1, 1], [0, 2, 9]], (4, 4), 1, ValueError, r"row 1 are \[0, 2, 9\]: 9 is outside the grid \(4, 4\) along axis 1"),
+        ([[0, 1, 1], [0, 2, 9]], (4, 4), 1, ValueError,
+         r"row 1 are \[0, 2, 9\]: 9 is outside the grid \(4, 4\) along axis 1"),
         ([[0, 1, 1], [0, -1, 1]], (4, 4), 1, ValueError, r"row 1 .*-1 is outside"),
         ([[0, 1, 1], [2, 1, 1]], (4, 4), 2, ValueError, r"row 1 .*2 is outside batch_size \(0 to 1\)"),
         ([[0, 1, 1], [0, 3, 3], [0, 1, 1]], (4, 4), 1, ValueError, r"rows 0 and 2 are the same site \[0, 1, 1\]"),
@@ -80,13 +85,22 @@ def test_no_sites_at_all():
         ([[0] * 5], (2**16,) * 4, 1, OverflowError, "more cells than int64 keys can name"),
         ([[0, 0]], (0,), 1, ValueError, "expected 1 to 4 positive numbers"),
         ([[0] * 6], (2,) * 5, 1, ValueError, "expected 1 to 4 positive numbers"),
-        ([[0, 0]], 5, 1, TypeError, "expected one number per dimension"),
+        ([[0, 0]], 5, 1, TypeError, "expected one whole number per dimension"),
+        ([[0, 0, 0]], (3.7, 3), 1, TypeError, r"spatial_size is \(3.7, 3\), expected one whole number"),
+        ([[0, 0, 0]], "33", 1, TypeError, "spatial_size is '33', expected one whole number"),
+        ([[0, 0, 0]], (3, 3), 1.5, TypeError, "batch_size is 1.5, expected a whole number"),
+        ([[0, 0, 0]], (3, 3), "1", TypeError, "batch_size is '1', expected a whole number"),
         ([[0, 0]], (5,), -1, ValueError, "batch_size is -1"),
     ],
 )
 def test_what_is_refused(coordinates, size, batch, error, message):
     with pytest.raises(error, match=message):
         ActiveSites(np.array(coordinates), size, batch)
+
+
+def test_sizes_may_be_numpy_s():
+    sites = ActiveSites([[0, 1, 1]], np.array([3, 4]), np.int64(2))
+    assert sites.spatial_size == (3, 4) and type(sites.batch_size) is int
 
 
 def test_a_grid_with_more_than_2_to_the_32_cells():

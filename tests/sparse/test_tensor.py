@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from sparsenet import SparseTensor, Tensor
+from sparsenet import SparseTensor, Tensor, gradcheck
 
 COORDINATES = np.array([[1, 2, 0], [0, 0, 1], [0, 0, 0]])
 FEATURES = np.array([[3.0], [2.0], [1.0]], np.float32)
@@ -45,8 +45,17 @@ def test_from_dense_keeps_the_dtype_and_takes_any_nonzero_channel(dtype):
     assert len(SparseTensor.from_dense(np.zeros((2, 2, 4), dtype))) == 0
 
 
+def test_gradients_flow_through_from_dense(rng):
+    array = rng.standard_normal((2, 3, 2, 4)) * (rng.random((2, 1, 2, 4)) < 0.5)
+    assert gradcheck(lambda grid: SparseTensor.from_dense(grid).features * 2, [Tensor(array[:1] + 3, True)])
+    grid = Tensor(array, requires_grad=True)
+    gradient = rng.standard_normal(array.shape)
+    SparseTensor.from_dense(grid).to_dense().backward(gradient)
+    np.testing.assert_array_equal(grid.grad, np.where(array != 0, gradient, 0))
+
+
 def test_what_it_says_of_itself():
-    x = SparseTensor(FEATURES, COORDINATES, (3, 2), 2)
+    x = SparseTensor(FEATURES, COORDINATES, (3, 2), np.int64(2))
     assert (len(x), x.channels, x.dimension, x.device, x.batch_size) == (3, 1, 2, "cpu", 2)
     assert x.active_fraction == 3 / 12
     assert "3 sites of (3, 2) (25.00%), 1 channels, batch of 2, float32, cpu" in repr(x)
@@ -74,6 +83,15 @@ def test_what_is_refused(arguments, error, message):
     features, coordinates, *background = arguments
     with pytest.raises(error, match=message):
         SparseTensor(features, coordinates, (3, 2), 2, *background)
+
+
+@pytest.mark.parametrize(("size", "batch", "message"), [
+    ((3.7, 3), 2, r"spatial_size is \(3.7, 3\), expected one whole number per dimension"),
+    ((3, 2), 2.5, "batch_size is 2.5, expected a whole number"),
+])
+def test_sizes_that_are_no_whole_numbers_are_refused(size, batch, message):
+    with pytest.raises(TypeError, match=message):
+        SparseTensor(FEATURES, COORDINATES, size, batch)
 
 
 def test_from_dense_refuses_other_shapes():

@@ -1,0 +1,233 @@
+"""Launches of the CUDA convolutions: which variant, how many blocks, and what goes before and after.
+
+    forward            float32, float64   convolution.cu
+                       tensor cores       convolution_words.cu -> convolution_mma.cu
+    weight gradient    float32, float64   convolution_weights.cu -> convolution_parts.cu
+                       tensor cores       convolution_words.cu -> convolution_weights_mma.cu -> convolution_parts.cu
+
+The precision is a setting (`precision`), tile sizes are data (`tiles`).  Everything else follows from
+the sizes of the arrays.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sparsenet.backend import array_module
+from sparsenet.kernels.cuda import MOST_BLOCKS, THREADS, CudaKernel, CudaSource, blocks_for, ctype
+from sparsenet.kernels.precision import operand_precision
+from sparsenet.kernels.tiles import COMMITTED, TENSOR_CORES, WINDOW, Tile, load_tile_table, tile_table
+
+FORWARD = CudaSource("convolution")
+FORWARD_MMA = CudaSource("convolution_mma")
+WEIGHTS = CudaSource("convolution_weights")
+WEIGHTS_MMA = CudaSource("convolution_weights_mma")
+WORDS = CudaSource("convolution_words")
+PARTS = CudaSource("convolution_parts")
+ORDER = CudaSource("convolution_order")
+
+
+def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None) -> Any:
+    """(M, C_out): see the contract of convolution_forward."""
+    xp = array_module(features)
+    (rows, offsets), (_, c_in, c_out) = neighbours.shape, weights.shape
+    out = xp.empty((rows, c_out), features.dtype)
+    if 0 in (features.size, weights.size, rows):
+        out[...] = 0 if constant is None else constant
+        return out
+    precision = _precision("convolution_forward", features)
+    tile = tile_table().choose("forward", architecture(xp), precision, c_out)
+    order = row_order(neighbours, c_in * c_out)
+    blocks = min(-(-rows // tile.rows) * -(-c_out // tile.columns), MOST_BLOCKS)
+    if precision in TENSOR_CORES:
+        words = _words(features, precision)
+        turned = _packed_weights(weights, precision)
+        kernel = forward_kernel(tile, True, True)
+        kernel(blocks, tile.threads, words, turned, neighbours, order, constant, rows, offsets, words.shape[1], c_out,
+               out, shared_bytes=tile.shared_bytes("forward"))
+    else:
+        kernel = forward_kernel(tile, _by_vectors(features), _by_vectors(weights, out))
+        kernel(blocks, tile.threads, features, weights, neighbours, order, constant, rows, offsets, c_in, c_out, out,
+               shared_bytes=tile.shared_bytes("forward"))
+    return out
+
+
+def weight_gradient(features: Any, gradient: Any, neighbours: Any) -> Any:
+    """(K, C_in, C_out): see the contract of convolution_weight_gradient."""
+    xp = array_module(features)
+    (rows, offsets), c_in, c_out = neighbours.shape, features.shape[1], gradient.shape[1]
+    if 0 in (rows, offsets, features.size, c_out):
+        return xp.zeros((offsets, c_in, c_out), features.dtype)
+    precision = _precision("convolution_weight_gradient", features)
+    table = tile_table()
+    tile = table.choose("weight_gradient", architecture(xp), precision, max(c_in, c_out))
+    products = offsets * -(-c_in // tile.rows) * -(-c_out // tile.columns)
+    part_rows = -(-rows // max(1, -(-table.split_blocks // products)) // WINDOW) * WINDOW
+    parts = -(-rows // part_rows)
+    partial = xp.empty((parts, offsets, c_in, c_out), features.dtype)
+    blocks = min(parts * products, MOST_BLOCKS)
+    if precision in TENSOR_CORES:
+        left, right = _words(features, precision), _words(gradient, precision)
+        weight_gradient_kernel(tile, True, True)(
+            blocks, tile.threads, left, right, neighbours, rows, part_rows, parts, offsets, c_in, c_out, left.shape[1],
+            right.shape[1], partial, shared_bytes=tile.shared_bytes("weight_gradient"))
+    else:
+        weight_gradient_kernel(tile, _by_vectors(features), _by_vectors(gradient))(
+            blocks, tile.threads, features, gradient, neighbours, rows, part_rows, parts, offsets, c_in, c_out, partial,
+            shared_bytes=tile.shared_bytes("weight_gradient"))
+    if parts == 1:
+        return partial[0]
+    out = xp.empty((offsets, c_in, c_out), features.dtype)
+    PARTS.kernel("add_parts", SCALAR=ctype(out))(blocks_for(out.size), THREADS, partial, out.size, parts, out)
+    return out
+
+
+def forward_kernel(tile: Tile, features_by_vectors: bool, weights_by_vectors: bool) -> CudaKernel:
+    """The variant of the forward kernel for a tile; operands are copied by 16 bytes or by elements."""
+    name, defines = _forward_variant(tile, features_by_vectors, weights_by_vectors)
+    return (FORWARD_MMA if name == "convolution_forward_mma" else FORWARD).kernel(name, **defines)
+
+
+def weight_gradient_kernel(tile: Tile, features_by_vectors: bool, gradient_by_vectors: bool) -> CudaKernel:
+    """The variant of the weight gradient for a tile; operands are copied by 16 bytes or by elements."""
+    name, defines = _weight_gradient_variant(tile, features_by_vectors, gradient_by_vectors)
+    return (WEIGHTS_MMA if name == "convolution_weight_gradient_mma" else WEIGHTS).kernel(name, **defines)
+
+
+def _forward_variant(tile: Tile, a: bool, b: bool) -> tuple[str, dict[str, str | int]]:
+    sizes = {"TILE_ROWS": tile.rows, "TILE_COLUMNS": tile.columns, "TILE_DEPTH": tile.depth, "STAGES": tile.stages,
+             "RESIDENT": tile.resident, "SHARED_BYTES": tile.shared_bytes("forward")}
+    if tile.precision in TENSOR_CORES:
+        return "convolution_forward_mma", {"PRECISION": tile.precision.upper(), "WARP_ROWS": tile.own_rows,
+                                           "WARP_COLUMNS": tile.own_columns, **sizes}
+    return "convolution_forward", {"THREAD_ROWS": tile.own_rows, "THREAD_COLUMNS": tile.own_columns, **sizes,
+                                   **_copies(tile, a, b)}
+
+
+def _weight_gradient_variant(tile: Tile, a: bool, b: bool) -> tuple[str, dict[str, str | int]]:
+    sizes = {"TILE_INPUTS": tile.rows, "TILE_OUTPUTS": tile.columns, "TILE_DEPTH": tile.depth, "STAGES": tile.stages,
+             "RESIDENT": tile.resident, "WINDOW": WINDOW, "SHARED_BYTES": tile.shared_bytes("weight_gradient")}
+    if tile.precision in TENSOR_CORES:
+        return "convolution_weight_gradient_mma", {"PRECISION": tile.precision.upper(), "WARP_INPUTS": tile.own_rows,
+                                                   "WARP_OUTPUTS": tile.own_columns, **sizes}
+    return "convolution_weight_gradient", {"THREAD_INPUTS": tile.own_rows, "THREAD_OUTPUTS": tile.own_columns, **sizes,
+                                           **_copies(tile, a, b)}
+
+
+def _copies(tile: Tile, a: bool, b: bool) -> dict[str, str | int]:
+    scalar, vector = {"float32": ("float", 4), "float64": ("double", 2)}[tile.precision]
+    resident = tile.resident if a and b else 1  # addresses of single elements need registers
+    return {"SCALAR": scalar, "A_VECTOR": vector if a else 1, "B_VECTOR": vector if b else 1, "RESIDENT": resident}
+
+
+def _variants() -> Iterator[tuple]:
+    """(kernel, macros, least architecture where there is one) of all that the committed table leads to."""
+    table, ways = load_tile_table(COMMITTED), ((True, True), (True, False), (False, True), (False, False))
+    for kind, variant in (("forward", _forward_variant), ("weight_gradient", _weight_gradient_variant)):
+        for tile in table.lines(kind):
+            warps = tile.precision in TENSOR_CORES
+            yield from ((*variant(tile, *way), *(80,) * warps) for way in (ways[:1] if warps else ways))
+    for precision in TENSOR_CORES:
+        yield from ((name, {"PRECISION": precision.upper()}, 80) for name in ("pack_rows", "pack_weights"))
+    yield from (("add_parts", {"SCALAR": scalar}) for scalar in ("float", "double"))
+    yield "neighbour_keys", {}
+
+
+VARIANTS = list(_variants())
+
+
+def _by_vectors(*arrays: Any) -> bool:
+    """Whether all their rows begin at multiples of 16 bytes."""
+    return all(array.shape[-1] * array.itemsize % 16 == 0 and _address(array) % 16 == 0 for array in arrays)
+
+
+def _address(array: Any) -> int:
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+
+# Operands of the tensor cores.
+
+
+def _words(rows: Any, precision: str) -> Any:
+    """(N, words) uint32, words a multiple of 8: TF32 takes rows as they are where they fit."""
+    if precision == "tf32" and rows.shape[1] % 8 == 0 and _by_vectors(rows):
+        return rows.view("uint32")
+    words = _word_count(rows.shape[1], precision)
+    out = array_module(rows).empty((rows.shape[0], words), "uint32")
+    WORDS.kernel("pack_rows", PRECISION=precision.upper())(blocks_for(out.size), THREADS, rows, rows.shape[0],
+                                                           rows.shape[1], words, out)
+    return out
+
+
+def _packed_weights(weights: Any, precision: str) -> Any:
+    """(K, C_out, words) uint32."""
+    offsets, c_in, c_out = weights.shape
+    words = _word_count(c_in, precision)
+    out = array_module(weights).empty((offsets, c_out, words), "uint32")
+    WORDS.kernel("pack_weights", PRECISION=precision.upper())(blocks_for(out.size), THREADS, weights, offsets, c_in,
+                                                              c_out, words, out)
+    return out
+
+
+def _word_count(channels: int, precision: str) -> int:
+    return -(-channels // (8 if precision == "tf32" else 16)) * 8
+
+
+# The order of the rows.  It is found once for a table of neighbours and kept as long as the table lives.
+# A stale one would still be an order, and no order changes a result.
+
+_orders: dict[int, tuple[weakref.ref, Any]] = {}
+_orders_lock = threading.Lock()
+
+
+def row_order(neighbours: Any, channels: int) -> Any | None:
+    """(M,) int32: rows sorted by their offsets within windows; None where sorting would not pay.
+
+    channels : C_in * C_out
+    """
+    rows, offsets = neighbours.shape
+    place, table = id(neighbours), tile_table()
+    with _orders_lock:
+        known = _orders.get(place)
+    if known is not None and known[0]() is neighbours:
+        return known[1]
+    if rows * offsets * channels < table.order_work or offsets == 1:
+        return None
+    xp = array_module(neighbours)
+    keys = xp.empty(rows, "int64")
+    ORDER.kernel("neighbour_keys")(blocks_for(rows), THREADS, neighbours, rows, offsets, table.order_window, keys)
+    order = xp.argsort(keys, kind="stable").astype("int32")
+    with _orders_lock:
+        _orders[place] = weakref.ref(neighbours, lambda _: _orders.pop(place, None)), order
+    return order
+
+
+def orders_known() -> int:
+    """How many tables of neighbours have an order that is kept."""
+    return len(_orders)
+
+
+def forget_orders() -> None:
+    """Drop the orders found so far; each is found again where it pays."""
+    with _orders_lock:
+        _orders.clear()
+
+
+def architecture(xp: Any) -> str:
+    """The current device's, such as "sm_90"; "any" on the host."""
+    return "any" if xp is np else f"sm_{xp.cuda.Device().compute_capability}"
+
+
+def _precision(operation: str, features: Any) -> str:
+    """What to multiply in; raises where the GPU has no tensor cores for it."""
+    precision = operand_precision(features.dtype)
+    device = architecture(array_module(features))
+    if precision in TENSOR_CORES and device != "any" and int(device[3:]) < 80:
+        raise ValueError(f"{operation}: float32_matmul_precision is {precision!r}, which needs sm_80 or later, the GPU "
+                         f"is {device}: sn.set_float32_matmul_precision('highest')")
+    return precision

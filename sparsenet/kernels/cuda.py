@@ -1,0 +1,217 @@
+"""CUDA kernels: a source file, its variants, and a launch whose arguments are checked.
+
+    SOURCE = CudaSource("leaky_relu")                              # leaky_relu.cu in this folder
+    kernel = SOURCE.kernel("leaky_relu_forward", SCALAR="float")   # compiled at its first launch
+    kernel(blocks_for(x.size), THREADS, x, 0.33, x.size, out)
+
+`#include "common.cuh"` is put in textually, so that one string is all a compiler needs.  Who compiles
+and runs is a driver: CuPy's on a GPU, or the one that `use_driver` names (the tests run the same
+sources on the host with it).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, cached_property
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from sparsenet.kernels.signature import CTYPES, Parameter, parse
+
+FOLDER = Path(__file__).parent
+THREADS = 256  # per block, where nothing asks for another number
+MOST_BLOCKS = 1 << 14  # of a grid-stride loop: enough for any GPU, fixed, so that no result depends on one
+MOST_THREADS = 1024  # per block
+MOST_SHARED = 227 * 1024  # bytes per block, on the largest
+
+Launch = Callable[[tuple[int, int, int], tuple[int, int, int], tuple, int], None]
+_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"[^\n]*$', re.MULTILINE)
+
+
+class Driver(Protocol):
+    """Compiles kernels and runs them."""
+
+    def compile(self, kernel: CudaKernel) -> Launch:
+        """A function (grid, block, arguments, shared_bytes) that runs the kernel; the arguments
+        are NumPy scalars, arrays, and None for a null pointer."""
+
+    def address(self, array: Any, kernel: str, name: str) -> int:
+        """Where the array begins; raises TypeError, naming kernel and argument, for one that this
+        driver's kernels cannot reach."""
+
+
+class CudaSource:
+    """A `.cu` file: its text, and its kernels by name and variant."""
+
+    def __init__(self, name: str, folder: Path = FOLDER):
+        self.name = name
+        self.path = Path(folder) / f"{name}.cu"
+        self._kernels: dict[tuple, CudaKernel] = {}
+
+    @cached_property
+    def text(self) -> str:
+        """The source with its includes put in; #line keeps the numbers of a message right."""
+        return self._inlined(self.path, set())
+
+    def kernel(self, name: str, **defines: str | int) -> CudaKernel:
+        """The kernel compiled with these macros, e.g. SCALAR="float"; the same object each time."""
+        key = (name, frozenset(defines.items()))
+        kernel = self._kernels.get(key)
+        return kernel or self._kernels.setdefault(key, CudaKernel(self, name, defines))
+
+    def line(self, file: str, number: int) -> str:
+        """One line of this source or of what it includes; "" where there is none."""
+        path = self.path.with_name(file)
+        path = path if path.exists() else FOLDER / file
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+    def _inlined(self, path: Path, seen: set[str]) -> str:
+        seen.add(path.name)
+        text = f'#line 1 "{path.name}"\n' + path.read_text(encoding="utf-8")
+
+        def include(match: re.Match) -> str:
+            if match[1] in seen:  # once is enough
+                return ""
+            line = text.count("\n", 0, match.start())  # of this line, counted from 1: #line is line 0
+            beside = path.with_name(match[1])
+            inner = self._inlined(beside if beside.exists() else FOLDER / match[1], seen)
+            return f'{inner}\n#line {line + 1} "{path.name}"'
+
+        return _INCLUDE.sub(include, text)
+
+
+class CudaKernel:
+    """One kernel of a source with its macros set; a launch checks every argument first."""
+
+    def __init__(self, source: CudaSource, name: str, defines: dict[str, str | int]):
+        self.source, self.name = source, name
+        self.defines = {key: str(int(value) if isinstance(value, bool) else value) for key, value in defines.items()}
+        kernels = parse(source.text, self.defines)
+        if name not in kernels:
+            raise KeyError(f"{source.path.name} has no kernel named {name!r}; there are {sorted(kernels)}")
+        self.module = tuple(kernels)  # all the source's kernels: they compile together
+        self.parameters: tuple[Parameter, ...] = kernels[name]
+        self._launches: dict[Driver, Launch] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, grid: int | tuple[int, ...], block: int | tuple[int, ...], *arguments: Any,
+                 shared_bytes: int = 0) -> None:
+        """Run on `grid` blocks of `block` threads; nothing runs where the grid is empty.
+
+        Raises
+        ------
+        TypeError, ValueError, OverflowError : naming the kernel, the argument, what was expected.
+        CompileError : at the first launch, with the line of the source.
+        """
+        grid, block = _three(grid), _three(block)
+        driver = _installed or cupy_driver()
+        values = self._checked(arguments, driver)
+        if 0 in grid:
+            return
+        threads = block[0] * block[1] * block[2]
+        if not 0 < threads <= MOST_THREADS or min(grid) < 0 or max(grid[1:]) > 65535:
+            raise ValueError(f"{self.name}: grid is {grid} and block {block}, expected 1 to {MOST_THREADS} "
+                             "threads and at most 65535 blocks along y and z")
+        if not 0 <= shared_bytes <= MOST_SHARED:
+            raise ValueError(f"{self.name}: shared_bytes is {shared_bytes}, expected 0 to {MOST_SHARED}")
+        self.compiled(driver)(grid, block, values, shared_bytes)
+
+    def compiled(self, driver: Driver) -> Launch:
+        """What the driver made of this kernel; compiled once."""
+        launch = self._launches.get(driver)
+        if launch is None:
+            with self._lock:
+                launch = self._launches.get(driver) or driver.compile(self)
+                self._launches[driver] = launch
+        return launch
+
+    def _checked(self, arguments: tuple, driver: Driver) -> tuple:
+        if len(arguments) != len(self.parameters):
+            raise TypeError(f"{self.name}: got {len(arguments)} arguments, expected {len(self.parameters)}: "
+                            f"{', '.join(parameter.name for parameter in self.parameters)}")
+        values, spans, exclusive = [], [], False
+        for value, parameter in zip(arguments, self.parameters, strict=True):
+            if not parameter.pointer:
+                values.append(parameter.number(value, self.name))
+            elif value is None:
+                if not parameter.optional:
+                    raise TypeError(f"{self.name}: {parameter.name} is None, expected an array of "
+                                    f"{parameter.dtype}: mark the parameter OPTIONAL in the source")
+                values.append(None)
+            else:
+                address = driver.address(value, self.name, parameter.name)
+                values.append(parameter.array(value, self.name))
+                if value.nbytes:
+                    spans.append((address, address + value.nbytes, parameter))
+                exclusive |= parameter.written and parameter.exclusive
+        if exclusive:
+            self._check_apart(spans)
+        return tuple(values)
+
+    def _check_apart(self, spans: list[tuple[int, int, Parameter]]) -> None:
+        """What is written through __restrict__ shares no memory with another argument."""
+        spans.sort(key=itemgetter(0))
+        reach, furthest = 0, None  # the end that lies furthest on so far, and whose it is
+        for start, end, one in spans:
+            if start < reach and (one.written and one.exclusive or furthest.written and furthest.exclusive):
+                raise ValueError(f"{self.name}: {furthest.name} and {one.name} share memory, expected arrays apart "
+                                 "(__restrict__): pass a copy of one")
+            if end > reach:
+                reach, furthest = end, one
+
+
+class CompileError(RuntimeError):
+    """A kernel does not compile; the message shows the compiler's words and the lines they are about."""
+
+    def __init__(self, kernel: CudaKernel, log: str):
+        shown = [f"{kernel.name} {kernel.defines} does not compile:"]
+        for line in log.splitlines():
+            shown.append(line)
+            place = re.match(r"([\w.]+)[(:](\d+)\)?.*?(?:error|warning)", line)
+            if place:
+                shown.append(f"    {place[2]} | {kernel.source.line(place[1], int(place[2]))}")
+        super().__init__("\n".join(shown))
+
+
+def blocks_for(size: int, threads: int = THREADS) -> int:
+    """Blocks of a grid-stride loop over `size` elements: by the size alone, 0 where there are none."""
+    return min(-(-int(size) // threads), MOST_BLOCKS)
+
+
+def ctype(array: Any) -> str:
+    """What CUDA C++ calls the array's dtype: "float" for float32, "long long" for int64, ..."""
+    return CTYPES[np.dtype(array.dtype)]
+
+
+_installed: Driver | None = None
+
+
+@contextmanager
+def use_driver(driver: Driver) -> Iterator[Driver]:
+    """Within it, every thread's kernels are compiled and run by `driver` in place of CuPy."""
+    global _installed
+    before, _installed = _installed, driver
+    try:
+        yield driver
+    finally:
+        _installed = before
+
+
+@cache
+def cupy_driver() -> Driver:
+    """The driver of the GPU; raises RuntimeError without CuPy or a GPU, saying what to install."""
+    from sparsenet.kernels.cupy_driver import CupyDriver
+
+    return CupyDriver()
+
+
+def _three(size: int | tuple[int, ...]) -> tuple[int, int, int]:
+    sizes = size if isinstance(size, tuple) else (size,)
+    return (*map(int, sizes), *(1,) * (3 - len(sizes)))

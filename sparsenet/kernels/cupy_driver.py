@@ -1,0 +1,59 @@
+"""Kernels on the GPU: compiled at their first launch by NVRTC through CuPy, which keeps the result on disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sparsenet.backend import cupy
+from sparsenet.kernels.cuda import CompileError, CudaKernel, Launch
+
+OPTIONS = ("-std=c++17", "-lineinfo")  # the lines are for compute-sanitizer and profilers; they cost nothing
+_SHARED_WITHOUT_ASKING = 48 * 1024  # bytes; more must be asked for, per kernel
+_NULL = np.uintp(0)
+
+
+class CupyDriver:
+    """Runs kernels on CuPy's current device and current stream.
+
+    Raises RuntimeError where CuPy or a GPU is missing; the message says what to install.
+    """
+
+    def __init__(self) -> None:
+        self._cupy = cupy()
+        self._device = self._cupy.cuda.runtime.getDevice  # the number of the current device
+
+    def address(self, array: Any, kernel: str, name: str) -> int:
+        if not isinstance(array, self._cupy.ndarray):
+            raise TypeError(f"{kernel}: {name} is {type(array).__name__}, expected an array on the GPU: move it with "
+                            ".to('cuda') or cupy.asarray")
+        memory = array.data
+        if array.size and memory.device_id != self._device():
+            raise TypeError(f"{kernel}: {name} is on GPU {memory.device_id}, expected the current one, "
+                            f"{self._device()}: choose it with cupy.cuda.Device(...).use()")
+        return memory.ptr
+
+    def compile(self, kernel: CudaKernel) -> Launch:
+        functions: dict[int, Any] = {}  # by device
+        granted: dict[int, int] = {}  # bytes of shared memory asked for so far, by device
+
+        def launch(grid: tuple, block: tuple, arguments: tuple, shared_bytes: int) -> None:
+            device = self._device()
+            function = functions.get(device)
+            if function is None:
+                function = functions[device] = self._function(kernel)
+            if shared_bytes > granted.get(device, _SHARED_WITHOUT_ASKING):
+                function.max_dynamic_shared_size_bytes = granted[device] = shared_bytes
+            function(grid, block, tuple(_NULL if value is None else value for value in arguments),
+                     shared_mem=shared_bytes)
+
+        return launch
+
+    def _function(self, kernel: CudaKernel) -> Any:
+        defines = tuple(f"-D{name}={value}" for name, value in kernel.defines.items())
+        module = self._cupy.RawModule(code=kernel.source.text, options=OPTIONS + defines)
+        try:
+            return module.get_function(kernel.name)
+        except self._cupy.cuda.compiler.CompileException as error:
+            raise CompileError(kernel, str(error)) from error

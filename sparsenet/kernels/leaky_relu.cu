@@ -1,0 +1,25 @@
+// Leaky ReLU, element by element: y = x where x > 0, slope * x elsewhere.  Bound by memory: one read (two
+// backward) and one write an element, no reuse.
+//
+//     x (N, C) row-major is size = N * C numbers in a row; thread t takes t, t + stride, t + 2 stride, ...
+//
+// Variants: SCALAR float or double.
+#include "common.cuh"
+
+extern "C" __global__ void leaky_relu_forward(const SCALAR* __restrict__ x, const SCALAR slope, const long long size,
+                                              SCALAR* __restrict__ out) {
+    for (long long i = global_index(); i < size; i += global_stride()) {
+        const SCALAR value = x[i];
+        out[i] = value > 0 ? value : value * slope;
+    }
+}
+
+// The gradient, times slope where `reference` (the input, or for slope > 0 the output) is not positive.
+extern "C" __global__ void leaky_relu_backward(const SCALAR* __restrict__ reference,
+                                               const SCALAR* __restrict__ gradient, const SCALAR slope,
+                                               const long long size, SCALAR* __restrict__ out) {
+    for (long long i = global_index(); i < size; i += global_stride()) {
+        const SCALAR value = gradient[i];
+        out[i] = reference[i] > 0 ? value : value * slope;
+    }
+}

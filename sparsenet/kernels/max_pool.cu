@@ -1,0 +1,97 @@
+// Max-pooling over the neighbour table, with the background as a competitor.
+//
+//     features (N, C)    row n  | c0 c1 ... |      neighbours (M, K)             row m | n0 n1 ... |
+//     out, argmax (M, C) row m  | c0 c1 ... |      transposed_neighbours (N, K)  row n | m0 m1 ... |
+//
+//     out[m, c] = max over k of features[neighbours[m, k], c], background[c] where it is -1
+//
+// One thread an element; neighbouring threads have neighbouring channels, and share their row's offsets.
+// A block takes `tile` rows at a time, so that a row and a channel come from a 32-bit division.
+
+// Variants: SCALAR float or double.
+#include "common.cuh"
+
+// background: `grounds` rows, 1 or one for each sample; null: inactive cells are passed over.
+extern "C" __global__ void max_pool_forward(const SCALAR* __restrict__ features,
+                                            OPTIONAL const SCALAR* __restrict__ background, int grounds,
+                                            const int* __restrict__ neighbours, const int* __restrict__ coordinates,
+                                            int width, long long rows, int offsets, int channels, int tile,
+                                            SCALAR* __restrict__ out, short* __restrict__ argmax) {
+    const long long step = static_cast<long long>(gridDim.x) * tile;
+    for (long long first = static_cast<long long>(blockIdx.x) * tile; first < rows; first += step) {
+        const int here = rows - first < tile ? static_cast<int>(rows - first) : tile;
+        for (int t = threadIdx.x; t < here * channels; t += blockDim.x) {
+            const int row = t / channels, c = t - row * channels;
+            const int* window = neighbours + (first + row) * offsets;
+            bool ground = background == nullptr;  // the background has had its turn
+            SCALAR best = 0;
+            int chosen = -1;
+            for (int k = 0; k < offsets; ++k) {
+                const long long n = window[k];
+                if (n < 0 && ground) continue;
+                SCALAR value;
+                if (n < 0) {
+                    const long long sample = grounds > 1 ? coordinates[(first + row) * width] : 0;
+                    value = background[sample * channels + c];
+                    ground = true;
+                } else {
+                    value = features[n * channels + c];
+                }
+                if (chosen < 0 || value > best || value != value) {  // NaN wins
+                    best = value;
+                    chosen = k;
+                }
+            }
+            out[first * channels + t] = best;
+            argmax[first * channels + t] = static_cast<short>(chosen);
+        }
+    }
+}
+
+// result[n, c] = sum of gradient[m, c] over the windows m that chose n.  A larger offset leads to an
+// earlier output, so offsets run downwards: the sum is taken in row order, as on a CPU.
+extern "C" __global__ void max_pool_backward(const SCALAR* __restrict__ gradient, const short* __restrict__ argmax,
+                                             const int* __restrict__ transposed, long long rows, int offsets,
+                                             int channels, int tile, SCALAR* __restrict__ result) {
+    const long long step = static_cast<long long>(gridDim.x) * tile;
+    for (long long first = static_cast<long long>(blockIdx.x) * tile; first < rows; first += step) {
+        const int here = rows - first < tile ? static_cast<int>(rows - first) : tile;
+        for (int t = threadIdx.x; t < here * channels; t += blockDim.x) {
+            const int row = t / channels, c = t - row * channels;
+            const int* windows = transposed + (first + row) * offsets;
+            SCALAR sum = 0;
+            for (int k = offsets - 1; k >= 0; --k) {
+                const long long m = windows[k];
+                if (m >= 0 && argmax[m * channels + c] == k) sum += gradient[m * channels + c];
+            }
+            result[first * channels + t] = sum;
+        }
+    }
+}
+
+// partial (slots, C): sums of the gradient that windows gave to the background, over runs of `run` rows cut
+// at the borders of samples.  Run i of sample b has slot i + b: no two share one; a slot without a row is 0.
+extern "C" __global__ void max_pool_ground(const SCALAR* __restrict__ gradient, const short* __restrict__ argmax,
+                                           const int* __restrict__ neighbours, const long long* __restrict__ splits,
+                                           int samples, long long rows, int offsets, int channels, int run,
+                                           SCALAR* __restrict__ partial) {
+    const long long runs = (rows + run - 1) / run;
+    for (long long t = global_index(); t < runs * channels; t += global_stride()) {
+        const long long i = t / channels, c = t - i * channels;
+        int low = 0, high = samples - 1;  // the sample of the first row: the last that begins at or before it
+        while (low < high) {
+            const int middle = (low + high + 1) / 2;
+            if (splits[middle] <= i * run) low = middle; else high = middle - 1;
+        }
+        SCALAR sum = 0;
+        for (long long m = i * run; m < (i + 1) * run && m < rows; ++m) {
+            while (m >= splits[low + 1]) {
+                partial[(i + low) * channels + c] = sum;
+                sum = 0;
+                ++low;
+            }
+            if (neighbours[m * offsets + argmax[m * channels + c]] < 0) sum += gradient[m * channels + c];
+        }
+        partial[(i + low) * channels + c] = sum;
+    }
+}

@@ -1,0 +1,50 @@
+"""How exactly a GPU multiplies float32 numbers: a setting of the process, like PyTorch's.
+
+    sn.set_float32_matmul_precision("tf32")
+
+    setting                  operands of a product            products are summed in
+    "highest" (default)      float32                          float32
+    "tf32", alias "high"     TF32: float32's range, 10 bits   float32
+    "fp16"                   FP16: up to 65504, 10 bits       float32
+    "bf16", alias "medium"   BF16: float32's range, 7 bits    float32
+
+All but "highest" use tensor cores (compute capability 8.0 and up), in the convolutions and their
+gradients.  Features, weights and gradients stay float32 in memory.  float64 is never rounded, and a
+CPU ignores the setting.  FP16 loses gradients below 6e-8: scale the loss, or take "bf16".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+PRECISIONS = ("highest", "tf32", "fp16", "bf16")
+_ALIASES = {"high": "tf32", "medium": "bf16"}  # PyTorch's words
+_current = "highest"
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Choose what float32 products are rounded to on a GPU, from the next launch on.
+
+    Raises
+    ------
+    ValueError : not one of the settings above.
+    """
+    global _current
+    name = _ALIASES.get(precision, precision)
+    if name not in PRECISIONS:
+        raise ValueError(f"set_float32_matmul_precision: precision is {precision!r}, expected one of "
+                         f"{', '.join(PRECISIONS)} (or high for tf32, medium for bf16)")
+    _current = name
+
+
+def get_float32_matmul_precision() -> str:
+    """One of "highest", "tf32", "fp16", "bf16"."""
+    return _current
+
+
+def operand_precision(dtype: Any) -> str:
+    """What products of arrays of this dtype are computed from: "float32", "float64", or the setting."""
+    name = np.dtype(dtype).name
+    return _current if name == "float32" and _current != "highest" else name

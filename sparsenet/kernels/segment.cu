@@ -1,0 +1,145 @@
+// Segment reductions: one row out of each run of consecutive rows, in two passes of fixed order.
+//
+//     values (N, C)   | a0 a1 a2 a3 a4 | b0 |  | d0 d1 ...      segments: runs of rows, some empty
+//     partial         | a0-a3 | a4 | - | b0 | ...               chunks of at most CHUNK rows of one segment
+//     out (S, C)      | a              | b  |0 | d
+//
+// Segment s owns the partial rows splits[s] / CHUNK + s and on: room for all its chunks, so that the number of
+// partial rows, N / CHUNK + S, is known without reading `splits` back; some rows stay unused.  A block reduces one
+// chunk for 32 channels: row group y takes rows y, y + 8, ..., the 8 groups are joined in order; the second pass
+// does the same with the chunks of a segment.  The order depends on sizes and splits alone.
+//
+//     sum    in double                        max    and the row that holds it: of equal ones the first; NaN wins
+//
+// Bound by memory: each value is read once.  Splits beyond N are cut off there.  Variants: SCALAR float or double,
+// CHUNK, rows.
+#include "common.cuh"
+
+constexpr int GROUPS = 8;  // blockDim is (32, GROUPS)
+
+// The segment that owns partial row `slot`: the last whose first one is not beyond it.
+__device__ inline int owner(const long long* splits, int segments, long long slot) {
+    int low = 0, high = segments - 1;
+    while (low < high) {
+        const int middle = (low + high + 1) / 2;
+        if (splits[middle] / CHUNK + middle <= slot) low = middle;
+        else high = middle - 1;
+    }
+    return low;
+}
+
+struct Range {
+    long long first, end;
+};
+
+// The rows of values behind partial row `slot`; none where it is unused.
+__device__ inline Range rows_of(const long long* splits, int segment, long long slot, long long rows) {
+    const long long start = splits[segment], end = min(splits[segment + 1], rows);
+    const long long first = start + (slot - start / CHUNK - segment) * CHUNK;
+    return {first, min(first + CHUNK, end)};
+}
+
+// The partial rows that segment `segment` uses.
+__device__ inline Range slots_of(const long long* splits, int segment, long long rows) {
+    const long long start = splits[segment], end = min(splits[segment + 1], rows), first = start / CHUNK + segment;
+    return {first, first + (end - start + CHUNK - 1) / CHUNK};
+}
+
+// Sum of rows `range` in one channel; valid in row group 0.
+template <class T>
+__device__ inline double sum_rows(const T* values, Range range, int channels, int channel, double (&groups)[GROUPS][32]) {
+    double sum = 0;
+    if (channel < channels)
+        for (long long row = range.first + threadIdx.y; row < range.end; row += GROUPS) sum += values[row * channels + channel];
+    __syncthreads();  // the block may still read what the last call left
+    groups[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    for (int group = 1; group < GROUPS; ++group) sum += groups[group][threadIdx.x];  // of use in group 0 alone
+    return sum;
+}
+
+extern "C" __global__ void segment_sum_chunks(const SCALAR* __restrict__ values, const long long* __restrict__ splits,
+                                              const long long rows, const int segments, const int channels,
+                                              const long long slots, double* __restrict__ partial) {
+    __shared__ double groups[GROUPS][32];
+    const int channel = blockIdx.y * 32 + threadIdx.x;
+    for (long long slot = blockIdx.x; slot < slots; slot += gridDim.x) {
+        const Range range = rows_of(splits, owner(splits, segments, slot), slot, rows);
+        const double sum = sum_rows(values, range, channels, channel, groups);
+        if (threadIdx.y == 0 && channel < channels) partial[slot * channels + channel] = sum;
+    }
+}
+
+extern "C" __global__ void segment_sum_join(const double* __restrict__ partial, const long long* __restrict__ splits,
+                                            const long long rows, const int segments, const int channels,
+                                            SCALAR* __restrict__ out) {
+    __shared__ double groups[GROUPS][32];
+    const int channel = blockIdx.y * 32 + threadIdx.x;
+    for (int segment = blockIdx.x; segment < segments; segment += gridDim.x) {
+        const double sum = sum_rows(partial, slots_of(splits, segment, rows), channels, channel, groups);
+        if (threadIdx.y == 0 && channel < channels)
+            out[static_cast<long long>(segment) * channels + channel] = static_cast<SCALAR>(sum);
+    }
+}
+
+// The largest value so far and its row; row -1: none yet.
+struct Best {
+    SCALAR value;
+    long long row;
+};
+
+__device__ inline Best better(Best a, Best b) {
+    if (a.row < 0 || b.row < 0) return a.row < 0 ? b : a;
+    const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
+    if (a_nan != b_nan) return b_nan ? b : a;
+    const bool equal = a_nan || a.value == b.value;
+    return (equal ? b.row < a.row : b.value > a.value) ? b : a;
+}
+
+// Largest of rows `range` in one channel, valid in row group 0; `named` gives each row's number, null: itself.
+__device__ inline Best best_row(const SCALAR* values, const long long* named, Range range, int channels, int channel,
+                                Best (&groups)[GROUPS][32]) {
+    Best best{0, -1};
+    if (channel < channels)
+        for (long long row = range.first + threadIdx.y; row < range.end; row += GROUPS) {
+            const long long i = row * channels + channel;
+            best = better(best, {values[i], named ? named[i] : row});
+        }
+    __syncthreads();
+    groups[threadIdx.y][threadIdx.x] = best;
+    __syncthreads();
+    for (int group = 1; group < GROUPS; ++group) best = better(best, groups[group][threadIdx.x]);
+    return best;
+}
+
+extern "C" __global__ void segment_max_chunks(const SCALAR* __restrict__ values, const long long* __restrict__ splits,
+                                              const long long rows, const int segments, const int channels,
+                                              const long long slots, SCALAR* __restrict__ partial,
+                                              long long* __restrict__ partial_rows) {
+    __shared__ Best groups[GROUPS][32];
+    const int channel = blockIdx.y * 32 + threadIdx.x;
+    for (long long slot = blockIdx.x; slot < slots; slot += gridDim.x) {
+        const Range range = rows_of(splits, owner(splits, segments, slot), slot, rows);
+        const Best best = best_row(values, nullptr, range, channels, channel, groups);
+        if (threadIdx.y == 0 && channel < channels) {
+            partial[slot * channels + channel] = best.value;
+            partial_rows[slot * channels + channel] = best.row;
+        }
+    }
+}
+
+extern "C" __global__ void segment_max_join(const SCALAR* __restrict__ partial, const long long* __restrict__ partial_rows,
+                                            const long long* __restrict__ splits, const long long rows,
+                                            const int segments, const int channels, const SCALAR nothing,
+                                            SCALAR* __restrict__ out, long long* __restrict__ out_rows) {
+    __shared__ Best groups[GROUPS][32];
+    const int channel = blockIdx.y * 32 + threadIdx.x;
+    for (int segment = blockIdx.x; segment < segments; segment += gridDim.x) {
+        const Best best = best_row(partial, partial_rows, slots_of(splits, segment, rows), channels, channel, groups);
+        if (threadIdx.y == 0 && channel < channels) {
+            const long long i = static_cast<long long>(segment) * channels + channel;
+            out[i] = best.row < 0 ? nothing : best.value;
+            out_rows[i] = best.row;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+"""What a CUDA kernel takes: read from its signature in the source, and checked before a launch.
+
+    extern "C" __global__ void leaky_relu_forward(const SCALAR* __restrict__ x, long long size, ...)
+
+CuPy passes whatever it is given; a float64 array where the kernel reads floats gives numbers without
+meaning, a wrong scalar shifts every argument after it.
+"""
+
+from __future__ import annotations
+
+import numbers
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# How a type is spelt in our sources, and what NumPy calls it.
+DTYPES = {
+    "bool": "bool", "signed char": "int8", "unsigned char": "uint8", "short": "int16",
+    "unsigned short": "uint16", "int": "int32", "unsigned": "uint32", "unsigned int": "uint32",
+    "long long": "int64", "unsigned long long": "uint64",
+    "float": "float32", "double": "float64",
+}
+CTYPES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+
+_SIMPLE = {"b": (bool,), "f": (float, int), "i": (int,), "u": (int,)}  # Python's types for a kind of dtype
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_KERNEL = re.compile(
+    r'extern\s+"C"\s+__global__\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?void\s+'
+    r"(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)")
+_PARAMETER = re.compile(r"^(?P<type>.*?)(?P<pointer>\*?)\s*(?P<restrict>__restrict__)?\s*\b(?P<name>\w+)$")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a kernel.
+
+    dtype : of the number, or of the array's elements
+    pointer : an array, else a number
+    written : the kernel may write to it (no `const`)
+    exclusive : `__restrict__`: while it is written, no other argument may share its memory
+    optional : marked OPTIONAL: None is passed as a null pointer
+    ordered : False where marked UNORDERED: the contents may depend on the order of the threads
+    """
+
+    name: str
+    dtype: np.dtype
+    pointer: bool = False
+    written: bool = False
+    exclusive: bool = False
+    optional: bool = False
+    ordered: bool = True
+
+    def number(self, value: Any, kernel: str) -> np.generic:
+        """`value` as the NumPy scalar that the kernel reads.
+
+        Raises
+        ------
+        TypeError : no number, a NumPy scalar of another width, a fraction for an integer.
+        OverflowError : an integer that does not fit.
+        """
+        if type(value) in _SIMPLE[self.dtype.kind]:  # nearly always
+            return self._converted(value, kernel)
+        if isinstance(value, np.generic):
+            if value.dtype != self.dtype:
+                raise TypeError(f"{kernel}: {self.name} is numpy.{value.dtype}, expected {self.dtype}: "
+                                f"pass a Python number, or numpy.{self.dtype}(...)")
+            return value
+        kind = {"b": bool, "f": numbers.Real}.get(self.dtype.kind, numbers.Integral)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"{kernel}: {self.name} is {type(value).__name__}, expected a number of type "
+                            f"{self.dtype}: the signature reads {CTYPES[self.dtype]} {self.name}")
+        return self._converted(value, kernel)
+
+    def _converted(self, value: Any, kernel: str) -> np.generic:
+        try:
+            return self.dtype.type(value)
+        except OverflowError:
+            raise OverflowError(f"{kernel}: {self.name} is {value}, expected a number that fits {self.dtype}: "
+                                "give the parameter a wider type in the source") from None
+
+    def array(self, value: Any, kernel: str) -> Any:
+        """`value`, which the kernel can read.
+
+        Raises
+        ------
+        TypeError, ValueError : no array, another dtype, not C-contiguous, read-only yet written to.
+        """
+        dtype = getattr(value, "dtype", None)
+        if dtype is None or isinstance(value, np.generic):
+            raise TypeError(f"{kernel}: {self.name} is {type(value).__name__}, expected an array of {self.dtype}")
+        if dtype is not self.dtype and dtype != self.dtype:
+            raise TypeError(f"{kernel}: {self.name} is {dtype}, expected {self.dtype}: convert it with "
+                            f".astype('{self.dtype}'), or choose the kernel's variant by its dtype")
+        if not value.flags.c_contiguous:
+            raise ValueError(f"{kernel}: {self.name} is not C-contiguous, expected rows one after another: "
+                             "pass a copy (ascontiguousarray)")
+        if self.written and not getattr(value.flags, "writeable", True):  # CuPy's are always writeable
+            raise ValueError(f"{kernel}: {self.name} is read-only, expected an array to write to: pass a copy")
+        return value
+
+
+def parse(text: str, defines: dict[str, str]) -> dict[str, tuple[Parameter, ...]]:
+    """The kernels of a source and their parameters, with the variant's defines put in.
+
+    Raises ValueError for a type that is not in DTYPES, or a kernel that comes twice and differs.
+    """
+    kernels: dict[str, tuple[Parameter, ...]] = {}
+    for name, listed in _KERNEL.findall(_COMMENT.sub(" ", text)):
+        parts = [part for part in listed.split(",") if part.strip()]
+        parameters = tuple(_parameter(name, _expand(part, defines)) for part in parts)
+        if kernels.setdefault(name, parameters) != parameters:
+            raise ValueError(f"{name}: is defined twice with different parameters")
+    return kernels
+
+
+def names(text: str) -> list[str]:
+    """The kernels of a source."""
+    return [name for name, _ in _KERNEL.findall(_COMMENT.sub(" ", text))]
+
+
+def _expand(text: str, defines: dict[str, str]) -> str:
+    """Macros replaced by their values, as whole words, until none is left."""
+    while (new := re.sub(r"\w+", lambda word: str(defines.get(word[0], word[0])), text)) != text:
+        text = new
+    return text
+
+
+def _parameter(kernel: str, text: str) -> Parameter:
+    words = " ".join(text.split())
+    match = _PARAMETER.match(words)
+    if match is None:
+        raise ValueError(f"{kernel}: cannot read the parameter {words!r}, expected 'type name' or 'type* name'")
+    before = match["type"].split()
+    marks = {"const", "OPTIONAL", "UNORDERED"}
+    spelt = " ".join(word for word in before if word not in marks)
+    if spelt not in DTYPES:
+        raise ValueError(f"{kernel}: parameter {match['name']} has type {spelt!r}, expected one of "
+                         f"{', '.join(DTYPES)}: define the variant's macro, or use one of them")
+    pointer = bool(match["pointer"])
+    return Parameter(match["name"], np.dtype(DTYPES[spelt]), pointer, pointer and "const" not in before,
+                     bool(match["restrict"]), "OPTIONAL" in before, "UNORDERED" not in before)

@@ -1,0 +1,136 @@
+"""A batch of meshes, turned and placed each in its own way, to the keys of one batch of grids.
+
+    vertices (V, 3)   mesh 0 ... | mesh 1 ... |     vertex_splits (S+1,)
+    faces (F, 3)      mesh 0 ... | mesh 1 ... |     face_splits (S+1,)     rows within their mesh
+    placements (S, 21)    rotation, row by row | affine, row by row | shift
+
+    keys (n,)         sorted: the row-major index of (mesh, x, y, z)
+
+On a GPU all of it stays there (placement.cu, voxelize.cu, voxelize_cells.cu); the number of cells is
+fetched together with the flags of the meshes.  The boxes of bits are laid out from the placements alone,
+which the host knows: a vertex of the scaled mesh lies within half the render size of the centre on every
+axis, before the affine map.  The bits of the result are those of the CPU.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from sparsenet.backend import array_module
+from sparsenet.kernels.cuda import THREADS, CudaSource
+from sparsenet.kernels.fetch import fetch
+from sparsenet.kernels.placement import LATTICE, place
+from sparsenet.kernels.table import Array, Integers, Scalar, declare, find
+from sparsenet.kernels.threads import run_blocks
+from sparsenet.kernels.voxelize import MAX_EXTENT
+from sparsenet.kernels.voxelize_cuda import Boxes
+
+NUMBERS = 21  # of a placement
+_MOST_CELLS = 4 * MAX_EXTENT  # along a side of a box: what a placement may reach, if not every mesh
+SOURCE = CudaSource("placement")
+VARIANTS = [("place_meshes", {})]
+_PROBLEMS = {1: "it extends over more than float64 can hold: scale it down",
+             2: "a vertex comes to lie 2^30 cells from the centre or beyond: rotation, affine, shift or the mesh "
+                "itself is too large",
+             4: f"its triangles extend over more than {MAX_EXTENT} cells: lower the render size",
+             8: "its faces refer to vertices that are not there"}
+
+VOXELIZE_MESHES = declare(
+    "voxelize_meshes",
+    vertices=Array("float64", "V 3"),
+    vertex_splits=Array("int64", "S1"),
+    faces=Array("int32", "F 3"),
+    face_splits=Array("int64", "S1"),
+    placements="(S, 21) float64, on the host",
+    spatial_size=Integers("3"),
+    render_size=Scalar(int),
+    fill=Scalar(bool),
+)
+
+
+@VOXELIZE_MESHES.implementation("cpu")
+def _voxelize_meshes_cpu(vertices, vertex_splits, faces, face_splits, placements, spatial_size, render_size, fill):
+    """((n,) int64 sorted keys of the cells met, (S,) int64 how many lie outside the grid).
+
+    Every vertex counts for the box of its mesh, used or not.
+
+    Raises
+    ------
+    ValueError : naming the mesh: it is too large for float64, for the lattice, or for 64-bit integers.
+    OverflowError : the grids have more cells than keys can name.
+    """
+    samples = _check(placements, vertex_splits, spatial_size)
+    dropped = np.zeros(samples, np.int64)
+    parts = [np.zeros(0, np.int64)] * samples
+
+    def block(s: int) -> None:
+        own_vertices = vertices[vertex_splits[s]:vertex_splits[s + 1]]
+        own_faces = faces[face_splits[s]:face_splits[s + 1]]
+        if not len(own_faces):
+            return
+        rotation, affine, shift = (part.reshape(-1, 3) for part in np.split(placements[s], (9, 18)))
+        try:
+            lattice = place(own_vertices, spatial_size, render_size, rotation, affine, shift[0])
+            cells, dropped[s] = find("voxelize_triangles").implementations["cpu"](lattice, own_faces, spatial_size)
+        except ValueError as error:
+            raise ValueError(f"voxelize_meshes: mesh {s}: {error}") from error
+        if fill:
+            cells = find("fill_solid").implementations["cpu"](cells, spatial_size)
+        strides = np.array([spatial_size[1] * spatial_size[2], spatial_size[2], 1])
+        parts[s] = s * prod(spatial_size) + cells @ strides
+
+    run_blocks(block, samples)
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64), dropped
+
+
+@VOXELIZE_MESHES.implementation("cuda")
+def _voxelize_meshes_cuda(vertices, vertex_splits, faces, face_splits, placements, spatial_size, render_size, fill):
+    samples = _check(placements, vertex_splits, spatial_size)
+    xp = array_module(vertices)
+    if not samples or not len(faces):
+        return xp.zeros(0, np.int64), xp.zeros(samples, np.int64)
+    lattice, problems = xp.empty((len(vertices), 3), np.int64), xp.empty(samples, np.int32)
+    corner = [(side - render_size) // 2 for side in spatial_size]
+    centre = [LATTICE * first + LATTICE // 2 * render_size for first in corner]
+    SOURCE.kernel("place_meshes")(samples, THREADS, vertices, vertex_splits, xp.asarray(placements), samples,
+                                  float(render_size), *centre, lattice, problems)
+    boxes = Boxes.empty(xp, *_reach(placements, np.array(corner), render_size), spatial_size)
+    boxes.mark(faces, face_splits, lattice, vertex_splits, problems)
+    counts, ends, dropped = boxes.count()
+    if fill:
+        boxes.fill()
+        counts, ends, _ = boxes.count()
+    total, *found = fetch(ends[-1:], problems)
+    for s, problem in enumerate(found):
+        if problem:
+            raise ValueError(f"voxelize_meshes: mesh {s}: {_PROBLEMS[problem & -problem]}")
+    keys = xp.empty(total, np.int64)
+    boxes.write(counts, ends, keys=keys)
+    return keys, dropped
+
+
+def _check(placements: np.ndarray, vertex_splits: np.ndarray, spatial_size: tuple[int, int, int]) -> int:
+    """The number of meshes."""
+    samples = vertex_splits.size - 1
+    if not isinstance(placements, np.ndarray) or placements.dtype != np.float64:
+        raise TypeError("voxelize_meshes: placements are no float64 array of NumPy: keep them on the host")
+    if placements.shape != (samples, NUMBERS):
+        raise ValueError(f"voxelize_meshes: placements have shape {placements.shape}, expected ({samples}, {NUMBERS})")
+    if not np.isfinite(placements).all():
+        raise ValueError("voxelize_meshes: placements hold NaN or infinity, expected finite numbers")
+    if samples * prod(spatial_size) >= 2**63:
+        raise OverflowError(f"voxelize_meshes: {samples} grids of {spatial_size} have more cells than int64 keys can "
+                            "name (2^63): use a smaller grid or batch")
+    return samples
+
+
+def _reach(placements: np.ndarray, corner: np.ndarray, render_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and last cells (S, 3) that a mesh of any form can reach, and one more for the rounding."""
+    reach = render_size / 2 * np.abs(placements[:, 9:18]).reshape(-1, 3, 3).sum(axis=2)
+    if not reach.max() <= _MOST_CELLS / 2:
+        raise ValueError(f"voxelize_meshes: affine can stretch mesh {int(reach.max(axis=1).argmax())} over "
+                         f"{2 * reach.max():g} cells, expected at most {_MOST_CELLS}: lower the render size")
+    centre = np.clip(corner + render_size / 2 + placements[:, 18:], -2.0**40, 2.0**40)  # beyond: told by the kernel
+    return np.floor(centre - reach).astype(np.int64) - 1, np.floor(centre + reach).astype(np.int64) + 1

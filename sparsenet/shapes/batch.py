@@ -1,0 +1,114 @@
+"""MeshBatch: many meshes in two arrays, on any device, voxelized together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sparsenet.backend import array_module, device_of, to_device
+from sparsenet.kernels import launch
+from sparsenet.shapes.mesh import Mesh
+from sparsenet.shapes.voxelization import grid_of
+from sparsenet.sparse import ActiveSites
+
+
+class MeshBatch:
+    """Meshes one after another.
+
+    vertices (V, 3) float64     mesh 0 ... | mesh 1 ... |     cut at vertex_splits (S+1,) int64
+    faces (F, 3) int32          mesh 0 ... | mesh 1 ... |     cut at face_splits, rows within their mesh
+
+    On a GPU the meshes of a whole data set may stay there, and a batch is `select`ed from them.
+
+    Parameters
+    ----------
+    meshes : S meshes; vertices that no face uses are left out
+    """
+
+    def __init__(self, meshes: Sequence[Mesh]):
+        meshes = [mesh.without_unused_vertices() for mesh in meshes]
+        self.vertices = np.concatenate([np.zeros((0, 3)), *(mesh.vertices for mesh in meshes)])
+        self.faces = np.concatenate([np.zeros((0, 3), np.int32), *(mesh.faces for mesh in meshes)])
+        self.vertex_splits = _splits([len(mesh.vertices) for mesh in meshes])
+        self.face_splits = _splits([len(mesh.faces) for mesh in meshes])
+
+    @classmethod
+    def _of(cls, vertices: Any, vertex_splits: np.ndarray, faces: Any, face_splits: np.ndarray) -> MeshBatch:
+        batch = cls.__new__(cls)
+        batch.vertices, batch.faces = vertices, faces
+        batch.vertex_splits, batch.face_splits = vertex_splits, face_splits  # on the host: few
+        return batch
+
+    def __len__(self) -> int:
+        return len(self.vertex_splits) - 1
+
+    @property
+    def device(self) -> str:
+        return device_of(self.vertices)
+
+    def to(self, device: str) -> MeshBatch:
+        """The meshes on `device` ("cpu" or "cuda"); itself where they are there."""
+        if device == self.device:
+            return self
+        return MeshBatch._of(to_device(self.vertices, device), self.vertex_splits, to_device(self.faces, device),
+                             self.face_splits)
+
+    def select(self, rows: Sequence[int]) -> MeshBatch:
+        """The meshes of those numbers, in that order, a mesh as often as it is named; on the same device."""
+        xp = array_module(self.vertices)
+        parts = []
+        for array, splits in ((self.vertices, self.vertex_splits), (self.faces, self.face_splits)):
+            runs = [(splits[row], splits[row + 1]) for row in rows]
+            parts += [xp.concatenate([array[start:stop] for start, stop in runs] or [array[:0]]),
+                      _splits([stop - start for start, stop in runs])]
+        return MeshBatch._of(*parts)
+
+    def voxelize(self, spatial_size: int | Sequence[int], render_size: int,
+                 placements: Sequence[tuple | None] | None = None, fill: bool = False) -> tuple[ActiveSites, Any]:
+        """The cells that the meshes meet, mesh s in grid s: the same as `voxelize` gives for each alone.
+
+        On a GPU all is done there, and waits for it once, for the number of cells.
+
+        Parameters
+        ----------
+        spatial_size : the grid's sides in cells, one number or three
+        render_size : cells along the longest side of each mesh's bounding box
+        placements : for each mesh (rotation, affine, shift) as `Augmentation.draw` gives them, each of them,
+            or all three, may be None
+        fill : add the cells that each surface encloses
+
+        Returns
+        -------
+        ActiveSites of S grids, and how many cells of each mesh lie outside its grid: (S,) int64
+
+        Raises
+        ------
+        ValueError : naming the mesh; see `voxelize`.  A GPU also refuses an affine map that could stretch a
+            mesh over more than 2800 cells.
+        """
+        size = grid_of(spatial_size)
+        numbers = pack_placements([None] * len(self) if placements is None else placements)
+        splits = [to_device(array, self.device) for array in (self.vertex_splits, self.face_splits)]
+        keys, dropped = launch("voxelize_meshes", self.vertices, splits[0], self.faces, splits[1], numbers, size,
+                               render_size, fill)
+        return ActiveSites.from_keys(keys, size, len(self)), dropped
+
+    def __repr__(self) -> str:
+        return f"MeshBatch({len(self)} meshes, {len(self.vertices)} vertices, {len(self.faces)} faces, {self.device})"
+
+
+def pack_placements(placements: Sequence[tuple | None]) -> np.ndarray:
+    """(S, 21) float64: rotation and affine row by row, shift; None is the identity, or no shift."""
+    rows = np.empty((len(placements), 21))
+    for row, placement in zip(rows, placements, strict=True):
+        rotation, affine, shift = placement or (None, None, None)
+        row[:9] = np.eye(3).ravel() if rotation is None else np.asarray(rotation, np.float64).reshape(9)
+        row[9:18] = np.eye(3).ravel() if affine is None else np.asarray(affine, np.float64).reshape(9)
+        row[18:] = 0 if shift is None else np.asarray(shift, np.float64).reshape(3)
+    return rows
+
+
+def _splits(lengths: list[int]) -> np.ndarray:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

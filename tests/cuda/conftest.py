@@ -1,0 +1,29 @@
+"""What the compiler said of the kernels: shown at the end of the tests."""
+
+from __future__ import annotations
+
+import pytest
+
+RESOURCES = pytest.StashKey[dict]()
+
+
+@pytest.fixture(scope="session")
+def resources(request) -> dict[tuple[str, str, int], object]:
+    """Resources by (kernel, variant, architecture): tests put them here."""
+    return request.config.stash.setdefault(RESOURCES, {})
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    found = config.stash.get(RESOURCES, {})
+    if not found:
+        return
+    architectures = sorted({architecture for _, _, architecture in found})
+    terminalreporter.section("registers a thread / bytes of static shared memory / of stack / spilled, by architecture")
+    width = max(len(kernel) for kernel, _, _ in found)
+    terminalreporter.write_line(" " * width + "".join(f"{f'sm_{a}':>16}" for a in architectures))
+    for kernel, variant in sorted({(kernel, variant) for kernel, variant, _ in found}):
+        cells = []
+        for architecture in architectures:
+            r = found.get((kernel, variant, architecture))
+            cells.append(f"{r.registers}/{r.shared}/{r.stack}/{r.spill_stores + r.spill_loads}" if r else "-")
+        terminalreporter.write_line(f"{kernel:<{width}}" + "".join(f"{cell:>16}" for cell in cells) + f"  {variant}")

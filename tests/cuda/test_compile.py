@@ -1,0 +1,91 @@
+"""Every kernel compiles in every variant for every architecture, without a warning and without spills.
+
+A family's module lists its variants: VARIANTS = [(kernel, {macro: value}), ...], with the least
+architecture as a third item where there is one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cuda_host import nvrtc
+
+from sparsenet import kernels
+from sparsenet.kernels.cuda import FOLDER, CompileError, CudaSource
+from sparsenet.kernels.signature import names
+
+SOURCES = {kernel: CudaSource(path.stem) for path in sorted(FOLDER.glob("*.cu"))
+           for kernel in names(path.read_text(encoding="utf-8"))}
+
+
+def listed_variants() -> dict[tuple, dict[str, int]]:
+    """Kernels and their least architectures by (source, macros): what compiles together."""
+    together: dict[tuple, dict[str, int]] = {}
+    for module in pkgutil.iter_modules(kernels.__path__, "sparsenet.kernels."):
+        if module.name.endswith("cupy_driver"):  # lists none, and imports CuPy
+            continue
+        for name, defines, *least in getattr(importlib.import_module(module.name), "VARIANTS", ()):
+            key = (SOURCES[name].name, *sorted(defines.items()))
+            together.setdefault(key, {})[name] = least[0] if least else min(nvrtc.ARCHITECTURES)
+    return together
+
+
+VARIANTS = listed_variants()
+
+
+def label(key: tuple) -> str:
+    return " ".join([key[0], *(f"{name}={value}" for name, value in key[1:])])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiler():
+    if nvrtc.library() is None:
+        pytest.skip("no kernel was compiled for a GPU, NVRTC is not installed: pip install 'sparsenet[kernel-test]'")
+
+
+@pytest.mark.parametrize("key", VARIANTS, ids=label)
+def test_compiles_without_warnings_or_spills(key, resources):
+    listed = VARIANTS[key]
+    kernel = CudaSource(key[0]).kernel(next(iter(listed)), **dict(key[1:]))
+    architectures = [number for number in nvrtc.ARCHITECTURES if number >= min(listed.values())]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(lambda number: nvrtc.compile_kernels(kernel, number), architectures))
+    spilled = []
+    for architecture, taken in zip(architectures, found, strict=True):
+        for name, least in listed.items():
+            resources[name, label(key)[len(key[0]):].strip(), architecture] = taken[name]
+            if architecture >= least and (taken[name].spill_stores or taken[name].spill_loads):
+                spilled.append(f"{name} sm_{architecture}: {taken[name]}")
+    assert not spilled, "registers are spilled to memory: smaller tiles or other launch bounds"
+
+
+def test_every_kernel_is_in_a_variant():
+    listed = {name for together in VARIANTS.values() for name in together}
+    assert set(SOURCES) == listed
+
+
+@pytest.mark.parametrize(("body", "message"), [
+    ("out[0] = missing;", 'line_of_fault.cu.3.: error: identifier "missing" is undefined'),
+    ("int unused = 1; out[0] = 0;", r"line_of_fault.cu.3.: warning"),
+])
+def test_an_error_and_a_warning_show_the_line(tmp_path, body, message):
+    path = tmp_path / "line_of_fault.cu"
+    path.write_text(f'#include "common.cuh"\nextern "C" __global__ void fault(int* out) {{\n    {body}\n}}\n')
+    with pytest.raises(CompileError, match=message) as caught:
+        nvrtc.compile_kernels(CudaSource("line_of_fault", tmp_path).kernel("fault"), 80)
+    assert f"3 | {body}" in str(caught.value)
+
+
+def test_a_spill_is_seen(tmp_path):
+    path = tmp_path / "spills.cu"
+    lines = "\n".join(f"    float v{i} = x[{i}];" for i in range(64))
+    uses = " + ".join(f"v{i} * x[v{63 - i} > 0 ? {i} : 0]" for i in range(64))
+    path.write_text('#include "common.cuh"\nextern "C" __global__ void __launch_bounds__(1024, 2) '
+                    f"spills(float* given) {{\n    volatile float* x = given;\n{lines}\n    __syncthreads();\n"
+                    f"    x[0] = {uses};\n}}\n")
+    found = nvrtc.compile_kernels(CudaSource("spills", tmp_path).kernel("spills"), 80)["spills"]
+    assert found.spill_stores > 0 and found.spill_loads > 0

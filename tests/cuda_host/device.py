@@ -1,0 +1,48 @@
+"""Kernels on a GPU for tests that hold NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sparsenet import backend, kernels
+
+
+def missing() -> str:
+    """Why nothing can run on a GPU here; "" where it can."""
+    try:
+        backend.cupy()
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+def launch(name: str, *values: Any) -> Any:
+    """Launch on copies on the GPU; what the kernel wrote comes back into the arrays given."""
+    moved = [_to_device(value) for value in values]
+    result = kernels.launch(name, *moved)
+    for value, copy in zip(values, moved, strict=True):
+        _fetch(copy, value)
+    return to_host(result)
+
+
+def _to_device(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_to_device(one) for one in value]
+    return backend.to_device(value, "cuda") if isinstance(value, np.ndarray) else value
+
+
+def _fetch(copy: Any, value: Any) -> None:
+    if isinstance(value, list):
+        for one_copy, one in zip(copy, value, strict=True):
+            _fetch(one_copy, one)
+    elif isinstance(value, np.ndarray) and value.flags.writeable:
+        value[...] = copy.get()
+
+
+def to_host(result: Any) -> Any:
+    """NumPy arrays in place of CuPy's, in tuples too."""
+    if isinstance(result, tuple):
+        return tuple(map(to_host, result))
+    return result.get() if hasattr(result, "get") else result

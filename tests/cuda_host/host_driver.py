@@ -1,0 +1,226 @@
+"""Runs CUDA kernels on the host: a driver for `sparsenet.kernels.cuda.use_driver`.
+
+    with cuda.use_driver(HostDriver()):
+        launch("leaky_relu_forward", x, 0.33, backend="cuda")      # x of NumPy
+
+A source in one variant becomes one executable (its text between cuda_host.h and the scheduler), compiled by
+g++ under AddressSanitizer and UndefinedBehaviorSanitizer, kept by the digest of all that goes into it.
+It runs as a process that launches are sent to (main.cpp says how), so that a report ends it and not the
+tests.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from sparsenet.kernels.cuda import CompileError, CudaKernel, Launch
+
+FOLDER = Path(__file__).parent
+COMPILER = os.environ.get("CXX", "g++")
+SANITIZERS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all",
+              "-fsanitize-sections=sparsenet_shared")
+OPTIONS = ("-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
+           "-Wno-unused-function", "-Wno-unused-variable", "-Wno-sign-compare")
+MOST_PROCESSES = 12  # the one not used for longest makes way
+_SCALAR, _ARRAY, _NULL, _SAME = range(4)
+_WRITTEN, _ORDERED = 1, 2
+
+
+class HostError(AssertionError):
+    """A kernel did what it must not: the message is the report of a sanitizer or of the scheduler."""
+
+
+class HostDriver:
+    """Compiles and runs kernels on the host.
+
+    folder : where executables are kept
+
+    Raises RuntimeError where there is no C++ compiler.
+    """
+
+    def __init__(self, folder: Path | None = None):
+        if shutil.which(COMPILER) is None:
+            raise RuntimeError(f"kernels run on the host with a C++ compiler, and there is no {COMPILER}")
+        self.folder = folder or cache_folder()
+        self._processes: dict[Path, _Process] = {}  # by executable; the one used last stands last
+        self._lock = threading.Lock()
+        atexit.register(self.close)
+
+    def address(self, array: object, kernel: str, name: str) -> int:
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{kernel}: {name} is {type(array).__name__}, expected a NumPy array: this driver runs on "
+                            "the host")
+        return _address(array)
+
+    def compile(self, kernel: CudaKernel) -> Launch:
+        executable = self._build(kernel)
+
+        def launch(grid: tuple, block: tuple, arguments: tuple, shared_bytes: int) -> None:
+            with self._lock:
+                process = self._processes.pop(executable, None) or _Process(executable)
+                with ExitStack() as failing:
+                    failing.callback(process.close)
+                    process.launch(kernel, grid, block, arguments, shared_bytes)
+                    failing.pop_all()
+                self._processes[executable] = process
+                if len(self._processes) > MOST_PROCESSES:
+                    self._processes.pop(next(iter(self._processes))).close()
+
+        return launch
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes.values():
+            process.close()
+        self._processes.clear()
+
+    def _build(self, kernel: CudaKernel) -> Path:
+        defines = [f"-D{name}={value}" for name, value in kernel.defines.items()]
+        cases = " ".join(f"case {number}: return sparsenet_host::call(&{name}, arguments);"
+                         for number, name in enumerate(kernel.module))
+        text = (f'#include "cuda_host.h"\n{kernel.source.text}\n#line 1 "entry"\n'
+                f'extern "C" void sparsenet_kernel(int kernel, void** arguments) {{ switch (kernel) {{ {cases} }} }}\n')
+        runtime = self._runtime()
+        parts = (text, *defines, runtime.name, *(_read(name) for name in ("cuda_host.h", "warp.h")))
+        target = self.folder / f"{kernel.source.name}-{digest(*parts)}"
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+                source = Path(scratch) / "kernel.cpp"
+                source.write_text(text, encoding="utf-8")
+                log = _run(COMPILER, *OPTIONS, "-O1", "-g", *SANITIZERS, *defines, f"-I{FOLDER}", str(source),
+                           str(runtime), "-o", str(source.with_name("done")))
+                if log:
+                    raise CompileError(kernel, log)
+                source.with_name("done").rename(target)
+        return target
+
+    def _runtime(self) -> Path:
+        """The scheduler and main, compiled once, without instrumentation: they switch often."""
+        names = ("scheduler.h", "run.h", "scheduler.cpp", "main.cpp")
+        version = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=True).stdout
+        target = self.folder / f"runtime-{digest(version, *OPTIONS, *SANITIZERS, *map(_read, names))}.o"
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+                both = Path(scratch) / "runtime.cpp"
+                both.write_text('#include "scheduler.cpp"\n#include "main.cpp"\n', encoding="utf-8")
+                done = both.with_name("done")
+                log = _run(COMPILER, *OPTIONS, "-O2", "-g", "-DSPARSENET_SANITIZE", f"-I{FOLDER}", "-c", str(both),
+                           "-o", str(done))
+                if log:
+                    raise RuntimeError(f"tests/cuda_host does not compile:\n{log}")
+                done.rename(target)
+        return target
+
+
+class _Process:
+    """A running executable."""
+
+    def __init__(self, executable: Path):
+        self.launches = 0
+        self.errors = tempfile.TemporaryFile()
+        environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+        self.process = subprocess.Popen([executable], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+                                        env=environment)
+
+    def launch(self, kernel: CudaKernel, grid: tuple, block: tuple, arguments: tuple, shared_bytes: int) -> None:
+        self.launches += 1  # each launch has another random order
+        head, contents, places = [], [], {}
+        for number, (value, parameter) in enumerate(zip(arguments, kernel.parameters, strict=True)):
+            if not parameter.pointer:
+                head += [_SCALAR, 8, 0, 0]
+                contents.append(value.tobytes().ljust(8, b"\0"))
+                continue
+            if value is None:
+                head += [_NULL, 0, 0, 0]
+                continue
+            address, flags = _address(value), _WRITTEN * parameter.written | _ORDERED * parameter.ordered
+            place = (address, value.nbytes)
+            if value.size and place in places:
+                head += [_SAME, value.nbytes, places[place], flags]
+                continue
+            places[place] = number
+            head += [_ARRAY, value.nbytes, address % 16, flags]
+            contents.append(value.tobytes())
+        numbers = [kernel.module.index(kernel.name), *grid, *block, shared_bytes, self.launches, len(arguments), *head]
+        try:
+            self.process.stdin.write(struct.pack(f"{len(numbers)}q", *numbers) + b"".join(contents))
+            self.process.stdin.flush()
+            for value, parameter in zip(arguments, kernel.parameters, strict=True):
+                if parameter.written and value is not None and value.size:
+                    data = self.process.stdout.read(value.nbytes)
+                    value.view(np.ndarray).reshape(-1)[...] = np.frombuffer(data, value.dtype)
+            if self.process.stdout.read(1) != b".":
+                raise BrokenPipeError
+        except (BrokenPipeError, ValueError):  # it has ended: what came is too short
+            raise HostError(f"{kernel.name} {kernel.defines}: {self._report(kernel)}") from None
+
+    def _report(self, kernel: CudaKernel) -> str:
+        status = self.process.wait()
+        self.errors.seek(0)
+        report = self.errors.read().decode(errors="replace").strip() or f"the process ended with status {status}"
+        names = [parameter.name for parameter in kernel.parameters]
+        return re.sub(r"argument #(\d+)", lambda match: f"argument {names[int(match[1])]}", report)
+
+    def close(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(BrokenPipeError):  # what was still to be sent to an ended process
+                pipe.close()
+        self.process.wait()
+        self.errors.close()
+
+
+@contextmanager
+def poisoned_empty() -> Iterator[None]:
+    """Within it, what `numpy.empty` and `numpy.empty_like` give is full of numbers that no result
+    holds: NaN, and huge integers, so that an output which a kernel leaves unwritten shows."""
+    empty, empty_like = np.empty, np.empty_like
+
+    def poison(array: np.ndarray) -> np.ndarray:
+        kind = array.dtype.kind
+        array.fill(np.nan if kind == "f" else True if kind == "b" else np.iinfo(array.dtype).max - 0x5A)
+        return array
+
+    with (mock.patch.object(np, "empty", lambda *args, **kwargs: poison(empty(*args, **kwargs))),
+          mock.patch.object(np, "empty_like", lambda *args, **kwargs: poison(empty_like(*args, **kwargs)))):
+        yield
+
+
+def cache_folder() -> Path:
+    """What compilers made is kept here: the folder that SPARSENET_CUDA_HOST names, else one of this
+    user's under the temporary folder."""
+    default = Path(tempfile.gettempdir()) / f"sparsenet_cuda_host_{os.getuid()}"
+    folder = Path(os.environ.get("SPARSENET_CUDA_HOST") or default)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _run(*command: str) -> str:
+    """What the command says when it fails, else nothing."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stderr or "failed") if done.returncode else ""
+
+
+def _read(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]

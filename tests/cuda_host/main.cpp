@@ -1,0 +1,130 @@
+// The process that holds one kernel: reads launches from its standard input, answers with the arrays written.
+//
+//     request   int64 kernel grid[3] block[3] shared_bytes seed count, then for each argument: kind bytes offset flags,
+//               then what the scalars (8 bytes each) and arrays hold
+//     answer    the bytes of each written array, then one '.'
+//
+// A launch runs three times from the same memory: forward, in reverse, in random order, with shared memory poisoned
+// differently.  What differs in a written array is a race, or was never written: the process ends and says so, as it
+// does at the first report of a sanitizer.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "run.h"
+
+extern unsigned char __start_sparsenet_shared[] __attribute__((weak));
+extern unsigned char __stop_sparsenet_shared[] __attribute__((weak));
+
+namespace {
+
+using namespace sparsenet_host;
+
+enum Kind : long long { scalar, array, null, same };  // `same`: the memory of the argument numbered `offset`
+enum Flag : long long { written = 1, ordered = 2 };
+
+struct Argument {
+    long long kind, bytes, offset, flags;
+};
+
+bool receive(void* target, size_t bytes) { return fread(target, 1, bytes, stdin) == bytes; }
+
+// Memory that ends where the array ends, to the byte, and begins at the same offset from 16 as on the caller's side,
+// so that AddressSanitizer sees a step beyond it and UndefinedBehaviorSanitizer a vector load that is not aligned.
+struct Buffer {
+    unsigned char* memory;
+    unsigned char* data;
+    Buffer(size_t bytes, size_t offset) : memory(static_cast<unsigned char*>(malloc(bytes + offset + !(bytes + offset)))) {
+        data = memory + offset;
+    }
+    Buffer(const Buffer&) = delete;
+    ~Buffer() { free(memory); }
+};
+
+__attribute__((no_sanitize("address"))) void poison_static_shared(unsigned char value) {
+    for (unsigned char volatile* byte = __start_sparsenet_shared; byte < __stop_sparsenet_shared; ++byte) *byte = value;
+}
+
+void run_grid(Order order, long long seed, size_t shared_bytes, Call call) {
+    const unsigned char poison = order == Order::forward ? 0x7F : order == Order::reverse ? 0xFF : 0xA5;
+    const long long blocks = static_cast<long long>(gridDim.x) * gridDim.y * gridDim.z;
+    std::vector<long long> list(blocks);
+    for (long long i = 0; i < blocks; ++i) list[i] = order == Order::reverse ? blocks - 1 - i : i;
+    unsigned long long random = seed;
+    if (order == Order::random)
+        for (long long i = blocks - 1; i > 0; --i) {
+            random = random * 6364136223846793005ull + 1442695040888963407ull;
+            std::swap(list[i], list[(random >> 20) % (i + 1)]);
+        }
+    for (const long long i : list) {
+        poison_static_shared(poison);
+        Buffer shared(shared_bytes, 0);
+        if (shared_bytes) memset(shared.data, poison, shared_bytes);
+        dynamic_shared = shared.data;
+        const Dim block{static_cast<unsigned>(i % gridDim.x), static_cast<unsigned>(i / gridDim.x % gridDim.y),
+                        static_cast<unsigned>(i / gridDim.x / gridDim.y)};
+        run_block(block, order, seed + i, call);
+    }
+}
+
+bool serve() {
+    long long head[10];
+    if (!receive(head, sizeof head)) return false;
+    gridDim = {unsigned(head[1]), unsigned(head[2]), unsigned(head[3])};
+    blockDim = {unsigned(head[4]), unsigned(head[5]), unsigned(head[6])};
+    const size_t count = head[9];
+    std::vector<Argument> arguments(count);
+    if (!receive(arguments.data(), count * sizeof(Argument))) return false;
+    std::vector<std::vector<unsigned char>> given(count), first(count), result(count);
+    for (size_t i = 0; i < count; ++i) {
+        if (arguments[i].kind == scalar || arguments[i].kind == array) given[i].resize(arguments[i].bytes);
+        if (!receive(given[i].data(), given[i].size())) return false;
+    }
+    for (const Order order : {Order::forward, Order::reverse, Order::random}) {
+        std::vector<Buffer*> buffers(count, nullptr);
+        std::vector<void*> pointers(count, nullptr), addresses(count);
+        for (size_t i = 0; i < count; ++i) {
+            if (arguments[i].kind == array) {
+                buffers[i] = new Buffer(given[i].size(), arguments[i].offset);
+                memcpy(buffers[i]->data, given[i].data(), given[i].size());
+                pointers[i] = buffers[i]->data;
+            } else if (arguments[i].kind == same) {
+                pointers[i] = pointers[arguments[i].offset];
+            }
+            addresses[i] = arguments[i].kind == scalar ? static_cast<void*>(given[i].data()) : &pointers[i];
+        }
+        run_grid(order, head[8], head[7], {static_cast<int>(head[0]), addresses.data()});
+        for (size_t i = 0; i < count; ++i) {
+            if (buffers[i]) {
+                result[i].assign(buffers[i]->data, buffers[i]->data + given[i].size());
+                if (order == Order::forward) first[i] = result[i];
+                if (arguments[i].flags & ordered && result[i] != first[i]) {
+                    const size_t byte =
+                        std::mismatch(result[i].begin(), result[i].end(), first[i].begin()).first - result[i].begin();
+                    fprintf(stderr, "order: argument #%zu differs at byte %zu between runs in forward and in %s order "
+                            "of threads and blocks: a race, a missing barrier, or shared memory read before it is "
+                            "written\n", i, byte, order == Order::reverse ? "reverse" : "random");
+                    exit(3);
+                }
+            }
+            delete buffers[i];
+        }
+    }
+    for (size_t i = 0; i < count; ++i)
+        if (arguments[i].flags & written) {
+            const auto& answer = result[arguments[i].kind == same ? arguments[i].offset : i];
+            fwrite(answer.data(), 1, answer.size(), stdout);
+        }
+    fputc('.', stdout);
+    return fflush(stdout) == 0;
+}
+
+}  // namespace
+
+int main() {
+    while (serve()) {
+    }
+}

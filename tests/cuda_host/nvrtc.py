@@ -1,0 +1,97 @@
+"""Compiles kernels for GPUs that are not there: NVRTC makes the machine code and says what it takes."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.util
+import os
+import re
+import threading
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from cuda_host.host_driver import cache_folder, digest
+
+from sparsenet.kernels.cuda import CompileError, CudaKernel
+
+ARCHITECTURES = (75, 80, 86, 90, 100, 120)  # Turing, Ampere (A100, RTX 30), Hopper, Blackwell (B200, RTX 50)
+_ENTRY = re.compile(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one kernel takes on one architecture; bytes, but for registers (of a thread)."""
+
+    registers: int
+    shared: int  # static; what a launch asks for comes on top
+    stack: int  # arrays of a thread that are not in registers
+    spill_stores: int
+    spill_loads: int
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """NVRTC of the wheel or of a toolkit; None where neither is installed."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = list(spec.submodule_search_locations) if spec else []
+    wheels = (path for folder in folders for pattern in ("cuda_nvrtc/lib/libnvrtc.so.*", "cu*/lib/libnvrtc.so.*")
+              for path in sorted(Path(folder).glob(pattern)))
+    found = next(map(str, wheels), None) or ctypes.util.find_library("nvrtc")
+    return ctypes.CDLL(found) if found else None
+
+
+def compile_kernels(kernel: CudaKernel, architecture: int) -> dict[str, Resources]:
+    """What each kernel of the source takes, in the variant of `kernel`, on sm_`architecture`.
+
+    Kept on disk by the digest of all that goes in.  Raises CompileError for an error and for any warning.
+    """
+    options = ["-std=c++17", f"-arch=sm_{architecture}", "--ptxas-options=-v",
+               *(f"-D{name}={value}" for name, value in kernel.defines.items())]
+    kept = cache_folder() / f"nvrtc-{digest(str(_version()), kernel.source.text, *options)}.txt"
+    if kept.exists():
+        log = kept.read_text(encoding="utf-8")
+    else:
+        failed, log = _compile(kernel.source.text, options)
+        if failed or "warning" in log:
+            raise CompileError(kernel, f"sm_{architecture}:\n{log}")
+        fresh = kept.with_suffix(f".{threading.get_ident()}.{os.getpid()}")
+        fresh.write_text(log, encoding="utf-8")
+        fresh.rename(kept)
+    return {name: _resources(report) for name, report in _ENTRY.findall(log)}
+
+
+def _resources(report: str) -> Resources:
+    def number(pattern: str) -> int:
+        match = re.search(pattern, report)
+        return int(match[1]) if match else 0
+
+    return Resources(number(r"Used (\d+) registers"), number(r"(\d+) bytes smem"), number(r"(\d+) bytes stack frame"),
+                     number(r"(\d+) bytes spill stores"), number(r"(\d+) bytes spill loads"))
+
+
+def _compile(text: str, options: list[str]) -> tuple[bool, str]:
+    """Whether it failed, and the compiler's words."""
+    nvrtc, program, size = library(), ctypes.c_void_p(), ctypes.c_size_t()
+    _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None))
+    try:
+        status = nvrtc.nvrtcCompileProgram(program, len(options),
+                                           (ctypes.c_char_p * len(options))(*map(str.encode, options)))
+        _check(nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size)))
+        log = ctypes.create_string_buffer(size.value)
+        _check(nvrtc.nvrtcGetProgramLog(program, log))
+    finally:
+        nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    return status != 0, log.value.decode()
+
+
+def _version() -> tuple[int, int]:
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    _check(library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
+    return major.value, minor.value
+
+
+def _check(status: int) -> None:
+    if status:
+        raise RuntimeError(f"NVRTC: error {status}")

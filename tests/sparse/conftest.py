@@ -1,0 +1,21 @@
+"""Sites and rulebooks on every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sparsenet.sparse import ActiveSites, rulebook, sites
+
+
+@pytest.fixture
+def placed(backend, launch, monkeypatch) -> Callable[[ActiveSites], ActiveSites]:
+    """Moves sites to where the backend's kernels run: theirs, and those of their rulebooks.
+
+    On the backend "cuda" they stay where they are, and what they launch runs from the CUDA sources.
+    """
+    if backend == "cuda":
+        for module in (rulebook, sites):
+            monkeypatch.setattr(module, "launch", launch)
+    return lambda given: given.to("cuda") if backend == "gpu" else given

@@ -1,0 +1,69 @@
+"""What type checkers are told: declared operators are those that are there, and what the README shows passes."""
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sparsenet as sn
+from sparsenet.tensor_base import TensorBase
+
+ROOT = Path(__file__).parents[1]
+
+
+def declared(cls):
+    """Name -> arguments of each method below `if TYPE_CHECKING` in a class."""
+    (body,) = ast.parse(inspect.getsource(cls)).body
+    blocks = [node for node in body.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)]
+    return {method.name: [argument.arg for argument in method.args.args] for block in blocks for method in block.body}
+
+
+def attached(cls):
+    """The names of the methods that other modules gave a class."""
+    methods = {name: value for name, value in vars(cls).items() if inspect.isfunction(value)}
+    return {name for name, method in methods.items() if method.__module__ != cls.__module__}
+
+
+@pytest.mark.parametrize(("cls", "where"), [(sn.Tensor, TensorBase), (sn.SparseTensor, sn.SparseTensor)])
+def test_operators_that_are_declared_are_those_that_are_attached(cls, where):
+    assert set(declared(where)) == attached(cls) > set()
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "reshape"])
+def test_methods_take_the_arguments_that_are_declared(name):
+    parameters = inspect.signature(getattr(sn.Tensor, name)).parameters.values()
+    assert declared(TensorBase)[name] == [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+
+EXAMPLE = """
+import numpy as np
+import sparsenet as sn
+
+w = sn.Tensor(np.ones((2, 3)), requires_grad=True)
+y = 2 * w + w * w - 1 / (w + 3) @ w[0:1].reshape(3, 1) - (-w) ** 2
+number: float = y.sum(axis=0, keepdims=True).mean().item()
+product: sn.Tensor = np.ones(3) * w
+print(w.grad.shape, np.asarray(w), len(w), w.shape[0], w.dtype.kind, w.ndim + 1, w.device.upper())
+x = sn.SparseTensor.from_dense(np.ones((1, 2, 3, 4)))
+total: sn.SparseTensor = sn.ops.dropout(sn.ops.leaky_relu(x + x, 0.1), p=0.5, rng=np.random.default_rng())
+print(total.to_dense().shape, total.features.shape, total.channels + 1, total.spatial_size[0], total.device.upper())
+net = sn.nn.Sequential(sn.nn.SparseConv(1, 2, (2, 2)), sn.nn.LeakyReLU())
+net[0].weight.array[:] = 0
+"""
+
+
+def test_mypy_takes_the_readme_and_an_example(tmp_path):
+    pytest.importorskip("mypy", reason="needs mypy")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "readme.py").write_text(code, encoding="utf-8")
+    (tmp_path / "example.py").write_text(EXAMPLE, encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", f"--cache-dir={tmp_path / 'cache'}",
+               "readme.py", "example.py"]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "MYPYPATH": str(ROOT)}, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stdout

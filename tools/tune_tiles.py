@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Time the tile sizes of the CUDA convolutions on this GPU and write the fastest: a thin face of
+`sparsenet.kernels.tuning.tune`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sparsenet import backend, command
+from sparsenet.kernels import convolution_cuda, tiles, tuning
+
+EXAMPLES = """examples:
+  python tools/tune_tiles.py tiles_h200.toml
+  python tools/tune_tiles.py tiles_h200.toml --precision tf32 --channels 64 128
+  python tools/train.py modelnet40 --set training.device=cuda --set training.tiles=tiles_h200.toml
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, metavar="TABLE", help="TOML file to write")
+    parser.add_argument("--precision", nargs="+", choices=(*tiles.ITEM_SIZES, *tiles.TENSOR_CORES), metavar="NAME",
+                        default=["float32", "tf32", "fp16", "bf16"],
+                        help="precisions to tune (default: all but float64)")
+    parser.add_argument("--channels", nargs="+", type=int, metavar="C", default=list(tuning.CHANNELS),
+                        help="a line for each number of channels (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=200_000, metavar="N",
+                        help="rows of the product (default: %(default)s)")
+    arguments = parser.parse_args()
+    xp = backend.cupy()
+    architecture = convolution_cuda.architecture(xp)
+    table = tuning.tune(architecture, arguments.precision, sorted(arguments.channels), arguments.rows)
+    name = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
+    heading = (f"Tile sizes of the CUDA convolutions, tuned on {name} ({architecture}) with tools/tune_tiles.py.\n"
+               "sparsenet/kernels/tiles.toml explains them.")
+    tiles.write_tile_table(table, arguments.out, heading)
+    print(f"wrote {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))
