@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sparsenet.files import check_folder, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,18 +28,12 @@ def check_picture(path: str | Path) -> Path:
         raise RuntimeError(f"picture {path}: pictures need matplotlib: pip install 'sparsenet[plot]'")
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"picture {path}: its suffix is {path.suffix!r}, expected one of {', '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"picture {path}: the folder {path.parent} does not exist: make it")
+    check_folder(path)
     return path
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> None:
-    """Write a figure beside `path` and rename it, so that the file is always whole.  Raises like
-    `check_picture`."""
+    """Write a figure to a file, which is always whole.  Raises like `check_picture`."""
     path = check_picture(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as beside:
         figure.savefig(beside, format=path.suffix[1:].lower(), dpi=dpi)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,0 +1,183 @@
+"""What the inspector page shows of a network: one look into a forward and a backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sparsenet.autograd import Tensor
+from sparsenet.backend import to_device
+from sparsenet.kernels import launch
+from sparsenet.nn.activations import Activation
+from sparsenet.sparse import ActiveSites, SparseTensor
+
+if TYPE_CHECKING:
+    from sparsenet.nn import SparseNetwork
+
+# How a layer's rows come from those of the layer before
+FILTER, SAME, ALL, NONE = "filter", "same", "all", "none"
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """The input (index 0), or one layer's output; arrays are NumPy's.
+
+    record : the Activation, None for the input
+    sites : ActiveSites; None where there is one row for the sample and no grid
+    features, gradient : (N, C)
+    relation : FILTER (`neighbours` (N, K) int32 tell), SAME row, ALL rows, or NONE for the input
+    shares : (N, K), what each offset brought: of a convolution the length of (x - background) W[k], of a
+        max-pooling how many channels it won; else None
+    """
+
+    index: int
+    name: str
+    record: Activation | None
+    sites: ActiveSites | None
+    features: np.ndarray
+    gradient: np.ndarray
+    relation: str
+    neighbours: np.ndarray | None = None
+    shares: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class NetworkView:
+    """The layers, input first; classes by falling probability as (name, logit, probability); in words what
+    was looked into, and what the gradients are of."""
+
+    layers: list[LayerView]
+    classes: list[tuple[str, float, float]]
+    summary: str
+    target: str
+
+
+def look_into(net: SparseNetwork, x: SparseTensor, classes: Sequence[str] = (),
+              target: int | None = None) -> NetworkView:
+    """One forward and one backward pass; see `inspector_page` for the parameters and what is raised."""
+    _check(net, x)
+    given = x.detach().with_features(Tensor(x.features.array, requires_grad=True),
+                                     None if x.background is None else x.background.detach())
+    kept = [(parameter, parameter.grad) for parameter in net.parameters()]
+    try:
+        with net.evaluating():
+            records = net.activations(given)
+        for record in records:
+            _check_finite(record.name, record.features)
+        output = records[-1].output
+        logits = _logits(output, classes)
+        words = _differentiate(output, logits, classes, target)
+    finally:
+        for parameter, gradient in kept:
+            parameter.grad = gradient
+    features = given.features.numpy()
+    gradient = given.features.grad
+    layers = [LayerView(0, "input", None, given.sites, features,
+                        np.zeros_like(features) if gradient is None else to_device(gradient, "cpu"), NONE)]
+    layers += [_layer(record) for record in records]
+    return NetworkView(layers, _ranked(logits, classes), _summary(net, x), words)
+
+
+def _check(net: SparseNetwork, x: SparseTensor) -> None:
+    if x.dimension != 3 or x.batch_size != 1:
+        raise ValueError(f"inspector page: the input has {x.dimension} dimensions and {x.batch_size} samples, expected "
+                         "3 and 1: give it one shape")
+    if not net.layers:
+        raise ValueError("inspector page: the network has no layers, expected at least one")
+    _check_finite("the input", x.features.numpy())
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    bad = values.size - int(np.isfinite(values).sum())
+    if bad:
+        raise ValueError(f"inspector page: {name} gives {bad:,} of {values.size:,} values that are not finite: look at "
+                         "the weights of the layers up to it")
+
+
+def _logits(output: SparseTensor | Tensor, classes: Sequence[str]) -> np.ndarray | None:
+    if not classes or isinstance(output, SparseTensor) or output.shape != (1, len(classes)):
+        return None
+    return output.numpy()[0].astype(np.float64)
+
+
+def _differentiate(output: SparseTensor | Tensor, logits: np.ndarray | None, classes: Sequence[str],
+                   target: int | None) -> str:
+    """Run backward; say in words from what."""
+    tensor = output.features if isinstance(output, SparseTensor) else output
+    if logits is None:
+        if target is not None:
+            raise ValueError(f"inspector page: target is {target}, but the network gives {tensor.shape}, no logits of "
+                             f"{len(classes)} classes: leave it out")
+        tensor.backward(tensor.array)
+        return "half the squared length of the last layer's output"
+    target = int(logits.argmax()) if target is None else target
+    if not 0 <= target < len(classes):
+        raise ValueError(f"inspector page: target is {target}, expected 0 to {len(classes) - 1}")
+    one = np.zeros(tensor.shape, tensor.dtype)
+    one[0, target] = 1
+    tensor.backward(to_device(one, tensor.device))
+    return f"the logit of class {classes[target]}"
+
+
+def _ranked(logits: np.ndarray | None, classes: Sequence[str]) -> list[tuple[str, float, float]]:
+    if logits is None:
+        return []
+    powers = np.exp(logits - logits.max())
+    chances = powers / powers.sum()
+    return [(str(classes[i]), float(logits[i]), float(chances[i])) for i in np.argsort(-logits, kind="stable")]
+
+
+def _summary(net: SparseNetwork, x: SparseTensor) -> str:
+    sides = "×".join(map(str, x.spatial_size))
+    return (f"{len(x):,} active sites in a grid of {sides}, {len(net.layers)} layers, "
+            f"{net.parameter_count():,} weights and biases")
+
+
+def _layer(record: Activation) -> LayerView:
+    features, gradient = record.features, record.gradient
+    if features.ndim != 2 or (record.sites is None and len(features) != 1):
+        raise ValueError(f"inspector page: {record.name} gives shape {features.shape}, expected a row for each site or "
+                         "one for the sample: cut the network before it (del net.layers[...])")
+    if gradient is None:  # nothing that follows reads it
+        gradient = np.zeros_like(features)
+    source, relation, neighbours, shares = record.input, FILTER, None, None
+    if record.rulebook is not None:
+        neighbours = to_device(record.rulebook.neighbours, "cpu")
+        shares = _pool_shares(record) if record.operation == "max_pool" else _convolution_shares(record, neighbours)
+    elif record.sites is None:
+        relation = ALL if isinstance(source, SparseTensor) else SAME
+    elif record.sites is source.sites:
+        relation = SAME
+    else:
+        raise ValueError(f"inspector page: {record.name} gives other sites than it read and has no rulebook, so that "
+                         "they cannot be traced back: cut the network before it (del net.layers[...])")
+    return LayerView(record.index, record.name, record, record.sites, features, gradient, relation, neighbours, shares)
+
+
+def _convolution_shares(record: Activation, neighbours: np.ndarray) -> np.ndarray:
+    """(M, K) float32: the length of what the input under each offset adds to the output's row."""
+    rows = record.input.features.numpy()
+    if record.input.background is not None:
+        rows = rows - record.input.background.numpy()
+    weight = record.layer.weight.numpy()
+    shares = np.zeros(neighbours.shape, np.float32)
+    for offset in range(neighbours.shape[1]):
+        active = np.flatnonzero(neighbours[:, offset] >= 0)
+        given = np.ascontiguousarray(rows[neighbours[active, offset]])
+        added = launch("matmul", given, np.ascontiguousarray(weight[offset]))
+        shares[active, offset] = np.sqrt((added * added).sum(axis=1))
+    return shares
+
+
+def _pool_shares(record: Activation) -> np.ndarray:
+    """(M, K) int32: how many channels take their value from the input under each offset."""
+    x, book = record.input, record.rulebook
+    background = None if x.background is None else np.atleast_2d(x.background.array)
+    _, winner = launch("max_pool_forward", x.features.array, background, book.neighbours,
+                       book.output_sites.coordinates)
+    winner, offsets = to_device(winner, "cpu").astype(np.int64), book.geometry.volume
+    rows = np.arange(len(winner))[:, None]
+    return np.bincount((rows * offsets + winner).ravel(), minlength=len(winner) * offsets).reshape(-1, offsets)

@@ -1,0 +1,219 @@
+// What stands beside the pictures: the selected site and its rulebook, the hash table.
+
+function make(tag, attributes = {}, content = []) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...(Array.isArray(content) ? content : [content]));
+  return element;
+}
+
+const number = (value) => value.toLocaleString("en-US");
+const counted = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
+const short = (value) =>
+  value === 0
+    ? "0"
+    : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3
+      ? value.toExponential(2)
+      : Number(value.toPrecision(4)).toString();
+const bar = (share) =>
+  make("td", { class: "bar" }, [make("span", { style: `width:${(100 * share).toFixed(1)}%` })]);
+
+function table(heads, rows, caption) {
+  const head = heads.map(([text, kind]) => make("th", { scope: "col", class: kind || "" }, text));
+  return make("table", {}, [
+    make("caption", { class: "hidden" }, caption),
+    make("thead", {}, [make("tr", {}, head)]),
+    make("tbody", {}, rows),
+  ]);
+}
+
+function showSite(layers, state, fields, choose) {
+  const box = document.getElementById("site");
+  if (!state.selected) {
+    box.replaceChildren(
+      make("p", { class: "note" }, "None. Click a cube, or type its row above and press Select."),
+    );
+    return;
+  }
+  const { layer: index, row } = state.selected;
+  const layer = layers[index];
+  const colour = colouring(layer, state);
+  const facts = [
+    ["layer", `${index} ${layer.name}`],
+    ["row", `${number(row)} of ${number(layer.rows)}`],
+  ];
+  if (layer.grid) facts.push(["cell", `(${cellOf(layer, row).join(", ")})`]);
+  facts.push(["norm", short(layer.lengths.value(0, row))], ["gradient", short(layer.lengths.value(1, row))]);
+  if (state.colour === "channel") facts.push([colour.words, short(colour.value(row))]);
+  if (layer.grid) facts.push(["hash table", `slot ${number(layer.grid.slotOf[row])}, ${probesOf(layer, row)}`]);
+  if (index) facts.push(["field", fieldWords(layers[0], fields[0])]);
+  const list = make(
+    "dl",
+    {},
+    facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]),
+  );
+  const focused = box.contains(document.activeElement);
+  box.replaceChildren(list, ...made(layers, index, row, choose));
+  if (focused) box.focus(); // whoever followed an entry by keyboard reads on here
+}
+
+function probesOf(layer, row) {
+  const probes = layer.grid.probes[layer.grid.slotOf[row]];
+  return probes === 1 ? "found at its home slot" : `found at probe ${probes}`;
+}
+
+function fieldWords(input, rows) {
+  if (!rows.length) return "no input site";
+  const sides = [0, 1, 2].map((axis) => {
+    let low = Infinity;
+    let high = -Infinity;
+    for (const row of rows) {
+      const at = cellOf(input, row)[axis];
+      low = Math.min(low, at);
+      high = Math.max(high, at);
+    }
+    return high - low + 1;
+  });
+  return `${number(rows.length)} of ${number(input.rows)} input sites, within ${sides.join("×")} cells`;
+}
+
+// How the row came to be, in words and as the entries of the rulebook
+function made(layers, index, row, choose) {
+  const layer = layers[index];
+  const before = layers[index - 1];
+  const heading = make("h3", {}, "What made it");
+  const go = (input) => {
+    const button = make(
+      "button",
+      { type: "button", "aria-label": `select row ${input} of layer ${index - 1}` },
+      number(input),
+    );
+    button.addEventListener("click", () => choose(index - 1, input));
+    return button;
+  };
+  if (layer.relation === "none")
+    return [heading, make("p", { class: "note" }, "The voxelization: the shape meets this cell.")];
+  if (layer.relation === "all")
+    return [heading, make("p", { class: "note" }, `${layer.settings} over all cells of ${before.name}.`)];
+  if (layer.relation === "same") {
+    return [
+      heading,
+      make("p", { class: "note" }, [
+        `${layer.kind.replaceAll("_", " ")} ${layer.settings}, of row `,
+        go(row),
+        ` of ${before.name}, channel by channel.`,
+      ]),
+    ];
+  }
+  const found = entries(layers, index, row);
+  const pool = layer.weight === null;
+  const K = layer.offsets.length;
+  const most = Math.max(...found.map((entry) => entry.share), 1e-30);
+  const total = found.reduce((sum, entry) => sum + Math.round(entry.share), 0);
+  const rows = found.map((entry) =>
+    make("tr", {}, [
+      make("td", { class: "number" }, `${entry.k}`),
+      make("td", {}, `(${entry.offset.join(", ")})`),
+      make("td", { class: "number" }, [go(entry.input)]),
+      make("td", {}, `(${cellOf(before, entry.input).join(", ")})`),
+      ...(pool ? [] : [make("td", {}, `W[${entry.k}]`)]),
+      bar(entry.share / most),
+      make("td", { class: "number" }, pool ? `${Math.round(entry.share)}` : short(entry.share)),
+    ]),
+  );
+  const heads = [
+    ["k", "number"],
+    ["offset"],
+    ["input row", "number"],
+    ["cell"],
+    ...(pool ? [] : [["weight"]]),
+    [pool ? "channels won" : "adds", "bar"],
+    ["", "number"],
+  ];
+  const rest = K - found.length;
+  const words = [`${found.length} of the filter's ${K} offsets met an active site of ${before.name}`];
+  const ground = layer.ground ? "which hold the background" : "which are skipped";
+  const won = pool && layer.ground ? ` and won ${layer.channels - total} channels` : "";
+  if (rest) words.push(`${rest} met inactive cells, ${ground}${won}`);
+  const input = layer.ground ? "(input − background)" : "input";
+  const explained = pool
+    ? `Each of the ${layer.channels} channels takes its largest value.`
+    : `W[k] is ${layer.name}.weight[k], ${layer.weight.join("×")}; "adds" is the length of ${input} · W[k].`;
+  return [
+    heading,
+    make("p", { class: "note" }, `${words.join("; ")}. ${explained}`),
+    table(heads, rows, "Entries of the rulebook"),
+  ];
+}
+
+function showHash(layer, selected, colours) {
+  const box = document.getElementById("hash");
+  const grid = layer.grid;
+  if (!grid) {
+    box.replaceChildren(make("p", { class: "note" }, `${layer.name} has no grid, and no hash table.`));
+    return;
+  }
+  const { histogram, slots, rows } = grid;
+  const mean = histogram.reduce((sum, count, i) => sum + count * (i + 1), 0) / (rows || 1);
+  const most = Math.max(...histogram, 1);
+  const shown = histogram.slice(0, 7);
+  const rest = histogram.slice(7).reduce((a, b) => a + b, 0);
+  if (rest) shown.push(rest);
+  const lines = shown.map((count, i) =>
+    make("tr", {}, [
+      make(
+        "th",
+        { scope: "row", class: "number" },
+        rest && i === shown.length - 1 ? `${i + 1} to ${histogram.length}` : `${i + 1}`,
+      ),
+      bar(count / most),
+      make("td", { class: "number" }, number(count)),
+      make("td", { class: "number" }, `${((100 * count) / (rows || 1)).toFixed(1)}%`),
+    ]),
+  );
+  const canvas = make("canvas", {
+    id: "slots",
+    role: "img",
+    "aria-label": `The table's ${number(slots)} slots: empty, held by a key at its home, or held after more probes`,
+  });
+  box.replaceChildren(
+    make(
+      "p",
+      { class: "note" },
+      `${layer.name}: ${number(rows)} keys in ${number(slots)} slots, load ${((100 * rows) / slots).toFixed(1)}%; ` +
+        `a key is found after ${mean.toFixed(2)} probes on average, ${histogram.length} at most.`,
+    ),
+    table(
+      [
+        ["probes", "number"],
+        ["keys", "bar"],
+        ["", "number"],
+        ["share", "number"],
+      ],
+      lines,
+      "Keys by how many probes find them",
+    ),
+    canvas,
+    make("p", { class: "note" }, [
+      make("span", { class: "key", style: `background:${colours.bar}` }),
+      " at its home slot ",
+      make("span", { class: "key", style: `background:${colours.lit}` }),
+      " after more probes",
+    ]),
+  );
+  const width = Math.min(256, slots);
+  const height = Math.ceil(slots / width);
+  const context = canvas.getContext("2d");
+  canvas.width = width;
+  canvas.height = height;
+  canvas.style.height = `${Math.min(120, Math.max(12, height * 2))}px`;
+  for (let slot = 0; slot < slots; slot++) {
+    if (!grid.probes[slot]) continue;
+    context.fillStyle = grid.probes[slot] === 1 ? colours.bar : colours.lit;
+    context.fillRect(slot % width, Math.floor(slot / width), 1, 1);
+  }
+  if (selected !== null) {
+    context.fillStyle = colours.ink;
+    context.fillRect((grid.slotOf[selected] % width) - 1, Math.floor(grid.slotOf[selected] / width) - 1, 3, 3);
+  }
+}

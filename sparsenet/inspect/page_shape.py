@@ -1,0 +1,42 @@
+"""The shape that the inspector page shows: how to voxelize it, and where its mesh lies among the cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparsenet.kernels.placement import LATTICE, place
+from sparsenet.shapes.mesh import Mesh
+
+if TYPE_CHECKING:
+    from sparsenet.shapes import Off3DPicture
+    from sparsenet.training import Config
+
+
+def mesh_in_cells(picture: Off3DPicture, spatial_size: tuple[int, int, int]) -> Mesh:
+    """The picture's mesh where `picture.voxelize(spatial_size)` meets the cells: cell c fills c to c+1."""
+    mesh = picture.mesh.without_unused_vertices()
+    return Mesh(place(mesh.vertices, spatial_size, picture.render_size) / LATTICE, mesh.faces)
+
+
+def drawn_as_trained(config: Config, checkpoint: str | Path, render_size: int | None = None,
+                     fill: bool | None = None) -> tuple[int, bool]:
+    """Render size, and whether solids are filled: what is given, else as the shapes that were trained on.
+
+    Raises
+    ------
+    ValueError : the render size is not given and neither the config nor the dataset's file tells it.
+    """
+    from sparsenet.data import SparseDataset
+
+    path = Path(config.data.path or Path(checkpoint).parent / "shapes.h5")
+    if path.exists():
+        with SparseDataset.open(path) as shapes:
+            known = config.data.render_size or shapes.render_size, shapes.fill
+    else:
+        known = config.data.render_size, False
+    render_size = known[0] if render_size is None else render_size
+    if render_size < 1:
+        raise ValueError(f"inspector page: {path}, the dataset that the network was trained on, is not there to tell "
+                         f"the render size, and it is {render_size}: name one (--render-size)")
+    return render_size, known[1] if fill is None else fill

@@ -1,0 +1,124 @@
+"""What the inspector page shows is what the network computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sparsenet as sn
+from sparsenet.inspect.page_layers import ALL, FILTER, NONE, SAME, look_into
+
+CLASSES = ["ball", "box", "bar"]
+
+
+def shell(side=14, seed=0):
+    """One sample of a third of the cells of a box, in a grid of side^3."""
+    rng = np.random.default_rng(seed)
+    cells = np.argwhere(rng.random((7, 6, 5)) < 0.3) + 3
+    features = rng.standard_normal((len(cells), 1)).astype(np.float32)
+    return sn.SparseTensor(features, np.insert(cells, 0, 0, axis=1), (side,) * 3, 1)
+
+
+def network(classes=3):
+    return sn.s3dcnn(classes, channels=(4, 6, 8))
+
+
+def test_each_layer_tells_how_its_rows_come_about():
+    x = shell()
+    view = look_into(network(), x, CLASSES)
+    relations = [layer.relation for layer in view.layers]
+    assert relations == [NONE, *[FILTER, SAME, FILTER] * 2, FILTER, SAME, ALL, SAME]
+    assert [layer.name for layer in view.layers][:3] == ["input", "convolution1", "leaky_relu1"]
+    for before, layer in zip(view.layers, view.layers[1:], strict=False):
+        if layer.relation == FILTER:
+            book = before.sites.rulebook(layer.record.layer.geometry)
+            np.testing.assert_array_equal(layer.neighbours, book.neighbours)
+        if layer.relation == SAME and layer.sites is not None:
+            assert layer.sites is before.sites
+
+
+def test_the_gradients_are_those_of_the_predicted_class(rng):
+    net, x = network(), shell()
+    for parameter in net.parameters():
+        parameter.array = rng.standard_normal(parameter.shape).astype(np.float32) / 3
+    view = look_into(net, x, CLASSES)
+    best = int(net(x).numpy()[0].argmax())
+    assert view.classes[0][0] == CLASSES[best] and view.target == f"the logit of class {CLASSES[best]}"
+    np.testing.assert_allclose(sum(chance for _, _, chance in view.classes), 1)
+    features = sn.Tensor(x.features.array, requires_grad=True)
+    net(x.with_features(features, x.background))[:, best].sum().backward()
+    np.testing.assert_allclose(view.layers[0].gradient, features.grad, rtol=1e-5, atol=1e-7)
+    assert all(layer.gradient.shape == layer.features.shape for layer in view.layers)
+    other = look_into(net, x, CLASSES, target=(best + 1) % 3)
+    assert other.classes == view.classes and other.layers[-1].gradient.tolist() != view.layers[-1].gradient.tolist()
+
+
+def test_a_network_without_classes_is_asked_for_the_length_of_its_descriptor():
+    view = look_into(network(None), shell())
+    assert view.classes == [] and "squared length" in view.target
+    np.testing.assert_array_equal(view.layers[-1].gradient, view.layers[-1].features)
+
+
+def test_a_network_that_ends_on_a_grid_is_looked_into_as_well():
+    net = network()
+    del net.layers[3:]
+    assert look_into(net, shell(), CLASSES).layers[-1].sites is not None
+
+
+def test_what_an_offset_adds_to_a_convolution_and_wins_of_a_pooling(rng):
+    net = network()
+    for parameter in net.parameters():
+        parameter.array = rng.standard_normal(parameter.shape).astype(np.float32)
+    layers = look_into(net, shell(), CLASSES).layers
+    pooled, convolved = layers[3], layers[4]
+    weight, ground = net.layers[3].weight.numpy(), pooled.record.background
+    for m, k in rng.integers(0, convolved.neighbours.shape, (50, 2)):
+        n = convolved.neighbours[m, k]
+        expected = 0 if n < 0 else np.linalg.norm((pooled.features[n] - ground) @ weight[k])
+        np.testing.assert_allclose(convolved.shares[m, k], expected, rtol=1e-5, atol=1e-6)
+    assert (pooled.shares.sum(axis=1) == pooled.features.shape[1]).all()
+    given, ground = layers[2].features, layers[2].record.background
+    for m in range(0, len(pooled.features), 7):
+        window = np.stack([ground if n < 0 else given[n] for n in pooled.neighbours[m]])
+        assert np.bincount(window.argmax(axis=0), minlength=27).tolist() == pooled.shares[m].tolist()
+
+
+def test_the_network_is_left_as_it_was():
+    net = network().train()
+    held = np.ones(3, np.float32)
+    net.layers[-1].bias.grad = held
+    look_into(net, shell(), CLASSES)
+    assert net.training and net.layers[-1].bias.grad is held and net.layers[0].weight.grad is None
+
+
+def test_a_shape_without_voxels():
+    x = sn.SparseTensor(np.zeros((0, 1), np.float32), np.zeros((0, 4), int), (14, 14, 14), 1)
+    view = look_into(network(), x, CLASSES)
+    assert [len(layer.features) for layer in view.layers][:-2] == [0] * 9 and len(view.classes) == 3
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda: (network(), sn.SparseTensor(np.ones((2, 1), np.float32), [[0, 1, 1, 1], [1, 1, 1, 1]], (14,) * 3, 2)),
+     "3 dimensions and 2 samples, expected 3 and 1"),
+    (lambda: (sn.s3dcnn(3, channels=(2, 3), dimension=2),
+              sn.SparseTensor(np.ones((1, 1), np.float32), [[0, 1, 1]], (6, 6), 1)), "2 dimensions and 1 samples"),
+    (lambda: (sn.SparseNetwork(), shell()), "no layers"),
+    (lambda: (sn.SparseNetwork().add(sn.nn.ToDense()), shell()), "to_dense1 gives shape"),
+    (lambda: (spoilt(), shell()), "linear1 gives 3 of 3 values that are not finite"),
+])
+def test_what_cannot_be_shown_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        look_into(*change(), CLASSES)
+
+
+def spoilt():
+    net = network()
+    net.layers[-1].bias.array = np.full(3, np.nan, np.float32)
+    return net
+
+
+def test_a_target_that_is_no_class_is_refused():
+    with pytest.raises(ValueError, match="target is 3, expected 0 to 2"):
+        look_into(network(), shell(), CLASSES, target=3)
+    with pytest.raises(ValueError, match="target is 0, but the network gives"):
+        look_into(network(None), shell(), (), target=0)

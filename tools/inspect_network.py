@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Write a page in which a trained network, and what it makes of a mesh, can be looked into."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from sparsenet.command import run
+from sparsenet.inspect.page import check_page, write_page
+from sparsenet.inspect.page_shape import drawn_as_trained, mesh_in_cells
+from sparsenet.shapes import Off3DPicture
+from sparsenet.sparse import SparseTensor
+from sparsenet.training import load_network, parse_config
+
+EXAMPLES = """examples:
+  python tools/inspect_network.py --checkpoint runs/quickstart/best.h5 --mesh chair.off --out page.html
+  python tools/inspect_network.py --checkpoint runs/psb/best.h5 --mesh plane.obj --render-size 80 --out plane.html
+
+The page is one file; it opens from disk, in any browser with WebGL, without a network.
+Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="best.h5 or last.h5 of a training")
+    parser.add_argument("--mesh", required=True, metavar="FILE", help="mesh file: OFF, OBJ, PLY, STL or GLB")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="page to write (.html)")
+    parser.add_argument("--render-size", type=int, metavar="N",
+                        help="cells along the longest side of the mesh (default: as the network was trained)")
+    parser.add_argument("--fill", action=argparse.BooleanOptionalAction,
+                        help="voxelize the solid, or the surface alone (default: as the network was trained)")
+    parser.add_argument("--target", metavar="CLASS",
+                        help="the gradients are of this class's logit (default: the predicted class)")
+    arguments = parser.parse_args()
+    check_page(arguments.out)
+
+    net, state = load_network(arguments.checkpoint)
+    if arguments.target is not None and arguments.target not in state.classes:
+        raise ValueError(f"--target is {arguments.target!r}, expected one of {', '.join(state.classes)}")
+    config = parse_config(state.config, arguments.checkpoint)
+    render_size, fill = drawn_as_trained(config, arguments.checkpoint, arguments.render_size, arguments.fill)
+    picture = Off3DPicture(arguments.mesh, render_size)
+    voxels = picture.voxelize(net.field, fill=fill)
+    x = SparseTensor(voxels.features, np.insert(voxels.coordinates, 0, 0, axis=1), net.field, batch_size=1)
+    classes = state.classes if config.loss.kind == "softmax" else ()
+    weights = "/".join(Path(arguments.checkpoint).parts[-2:])
+    title = f"{Path(arguments.mesh).name} at render size {render_size}, seen by {weights}"
+    target = None if arguments.target is None else state.classes.index(arguments.target)
+    size = write_page(arguments.out, net, x, mesh_in_cells(picture, net.field), classes, title, target)
+    print(f"page: {arguments.out}, {size / 1e6:.1f} MB, {len(x):,} voxels through {len(net.layers)} layers")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
