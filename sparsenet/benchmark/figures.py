@@ -1,0 +1,143 @@
+"""What a benchmark gives: a flat list of figures, and the machine they were taken on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+FORMAT = "sparsenet-benchmark"
+VERSION = 1
+RATIO_UNITS = ("x", "%")  # do not change with the clock of a machine: what a later run is compared by
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number.
+
+    section, case, name : its place: table, row, column
+    unit : "ms", "s", "GFLOP/s", "x" (one time over another), "%", "", ...
+    spread : of its repeats, interquartile range over median; 0 where there are none
+    better : "higher", "lower", or "" where neither is
+    goal : what it ought to reach, or None; the bound that `better` says
+    """
+
+    section: str
+    case: str
+    name: str
+    value: float
+    unit: str = ""
+    spread: float = 0.0
+    better: str = ""
+    goal: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.section, self.case, self.name
+
+    @property
+    def is_ratio(self) -> bool:
+        return self.unit in RATIO_UNITS and self.better != ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None without one."""
+        if self.goal is None:
+            return None
+        return self.value >= self.goal if self.better == "higher" else self.value <= self.goal
+
+
+@dataclass
+class Results:
+    """The figures of one run.
+
+    device : "cpu" or "cuda";  machine : what `machine.describe` tells;  settings : of the run
+    notes : what was left out, and why
+    """
+
+    device: str
+    machine: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    figures: list[Figure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, section: str, case: str, name: str, value: float, unit: str = "", *, spread: float = 0.0,
+            better: str = "", goal: float | None = None) -> None:
+        """Append a figure.  Raises ValueError where its place is taken, or a goal has no direction."""
+        figure = Figure(section, case, name, float(value), unit, float(spread), better, goal)
+        if goal is not None and not better:
+            raise ValueError(f"benchmark: {figure.key} has a goal, expected better='higher' or 'lower' too")
+        if self.find(*figure.key) is not None:
+            raise ValueError(f"benchmark: {figure.key} is there already")
+        self.figures.append(figure)
+
+    def find(self, section: str, case: str, name: str) -> Figure | None:
+        return next((figure for figure in self.figures if figure.key == (section, case, name)), None)
+
+    def value(self, section: str, case: str, name: str) -> float | None:
+        """Its value, or None where there is no such figure."""
+        figure = self.find(section, case, name)
+        return None if figure is None else figure.value
+
+    def sections(self) -> list[str]:
+        """In the order of their first figures."""
+        return list(dict.fromkeys(figure.section for figure in self.figures))
+
+    def of(self, section: str) -> list[Figure]:
+        return [figure for figure in self.figures if figure.section == section]
+
+    def goals(self) -> Iterable[Figure]:
+        return (figure for figure in self.figures if figure.goal is not None)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write as JSON, beside `path` and renamed."""
+        path = Path(path)
+        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        content = {"format": FORMAT, "version": VERSION, "device": self.device, "machine": self.machine,
+                   "settings": self.settings, "notes": self.notes,
+                   "figures": [_compact(figure) for figure in self.figures]}
+        try:
+            beside.write_text(_lines(content), encoding="utf-8")
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Results:
+        """What `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError : no such file, or another format.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"benchmark: {path} is no JSON: {error}") from None
+        if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
+            raise ValueError(f"benchmark: {path} is no {FORMAT} file of version {VERSION}: make it with "
+                             "tools/benchmark.py --json")
+        figures = [Figure(**figure) for figure in content["figures"]]
+        return cls(content["device"], content["machine"], content["settings"], figures, content["notes"])
+
+
+def _compact(figure: Figure) -> dict[str, Any]:
+    record = asdict(figure)
+    for name, plain in (("spread", 0.0), ("better", ""), ("goal", None), ("unit", "")):
+        if record[name] == plain:
+            del record[name]
+    record["value"] = int(figure.value) if figure.value.is_integer() else float(f"{figure.value:.5g}")
+    if "spread" in record:
+        record["spread"] = round(record["spread"], 3)
+    return record
+
+
+def _lines(content: dict[str, Any]) -> str:
+    """JSON with one line for each figure, so that a difference of two files can be read."""
+    figures = content.pop("figures")
+    head = json.dumps(content, indent=1, ensure_ascii=False).rstrip("}\n")
+    rows = ",\n  ".join(json.dumps(figure, ensure_ascii=False) for figure in figures)
+    return f'{head},\n "figures": [\n  {rows}\n ]\n}}\n'

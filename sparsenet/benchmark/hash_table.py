@@ -1,0 +1,50 @@
+"""The hash table from site keys to rows: keys a second."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from sparsenet.backend import to_device
+from sparsenet.benchmark import reference
+from sparsenet.benchmark.figures import Results
+from sparsenet.benchmark.timing import Settings, case, interleave
+from sparsenet.kernels import launch
+from sparsenet.sparse import ActiveSites
+
+SECTION = "hash table"
+_BATCH, _GRID = 64, (126, 126, 126)  # S3DCNN's
+
+
+def measure_hash_table(results: Results, settings: Settings) -> None:
+    """Adds the section: millions of keys a second, inserted, looked up and found, looked up in vain."""
+    for count in (10_000,) if settings.quick else (20_000, 1_000_000):
+        rng = np.random.default_rng(5)
+        drawn = np.unique(rng.integers(0, _BATCH * prod(_GRID), 2 * count + count // 4))
+        drawn = rng.permutation(drawn)[:2 * count]
+        host = {"inserted": np.sort(drawn[:count]), "absent": drawn[count:]}
+        host["present"] = rng.permutation(host["inserted"])
+        keys, present, absent = (to_device(host[name], settings.device) for name in ("inserted", "present", "absent"))
+        table = _sites(keys).hash_table
+        for name, queries in (("present", present), ("absent", absent)):
+            rows = np.searchsorted(host["inserted"], host[name])
+            expected = rows if name == "present" else np.full(count, -1)
+            found = to_device(launch("hash_lookup", *table, queries), "cpu")
+            reference.check(f"hash table: {name} keys", found, expected, 0.0)
+        cases = {
+            "insert": case(lambda sites: sites.hash_table, lambda keys=keys: _sites(keys), settings.device),
+            "look up, present": case(lambda table=table, present=present: launch("hash_lookup", *table, present),
+                                     device=settings.device),
+            "look up, absent": case(lambda table=table, absent=absent: launch("hash_lookup", *table, absent),
+                                    device=settings.device),
+        }
+        for name, timing in interleave(cases, settings).items():
+            results.add(SECTION, f"{count:,} keys", name, count / timing.median / 1e6, "M keys/s",
+                        spread=timing.spread, better="higher")
+
+
+def _sites(keys: Any) -> ActiveSites:
+    """Sites of sorted keys, without a hash table yet."""
+    return ActiveSites.from_keys(keys, _GRID, _BATCH)

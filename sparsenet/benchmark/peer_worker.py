@@ -1,0 +1,239 @@
+"""Runs a peer in a process of its own: `python peer_worker.py torch|spconv THREADS`.
+
+Stands alone (NumPy, torch and spconv, nothing of this package), so that any interpreter can run it.
+Reads one JSON command a line, answers with one JSON line:
+
+    {"do": "versions"}                             {"torch": ..., "spconv": ...}
+    {"do": "convolution", "inputs": FILE.npz, "outputs": FILE.npz, "size", "stride", "padding", "submanifold"}
+        runs forward and backward once and saves output, output_coordinates, input_gradient, weight_gradient
+    {"do": "network", "inputs": FILE.npz, "outputs": FILE.npz}     S3DCNN up to the descriptor, likewise
+    {"do": "time", "pass": NAME}                   {"seconds": ...} of one pass of what was set up last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+
+def main(peer: str, threads: int) -> None:
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    answers = os.fdopen(os.dup(1), "w")  # whatever a library prints goes to stderr
+    os.dup2(2, 1)
+    import torch
+
+    torch.set_num_threads(threads)
+    present = None
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["do"] == "versions":
+            answer = versions(peer)
+        elif command["do"] == "time":
+            answer = {"seconds": present.seconds(command["pass"])}
+        else:
+            present = None  # frees the memory of the one before
+            present = KINDS[peer, command["do"]](command)
+            answer = {"passes": list(present.passes)}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def versions(peer: str) -> dict:
+    import torch
+
+    found = {"torch": torch.__version__}
+    if peer == "spconv":
+        import spconv
+
+        found["spconv"] = spconv.__version__
+    return found
+
+
+class Passes:
+    """passes: name -> (prepare, run); run is timed with what prepare gave."""
+
+    def seconds(self, name: str) -> float:
+        prepare, run = self.passes[name]
+        given = prepare()
+        begun = time.perf_counter()
+        kept = run(given)  # noqa: F841 (freed after the clock has stopped)
+        return time.perf_counter() - begun
+
+
+class TorchConvolution(Passes):
+    """torch.nn.functional.conv3d on the dense grid."""
+
+    def __init__(self, command: dict):
+        import numpy as np
+        import torch
+
+        data = np.load(command["inputs"])
+        coordinates, features, weight = data["coordinates"], data["features"], data["weight"]
+        c_in, c_out = weight.shape[1:]
+        size = command["size"]
+        grid = np.zeros((1, c_in, *data["grid"]), np.float32)
+        grid[0][:, coordinates[:, 1], coordinates[:, 2], coordinates[:, 3]] = features.T
+        self.x = torch.from_numpy(grid).requires_grad_()
+        kernel = np.ascontiguousarray(weight.transpose(2, 1, 0).reshape(c_out, c_in, size, size, size))
+        self.weight = torch.from_numpy(kernel).requires_grad_()
+        self.settings = {"stride": command["stride"], "padding": command["padding"]}
+        y = self.forward(None)
+        gradient = np.zeros(tuple(y.shape), np.float32)
+        at = data["output_coordinates"]
+        gradient[0][:, at[:, 1], at[:, 2], at[:, 3]] = data["gradient"].T
+        self.gradient = torch.from_numpy(gradient)
+        self.backward(y)
+        weight_gradient = self.weight.grad.numpy().reshape(c_out, c_in, -1).transpose(2, 1, 0)
+        here, there = (np.moveaxis(a[0], 0, -1) for a in (self.x.grad.numpy(), y.detach().numpy()))
+        np.savez(command["outputs"], output=there[at[:, 1], at[:, 2], at[:, 3]], output_coordinates=at,
+                 input_gradient=here[coordinates[:, 1], coordinates[:, 2], coordinates[:, 3]],
+                 weight_gradient=weight_gradient)
+        self.passes = {"forward": (lambda: None, self.forward), "backward": (self.fresh, self.backward)}
+
+    def forward(self, _: None):  # noqa: ANN201 (torch is not imported here)
+        import torch
+
+        return torch.nn.functional.conv3d(self.x, self.weight, **self.settings)
+
+    def fresh(self):  # noqa: ANN201
+        self.x.grad = self.weight.grad = None
+        return self.forward(None)
+
+    def backward(self, y) -> None:  # noqa: ANN001
+        y.backward(self.gradient)
+
+
+class SpconvConvolution(Passes):
+    """spconv's layer for the first call; its functions on kept indices where the rulebook is ready."""
+
+    def __init__(self, command: dict):
+        import numpy as np
+        import torch
+
+        spconv = _spconv()
+        data = np.load(command["inputs"])
+        self.coordinates, features, weight = data["coordinates"], data["features"], data["weight"]
+        size = command["size"]
+        c_in, c_out = weight.shape[1:]
+        if command["submanifold"]:
+            self.layer = spconv.SubMConv3d(c_in, c_out, size, bias=False, indice_key="sites")
+        else:
+            self.layer = spconv.SparseConv3d(c_in, c_out, size, command["stride"], command["padding"], bias=False,
+                                             indice_key="sites")
+        kernel = np.ascontiguousarray(weight.transpose(2, 0, 1).reshape(c_out, size, size, size, c_in))
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.from_numpy(kernel))
+        self.grid = [int(side) for side in data["grid"]]
+        self.features = torch.from_numpy(features).requires_grad_()
+        self.given = torch.from_numpy(self.coordinates)
+        y = self.first(None)
+        self.rules = y.find_indice_pair("sites")
+        self.submanifold = command["submanifold"]
+        at = y.indices.numpy()
+        order = {tuple(row): i for i, row in enumerate(data["output_coordinates"].tolist())}
+        rows = np.array([order.get(tuple(row), -1) for row in at.tolist()])
+        gradient = data["gradient"][rows]
+        gradient[rows < 0] = 0
+        self.gradient = torch.from_numpy(gradient)
+        self.backward(y.features)
+        weight_gradient = self.layer.weight.grad.numpy().reshape(c_out, -1, c_in).transpose(1, 2, 0)
+        np.savez(command["outputs"], output=y.features.detach().numpy(), output_coordinates=at,
+                 input_gradient=self.features.grad.numpy(), weight_gradient=weight_gradient)
+        self.passes = {"forward": (lambda: None, self.forward), "backward": (self.fresh, self.backward),
+                       "first call": (lambda: None, self.first)}
+
+    def first(self, _: None):  # noqa: ANN201
+        return self.layer(_spconv().SparseConvTensor(self.features, self.given, self.grid, 1))
+
+    def forward(self, _: None):  # noqa: ANN201
+        from spconv.pytorch import functional
+
+        run = functional.indice_subm_conv if self.submanifold else functional.indice_conv
+        return run(self.features, self.layer.weight, self.rules.indice_pairs, self.rules.indice_pair_num,
+                   self.rules.out_indices.shape[0], self.layer.algo)
+
+    def fresh(self):  # noqa: ANN201
+        self.features.grad = self.layer.weight.grad = None
+        return self.forward(None)
+
+    def backward(self, y) -> None:  # noqa: ANN001
+        y.backward(self.gradient)
+
+
+class TorchNetwork(Passes):
+    """S3DCNN on the dense grid, up to the descriptor (mean over its one cell)."""
+
+    def __init__(self, command: dict):
+        import numpy as np
+        import torch
+
+        data = np.load(command["inputs"])
+        coordinates = data["coordinates"]
+        self.x = torch.zeros((int(data["batch"]), 1, *(int(side) for side in data["grid"])))
+        self.x[coordinates[:, 0], 0, coordinates[:, 1], coordinates[:, 2], coordinates[:, 3]] = 1.0
+        layers, count = [], sum(name.startswith("weight") for name in data.files)
+        for i in range(count):
+            weight, bias = data[f"weight{i}"], data[f"bias{i}"]
+            layer = torch.nn.Conv3d(weight.shape[1], weight.shape[2], 2)
+            kernel = weight.transpose(2, 1, 0).reshape(layer.weight.shape)
+            with torch.no_grad():
+                layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
+                layer.bias.copy_(torch.from_numpy(bias))
+            layers += [layer, torch.nn.LeakyReLU(float(data["slope"]))]
+            layers += [torch.nn.MaxPool3d(3, 2)] if i < count - 1 else []
+        self.net = torch.nn.Sequential(*layers)
+        y = self.step(None)
+        np.savez(command["outputs"], output=y.numpy())
+        self.passes = {"step": (lambda: None, self.step)}
+
+    def step(self, _: None):  # noqa: ANN201
+        self.net.zero_grad()
+        y = self.net(self.x).flatten(1)
+        y.sum().backward()
+        return y.detach()
+
+
+class SpconvNetwork(Passes):
+    """S3DCNN of spconv's layers.  Its max-pooling takes no part of inactive cells: another function."""
+
+    def __init__(self, command: dict):
+        import numpy as np
+        import torch
+
+        spconv = _spconv()
+        data = np.load(command["inputs"])
+        self.coordinates = torch.from_numpy(data["coordinates"])
+        self.features = torch.ones((len(data["coordinates"]), 1))
+        self.batch, self.grid = int(data["batch"]), [int(side) for side in data["grid"]]
+        layers, count = [], sum(name.startswith("weight") for name in data.files)
+        for i in range(count):
+            c_in, c_out = data[f"weight{i}"].shape[1:]
+            layers += [spconv.SparseConv3d(c_in, c_out, 2, bias=False), torch.nn.LeakyReLU(float(data["slope"]))]
+            layers += [spconv.SparseMaxPool3d(3, 2)] if i < count - 1 else []
+        self.net = spconv.SparseSequential(*layers)
+        np.savez(command["outputs"], output=self.step(None).numpy())
+        self.passes = {"step": (lambda: None, self.step)}
+
+    def step(self, _: None):  # noqa: ANN201
+        self.net.zero_grad()
+        y = self.net(_spconv().SparseConvTensor(self.features, self.coordinates, self.grid, self.batch)).features
+        y.sum().backward()
+        return y.detach()
+
+
+def _spconv():  # noqa: ANN202
+    import spconv.pytorch as spconv
+    import torch
+    from spconv.pytorch import ops
+
+    if not torch.cuda.is_available():  # its backward asks for a CUDA stream, which it does not use on a CPU
+        ops.get_current_stream = lambda: 0
+    return spconv
+
+
+KINDS = {("torch", "convolution"): TorchConvolution, ("spconv", "convolution"): SpconvConvolution,
+         ("torch", "network"): TorchNetwork, ("spconv", "network"): SpconvNetwork}
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

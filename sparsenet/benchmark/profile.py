@@ -1,0 +1,117 @@
+"""Where a step's time goes: by kernel, and within them in matrix products.
+
+While a `Profile` is open it stands in for `Kernel.__call__` and `numpy.matmul`, and keeps what they took.
+That costs a microsecond a call, so steps are profiled apart from those that are timed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sparsenet.kernels import get_num_threads
+from sparsenet.kernels.table import Kernel
+from sparsenet.kernels.threads import run_blocks, single_threaded_blas
+
+Shape = tuple[int, int, int, bool]  # rows, depth, columns, whether the left operand is transposed
+
+_REPLAY_SECONDS = 0.02  # for each shape
+
+
+@dataclass
+class Profile:
+    """What was seen.
+
+    kernels : seconds of each kernel by (phase, name), on the calling thread
+    products : (calls, thread-seconds) of each shape of matrix product, over all threads
+    phase : a word that the caller sets, such as "forward"
+    """
+
+    kernels: Counter = field(default_factory=Counter)
+    products: dict[Shape, list[float]] = field(default_factory=dict)
+    phase: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def multiply_adds(self) -> int:
+        return sum(int(calls) * m * k * n for (m, k, n, _), (calls, _) in self.products.items())
+
+    @property
+    def product_seconds(self) -> float:
+        return sum(seconds for _, seconds in self.products.values())
+
+    @contextmanager
+    def open(self) -> Iterator[Profile]:
+        plain_call, plain_matmul = Kernel.__call__, np.matmul
+
+        def call(kernel: Kernel, *values: Any, **options: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return plain_call(kernel, *values, **options)
+            finally:
+                self.kernels[self.phase, kernel.name] += time.perf_counter() - begun
+
+        def matmul(a: np.ndarray, b: np.ndarray, *rest: Any, **options: Any) -> Any:
+            begun = time.perf_counter()
+            product = plain_matmul(a, b, *rest, **options)
+            seconds = time.perf_counter() - begun
+            shape = (a.shape[0], a.shape[-1], b.shape[-1], not a.flags.c_contiguous)
+            with self._lock:
+                entry = self.products.setdefault(shape, [0, 0.0])
+                entry[0] += 1
+                entry[1] += seconds
+            return product
+
+        Kernel.__call__, np.matmul = call, matmul
+        try:
+            yield self
+        finally:
+            Kernel.__call__, np.matmul = plain_call, plain_matmul
+
+    def replay(self) -> float:
+        """Thread-seconds that the same matrix products take alone: nothing else runs between them, all
+        threads busy, operands in cache.  Shapes whose rows differ by less than a quarter share a rate."""
+        rates: dict[Shape, float] = {}
+        total = 0.0
+        for (m, k, n, transposed), (calls, _) in sorted(self.products.items()):
+            shape = (_rounded(m), _rounded(k) if transposed else k, n, transposed)
+            if shape not in rates:
+                rates[shape] = _rate(shape)
+            total += calls * m * k * n / rates[shape]
+        return total
+
+
+def _rounded(size: int) -> int:
+    """The nearest of 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, ..."""
+    step = max(1, 1 << max(0, size.bit_length() - 3))
+    return max(1, round(size / step) * step)
+
+
+def _rate(shape: Shape) -> float:
+    """Multiply-adds a second of one thread while all threads do the same."""
+    m, k, n, transposed = shape
+    threads = get_num_threads()
+    seconds = [0.0] * threads
+    repeats = [0] * threads
+    operands = [(np.ones((k, m), np.float32).T if transposed else np.ones((m, k), np.float32),
+                 np.ones((k, n), np.float32), np.empty((m, n), np.float32)) for _ in range(threads)]
+
+    def part(index: int) -> None:
+        a, b, out = operands[index]
+        np.matmul(a, b, out=out)
+        begun = time.perf_counter()
+        while seconds[index] < _REPLAY_SECONDS:
+            np.matmul(a, b, out=out)
+            repeats[index] += 1
+            seconds[index] = time.perf_counter() - begun
+
+    with single_threaded_blas():
+        run_blocks(part, threads)
+    return m * k * n * sum(repeats) / sum(seconds)

@@ -1,0 +1,66 @@
+"""The sections of a benchmark, in order, and what runs them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+
+from sparsenet import backend
+from sparsenet.benchmark import convolution, hash_table, machine, memory_bound, startup, training, voxelizer
+from sparsenet.benchmark.figures import Results
+from sparsenet.benchmark.shapes import Shapes
+from sparsenet.benchmark.timing import Settings
+
+# name -> (what it measures, function, whether it is given shapes, its devices)
+SECTIONS: dict[str, tuple[str, Callable, bool, tuple[str, ...]]] = {
+    "ceilings": ("copy bandwidth and sgemm rates", machine.measure_ceilings, False, ("cpu",)),
+    "convolution": ("each pass at the five workloads, with peers", convolution.measure_convolution, False,
+                    backend.DEVICES),
+    "hash": ("hash table insertion and look-up", hash_table.measure_hash_table, False, backend.DEVICES),
+    "memory-bound": ("pooling, leaky ReLU, loss, SGD beside a copy", memory_bound.measure_memory_bound, True,
+                     backend.DEVICES),
+    "steps": ("S3DCNN training steps by render size, split and cost", training.measure_steps, True, backend.DEVICES),
+    "memory": ("peak memory of a training step", training.measure_memory, True, ("cpu",)),
+    "scaling": ("threads 1 to all, batch 1 to 256", training.measure_scaling, True, backend.DEVICES),
+    "pipeline": ("epochs with the loader", training.measure_pipeline, True, backend.DEVICES),
+    "voxelizer": ("meshes a second", voxelizer.measure_voxelizer, True, ("cpu",)),
+    "start-up": ("import, first batch, cold and warm cache", startup.measure_startup, True, ("cpu",)),
+}
+_SHAPES = 512
+
+
+def run(settings: Settings, only: Sequence[str] = (), say: Callable[[str], None] = print) -> Results:
+    """Verify and time the sections of that device.
+
+    only : names of SECTIONS; empty: all
+    say : is told what is happening
+
+    Raises
+    ------
+    ValueError : an unknown section, or one that the device does not have.
+    RuntimeError : a pass does not agree with its reference; or no such device.
+    """
+    names = list(only) or [name for name, (*_, devices) in SECTIONS.items() if settings.device in devices]
+    for name in names:
+        if name not in SECTIONS:
+            raise ValueError(f"benchmark: there is no section {name!r}, expected some of {', '.join(SECTIONS)}")
+        if settings.device not in SECTIONS[name][3]:
+            raise ValueError(f"benchmark: section {name!r} is not measured on {settings.device}: leave it out")
+    if settings.device == "cuda":
+        backend.cupy()  # raises here, before anything has run
+    results = Results(settings.device, machine.describe(settings.device),
+                      {key: value for key, value in asdict(settings).items() if key != "peers"})
+    with ExitStack() as stack:
+        shapes = None
+        for name in names:
+            title, measure, needs_shapes, _ = SECTIONS[name]
+            if needs_shapes and shapes is None:
+                say("shapes: reading")
+                shapes = stack.enter_context(Shapes(16 if settings.quick else _SHAPES, results.notes.append))
+            say(f"{name}: {title}")
+            begun = time.perf_counter()
+            measure(results, settings, *([shapes] if needs_shapes else []))
+            results.settings.setdefault("section_seconds", {})[name] = round(time.perf_counter() - begun, 1)
+    return results

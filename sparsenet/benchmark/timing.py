@@ -1,0 +1,133 @@
+"""Medians of interleaved repeats.
+
+Cases that are compared take turns: a round runs each of them once, every other round backwards.  What
+slows the machine down for a while then meets all of them, and their ratio stays.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sparsenet import backend
+from sparsenet.autograd import Function, Tensor
+
+Case = Callable[[], float]  # runs once, returns seconds
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long to measure, and at which sizes.
+
+    repeats : rounds of each group of cases
+    seconds : a group ends early after this time, but not before 3 rounds (1 if `repeats` is less)
+    quick : small batches and few sizes, to see that everything runs: its figures mean nothing
+    device : "cpu" or "cuda"
+    peers : the Python interpreter that has the peers; None: no peers
+    """
+
+    repeats: int = 11
+    seconds: float = 40.0
+    quick: bool = False
+    device: str = "cpu"
+    peers: str | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of some repeats."""
+
+    samples: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.samples))
+
+    @property
+    def best(self) -> float:
+        return min(self.samples)
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range over median."""
+        low, high = np.percentile(self.samples, (25, 75))
+        return float((high - low) / self.median) if self.median else 0.0
+
+
+def interleave(cases: Mapping[str, Case], settings: Settings) -> dict[str, Timing]:
+    """Run each case once untimed, then in rounds; the garbage collector waits meanwhile."""
+    for case in cases.values():
+        case()
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    begun = time.perf_counter()
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(settings.repeats):
+            if turn >= 3 and time.perf_counter() - begun > settings.seconds:
+                break
+            for name in list(cases) if turn % 2 == 0 else reversed(list(cases)):
+                taken[name].append(cases[name]())
+    finally:
+        if enabled:
+            gc.enable()
+    return {name: Timing(tuple(seconds)) for name, seconds in taken.items()}
+
+
+def case(function: Callable, prepare: Callable | None = None, device: str = "cpu") -> Case:
+    """A case that times `function()`, or `function(prepare())` with the preparation left out."""
+
+    def run() -> float:
+        given = () if prepare is None else (prepare(),)
+        with stopwatch(device) as watch:
+            kept = function(*given)  # noqa: F841 (freed after the clock has stopped)
+        return watch.seconds
+
+    return run
+
+
+class _Inner(Function):
+    """The same array; its gradient goes no further."""
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+    def backward(self, gradient: Any) -> None:
+        return None
+
+
+def inner(tensor: Tensor) -> Tensor:
+    """The tensor as one within a network: backward computes its gradient and hands it on, and does not
+    copy it to `.grad` as it does for a leaf."""
+    return _Inner().apply(tensor)
+
+
+class stopwatch:
+    """`with stopwatch(device) as watch:` ... `watch.seconds`; by events on the GPU's own clock."""
+
+    def __init__(self, device: str = "cpu"):
+        self.cuda = backend.cupy().cuda if device == "cuda" else None
+        self.seconds = 0.0
+
+    def __enter__(self) -> stopwatch:
+        if self.cuda is None:
+            self._begun = time.perf_counter()
+        else:
+            self._events = [self.cuda.Event(), self.cuda.Event()]
+            self.cuda.Device().synchronize()
+            self._events[0].record()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.cuda is None:
+            self.seconds = time.perf_counter() - self._begun
+        else:
+            self._events[1].record()
+            self._events[1].synchronize()
+            self.seconds = self.cuda.get_elapsed_time(*self._events) / 1e3

@@ -1,0 +1,89 @@
+"""Peers: absent ones are told about, wrong ones do not count."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sparsenet.benchmark import Results, convolution, peers
+from sparsenet.benchmark.workloads import WORKLOADS
+
+
+def test_an_interpreter_that_does_not_exist_is_noted(tmp_path):
+    notes = []
+    assert peers.available(str(tmp_path / "python"), notes.append) == []
+    assert len(notes) == len(peers.PEERS)
+    assert all("left out" in note for note in notes)
+
+
+def test_a_peer_that_is_not_installed_is_noted(monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('torch is not here')")
+    monkeypatch.setattr(peers, "WORKER", tmp_path / "worker.py")
+    peers.WORKER.write_text("import torch")  # finds the one beside it
+    notes = []
+    assert peers.available(sys.executable, notes.append) == []
+    assert notes == [f"peer {name} left out: {name} ended: ImportError: torch is not here" for name in peers.PEERS]
+
+
+def test_no_interpreter_means_no_peers():
+    assert peers.available(None, pytest.fail) == []
+
+
+def test_a_worker_is_asked_in_json_and_closed(monkeypatch, tmp_path):
+    monkeypatch.setattr(peers, "WORKER", tmp_path / "worker.py")
+    peers.WORKER.write_text("""
+import json, sys
+for line in sys.stdin:
+    command = json.loads(line)
+    answer = {"torch": "9", "spconv": "8"} if command["do"] == "versions" else {"seconds": len(command["pass"])}
+    print(json.dumps(answer), flush=True)
+""")
+    with peers.Peer("spconv", sys.executable) as peer:
+        assert peer.label == "spconv 8, 1 thread"
+        assert peer.case("forward")() == 7
+    assert peer.process.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def task():
+    made = convolution._Task(WORKLOADS[2], "cpu")
+    return made, made.verify()
+
+
+@pytest.mark.parametrize("wrong", [None, "output", "input_gradient", "weight_gradient"])
+def test_a_peer_counts_only_if_every_result_is_right(rng, task, wrong):
+    made, expected = task
+    order = rng.permutation(len(expected["output"]))
+    given = {"output": expected["output"][order], "output_coordinates": made.oracle.output_coordinates[order],
+             "input_gradient": expected["input_gradient"].copy(), "weight_gradient": expected["weight_gradient"].copy()}
+    if wrong:
+        given[wrong][0, 0] += 0.1 * np.abs(given[wrong]).max()
+    results = Results("cpu")
+    peer = SimpleNamespace(label="peer 1", set_up=lambda *_, **__: given)
+    assert convolution._is_correct(peer, made, expected, results) == (wrong is None)
+    assert len(results.notes) == (wrong is not None)
+    assert all("wrong by" in note for note in results.notes)
+
+
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_an_installed_peer_agrees_with_the_reference(task, name):
+    pytest.importorskip(name, reason=f"{name} is not installed: no peer to compare with")
+    made, expected = task
+    with peers.Peer(name, sys.executable) as peer:
+        assert convolution._is_correct(peer, made, expected, Results("cpu"))
+        assert peer.case("backward")() > 0
+
+
+def test_a_pass_that_is_wrong_is_not_timed(task):
+    made, _ = task
+    weight = made.layer.weight
+    before = weight.array
+    try:
+        weight.array = before * 1.01  # the reference goes by the weights that the task was given
+        with pytest.raises(RuntimeError, match="forward differs from the reference"):
+            made.verify()
+    finally:
+        weight.array = before

@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Verify each pass against a reference, then time it: beside its ceiling, and beside other packages."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sparsenet import benchmark, command
+from sparsenet.benchmark import SECTIONS, comparison, picture, report
+
+EXAMPLES = """examples:
+  python tools/benchmark.py                                    # all of it: some 15 minutes on two cores
+  python tools/benchmark.py --quick                            # a minute: does everything run?
+  python tools/benchmark.py --only convolution hash            # some sections
+  python tools/benchmark.py --peers .venv-peers/bin/python     # torch and spconv live in another environment
+  python tools/benchmark.py --json cpu.json --picture cpu.png --compare docs/results/cpu.json
+
+sections:
+""" + "\n".join(f"  {name:14} {title}" for name, (title, *_) in SECTIONS.items()) + """
+
+A figure that a comparison calls worse does not change the exit code: 0, or 1 after an error (a pass that
+disagrees with its reference is one), 2 after a wrong command line, 130 after Ctrl-C."""
+
+
+def main() -> None:
+    plain = benchmark.Settings()
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=plain.device, help=f"default: {plain.device}")
+    parser.add_argument("--only", nargs="+", default=[], choices=list(SECTIONS), metavar="SECTION",
+                        help="these sections (default: all that the device has)")
+    parser.add_argument("--repeats", type=int, default=plain.repeats, metavar="N",
+                        help=f"rounds of each group of cases (default: {plain.repeats})")
+    parser.add_argument("--seconds", type=float, default=plain.seconds, metavar="N",
+                        help=f"a group ends early after so long, with 3 rounds at least (default: {plain.seconds:g})")
+    parser.add_argument("--quick", action="store_true", help="1 repeat, small batches: the figures mean nothing")
+    parser.add_argument("--peers", metavar="PYTHON", default=sys.executable,
+                        help="interpreter that has torch and spconv, or 'none' (default: this one)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw them to FILE (needs matplotlib)")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="report what changed since FILE was written")
+    arguments = parser.parse_args()
+    if arguments.repeats < 1:
+        parser.error(f"--repeats is {arguments.repeats}, expected 1 or more")
+    if arguments.picture:
+        picture.check(arguments.picture)
+    before = benchmark.Results.load(arguments.compare) if arguments.compare else None
+
+    settings = benchmark.Settings(1 if arguments.quick else arguments.repeats, arguments.seconds, arguments.quick,
+                                  arguments.device, None if arguments.peers == "none" else arguments.peers)
+    results = benchmark.run(settings, arguments.only, say=lambda line: print(line, file=sys.stderr, flush=True))
+    print(report.text(results))
+    if arguments.json:
+        results.save(arguments.json)
+    if arguments.picture:
+        picture.draw(results, arguments.picture)
+    if before is not None:
+        print(f"\n{comparison.report(benchmark.compare(results, before))}")
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))
