@@ -16,6 +16,7 @@ setup(
     python_requires=">=3.11",
     packages=[
         "sparsenet",
+        "sparsenet.benchmark",
         "sparsenet.configs",
         "sparsenet.data",
         "sparsenet.inspect",
@@ -27,8 +28,11 @@ setup(
         "sparsenet.sparse",
         "sparsenet.training",
     ],
+    # configs/ holds TOML files alone: a namespace package, which `find_config` reads.
     package_dir={"sparsenet": "sparsenet", "sparsenet.configs": "configs"},
-    package_data={"sparsenet": ["py.typed"], "sparsenet.configs": ["*.toml"], "sparsenet.kernels": ["*.cu", "*.cuh"]},
+    package_data={"sparsenet": ["py.typed"], "sparsenet.configs": ["*.toml"],
+                  "sparsenet.inspect": ["page*.html", "page*.css", "page*.js"],
+                  "sparsenet.kernels": ["*.cu", "*.cuh", "*.toml"]},
     install_requires=[
         "numpy>=1.26",
         "numba>=0.60",
@@ -42,9 +46,10 @@ setup(
         "cuda13x": ["cupy-cuda13x[ctk]>=14"],
         "plot": ["matplotlib>=3.8"],
         "inspect": ["plotly>=5.20"],
-        "test": ["pytest>=8", "hypothesis>=6", "scikit-learn>=1.4"],
+        "test": ["pytest>=8", "hypothesis>=6", "scikit-learn>=1.4", "selenium>=4.20"],
+        "kernel-test": ["nvidia-cuda-nvrtc-cu12>=12.8"],  # compiles kernels for GPUs without one; 80 MB
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.25"],
-        "dev": ["ruff>=0.6"],
+        "dev": ["mypy>=1.10", "ruff>=0.6"],
     },
     classifiers=[
         "Intended Audience :: Education",
