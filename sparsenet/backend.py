@@ -52,11 +52,11 @@ def device_of(*arrays: Any) -> str:
 
 
 def _device_of_one(array: Any) -> str:
-    if isinstance(array, (np.ndarray, np.generic)):
-        return "cpu"
     module = sys.modules.get("cupy")  # an array of CuPy exists only if CuPy was imported
     if module is not None and isinstance(array, module.ndarray):
         return "cuda"
+    if isinstance(array, (np.ndarray, np.generic)):
+        return "cpu"
     raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}")
 
 

@@ -37,9 +37,21 @@ def run(main: Callable[[], int | None], name: str | None = None) -> int:
         # The interpreter flushes stdout once more as it ends: give it somewhere to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        if _interrupted(error):
+            print(f"\n{name}: interrupted", file=sys.stderr)
+            return INTERRUPTED
+        if isinstance(error, ImportError):
+            raise
         print(f"{name}: error: {_one_line(error)}", file=sys.stderr)
         return 1
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C led to the error, as it does within the import of a compiled module."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _one_line(error: Exception) -> str:

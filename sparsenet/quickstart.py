@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparsenet.files import write_text
+
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
 
@@ -34,9 +36,8 @@ def quickstart(out: str | Path, seconds: float | None = None, progress: bool = T
     """
     from sparsenet.random import keyed_rng
     from sparsenet.retrieval import find_similar
-    from sparsenet.retrieval.trained import embed_shapes, open_shapes
     from sparsenet.shapes.parametric import parametric_mesh
-    from sparsenet.training import load_config, load_network, train
+    from sparsenet.training import embed_shapes, load_config, load_network, open_shapes, train
     from sparsenet.training.judge import ranking_metric
     from sparsenet.training.record import peak_megabytes
 
@@ -65,7 +66,8 @@ def quickstart(out: str | Path, seconds: float | None = None, progress: bool = T
         from sparsenet.inspect.figures import save_figure
 
         save_figure(found.picture(label=QUERY_CLASS), out / "found.png")
-        say(f"picture of query and results: {out / 'found.png'}; of the training: {out / 'curves.png'}")
+        curves = out / "curves.png"  # there is none where the time was up within the first epoch
+        say(f"picture of query and results: {out / 'found.png'}{f'; of the training: {curves}' * curves.exists()}")
     figures = result.figures
     say(f"accuracy {100 * figures['test_accuracy']:.1f}%, mAP {100 * figures['test_mAP']:.1f}%, in "
         f"{time.monotonic() - begun:.0f} s and at most {peak_megabytes():.0f} MB")
@@ -74,8 +76,6 @@ def quickstart(out: str | Path, seconds: float | None = None, progress: bool = T
 
 def write_off(path: Path, mesh: Mesh) -> None:
     """Write a mesh as an OFF file."""
-    from sparsenet.training.record import write_text
-
     lines = ["OFF", f"{len(mesh.vertices)} {len(mesh.faces)} 0"]
     lines += [" ".join(map(repr, vertex)) for vertex in mesh.vertices.tolist()]
     lines += [" ".join(map(str, [len(face), *face])) for face in mesh.faces.tolist()]

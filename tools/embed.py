@@ -6,11 +6,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-from sparsenet.command import run
-from sparsenet.retrieval.files import check_folder
-from sparsenet.retrieval.trained import embed_shapes, open_shapes
-from sparsenet.training import load_network, parse_config
-
 EXAMPLES = """examples:
   python tools/embed.py runs/quickstart/best.h5 descriptors.h5
   python tools/embed.py runs/psb/best.h5 everything.h5 --dataset psb.h5 --split all
@@ -21,6 +16,9 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 
 
 def main() -> None:
+    from sparsenet.files import check_folder
+    from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config
+
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a training")
@@ -47,4 +45,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    try:
+        from sparsenet.command import run
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(main))

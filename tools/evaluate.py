@@ -8,28 +8,26 @@ import json
 import sys
 from pathlib import Path
 
-from sparsenet.command import run
-from sparsenet.inspect.curves import precision_recall
-from sparsenet.inspect.figures import check_picture, save_figure
-from sparsenet.retrieval.files import check_folder
-from sparsenet.retrieval.progress import Watched
-from sparsenet.retrieval.trained import open_shapes
-from sparsenet.training import load_network, parse_config
-from sparsenet.training.judge import check_judgeable, judge_finally
-from sparsenet.training.record import write_text
-
 EXAMPLES = """examples:
   python tools/evaluate.py runs/quickstart/best.h5
-  python tools/evaluate.py runs/modelnet40/best.h5 --protocol paper --poses all --json result.json
+  python tools/evaluate.py runs/modelnet40/best.h5 --protocol paper --poses mean --json result.json
   python tools/evaluate.py runs/psb/best.h5 --metric cosine --picture precision_recall.png
 
 Protocol 'paper' takes the first 20 objects of each class by name.
 Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C."""
 
-CHOICES = {"protocol": ("none", "paper"), "metric": ("auto", "cosine", "l2"), "poses": ("first", "all")}
+CHOICES = {"protocol": ("none", "paper"), "metric": ("auto", "cosine", "l2"), "poses": ("first", "mean")}
 
 
 def main() -> None:
+    from sparsenet.files import check_folder, write_text
+    from sparsenet.inspect.curves import precision_recall
+    from sparsenet.inspect.figures import check_picture, save_figure
+    from sparsenet.retrieval.progress import Watched
+    from sparsenet.training import load_network, open_shapes, parse_config
+    from sparsenet.training.build import check_field
+    from sparsenet.training.judge import NO_RETRIEVAL, check_judgeable, judge_finally
+
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a training")
@@ -54,18 +52,26 @@ def main() -> None:
     with open_shapes(config, arguments.checkpoint, arguments.dataset, arguments.split) as dataset:
         shapes = dataset.only_classes(state.classes)
         check_judgeable(shapes, config)
+        check_field(config, shapes, net)
         source = shapes if arguments.quiet else Watched(shapes, "evaluate")
         figures, evaluation = judge_finally(net.to(arguments.device), source, config)
     if "test_accuracy" in figures:
         print(f"accuracy {100 * figures['test_accuracy']:.2f}%, loss {figures['test_loss']:.4f}")
-    print(evaluation)
+    print(NO_RETRIEVAL if evaluation is None else evaluation)
     if arguments.json:
-        write_text(arguments.json, json.dumps({**figures, "retrieval": evaluation.figures(),
-                                               "checkpoint": state.digest}, indent=2, allow_nan=False) + "\n")
-    if arguments.picture:
+        retrieval = None if evaluation is None else evaluation.figures(state.classes)
+        write_text(arguments.json, json.dumps({**figures, "retrieval": retrieval, "checkpoint": state.digest},
+                                              indent=2, allow_nan=False) + "\n")
+        print(f"figures: {arguments.json}")
+    if arguments.picture and evaluation is not None:
         save_figure(precision_recall({Path(arguments.checkpoint).parent.name or "retrieval": evaluation}),
                     arguments.picture)
+        print(f"picture: {arguments.picture}")
 
 
 if __name__ == "__main__":
+    try:
+        from sparsenet.command import run
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(main))

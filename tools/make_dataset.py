@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from sparsenet.command import run
-from sparsenet.data import (
-    Conversion,
-    ImportReport,
-    import_csv,
-    import_folder,
-    import_modelnet40_voxels,
-    import_parametric,
-    import_psb,
-)
-from sparsenet.data.convert import available_processes
-from sparsenet.data.importers import EXTENSIONS
+if TYPE_CHECKING:
+    from sparsenet.data import ImportReport
 
 EXAMPLES = """examples:
   python tools/make_dataset.py builtin shapes.h5
@@ -25,12 +16,18 @@ EXAMPLES = """examples:
   python tools/make_dataset.py modelnet40-voxels modelnet40_voxels30/ modelnet40.h5
   python tools/make_dataset.py csv shapes.csv shapes.h5 --render-size 60
 
+Meshes are stored as they stand, and the training has to know which axis is up: z by default (OFF as
+ModelNet's); GLB files are y-up by their standard: train with --set augmentation.up_axis=1, and keep
+files of different up axes in different datasets.
+
 The file is written beside OUTPUT and renamed when it is whole: Ctrl-C leaves an old one as it was.
 Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C.  Unreadable meshes
 are left out and listed; with --strict the first one is an error."""
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    from sparsenet.data.importers import EXTENSIONS
+
     parser = argparse.ArgumentParser(description="Turn meshes or voxels into one dataset file (HDF5).",
                                      epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
@@ -42,7 +39,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     folder.add_argument("--extensions", nargs="+", default=EXTENSIONS, metavar="EXT",
                         help=f"file name endings to take (default: {' '.join(EXTENSIONS)})")
     folder.add_argument("--test-share", type=float, default=0.2, metavar="SHARE",
-                        help="of the meshes that lie in no split folder, this share is put in 'test' (default: 0.2)")
+                        help="of a class's meshes that lie in no split folder, this share is put in 'test', "
+                             "at least one of two or more (default: 0.2)")
     folder.add_argument("--seed", type=int, default=0, help="of that choice (default: 0)")
 
     psb = _command(commands, "psb", "the Princeton Shape Benchmark: train.cla, test.cla and meshes",
@@ -82,6 +80,15 @@ def main() -> None:
 
 
 def _import(arguments: argparse.Namespace) -> ImportReport:
+    from sparsenet.data import (
+        Conversion,
+        import_csv,
+        import_folder,
+        import_modelnet40_voxels,
+        import_parametric,
+        import_psb,
+    )
+
     if arguments.source == "modelnet40-voxels":
         return import_modelnet40_voxels(arguments.input, arguments.output, arguments.poses, not arguments.quiet)
     conversion = Conversion(arguments.render_size, arguments.fill, arguments.keep_meshes, arguments.processes,
@@ -109,6 +116,8 @@ def _paths(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def _conversion(parser: argparse.ArgumentParser) -> None:
+    from sparsenet.data.convert import available_processes
+
     parser.add_argument("--render-size", type=_positive, default=40, metavar="N",
                         help="voxels along a shape's longest side (default: 40)")
     parser.add_argument("--fill", action="store_true", help="solids instead of surfaces")
@@ -131,4 +140,8 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
+    try:
+        from sparsenet.command import run
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(main))

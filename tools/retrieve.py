@@ -7,14 +7,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from sparsenet.command import run
-from sparsenet.inspect.figures import check_picture, save_figure
-from sparsenet.retrieval import Descriptors, find_similar
-from sparsenet.retrieval.trained import embed_shapes, open_shapes
-from sparsenet.shapes import read_mesh
-from sparsenet.training import load_network, parse_config
-from sparsenet.training.judge import ranking_metric
-
 EXAMPLES = """examples:
   python tools/retrieve.py runs/quickstart/best.h5 chair.off
   python tools/retrieve.py runs/psb/best.h5 query.stl --dataset psb.h5 --split all -k 20
@@ -26,6 +18,12 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 
 
 def main() -> None:
+    from sparsenet.inspect.figures import check_picture, save_figure
+    from sparsenet.retrieval import Descriptors, find_similar
+    from sparsenet.shapes import read_mesh
+    from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config
+    from sparsenet.training.judge import ranking_metric
+
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a training")
@@ -60,6 +58,8 @@ def main() -> None:
     else:
         with open_shapes(config, arguments.checkpoint, arguments.dataset, arguments.split) as shapes:
             descriptors = embed_shapes(net, state, config, shapes, progress=not arguments.quiet)
+    if arguments.label:
+        descriptors.check_class(arguments.label)
     found = find_similar(net, query, descriptors, min(arguments.k, len(descriptors)),
                          arguments.metric or ranking_metric(config), Path(arguments.query).name)
     print(found)
@@ -69,4 +69,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    try:
+        from sparsenet.command import run
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(main))

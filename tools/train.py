@@ -7,9 +7,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from sparsenet import command
-from sparsenet.training import describe_keys, find_config, load_config, train
-
 EXAMPLES = """examples:
   python tools/train.py quickstart                         # a shipped config, by name
   python tools/train.py configs/psb.toml --set data.path=psb.h5 --set training.epochs=50
@@ -23,6 +20,8 @@ matplotlib, curves.png.  Ctrl-C writes last.h5 and ends with exit code 130.
 
 
 def main() -> int:
+    from sparsenet.training import describe_keys, find_config, load_config, train
+
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file, or the name of a shipped config")
@@ -30,7 +29,8 @@ def main() -> int:
                         help="override a key of the config (a TOML value); may be given many times")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the run (default: runs/NAME of CONFIG)")
     parser.add_argument("--resume", action="store_true", help="go on from FOLDER/last.h5")
-    parser.add_argument("--overwrite", action="store_true", help="start anew where FOLDER holds a last.h5")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="start anew where FOLDER holds a training, whose files are removed")
     parser.add_argument("--seconds", type=float, metavar="N",
                         help="stop resumably after N seconds and evaluate (training.max_seconds)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -51,4 +51,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    try:
+        from sparsenet.command import run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(run(main))

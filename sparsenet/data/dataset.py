@@ -112,8 +112,11 @@ class SparseDataset:
     def __getitem__(self, index: int) -> Sample:
         """Sample `index` as stored; its features are never None, its mesh is None if not kept.
 
-        Raises IndexError outside -S to S-1.
+        Raises IndexError outside -S to S-1, TypeError for what is no integer.
         """
+        if not isinstance(index, int | np.integer):
+            raise TypeError(f"SparseDataset: index is {index!r}, expected an integer: dataset.select(indices) gives "
+                            "several samples as a view")
         if not -len(self) <= index < len(self):
             raise IndexError(f"SparseDataset: index is {index}, there are {len(self)} samples")
         row = int(self.rows[index])
@@ -132,6 +135,12 @@ class SparseDataset:
     def mesh(self, index: int) -> Mesh | None:
         """The mesh of one sample, or None if the file keeps none."""
         return self._reader.mesh(int(self.rows[index]))
+
+    @property
+    def digest(self) -> str:
+        """sha256 that tells dataset files apart: of names, labels, classes, splits, poses and counts of cells of
+        the whole file, not of the cells themselves."""
+        return self._reader.digest
 
     @property
     def names(self) -> np.ndarray:

@@ -26,9 +26,12 @@ def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
                   test_share: float = 0.2, seed: int = 0) -> ImportReport:
     """The tree `folder/class/split/mesh.off`, as ModelNet is laid out, into a dataset.
 
-    Meshes that lie in `folder/class/` itself are put in "test" with probability test_share and else
-    in "train", drawn by (seed, name).  Classes, splits and files are taken in the order of their
-    names; a sample's name is `class/file` without the extension.
+    Of the n meshes that lie in `folder/class/` itself, test_share * n (rounded) are put in "test" and the
+    others in "train": with two or more at least one in each, unless test_share is 0 or 1.  Which ones
+    is drawn by (seed, name): one mesh more or less moves at most one of the others.
+
+    Classes, splits and files are taken in the order of their names; a sample's name is `class/file`
+    without the extension.
 
     Raises
     ------
@@ -43,10 +46,10 @@ def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
     suffixes = {f".{extension.lower().lstrip('.')}" for extension in extensions}
     found: list[tuple[Path, str, str, str]] = []
     for home in _folders(folder):
-        for path in _meshes(home, suffixes):
-            name = f"{home.name}/{path.stem}"
-            held_out = keyed_rng(seed, "split", name).random() < test_share
-            found.append((path, name, home.name, "test" if held_out else "train"))
+        loose = _meshes(home, suffixes)
+        held_out = _held_out([f"{home.name}/{path.stem}" for path in loose], test_share, seed)
+        found += [(path, f"{home.name}/{path.stem}", home.name, "test" if number in held_out else "train")
+                  for number, path in enumerate(loose)]
         for part in _folders(home):
             found += [(path, f"{home.name}/{path.stem}", home.name, part.name) for path in _meshes(part, suffixes)]
     if not found:
@@ -112,6 +115,15 @@ def import_parametric(destination: str | os.PathLike, per_class: Mapping[str, in
                          label, split, f"{name} {split} {number}")
                for split, count in per_class.items() for label, name in enumerate(CLASSES) for number in range(count)]
     return convert_meshes(entries, destination, list(CLASSES), conversion)
+
+
+def _held_out(names: Sequence[str], share: float, seed: int) -> set[int]:
+    """Which of a class's meshes are tested on: those that drew the lowest numbers."""
+    count = round(share * len(names))
+    if 0 < share < 1:
+        count = min(max(count, 1), len(names) - 1) if len(names) > 1 else 0
+    draws = [(keyed_rng(seed, "split", name).random(), number) for number, name in enumerate(names)]
+    return {number for _, number in sorted(draws)[:count]}
 
 
 def _parametric_mesh(name: str, seed: int, split: str, number: int) -> Mesh:

@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from sparsenet.files import open_hdf5
+
 FORMAT = "sparsenet-voxels"
 VERSION = 1
 CHUNK = 65536
@@ -71,18 +73,11 @@ def open_file(path: str | os.PathLike) -> Any:
     ValueError : it is not HDF5, or damaged, of another format, of a newer version, or contradicts
         itself.
     """
-    import h5py
-
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"SparseDataset.open: {path} does not exist: make it with tools/make_dataset.py")
-    if path.is_dir() or not h5py.is_hdf5(path):
-        raise ValueError(f"SparseDataset.open: {path} is not an HDF5 file: expected one that "
-                         "SparseDataset.create or tools/make_dataset.py wrote")
     try:
-        file = h5py.File(path, "r", rdcc_nbytes=4 << 20)
-    except OSError as error:
-        raise ValueError(f"SparseDataset.open: {path} is cut short or damaged ({error}): make it again") from None
+        file = open_hdf5(path, {FORMAT: VERSION}, rdcc_nbytes=4 << 20)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"SparseDataset.open: {error} (tools/make_dataset.py makes one)") from error
     try:
         _check(file, path)
     except BaseException:
@@ -92,14 +87,6 @@ def open_file(path: str | os.PathLike) -> Any:
 
 
 def _check(file: Any, path: Path) -> None:
-    found = file.attrs.get("format")
-    if found != FORMAT:
-        raise ValueError(f"SparseDataset.open: {path} has format {found!r}, expected {FORMAT!r}: it is another "
-                         "kind of file (a checkpoint, descriptors?)")
-    version = int(file.attrs.get("version", 0))
-    if version > VERSION:
-        raise ValueError(f"SparseDataset.open: {path} has version {version}, this sparsenet reads up to {VERSION}: "
-                         "update sparsenet")
     try:
         _check_contents(file)
     except (ValueError, KeyError, OSError) as error:

@@ -37,8 +37,8 @@ class BatchLoader:
             poses = "random" if shuffle or sampler is not None else "first"
         if poses not in POSES:
             raise ValueError(f"batches: poses is {poses!r}, expected one of {', '.join(POSES)}")
-        if workers < 0 or int(workers) != workers:
-            raise ValueError(f"batches: workers is {workers}, expected a whole number, 0 or more")
+        if not isinstance(workers, int | np.integer) or workers < 0:
+            raise ValueError(f"batches: workers is {workers!r}, expected a whole number, 0 or more")
         items = len(dataset) if poses == "all" else len(dataset.object_samples)
         if sampler is None:
             if batch_size is None:

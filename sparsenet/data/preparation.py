@@ -32,12 +32,12 @@ class Preparation:
         self.seed = seed
         self.epoch = epoch
         self.field = _field(field, dataset.spatial_size)
+        if render_size is not None and not (isinstance(render_size, int | np.integer) and render_size >= 1):
+            raise ValueError(f"batches: render_size is {render_size!r}, expected a positive whole number")
         self.render_size = dataset.render_size if render_size is None else int(render_size)
         self.fill = dataset.fill if fill is None else bool(fill)
         self.moves, self.cell_moves = _split(augment, len(dataset.spatial_size))
         self.shift_cells = 0.0
-        if self.render_size < 1:
-            raise ValueError(f"batches: render_size is {render_size}, expected a positive whole number")
         if self.moves is not None and not dataset.has_meshes and not self.moves.affine and (
                 self.moves.rotation == "none"):
             self.shift_cells, self.moves = self.moves.shift * self.render_size, None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparsenet.data.layout import open_file, read_classes
+from sparsenet.files import arrays_digest
 
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
@@ -46,6 +47,15 @@ class DatasetReader:
     @cached_property
     def names(self) -> np.ndarray:
         return np.char.decode(self.file["names"][:], "utf-8")
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of all but the cells, features and meshes, of which it sees the counts."""
+        return arrays_digest({
+            "spatial_size": self.spatial_size, "render_size": self.render_size, "fill": self.fill,
+            "classes": np.array(self.classes, np.str_), "row_splits": self.row_splits, "labels": self.labels,
+            "split": self.split, "names": self.names, "object": self.object, "pose": self.pose,
+            "has_features": self.has_features, "has_meshes": self.has_meshes})
 
     @cached_property
     def _mesh_splits(self) -> tuple[np.ndarray, np.ndarray]:

@@ -180,6 +180,6 @@ def _labels(caller: str, labels: Any) -> np.ndarray:
 
 
 def _positive(caller: str, name: str, value: int) -> int:
-    if int(value) != value or value < 1:
-        raise ValueError(f"{caller}: {name} is {value}, expected a positive whole number")
+    if not isinstance(value, int | float | np.number) or not value >= 1 or value % 1:
+        raise ValueError(f"{caller}: {name} is {value!r}, expected a positive whole number")
     return int(value)

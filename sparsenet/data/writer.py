@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from sparsenet.data.layout import CHUNK, PACKED, PACKED_MESHES, coordinate_dtype, text_array, write_attributes
 from sparsenet.data.sample import Sample, canonical
+from sparsenet.files import replacing
 
 
 def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_size: Sequence[int],
@@ -22,7 +21,9 @@ def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_si
         raise ValueError(f"SparseDataset.create: classes are {list(classes)}: expected distinct names")
     if int(render_size) != render_size or render_size < 1:
         raise ValueError(f"SparseDataset.create: render_size is {render_size}, expected a positive whole number")
-    with _replacing(Path(path)) as file:
+    import h5py
+
+    with replacing(path) as beside, h5py.File(beside, "w") as file:
         write_attributes(file, spatial_size, render_size, fill, classes)
         writer = _Writer(file, spatial_size, len(classes))
         for sample in samples:
@@ -159,26 +160,6 @@ class _Stream:
             self.dataset[start:] = values[:rows]
             self.waiting = [values[rows:].copy()]
         self.rows -= rows
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    """An HDF5 file to write, under another name; it takes the place of `path` when the block ends,
-    and is removed when it fails, Ctrl-C included."""
-    import h5py
-
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "is a folder" if path.is_dir() else f"cannot be made: there is no folder {path.parent}"
-        raise OSError(f"SparseDataset.create: {path} {problem}")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(beside, "w") as file:
-            yield file
-        with open(beside, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _checked_size(spatial_size: Sequence[int]) -> tuple[int, ...]:

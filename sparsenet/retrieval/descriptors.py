@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsenet.files import read_hdf5, write_hdf5
 from sparsenet.retrieval.distances import check_vectors
 from sparsenet.retrieval.embedding import checked_layer, embed
-from sparsenet.retrieval.files import open_checked, write_beside
+from sparsenet.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
@@ -82,18 +83,17 @@ class Descriptors:
         """(S,) class names; "?" where the label is not known."""
         return [self.classes[label] if label >= 0 else "?" for label in self.labels]
 
+    def check_class(self, name: str) -> None:
+        """Raises ValueError for a name that is no class; it names the nearest one."""
+        if name not in self.classes:
+            raise ValueError(f"the class {name!r} is none of the {len(self.classes)} that the descriptors know"
+                             f"{did_you_mean(name, self.classes)}")
+
     def save(self, path: str | Path) -> None:
         """Write an HDF5 file, beside it first: a crash leaves the old one."""
-        import h5py
-
-        text = h5py.string_dtype("utf-8")
-        with write_beside(path, FORMAT, VERSION) as file:
-            for name in ("checkpoint", "layer", "dataset", "render_size", "fill"):
-                file.attrs[name] = getattr(self, name)
-            file.create_dataset("classes", data=np.array(self.classes, object), dtype=text)
-            file.create_dataset("names", data=self.names.astype(object), dtype=text)
-            for name in ("vectors", "labels", "samples"):
-                file[name] = getattr(self, name)
+        attributes = {name: getattr(self, name) for name in ("checkpoint", "layer", "dataset", "render_size", "fill")}
+        arrays = {name: getattr(self, name) for name in ("vectors", "labels", "samples", "names")}
+        write_hdf5(path, FORMAT, VERSION, attributes, arrays | {"classes": np.array(self.classes, object)})
 
     @classmethod
     def load(cls, path: str | Path) -> Descriptors:
@@ -103,8 +103,8 @@ class Descriptors:
         ------
         FileNotFoundError, ValueError : no such file; not a whole file of descriptors.
         """
-        with open_checked(path, FORMAT, VERSION) as file:
-            return cls(file["vectors"][:], file["labels"][:], file["names"].asstr()[:].astype(np.str_),
-                       file["classes"].asstr()[:].tolist(), str(file.attrs["checkpoint"]), int(file.attrs["layer"]),
-                       str(file.attrs["dataset"]), file["samples"][:], int(file.attrs["render_size"]),
-                       bool(file.attrs["fill"]))
+        found = read_hdf5(path, {FORMAT: VERSION})
+        return cls(found.array("vectors"), found.array("labels"), found.array("names").astype(np.str_),
+                   found.array("classes").tolist(), str(found.attribute("checkpoint")), int(found.attribute("layer")),
+                   str(found.attribute("dataset")), found.array("samples"), int(found.attribute("render_size")),
+                   bool(found.attribute("fill")))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparsenet.autograd import Tensor, no_grad
+from sparsenet.nn.prediction import mean_rows
 from sparsenet.ops.global_pool import global_pool
 from sparsenet.sparse import SparseTensor
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
     from sparsenet.nn import SparseNetwork
-
-POSES = {"first": "first", "mean": "all"}  # ours -> what the loader calls it
 
 
 def embed(net: SparseNetwork, dataset: SparseDataset, layer: int | None = None, batch_size: int = 64,
@@ -44,26 +41,17 @@ def embed(net: SparseNetwork, dataset: SparseDataset, layer: int | None = None, 
     ValueError : no such layer, or its output is no row or grid per sample; unknown poses; an empty
         dataset.
     """
-    if poses not in POSES or repetitions < 1:
-        raise ValueError(f"embed: poses is {poses!r}, repetitions {repetitions}: expected one of {', '.join(POSES)}, "
-                         "and at least 1")
     if not len(dataset):
         raise ValueError("embed: the dataset is empty: there is nothing to embed")
     layer = checked_layer(net, layer)
-    options = {"field": net.field, "geometries": net.geometries(), **options}
-    total: Any = 0.0
-    with _evaluating(net):
-        for epoch in range(repetitions):
-            batches = dataset.batches(batch_size, workers=workers, poses=POSES[poses], epoch=epoch, **options)
-            total = total + np.concatenate([_rows(net, batch.input, layer).astype(np.float64) for batch in batches])
-    if poses == "mean":
-        total = np.stack([total[samples].mean(axis=0) for samples in dataset.object_samples])
-    return (total / repetitions).astype(np.float32)
+    found = mean_rows("embed", net, lambda batch: _rows(net, batch.input, layer), dataset, batch_size, poses,
+                      repetitions, workers=workers, **options)
+    return found.astype(np.float32)
 
 
 def describe(net: SparseNetwork, x: SparseTensor, layer: int | None = None) -> np.ndarray:
     """Descriptors (B, C) float32 of a batch that is at hand; otherwise like `embed`."""
-    with _evaluating(net):
+    with no_grad(), net.evaluating():
         return _rows(net, x, checked_layer(net, layer)).astype(np.float32)
 
 
@@ -86,19 +74,6 @@ def checked_layer(net: SparseNetwork, layer: int | None) -> int:
     if not 1 <= layer <= len(net.layers):
         raise ValueError(f"embed: layer is {layer}, expected 1 to {len(net.layers)}: {', '.join(net.names())}")
     return layer
-
-
-@contextmanager
-def _evaluating(net: SparseNetwork) -> Iterator[None]:
-    """Evaluation mode and no graph within it; each module is put back into its mode."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _rows(net: SparseNetwork, x: SparseTensor, layer: int) -> np.ndarray:

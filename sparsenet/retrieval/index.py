@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from sparsenet.files import read_hdf5, write_hdf5
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 from sparsenet.retrieval.distances import Space, check_metric, check_vectors
-from sparsenet.retrieval.files import open_checked, write_beside
 
 FORMAT, VERSION = "sparsenet-index", 1
 _BLOCK = 1 << 20  # distances that one thread holds at a time
@@ -104,10 +104,7 @@ class Index:
 
     def save(self, path: str | Path) -> None:
         """Write vectors and metric to an HDF5 file, beside it first: a crash leaves the old one."""
-        vectors = self.vectors
-        with write_beside(path, FORMAT, VERSION) as file:
-            file.attrs["metric"] = self.metric
-            file["vectors"] = vectors
+        write_hdf5(path, FORMAT, VERSION, {"metric": self.metric}, {"vectors": self.vectors})
 
     @classmethod
     def load(cls, path: str | Path) -> Index:
@@ -117,9 +114,9 @@ class Index:
         ------
         FileNotFoundError, ValueError : no such file; not a whole index file.
         """
-        with open_checked(path, FORMAT, VERSION) as file:
-            index = cls(str(file.attrs["metric"]))
-            index.add(file["vectors"][:])
+        found = read_hdf5(path, {FORMAT: VERSION})
+        index = cls(str(found.attribute("metric")))
+        index.add(found.array("vectors"))
         return index
 
 

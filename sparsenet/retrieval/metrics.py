@@ -42,7 +42,8 @@ def evaluate(descriptors: Any, labels: Any, metric: str = "cosine", protocol: st
     Parameters
     ----------
     descriptors : (S, C) real numbers; computed on in float64.
-    labels : (S,) integers or strings, the class of each shape.
+    labels : (S,) integers or strings, the class of each shape; -1 where it is not known: such a shape is
+        ranked, but is no query and never relevant (protocol "paper" leaves it out).
     metric : "cosine" or "l2"; a zero vector has cosine 0 with every vector.
     protocol : None takes all shapes; "paper" the first 20 of each class by name (by row where no
         names are given), and leaves the others out of queries and rankings alike.
@@ -52,7 +53,7 @@ def evaluate(descriptors: Any, labels: Any, metric: str = "cosine", protocol: st
     -------
     Evaluation : mAP, AUC, NN, FT, ST, E and NDCG as means over the queries and over the classes, the
         precision-recall curve, each query's own figures.  A shape without a relevant item is no
-        query, but is ranked; `skipped` counts them.
+        query, but is ranked; `skipped` counts them, `unknown` those labelled -1.
 
     Raises
     ------
@@ -75,6 +76,8 @@ def evaluate(descriptors: Any, labels: Any, metric: str = "cosine", protocol: st
     rows = _select(protocol, labels, names)
     values, classes = np.unique(labels[rows], return_inverse=True)
     relevant = np.bincount(classes, minlength=1)[classes] - 1
+    unknown = _unknown(labels[rows])
+    relevant[unknown] = 0
     queries = np.flatnonzero(relevant)
     if not queries.size:
         raise ValueError(f"evaluate: none of the {len(rows)} shapes shares its class with another: there is "
@@ -99,8 +102,9 @@ def evaluate(descriptors: Any, labels: Any, metric: str = "cosine", protocol: st
     macro = {name: float(np.mean([getattr(s, name) for s in per_class.values()])) for name in MEASURES}
     return Evaluation(
         **vars(_means(figures, rows[queries])), precision=precision, recall=recall,
-        skipped=len(rows) - queries.size, queries=queries.size, metric=metric, macro=Scores(**macro),
-        per_class=per_class, per_query=figures, hits=sum(hits for _, hits in sums) / queries.size,
+        skipped=len(rows) - queries.size - int(unknown.sum()), unknown=int(unknown.sum()), queries=queries.size,
+        metric=metric, macro=Scores(**macro), per_class=per_class, per_query=figures,
+        hits=sum(hits for _, hits in sums) / queries.size,
     )
 
 
@@ -117,6 +121,11 @@ def _check_column(name: str, column: Any, rows: int) -> np.ndarray:
     return column
 
 
+def _unknown(labels: np.ndarray) -> np.ndarray:
+    """(S,) bool: the class is not known."""
+    return labels == -1 if labels.dtype.kind == "i" else np.zeros(len(labels), bool)
+
+
 def _select(protocol: str | None, labels: np.ndarray, names: np.ndarray | None) -> np.ndarray:
     """Rows that the protocol takes, ascending."""
     if protocol is None:
@@ -125,7 +134,7 @@ def _select(protocol: str | None, labels: np.ndarray, names: np.ndarray | None) 
         raise ValueError(f"evaluate: protocol is {protocol!r}, expected None or 'paper'")
     by_name = np.arange(len(labels)) if names is None else np.argsort(names, kind="stable")
     chosen = []
-    for value in np.unique(labels):
+    for value in np.unique(labels[~_unknown(labels)]):
         rows = by_name[labels[by_name] == value]
         if rows.size < PAPER_OBJECTS:
             raise ValueError(f"evaluate: class {value.item()!r} has {rows.size} shapes, protocol 'paper' takes "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from sparsenet.tables import aligned
 
+CUT_OFFS = (1, 5, 10, 20)  # ranks that precision is told at
 MEASURES = ("mAP", "AUC", "NN", "FT", "ST", "E", "NDCG")
 
 
@@ -39,6 +40,7 @@ class Evaluation(Scores):
     per_query : name of a measure ("AP" in place of mAP) -> (S,) float64, a figure for each row that
         was given, NaN where it was no query.
     queries, skipped : how many shapes were queries, and how many had no relevant item.
+    unknown : how many more shapes are of unknown class: ranked, but no queries and never relevant.
     hits : (M,) float64, relevant items at ranks 1 to M, as a mean over the queries.
     """
 
@@ -46,6 +48,7 @@ class Evaluation(Scores):
     recall: np.ndarray = field(repr=False)
     skipped: int
     queries: int
+    unknown: int
     metric: str
     macro: Scores
     per_class: dict[Hashable, Scores] = field(repr=False)
@@ -63,17 +66,29 @@ class Evaluation(Scores):
             raise ValueError(f"precision_at: k is {k}, expected 1 to {self.hits.size}, the number of ranked shapes")
         return float(self.hits[:k].sum() / k)
 
-    def figures(self) -> dict[str, object]:
-        """The single figures as a dict that JSON can hold."""
+    def figures(self, classes: Sequence[str] = ()) -> dict[str, object]:
+        """The figures as a dict that JSON can hold.
+
+        classes : names of the classes, where labels are indices into them
+        """
         own = {name: getattr(self, name) for name in MEASURES}
+        per_class = {classes[label] if classes else str(label): asdict(scores)
+                     for label, scores in self.per_class.items()}
         return {**own, "macro": asdict(self.macro), "queries": self.queries, "skipped": self.skipped,
-                "metric": self.metric}
+                "unknown": self.unknown, "metric": self.metric,
+                "precision_at": {str(k): self.precision_at(k) for k in self._cut_offs()}, "per_class": per_class}
+
+    def _cut_offs(self) -> list[int]:
+        return [k for k in CUT_OFFS if k <= self.hits.size]
 
     def __str__(self) -> str:
         rows = [("%", *MEASURES), ("mean over queries", *_percent(self)), ("mean over classes", *_percent(self.macro))]
         skipped = f", {self.skipped} skipped (alone in their class)" if self.skipped else ""
-        return (f"{aligned(rows, left=(0,), rules=())}\n{self.queries} queries of {len(self.per_class)} classes, each ranks "
-                f"{self.hits.size} shapes by {self.metric}{skipped}")
+        unknown = f", {self.unknown} of unknown class are ranked alone" if self.unknown else ""
+        precision = ", ".join(f"at {k} {100 * self.precision_at(k):.2f}" for k in self._cut_offs())
+        queries = f"{self.queries} queries of {len(self.per_class)} classes, each ranks {self.hits.size} shapes"
+        return (f"{aligned(rows, left=(0,), rules=())}\nprecision, %: {precision}\n"
+                f"{queries} by {self.metric}{skipped}{unknown}")
 
 
 def _percent(scores: Scores) -> list[str]:

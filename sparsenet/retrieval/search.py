@@ -17,6 +17,7 @@ from sparsenet.tables import aligned
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sparsenet.data import SparseDataset
     from sparsenet.nn import SparseNetwork
 
 
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 class Found:
     """The k shapes nearest to a query, nearest first.  Prints as a table.
 
-    query : name of the query;  cells : (n, 3) int32, its voxels
+    query : name of the query;  cells : (n, 3) int32, its voxels;  dropped : how many more of its voxels
+        lay outside the network's grid and were left out
     distances : (k,) float64;  rows : (k,) int64, rows of `descriptors`
     """
 
     query: str
     cells: np.ndarray
+    dropped: int
     distances: np.ndarray
     rows: np.ndarray
     descriptors: Descriptors
@@ -50,7 +53,11 @@ class Found:
     def __str__(self) -> str:
         lines = zip(self.labels, self.names, self.distances, strict=True)
         rows = [(str(rank), label, name, f"{distance:.6f}") for rank, (label, name, distance) in enumerate(lines, 1)]
-        return aligned([("rank", "class", "name", "distance"), *rows], left=(1, 2), rules=())
+        table = aligned([("rank", "class", "name", "distance"), *rows], left=(1, 2), rules=())
+        if not self.dropped:
+            return table
+        return (f"{self.query}: {self.dropped} of {self.dropped + len(self.cells)} voxels lie outside the network's "
+                f"grid and were dropped\n{table}")
 
     def picture(self, dataset: str | Path | None = None, label: str = "") -> Figure:
         """The query's voxels and the results' beside each other (matplotlib).
@@ -58,13 +65,19 @@ class Found:
         dataset : file that the results' voxels are read from; by default the one they were embedded from
         label : class of the query, if known: then results of the same class are marked as right
 
+        The results are drawn as they were embedded: where that was at another render size than the
+        dataset stores, their meshes are voxelized anew.
+
         Raises
         ------
-        FileNotFoundError, ValueError : the dataset's file is not there, or not the one embedded.
+        FileNotFoundError, ValueError : the dataset's file is not there, or not the one embedded; the label
+            is no class.
         """
         from sparsenet.data import SparseDataset
         from sparsenet.inspect.gallery import Picture, gallery
 
+        if label:
+            self.descriptors.check_class(label)
         with SparseDataset.open(dataset or self.descriptors.dataset) as shapes:
             pictures = []
             for row, name, known, distance in zip(self.rows, self.names, self.labels, self.distances, strict=True):
@@ -72,8 +85,17 @@ class Found:
                 if sample >= len(shapes) or shapes.names[sample] != name:
                     raise ValueError(f"picture: sample {sample} of {shapes.path} is not {name!r}: name the dataset "
                                      "that the descriptors were made from")
-                pictures.append(Picture(shapes.voxels(sample)[0], name, "" if known == "?" else known, distance))
+                pictures.append(Picture(self._cells(shapes, sample), name, "" if known == "?" else known, distance))
         return gallery(Picture(self.cells, self.query, label), pictures)
+
+    def _cells(self, shapes: SparseDataset, sample: int) -> np.ndarray:
+        """(n, 3) voxels of a sample at the render size that it was embedded at."""
+        from sparsenet.shapes import Off3DPicture
+
+        size, fill = self.descriptors.render_size, self.descriptors.fill
+        if (shapes.render_size, shapes.fill) == (size, fill) or not shapes.has_meshes:
+            return shapes.voxels(sample)[0]
+        return Off3DPicture(shapes.mesh(sample), size).voxelize(size, fill=fill).coordinates
 
 
 def find_similar(net: SparseNetwork, mesh: Any, descriptors: Descriptors, k: int = 10, metric: str = "cosine",
@@ -99,4 +121,4 @@ def find_similar(net: SparseNetwork, mesh: Any, descriptors: Descriptors, k: int
     coordinates = np.insert(voxels.coordinates, 0, 0, axis=1)
     x = SparseTensor(voxels.features, coordinates, field, batch_size=1).to(next(net.parameters()).device)
     distances, rows = index.search(describe(net, x, descriptors.layer or None), k)
-    return Found(name, voxels.coordinates, distances[0], rows[0], descriptors)
+    return Found(name, voxels.coordinates, voxels.dropped, distances[0], rows[0], descriptors)

@@ -6,19 +6,13 @@ from sparsenet.training.checkpoint import (
     CheckpointError,
     load_checkpoint,
     save_checkpoint,
-    weights_digest,
 )
-from sparsenet.training.config import (
-    Config,
-    ConfigError,
-    describe_keys,
-    find_config,
-    load_config,
-    parse_config,
-)
+from sparsenet.training.config import ConfigError, find_config, load_config, parse_config
 from sparsenet.training.loop import TrainingResult, train
 from sparsenet.training.mining import batch_hard, semi_hard
+from sparsenet.training.schema import Config, describe_keys
+from sparsenet.training.trained import embed_shapes, open_shapes
 
 __all__ = ["Checkpoint", "CheckpointError", "Config", "ConfigError", "TrainingResult", "batch_hard", "build_network",
-           "describe_keys", "find_config", "load_checkpoint", "load_config", "load_network", "parse_config",
-           "save_checkpoint", "semi_hard", "train", "weights_digest"]
+           "describe_keys", "embed_shapes", "find_config", "load_checkpoint", "load_config", "load_network",
+           "open_shapes", "parse_config", "save_checkpoint", "semi_hard", "train"]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsenet.training.checkpoint import Checkpoint, load_checkpoint
-from sparsenet.training.config import Config, ConfigError, parse_config
+from sparsenet.training.config import ConfigError, parse_config
 from sparsenet.training.judge import check_judgeable
+from sparsenet.training.schema import Config
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
@@ -16,27 +17,36 @@ if TYPE_CHECKING:
     from sparsenet.optim import SGD
 
 # Keys (and all of [evaluation]) that may be others when a training is resumed.
-MAY_CHANGE = ("data.path", "data.workers", "training.epochs", "training.device", "training.validate_every",
+MAY_CHANGE = ("data.path", "data.workers", "training.epochs", "training.device", "training.precision",
+              "training.tiles", "training.validate_every",
               "training.checkpoint_seconds", "training.max_seconds")
 
 
 def load_resumable(path: Path, config: Config, training_set: SparseDataset) -> Checkpoint:
-    """The checkpoint, if its training went by the same config (but for MAY_CHANGE) and classes.
+    """The checkpoint, if its training went by the same config (but for MAY_CHANGE) and dataset.
 
     Raises
     ------
-    CheckpointError, ConfigError : it is not whole; keys differ (all are named), or the classes do.
+    CheckpointError, ConfigError : it is not whole; keys differ (all are named), or the dataset does.
     """
     state = load_checkpoint(path)
     differing = [key for key in parse_config(state.config, str(path)).differences(config)
-                 if key not in MAY_CHANGE and not key.startswith("evaluation.")]
+                 if not _may_change(key, config)]
     if differing:
-        raise ConfigError(f"config: {', '.join(differing)} differ from what {path} was trained with: set them back, or "
-                          "start anew in another folder")
-    if state.classes != training_set.classes:
-        raise ConfigError(f"config: {path} was trained for {len(state.classes)} classes, the dataset "
-                          f"{training_set.path} has others ({len(training_set.classes)}): set data.path back")
+        why = " (the cosine schedule's rates depend on it)" if "training.epochs" in differing else ""
+        raise ConfigError(f"config: {', '.join(differing)} differ from what {path} was trained with{why}: set them "
+                          "back, or start anew in another folder")
+    # Files of before the dataset's digest was kept state "".
+    if state.classes != training_set.classes or state.dataset not in ("", training_set.digest):
+        raise ConfigError(f"config: {path} was trained on another dataset than {training_set.path} holds: set "
+                          "data.path back, or start anew in another folder")
     return state
+
+
+def _may_change(key: str, config: Config) -> bool:
+    if key == "training.epochs" and config.schedule.kind == "cosine":
+        return False
+    return key in MAY_CHANGE or key.startswith("evaluation.")
 
 
 def open_dataset(config: Config, out: Path, anew: bool) -> tuple[SparseDataset, SparseDataset]:
@@ -117,8 +127,21 @@ def build_optimizer(config: Config, net: SparseNetwork) -> tuple[SGD, Callable[[
     return optimizer, learning_rate
 
 
+def check_field(config: Config, shapes: SparseDataset, net: SparseNetwork) -> None:
+    """Raise ConfigError where the shapes are larger than the network's input, which would cut them off."""
+    size = config.data.render_size or shapes.render_size
+    if net.field is not None and size > min(net.field):
+        raise ConfigError(f"config: data.render_size is {size}, and the grid of a network of "
+                          f"{len(config.network.channels)} channels has sides of {min(net.field)}: shapes would be cut "
+                          "off: use a smaller render_size or one more entry in network.channels")
+
+
 def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwork) -> dict[str, Any]:
-    """What `training_set.batches` is called with in every epoch."""
+    """What `training_set.batches` is called with in every epoch.
+
+    Raises ConfigError where the shapes are larger than the network's field.
+    """
+    check_field(config, training_set, net)
     from sparsenet.data import ClassBalancedSampler, TripletSampler
     from sparsenet.shapes import Augmentation
 

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.training.config import Config, ConfigError
+from sparsenet.retrieval.metrics import PAPER_OBJECTS
+from sparsenet.training.config import ConfigError
+from sparsenet.training.schema import Config
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
     from sparsenet.nn import SparseNetwork
     from sparsenet.retrieval import Evaluation
 
-PAPER_OBJECTS = 20  # that protocol "paper" takes of each class
+NO_RETRIEVAL = "no class has two test objects: retrieval is not evaluated"
 
 
 def judge(net: SparseNetwork, test_set: SparseDataset, config: Config) -> dict[str, float]:
@@ -30,8 +32,12 @@ def judge(net: SparseNetwork, test_set: SparseDataset, config: Config) -> dict[s
 
 
 def judge_finally(net: SparseNetwork, test_set: SparseDataset, config: Config
-                  ) -> tuple[dict[str, float], Evaluation]:
-    """The figures that a run ends with (of `judge`, and of the retrieval), as [evaluation] says."""
+                  ) -> tuple[dict[str, float], Evaluation | None]:
+    """The figures that a run ends with (of `judge`, and of the retrieval), as [evaluation] says.
+
+    The evaluation is None for a classifier where no class has two test objects: there is nothing to
+    retrieve.
+    """
     from sparsenet.retrieval import embed, evaluate
 
     figures: dict[str, float] = {}
@@ -41,8 +47,9 @@ def judge_finally(net: SparseNetwork, test_set: SparseDataset, config: Config
     if config.loss.kind == "softmax":
         probabilities = net.predict(test_set, poses=config.evaluation.poses, **options)
         figures |= _classification(probabilities, test_set.object_labels)
-    poses = {"first": "first", "all": "mean"}[config.evaluation.poses]
-    descriptors = embed(net, test_set, poses=poses, **options)
+    if not retrievable(test_set):
+        return figures, None
+    descriptors = embed(net, test_set, poses=config.evaluation.poses, **options)
     names = test_set.names[test_set.first_poses]
     protocol = None if config.evaluation.protocol == "none" else config.evaluation.protocol
     evaluation = evaluate(descriptors, test_set.object_labels, ranking_metric(config), protocol, names)
@@ -57,6 +64,11 @@ def ranking_metric(config: Config) -> str:
     return "l2" if config.loss.kind == "softmax" else "cosine"
 
 
+def retrievable(test_set: SparseDataset) -> bool:
+    """Whether a class has two objects, so that one can find the other."""
+    return np.bincount(test_set.object_labels, minlength=1).max() > 1
+
+
 def check_judgeable(test_set: SparseDataset, config: Config) -> None:
     """Raise ConfigError now for what the final evaluation would stumble over hours later."""
     counts = np.bincount(test_set.object_labels, minlength=len(test_set.classes))
@@ -65,12 +77,12 @@ def check_judgeable(test_set: SparseDataset, config: Config) -> None:
         few = test_set.classes[int(np.where(counts > 0, counts, counts.max()).argmin())]
         raise ConfigError(f"config: evaluation.protocol 'paper' takes {PAPER_OBJECTS} objects of each class, and "
                           f"{test_set.path} has {present.min()} of {few!r} to test on: use 'none'")
-    if present.max() < 2:
+    if config.loss.kind == "triplet" and not retrievable(test_set):
         raise ConfigError(f"config: no class of the split {config.data.test_split!r} of {test_set.path} has two "
-                          "objects: there is nothing to retrieve")
+                          "objects: triplets are judged by retrieval, and there is nothing to retrieve")
     if config.evaluation.repetitions > 1 and config.augmentation.rotation == "none":
         raise ConfigError(f"config: evaluation.repetitions is {config.evaluation.repetitions}, but without "
-                          "augmentation.rotation all are the same: set it to 1, or evaluation.poses to 'all'")
+                          "augmentation.rotation all are the same: set it to 1, or evaluation.poses to 'mean'")
 
 
 def _options(config: Config) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsenet.backend import array_module, to_device
+from sparsenet.files import write_text
+from sparsenet.kernels import set_float32_matmul_precision, set_tile_table
 from sparsenet.optim import clip_gradients
 from sparsenet.training.build import build_batching, build_network, build_optimizer, load_resumable, open_dataset
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, save_checkpoint
-from sparsenet.training.config import Config
-from sparsenet.training.judge import judge, judge_finally
+from sparsenet.training.judge import NO_RETRIEVAL, judge, judge_finally
 from sparsenet.training.record import (
     Stopwatch,
     deferred_interrupt,
@@ -23,8 +24,8 @@ from sparsenet.training.record import (
     figures_line,
     resident_megabytes,
     write_csv,
-    write_text,
 )
+from sparsenet.training.schema import Config
 
 if TYPE_CHECKING:
     from sparsenet.autograd import Tensor
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from sparsenet.retrieval import Evaluation
 
 TIMES = ("waiting", "forward", "backward", "update", "loading", "rulebooks")  # the last two in loader threads
+SUMS = ("samples", "loss", "right", "dropped", *TIMES)
+OUTPUTS = ("metrics.csv", "evaluation.csv", "curves.png", "precision_recall.png", "best.h5", "last.h5")
 
 
 @dataclass
@@ -42,14 +45,14 @@ class TrainingResult:
     net : the trained network.
     history : a dict of figures for each epoch done, as in metrics.csv.
     figures : the final evaluation's: "test_accuracy" of a classifier, "test_mAP", "test_AUC", ...
-    evaluation : of the retrieval, with its curve and table.
+    evaluation : of the retrieval, with its curve and table; None where no class has two test objects.
     finished : False where max_seconds stopped it: it can be resumed.
     """
 
     net: SparseNetwork
     history: list[dict[str, float]]
     figures: dict[str, float]
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     finished: bool
 
 
@@ -58,14 +61,14 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
     """Train a network as the config says, and evaluate it on the test split.
 
     Writes into the folder `out`: last.h5 (checkpoint, after each epoch and every
-    training.checkpoint_seconds), best.h5 (of the epoch that validated best), metrics.csv (a line an
-    epoch), config.toml (every key), evaluation.csv and, with matplotlib, curves.png and
-    precision_recall.png.
+    training.checkpoint_seconds), best.h5 (of the epoch that validated best; of the end where none
+    was validated), metrics.csv (a line an epoch), config.toml (every key), evaluation.csv and, with
+    matplotlib, curves.png and precision_recall.png.
 
     Parameters
     ----------
     resume : go on from out/last.h5, with the same bits as if there had been no stop.
-    overwrite : start anew where there is a last.h5.
+    overwrite : start anew where there is a last.h5 or best.h5; what the old training wrote is removed.
     progress : show a bar on stderr.
     say : is given a line for each epoch, and the final figures.
 
@@ -80,16 +83,21 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
 
     begun = time.monotonic()
     out, last, best = Path(out), Path(out) / "last.h5", Path(out) / "best.h5"
-    if last.exists() and not resume and not overwrite:
-        raise CheckpointError(f"training: {last} is there already: resume it, overwrite it, or name another folder")
+    there = [path for path in (last, best) if path.exists()]
+    if there and not resume and not overwrite:
+        raise CheckpointError(f"training: {there[0]} is there already: resume it, overwrite it, or name another "
+                              "folder")
     out.mkdir(parents=True, exist_ok=True)
     training_set, test_set = open_dataset(config, out, anew=not resume)
     state = load_resumable(last, config, training_set) if resume else None
-    write_text(out / "config.toml", config.text())
-
+    set_float32_matmul_precision(config.training.precision)
+    set_tile_table(config.training.tiles or None)
     net = build_network(config, len(training_set.classes)).to(config.training.device)
     optimizer, learning_rate = build_optimizer(config, net)
     batching = build_batching(config, training_set, net)
+    for name in () if resume else OUTPUTS:
+        (out / name).unlink(missing_ok=True)
+    write_text(out / "config.toml", config.text())
     epoch, step, earlier, sums, history = 0, 0, 0.0, {}, []
     if state is not None:
         net.load_state_dict(state.weights)
@@ -102,12 +110,12 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
             weights=net.get_weights(), epoch=epoch, step=step,
             momentum={name: to_device(array, "cpu") for name, array in optimizer.state_dict().items()},
             seconds=earlier + time.monotonic() - begun, config=config.text(), classes=training_set.classes,
-            running=sums, history=history))
+            running=sums, history=history, dataset=training_set.digest))
 
     out_of_time = False
     saved = time.monotonic()
     while epoch < config.training.epochs and not out_of_time:
-        sums = sums or dict.fromkeys(("samples", "loss", "right", *TIMES), 0.0)
+        sums = dict.fromkeys(SUMS, 0.0) | sums
         watch = Stopwatch(sums)
         net.train()
         batches = training_set.batches(**batching, epoch=epoch, start=step)
@@ -135,6 +143,7 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
                 sums["samples"] += len(batch)
                 sums["loss"] += value * len(batch)
                 sums["right"] += right
+                sums["dropped"] += int(batch.dropped.sum())
                 sums["loading"] += batch.seconds["loading"]
                 sums["rulebooks"] += batch.seconds["rulebooks"]
                 bar.update()
@@ -154,7 +163,7 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
         save(last)  # a Ctrl-C while validating loses nothing: resumed, the epoch has no batch left
 
         row = summary_of(epoch, learning_rate(epoch, 1.0), sums, config)
-        if config.training.validate_every and (epoch + 1) % config.training.validate_every == 0:
+        if validates(epoch + 1, config):
             row |= judge(net, test_set, config)
         row |= {"seconds": earlier + time.monotonic() - begun, "resident_MB": resident_megabytes()}
         history.append(row)
@@ -166,10 +175,12 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
         write_csv(out / "metrics.csv", history)
         say(epoch_line(row, config.training.epochs))
 
+    if not best.exists():
+        save(best)
     figures, evaluation = judge_finally(net, test_set, config)
     write_csv(out / "evaluation.csv", [figures])
     draw_figures(out, history, evaluation)
-    say(figures_line(figures))
+    say(figures_line(figures) if evaluation is not None else f"{figures_line(figures)}; {NO_RETRIEVAL}")
     return TrainingResult(net, history, figures, evaluation, finished=epoch >= config.training.epochs)
 
 
@@ -205,6 +216,7 @@ def summary_of(epoch: int, lr: float, sums: dict[str, float], config: Config) ->
     row = {"epoch": epoch + 1, "lr": lr, "loss": sums["loss"] / sums["samples"]}
     if config.loss.kind == "softmax":
         row["accuracy"] = sums["right"] / sums["samples"]
+    row["dropped"] = sums["dropped"]
     return row | {"samples_per_second": sums["samples"] / worked, **{part: sums[part] for part in TIMES}}
 
 
@@ -215,6 +227,12 @@ def show(bar: Any, sums: dict[str, float], config: Config) -> None:
     if "accuracy" in row:
         words["accuracy"] = f"{100 * row['accuracy']:.1f}%"
     bar.set_postfix(words, refresh=False)
+
+
+def validates(done: int, config: Config) -> bool:
+    """Whether the epoch that ends, the `done`th, is validated."""
+    every = config.training.validate_every
+    return every > 0 and (done % every == 0 or done == config.training.epochs)
 
 
 def is_best(history: list[dict[str, float]], config: Config) -> bool:

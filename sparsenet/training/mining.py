@@ -82,7 +82,7 @@ def pairwise_distances(descriptors: Any, distance: str) -> Any:
     rows = descriptors.astype(np.float64)
     zero = None
     if distance == "cosine":  # 1 - cosine is half the squared distance of the unit vectors
-        largest = abs(rows).max(axis=1, keepdims=True, initial=0)
+        largest = abs(rows).max(axis=1, keepdims=True)
         zero = largest == 0
         rows = rows / xp.where(zero, 1, largest)
         rows = rows / xp.where(zero, 1, xp.sqrt((rows**2).sum(axis=1, keepdims=True)))

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
+from sparsenet.files import write_text
+
 if TYPE_CHECKING:
     from sparsenet.retrieval import Evaluation
 
@@ -76,35 +78,28 @@ def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
     write_text(path, text.getvalue())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small file beside and rename it, so that it is always whole."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def epoch_line(row: dict[str, float], epochs: int) -> str:
     """A line about an epoch, and where its time went."""
     figures = [f"{name.replace('_', ' ')} {_figure(name, row[name])}"
                for name in ("loss", "accuracy", "test_loss", "test_accuracy", "test_mAP") if name in row]
     times = ", ".join(f"{part} {row[part]:.1f}" for part in ("waiting", "forward", "backward", "update"))
+    lost = f" | {row['dropped']:,.0f} cells lay outside the grid and were dropped" if row["dropped"] else ""
     return (f"epoch {row['epoch']:.0f}/{epochs}: {', '.join(figures)} | {row['samples_per_second']:.0f} samples/s: "
             f"{times} s (in loader threads: loading {row['loading']:.1f}, rulebooks {row['rulebooks']:.1f}) | "
-            f"{row['resident_MB']:.0f} MB")
+            f"{row['resident_MB']:.0f} MB{lost}")
 
 
-def draw_figures(out: Path, history: list[dict[str, float]], evaluation: Evaluation) -> None:
+def draw_figures(out: Path, history: list[dict[str, float]], evaluation: Evaluation | None) -> None:
     """With matplotlib: out/curves.png of out/metrics.csv, and out/precision_recall.png."""
     if importlib.util.find_spec("matplotlib") is None:
         return
     from sparsenet.inspect.curves import precision_recall, training_curves
+    from sparsenet.inspect.figures import save_figure
 
     if history:
-        training_curves(out / "metrics.csv").savefig(out / "curves.png", dpi=120)
-    precision_recall({"test": evaluation}).savefig(out / "precision_recall.png", dpi=120)
+        save_figure(training_curves(out / "metrics.csv"), out / "curves.png", dpi=120)
+    if evaluation is not None:
+        save_figure(precision_recall({"test": evaluation}), out / "precision_recall.png", dpi=120)
 
 
 def figures_line(figures: dict[str, float]) -> str:

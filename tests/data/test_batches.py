@@ -182,6 +182,9 @@ def test_what_voxels_cannot_give_is_refused(voxels: SparseDataset, options: dict
 
 def test_wrong_arguments_are_refused(voxels: SparseDataset):
     for options, message in [({}, "batch_size is missing"), ({"batch_size": 0}, "batch_size is 0"),
+                             ({"batch_size": "a"}, "batch_size is 'a', expected a positive whole number"),
+                             ({"batch_size": 1, "workers": "b"}, "workers is 'b'"),
+                             ({"batch_size": 1, "render_size": 40.5}, "render_size is 40.5"),
                              ({"batch_size": 1, "poses": "some"}, "poses is 'some'"),
                              ({"batch_size": 1, "workers": -1}, "workers is -1"),
                              ({"batch_size": 1, "sampler": BatchSampler(1, 1)}, "leave batch_size"),

@@ -50,3 +50,15 @@ def test_a_closed_pipe_is_no_error():
                             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
     os.close(write)
     assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_an_import_that_ctrl_c_broke_is_an_interruption(capsys):
+    def main():
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("numpy failed to import") from error
+
+    assert run(main, "tool") == 130 and capsys.readouterr().err == "\ntool: interrupted\n"
+    with pytest.raises(ImportError):
+        run(failing(ImportError("no module")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 from pathlib import Path
@@ -13,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparsenet.data import Sample, SparseDataset
-from sparsenet.data import writer as writer_module
 from sparsenet.shapes import Mesh
 
 TRIANGLE = Mesh(np.array([[0.1, 1 / 3, -2e9], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]))
@@ -139,7 +139,7 @@ def test_an_interruption_keeps_the_old_file(tmp_path: Path, error: type[BaseExce
 
 
 def test_create_refuses_a_missing_folder(tmp_path: Path):
-    with pytest.raises(OSError, match="there is no folder"):
+    with pytest.raises(OSError, match="the folder .*absent does not exist"):
         create(tmp_path / "absent" / "x.h5", [])
 
 
@@ -154,7 +154,7 @@ def test_create_refuses_wrong_arguments(tmp_path: Path, options: dict, message: 
 
 def test_open_explains_what_is_wrong(tmp_path: Path):
     path = tmp_path / "x.h5"
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(FileNotFoundError, match="no such file.*make_dataset.py makes one"):
         SparseDataset.open(path)
     with pytest.raises(ValueError, match="not an HDF5 file"):
         SparseDataset.open(tmp_path)
@@ -286,8 +286,28 @@ def test_a_view_survives_pickling(voxels: SparseDataset):
 
 def test_the_file_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     done = []
-    monkeypatch.setattr(writer_module.os, "fsync", lambda handle: done.append("sync"))
-    rename = writer_module.os.replace
-    monkeypatch.setattr(writer_module.os, "replace", lambda *names: (done.append("rename"), rename(*names)))
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append("sync"))
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("rename"), rename(*names)))
     create(tmp_path / "x.h5", []).close()
-    assert done == ["sync", "rename"]
+    assert done[:2] == ["sync", "rename"]
+
+
+@pytest.mark.parametrize("index", [slice(0, 2), "a", 1.0, [0, 1]])
+def test_an_index_is_one_integer(tmp_path: Path, index):
+    with create(tmp_path / "x.h5", [Sample(np.array([[0, 0, 0]]))] * 3) as dataset:
+        assert len(dataset[np.int64(2)]) == 1
+        with pytest.raises(TypeError, match="SparseDataset: index is .*expected an integer: dataset.select"):
+            dataset[index]
+
+
+def test_the_digest_tells_files_apart_and_not_views_or_copies(tmp_path: Path):
+    cells = [np.array([[0, 0, 0]]), np.array([[1, 1, 1], [2, 2, 2]])]
+
+    def digest(name="n", label=0, cells=cells, classes=("a", "b")):
+        with create(tmp_path / "x.h5", [Sample(part, label, name) for part in cells], classes=classes) as dataset:
+            assert dataset.select([0]).digest == dataset.digest
+            return dataset.digest
+
+    assert digest() == digest()
+    assert len({digest(), digest("m"), digest(label=1), digest(cells=cells[:1]), digest(classes=("a", "c"))}) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -53,11 +54,22 @@ def test_meshes_without_a_split_folder_are_divided_by_their_names(tmp_path: Path
         write_mesh(tmp_path / "tree" / "chair" / f"c{number:02d}.off")
     import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, test_share=0.3)
     first = {part[2]: part[1] for part in contents(tmp_path / "x.h5")}
-    assert 5 < list(first.values()).count("test") < 20
+    assert list(first.values()).count("test") == 12
     (tmp_path / "tree/chair/c00.off").unlink()
     import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, test_share=0.3)
-    for _, split, name, _ in contents(tmp_path / "x.h5"):
-        assert first[name] == split
+    assert sum(first[name] != split for _, split, name, _ in contents(tmp_path / "x.h5")) <= 1
+
+
+@pytest.mark.parametrize(("share", "sizes", "held_out"), [
+    (0.2, {"a": 1, "b": 2, "c": 3, "d": 10}, {"b": 1, "c": 1, "d": 2}),
+    (0.9, {"a": 1, "b": 2, "c": 5}, {"b": 1, "c": 4}),
+    (0.0, {"a": 3}, {}), (1.0, {"a": 1, "b": 2}, {"a": 1, "b": 2})])
+def test_a_share_of_each_class_is_held_out(tmp_path: Path, share: float, sizes: dict, held_out: dict):
+    for name, size in sizes.items():
+        for number in range(size):
+            write_mesh(tmp_path / "tree" / name / f"m{number}.off")
+    import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, test_share=share)
+    assert Counter(label for label, split, *_ in contents(tmp_path / "x.h5") if split == "test") == held_out
 
 
 def test_extensions_are_chosen(tmp_path: Path):

@@ -9,6 +9,7 @@ import pytest
 from sparsenet import s3dcnn
 from sparsenet.data import SparseDataset
 from sparsenet.data.sample import Sample
+from sparsenet.files import seal
 from sparsenet.retrieval import Descriptors, embed
 from sparsenet.retrieval.embedding import descriptor_layer
 
@@ -153,9 +154,13 @@ def test_files_of_another_kind_or_version_are_refused(tmp_path, dataset):
     some().save(tmp_path / "d.h5")
     with h5py.File(tmp_path / "d.h5", "a") as file:
         del file["names"]
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match="d.h5: cut short or damaged .its sha256"):
+        Descriptors.load(tmp_path / "d.h5")
+    seal(tmp_path / "d.h5")
+    with pytest.raises(ValueError, match="d.h5: damaged .names is missing"):
         Descriptors.load(tmp_path / "d.h5")
     with h5py.File(tmp_path / "d.h5", "a") as file:
         file.attrs["version"] = 9
+    seal(tmp_path / "d.h5")
     with pytest.raises(ValueError, match="version 9, this package reads up to 1"):
         Descriptors.load(tmp_path / "d.h5")

@@ -346,8 +346,33 @@ def test_the_input_stays_as_it_was():
 
 def test_it_prints_as_an_aligned_table_and_its_figures_are_json():
     result = on_a_line([0, 1, 2, 3, 9], [0, 0, 1, 1, 2])
-    header, micro, macro, note = str(result).splitlines()
+    header, micro, macro, precision, note = str(result).splitlines()
     assert header.split() == ["%", *MEASURES]
     assert len(header) == len(micro) == len(macro)
     assert note == "4 queries of 2 classes, each ranks 4 shapes by l2, 1 skipped (alone in their class)"
-    assert json.loads(json.dumps(result.figures(), allow_nan=False))["macro"]["mAP"] == result.macro.mAP
+    assert precision == f"precision, %: at 1 {100 * result.precision_at(1):.2f}"
+    figures = json.loads(json.dumps(result.figures(["cup", "bed", "car"]), allow_nan=False))
+    assert figures["macro"]["mAP"] == result.macro.mAP and figures["precision_at"] == {"1": result.precision_at(1)}
+    assert set(figures["per_class"]) == {"cup", "bed"} and figures["per_class"]["bed"]["NN"] == result.per_class[1].NN
+
+
+def test_precision_is_told_at_the_ranks_that_there_are():
+    result = on_a_line(range(12), [0, 1] * 6)
+    assert list(result.figures()["precision_at"]) == ["1", "5", "10"] and "at 10 " in str(result)
+
+
+def test_shapes_of_unknown_class_are_ranked_but_are_no_queries_and_never_relevant():
+    result = on_a_line([0, 0.5, 2, 2.1], [0, -1, 0, -1])
+    assert (result.queries, result.skipped, result.unknown, list(result.per_class)) == (2, 0, 2, [0])
+    assert result.hits.size == 3 and np.isnan(result.per_query["AP"]).tolist() == [False, True, False, True]
+    assert of_query(result, 0, "AP") == 1 / 2 and of_query(result, 2, "AP") == 1 / 3
+    assert "2 of unknown class are ranked alone" in str(result) and result.figures()["unknown"] == 2
+    with pytest.raises(ValueError, match="none of the 3 shapes shares its class"):
+        on_a_line([0, 1, 2], [-1, -1, 0])
+    assert on_a_line([0, 1, 2], ["-1", "-1", "b"]).unknown == 0  # a text is a class
+
+
+def test_the_paper_s_protocol_leaves_unknown_classes_out():
+    labels = np.repeat([0, 1, -1], [20, 21, 5])
+    result = on_a_line(range(46), labels, protocol="paper")
+    assert (result.queries, result.unknown, result.hits.size) == (40, 0, 39)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sparsenet.data import SparseDataset
-from sparsenet.retrieval import Descriptors, find_similar
-from sparsenet.retrieval.trained import embed_shapes, open_shapes
-from sparsenet.training import load_network, parse_config
+from sparsenet.retrieval import Descriptors, Found, find_similar
+from sparsenet.training import ConfigError, embed_shapes, load_network, open_shapes, parse_config
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,43 @@ def test_a_picture_from_another_dataset_is_refused(experiment, trained, tmp_path
     SparseDataset.create(tmp_path / "other.h5", other, (12, 12, 12), 12, ["mug", "stool", "table"]).close()
     with pytest.raises(ValueError, match="is not 'mug/test0': name the dataset"):
         found.picture(tmp_path / "other.h5")
+
+
+def test_the_picture_shows_results_at_the_render_size_that_they_were_embedded_at(experiment, trained, tmp_path):
+    pytest.importorskip("matplotlib")
+    net, _, _, known = trained
+    with SparseDataset.open(experiment.dataset) as shapes:
+        samples = [replace(shapes[number], features=None, mesh=mesh)
+                   for number, mesh in enumerate(experiment.meshes, 15)]
+    with SparseDataset.create(tmp_path / "m.h5", samples, (12, 12, 12), 12, ["mug", "stool", "table"]) as shapes:
+        descriptors = Descriptors.of(net, shapes, render_size=8)
+        found = find_similar(net, experiment.meshes[0], descriptors, 2)
+        cells = found._cells(shapes, 0)
+        assert np.ptp(cells, axis=0).max() + 1 == 8 == np.ptp(found.cells, axis=0).max() + 1
+        assert np.array_equal(Found._cells(replace(found, descriptors=known), shapes, 0), shapes.voxels(0)[0])
+        assert len(found.picture().axes) == 3
+
+
+def test_a_query_that_loses_cells_says_so(experiment, trained):
+    net, _, _, known = trained
+    found = find_similar(net, experiment.meshes[0], replace(known, render_size=20), 2, name="big.off")
+    first, *table = str(found).splitlines()
+    assert found.dropped > 0 and len(table) == 3
+    assert first == (f"big.off: {found.dropped} of {found.dropped + len(found.cells)} voxels lie outside the network's "
+                     "grid and were dropped")
+
+
+def test_a_label_that_is_no_class_names_the_nearest(experiment, trained):
+    net, _, _, descriptors = trained
+    with pytest.raises(ValueError, match="the class 'stol' is none of the 3 .*: did you mean stool?"):
+        find_similar(net, experiment.meshes[0], descriptors, 2).picture(label="stol")
+
+
+def test_shapes_larger_than_the_network_s_grid_are_refused(experiment, trained):
+    net, state, config, _ = trained
+    large = parse_config(config.text(), "test", ["data.render_size=20"])
+    with open_shapes(config, experiment.checkpoint) as shapes, pytest.raises(ConfigError, match="would be cut off"):
+        embed_shapes(net, state, large, shapes)
 
 
 def test_unknown_labels_are_question_marks(experiment, trained):

@@ -33,6 +33,12 @@ def tool(monkeypatch, capsys):
     return call
 
 
+@pytest.fixture(scope="module")
+def mesh(experiment, tmp_path_factory):
+    """A file of a test mesh."""
+    return experiment.write_mesh(0, tmp_path_factory.mktemp("mesh") / "query.off")
+
+
 @pytest.mark.parametrize("name", ["evaluate", "embed", "retrieve"])
 def test_help_has_examples_and_exit_codes(tool, name):
     code, out, _ = tool(name, "--help")
@@ -48,6 +54,9 @@ def test_evaluate_prints_accuracy_and_table_and_writes_both_files(tool, experime
     assert "15 queries of 3 classes, each ranks 14 shapes by cosine" in out
     assert "evaluate" in err  # the progress bar
     figures = json.loads((tmp_path / "e.json").read_text())
+    assert {"1", "5", "10"} == set(figures["retrieval"]["precision_at"])
+    assert set(figures["retrieval"]["per_class"]) == {"mug", "stool", "table"}
+    assert "precision, %: at 1 " in out and out.endswith(f"picture: {tmp_path / 'pr.png'}\n")
     assert figures["retrieval"]["mAP"] == figures["test_mAP"] and len(figures["checkpoint"]) == 64
     assert (tmp_path / "pr.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e.json", "pr.png"]
@@ -98,11 +107,12 @@ def test_descriptors_of_other_weights_are_refused(tool, experiment, triplet_expe
     ("evaluate", ["{run}/shapes.h5"], "format is 'sparsenet-voxels'"),
     ("evaluate", ["{run}/best.h5", "--protocol", "paper"], "has 5 of 'mug' to test on"),
     ("evaluate", ["{run}/best.h5", "--picture", "{out}/pr.gif"], "its suffix is '.gif'"),
+    ("retrieve", ["{run}/best.h5", "{mesh}", "--quiet", "--label", "tabel"], "'tabel' is none of the 3"),
     ("retrieve", ["{run}/best.h5", "{out}/absent.off"], "absent.off"),
     ("retrieve", ["{run}/best.h5", "{run}/best.h5"], "best.h5"),
 ])
-def test_errors_are_one_line_with_exit_code_1(tool, experiment, tmp_path, name, arguments, message):
-    places = {"run": experiment.folder, "out": tmp_path}
+def test_errors_are_one_line_with_exit_code_1(tool, experiment, mesh, tmp_path, name, arguments, message):
+    places = {"run": experiment.folder, "out": tmp_path, "mesh": mesh}
     code, out, err = tool(name, *(argument.format(**places) for argument in arguments))
     assert (code, out) == (1, "")
     assert err.startswith(f"{name}: error: ") and err.count("\n") == 1

@@ -15,7 +15,7 @@ from sparsenet.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["quickstart", "--set", "data.parametric_train=4", "--set", "data.parametric_test=2",
-         "--set", "network.channels=[2,3,4,5]", "--set", "training.epochs=2"]
+         "--set", "network.channels=[2,3,4,5]", "--set", "schedule.kind=constant", "--set", "training.epochs=2"]
 
 
 def command(*arguments):

@@ -8,12 +8,12 @@ import h5py
 import numpy as np
 import pytest
 
+from sparsenet.files import arrays_digest, seal
 from sparsenet.training.checkpoint import (
     Checkpoint,
     CheckpointError,
     load_checkpoint,
     save_checkpoint,
-    weights_digest,
 )
 
 
@@ -25,7 +25,8 @@ def checkpoint():
     momentum = {name: array * 0.1 for name, array in weights.items()}
     history = [{"epoch": 0.0, "loss": 0.1 + 0.2}, {"epoch": 1.0, "loss": 1 / 3, "accuracy": 0.5}]
     return Checkpoint(weights, momentum, epoch=2, step=5, seconds=1.5, config="[data]\npath = \"é.h5\"\n",
-                      classes=["chair", "stół"], running={"loss": 0.7, "samples": 12}, history=history)
+                      classes=["chair", "stół"], running={"loss": 0.7, "samples": 12}, history=history,
+                      dataset="beef")
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, checkpoint):
@@ -37,7 +38,8 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, checkpoint):
         for name in ours:
             assert ours[name].dtype == theirs[name].dtype
             np.testing.assert_array_equal(ours[name], theirs[name])
-    for part in ("epoch", "step", "seconds", "config", "classes", "running", "history", "digest"):
+    for part in ("epoch", "step", "seconds", "config", "classes", "running", "history", "digest",
+                 "dataset"):
         assert getattr(loaded, part) == getattr(checkpoint, part)
 
 
@@ -69,12 +71,12 @@ def test_a_crash_while_writing_leaves_the_old_one_whole(tmp_path, checkpoint, mo
 
 def test_the_digest_sees_names_shapes_dtypes_and_bits_but_not_order():
     weights = {"a": np.arange(6, dtype=np.float32), "b": np.zeros(2)}
-    digest = weights_digest(weights)
+    digest = arrays_digest(weights)
     assert len(digest) == 64
-    assert weights_digest(dict(reversed(weights.items()))) == digest
-    assert weights_digest(weights | {"a": weights["a"].astype(">f4")}) == digest  # the same numbers stored otherwise
+    assert arrays_digest(dict(reversed(weights.items()))) == digest
+    assert arrays_digest(weights | {"a": weights["a"].astype(">f4")}) == digest  # the same numbers stored otherwise
     for other in (weights["a"].reshape(2, 3), weights["a"].astype(np.float64), np.nextafter(weights["a"], 9)):
-        assert weights_digest(weights | {"a": other}) != digest
+        assert arrays_digest(weights | {"a": other}) != digest
 
 
 def test_a_file_that_is_absent_or_cut_short_or_no_hdf5_says_so(tmp_path, checkpoint):
@@ -83,10 +85,10 @@ def test_a_file_that_is_absent_or_cut_short_or_no_hdf5_says_so(tmp_path, checkpo
         load_checkpoint(path)
     save_checkpoint(path, checkpoint)
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(CheckpointError, match="last.h5: not a whole checkpoint"):
+    with pytest.raises(CheckpointError, match="last.h5: cut short or damaged"):
         load_checkpoint(path)
     path.write_bytes(b"weights")
-    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+    with pytest.raises(CheckpointError, match="checkpoint .*last.h5: not an HDF5 file"):
         load_checkpoint(path)
 
 
@@ -95,18 +97,35 @@ def test_a_file_of_another_kind_or_from_the_future_says_so(tmp_path, checkpoint)
     save_checkpoint(path, checkpoint)
     with h5py.File(path, "a") as file:
         file.attrs["version"] = 99
+    seal(path)
     with pytest.raises(CheckpointError, match="version 99.*update sparsenet"):
         load_checkpoint(path)
     with h5py.File(path, "a") as file:
         file.attrs["format"] = "sparsenet-voxels"
+    seal(path)
     with pytest.raises(CheckpointError, match="'sparsenet-voxels', expected 'sparsenet-checkpoint'"):
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("part", ["weights", "momentum"])
-def test_a_changed_bit_is_found(tmp_path, checkpoint, part):
+@pytest.mark.parametrize("part", ["weights/layers.2.bias", "momentum/layers.2.bias", "history/loss"])
+def test_a_changed_number_is_found(tmp_path, checkpoint, part):
     save_checkpoint(tmp_path / "last.h5", checkpoint)
     with h5py.File(tmp_path / "last.h5", "a") as file:
-        file[part]["layers.2.bias"][0] += 1
-    with pytest.raises(CheckpointError, match=f"the {part} are damaged"):
+        file[part][0] += 1
+    with pytest.raises(CheckpointError, match="last.h5: cut short or damaged .its sha256 is not the one"):
         load_checkpoint(tmp_path / "last.h5")
+
+
+def test_version_1_is_read_whose_digest_is_of_the_weights_alone(tmp_path, checkpoint):
+    path = tmp_path / "last.h5"
+    save_checkpoint(path, checkpoint)
+    with h5py.File(path, "a") as file:
+        file.attrs["version"] = 1
+        del file.attrs["dataset"]
+    path.write_bytes(path.read_bytes()[512:])  # without the user block
+    loaded = load_checkpoint(path)
+    assert loaded.digest == checkpoint.digest and loaded.history == checkpoint.history and loaded.dataset == ""
+    with h5py.File(path, "a") as file:
+        file["weights/layers.2.bias"][0] += 1
+    with pytest.raises(CheckpointError, match="the weights are damaged"):
+        load_checkpoint(path)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
-from sparsenet.training.config import (
-    Config,
-    ConfigError,
-    describe_keys,
-    find_config,
-    load_config,
-    parse_config,
-)
+from sparsenet.training.config import ConfigError, find_config, load_config, parse_config
+from sparsenet.training.schema import Config, describe_keys
 
+CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.toml"))
 DATA = '[data]\npath = "shapes.h5"\n'
 
 
@@ -52,6 +48,8 @@ def test_the_reference_names_every_key_with_its_default():
     ("[training]\nmomentum = 3", ["training.momentum", "optimizer.momentum"]),
     ("[trainig]\nepochs = 3", ["a.toml", "'trainig'", "did you mean training?"]),
     ("epochs = 3", ["'epochs'", "no section"]),
+    ("training = 3", ["a.toml", "training is 3, expected a table [training]"]),
+    ("[evaluation]\nposes = 'all'", ["evaluation.poses", "first, mean"]),
     ("[training]\nepochs = 3.5", ["a.toml", "training.epochs", "3.5", "whole number"]),
     ("[training]\nepochs = true", ["training.epochs", "True", "whole number"]),
     ("[training]\nepochs = 0", ["training.epochs", "at least 1"]),
@@ -112,12 +110,19 @@ def test_a_wrong_override_is_named(override, words):
     assert words in str(error.value) and override in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["quickstart", "psb", "modelnet40", "modelnet40_triplet", "paper"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_the_shipped_configs_load_by_name_and_state_only_what_differs(name):
     config = load_config(name)
     text = find_config(name).read_text(encoding="utf-8")
     stated = {line.split("=")[0].strip() for line in text.splitlines() if "=" in line.split("#")[0]}
     assert stated == {key.split(".")[1] for key in config.differences(Config())}
+
+
+def test_a_config_that_is_not_utf_8_is_named(tmp_path):
+    path = tmp_path / "latin.toml"
+    path.write_bytes('[data]\npath = "é.h5"\n'.encode("latin-1"))
+    with pytest.raises(ConfigError, match="latin.toml: not a text in UTF-8 .invalid .* at byte 15"):
+        load_config(path)
 
 
 def test_a_missing_config_lists_the_shipped_ones():

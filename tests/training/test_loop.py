@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 from itertools import count
 
@@ -148,9 +149,9 @@ def test_the_files_of_a_run(config, tmp_path):
     with open(tmp_path / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert set(rows[0]) == {"epoch", "lr", "loss", "accuracy", "samples_per_second", "test_loss", "test_accuracy",
-                            "waiting", "forward", "backward", "update", "loading", "rulebooks", "seconds",
-                            "resident_MB"}
+    assert set(rows[0]) == {"epoch", "lr", "loss", "accuracy", "dropped", "samples_per_second", "test_loss",
+                            "test_accuracy", "waiting", "forward", "backward", "update", "loading", "rulebooks",
+                            "seconds", "resident_MB"}
     assert float(rows[0]["resident_MB"]) > 10
     assert parse_config((tmp_path / "config.toml").read_text(), "config.toml") == config()
 
@@ -263,9 +264,17 @@ def test_best_is_the_epoch_that_validated_best(config, tmp_path, monkeypatch):
 
 def test_validation_may_be_rare_or_absent(config, tmp_path):
     history = run(config("training.epochs=3", "training.validate_every=2"), tmp_path / "rare").history
-    assert ["test_accuracy" in row for row in history] == [False, True, False]
+    assert ["test_accuracy" in row for row in history] == [False, True, True]  # the last one in any case
     result = run(config("training.epochs=1", "training.validate_every=0"), tmp_path / "absent")
-    assert "test_accuracy" in result.figures and not (tmp_path / "absent" / "best.h5").exists()
+    assert "test_accuracy" in result.figures and result.history[0].keys().isdisjoint({"test_accuracy", "test_loss"})
+
+
+@pytest.mark.parametrize("overrides", [["training.validate_every=0"], ["training.validate_every=9"],
+                                       ["training.max_seconds=1e-9"]])
+def test_there_is_always_a_best(config, tmp_path, overrides):
+    result = run(config("training.epochs=1", *overrides), tmp_path)
+    best = load_checkpoint(tmp_path / "best.h5").weights
+    assert all((array == best[name]).all() for name, array in result.net.get_weights().items())
 
 
 def test_the_network_of_a_checkpoint_predicts_as_the_trained_one(config, tmp_path, path):
@@ -278,7 +287,7 @@ def test_the_network_of_a_checkpoint_predicts_as_the_trained_one(config, tmp_pat
 
 def test_the_final_evaluation_can_average_over_poses(config, tmp_path):
     first = run(config("training.epochs=1"), tmp_path)
-    every = run(config("training.epochs=1", "evaluation.poses=all"), tmp_path, resume=True)
+    every = run(config("training.epochs=1", "evaluation.poses=mean"), tmp_path, resume=True)
     assert first.history == every.history and first.figures != every.figures
 
 
@@ -286,7 +295,24 @@ def test_a_run_is_never_overwritten_unasked(config, tmp_path):
     run(config("training.epochs=1"), tmp_path)
     with pytest.raises(CheckpointError, match="last.h5 is there already"):
         run(config(), tmp_path)
+    (tmp_path / "last.h5").unlink()
+    with pytest.raises(CheckpointError, match="best.h5 is there already"):
+        run(config(), tmp_path)
     assert len(run(config(), tmp_path, overwrite=True).history) == 2
+
+
+def test_starting_anew_removes_what_the_old_run_wrote_and_nothing_else(config, tmp_path, monkeypatch):
+    old = ["best.h5", "last.h5", "metrics.csv", "evaluation.csv", "curves.png", "precision_recall.png"]
+    for name in [*old, "notes.txt"]:
+        (tmp_path / name).write_text("old")
+    with pytest.raises(ConfigError):  # what cannot be trained removes nothing
+        run(config("network.channels=[4]"), tmp_path, overwrite=True)
+    assert set(os.listdir(tmp_path)) == {*old, "notes.txt"}
+    stop_in_step(monkeypatch, 1, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(config(), tmp_path, overwrite=True)
+    assert set(os.listdir(tmp_path)) == {"last.h5", "config.toml", "notes.txt"}
+    assert load_checkpoint(tmp_path / "last.h5").step == 1
 
 
 def test_resuming_without_a_checkpoint_or_with_another_config_says_so(config, tmp_path):
@@ -295,6 +321,53 @@ def test_resuming_without_a_checkpoint_or_with_another_config_says_so(config, tm
     run(config("training.epochs=1"), tmp_path)
     with pytest.raises(ConfigError, match="optimizer.lr, loss.kind|loss.kind, optimizer.lr"):
         run(config("optimizer.lr=0.3", "loss.kind=triplet"), tmp_path, resume=True)
+
+
+def test_a_cosine_schedule_is_not_resumed_for_more_epochs(config, tmp_path):
+    run(config("schedule.kind=cosine"), tmp_path)
+    with pytest.raises(ConfigError, match="training.epochs differ .*cosine schedule's rates depend on it"):
+        run(config("schedule.kind=cosine", "training.epochs=3"), tmp_path, resume=True)
+
+
+def test_a_training_is_not_resumed_on_another_dataset(config, tmp_path, path):
+    run(config("training.epochs=1"), tmp_path)
+    shutil.copy(path, tmp_path / "moved.h5")
+    assert len(run(config(f"data.path={tmp_path / 'moved.h5'}"), tmp_path, resume=True).history) == 2
+    with SparseDataset.open(path) as dataset:
+        others = [dataset[number] for number in range(len(dataset) - 1)]
+    SparseDataset.create(tmp_path / "other.h5", others, (8, 8, 8), 8, CLASSES).close()
+    with pytest.raises(ConfigError, match="was trained on another dataset than .*other.h5 holds"):
+        run(config(f"data.path={tmp_path / 'other.h5'}", "training.epochs=3"), tmp_path, resume=True)
+
+
+def test_shapes_larger_than_the_network_s_grid_are_refused(config, tmp_path):
+    with pytest.raises(ConfigError, match="data.render_size is 8.*of 1 channels has sides of 2.*cut off"):
+        run(config("network.channels=[4]"), tmp_path)
+
+
+def test_cells_that_augmentation_moves_out_of_the_grid_are_counted(config, tmp_path):
+    lines = []
+    assert run(config("training.epochs=1"), tmp_path / "a", say=lines.append).history[0]["dropped"] == 0
+    lost = run(config("training.epochs=1", "augmentation.shift=0.9"), tmp_path / "b", say=lines.append).history[0]
+    assert lost["dropped"] > 0 and "dropped" not in lines[0]
+    assert f"{lost['dropped']:,.0f} cells lay outside the grid and were dropped" in lines[2]
+
+
+@pytest.mark.parametrize("kind", ["softmax", "triplet"])
+def test_a_classifier_needs_no_class_with_two_test_objects(config, tmp_path, path, kind):
+    with SparseDataset.open(path) as dataset:
+        train = [dataset[int(row)] for row in np.flatnonzero(dataset.split == "train")]
+        test = [next(dataset[int(row)] for row in np.flatnonzero((dataset.split == "test") & (dataset.labels == label)))
+                for label in range(3)]
+    SparseDataset.create(tmp_path / "few.h5", [*train, *test], (8, 8, 8), 8, CLASSES).close()
+    lines, few = [], [f"data.path={tmp_path / 'few.h5'}", "training.epochs=1", f"loss.kind={kind}"]
+    if kind == "triplet":
+        with pytest.raises(ConfigError, match="there is nothing to retrieve"):
+            run(config(*few), tmp_path / "run")
+        return
+    result = run(config(*few), tmp_path / "run", say=lines.append)
+    assert result.evaluation is None and set(result.figures) == {"test_accuracy", "test_loss"}
+    assert lines[-1].endswith("no class has two test objects: retrieval is not evaluated")
 
 
 def test_a_training_that_diverges_says_what_to_lower(config, tmp_path, monkeypatch):

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from sparsenet.retrieval.descriptors import Descriptors
 from sparsenet.retrieval.progress import Watched
+from sparsenet.training.build import check_field
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
     from sparsenet.nn import SparseNetwork
-    from sparsenet.training import Checkpoint, Config
+    from sparsenet.training.checkpoint import Checkpoint
+    from sparsenet.training.schema import Config
 
 WHOLE_FILE = "all"
 
@@ -39,7 +41,11 @@ def open_shapes(config: Config, checkpoint: str | Path, dataset: str | Path | No
 
 def embed_shapes(net: SparseNetwork, state: Checkpoint, config: Config, shapes: SparseDataset,
                  layer: int | None = None, poses: str = "first", progress: bool = False) -> Descriptors:
-    """Descriptors of the shapes, voxelized and batched as the config says."""
+    """Descriptors of the shapes, voxelized and batched as the config says.
+
+    Raises ConfigError where they are larger than the network's field.
+    """
+    check_field(config, shapes, net)
     source = Watched(shapes, "embed") if progress else shapes
     return Descriptors.of(net, source, state.digest, layer, poses=poses, render_size=config.data.render_size or None,
                           batch_size=config.evaluation.batch_size, workers=config.data.workers,
