@@ -1,7 +1,7 @@
 // Segment reductions: one row out of each run of consecutive rows, in two passes of fixed order.
 //
 //     values (N, C)   | a0 a1 a2 a3 a4 | b0 |  | d0 d1 ...      segments: runs of rows, some empty
-//     partial         | a0-a3 | a4 | - | b0 | ...               chunks of at most CHUNK rows of one segment
+//     partial         | a0-a3 | a4 | b0 | - | d...               chunks of at most CHUNK rows of one segment
 //     out (S, C)      | a              | b  |0 | d
 //
 // Segment s owns the partial rows splits[s] / CHUNK + s and on: room for all its chunks, so that the number of
