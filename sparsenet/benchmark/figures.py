@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sparsenet.files import write_text
+
 FORMAT = "sparsenet-benchmark"
 VERSION = 1
 RATIO_UNITS = ("x", "%")  # do not change with the clock of a machine: what a later run is compared by
@@ -94,16 +96,10 @@ class Results:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write as JSON, beside `path` and renamed."""
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
         content = {"format": FORMAT, "version": VERSION, "device": self.device, "machine": self.machine,
                    "settings": self.settings, "notes": self.notes,
                    "figures": [_compact(figure) for figure in self.figures]}
-        try:
-            beside.write_text(_lines(content), encoding="utf-8")
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_text(path, _lines(content))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Results:

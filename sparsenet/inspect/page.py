@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparsenet.files import replacing
 from sparsenet.inspect.page_arrays import Arrays, base64_gzip
 from sparsenet.inspect.page_layers import look_into
 from sparsenet.inspect.page_parts import facts, mesh_facts
@@ -86,12 +86,8 @@ def write_page(path: str | Path, net: SparseNetwork, x: SparseTensor, mesh: Mesh
     """
     path = check_page(path)
     page = inspector_page(net, x, mesh, classes, title, target).encode()
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as beside:
         beside.write_bytes(page)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
     return len(page)
 
 
