@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,9 @@ def data_root() -> Path:
         pytest.fail(f"SPARSENET_DATA is {folder!r}, which is no folder")
     return Path(folder)
 
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell leaves it for what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("sparsenet", deadline=None)  # the first example of a test may compile a kernel
 settings.load_profile("sparsenet")
