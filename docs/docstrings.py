@@ -11,25 +11,34 @@ import re
 import griffe
 
 FIELD = re.compile(r"^(\*{0,2}[A-Za-z_][\w.]*(?:, \*{0,2}[A-Za-z_][\w.]*)*) : (.*)$")
-SECTION = re.compile(r"^(Parameters|Attributes|Returns|Raises|Yields|Examples)$")
+SECTION = re.compile(r"^(Parameters|Attributes|Returns|Raises|Yields|Examples?)$")
 
 
 def as_markdown(text: str) -> str:
     """The docstring with its free-standing fields as list items; sections stay as they are."""
-    lines, in_section, in_list = [], False, False
+    lines, section, in_list = [], "", False
     for line in text.splitlines():
         if SECTION.match(line):
-            in_section = True
-        elif in_section and line and not line.startswith((" ", "-")) and not FIELD.match(line) and lines[-1:] == [""]:
-            in_section = False
-        field = None if in_section else FIELD.match(line)
-        if field:
+            section = "Examples" if line == "Example" else line
+            lines.append(section)
+            continue
+        if section and line and set(line) == {"-"}:  # as long as the heading may have become
+            lines.append("-" * len(section))
+            continue
+        field = FIELD.match(line)
+        if section not in ("", "Examples") and line and not line.startswith((" ", "-")) and not field \
+                and lines[-1:] == [""]:
+            section = ""
+        if field and section not in ("", "Examples"):
+            for name in field[1].split(", "):
+                lines += [name, f"    {field[2]}"]
+        elif field and section != "Examples":
             if not in_list and lines and lines[-1]:
                 lines.append("")
             lines.append(f"- `{field[1]}`: {field[2]}")
         else:
             lines.append(line)
-        in_list = bool(field) or (in_list and line.startswith("    "))
+        in_list = bool(field and not section) or (in_list and line.startswith("    "))
     return "\n".join(lines)
 
 

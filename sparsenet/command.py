@@ -1,11 +1,15 @@
-"""How a command-line tool ends: the exit code, and one line instead of a traceback."""
+"""How a command-line tool ends: the exit code, one line instead of a traceback, Ctrl-C at a good moment."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
 
@@ -45,6 +49,28 @@ def run(main: Callable[[], int | None], name: str | None = None) -> int:
             raise
         print(f"{name}: error: {_one_line(error)}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within it the first Ctrl-C only sets a flag, which the function that it yields reads; the second
+    interrupts at once.  (Python gives signals to the main thread alone: elsewhere this does nothing.)"""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    requested = False
+
+    def request(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal requested
+        if requested:
+            raise KeyboardInterrupt
+        requested = True
+
+    before = signal.signal(signal.SIGINT, request)
+    try:
+        yield lambda: requested
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _interrupted(error: BaseException | None) -> bool:

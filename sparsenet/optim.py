@@ -36,6 +36,8 @@ class SGD:
     ValueError : a setting is out of range; no parameter; a name or a Tensor comes twice.
     TypeError : a setting is no number; a parameter is no Tensor, or one that was computed.
 
+    Example
+    -------
     >>> w = Tensor([1.0, -2.0], requires_grad=True)
     >>> optimizer = SGD([w], lr=0.1)
     >>> (w * w).sum().backward()

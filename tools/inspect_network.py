@@ -50,6 +50,11 @@ def main() -> None:
     classes = state.classes if config.loss.kind == "softmax" else ()
     weights = "/".join(Path(arguments.checkpoint).parts[-2:])
     title = f"{Path(arguments.mesh).name} at render size {render_size}, seen by {weights}"
+    if voxels.dropped:
+        lost = (f"{voxels.dropped:,} of {voxels.dropped + len(x):,} voxels lie outside the network's grid and were "
+                "dropped")
+        title += f" - {lost}"
+        print(f"{lost}: a smaller --render-size keeps them", file=sys.stderr)
     target = None if arguments.target is None else state.classes.index(arguments.target)
     size = write_page(arguments.out, net, x, mesh_in_cells(picture, net.field), classes, title, target)
     print(f"page: {arguments.out}, {size / 1e6:.1f} MB, {len(x):,} voxels through {len(net.layers)} layers")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sparsenet.command import deferred_interrupt
 from sparsenet.data.dataset import SparseDataset
 from sparsenet.data.layout import coordinate_dtype
 from sparsenet.data.sample import Sample
@@ -124,8 +125,10 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
 
     used = 0
     with tqdm(total=len(entries), unit="mesh", desc="voxelize", disable=not conversion.progress,
-              mininterval=0.5) as bar:
+              mininterval=0.5) as bar, deferred_interrupt() as interrupted:
         for entry, result in zip(entries, _results(entries, conversion), strict=True):
+            if interrupted():  # asked here: raised anywhere, it can be lost within a callback of the process pool
+                raise KeyboardInterrupt
             bar.update()
             if isinstance(result, str):
                 if conversion.strict:

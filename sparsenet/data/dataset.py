@@ -235,6 +235,9 @@ class SparseDataset:
                 device: str = "cpu", poses: str | None = None, fill: bool | None = None) -> BatchLoader:
         """One epoch: an iterator of `SparseBatch`, with a length, the same bits for any `workers`.
 
+        Close the iterator (`.close()`, or `with dataset.batches(...) as batches:`) to stop early;
+        it also stops when it is dropped.
+
         Parameters
         ----------
         batch_size : objects in a batch; the last one may be smaller.  None with a `sampler`
@@ -254,9 +257,6 @@ class SparseDataset:
             pose; "all": every sample, none drawn.  Default: "random" if shuffled or sampled, else
             "first"
         fill : voxelizes kept meshes as solids or as surfaces; default: as stored
-
-        Close the iterator (`.close()`, or `with dataset.batches(...) as batches:`) to stop early;
-        it also stops when it is dropped.
 
         Raises
         ------

@@ -51,7 +51,7 @@ def training_curves(path: str | Path) -> Figure:
             axes.plot(columns["epoch"][known], values, color=colour, label=name.replace("_", " "),
                       marker="o" if values.size <= 30 else "", markersize=3, linewidth=1.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        dress(axes, title, "epoch", "")
+        dress(axes, "", "epoch", title)
         if len(names) > 1:
             axes.legend(fontsize=8, frameon=False)
     return figure

@@ -37,7 +37,7 @@ def scale_for(values: Any) -> tuple[str, Normalize]:
     if low < 0 < high:
         reach = max(-low, high)
         return "RdBu_r", Normalize(-reach, reach)
-    return "viridis", Normalize(low, high if high > low else low + 1)
+    return "viridis", Normalize(low, high) if high > low else Normalize(low - 0.5, low + 0.5)
 
 
 def plain(axes: Axes, title: str = "", size: float = 9) -> None:

@@ -36,7 +36,8 @@ def sparse_tensor(x: SparseTensor, channel: int | str = "norm", samples: Sequenc
     for sample in samples:
         cells, values = _sites_of(x, sample, channel)
         share = 100 * len(cells) / x.sites.cells
-        title = f"sample {sample}, grid {box(x.spatial_size)}\n{len(cells):,} sites, {share:.2g}% of the cells"
+        percent = f"{share:.2g}" if share < 10 else f"{share:.0f}"
+        title = f"sample {sample}, grid {box(x.spatial_size)}\n{len(cells):,} sites, {percent}% of the cells"
         panels += [(f"{title}\n{step}" if step else title, *part) for step, *part in _steps(x.dimension, cells, values)]
     return _panels(panels, x.spatial_size[-3:], _value_name(channel), whole=x.dimension == 4)
 

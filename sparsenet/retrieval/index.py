@@ -21,6 +21,8 @@ class Index:
     metric : "cosine": 1 - cosine of the angle, a zero vector has distance 1 to every vector;
         "l2": Euclidean distance.
 
+    Example
+    -------
     >>> index = Index("l2")
     >>> index.add([[0, 0], [3, 4], [0, 1]])
     >>> index.search([[0, 0]], k=2)

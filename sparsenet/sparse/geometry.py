@@ -23,6 +23,8 @@ class Geometry:
 
     Geometries that are equal share one rulebook.
 
+    Example
+    -------
     >>> pool = Geometry.make(dimension=3, size=3, stride=2)
     >>> pool.output_size((125, 125, 125)), pool.volume
     ((62, 62, 62), 27)

@@ -49,7 +49,7 @@ def _may_change(key: str, config: Config) -> bool:
     return key in MAY_CHANGE or key.startswith("evaluation.")
 
 
-def open_dataset(config: Config, out: Path, anew: bool) -> tuple[SparseDataset, SparseDataset]:
+def open_dataset(config: Config, out: Path, anew: bool, progress: bool = False) -> tuple[SparseDataset, SparseDataset]:
     """The splits to train and to test on, of the classes the config names.
 
     The parametric dataset is made in `out`; `anew` makes it again where it is there already.
@@ -58,7 +58,7 @@ def open_dataset(config: Config, out: Path, anew: bool) -> tuple[SparseDataset, 
 
     path = Path(config.data.path or out / "shapes.h5")
     if not config.data.path and (anew or not path.exists()):
-        make_parametric(config, path)
+        make_parametric(config, path, progress)
     dataset = SparseDataset.open(path)
     splits = config.data.train_split, config.data.test_split
     names = dataset.classes if config.data.classes == "all" else dataset.shared_classes(*splits)
@@ -70,7 +70,7 @@ def open_dataset(config: Config, out: Path, anew: bool) -> tuple[SparseDataset, 
     return training_set, test_set
 
 
-def make_parametric(config: Config, path: Path) -> None:
+def make_parametric(config: Config, path: Path, progress: bool = False) -> None:
     """Write the built-in shapes of (training.seed, counts) to a dataset file; meshes kept if turned."""
     from sparsenet.data.convert import Conversion
     from sparsenet.data.importers import import_parametric
@@ -80,7 +80,7 @@ def make_parametric(config: Config, path: Path) -> None:
     moved = config.augmentation.rotation != "none" or config.augmentation.affine > 0
     import_parametric(path, {config.data.train_split: config.data.parametric_train,
                              config.data.test_split: config.data.parametric_test}, config.training.seed,
-                      Conversion(config.data.render_size, keep_meshes=moved, progress=False))
+                      Conversion(config.data.render_size, keep_meshes=moved, progress=progress))
 
 
 def build_network(config: Config, classes: int) -> SparseNetwork:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsenet.backend import array_module, to_device
+from sparsenet.command import deferred_interrupt
 from sparsenet.files import write_text
 from sparsenet.kernels import set_float32_matmul_precision, set_tile_table
 from sparsenet.optim import clip_gradients
@@ -18,7 +19,6 @@ from sparsenet.training.checkpoint import Checkpoint, CheckpointError, save_chec
 from sparsenet.training.judge import NO_RETRIEVAL, judge, judge_finally
 from sparsenet.training.record import (
     Stopwatch,
-    deferred_interrupt,
     draw_figures,
     epoch_line,
     figures_line,
@@ -88,7 +88,7 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
         raise CheckpointError(f"training: {there[0]} is there already: resume it, overwrite it, or name another "
                               "folder")
     out.mkdir(parents=True, exist_ok=True)
-    training_set, test_set = open_dataset(config, out, anew=not resume)
+    training_set, test_set = open_dataset(config, out, anew=not resume, progress=progress)
     state = load_resumable(last, config, training_set) if resume else None
     set_float32_matmul_precision(config.training.precision)
     set_tile_table(config.training.tiles or None)

@@ -1,4 +1,4 @@
-"""What a training tells about itself: time, memory, lines, the CSV; and an orderly Ctrl-C."""
+"""What a training tells about itself: time, memory, lines, the CSV, pictures."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import csv
 import importlib.util
 import io
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from sparsenet.files import write_text
@@ -113,25 +110,3 @@ def _figure(name: str, value: float) -> str:
 
 def _number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.6g}"
-
-
-@contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within it the first Ctrl-C only sets a flag, which the function that it yields reads; the second
-    interrupts at once.  (Python gives signals to the main thread alone: elsewhere this does nothing.)"""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    requested = False
-
-    def request(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal requested
-        if requested:
-            raise KeyboardInterrupt
-        requested = True
-
-    before = signal.signal(signal.SIGINT, request)
-    try:
-        yield lambda: requested
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -35,6 +36,8 @@ def driver():
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     chromedriver = shutil.which("chromedriver")
     if not chromium or not chromedriver:
+        if os.environ.get("SPARSENET_REQUIRE_BROWSER"):
+            pytest.fail("SPARSENET_REQUIRE_BROWSER is set, and there is no chromium with chromedriver")
         pytest.skip("no browser: install Debian's packages chromium and chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium

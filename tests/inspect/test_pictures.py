@@ -53,7 +53,8 @@ def test_training_curves_have_a_panel_for_each_kind_of_column(tmp_path):
     lines = ["epoch,lr,loss,accuracy,test_accuracy,seconds", "0,0.1,2.5,0.25,,10", "1,0.1,2,0.5,0.75,20"]
     (tmp_path / "m.csv").write_text("\n".join(lines))
     loss, shares, rate = training_curves(tmp_path / "m.csv").axes
-    assert [axes.get_title() for axes in (loss, shares, rate)] == ["loss", "accuracy and retrieval, %", "learning rate"]
+    words = [axes.get_ylabel() for axes in (loss, shares, rate)]
+    assert words == ["loss", "accuracy and retrieval, %", "learning rate"]
     assert loss.lines[0].get_xydata().tolist() == [[0, 2.5], [1, 2]]
     assert [line.get_label() for line in shares.lines] == ["accuracy", "test accuracy"]
     assert shares.lines[1].get_xydata().tolist() == [[1, 75]]  # the empty field is no point
