@@ -103,10 +103,13 @@ def activation_slices(records: Sequence[Activation], channels: int | Sequence[in
             axes.tick_params(labelsize=7, length=2)
         for axes in row[len(chosen):]:
             axes.set_axis_off()
-        row[0].set_ylabel(f"{record.index} {record.name}\n{box(record.spatial_size)}{place}", fontsize=8)
+        across, along = "xy" if record.output.dimension == 2 else np.delete(list("xyz"), axis)
+        name = f"{record.index} {record.name}\n{box(record.spatial_size)}{place}"
+        row[0].set_ylabel(f"{name}\n{along}, cells", fontsize=8)
         bar = figure.colorbar(image, ax=list(row), fraction=0.05, pad=0.01)
         bar.ax.tick_params(labelsize=7)
-    figure.supxlabel("cells", fontsize=8)
+        bar.set_label("activation", fontsize=7)
+    figure.supxlabel(f"{across}, cells", fontsize=8)
     return figure
 
 

@@ -200,7 +200,7 @@ function boundsOf(layer) {
   return layer.bounds.map((pair) => [...pair]);
 }
 
-const FIRST_EYE = { x: 1.15, y: -1.55, z: 0.75 };
+const FIRST_EYE = { x: 1.42, y: -1.91, z: 0.925 };
 
 function sceneLayout(bounds, camera, colours) {
   const axis = (title, range) => ({

@@ -72,7 +72,7 @@ def test_slices_show_sites_and_background(rng, readable, dimension, background):
     record, axes = seen[0], figure.axes[0]
     shown = np.ma.filled(axes.images[0].get_array(), np.nan).T
     left, right, bottom, top = (round(edge) for edge in axes.images[0].get_extent())
-    place = axes.get_ylabel().split("= ")
+    place = axes.get_ylabel().removesuffix("\ny, cells").split("= ")
     grid = record.output.to_dense().numpy()[0, 1]
     if background is None:
         grid = np.where((record.output.to_dense().numpy()[0] != 0).any(axis=0), grid, np.nan)
