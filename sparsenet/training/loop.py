@@ -87,6 +87,8 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
     if there and not resume and not overwrite:
         raise CheckpointError(f"training: {there[0]} is there already: resume it, overwrite it, or name another "
                               "folder")
+    if resume and not last.exists():
+        raise CheckpointError(f"training: {last}: no such file: there is nothing to resume, start anew")
     out.mkdir(parents=True, exist_ok=True)
     training_set, test_set = open_dataset(config, out, anew=not resume, progress=progress)
     state = load_resumable(last, config, training_set) if resume else None
