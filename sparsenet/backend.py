@@ -7,13 +7,39 @@ first CUDA array is asked for, never before.
 from __future__ import annotations
 
 import sys
+import threading
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 DEVICES = ("cpu", "cuda")
-FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+HALF = np.dtype(np.float16)
+# What features are stored in, and what is multiplied and added up.
+FLOAT_DTYPES = {
+    "cpu": (np.dtype(np.float32), np.dtype(np.float64)),
+    "cuda": (np.dtype(np.float32), np.dtype(np.float64), HALF),
+}
+
+
+def wide_dtype(dtype: Any) -> np.dtype:
+    """What features of this dtype are computed with and added up in: float32 for float16, else itself."""
+    return np.dtype(np.float32) if dtype == HALF else np.dtype(dtype)
+
+
+def check_float_dtype(subject: str, dtype: np.dtype, device: str) -> None:
+    """Raise TypeError unless `device` computes with features of that dtype.
+
+    subject : "operation: argument is", which the message goes on from
+    """
+    _check_device(device)
+    if dtype in FLOAT_DTYPES[device]:
+        return
+    if dtype == HALF:
+        raise TypeError(f"{subject} float16, expected float32 or float64 on a CPU: float16 features are for the GPU: "
+                        "convert to float32 or move to cuda")
+    raise TypeError(f"{subject} {dtype}, expected float32 or float64 (on a GPU float16 too): convert with "
+                    ".astype('float32')")
 
 
 def cupy() -> ModuleType:
@@ -67,9 +93,29 @@ def array_module(*arrays: Any) -> ModuleType:
 
 def to_device(array: Any, device: str) -> Any:
     """The array on `device` ("cpu" or "cuda"); the same object where it is there already."""
-    if device not in DEVICES:
-        raise ValueError(f"device is 'cpu' or 'cuda', got {device!r}")
+    _check_device(device)
     here = device_of(array)
     if here == device:
         return array
-    return cupy().asarray(array) if device == "cuda" else array.get()
+    if device == "cuda":
+        return cupy().asarray(array)
+    count_wait()
+    return array.get()
+
+
+_waiting = threading.local()
+
+
+def waits() -> int:
+    """How often this thread has waited for a GPU: to bring an array to the host, or some numbers."""
+    return getattr(_waiting, "count", 0)
+
+
+def count_wait() -> None:
+    """Said by who is about to wait for a GPU."""
+    _waiting.count = waits() + 1
+
+
+def _check_device(device: str) -> None:
+    if device not in DEVICES:
+        raise ValueError(f"device is 'cpu' or 'cuda', got {device!r}")

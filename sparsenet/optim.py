@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sparsenet.autograd import Tensor
-from sparsenet.backend import array_module, to_device
+from sparsenet.backend import HALF, array_module, to_device, wide_dtype
 from sparsenet.kernels import launch
 
 __all__ = ["SGD", "ConstantRate", "CosineDecay", "ExponentialDecay", "StepDecay", "clip_gradients"]
+
+_MASTER = ".master"  # behind a parameter's name, in a state_dict
 
 
 class SGD:
     """Stochastic gradient descent with momentum, in PyTorch's conventions:
 
-        g = gradient + weight_decay * parameter
+        g = gradient / loss_scale + weight_decay * parameter
         v = momentum * v + (1 - dampening) * g                     v starts at 0
         parameter -= lr * v                                        nesterov=False
         parameter -= lr * ((1 - dampening) * g + momentum * v)     nesterov=True
@@ -30,6 +32,13 @@ class SGD:
     params : Tensors, or (name, Tensor) pairs such as `net.named_parameters()`; names are what
         `state_dict` goes by, else their positions "0", "1", ...
     lr : learning rate, may be set at any time
+    loss_scale : what the loss was multiplied by before `backward`; may be set at any time
+
+    float16 parameters (on a GPU) would lose every step below a 4000th of themselves to rounding: steps are added to
+    a float32 master copy of each, with float32 velocities, and the parameter becomes its master's rounding.  A
+    parameter that is set by other hands counts as it is set.  Gradients below 6e-8 vanish in float16, so scale the
+    loss: `(loss * 1024).backward()` with SGD(..., loss_scale=1024), which divides in float32.  Where gradients come out
+    infinite the scale is too large: `clip_gradients` tells, whose max_norm is then of the scaled gradients.
 
     Raises
     ------
@@ -47,7 +56,7 @@ class SGD:
     """
 
     def __init__(self, params: Iterable[Tensor | tuple[str, Tensor]], lr: float, momentum: float = 0,
-                 dampening: float = 0, nesterov: bool = False, weight_decay: float = 0):
+                 dampening: float = 0, nesterov: bool = False, weight_decay: float = 0, loss_scale: float = 1):
         self.parameters = _by_name(params)
         self.lr = lr
         _check_setting("momentum", momentum)
@@ -57,7 +66,9 @@ class SGD:
             raise ValueError("SGD: nesterov=True needs a momentum above 0")
         self.momentum, self.dampening = float(momentum), float(dampening)
         self.nesterov, self.weight_decay = bool(nesterov), float(weight_decay)
+        self.loss_scale = loss_scale
         self._velocity: dict[str, Any] = {}
+        self._master: dict[str, Any] = {}  # of float16 parameters, in float32
 
     @property
     def lr(self) -> float:
@@ -67,6 +78,17 @@ class SGD:
     def lr(self, value: float) -> None:
         _check_setting("lr", value)
         self._lr = float(value)
+
+    @property
+    def loss_scale(self) -> float:
+        return self._loss_scale
+
+    @loss_scale.setter
+    def loss_scale(self, value: float) -> None:
+        _check_setting("loss_scale", value)
+        if not 0 < value < math.inf:
+            raise ValueError(f"SGD: loss_scale is {value}, expected a finite number above 0")
+        self._loss_scale = float(value)
 
     def zero_grad(self) -> None:
         """Forget the gradients: `.grad` of each parameter is None."""
@@ -87,48 +109,62 @@ class SGD:
         together: dict[tuple, list[list]] = {}
         for name, tensor in moved.items():
             together.setdefault((tensor.device, tensor.dtype), []).append(self._arrays(name, tensor))
-        for group in together.values():
-            parameters, gradients, velocities = map(list, zip(*group, strict=True))
+        for (_, dtype), group in together.items():
+            parameters, gradients, velocities, masters = map(list, zip(*group, strict=True))
             launch("sgd_step", parameters, gradients, velocities if self.momentum else None,
-                   self._lr, self.momentum, self.dampening, self.nesterov, self.weight_decay)
+                   masters if dtype == HALF else None, self._lr, self.momentum, self.dampening, self.nesterov,
+                   self.weight_decay, self._loss_scale)
         for tensor in moved.values():
             tensor.mark_modified()
 
     def _arrays(self, name: str, tensor: Tensor) -> list[Any]:
-        """Parameter, gradient and velocity (None at momentum 0), each of one axis."""
+        """Parameter, gradient, velocity (None at momentum 0) and master (None but for float16), each of one axis."""
         xp, flags = array_module(tensor.array), tensor.array.flags
         if not (flags.c_contiguous and getattr(flags, "writeable", True)):  # CuPy's are always writeable
             tensor.array = tensor.array.copy()
-        velocity = None
+        velocity = master = None
         if self.momentum:
-            velocity = self._velocity.get(name)
-            velocity = xp.zeros_like(tensor.array) if velocity is None else velocity
-            velocity = to_device(velocity, tensor.device).astype(tensor.dtype, copy=False)
-            self._velocity[name] = velocity
-            velocity = velocity.reshape(-1)
-        return [tensor.array.reshape(-1), xp.ascontiguousarray(tensor.grad).reshape(-1), velocity]
+            velocity = self._kept(self._velocity, name, tensor, lambda dtype: xp.zeros(tensor.shape, dtype))
+        if tensor.dtype == HALF:
+            master = self._kept(self._master, name, tensor, tensor.array.astype)
+        else:
+            self._master.pop(name, None)
+        return [tensor.array.reshape(-1), xp.ascontiguousarray(tensor.grad).reshape(-1), velocity, master]
+
+    @staticmethod
+    def _kept(state: dict[str, Any], name: str, tensor: Tensor, first: Callable[[Any], Any]) -> Any:
+        """What `state` keeps of a parameter, or first(dtype); on its device, in what its numbers are computed with."""
+        dtype = wide_dtype(tensor.dtype)
+        array = state[name] if name in state else first(dtype)
+        state[name] = array = to_device(array, tensor.device).astype(dtype, copy=False)
+        return array.reshape(-1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the velocities by parameter name; a parameter that never moved has none."""
-        return {name: velocity.copy() for name, velocity in self._velocity.items()}
+        """Copies of the velocities by parameter name, and of float16 parameters' masters as "NAME.master"; a
+        parameter that never moved has none."""
+        masters = {name + _MASTER: master for name, master in self._master.items()}
+        return {name: array.copy() for name, array in (self._velocity | masters).items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the velocities from `state`, copied; those it does not name start at 0 again.
+        """Take velocities and masters from `state`, copied; velocities that it does not name start at 0 again,
+        masters at the parameter.
 
         Raises ValueError where a name or a shape is not that of a parameter; nothing changes then.
         """
-        for name, velocity in state.items():
+        kept: dict[str, dict[str, Any]] = {"velocity": {}, "master": {}}
+        for key, array in state.items():
+            kind, name = ("velocity", key) if key in self.parameters else ("master", key.removesuffix(_MASTER))
             if name not in self.parameters:
-                raise ValueError(f"SGD.load_state_dict: no parameter is named {name!r}; there are "
+                raise ValueError(f"SGD.load_state_dict: no parameter is named {key!r}; there are "
                                  f"{', '.join(self.parameters)}")
             expected = self.parameters[name].shape
-            if velocity.shape != expected:
-                raise ValueError(f"SGD.load_state_dict: velocity of {name} has shape {velocity.shape}, "
+            if array.shape != expected:
+                raise ValueError(f"SGD.load_state_dict: {kind} of {name} has shape {array.shape}, "
                                  f"expected {expected}")
-        if state and not self.momentum:
+            kept[kind][name] = array.astype(wide_dtype(self.parameters[name].dtype), order="C")
+        if kept["velocity"] and not self.momentum:
             raise ValueError("SGD.load_state_dict: there are velocities, but momentum is 0")
-        self._velocity = {name: velocity.astype(self.parameters[name].dtype, order="C")
-                          for name, velocity in state.items()}  # `step` moves them to the device
+        self._velocity, self._master = kept["velocity"], kept["master"]  # `step` moves them to the device
 
 
 def clip_gradients(params: Iterable[Tensor], max_norm: float) -> float:

@@ -63,7 +63,7 @@ class TensorBase:
                 raise TypeError("Tensor: NumPy asks for an array that is on cuda: copy it with .numpy()")
             return np.array(self._array, dtype=dtype, copy=copy)
 
-    if TYPE_CHECKING:  # defined in ops/arithmetic.py
+    if TYPE_CHECKING:  # defined in ops/arithmetic.py and ops/cast.py
         def __add__(self, other: Any) -> Tensor: ...
         def __radd__(self, other: Any) -> Tensor: ...
         def __sub__(self, other: Any) -> Tensor: ...
@@ -82,6 +82,9 @@ class TensorBase:
 
         def mean(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
             """Mean over one axis, several, or all; of no elements it is NaN, as in NumPy."""
+
+        def astype(self, dtype: Any) -> Tensor:
+            """The numbers in another dtype; differentiable; see `ops.cast`."""
 
         def reshape(self, *shape: int | Sequence[int]) -> Tensor:
             """The elements in another shape, given as numbers or as one tuple; one of them may be -1."""

@@ -11,13 +11,14 @@ gradient of the output and returns the gradients of what went in, written out by
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 # The one table of tolerances: largest difference, relative to the largest number expected.
-TOLERANCE = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
+TOLERANCE = {np.dtype(np.float16): 2e-3, np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 
 
 def relative_error(actual, expected) -> float:
@@ -174,6 +175,48 @@ def global_pool_backward(gradient, x, mode) -> np.ndarray:
         return result.reshape(x.shape)
     share = gradient / flat.shape[2] if mode == "mean" else gradient
     return np.broadcast_to(share[..., None], flat.shape).reshape(x.shape).copy()
+
+
+def softmax_cross_entropy(logits, labels) -> tuple[float, np.ndarray, int]:
+    """Mean over the rows of -log(softmax(logits)[label]), its gradient, and how many rows are right."""
+    total, gradient = 0.0, np.zeros(logits.shape)
+    for i, (row, label) in enumerate(zip(logits, labels, strict=True)):
+        shifted = row - row.max()
+        log_total = math.log(math.fsum(np.exp(shifted)))
+        total += log_total - shifted[label]
+        gradient[i] = np.exp(shifted - log_total)
+        gradient[i, label] -= 1
+    return total / len(labels), gradient / len(labels), int((logits.argmax(axis=1) == labels).sum())
+
+
+def triplet_loss(anchor, positive, negative, margin, distance) -> tuple[float, np.ndarray, int]:
+    """Mean over the rows of max(0, margin + d(a, p) - d(a, n)), the gradients (3, T, C), and how many are above 0."""
+    total, active, gradients = 0.0, 0, np.zeros((3, *anchor.shape))
+    for t, (a, p, n) in enumerate(zip(anchor, positive, negative, strict=True)):
+        near, *near_gradients = distance_of(a, p, distance)
+        far, *far_gradients = distance_of(a, n, distance)
+        if margin + near - far > 0:
+            total += margin + near - far
+            active += 1
+            gradients[:, t] = near_gradients[0] - far_gradients[0], near_gradients[1], -far_gradients[1]
+    return total / len(anchor), gradients / len(anchor), active
+
+
+def distance_of(a, b, distance) -> tuple[float, np.ndarray, np.ndarray]:
+    """The distance of two vectors by "cosine" (1 - cosine), "l2" or "squared_l2", and its gradients; these are 0 where
+    l2 is 0, and for a zero vector under cosine, whose distance is 1."""
+    if distance == "cosine":
+        a_length, b_length = (math.hypot(*vector) for vector in (a, b))
+        if not a_length or not b_length:
+            return 1.0, np.zeros(len(a)), np.zeros(len(b))
+        u, v = a / a_length, b / b_length
+        cosine = math.fsum(u * v)
+        return math.fsum((u - v) ** 2) / 2, (cosine * u - v) / a_length, (cosine * v - u) / b_length
+    squared, difference = math.fsum((a - b) ** 2), a - b
+    if distance == "squared_l2":
+        return squared, 2 * difference, -2 * difference
+    direction = difference / (math.sqrt(squared) or 1)
+    return math.sqrt(squared), direction, -direction
 
 
 # ---- between sites and grids -----------------------------------------------------------------

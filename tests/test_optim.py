@@ -158,6 +158,20 @@ def test_a_state_that_does_not_fit_changes_nothing():
     assert np.array_equal(optimizer.state_dict()["w"], [1, 1])
 
 
+def test_the_loss_s_scale_is_divided_out(rng):
+    start, settings = rng.standard_normal(5), {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+    plain, scaled = (Tensor(start.copy(), requires_grad=True) for _ in range(2))
+    optimizers = SGD([plain], **settings), SGD([scaled], **settings, loss_scale=1024)
+    for step in range(4):
+        if step == 2:
+            optimizers[1].loss_scale = 64
+        plain.grad = quadratic(plain.array)
+        scaled.grad = quadratic(scaled.array) * optimizers[1].loss_scale
+        for optimizer in optimizers:
+            optimizer.step()
+    assert np.array_equal(plain.array, scaled.array)  # powers of two
+
+
 def test_settings_out_of_range_raise():
     parameter = Tensor(np.ones(2), requires_grad=True)
     for settings, message in [({"lr": -1}, "lr is -1"), ({"lr": float("nan")}, "lr is nan"),
@@ -165,6 +179,7 @@ def test_settings_out_of_range_raise():
                               ({"lr": 1, "weight_decay": -1}, "weight_decay is -1"),
                               ({"lr": 1, "dampening": 1.5}, "dampening is 1.5, expected at least 0, at most 1"),
                               ({"lr": 1, "dampening": -0.1}, "dampening is -0.1"),
+                              ({"lr": 1, "loss_scale": 0}, "loss_scale is 0, expected a finite number above 0"),
                               ({"lr": 1, "nesterov": True}, "needs a momentum")]:
         with pytest.raises(ValueError, match=f"SGD: .*{message}"):
             SGD([parameter], **settings)
@@ -174,7 +189,7 @@ def test_settings_out_of_range_raise():
             SGD(parameters, lr=1)
     with pytest.raises(TypeError, match="parameter 0 is ndarray"):
         SGD([np.ones(2)], lr=1)
-    for name in ("lr", "momentum", "dampening", "weight_decay"):
+    for name in ("lr", "momentum", "dampening", "weight_decay", "loss_scale"):
         with pytest.raises(TypeError, match=f"SGD: {name} is '0.1', expected a number"):
             SGD([parameter], **{"lr": 1, name: "0.1"})
 

@@ -18,6 +18,7 @@ from sparsenet.sparse import SparseTensor
 
 SECTION = "convolution"
 GOALS = {"forward": 1.5, "backward": 1.5, "first call": 2.0}  # the fastest correct peer's time over ours
+GPU_GOALS = {"forward": 1.3, "backward": 1.3}  # spconv's time over ours
 FLOOR_GOAL = ("submanifold 3^3, surface", 1.2)
 _SGEMM_ROWS = 20_000
 
@@ -25,7 +26,8 @@ _SGEMM_ROWS = 20_000
 def measure_convolution(results: Results, settings: Settings) -> None:
     """Adds the section "convolution": milliseconds of each pass, and ratios to peers and sgemm."""
     with ExitStack() as stack:
-        running = [stack.enter_context(peer) for peer in peers.available(settings.peers, results.notes.append)]
+        running = [stack.enter_context(peer) for peer in peers.available(settings.peers, results.notes.append,
+                                                                       settings.device)]
         for workload in WORKLOADS:
             _measure(workload, running, results, settings)
 
@@ -55,7 +57,20 @@ def _measure(workload: Workload, running: list[peers.Peer], results: Results, se
         times |= {f"{name}, 1 thread": timing for name, timing in alone.items()}
     for name, timing in times.items():
         results.add(SECTION, workload.name, name, 1e3 * timing.median, "ms", spread=timing.spread, better="lower")
-    _add_ratios(workload, times, correct, results)
+    if settings.device == "cuda":
+        _add_gpu_ratios(workload, times, correct, results)
+    else:
+        _add_ratios(workload, times, correct, results)
+
+
+def _add_gpu_ratios(workload: Workload, times: dict[str, Timing], correct: list[str], results: Results) -> None:
+    """Each peer by itself: torch computes on the dense grid, which is another thing on a GPU than on a CPU."""
+    for peer in correct:
+        for name in GPU_GOALS:
+            theirs, ours = times[f"{name}, {peer}"], times[name]
+            results.add(SECTION, workload.name, f"{name}, {peer} / ours", theirs.median / ours.median, "x",
+                        spread=max(theirs.spread, ours.spread), better="higher",
+                        goal=GPU_GOALS[name] if peer == "spconv" else None)
 
 
 def _add_ratios(workload: Workload, times: dict[str, Timing], correct: list[str], results: Results) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from sparsenet import backend
+from sparsenet.benchmark import gpu
 from sparsenet.benchmark.figures import Results
 from sparsenet.benchmark.timing import Settings, case, interleave
 from sparsenet.kernels import get_num_threads
@@ -37,11 +39,18 @@ def describe(device: str) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     if device == "cuda":
-        from sparsenet import backend
-
-        properties = backend.cupy().cuda.runtime.getDeviceProperties(0)
-        facts["gpu"] = properties["name"].decode()
+        runtime = backend.cupy().cuda.runtime
+        properties = runtime.getDeviceProperties(0)
+        facts["gpu"] = gpu_name()
+        facts["compute capability"] = f"{properties['major']}.{properties['minor']}"
+        facts["gpu memory"] = f"{properties['totalGlobalMem'] / 2**30:.0f} GiB"
+        facts["cuda"] = f"runtime {runtime.runtimeGetVersion()}, driver {runtime.driverGetVersion()}"
     return facts
+
+
+def gpu_name() -> str:
+    """What its maker calls the first GPU."""
+    return backend.cupy().cuda.runtime.getDeviceProperties(0)["name"].decode()
 
 
 def _processor() -> str:
@@ -61,7 +70,10 @@ def _blas() -> str:
 
 
 def measure_ceilings(results: Results, settings: Settings) -> None:
-    """Copy bandwidth (bytes read + written) and sgemm rates, on one thread and on all."""
+    """Copy bandwidth (bytes read + written) and sgemm rates, on one thread and on all; or those of a GPU."""
+    if settings.device == "cuda":
+        gpu.measure_ceilings(results, settings)
+        return
     source = np.ones((_COPIED >> 2) // (8 if settings.quick else 1), np.float32)
     target = np.zeros_like(source)
     rows = 20_000

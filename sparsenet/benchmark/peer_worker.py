@@ -1,4 +1,4 @@
-"""Runs a peer in a process of its own: `python peer_worker.py torch|spconv THREADS`.
+"""Runs a peer in a process of its own: `python peer_worker.py torch|spconv THREADS [cpu|cuda]`.
 
 Stands alone (NumPy, torch and spconv, nothing of this package), so that any interpreter can run it.
 Reads one JSON command a line, answers with one JSON line:
@@ -6,6 +6,9 @@ Reads one JSON command a line, answers with one JSON line:
     {"do": "versions"}                             {"torch": ..., "spconv": ...}
     {"do": "convolution", "inputs": FILE.npz, "outputs": FILE.npz, "size", "stride", "padding", "submanifold"}
         runs forward and backward once and saves output, output_coordinates, input_gradient, weight_gradient
+    {"do": "large", "inputs": FILE.npz, "outputs": FILE.npz, "precision", "c_in", "c_out"}
+        submanifold 3^3 of arrays made from seeds; saves some rows of output and input_gradient, and a corner of
+        the weight_gradient
     {"do": "network", "inputs": FILE.npz, "outputs": FILE.npz}     S3DCNN up to the descriptor, likewise
     {"do": "time", "pass": NAME}                   {"seconds": ...} of one pass of what was set up last
 """
@@ -17,14 +20,23 @@ import os
 import sys
 import time
 
+COVER_CYCLES = 20_000_000  # some 10 ms of a GPU that does nothing, while the host prepares launches
 
-def main(peer: str, threads: int) -> None:
+
+def main(peer: str, threads: int, device: str = "cpu") -> None:
+    global DEVICE
+    DEVICE = device
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     answers = os.fdopen(os.dup(1), "w")  # whatever a library prints goes to stderr
     os.dup2(2, 1)
-    import torch
+    sys.path[:] = [folder for folder in sys.path if folder != os.path.dirname(os.path.abspath(__file__))]
+    import torch  # whose imports must not find this folder's profile.py in place of Python's
 
     torch.set_num_threads(threads)
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise RuntimeError("this torch finds no GPU")
+        use_tf32(False)
     present = None
     for line in sys.stdin:
         command = json.loads(line)
@@ -50,15 +62,41 @@ def versions(peer: str) -> dict:
     return found
 
 
+DEVICE = "cpu"
+
+
+def use_tf32(wanted: bool) -> None:
+    """Whether float32 is multiplied as TF32, in torch and in spconv."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
+    if "spconv" in sys.modules:
+        sys.modules["spconv"].constants.SPCONV_ALLOW_TF32 = wanted
+
+
 class Passes:
     """passes: name -> (prepare, run); run is timed with what prepare gave."""
 
     def seconds(self, name: str) -> float:
         prepare, run = self.passes[name]
         given = prepare()
+        if DEVICE == "cuda":
+            return self._on_gpu(run, given)
         begun = time.perf_counter()
         kept = run(given)  # noqa: F841 (freed after the clock has stopped)
         return time.perf_counter() - begun
+
+    def _on_gpu(self, run, given) -> float:  # noqa: ANN001
+        import torch
+
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        torch.cuda._sleep(COVER_CYCLES)
+        begin.record()
+        kept = run(given)  # noqa: F841
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) / 1e3
 
 
 class TorchConvolution(Passes):
@@ -74,18 +112,18 @@ class TorchConvolution(Passes):
         size = command["size"]
         grid = np.zeros((1, c_in, *data["grid"]), np.float32)
         grid[0][:, coordinates[:, 1], coordinates[:, 2], coordinates[:, 3]] = features.T
-        self.x = torch.from_numpy(grid).requires_grad_()
+        self.x = torch.from_numpy(grid).to(DEVICE).requires_grad_()
         kernel = np.ascontiguousarray(weight.transpose(2, 1, 0).reshape(c_out, c_in, size, size, size))
-        self.weight = torch.from_numpy(kernel).requires_grad_()
+        self.weight = torch.from_numpy(kernel).to(DEVICE).requires_grad_()
         self.settings = {"stride": command["stride"], "padding": command["padding"]}
         y = self.forward(None)
         gradient = np.zeros(tuple(y.shape), np.float32)
         at = data["output_coordinates"]
         gradient[0][:, at[:, 1], at[:, 2], at[:, 3]] = data["gradient"].T
-        self.gradient = torch.from_numpy(gradient)
+        self.gradient = torch.from_numpy(gradient).to(DEVICE)
         self.backward(y)
-        weight_gradient = self.weight.grad.numpy().reshape(c_out, c_in, -1).transpose(2, 1, 0)
-        here, there = (np.moveaxis(a[0], 0, -1) for a in (self.x.grad.numpy(), y.detach().numpy()))
+        weight_gradient = self.weight.grad.cpu().numpy().reshape(c_out, c_in, -1).transpose(2, 1, 0)
+        here, there = (np.moveaxis(a[0], 0, -1) for a in (self.x.grad.cpu().numpy(), y.detach().cpu().numpy()))
         np.savez(command["outputs"], output=there[at[:, 1], at[:, 2], at[:, 3]], output_coordinates=at,
                  input_gradient=here[coordinates[:, 1], coordinates[:, 2], coordinates[:, 3]],
                  weight_gradient=weight_gradient)
@@ -124,22 +162,23 @@ class SpconvConvolution(Passes):
         kernel = np.ascontiguousarray(weight.transpose(2, 0, 1).reshape(c_out, size, size, size, c_in))
         with torch.no_grad():
             self.layer.weight.copy_(torch.from_numpy(kernel))
+        self.layer.to(DEVICE)
         self.grid = [int(side) for side in data["grid"]]
-        self.features = torch.from_numpy(features).requires_grad_()
-        self.given = torch.from_numpy(self.coordinates)
+        self.features = torch.from_numpy(features).to(DEVICE).requires_grad_()
+        self.given = torch.from_numpy(self.coordinates).to(DEVICE)
         y = self.first(None)
         self.rules = y.find_indice_pair("sites")
         self.submanifold = command["submanifold"]
-        at = y.indices.numpy()
+        at = y.indices.cpu().numpy()
         order = {tuple(row): i for i, row in enumerate(data["output_coordinates"].tolist())}
         rows = np.array([order.get(tuple(row), -1) for row in at.tolist()])
         gradient = data["gradient"][rows]
         gradient[rows < 0] = 0
-        self.gradient = torch.from_numpy(gradient)
+        self.gradient = torch.from_numpy(gradient).to(DEVICE)
         self.backward(y.features)
-        weight_gradient = self.layer.weight.grad.numpy().reshape(c_out, -1, c_in).transpose(1, 2, 0)
-        np.savez(command["outputs"], output=y.features.detach().numpy(), output_coordinates=at,
-                 input_gradient=self.features.grad.numpy(), weight_gradient=weight_gradient)
+        weight_gradient = self.layer.weight.grad.cpu().numpy().reshape(c_out, -1, c_in).transpose(1, 2, 0)
+        np.savez(command["outputs"], output=y.features.detach().cpu().numpy(), output_coordinates=at,
+                 input_gradient=self.features.grad.cpu().numpy(), weight_gradient=weight_gradient)
         self.passes = {"forward": (lambda: None, self.forward), "backward": (self.fresh, self.backward),
                        "first call": (lambda: None, self.first)}
 
@@ -149,6 +188,12 @@ class SpconvConvolution(Passes):
     def forward(self, _: None):  # noqa: ANN201
         from spconv.pytorch import functional
 
+        if DEVICE == "cuda":  # its layers rebuild strided rulebooks each time; this is what they then call
+            r = self.rules
+            return functional.implicit_gemm(
+                self.features, self.layer.weight, r.pair_fwd, r.pair_bwd, r.pair_mask_fwd_splits,
+                r.pair_mask_bwd_splits, r.mask_argsort_fwd_splits, r.mask_argsort_bwd_splits, r.out_indices.shape[0],
+                r.masks, True, self.submanifold)
         run = functional.indice_subm_conv if self.submanifold else functional.indice_conv
         return run(self.features, self.layer.weight, self.rules.indice_pairs, self.rules.indice_pair_num,
                    self.rules.out_indices.shape[0], self.layer.algo)
@@ -159,6 +204,46 @@ class SpconvConvolution(Passes):
 
     def backward(self, y) -> None:  # noqa: ANN001
         y.backward(self.gradient)
+
+
+class SpconvLarge(SpconvConvolution):
+    """A submanifold 3^3 at very many sites, in float32, TF32 or halves."""
+
+    def __init__(self, command: dict):
+        import numpy as np
+        import torch
+
+        spconv = _spconv()
+        data = np.load(command["inputs"])
+        c_in, c_out, rows = command["c_in"], command["c_out"], data["rows"]
+        dtype = torch.float16 if command["precision"] == "fp16" else torch.float32
+        use_tf32(command["precision"] == "tf32")
+        count, self.submanifold = len(data["coordinates"]), True
+        self.grid = [int(side) for side in data["grid"]]
+        self.layer = spconv.SubMConv3d(c_in, c_out, 3, bias=False, indice_key="sites").to(DEVICE, dtype)
+        weight = made("weight", (27, c_in, c_out)).transpose(2, 0, 1).reshape(c_out, 3, 3, 3, c_in)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
+        self.features, self.gradient = (torch.from_numpy(made(name, (count, width))).to(DEVICE, dtype)
+                                        for name, width in (("features", c_in), ("gradient", c_out)))
+        self.features.requires_grad_()
+        self.given = torch.from_numpy(data["coordinates"]).to(DEVICE)
+        y = self.first(None)
+        self.rules = y.find_indice_pair("sites")
+        self.backward(y.features)
+        corner = self.layer.weight.grad.float().cpu().numpy().reshape(c_out, 27, c_in).transpose(1, 2, 0)[:, :8, :8]
+        np.savez(command["outputs"], output=y.features.detach()[rows].float().cpu().numpy(),
+                 input_gradient=self.features.grad[rows].float().cpu().numpy(), weight_gradient=corner)
+        self.passes = {"forward": (lambda: None, self.forward), "backward": (self.fresh, self.backward)}
+
+
+def made(name: str, shape: tuple):  # noqa: ANN201
+    """As in passes.py."""
+    import numpy as np
+
+    rng = np.random.default_rng(sum(map(ord, name)))
+    array = rng.standard_normal(shape, np.float32)
+    return array / np.float32(np.sqrt(8 * shape[1])) if name == "weight" else array
 
 
 class TorchNetwork(Passes):
@@ -182,9 +267,9 @@ class TorchNetwork(Passes):
                 layer.bias.copy_(torch.from_numpy(bias))
             layers += [layer, torch.nn.LeakyReLU(float(data["slope"]))]
             layers += [torch.nn.MaxPool3d(3, 2)] if i < count - 1 else []
-        self.net = torch.nn.Sequential(*layers)
+        self.net, self.x = torch.nn.Sequential(*layers).to(DEVICE), self.x.to(DEVICE)
         y = self.step(None)
-        np.savez(command["outputs"], output=y.numpy())
+        np.savez(command["outputs"], output=y.cpu().numpy())
         self.passes = {"step": (lambda: None, self.step)}
 
     def step(self, _: None):  # noqa: ANN201
@@ -203,16 +288,16 @@ class SpconvNetwork(Passes):
 
         spconv = _spconv()
         data = np.load(command["inputs"])
-        self.coordinates = torch.from_numpy(data["coordinates"])
-        self.features = torch.ones((len(data["coordinates"]), 1))
+        self.coordinates = torch.from_numpy(data["coordinates"]).to(DEVICE)
+        self.features = torch.ones((len(data["coordinates"]), 1), device=DEVICE)
         self.batch, self.grid = int(data["batch"]), [int(side) for side in data["grid"]]
         layers, count = [], sum(name.startswith("weight") for name in data.files)
         for i in range(count):
             c_in, c_out = data[f"weight{i}"].shape[1:]
             layers += [spconv.SparseConv3d(c_in, c_out, 2, bias=False), torch.nn.LeakyReLU(float(data["slope"]))]
             layers += [spconv.SparseMaxPool3d(3, 2)] if i < count - 1 else []
-        self.net = spconv.SparseSequential(*layers)
-        np.savez(command["outputs"], output=self.step(None).numpy())
+        self.net = spconv.SparseSequential(*layers).to(DEVICE)
+        np.savez(command["outputs"], output=self.step(None).cpu().numpy())
         self.passes = {"step": (lambda: None, self.step)}
 
     def step(self, _: None):  # noqa: ANN201
@@ -224,16 +309,15 @@ class SpconvNetwork(Passes):
 
 def _spconv():  # noqa: ANN202
     import spconv.pytorch as spconv
-    import torch
     from spconv.pytorch import ops
 
-    if not torch.cuda.is_available():  # its backward asks for a CUDA stream, which it does not use on a CPU
+    if DEVICE == "cpu":  # its backward asks for a CUDA stream, which it does not use on a CPU
         ops.get_current_stream = lambda: 0
     return spconv
 
 
 KINDS = {("torch", "convolution"): TorchConvolution, ("spconv", "convolution"): SpconvConvolution,
-         ("torch", "network"): TorchNetwork, ("spconv", "network"): SpconvNetwork}
+         ("torch", "network"): TorchNetwork, ("spconv", "network"): SpconvNetwork, ("spconv", "large"): SpconvLarge}
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

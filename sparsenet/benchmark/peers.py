@@ -1,7 +1,7 @@
 """Other packages, timed on the same inputs in the same run, each in a process of its own.
 
-torch     dense convolution (oneDNN), on all threads
-spconv    on one thread: on two its scatter races and its results are wrong
+torch     dense convolution (oneDNN, cuDNN), on all threads
+spconv    on a CPU on one thread: on two its scatter races and its results are wrong
 """
 
 from __future__ import annotations
@@ -32,22 +32,25 @@ class PeerError(RuntimeError):
 class Peer:
     """A running peer; close it, or use it as a context manager."""
 
-    def __init__(self, name: str, python: str):
-        self.name = name
-        self.threads = 1 if name == "spconv" else get_num_threads()
+    def __init__(self, name: str, python: str, device: str = "cpu"):
+        self.name, self.device = name, device
+        self.threads = 1 if name == "spconv" and device == "cpu" else get_num_threads()
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         environment |= {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
         with ExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             self.errors: IO[str] = stack.enter_context(open(self.folder / "stderr", "w+", encoding="utf-8"))
-            self.process = subprocess.Popen([python, str(WORKER), name, str(self.threads)], stdin=subprocess.PIPE,
-                                            stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment)
+            command = [python, str(WORKER), name, str(self.threads), device]
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+                                            text=True, env=environment)
             stack.callback(self._end)
             self.versions = self._ask(do="versions")
             self._open = stack.pop_all()
 
     @property
     def label(self) -> str:
+        if self.device == "cuda":
+            return f"{self.name} {self.versions[self.name]}"
         return f"{self.name} {self.versions[self.name]}, {self.threads} thread{'s' * (self.threads > 1)}"
 
     def set_up(self, kind: str, arrays: dict[str, Any], **settings: Any) -> dict[str, np.ndarray]:
@@ -100,14 +103,14 @@ class Peer:
         self.close()
 
 
-def available(python: str | None, note: Callable[[str], None]) -> list[Peer]:
-    """The peers that this interpreter has, running; what is missing is noted."""
+def available(python: str | None, note: Callable[[str], None], device: str = "cpu") -> list[Peer]:
+    """The peers that this interpreter has, running on the device; what is missing is noted."""
     if python is None:
         return []
     found = []
     for name in PEERS:
         try:
-            found.append(Peer(name, python))
+            found.append(Peer(name, python, device))
         except (PeerError, OSError) as error:
             note(f"peer {name} left out: {error}")
     return found

@@ -8,24 +8,26 @@ from contextlib import ExitStack
 from dataclasses import asdict
 
 from sparsenet import backend
-from sparsenet.benchmark import convolution, hash_table, machine, memory_bound, startup, training, voxelizer
+from sparsenet.benchmark import convolution, hash_table, machine, memory_bound, passes, startup, training, voxelizer
 from sparsenet.benchmark.figures import Results
 from sparsenet.benchmark.shapes import Shapes
 from sparsenet.benchmark.timing import Settings
 
 # name -> (what it measures, function, whether it is given shapes, its devices)
 SECTIONS: dict[str, tuple[str, Callable, bool, tuple[str, ...]]] = {
-    "ceilings": ("copy bandwidth and sgemm rates", machine.measure_ceilings, False, ("cpu",)),
+    "ceilings": ("copy bandwidth and matrix rates", machine.measure_ceilings, False, backend.DEVICES),
     "convolution": ("each pass at the five workloads, with peers", convolution.measure_convolution, False,
                     backend.DEVICES),
     "hash": ("hash table insertion and look-up", hash_table.measure_hash_table, False, backend.DEVICES),
+    "large": ("each pass of a convolution at a million sites, by precision", passes.measure_large, False, ("cuda",)),
+    "layers": ("each pass of S3DCNN's convolutions alone", passes.measure_layers, True, ("cuda",)),
     "memory-bound": ("pooling, leaky ReLU, loss, SGD beside a copy", memory_bound.measure_memory_bound, True,
                      backend.DEVICES),
     "steps": ("S3DCNN training steps by render size, split and cost", training.measure_steps, True, backend.DEVICES),
     "memory": ("peak memory of a training step", training.measure_memory, True, ("cpu",)),
     "scaling": ("threads 1 to all, batch 1 to 256", training.measure_scaling, True, backend.DEVICES),
     "pipeline": ("epochs with the loader", training.measure_pipeline, True, backend.DEVICES),
-    "voxelizer": ("meshes a second", voxelizer.measure_voxelizer, True, ("cpu",)),
+    "voxelizer": ("meshes a second", voxelizer.measure_voxelizer, True, backend.DEVICES),
     "start-up": ("import, first batch, cold and warm cache", startup.measure_startup, True, ("cpu",)),
 }
 _SHAPES = 512

@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from sparsenet import ops
-from sparsenet.backend import to_device
+from sparsenet.backend import cupy, to_device
 from sparsenet.benchmark.timing import stopwatch
 from sparsenet.data import SparseBatch
+from sparsenet.kernels.counting import Counts, counting
 from sparsenet.nn import SparseConv, SparseNetwork, s3dcnn
 from sparsenet.optim import SGD
 from sparsenet.sparse import SparseTensor, prepare
 
 CLASSES = 40
 PHASES = ("forward", "backward", "update")
+IN_A_ROW = 8
 
 
 class Steps:
@@ -63,10 +65,18 @@ class Steps:
                 part()
             self.phases[phase].append(watch.seconds)
 
+    def plain(self, x: SparseTensor) -> None:
+        """The same, not timed: on a GPU nothing waits for it."""
+        self.loss(x).backward()
+        self.update()
+
     def take(self, batch: SparseBatch) -> None:
         """A step on a batch that a loader gave."""
         self.labels = to_device(np.maximum(batch.labels, 0) % CLASSES, self.device)
-        self.step(batch.input)
+        if self.device == "cpu":
+            self.step(batch.input)
+        else:
+            self.plain(batch.input)
 
     def update(self) -> None:
         self.optimizer.step()
@@ -77,6 +87,23 @@ class Steps:
         x = self.prepared()
         self.step(x)
         return sum(seconds[-1] for seconds in self.phases.values())
+
+    def in_a_row(self) -> float:
+        """Seconds of one of several steps that follow one another on batches which are prepared: the host
+        prepares launches while the GPU works."""
+        inputs = [self.prepared() for _ in range(IN_A_ROW)]
+        with stopwatch(self.device) as watch:
+            while inputs:
+                self.plain(inputs.pop())
+        return watch.seconds / IN_A_ROW
+
+    def counted(self) -> tuple[Counts, Counts]:
+        """What rulebooks, and a step, ask of the GPU."""
+        with counting() as before:
+            x = self.prepared()
+        with counting() as within:
+            self.plain(x)
+        return before, within
 
     def whole(self) -> float:
         """Seconds of rulebooks, forward and backward, one after the other."""
@@ -158,6 +185,9 @@ def epoch_rate(steps: Steps, batches: Any) -> tuple[float, float]:
             waited += time.perf_counter() - mark
             steps.take(batch)
             samples += len(batch)
+            mark = time.perf_counter()
+        if steps.device == "cuda":  # the GPU may be behind
+            cupy().cuda.Device().synchronize()
             mark = time.perf_counter()
     seconds = mark - begun
     if not samples:

@@ -19,13 +19,14 @@ from sparsenet.benchmark.timing import Settings, Timing, interleave
 from sparsenet.kernels import get_num_threads, set_num_threads
 from sparsenet.nn import SparseConv, s3dcnn
 from sparsenet.nn.architectures import SLOPE
+from sparsenet.random import keyed_rng
 from sparsenet.shapes.augment import Augmentation
 from sparsenet.sparse import SparseTensor
 
 STEPS, SPLIT, COST, MEMORY, SCALING, PIPELINE = (
     f"S3DCNN {part}" for part in ("steps", "split", "cost", "memory", "scaling", "pipeline"))
 RENDER_SIZES = (30, 40, 70, 100)
-BATCH = 64
+BATCH, BATCH_OF_QUICK = 64, 4
 GROUPS = {  # what a kernel's time is counted as, by phase and kernel
     ("forward", "convolution_forward"): "convolution, forward",
     ("backward", "convolution_forward"): "convolution, input gradient",
@@ -45,12 +46,14 @@ GROUPS = {  # what a kernel's time is counted as, by phase and kernel
 
 def measure_steps(results: Results, settings: Settings, shapes: Shapes) -> None:
     """Steps on prepared batches at each render size: their split, their cost, the dense peer's."""
-    sizes = (20, 30) if settings.quick else RENDER_SIZES
+    sizes = _sizes(settings)
     batch = _batch(settings)
     steps = {size: Steps(shapes.batch(batch, size), settings.device) for size in sizes}
     _verify(shapes, sizes[0])
     cases = {f"render {size}": one.case for size, one in steps.items()}
     cases |= {f"rulebooks {size}": one.rulebooks for size, one in steps.items()}
+    if settings.device == "cuda":
+        cases |= {f"in a row {size}": one.in_a_row for size, one in steps.items()}
     times = interleave(cases, settings)
     results.settings["shapes"] = shapes.source
     for size, one in steps.items():
@@ -61,13 +64,34 @@ def measure_steps(results: Results, settings: Settings, shapes: Shapes) -> None:
             results.add(STEPS, case, phase, 1e3 * seconds, "ms", better="lower")
         rulebooks = times[f"rulebooks {size}"]
         results.add(STEPS, case, "rulebooks", 1e3 * rulebooks.median, "ms", spread=rulebooks.spread, better="lower")
-        results.add(STEPS, case, "prepared", batch / timing.median, "samples/s", spread=timing.spread, better="higher")
+        if settings.device == "cuda":
+            _add_gpu_step(results, case, one, times[f"in a row {size}"], batch, is_goal=size == 40)
+        else:
+            results.add(STEPS, case, "prepared", batch / timing.median, "samples/s", spread=timing.spread,
+                        better="higher")
         results.add(STEPS, case, "with rulebooks", batch / (timing.median + rulebooks.median), "samples/s",
                     better="higher")
         if settings.device == "cpu":
             _add_split(results, case, one, settings, is_goal=size == 40)
     _add_cost(results, steps, times, batch)
     _add_peers(results, settings, shapes, steps, batch)
+
+
+def _add_gpu_step(results: Results, case: str, steps: Steps, row: Timing, batch: int, is_goal: bool) -> None:
+    """The pace of steps in a row, and what one asks of the GPU."""
+    results.add(STEPS, case, "step in a row", 1e3 * row.median, "ms", spread=row.spread, better="lower")
+    results.add(STEPS, case, "prepared", batch / row.median, "samples/s", spread=row.spread, better="higher",
+                goal=20_000.0 if is_goal else None)
+    for name, counts in zip(("rulebooks", "step"), steps.counted(), strict=True):
+        results.add(STEPS, case, f"{name}: launches", counts.launched, better="lower")
+        results.add(STEPS, case, f"{name}: waits", counts.waits, better="lower")
+
+
+def _sizes(settings: Settings) -> tuple[int, ...]:
+    """Render sizes; a tiny one for runs that mean nothing."""
+    if settings.quick:
+        return (20, 30) if settings.device == "cpu" else (3, 4)
+    return RENDER_SIZES if settings.device == "cpu" else (30, 40)
 
 
 def _verify(shapes: Shapes, size: int) -> None:
@@ -127,7 +151,7 @@ def _add_peers(results: Results, settings: Settings, shapes: Shapes, steps: dict
     size) and in spconv (the batch).  Ours: rulebooks, which spconv builds within its step, forward, backward."""
     settings = replace(settings, repeats=min(5, settings.repeats))
     with ExitStack() as stack:
-        for peer in peers.available(settings.peers, results.notes.append):
+        for peer in peers.available(settings.peers, results.notes.append, settings.device):
             stack.enter_context(peer)
             groups = [list(steps)] if peer.name == "torch" else [[size] for size in steps]
             for sizes in groups:
@@ -175,7 +199,7 @@ def measure_memory(results: Results, settings: Settings, shapes: Shapes) -> None
 
 def measure_scaling(results: Results, settings: Settings, shapes: Shapes) -> None:
     """Threads 1 and all, at the usual batch; then batches from 1 up."""
-    size = 20 if settings.quick else 40
+    size = _sizes(settings)[0] if settings.quick else 40
     threads = get_num_threads()
     if threads > 1 and settings.device == "cpu":
         usual = Steps(shapes.batch(_batch(settings), size), settings.device)
@@ -208,8 +232,8 @@ def _on_threads(count: int, steps: Steps) -> float:
 def measure_pipeline(results: Results, settings: Settings, shapes: Shapes) -> None:
     """Whole epochs with the loader: meshes voxelized anew with rotation, affine and shift; stored voxels."""
     batch, rounds = _batch(settings), min(3, settings.repeats)
-    size = 20 if settings.quick else 40
-    workers = (1,) if settings.quick else (0, 1, 2)
+    size = _sizes(settings)[0] if settings.quick else 40
+    workers = (1,) if settings.quick else (0, 1, 2) if settings.device == "cpu" else (0, 1, 2, 4)
     turned = Augmentation(rotation="so3", affine=0.2, shift=0.2)
     sources: dict[str, tuple[Any, dict[str, Any]]] = {
         f"{shapes.source}, render {size}, augmented": (shapes.meshes, {"augment": turned, "render_size": size})}
@@ -218,20 +242,44 @@ def measure_pipeline(results: Results, settings: Settings, shapes: Shapes) -> No
         sources["ModelNet40, 30^3 voxels"] = (voxels, {})
     for source, (dataset, options) in sources.items():
         steps = Steps(shapes.batch(batch, size), settings.device)
+        if settings.device == "cpu":
+            order: dict[str, Any] = {"batch_size": batch, "shuffle": True}
+        else:  # a GPU is through with the shapes there are before the first workers have begun
+            order = {"sampler": _Repeated(len(dataset.object_samples), batch, 3 if settings.quick else 100)}
         for count in workers:
-            found = [epoch_rate(steps, dataset.batches(batch, shuffle=True, workers=count, field=FIELD, epoch=epoch,
+            found = [epoch_rate(steps, dataset.batches(workers=count, field=FIELD, epoch=epoch, **order,
                                                        geometries=steps.geometries, device=settings.device, **options))
                      for epoch in range(rounds)]
             case = f"{source}, {count} worker{'s' * (count != 1)}"
             rates = Timing(tuple(rate for rate, _ in found))
-            goal = 100.0 if source.startswith("ModelNet40") and count == 1 else None
             results.add(PIPELINE, case, "rate", rates.median, "samples/s", spread=rates.spread, better="higher",
-                        goal=goal)
+                        goal=_pipeline_goal(settings.device, source, count))
             results.add(PIPELINE, case, "waiting", 100 * float(np.median([share for _, share in found])), "%",
                         better="lower")
     if voxels is not None:
         voxels.close()
 
 
+def _pipeline_goal(device: str, source: str, workers: int) -> float | None:
+    if device == "cpu":
+        return 100.0 if source.startswith("ModelNet40") and workers == 1 else None
+    return 10_000.0 if source.endswith("augmented") and workers == 4 else None
+
+
+class _Repeated:
+    """A sampler of a long epoch over few items: they come again and again, in another order each time."""
+
+    repeats = True
+
+    def __init__(self, items: int, batch_size: int, batches: int):
+        self.items, self.batch_size, self.batches = items, batch_size, batches
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def batch(self, index: int, seed: int, epoch: int) -> np.ndarray:
+        return keyed_rng(seed, epoch, "repeated", index).permutation(self.items)[:self.batch_size]
+
+
 def _batch(settings: Settings) -> int:
-    return 4 if settings.quick else BATCH
+    return BATCH_OF_QUICK if settings.quick else BATCH

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sparsenet.data.loader import BatchLoader
     from sparsenet.data.preparation import AnyAugmentation
     from sparsenet.data.samplers import Sampler
-    from sparsenet.shapes import Mesh
+    from sparsenet.shapes import Mesh, MeshBatch
     from sparsenet.sparse.geometry import Geometry
 
 
@@ -136,6 +136,15 @@ class SparseDataset:
         """The mesh of one sample, or None if the file keeps none."""
         return self._reader.mesh(int(self.rows[index]))
 
+    def kept_mesh(self, index: int) -> Mesh:
+        """The same, kept in memory for the next time (up to 256 MB for a file): do not write to its arrays."""
+        return self._reader.kept_meshes[int(self.rows[index])]
+
+    def mesh_on_gpu(self, index: int) -> MeshBatch:
+        """The mesh of one sample as a batch of one on the GPU, kept there for the next time (up to 1 GiB for a
+        file): do not write to its arrays."""
+        return self._reader.kept_on_gpu[int(self.rows[index])]
+
     @property
     def digest(self) -> str:
         """sha256 that tells dataset files apart: of names, labels, classes, splits, poses and counts of cells of
@@ -252,7 +261,9 @@ class SparseDataset:
         start : the first batch to give, to resume within an epoch
         sampler : what says which objects form a batch, such as `TripletSampler`; then there is no
             `batch_size` and no `shuffle`
-        device : where the batches are put
+        device : where the batches are put.  On "cuda" meshes are voxelized there, a batch at a time, to the same
+            cells; with workers all that a batch needs happens on a stream beside the one that is current where
+            the iteration begins, while that one trains
         poses : "random": one pose per object, drawn by (seed, epoch, object); "first": its lowest
             pose; "all": every sample, none drawn.  Default: "random" if shuffled or sampled, else
             "first"

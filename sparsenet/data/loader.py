@@ -1,23 +1,30 @@
-"""Makes the batches of an epoch, ahead of their use where there are workers."""
+"""Makes the batches of an epoch, ahead of their use where there are workers.
+
+    worker threads     poses, augmentation, reading | on a GPU: upload, voxelize | rulebooks     all on the side stream
+    the consumer       waits for a batch to be made, not for the GPU             | its step      on its own stream
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsenet.backend import array_module
 from sparsenet.data.batch import SparseBatch, join
 from sparsenet.data.preparation import Preparation
 from sparsenet.data.samplers import BatchSampler, Sampler
 from sparsenet.kernels import threads
+from sparsenet.kernels.streams import Work, side_stream
 
 if TYPE_CHECKING:
     from sparsenet.data.dataset import SparseDataset
+    from sparsenet.sparse import SparseTensor
     from sparsenet.sparse.geometry import Geometry
 
 POSES = ("random", "first", "all")
@@ -90,37 +97,60 @@ class _BatchMaker:
         self.device = device
 
     def make(self, index: int, stop: threading.Event) -> SparseBatch:
-        """Batch `index` on the CPU, its rulebooks built unless it goes to another device."""
+        """Batch `index` on its device, its rulebooks built."""
         begun = time.perf_counter()
         items = np.asarray(self.sampler.batch(index, self.seed, self.epoch))
         if items.size and not (0 <= items.min() and items.max() < self.items):
             raise ValueError(f"batches: the sampler gives items {items.min()} to {items.max()}, there are "
                              f"{self.items}: make it from this dataset's object_labels")
-        samples, cells, features, dropped = [], [], [], []
-        for place, item in enumerate(items.tolist()):
+        showings = [(index, place) if self.sampler.repeats else () for place in range(len(items))]
+        samples = [self._sample(item, showing) for item, showing in zip(items.tolist(), showings, strict=True)]
+        try:
+            made = self._voxelized if self.device != "cpu" and self.preparation.from_meshes_alone else self._joined
+            tensor, dropped = made(samples, showings, stop)
+            sample_ids = np.array(samples, np.int64)
+            batch = SparseBatch(tensor, self.dataset.labels[sample_ids], sample_ids, dropped)
+            batch.seconds["loading"] = time.perf_counter() - begun
+            _build_rulebooks(batch, self.geometries)
+        except MemoryError as error:  # CuPy's says how many bytes were asked for
+            error.add_note(f"in the loader, making batch {index} of {len(samples)} samples on {self.device}")
+            raise
+        return batch
+
+    def _joined(self, samples: list[int], showings: list[tuple[int, ...]], stop: threading.Event
+                ) -> tuple[SparseTensor, np.ndarray]:
+        """The input and the counts of dropped cells (B,), sample by sample."""
+        cells, features, dropped = [], [], []
+        for sample, showing in zip(samples, showings, strict=True):
             if stop.is_set():
                 raise _Stopped
-            showing = (index, place) if self.sampler.repeats else ()
-            sample = self._sample(item, showing)
-            part, rows, lost = self._prepare(sample, showing)
-            samples.append(sample)
+            part, rows, lost = self._named(sample, self.preparation, sample, showing)
             cells.append(part)
             features.append(rows)
             dropped.append(lost)
-        sample_ids = np.array(samples, np.int64)
         tensor = join(cells, features, self.preparation.field, self.dataset.channels)
-        batch = SparseBatch(tensor, self.dataset.labels[sample_ids], sample_ids, np.array(dropped, np.int64))
-        batch.seconds["loading"] = time.perf_counter() - begun
-        if self.device == "cpu":
-            _build_rulebooks(batch, self.geometries)
-        return batch
+        return tensor.to(self.device), np.array(dropped, np.int64)
 
-    def deliver(self, batch: SparseBatch) -> SparseBatch:
-        """The batch on its device: rulebooks are built where they are used."""
-        if self.device != "cpu":
-            batch.input = batch.input.to(self.device)
-            _build_rulebooks(batch, self.geometries)
-        return batch
+    def _voxelized(self, samples: list[int], showings: list[tuple[int, ...]], stop: threading.Event
+                   ) -> tuple[SparseTensor, np.ndarray]:
+        """The same by the GPU, all samples at once."""
+        from sparsenet.kernels.voxelize_meshes import MeshFault
+        from sparsenet.shapes import MeshBatch
+        from sparsenet.sparse import SparseTensor
+
+        meshes = []
+        for sample in samples:
+            if stop.is_set():
+                raise _Stopped
+            meshes.append(self._named(sample, self.dataset.mesh_on_gpu, sample))
+        to = self.preparation
+        placements = [to.placement(sample, showing) for sample, showing in zip(samples, showings, strict=True)]
+        try:
+            sites, dropped = MeshBatch.joined(meshes).voxelize(to.field, to.render_size, placements, to.fill)
+        except MeshFault as error:
+            raise self._failed(samples[error.mesh], error.reason) from error
+        ones = array_module(sites.keys).ones((len(sites), 1), np.float32)
+        return SparseTensor.from_sites(ones, sites), dropped
 
     def _sample(self, item: int, showing: tuple[int, ...]) -> int:
         if self.poses == "all":
@@ -129,13 +159,16 @@ class _BatchMaker:
             return int(self.dataset.first_poses[item])
         return self.preparation.pose(self.dataset.object_samples[item], showing)
 
-    def _prepare(self, sample: int, showing: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, int]:
+    def _named(self, sample: int, function: Callable, *arguments: Any) -> Any:
+        """What the function gives; what it raises names the sample."""
         try:
-            return self.preparation(sample, showing)
-        except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
-            name, row = str(self.dataset.names[sample]), self.dataset.rows[sample]
-            raise RuntimeError(f"batches: sample {sample} ({name!r}, row {row} of "
-                               f"{self.dataset.path}): {error}") from error
+            return function(*arguments)
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            raise self._failed(sample, error) from error
+
+    def _failed(self, sample: int, reason: object) -> RuntimeError:
+        name, row = str(self.dataset.names[sample]), self.dataset.rows[sample]
+        return RuntimeError(f"batches: sample {sample} ({name!r}, row {row} of {self.dataset.path}): {reason}")
 
 
 def _build_rulebooks(batch: SparseBatch, geometries: tuple[Geometry, ...]) -> None:
@@ -152,15 +185,17 @@ def _generate(maker: _BatchMaker, indices: range, workers: int) -> Iterator[Spar
     stop = threading.Event()
     if not workers:
         for index in indices:
-            yield maker.deliver(maker.make(index, stop))
+            yield maker.make(index, stop)
         return
+    side = side_stream(maker.device)
+    side.meet()  # meshes that are on the device already: whoever put them there
     pool = ThreadPoolExecutor(workers, thread_name_prefix="sparsenet-loader")
-    waiting: deque[Future[SparseBatch]] = deque()
+    waiting: deque[Future[tuple[SparseBatch, Work]]] = deque()
     unmade = iter(indices)
 
-    def task(index: int) -> SparseBatch:
-        with threads.serial():
-            return maker.make(index, stop)
+    def task(index: int) -> tuple[SparseBatch, Work]:
+        with threads.serial(), side.work() as work:
+            return maker.make(index, stop), work
 
     def submit(count: int) -> None:
         for _ in range(count):
@@ -171,9 +206,13 @@ def _generate(maker: _BatchMaker, indices: range, workers: int) -> Iterator[Spar
     try:
         submit(workers + 1)
         while waiting:
-            batches = [waiting.popleft().result()]
+            batch, work = waiting.popleft().result()
+            side.deliver(work)
             submit(1)
-            yield maker.deliver(batches.pop())  # no reference stays here: the consumer's is the last
+            batches = [batch]
+            del batch
+            yield batches.pop()  # no reference stays here: the consumer's is the last
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
+        side.meet()  # what the workers did in vain is done before anyone goes on

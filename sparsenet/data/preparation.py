@@ -62,10 +62,19 @@ class Preparation:
         number = int(self.dataset.object[samples[0]])
         return int(samples[keyed_rng(self.seed, self.epoch, "pose", number, *showing).integers(len(samples))])
 
+    @property
+    def from_meshes_alone(self) -> bool:
+        """Whether voxelizing a sample's mesh is all there is to do: then a GPU can, for many at once."""
+        return self.voxelizes and self.cell_moves is None
+
+    def placement(self, sample: int, showing: tuple[int, ...]) -> tuple[np.ndarray | None, ...]:
+        """Rotation, affine map and shift of its mesh: what `__call__` draws."""
+        return self._placement(self._rng(sample, showing))
+
     def __call__(self, sample: int, showing: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, int]:
         """Cells (n, D) int32 in the field, sorted, features (n, C) float32, and the count of dropped cells."""
-        rng = keyed_rng(self.seed, self.epoch, "augment", int(self.dataset.rows[sample]), *showing)
-        if self.voxelizes and self.cell_moves is None:
+        rng = self._rng(sample, showing)
+        if self.from_meshes_alone:
             return self._voxelize(sample, self.field, rng)
         if self.voxelizes:
             sides: tuple[int, ...] = (self.render_size,) * 3
@@ -92,12 +101,16 @@ class Preparation:
                   ) -> tuple[np.ndarray, np.ndarray, int]:
         from sparsenet.shapes import Off3DPicture
 
-        picture = Off3DPicture(self.dataset.mesh(sample), self.render_size)
-        rotation = affine = shift = None
-        if self.moves is not None:
-            rotation, affine, shift = self.moves.draw(rng, self.render_size)
-        voxels = picture.voxelize(field, rotation, affine, shift, self.fill)
+        picture = Off3DPicture(self.dataset.kept_mesh(sample), self.render_size)
+        voxels = picture.voxelize(field, *self._placement(rng), self.fill)
         return voxels.coordinates, voxels.features, voxels.dropped
+
+    def _placement(self, rng: np.random.Generator) -> tuple[np.ndarray | None, ...]:
+        """Rotation, affine map and shift."""
+        return (None,) * 3 if self.moves is None else self.moves.draw(rng, self.render_size)
+
+    def _rng(self, sample: int, showing: tuple[int, ...]) -> np.random.Generator:
+        return keyed_rng(self.seed, self.epoch, "augment", int(self.dataset.rows[sample]), *showing)
 
 
 def _split(augment: AnyAugmentation | None, dimension: int) -> tuple[Augmentation | None, VoxelAugmentation | None]:

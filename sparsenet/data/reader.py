@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparsenet.data.layout import open_file, read_classes
+from sparsenet.data.mesh_store import MOST_BYTES, MeshStore
 from sparsenet.files import arrays_digest
 
 if TYPE_CHECKING:
-    from sparsenet.shapes import Mesh
+    from sparsenet.shapes import Mesh, MeshBatch
 
 
 class DatasetReader:
@@ -81,6 +82,18 @@ class DatasetReader:
         vertex, face = self._mesh_splits
         return Mesh(self.file["meshes/vertices"][vertex[row]:vertex[row + 1]],
                     self.file["meshes/faces"][face[row]:face[row + 1]])
+
+    @cached_property
+    def kept_meshes(self) -> MeshStore[Mesh]:
+        """Meshes by row, in the host's memory: for reading only."""
+        return MeshStore(self.mesh, MOST_BYTES["cpu"])
+
+    @cached_property
+    def kept_on_gpu(self) -> MeshStore[MeshBatch]:
+        """Meshes by row, in the memory of the GPU: each a batch of one."""
+        from sparsenet.shapes import MeshBatch
+
+        return MeshStore(lambda row: MeshBatch([self.kept_meshes[row]]).to("cuda"), MOST_BYTES["cuda"])
 
     def close(self) -> None:
         self.file.close()

@@ -1,11 +1,13 @@
 """Kernels: one family a module, found by name through `launch` (see `table`)."""
 
+from sparsenet.kernels.counting import counting
 from sparsenet.kernels.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from sparsenet.kernels.table import find, launch
 from sparsenet.kernels.threads import get_num_threads, set_num_threads
 from sparsenet.kernels.tiles import set_tile_table
 
 __all__ = [
+    "counting",
     "find",
     "get_float32_matmul_precision",
     "get_num_threads",

@@ -1,6 +1,9 @@
 // Device code that any kernel may use, and every instruction that C++ has no word for: one function each.
 // The tests compile the same kernels for the host (SPARSENET_HOST), where tests/cuda_host gives the second
-// half of this file, from DYNAMIC_SHARED on, in plain C++.
+// half of this file, from DYNAMIC_SHARED up to Half, in plain C++.
+//
+// Features have two macros: SCALAR (float, double, Half), as they are stored, and WIDE (float, double, float), what
+// is computed with them and added up.
 
 #define OPTIONAL   // before a pointer parameter: None is passed as a null pointer
 #define UNORDERED  // before a pointer parameter: what the kernel writes may depend on the order of the threads
@@ -14,9 +17,22 @@ __device__ inline long long global_stride() { return static_cast<long long>(grid
 // Shared memory whose size the launch gives (shared_bytes), as an array of `type` called `name`.
 #define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
 
-#if __CUDA_ARCH__ >= 800
+// Between a float and the 16 bits of an IEEE 754 binary16, rounded to nearest (ties to even).
+__device__ inline float half_to_float(unsigned short bits) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+
+__device__ inline unsigned short float_to_half(float value) {
+    unsigned short bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+
 // Operands of the tensor cores, rounded to nearest: TF32 (10 bits of mantissa, ties away from zero), and two
-// FP16 or BF16 numbers in one register, `low` the one of the lower column (ties to even).
+// FP16 or BF16 numbers in one register, `low` the one of the lower column (ties to even).  TF32 and BF16 are
+// known from sm_80 on, FP16 from sm_75 on.
 __device__ inline unsigned to_tf32(float value) {
     unsigned bits;
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
@@ -24,9 +40,13 @@ __device__ inline unsigned to_tf32(float value) {
 }
 
 __device__ inline unsigned pack_half(float low, float high) {
+#if __CUDA_ARCH__ >= 800
     unsigned bits;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
     return bits;
+#else
+    return static_cast<unsigned>(float_to_half(high)) << 16 | float_to_half(low);
+#endif
 }
 
 __device__ inline unsigned pack_bfloat(float low, float high) {
@@ -51,10 +71,19 @@ __device__ inline void mma_tf32_16x8x8(float (&d)[4], const unsigned (&a)[4], co
 }
 
 __device__ inline void mma_half_16x8x16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#if __CUDA_ARCH__ >= 800
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else  // sm_75 sums over 8 at a time: the halves of the depth one after the other
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+        asm volatile(
+            "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+            : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
+#endif
 }
 
 __device__ inline void mma_bfloat_16x8x16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
@@ -63,7 +92,6 @@ __device__ inline void mma_bfloat_16x8x16(float (&d)[4], const unsigned (&a)[4],
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-#endif
 
 // Four 8 x 8 matrices of 16-bit elements out of shared memory by one warp: lane 8i + r gives the address of row r
 // (16 bytes, aligned) of matrix i; each lane gets in out[i] the elements (lane / 4, 2 (lane % 4)) and the next.
@@ -120,3 +148,12 @@ __device__ inline void copy_async_wait() {
 }
 
 #endif  // SPARSENET_HOST
+
+// A float16 number as it is stored.  Kernels compute with floats: reading it widens, writing to it rounds.
+struct Half {
+    unsigned short bits;
+
+    Half() = default;
+    __device__ Half(float value) : bits(float_to_half(value)) {}
+    __device__ operator float() const { return half_to_float(bits); }
+};

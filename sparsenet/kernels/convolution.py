@@ -37,15 +37,15 @@ _scratch = threading.local()
 
 FORWARD = declare(
     "convolution_forward",
-    features=Array("float", "N C_in"),
-    weights=Array("float", "K C_in C_out"),
+    features=Array("feature", "N C_in"),
+    weights=Array("feature", "K C_in C_out"),
     neighbours=Array("int32", "M K"),
-    constant=Array("float", "C_out", optional=True),
+    constant=Array("feature", "C_out", optional=True),
 )
 WEIGHT_GRADIENT = declare(
     "convolution_weight_gradient",
-    features=Array("float", "N C_in"),
-    gradient=Array("float", "M C_out"),
+    features=Array("feature", "N C_in"),
+    gradient=Array("feature", "M C_out"),
     neighbours=Array("int32", "M K"),
 )
 

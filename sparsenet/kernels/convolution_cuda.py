@@ -5,12 +5,13 @@
     weight gradient    float32, float64   convolution_weights.cu -> convolution_parts.cu
                        tensor cores       convolution_words.cu -> convolution_weights_mma.cu -> convolution_parts.cu
 
-The precision is a setting (`precision`), tile sizes are data (`tiles`).  Everything else follows from
-the sizes of the arrays.
+The precision follows from a setting and the dtype (`precision`), tile sizes are data (`tiles`).  Everything else
+follows from the sizes of the arrays.  float16 features are FP16 operands as they lie.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.backend import array_module
-from sparsenet.kernels.cuda import MOST_BLOCKS, THREADS, CudaKernel, CudaSource, blocks_for, ctype
+from sparsenet.backend import HALF, array_module, wide_dtype
+from sparsenet.kernels.cuda import MOST_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.precision import operand_precision
 from sparsenet.kernels.tiles import COMMITTED, TENSOR_CORES, WINDOW, Tile, load_tile_table, tile_table
 
@@ -30,6 +31,10 @@ WEIGHTS_MMA = CudaSource("convolution_weights_mma")
 WORDS = CudaSource("convolution_words")
 PARTS = CudaSource("convolution_parts")
 ORDER = CudaSource("convolution_order")
+
+# The first GPUs whose tensor cores multiply these operands, and the dtypes of features that they are made from.
+LEAST_ARCHITECTURE = {"tf32": 80, "fp16": 75, "bf16": 80}
+STORED = {"tf32": ("float32",), "fp16": ("float32", "float16"), "bf16": ("float32",)}
 
 
 def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None) -> Any:
@@ -47,11 +52,11 @@ def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None) 
     if precision in TENSOR_CORES:
         words = _words(features, precision)
         turned = _packed_weights(weights, precision)
-        kernel = forward_kernel(tile, True, True)
+        kernel = forward_kernel(tile, features.dtype.name)
         kernel(blocks, tile.threads, words, turned, neighbours, order, constant, rows, offsets, words.shape[1], c_out,
                out, shared_bytes=tile.shared_bytes("forward"))
     else:
-        kernel = forward_kernel(tile, _by_vectors(features), _by_vectors(weights, out))
+        kernel = forward_kernel(tile, features.dtype.name, _by_vectors(features), _by_vectors(weights, out))
         kernel(blocks, tile.threads, features, weights, neighbours, order, constant, rows, offsets, c_in, c_out, out,
                shared_bytes=tile.shared_bytes("forward"))
     return out
@@ -69,47 +74,50 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any) -> Any:
     products = offsets * -(-c_in // tile.rows) * -(-c_out // tile.columns)
     part_rows = -(-rows // max(1, -(-table.split_blocks // products)) // WINDOW) * WINDOW
     parts = -(-rows // part_rows)
-    partial = xp.empty((parts, offsets, c_in, c_out), features.dtype)
+    partial = xp.empty((parts, offsets, c_in, c_out), wide_dtype(features.dtype))
     blocks = min(parts * products, MOST_BLOCKS)
     if precision in TENSOR_CORES:
         left, right = _words(features, precision), _words(gradient, precision)
-        weight_gradient_kernel(tile, True, True)(
+        weight_gradient_kernel(tile)(
             blocks, tile.threads, left, right, neighbours, rows, part_rows, parts, offsets, c_in, c_out, left.shape[1],
             right.shape[1], partial, shared_bytes=tile.shared_bytes("weight_gradient"))
     else:
         weight_gradient_kernel(tile, _by_vectors(features), _by_vectors(gradient))(
             blocks, tile.threads, features, gradient, neighbours, rows, part_rows, parts, offsets, c_in, c_out, partial,
             shared_bytes=tile.shared_bytes("weight_gradient"))
-    if parts == 1:
+    if parts == 1 and partial.dtype == features.dtype:
         return partial[0]
     out = xp.empty((offsets, c_in, c_out), features.dtype)
-    PARTS.kernel("add_parts", SCALAR=ctype(out))(blocks_for(out.size), THREADS, partial, out.size, parts, out)
+    PARTS.kernel("add_parts", **scalars_of(out))(blocks_for(out.size), THREADS, partial, out.size, parts, out)
     return out
 
 
-def forward_kernel(tile: Tile, features_by_vectors: bool, weights_by_vectors: bool) -> CudaKernel:
-    """The variant of the forward kernel for a tile; operands are copied by 16 bytes or by elements."""
-    name, defines = _forward_variant(tile, features_by_vectors, weights_by_vectors)
+def forward_kernel(tile: Tile, dtype: str, features_by_vectors: bool = True,
+                   weights_by_vectors: bool = True) -> CudaKernel:
+    """The variant of the forward kernel for a tile and features of that dtype; operands are copied by 16 bytes or by
+    elements."""
+    name, defines = _forward_variant(tile, dtype, features_by_vectors, weights_by_vectors)
     return (FORWARD_MMA if name == "convolution_forward_mma" else FORWARD).kernel(name, **defines)
 
 
-def weight_gradient_kernel(tile: Tile, features_by_vectors: bool, gradient_by_vectors: bool) -> CudaKernel:
+def weight_gradient_kernel(tile: Tile, features_by_vectors: bool = True,
+                           gradient_by_vectors: bool = True) -> CudaKernel:
     """The variant of the weight gradient for a tile; operands are copied by 16 bytes or by elements."""
     name, defines = _weight_gradient_variant(tile, features_by_vectors, gradient_by_vectors)
     return (WEIGHTS_MMA if name == "convolution_weight_gradient_mma" else WEIGHTS).kernel(name, **defines)
 
 
-def _forward_variant(tile: Tile, a: bool, b: bool) -> tuple[str, dict[str, str | int]]:
+def _forward_variant(tile: Tile, dtype: str, a: bool = True, b: bool = True) -> tuple[str, dict[str, str | int]]:
     sizes = {"TILE_ROWS": tile.rows, "TILE_COLUMNS": tile.columns, "TILE_DEPTH": tile.depth, "STAGES": tile.stages,
              "RESIDENT": tile.resident, "SHARED_BYTES": tile.shared_bytes("forward")}
     if tile.precision in TENSOR_CORES:
-        return "convolution_forward_mma", {"PRECISION": tile.precision.upper(), "WARP_ROWS": tile.own_rows,
-                                           "WARP_COLUMNS": tile.own_columns, **sizes}
+        return "convolution_forward_mma", {"PRECISION": tile.precision.upper(), "SCALAR": SCALARS[dtype]["SCALAR"],
+                                           "WARP_ROWS": tile.own_rows, "WARP_COLUMNS": tile.own_columns, **sizes}
     return "convolution_forward", {"THREAD_ROWS": tile.own_rows, "THREAD_COLUMNS": tile.own_columns, **sizes,
                                    **_copies(tile, a, b)}
 
 
-def _weight_gradient_variant(tile: Tile, a: bool, b: bool) -> tuple[str, dict[str, str | int]]:
+def _weight_gradient_variant(tile: Tile, a: bool = True, b: bool = True) -> tuple[str, dict[str, str | int]]:
     sizes = {"TILE_INPUTS": tile.rows, "TILE_OUTPUTS": tile.columns, "TILE_DEPTH": tile.depth, "STAGES": tile.stages,
              "RESIDENT": tile.resident, "WINDOW": WINDOW, "SHARED_BYTES": tile.shared_bytes("weight_gradient")}
     if tile.precision in TENSOR_CORES:
@@ -125,16 +133,28 @@ def _copies(tile: Tile, a: bool, b: bool) -> dict[str, str | int]:
     return {"SCALAR": scalar, "A_VECTOR": vector if a else 1, "B_VECTOR": vector if b else 1, "RESIDENT": resident}
 
 
+def _words_defines(precision: str, dtype: str) -> dict[str, str]:
+    return {"PRECISION": precision.upper(), "SCALAR": SCALARS[dtype]["SCALAR"]}
+
+
 def _variants() -> Iterator[tuple]:
     """(kernel, macros, least architecture where there is one) of all that the committed table leads to."""
-    table, ways = load_tile_table(COMMITTED), ((True, True), (True, False), (False, True), (False, False))
-    for kind, variant in (("forward", _forward_variant), ("weight_gradient", _weight_gradient_variant)):
-        for tile in table.lines(kind):
-            warps = tile.precision in TENSOR_CORES
-            yield from ((*variant(tile, *way), *(80,) * warps) for way in (ways[:1] if warps else ways))
-    for precision in TENSOR_CORES:
-        yield from ((name, {"PRECISION": precision.upper()}, 80) for name in ("pack_rows", "pack_weights"))
-    yield from (("add_parts", {"SCALAR": scalar}) for scalar in ("float", "double"))
+    table, ways = load_tile_table(COMMITTED), list(itertools.product((True, False), repeat=2))
+    for tile in table.forward:
+        if tile.precision in TENSOR_CORES:
+            yield from ((*_forward_variant(tile, dtype), LEAST_ARCHITECTURE[tile.precision])
+                        for dtype in STORED[tile.precision])
+        else:
+            yield from (_forward_variant(tile, tile.precision, *way) for way in ways)
+    for tile in table.weight_gradient:
+        if tile.precision in TENSOR_CORES:
+            yield (*_weight_gradient_variant(tile), LEAST_ARCHITECTURE[tile.precision])
+        else:
+            yield from (_weight_gradient_variant(tile, *way) for way in ways)
+    for precision, dtypes in STORED.items():
+        for dtype, name in itertools.product(dtypes, ("pack_rows", "pack_weights")):
+            yield name, _words_defines(precision, dtype), LEAST_ARCHITECTURE[precision]
+    yield from (("add_parts", scalars) for scalars in SCALARS.values())
     yield "neighbour_keys", {}
 
 
@@ -154,13 +174,14 @@ def _address(array: Any) -> int:
 
 
 def _words(rows: Any, precision: str) -> Any:
-    """(N, words) uint32, words a multiple of 8: TF32 takes rows as they are where they fit."""
-    if precision == "tf32" and rows.shape[1] % 8 == 0 and _by_vectors(rows):
+    """(N, words) uint32, words a multiple of 8: TF32 and float16 take rows as they are where they fit."""
+    as_they_lie = precision == "tf32" or rows.dtype == HALF
+    if as_they_lie and _word_count(rows.shape[1], precision) * 4 == rows.shape[1] * rows.itemsize and _by_vectors(rows):
         return rows.view("uint32")
     words = _word_count(rows.shape[1], precision)
     out = array_module(rows).empty((rows.shape[0], words), "uint32")
-    WORDS.kernel("pack_rows", PRECISION=precision.upper())(blocks_for(out.size), THREADS, rows, rows.shape[0],
-                                                           rows.shape[1], words, out)
+    kernel = WORDS.kernel("pack_rows", **_words_defines(precision, rows.dtype.name))
+    kernel(blocks_for(out.size), THREADS, rows, rows.shape[0], rows.shape[1], words, out)
     return out
 
 
@@ -169,8 +190,8 @@ def _packed_weights(weights: Any, precision: str) -> Any:
     offsets, c_in, c_out = weights.shape
     words = _word_count(c_in, precision)
     out = array_module(weights).empty((offsets, c_out, words), "uint32")
-    WORDS.kernel("pack_weights", PRECISION=precision.upper())(blocks_for(out.size), THREADS, weights, offsets, c_in,
-                                                              c_out, words, out)
+    kernel = WORDS.kernel("pack_weights", **_words_defines(precision, weights.dtype.name))
+    kernel(blocks_for(out.size), THREADS, weights, offsets, c_in, c_out, words, out)
     return out
 
 
@@ -227,7 +248,10 @@ def _precision(operation: str, features: Any) -> str:
     """What to multiply in; raises where the GPU has no tensor cores for it."""
     precision = operand_precision(features.dtype)
     device = architecture(array_module(features))
-    if precision in TENSOR_CORES and device != "any" and int(device[3:]) < 80:
-        raise ValueError(f"{operation}: float32_matmul_precision is {precision!r}, which needs sm_80 or later, the GPU "
-                         f"is {device}: sn.set_float32_matmul_precision('highest')")
+    least = LEAST_ARCHITECTURE.get(precision, 0)
+    if device != "any" and int(device[3:]) < least:
+        subject = ("features are float16" if features.dtype == HALF
+                   else f"float32_matmul_precision is {precision!r}")
+        way_out = ("convert to float32" if features.dtype == HALF else "sn.set_float32_matmul_precision('highest')")
+        raise ValueError(f"{operation}: {subject}, which needs sm_{least} or later, the GPU is {device}: {way_out}")
     return precision

@@ -1,5 +1,6 @@
 // Sparse convolution, forward (and, over the transposed table, the input gradient), on tensor
-// cores: operands rounded to TF32, FP16 or BF16, products summed in float32.
+// cores: operands rounded to TF32, FP16 or BF16, products summed in float32.  The constant and the result are
+// stored as SCALAR: float, or Half, whose operands are FP16 as they are.
 //
 // As convolution.cu, with rows of 32-bit *words* in place of rows of floats: a word is one TF32
 // number or two neighbouring 16-bit ones (convolution_words.cu makes them).  Rows have a multiple
@@ -23,6 +24,10 @@ constexpr int STRIDE = TILE_DEPTH + 4;  // + 4: the 8 rows of a matrix load lie 
 constexpr int A_SIZE = TILE_ROWS * STRIDE, B_SIZE = TILE_COLUMNS * STRIDE;
 constexpr int M_TILES = WARP_ROWS / 16, N_TILES = WARP_COLUMNS / 8;
 static_assert(TILE_DEPTH % 8 == 0 && WARP_ROWS % 16 == 0 && WARP_COLUMNS % 16 == 0, "whole mma tiles");
+
+struct alignas(2 * sizeof(SCALAR)) Pair {
+    SCALAR at[2];
+};
 
 struct Shared {
     alignas(16) unsigned a[STAGES * A_SIZE];
@@ -90,8 +95,8 @@ __device__ inline void multiply_step(const unsigned* a, const unsigned* b, float
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 convolution_forward_mma(const unsigned* __restrict__ features, const unsigned* __restrict__ weights,
                         const int* __restrict__ neighbours, OPTIONAL const int* __restrict__ order,
-                        OPTIONAL const float* __restrict__ constant, long long rows, int offsets, int words, int c_out,
-                        float* __restrict__ out) {
+                        OPTIONAL const SCALAR* __restrict__ constant, long long rows, int offsets, int words, int c_out,
+                        SCALAR* __restrict__ out) {
     DYNAMIC_SHARED(unsigned char, memory);
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -130,14 +135,24 @@ convolution_forward_mma(const unsigned* __restrict__ features, const unsigned* _
             for (int half = 0; half < 2; ++half) {
                 const long long row = first_row + warp_row + i * 16 + half * 8 + g;
                 if (row >= rows) continue;
-                float* const target = out + (order ? order[row] : row) * static_cast<long long>(c_out);
+                SCALAR* const target = out + (order ? order[row] : row) * static_cast<long long>(c_out);
 #pragma unroll
                 for (int j = 0; j < N_TILES; ++j) {
                     const int column = first_column + warp_column + j * 8 + t * 2;
+                    Pair values;
 #pragma unroll
-                    for (int v = 0; v < 2; ++v)
-                        if (column + v < c_out)
-                            target[column + v] = sum[i][j][half * 2 + v] + (constant ? constant[column + v] : 0.0f);
+                    for (int v = 0; v < 2; ++v) {
+                        float value = sum[i][j][half * 2 + v];
+                        if (constant && column + v < c_out) value += constant[column + v];
+                        values.at[v] = value;
+                    }
+                    if (c_out % 2 == 0) {  // then every row begins at a pair
+                        if (column < c_out) *reinterpret_cast<Pair*>(target + column) = values;
+                    } else {
+#pragma unroll
+                        for (int v = 0; v < 2; ++v)
+                            if (column + v < c_out) target[column + v] = values.at[v];
+                    }
                 }
             }
     }

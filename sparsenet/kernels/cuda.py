@@ -1,7 +1,7 @@
 """CUDA kernels: a source file, its variants, and a launch whose arguments are checked.
 
-    SOURCE = CudaSource("leaky_relu")                              # leaky_relu.cu in this folder
-    kernel = SOURCE.kernel("leaky_relu_forward", SCALAR="float")   # compiled at its first launch
+    SOURCE = CudaSource("leaky_relu")                               # leaky_relu.cu in this folder
+    kernel = SOURCE.kernel("leaky_relu_forward", **scalars_of(x))   # compiled at its first launch
     kernel(blocks_for(x.size), THREADS, x, 0.33, x.size, out)
 
 `#include "common.cuh"` is put in textually, so that one string is all a compiler needs.  Who compiles
@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sparsenet.kernels.counting import launched
 from sparsenet.kernels.signature import CTYPES, Parameter, parse
 
 FOLDER = Path(__file__).parent
@@ -98,6 +99,7 @@ class CudaKernel:
             raise KeyError(f"{source.path.name} has no kernel named {name!r}; there are {sorted(kernels)}")
         self.module = tuple(kernels)  # all the source's kernels: they compile together
         self.parameters: tuple[Parameter, ...] = kernels[name]
+        self._exclusive = any(parameter.written and parameter.exclusive for parameter in self.parameters)
         self._launches: dict[Driver, Launch] = {}
         self._lock = threading.Lock()
 
@@ -122,6 +124,7 @@ class CudaKernel:
         if not 0 <= shared_bytes <= MOST_SHARED:
             raise ValueError(f"{self.name}: shared_bytes is {shared_bytes}, expected 0 to {MOST_SHARED}")
         self.compiled(driver)(grid, block, values, shared_bytes)
+        launched(self.name)
 
     def compiled(self, driver: Driver) -> Launch:
         """What the driver made of this kernel; compiled once."""
@@ -136,7 +139,7 @@ class CudaKernel:
         if len(arguments) != len(self.parameters):
             raise TypeError(f"{self.name}: got {len(arguments)} arguments, expected {len(self.parameters)}: "
                             f"{', '.join(parameter.name for parameter in self.parameters)}")
-        values, spans, exclusive = [], [], False
+        values, spans = [], []
         for value, parameter in zip(arguments, self.parameters, strict=True):
             if not parameter.pointer:
                 values.append(parameter.number(value, self.name))
@@ -148,10 +151,9 @@ class CudaKernel:
             else:
                 address = driver.address(value, self.name, parameter.name)
                 values.append(parameter.array(value, self.name))
-                if value.nbytes:
-                    spans.append((address, address + value.nbytes, parameter))
-                exclusive |= parameter.written and parameter.exclusive
-        if exclusive:
+                if self._exclusive and (size := value.nbytes):
+                    spans.append((address, address + size, parameter))
+        if spans:
             self._check_apart(spans)
         return tuple(values)
 
@@ -190,6 +192,19 @@ def ctype(array: Any) -> str:
     return CTYPES[np.dtype(array.dtype)]
 
 
+# The macros of features by dtype: SCALAR, as they are stored, and WIDE, what is computed with them.
+SCALARS = {
+    "float32": {"SCALAR": "float", "WIDE": "float"},
+    "float64": {"SCALAR": "double", "WIDE": "double"},
+    "float16": {"SCALAR": "Half", "WIDE": "float"},
+}
+
+
+def scalars_of(array: Any) -> dict[str, str]:
+    """SCALAR and WIDE for the array's features."""
+    return SCALARS[array.dtype.name]
+
+
 _installed: Driver | None = None
 
 
@@ -213,5 +228,7 @@ def cupy_driver() -> Driver:
 
 
 def _three(size: int | tuple[int, ...]) -> tuple[int, int, int]:
+    if type(size) is int:  # nearly always
+        return size, 1, 1
     sizes = size if isinstance(size, tuple) else (size,)
     return (*map(int, sizes), *(1,) * (3 - len(sizes)))

@@ -42,7 +42,7 @@ class CupyDriver:
             device = self._device()
             function = functions.get(device)
             if function is None:
-                function = functions[device] = self._function(kernel)
+                function = functions[device] = self.load(kernel)
             if shared_bytes > granted.get(device, _SHARED_WITHOUT_ASKING):
                 function.max_dynamic_shared_size_bytes = granted[device] = shared_bytes
             function(grid, block, tuple(_NULL if value is None else value for value in arguments),
@@ -50,7 +50,8 @@ class CupyDriver:
 
         return launch
 
-    def _function(self, kernel: CudaKernel) -> Any:
+    def load(self, kernel: CudaKernel) -> Any:
+        """CuPy's function, compiled for the current device or found on disk.  Raises CompileError."""
         defines = tuple(f"-D{name}={value}" for name, value in kernel.defines.items())
         module = self._cupy.RawModule(code=kernel.source.text, options=OPTIONS + defines)
         try:

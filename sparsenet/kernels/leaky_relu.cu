@@ -3,23 +3,27 @@
 //
 //     x (N, C) row-major is size = N * C numbers in a row; thread t takes t, t + stride, t + 2 stride, ...
 //
-// Variants: SCALAR float or double.
+// Variants: SCALAR float, double or Half.
 #include "common.cuh"
 
-extern "C" __global__ void leaky_relu_forward(const SCALAR* __restrict__ x, const SCALAR slope, const long long size,
+constexpr int UNROLL = sizeof(SCALAR) == 2 ? 8 : 4;  // the smaller the number, the more loads of a thread under way
+
+extern "C" __global__ void leaky_relu_forward(const SCALAR* __restrict__ x, const WIDE slope, const long long size,
                                               SCALAR* __restrict__ out) {
+#pragma unroll UNROLL
     for (long long i = global_index(); i < size; i += global_stride()) {
-        const SCALAR value = x[i];
+        const WIDE value = x[i];
         out[i] = value > 0 ? value : value * slope;
     }
 }
 
 // The gradient, times slope where `reference` (the input, or for slope > 0 the output) is not positive.
 extern "C" __global__ void leaky_relu_backward(const SCALAR* __restrict__ reference,
-                                               const SCALAR* __restrict__ gradient, const SCALAR slope,
+                                               const SCALAR* __restrict__ gradient, const WIDE slope,
                                                const long long size, SCALAR* __restrict__ out) {
+#pragma unroll UNROLL
     for (long long i = global_index(); i < size; i += global_stride()) {
-        const SCALAR value = gradient[i];
-        out[i] = reference[i] > 0 ? value : value * slope;
+        const WIDE value = gradient[i];
+        out[i] = static_cast<WIDE>(reference[i]) > 0 ? value : value * slope;
     }
 }

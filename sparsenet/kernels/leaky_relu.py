@@ -6,20 +6,20 @@ import numba
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.cuda import THREADS, CudaSource, blocks_for, ctype
+from sparsenet.kernels.cuda import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
 _BLOCK = 1 << 16  # elements
 SOURCE = CudaSource("leaky_relu")
-VARIANTS = [(name, {"SCALAR": scalar}) for name in ("leaky_relu_forward", "leaky_relu_backward")
-            for scalar in ("float", "double")]
+VARIANTS = [(name, scalars) for name in ("leaky_relu_forward", "leaky_relu_backward")
+            for scalars in SCALARS.values()]
 
-FORWARD = declare("leaky_relu_forward", x=Array("float", "N C"), slope=Scalar(float))
+FORWARD = declare("leaky_relu_forward", x=Array("feature", "N C"), slope=Scalar(float))
 BACKWARD = declare(
     "leaky_relu_backward",
-    reference=Array("float", "N C"),
-    gradient=Array("float", "N C"),
+    reference=Array("feature", "N C"),
+    gradient=Array("feature", "N C"),
     slope=Scalar(float),
 )
 
@@ -57,7 +57,7 @@ def _backward_cpu(reference, gradient, slope):
 @FORWARD.implementation("cuda")
 def _forward_cuda(x, slope):
     out = array_module(x).empty_like(x)
-    kernel = SOURCE.kernel("leaky_relu_forward", SCALAR=ctype(x))
+    kernel = SOURCE.kernel("leaky_relu_forward", **scalars_of(x))
     kernel(blocks_for(x.size), THREADS, x, slope, x.size, out)
     return out
 
@@ -65,7 +65,7 @@ def _forward_cuda(x, slope):
 @BACKWARD.implementation("cuda")
 def _backward_cuda(reference, gradient, slope):
     out = array_module(gradient).empty_like(gradient)
-    kernel = SOURCE.kernel("leaky_relu_backward", SCALAR=ctype(gradient))
+    kernel = SOURCE.kernel("leaky_relu_backward", **scalars_of(gradient))
     kernel(blocks_for(out.size), THREADS, reference, gradient, slope, out.size, out)
     return out
 

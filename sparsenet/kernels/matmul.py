@@ -4,21 +4,22 @@
 
 BLAS picks its own split, and with it the order of its sums, by the threads it may use.  Here the rows
 of `a` are cut into blocks of a size that depends on K and N alone, and each block is one product on
-one thread.  On the GPU cuBLAS does it, whose bits are the same from run to run on one device.
+one thread.  On the GPU cuBLAS does it, whose bits are the same from run to run on one device; float16
+is summed in float32 (CUBLAS_COMPUTE_32F).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.backend import array_module
+from sparsenet.backend import HALF, array_module
 from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 
 _BLOCK_WORK = 1 << 22  # multiply-adds: some 100 us, far above what handing a block over costs
 _LEAST_ROWS = 32  # fewer run at a fraction of the matrix rate
 
-MATMUL = declare("matmul", a=Array("float", "M K"), b=Array("float", "K N"))
+MATMUL = declare("matmul", a=Array("feature", "M K"), b=Array("feature", "K N"))
 
 
 @MATMUL.implementation("cpu")
@@ -39,4 +40,6 @@ def _matmul_cpu(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @MATMUL.implementation("cuda")
 def _matmul_cuda(a, b):
+    if a.dtype == HALF and a.shape[0] == b.shape[1] == 1:  # CuPy adds these up itself, in float16
+        return (a.astype("float32") @ b.astype("float32")).astype(HALF)
     return array_module(a).matmul(a, b)

@@ -8,7 +8,7 @@
 // One thread an element; neighbouring threads have neighbouring channels, and share their row's offsets.
 // A block takes `tile` rows at a time, so that a row and a channel come from a 32-bit division.
 
-// Variants: SCALAR float or double.
+// Variants: SCALAR float, double or Half.  Compared and added up in WIDE.
 #include "common.cuh"
 
 // background: `grounds` rows, 1 or one for each sample; null: inactive cells are passed over.
@@ -24,12 +24,12 @@ extern "C" __global__ void max_pool_forward(const SCALAR* __restrict__ features,
             const int row = t / channels, c = t - row * channels;
             const int* window = neighbours + (first + row) * offsets;
             bool ground = background == nullptr;  // the background has had its turn
-            SCALAR best = 0;
+            WIDE best = 0;
             int chosen = -1;
             for (int k = 0; k < offsets; ++k) {
                 const long long n = window[k];
                 if (n < 0 && ground) continue;
-                SCALAR value;
+                WIDE value;
                 if (n < 0) {
                     const long long sample = grounds > 1 ? coordinates[(first + row) * width] : 0;
                     value = background[sample * channels + c];
@@ -59,7 +59,7 @@ extern "C" __global__ void max_pool_backward(const SCALAR* __restrict__ gradient
         for (int t = threadIdx.x; t < here * channels; t += blockDim.x) {
             const int row = t / channels, c = t - row * channels;
             const int* windows = transposed + (first + row) * offsets;
-            SCALAR sum = 0;
+            WIDE sum = 0;
             for (int k = offsets - 1; k >= 0; --k) {
                 const long long m = windows[k];
                 if (m >= 0 && argmax[m * channels + c] == k) sum += gradient[m * channels + c];
@@ -74,7 +74,7 @@ extern "C" __global__ void max_pool_backward(const SCALAR* __restrict__ gradient
 extern "C" __global__ void max_pool_ground(const SCALAR* __restrict__ gradient, const short* __restrict__ argmax,
                                            const int* __restrict__ neighbours, const long long* __restrict__ splits,
                                            int samples, long long rows, int offsets, int channels, int run,
-                                           SCALAR* __restrict__ partial) {
+                                           WIDE* __restrict__ partial) {
     const long long runs = (rows + run - 1) / run;
     for (long long t = global_index(); t < runs * channels; t += global_stride()) {
         const long long i = t / channels, c = t - i * channels;
@@ -83,7 +83,7 @@ extern "C" __global__ void max_pool_ground(const SCALAR* __restrict__ gradient, 
             const int middle = (low + high + 1) / 2;
             if (splits[middle] <= i * run) low = middle; else high = middle - 1;
         }
-        SCALAR sum = 0;
+        WIDE sum = 0;
         for (long long m = i * run; m < (i + 1) * run && m < rows; ++m) {
             while (m >= splits[low + 1]) {
                 partial[(i + low) * channels + c] = sum;

@@ -15,8 +15,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sparsenet.backend import array_module
-from sparsenet.kernels.cuda import THREADS, CudaSource, blocks_for, ctype
+from sparsenet.backend import array_module, wide_dtype
+from sparsenet.kernels.cuda import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.table import Array, declare, launch
 from sparsenet.kernels.threads import run_blocks
 
@@ -24,19 +24,19 @@ _FLOATS = 1 << 16  # outputs (rows * channels) of a forward block
 _CHANNELS = 32  # channels of a backward block: whole cache lines
 _RUN = 64  # rows that a thread of a GPU sums up for the background
 SOURCE = CudaSource("max_pool")
-VARIANTS = [(name, {"SCALAR": scalar}) for name in ("max_pool_forward", "max_pool_backward", "max_pool_ground")
-            for scalar in ("float", "double")]
+VARIANTS = [(name, scalars) for name in ("max_pool_forward", "max_pool_backward", "max_pool_ground")
+            for scalars in SCALARS.values()]
 
 FORWARD = declare(
     "max_pool_forward",
-    features=Array("float", "N C"),
-    background=Array("float", "G C", optional=True),
+    features=Array("feature", "N C"),
+    background=Array("feature", "G C", optional=True),
     neighbours=Array("int32", "M K"),
     output_coordinates=Array("int32", "M D1"),
 )
 BACKWARD = declare(
     "max_pool_backward",
-    gradient=Array("float", "M C"),
+    gradient=Array("feature", "M C"),
     argmax=Array("int16", "M C"),
     neighbours=Array("int32", "M K"),
     transposed_neighbours="a function that gives them, (N, K) int32: called where inputs collect, not on a CPU",
@@ -83,7 +83,7 @@ def _forward_cuda(features, background, neighbours, output_coordinates):
     (rows, offsets), channels = neighbours.shape, features.shape[1]
     out, argmax = xp.empty((rows, channels), features.dtype), xp.empty((rows, channels), np.int16)
     tile = _tile(channels)
-    kernel = SOURCE.kernel("max_pool_forward", SCALAR=ctype(features))
+    kernel = SOURCE.kernel("max_pool_forward", **scalars_of(features))
     kernel(blocks_for(rows, tile), THREADS, features, background, 0 if background is None else background.shape[0],
            neighbours, output_coordinates, output_coordinates.shape[1], rows, offsets, channels, tile, out, argmax)
     return out, argmax
@@ -156,17 +156,17 @@ def _backward(gradient, argmax, neighbours, first, last, start, stop, out, groun
 @BACKWARD.implementation("cuda")
 def _backward_cuda(gradient, argmax, neighbours, transposed_neighbours, batch_splits, inputs):
     xp = array_module(gradient)
-    (rows, offsets), channels, scalar = neighbours.shape, gradient.shape[1], ctype(gradient)
+    (rows, offsets), channels, scalars = neighbours.shape, gradient.shape[1], scalars_of(gradient)
     out = xp.empty((inputs, channels), gradient.dtype)
     tile = _tile(channels)
-    kernel = SOURCE.kernel("max_pool_backward", SCALAR=scalar)
+    kernel = SOURCE.kernel("max_pool_backward", **scalars)
     kernel(blocks_for(inputs, tile), THREADS, gradient, argmax, transposed_neighbours(), inputs, offsets, channels,
            tile, out)
     # Run i of sample b has slot i + b, so sample b's slots begin at its first run + b; see max_pool.cu.
     samples, runs = batch_splits.size - 1, -(-rows // _RUN)
-    partial = xp.zeros((rows // _RUN + samples, channels), gradient.dtype)
-    kernel = SOURCE.kernel("max_pool_ground", SCALAR=scalar)
+    partial = xp.zeros((rows // _RUN + samples, channels), wide_dtype(gradient.dtype))
+    kernel = SOURCE.kernel("max_pool_ground", **scalars)
     kernel(blocks_for(runs * channels), THREADS, gradient, argmax, neighbours, batch_splits, samples, rows, offsets,
            channels, _RUN, partial)
     slots = batch_splits // _RUN + xp.arange(samples + 1)
-    return out, launch("segment_sum", partial, slots, backend="cuda")
+    return out, launch("segment_sum", partial, slots, backend="cuda").astype(gradient.dtype, copy=False)

@@ -8,9 +8,12 @@
     "fp16"                   FP16: up to 65504, 10 bits       float32
     "bf16", alias "medium"   BF16: float32's range, 7 bits    float32
 
-All but "highest" use tensor cores (compute capability 8.0 and up), in the convolutions and their
-gradients.  Features, weights and gradients stay float32 in memory.  float64 is never rounded, and a
+All but "highest" use tensor cores (compute capability 8.0 and up, for "fp16" 7.5), in the convolutions and
+their gradients.  Features, weights and gradients stay float32 in memory.  float64 is never rounded, and a
 CPU ignores the setting.  FP16 loses gradients below 6e-8: scale the loss, or take "bf16".
+
+The setting speaks of float32.  Features that are stored as float16 (`net.to("cuda", "float16")`) are multiplied
+as the FP16 numbers that they are, exactly, and summed in float32, whatever the setting.
 """
 
 from __future__ import annotations
@@ -45,6 +48,9 @@ def get_float32_matmul_precision() -> str:
 
 
 def operand_precision(dtype: Any) -> str:
-    """What products of arrays of this dtype are computed from: "float32", "float64", or the setting."""
+    """What products of arrays of this dtype are computed from: "float64", "fp16" for float16, and for float32
+    "float32" or the setting."""
     name = np.dtype(dtype).name
+    if name == "float16":
+        return "fp16"
     return _current if name == "float32" and _current != "highest" else name

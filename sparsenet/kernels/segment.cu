@@ -11,8 +11,8 @@
 //
 //     sum    in double                        max    and the row that holds it: of equal ones the first; NaN wins
 //
-// Bound by memory: each value is read once.  Splits beyond N are cut off there.  Variants: SCALAR float or double,
-// CHUNK, rows.
+// Bound by memory: each value is read once.  Splits beyond N are cut off there.  Variants: SCALAR float, double or
+// Half; CHUNK, rows.
 #include "common.cuh"
 
 constexpr int GROUPS = 8;  // blockDim is (32, GROUPS)
@@ -78,13 +78,13 @@ extern "C" __global__ void segment_sum_join(const double* __restrict__ partial, 
     for (int segment = blockIdx.x; segment < segments; segment += gridDim.x) {
         const double sum = sum_rows(partial, slots_of(splits, segment, rows), channels, channel, groups);
         if (threadIdx.y == 0 && channel < channels)
-            out[static_cast<long long>(segment) * channels + channel] = static_cast<SCALAR>(sum);
+            out[static_cast<long long>(segment) * channels + channel] = static_cast<WIDE>(sum);
     }
 }
 
 // The largest value so far and its row; row -1: none yet.
 struct Best {
-    SCALAR value;
+    WIDE value;
     long long row;
 };
 
@@ -130,7 +130,7 @@ extern "C" __global__ void segment_max_chunks(const SCALAR* __restrict__ values,
 
 extern "C" __global__ void segment_max_join(const SCALAR* __restrict__ partial, const long long* __restrict__ partial_rows,
                                             const long long* __restrict__ splits, const long long rows,
-                                            const int segments, const int channels, const SCALAR nothing,
+                                            const int segments, const int channels, const WIDE nothing,
                                             SCALAR* __restrict__ out, long long* __restrict__ out_rows) {
     __shared__ Best groups[GROUPS][32];
     const int channel = blockIdx.y * 32 + threadIdx.x;

@@ -18,7 +18,7 @@ import numba
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.cuda import MOST_BLOCKS, CudaKernel, CudaSource, ctype
+from sparsenet.kernels.cuda import MOST_BLOCKS, SCALARS, CudaKernel, CudaSource, scalars_of
 from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks
 
@@ -27,11 +27,11 @@ CUDA_CHUNK = 1024  # rows: a block's work; 1 M rows give a GPU a thousand blocks
 _BLOCK = (32, 8)  # channels x groups of rows
 
 SOURCE = CudaSource("segment")
-VARIANTS = [(name, {"SCALAR": scalar, "CHUNK": CUDA_CHUNK}) for scalar in ("float", "double")
+VARIANTS = [(name, {**scalars, "CHUNK": CUDA_CHUNK}) for scalars in SCALARS.values()
             for name in ("segment_sum_chunks", "segment_sum_join", "segment_max_chunks", "segment_max_join")]
 
-SEGMENT_SUM = declare("segment_sum", values=Array("float", "N C"), splits=Array("int64", "S"))
-SEGMENT_MAX = declare("segment_max", values=Array("float", "N C"), splits=Array("int64", "S"))
+SEGMENT_SUM = declare("segment_sum", values=Array("feature", "N C"), splits=Array("int64", "S"))
+SEGMENT_MAX = declare("segment_max", values=Array("feature", "N C"), splits=Array("int64", "S"))
 
 
 @SEGMENT_SUM.implementation("cpu")
@@ -88,7 +88,7 @@ def _segment_max_cuda(values, splits):
 
 
 def _kernel(name: str, values) -> CudaKernel:
-    return SOURCE.kernel(name, SCALAR=ctype(values), CHUNK=CUDA_CHUNK)
+    return SOURCE.kernel(name, **scalars_of(values), CHUNK=CUDA_CHUNK)
 
 
 def _sizes(values, splits) -> tuple[int, int, int]:

@@ -20,7 +20,7 @@ DTYPES = {
     "bool": "bool", "signed char": "int8", "unsigned char": "uint8", "short": "int16",
     "unsigned short": "uint16", "int": "int32", "unsigned": "uint32", "unsigned int": "uint32",
     "long long": "int64", "unsigned long long": "uint64",
-    "float": "float32", "double": "float64",
+    "float": "float32", "double": "float64", "Half": "float16",  # Half: common.cuh
 }
 CTYPES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 

@@ -3,7 +3,7 @@
 A kernel family is one module of this package.  It *declares* each kernel once (name, arguments
 with dtypes and symbolic shapes) and gives one implementation for each backend:
 
-    LEAKY = declare("leaky_relu_forward", x=Array("float", "N C"), slope=Scalar(float))
+    LEAKY = declare("leaky_relu_forward", x=Array("feature", "N C"), slope=Scalar(float))
 
     @LEAKY.implementation("cpu")
     def _leaky_cpu(x, slope): ...
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.backend import FLOAT_DTYPES, device_of
+from sparsenet.backend import HALF, check_float_dtype, device_of, wide_dtype
 
 # Which module declares which kernel: imported at the first launch, so that
 # `import sparsenet` does not pay for Numba.
@@ -39,6 +39,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "voxelize": ("voxelize_triangles", "fill_solid"),
     "voxelize_meshes": ("voxelize_meshes",),
     "sgd": ("sgd_step",),
+    "softmax_cross_entropy": ("softmax_cross_entropy",),
+    "triplet_loss": ("triplet_loss",),
+    "losses": ("scale_gradient",),
 }
 _MODULE_OF = {kernel: family for family, kernels in FAMILIES.items() for kernel in kernels}
 _KERNELS: dict[str, Kernel] = {}
@@ -48,8 +51,9 @@ _KERNELS: dict[str, Kernel] = {}
 class Array:
     """An array argument.
 
-    dtype : "float" (float32 or float64, the same for every "float" argument of the kernel), or
-        the name of one NumPy dtype, such as "int32".
+    dtype : "float" (float32 or float64), "feature" (float16 too, on a GPU), the same for every such argument of
+        the kernel; "wide" (what those are computed with: float32 for float16, else their dtype); or the name of
+        one NumPy dtype, such as "int32".
     shape : one letter or word per axis, separated by blanks; a word that returns within one
         kernel stands for the same number each time, a number for itself.
     optional : None is accepted.
@@ -116,8 +120,7 @@ class Kernel:
         if len(values) != len(self.arguments):
             raise TypeError(f"{self.name}: expected {len(self.arguments)} arguments "
                             f"({', '.join(self.arguments)}), got {len(values)}")
-        device = self.check(values)
-        backend = backend or device
+        backend = self.check(values, backend)
         if backend not in self.implementations:
             raise NotImplementedError(
                 f"{self.name}: no implementation for backend {backend!r}; "
@@ -129,8 +132,8 @@ class Kernel:
             error.add_note(f"in the kernel {self.name} on {backend}")
             raise
 
-    def check(self, values: tuple) -> str:
-        """Check each value against the contract; return the device of the arrays.
+    def check(self, values: tuple, backend: str | None = None) -> str:
+        """Check each value against the contract; return the backend: where None was given, the arrays' device.
 
         Raises
         ------
@@ -141,6 +144,7 @@ class Kernel:
             device = device_of(*(value for value, _, expected in given if isinstance(expected, Array)))
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
+        backend = backend or device
         sizes: dict[str, tuple[int, str]] = {}
         floating: tuple[np.dtype, str] | None = None
         for value, name, expected in given:
@@ -152,15 +156,17 @@ class Kernel:
                 if value is None and expected.optional:
                     continue
                 self._check_shape(name, value, expected, sizes)
-                if expected.dtype == "float":
-                    floating = self._check_float(name, value, floating)
+                if expected.dtype in ("float", "feature"):
+                    floating = self._check_float(name, value, expected, floating, backend)
+                elif expected.dtype == "wide":
+                    self._check_wide(name, value, floating)
                 elif value.dtype != expected.dtype:
                     raise TypeError(f"{self.name}: {name} is {value.dtype}, expected {expected.dtype}: "
                                     f"convert it with .astype('{expected.dtype}')")
                 if not value.flags.c_contiguous:
                     raise ValueError(f"{self.name}: {name} is not C-contiguous: pass a copy "
                                      "(numpy.ascontiguousarray)")
-        return device
+        return backend
 
     def _given(self, values: tuple) -> list[tuple[Any, str, object]]:
         """Each value with its name and what is expected; lists are taken apart."""
@@ -189,14 +195,20 @@ class Kernel:
             raise TypeError(f"{self.name}: {name} is {value!r}, expected a tuple of {expected.length} integers")
         self._check_length(name, (len(value),), (expected.length,), sizes)
 
-    def _check_float(self, name: str, value: Any, known: tuple | None) -> tuple:
-        if value.dtype not in FLOAT_DTYPES:
-            raise TypeError(f"{self.name}: {name} is {value.dtype}, expected float32 or float64: "
-                            "convert it with .astype('float32')")
+    def _check_float(self, name: str, value: Any, expected: Array, known: tuple | None, backend: str) -> tuple:
+        if expected.dtype == "float" and value.dtype == HALF:  # on a GPU too
+            raise TypeError(f"{self.name}: {name} is float16, expected float32 or float64: convert it with "
+                            ".astype('float32')")
+        check_float_dtype(f"{self.name}: {name} is", value.dtype, "cpu" if backend == "cpu" else "cuda")
         if known is not None and value.dtype != known[0]:
             raise TypeError(f"{self.name}: {name} is {value.dtype} but {known[1]} is {known[0]}: "
                             "convert one of them")
         return known or (value.dtype, name)
+
+    def _check_wide(self, name: str, value: Any, known: tuple | None) -> None:
+        if known is not None and value.dtype != wide_dtype(known[0]):
+            raise TypeError(f"{self.name}: {name} is {value.dtype}, expected {wide_dtype(known[0])}, which {known[0]} "
+                            f"({known[1]}) is computed with")
 
     def _check_shape(self, name: str, value: Any, expected: Array, sizes: dict) -> None:
         words = expected.shape.split()

@@ -18,7 +18,8 @@ TENSOR_CORES = ("tf32", "fp16", "bf16")
 GROUP = 32  # offsets staged at a time (convolution_tile.cuh)
 WINDOW = 1024  # rows listed at a time by the weight gradient
 # Bytes of shared memory that a block may have; "any" is for what every architecture from sm_80 on has.
-MOST_SHARED = {"any": 99 << 10, "sm_80": 163 << 10, "sm_87": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10}
+MOST_SHARED = {"any": 99 << 10, "sm_75": 64 << 10, "sm_80": 163 << 10, "sm_87": 163 << 10, "sm_90": 227 << 10,
+               "sm_100": 227 << 10}
 COMMITTED = Path(__file__).with_name("tiles.toml")
 
 

@@ -7,9 +7,9 @@
     keys (n,)         sorted: the row-major index of (mesh, x, y, z)
 
 On a GPU all of it stays there (placement.cu, voxelize.cu, voxelize_cells.cu); the number of cells is
-fetched together with the flags of the meshes.  The boxes of bits are laid out from the placements alone,
-which the host knows: a vertex of the scaled mesh lies within half the render size of the centre on every
-axis, before the affine map.  The bits of the result are those of the CPU.
+fetched together with the flags of the meshes and their counts of cells outside.  The boxes of bits are laid
+out from the placements alone, which the host knows: a vertex of the scaled mesh lies within half the render
+size of the centre on every axis, before the affine map.  The bits of the result are those of the CPU.
 """
 
 from __future__ import annotations
@@ -37,6 +37,18 @@ _PROBLEMS = {1: "it extends over more than float64 can hold: scale it down",
              4: f"its triangles extend over more than {MAX_EXTENT} cells: lower the render size",
              8: "its faces refer to vertices that are not there"}
 
+
+class MeshFault(ValueError):
+    """One of the meshes cannot be voxelized.
+
+    mesh : its number in the batch;  reason : why, without that number
+    """
+
+    def __init__(self, mesh: int, reason: object):
+        super().__init__(f"voxelize_meshes: mesh {mesh}: {reason}")
+        self.mesh, self.reason = mesh, str(reason)
+
+
 VOXELIZE_MESHES = declare(
     "voxelize_meshes",
     vertices=Array("float64", "V 3"),
@@ -52,13 +64,13 @@ VOXELIZE_MESHES = declare(
 
 @VOXELIZE_MESHES.implementation("cpu")
 def _voxelize_meshes_cpu(vertices, vertex_splits, faces, face_splits, placements, spatial_size, render_size, fill):
-    """((n,) int64 sorted keys of the cells met, (S,) int64 how many lie outside the grid).
+    """((n,) int64 sorted keys of the cells met, (S,) int64 of NumPy: how many lie outside the grid).
 
     Every vertex counts for the box of its mesh, used or not.
 
     Raises
     ------
-    ValueError : naming the mesh: it is too large for float64, for the lattice, or for 64-bit integers.
+    MeshFault : naming the mesh: it is too large for float64, for the lattice, or for 64-bit integers.
     OverflowError : the grids have more cells than keys can name.
     """
     samples = _check(placements, vertex_splits, spatial_size)
@@ -75,7 +87,7 @@ def _voxelize_meshes_cpu(vertices, vertex_splits, faces, face_splits, placements
             lattice = place(own_vertices, spatial_size, render_size, rotation, affine, shift[0])
             cells, dropped[s] = find("voxelize_triangles").implementations["cpu"](lattice, own_faces, spatial_size)
         except ValueError as error:
-            raise ValueError(f"voxelize_meshes: mesh {s}: {error}") from error
+            raise MeshFault(s, error) from error
         if fill:
             cells = find("fill_solid").implementations["cpu"](cells, spatial_size)
         strides = np.array([spatial_size[1] * spatial_size[2], spatial_size[2], 1])
@@ -90,7 +102,7 @@ def _voxelize_meshes_cuda(vertices, vertex_splits, faces, face_splits, placement
     samples = _check(placements, vertex_splits, spatial_size)
     xp = array_module(vertices)
     if not samples or not len(faces):
-        return xp.zeros(0, np.int64), xp.zeros(samples, np.int64)
+        return xp.zeros(0, np.int64), np.zeros(samples, np.int64)
     lattice, problems = xp.empty((len(vertices), 3), np.int64), xp.empty(samples, np.int32)
     corner = [(side - render_size) // 2 for side in spatial_size]
     centre = [LATTICE * first + LATTICE // 2 * render_size for first in corner]
@@ -102,13 +114,13 @@ def _voxelize_meshes_cuda(vertices, vertex_splits, faces, face_splits, placement
     if fill:
         boxes.fill()
         counts, ends, _ = boxes.count()
-    total, *found = fetch(ends[-1:], problems)
-    for s, problem in enumerate(found):
+    total, *found = fetch(ends[-1:], problems, dropped)
+    for s, problem in enumerate(found[:samples]):
         if problem:
-            raise ValueError(f"voxelize_meshes: mesh {s}: {_PROBLEMS[problem & -problem]}")
+            raise MeshFault(s, _PROBLEMS[problem & -problem])
     keys = xp.empty(total, np.int64)
     boxes.write(counts, ends, keys=keys)
-    return keys, dropped
+    return keys, np.array(found[samples:], np.int64)
 
 
 def _check(placements: np.ndarray, vertex_splits: np.ndarray, spatial_size: tuple[int, int, int]) -> int:
@@ -130,7 +142,7 @@ def _reach(placements: np.ndarray, corner: np.ndarray, render_size: int) -> tupl
     """First and last cells (S, 3) that a mesh of any form can reach, and one more for the rounding."""
     reach = render_size / 2 * np.abs(placements[:, 9:18]).reshape(-1, 3, 3).sum(axis=2)
     if not reach.max() <= _MOST_CELLS / 2:
-        raise ValueError(f"voxelize_meshes: affine can stretch mesh {int(reach.max(axis=1).argmax())} over "
-                         f"{2 * reach.max():g} cells, expected at most {_MOST_CELLS}: lower the render size")
+        raise MeshFault(int(reach.max(axis=1).argmax()), f"affine can stretch it over {2 * reach.max():g} cells, "
+                        f"expected at most {_MOST_CELLS}: lower the render size")
     centre = np.clip(corner + render_size / 2 + placements[:, 18:], -2.0**40, 2.0**40)  # beyond: told by the kernel
     return np.floor(centre - reach).astype(np.int64) - 1, np.floor(centre + reach).astype(np.int64) + 1

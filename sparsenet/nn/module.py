@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.autograd import Tensor
-from sparsenet.backend import to_device
+from sparsenet.backend import HALF, check_float_dtype, to_device
 from sparsenet.random import keyed_rng
 
 _thread = threading.local()
@@ -179,8 +179,15 @@ class Module:
     def to(self, device: str | None = None, dtype: Any = None) -> Module:
         """Move the parameters to a device ("cpu" or "cuda") or a dtype, in place; returns itself.
 
-        The Tensors stay the same objects, so an optimizer that holds them keeps them.
+        The Tensors stay the same objects, so an optimizer that holds them keeps them.  float16 halves the memory
+        of parameters and features; it is for the GPU: net.to("cuda", "float16"), and back net.to("cpu", "float32").
+
+        Raises TypeError for a dtype that the device does not compute with; nothing has moved then.
         """
+        for name, tensor in self.named_parameters():
+            wanted = tensor.dtype if dtype is None else np.dtype(dtype)
+            if wanted != tensor.dtype or wanted == HALF:
+                check_float_dtype(f"{type(self).__name__}.to: {name} would be", wanted, device or tensor.device)
         for tensor in self.parameters():
             array, gradient = (_moved(a, device, dtype) for a in (tensor.array, tensor.grad))
             if array is not tensor.array:

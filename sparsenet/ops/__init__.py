@@ -2,6 +2,7 @@
 
 from sparsenet.ops import arithmetic
 from sparsenet.ops.add import add
+from sparsenet.ops.cast import cast
 from sparsenet.ops.convolution import convolution
 from sparsenet.ops.dense import to_dense
 from sparsenet.ops.dropout import dropout
@@ -9,12 +10,13 @@ from sparsenet.ops.global_pool import global_pool
 from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
-from sparsenet.ops.softmax_cross_entropy import softmax_cross_entropy
+from sparsenet.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_with_figures
 from sparsenet.ops.triplet_loss import triplet_loss
 
 __all__ = [
     "add",
     "arithmetic",
+    "cast",
     "convolution",
     "dropout",
     "global_pool",
@@ -22,6 +24,7 @@ __all__ = [
     "linear",
     "max_pool",
     "softmax_cross_entropy",
+    "softmax_cross_entropy_with_figures",
     "to_dense",
     "triplet_loss",
 ]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import array_module
+from sparsenet.backend import HALF, array_module, wide_dtype
 from sparsenet.kernels import launch
 
 
@@ -235,6 +235,8 @@ def _sum(self: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool =
 def _mean(self: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False, **unknown: Any) -> Tensor:
     """Mean over one axis, several, or all; of no elements it is NaN, as in NumPy."""
     _refuse("mean", unknown)
+    if self.dtype == HALF:  # in which neither the sum nor the number of elements need fit
+        return _mean(self.astype(wide_dtype(HALF)), axis, keepdims).astype(HALF)
     total = Sum(axis, keepdims).apply(self)
     return total / (self.size / max(1, total.size)) if self.size else total * float("nan")
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import array_module
+from sparsenet.backend import array_module, wide_dtype
 from sparsenet.kernels import launch
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.sparse.tensor import SparseTensor
@@ -26,7 +26,8 @@ MODES = ("mean", "max", "sum")
 
 
 class GlobalSum(Function):
-    """Sum over the cells of each sample; divided by their number if `mean`."""
+    """Sum over the cells of each sample; divided by their number if `mean`.  float16 is computed with in float32, since
+    neither the sum nor the number of cells need fit."""
 
     def __init__(self, sites: ActiveSites, mean: bool):
         super().__init__()
@@ -34,7 +35,8 @@ class GlobalSum(Function):
 
     def forward(self, features: Any, background: Any) -> Any:
         xp = array_module(features)
-        splits = self.sites.batch_splits
+        splits, stored = self.sites.batch_splits, features.dtype
+        features = features.astype(wide_dtype(stored), copy=False)
         active = xp.diff(splits)[:, None]
         self.inactive = (self.sites.cells - active).astype(features.dtype)
         cells = xp.maximum(active, 1) if background is None else xp.full_like(active, self.sites.cells)
@@ -43,15 +45,18 @@ class GlobalSum(Function):
         if background is not None:
             total += self.inactive * background  # (C,), or (B, C) where samples differ
             self.shared = background.ndim == 1
-        return total / self.divisor
+        return (total / self.divisor).astype(stored, copy=False)
 
     def backward(self, gradient: Any) -> tuple[Any, Any]:
         share = gradient / self.divisor
-        features_gradient = share[self.sites.coordinates[:, 0]] if self.needs[0] else None
-        if not self.needs[1]:
-            return features_gradient, None
-        of_samples = share * self.inactive
-        return features_gradient, of_samples.sum(axis=0) if self.shared else of_samples
+        features_gradient = background_gradient = None
+        if self.needs[0]:
+            features_gradient = share.astype(gradient.dtype, copy=False)[self.sites.coordinates[:, 0]]
+        if self.needs[1]:
+            of_samples = share * self.inactive
+            total = of_samples.sum(axis=0) if self.shared else of_samples
+            background_gradient = total.astype(gradient.dtype, copy=False)
+        return features_gradient, background_gradient
 
 
 class GlobalMax(Function):

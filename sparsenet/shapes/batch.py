@@ -35,6 +35,19 @@ class MeshBatch:
         self.face_splits = _splits([len(mesh.faces) for mesh in meshes])
 
     @classmethod
+    def joined(cls, batches: Sequence[MeshBatch]) -> MeshBatch:
+        """The meshes of one or more batches, one batch after the other, all on one device."""
+        xp = array_module(*(batch.vertices for batch in batches))
+        return cls._of(xp.concatenate([batch.vertices for batch in batches]),
+                       _splits([n for batch in batches for n in np.diff(batch.vertex_splits)]),
+                       xp.concatenate([batch.faces for batch in batches]),
+                       _splits([n for batch in batches for n in np.diff(batch.face_splits)]))
+
+    @property
+    def nbytes(self) -> int:
+        return self.vertices.nbytes + self.faces.nbytes
+
+    @classmethod
     def _of(cls, vertices: Any, vertex_splits: np.ndarray, faces: Any, face_splits: np.ndarray) -> MeshBatch:
         batch = cls.__new__(cls)
         batch.vertices, batch.faces = vertices, faces
@@ -69,7 +82,7 @@ class MeshBatch:
                  placements: Sequence[tuple | None] | None = None, fill: bool = False) -> tuple[ActiveSites, Any]:
         """The cells that the meshes meet, mesh s in grid s: the same as `voxelize` gives for each alone.
 
-        On a GPU all is done there, and waits for it once, for the number of cells.
+        On a GPU all is done there, and waits for it once, for the counts of cells.
 
         Parameters
         ----------
@@ -81,12 +94,12 @@ class MeshBatch:
 
         Returns
         -------
-        ActiveSites of S grids, and how many cells of each mesh lie outside its grid: (S,) int64
+        ActiveSites of S grids, and how many cells of each mesh lie outside its grid: (S,) int64 of NumPy
 
         Raises
         ------
-        ValueError : naming the mesh; see `voxelize`.  A GPU also refuses an affine map that could stretch a
-            mesh over more than 2800 cells.
+        MeshFault : a ValueError that names the mesh; see `voxelize`.  A GPU also refuses an affine map that could
+            stretch a mesh over more than 2800 cells.
         """
         size = grid_of(spatial_size)
         numbers = pack_placements([None] * len(self) if placements is None else placements)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import FLOAT_DTYPES, array_module, to_device
+from sparsenet.backend import array_module, check_float_dtype, to_device
 from sparsenet.sparse.sites import ActiveSites
 
 
@@ -17,7 +17,7 @@ class SparseTensor:
 
     Parameters
     ----------
-    features : (N, C) float32 or float64 array or Tensor, row i belongs to coordinates[i]
+    features : (N, C) float32 or float64 array or Tensor, on a GPU float16 too; row i belongs to coordinates[i]
     coordinates : (N, 1+D) integer, rows [batch, x, y, ...] in any order; duplicates raise
     spatial_size : (D,) int, D from 1 to 4
     batch_size : int; samples without a site are allowed
@@ -90,9 +90,7 @@ class SparseTensor:
         if features.ndim != 2 or features.shape[0] != len(sites):
             raise ValueError(f"SparseTensor: features have shape {features.shape}, expected ({len(sites)}, C): "
                              "one row for each of the coordinates")
-        if features.dtype not in FLOAT_DTYPES:
-            raise TypeError(f"SparseTensor: features are {features.dtype}, expected float32 or float64: "
-                            "convert them with .astype('float32')")
+        check_float_dtype("SparseTensor: features are", features.dtype, features.device)
         if features.device != sites.device:
             raise TypeError(f"SparseTensor: features are on {features.device}, coordinates on {sites.device}: "
                             "move one of them")
@@ -156,8 +154,11 @@ class SparseTensor:
         """"cpu" or "cuda"."""
         return self.features.device
 
-    if TYPE_CHECKING:  # defined in ops/add.py and ops/dense.py
+    if TYPE_CHECKING:  # defined in ops/add.py, ops/cast.py and ops/dense.py
         def __add__(self, other: SparseTensor) -> SparseTensor: ...
+
+        def astype(self, dtype: Any) -> SparseTensor:
+            """Features and background in another dtype; differentiable; see `ops.cast`."""
 
         def to_dense(self) -> Tensor:
             """The whole grid, a Tensor (B, C, *spatial); differentiable; see `ops.to_dense`."""
@@ -181,12 +182,18 @@ class SparseTensor:
         background = None if self.background is None else self.background.detach()
         return self.with_features(self.features.detach(), background)
 
-    def to(self, device: str) -> SparseTensor:
-        """Copy to `device` ("cpu" or "cuda"), cut from the graph; itself where it is there."""
-        if device == self.device:
+    def to(self, device: str | None = None, dtype: Any = None) -> SparseTensor:
+        """Copy to `device` ("cpu" or "cuda") and `dtype`, None: as it is; cut from the graph.  Itself where nothing
+        changes.
+
+        float16 is for the GPU: x.to("cuda", "float16") there, x.to("cpu", "float32") back.
+        """
+        device = self.device if device is None else device
+        dtype = self.dtype if dtype is None else np.dtype(dtype)
+        if device == self.device and dtype == self.dtype:
             return self
-        features = Tensor(to_device(self.features.array, device))
-        background = None if self.background is None else Tensor(to_device(self.background.array, device))
+        features, background = (None if tensor is None else Tensor(
+            to_device(tensor.array, device).astype(dtype, copy=False)) for tensor in (self.features, self.background))
         return SparseTensor.from_sites(features, self.sites.to(device), background)
 
     def __repr__(self) -> str:

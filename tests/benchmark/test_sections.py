@@ -59,8 +59,10 @@ def test_an_unknown_section_is_refused():
 
 
 def test_a_section_of_another_device_is_refused():
-    with pytest.raises(ValueError, match="section 'ceilings' is not measured on cuda"):
-        run(Settings(device="cuda"), ["ceilings"])
+    with pytest.raises(ValueError, match="section 'memory' is not measured on cuda"):
+        run(Settings(device="cuda"), ["memory"])
+    with pytest.raises(ValueError, match="section 'large' is not measured on cpu"):
+        run(QUICK, ["large"])
 
 
 def test_the_tool_writes_and_compares(tmp_path):

@@ -1,8 +1,21 @@
-"""What the compiler said of the kernels: shown at the end of the tests."""
+"""The device "cuda", and what the compiler said of the kernels, shown at the end of the tests."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+
 import pytest
+from cuda_host import cupy_of_numpy, device
+
+
+@pytest.fixture(params=["host", *([] if device.missing() else [pytest.param("gpu", marks=pytest.mark.gpu)])])
+def cuda(request) -> Iterator[str]:
+    """The device's name, where it is: on the host, arrays in the guise of CuPy's; on a GPU."""
+    on_gpu = request.param == "gpu"
+    with nullcontext() if on_gpu else cupy_of_numpy.installed(request.getfixturevalue("host_driver")):
+        yield "cuda"
+
 
 RESOURCES = pytest.StashKey[dict]()
 

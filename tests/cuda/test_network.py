@@ -3,23 +3,13 @@ CuPy's, so that a NumPy array between two kernels shows; with a GPU, on it."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
 import reference
-from cuda_host import cupy_of_numpy, device
 
 import sparsenet as sn
 from sparsenet.backend import to_device
 from sparsenet.training.mining import batch_hard, semi_hard
-
-
-@pytest.fixture(params=["host", *([] if device.missing() else [pytest.param("gpu", marks=pytest.mark.gpu)])])
-def cuda(request):
-    on_gpu = request.param == "gpu"
-    with nullcontext() if on_gpu else cupy_of_numpy.installed(request.getfixturevalue("host_driver")):
-        yield "cuda"
 
 
 def small_network() -> sn.SparseNetwork:

@@ -6,6 +6,11 @@
 Arrays of the device are NumPy arrays of a class of their own.  As with CuPy, an operation refuses to mix them
 with plain NumPy arrays, gives arrays of the device (of no axis too, never NumPy scalars), and only `get` brings
 them back.  Functions that the real CuPy lacks are refused where it is installed.
+
+What a GPU would be asked for beside our kernels is counted, by thread: `operations()`, each at least one launch
+of CuPy's, and `waits()`, each time that a number or an array comes to the host, said or unsaid (`if x.any():`).
+
+Streams and events are there in name: everything happens at once, so every event has passed.
 """
 
 from __future__ import annotations
@@ -13,7 +18,10 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+import threading
+import time
 import types
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -26,24 +34,76 @@ from sparsenet.kernels.cuda import Driver, use_driver
 _FROM_HOST = ("array", "asarray", "ascontiguousarray")  # these take NumPy arrays to the device
 
 
+_VIEWS = ("reshape", "broadcast_to", "ravel", "transpose", "array", "asarray", "ascontiguousarray", "empty",
+          "empty_like")  # no launch, or none where there is nothing to copy
+_seen = threading.local()
+
+
+def operations() -> Counter:
+    """What this thread has asked of CuPy itself so far, by name."""
+    if not hasattr(_seen, "operations"):
+        _seen.operations, _seen.waits = Counter(), 0
+    return _seen.operations
+
+
+def waits() -> int:
+    """How often this thread has waited so far."""
+    operations()
+    return _seen.waits
+
+
+def _count(name: str) -> None:
+    if name not in _VIEWS:
+        operations()[name] += 1
+
+
 class DeviceArray(np.ndarray):
     """An array of the device."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        _count(ufunc.__name__)
         return _to_device(getattr(ufunc, method)(*_plain(inputs), **_plain(options)))
 
     def __array_function__(self, function, types, arguments, options):
+        _count(function.__name__)
         return _to_device(function(*_plain(arguments), **_plain(options)))
 
     def __getitem__(self, key):
-        return _to_device(self.view(np.ndarray)[_plain(key)])
+        plain = self.view(np.ndarray)
+        found = plain[_plain(key)]
+        if not np.may_share_memory(found, plain):
+            _count("take")
+        return _to_device(found)
 
     def __setitem__(self, key, value):
+        _count("setitem")
         self.view(np.ndarray)[_plain(key)] = _plain(value)
 
-    def get(self) -> np.ndarray:
-        """A copy on the host."""
-        return np.array(self.view(np.ndarray))
+    def get(self, stream: Any = None, order: str = "C", out: np.ndarray | None = None,
+            blocking: bool = True) -> np.ndarray:
+        """A copy on the host; one that nobody waits for yet is counted too."""
+        operations()
+        _seen.waits += 1
+        out = np.empty(self.shape, self.dtype) if out is None else out
+        out[...] = self.view(np.ndarray)
+        return out
+
+    def __bool__(self) -> bool:
+        return bool(self.get())
+
+    def __int__(self) -> int:
+        return int(self.get())
+
+    __index__ = __int__
+
+    def __float__(self) -> float:
+        return float(self.get())
+
+    def item(self, *place: int) -> Any:
+        return self.get().item(*place)
+
+    def tolist(self) -> Any:
+        return self.get().tolist()
 
     @property
     def device(self):
@@ -65,6 +125,7 @@ def _method(name: str, named: tuple[str, ...]) -> Callable:
     def method(self: DeviceArray, *arguments: Any, **options: Any) -> Any:
         if unknown := set(options) - set(named):
             raise TypeError(f"cupy.ndarray.{name} takes no {', '.join(sorted(unknown))}")
+        _count(name)
         return _to_device(getattr(self.view(np.ndarray), name)(*_plain(arguments), **_plain(options)))
 
     return method
@@ -111,12 +172,85 @@ def _check_call(function: Any, arguments: tuple, options: dict) -> None:
     signature.bind(*arguments, **options)
 
 
-_DEVICE = types.SimpleNamespace(compute_capability="90", synchronize=lambda: None)
+class _Device:
+    compute_capability = "90"
+    id = 0
+
+    def __init__(self, number: int = 0):
+        assert number == 0
+
+    def synchronize(self) -> None:
+        pass
+
+    def __enter__(self) -> _Device:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+class _Event:
+    done = True
+
+    def __init__(self, block: bool = False, disable_timing: bool = False):
+        self.time = 0.0
+
+    def record(self, stream: Any = None) -> None:
+        self.time = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+
+class _Stream:
+    ptr = 0
+
+    def __init__(self, non_blocking: bool = False):
+        self.ptr = id(self)
+
+    def record(self) -> _Event:
+        event = _Event()
+        event.record()
+        return event
+
+    def wait_event(self, event: _Event) -> None:
+        assert isinstance(event, _Event)
+
+    def synchronize(self) -> None:
+        pass
+
+    def __enter__(self) -> _Stream:
+        _seen.streams = [*vars(_seen).get("streams", ()), self]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _seen.streams.pop()
+
+
+def _current_stream() -> _Stream:
+    streams = vars(_seen).get("streams", ())
+    return streams[-1] if streams else _NULL
+
+
+_NULL = _Stream()
+
+
+@contextmanager
+def _using_allocator(allocator: Callable) -> Iterator[None]:
+    yield  # NumPy's arrays have memory of their own
 
 
 class _Module(types.ModuleType):
     ndarray = DeviceArray
-    cuda = types.SimpleNamespace(is_available=lambda: True, Device=lambda: _DEVICE)
+    __version__ = "0 (of NumPy)"
+    cuda = types.SimpleNamespace(
+        is_available=lambda: True, Device=_Device, Stream=_Stream, Event=_Event,
+        get_current_stream=_current_stream, get_allocator=lambda: None,
+        using_allocator=_using_allocator, alloc_pinned_memory=bytearray,
+        get_elapsed_time=lambda begin, end: 1e3 * (end.time - begin.time),
+        runtime=types.SimpleNamespace(
+            getDeviceProperties=lambda number: {"name": b"NumPy", "major": 9, "minor": 0, "totalGlobalMem": 2**34},
+            runtimeGetVersion=lambda: 12090, driverGetVersion=lambda: 12090, getDeviceCount=lambda: 1))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -130,6 +264,7 @@ class _Module(types.ModuleType):
         def on_device(*arguments: Any, **options: Any) -> Any:
             if _real() is not None:
                 _check_call(getattr(_real(), name), arguments, options)
+            _count(name)
             if name not in _FROM_HOST:
                 arguments, options = _plain(arguments), _plain(options)
             return _to_device(function(*arguments, **options))

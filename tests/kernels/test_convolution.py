@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import reference
 from cuda_host import device
+from cuda_host.storage import HALF, in_half, precise
 
 import sparsenet as sn
 from sparsenet.kernels import convolution as family
@@ -178,6 +179,57 @@ def test_operands_are_rounded_and_nothing_else(launch, precision, shape):
                            weight_gradient(left, outer, neighbours))
 
 
+@in_half
+@pytest.mark.parametrize("setting_", ["highest", "bf16"])
+@pytest.mark.parametrize("shape", [*SHAPES, (40, 50, 8, 16, 33), (40, 50, 8, 32, 16)])
+def test_float16_is_multiplied_as_it_is_whatever_the_setting(launch, dtype, shape, setting_):
+    """And summed in float32: nothing but the result is rounded."""
+    sn.set_float32_matmul_precision(setting_)
+    neighbours, *arrays = case(*shape, dtype=dtype)
+    features, weights, gradient, constant = arrays
+    wide = precise(*arrays)
+    for given, precise_constant in ((constant, wide[3]), (None, None)):
+        out = launch("convolution_forward", features, weights, neighbours, given)
+        assert out.dtype == HALF
+        reference.assert_close(out, forward(wide[0], wide[1], neighbours, precise_constant))
+    out = launch("convolution_weight_gradient", features, gradient, neighbours)
+    assert out.dtype == HALF
+    reference.assert_close(out, weight_gradient(wide[0], wide[2], neighbours))
+
+
+@in_half
+def test_a_float16_result_is_rounded_once(launch, dtype, use_table):
+    """Sums of 2048 and ones, and parts of them: in float16 the ones would be lost."""
+    use_table(small_table(split_blocks=6))
+    neighbours = np.zeros((2500, 1), np.int32)
+    one, weights = np.ones((1, 1), dtype), np.ones((1, 1, 1), dtype)
+    assert launch("convolution_weight_gradient", one, np.ones((2500, 1), dtype), neighbours).tolist() == [[[2500]]]
+    rows = np.zeros((3, 200), np.int32)
+    weights = np.broadcast_to(weights, (200, 1, 1)).copy()
+    out = launch("convolution_forward", one, weights, rows, np.full(1, 2048, dtype))
+    assert out.tolist() == [[2248]] * 3
+
+
+@in_half
+def test_float16_forward_bits_depend_neither_on_tiles_nor_on_the_order_nor_on_addresses(launch, dtype, use_table):
+    neighbours, features, weights, _, constant = case(40, 70, 6, 32, 20, filled=0.3, dtype=dtype)
+    shifted = np.append(dtype.type(0), features)[1:].reshape(features.shape)
+    results = []
+    for table, given in ((small_table(), features), (small_table(), shifted), (small_table(order_work=1), features),
+                         (small_table(rows=64, columns=64, stages=3, depth=8, own_rows=32), features)):
+        use_table(replace(table, weight_gradient=small_table().weight_gradient))
+        convolution_cuda.forget_orders()
+        results.append(launch("convolution_forward", given, weights, neighbours, constant))
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+def test_a_cpu_refuses_float16():
+    neighbours, features, weights, _, constant = case(5, 6, 8, 3, 4, dtype=HALF)
+    with pytest.raises(TypeError, match="convolution_forward: features is float16, expected float32 or float64 on a "
+                                        "CPU: float16 features are for the GPU: convert to float32 or move to cuda"):
+        sn.kernels.launch("convolution_forward", features, weights, neighbours, constant)
+
+
 @on_cuda
 @each_precision
 def test_float64_is_never_rounded(launch, precision):
@@ -292,14 +344,30 @@ def test_the_order_of_rows(launch, use_table):
 
 
 @on_the_host
-def test_old_gpus_have_no_tensor_cores_for_it(launch, monkeypatch):
-    monkeypatch.setattr(convolution_cuda, "architecture", lambda _: "sm_75")
-    sn.set_float32_matmul_precision("tf32")
-    neighbours, features, weights, gradient, _ = case(5, 6, 8, 3, 4)
-    with pytest.raises(ValueError, match=r"convolution_forward.*'tf32'.*sm_80.*sm_75.*highest"):
+@pytest.mark.parametrize(("device_", "dtype", "setting_", "words"), [
+    ("sm_75", np.float32, "tf32", "float32_matmul_precision is 'tf32', which needs sm_80 or later, .*sm_75.*highest"),
+    ("sm_70", np.float32, "fp16", "float32_matmul_precision is 'fp16', which needs sm_75 or later, .*sm_70.*highest"),
+    ("sm_70", HALF, "highest", "features are float16, which needs sm_75 or later, .*sm_70: convert to float32"),
+])
+def test_old_gpus_have_no_tensor_cores_for_it(launch, monkeypatch, device_, dtype, setting_, words):
+    monkeypatch.setattr(convolution_cuda, "architecture", lambda _: device_)
+    sn.set_float32_matmul_precision(setting_)
+    neighbours, features, weights, gradient, _ = case(5, 6, 8, 3, 4, dtype=dtype)
+    with pytest.raises(ValueError, match="convolution_forward: " + words):
         launch("convolution_forward", features, weights, neighbours, None)
-    with pytest.raises(ValueError, match="convolution_weight_gradient"):
+    with pytest.raises(ValueError, match="convolution_weight_gradient: " + words):
         launch("convolution_weight_gradient", features, gradient, neighbours)
+
+
+@on_the_host
+@pytest.mark.parametrize(("dtype", "setting_"), [(np.float32, "fp16"), (HALF, "highest")], ids=["float32", "float16"])
+def test_fp16_needs_no_more_than_sm_75(launch, monkeypatch, dtype, setting_):
+    monkeypatch.setattr(convolution_cuda, "architecture", lambda _: "sm_75")
+    sn.set_float32_matmul_precision(setting_)
+    neighbours, features, weights, _, _ = case(5, 6, 8, 3, 4, dtype=dtype)
+    half = [array.astype(HALF).astype(float) for array in (features, weights)]
+    reference.assert_close(launch("convolution_forward", features, weights, neighbours, None),
+                           forward(*half, neighbours, None))
 
 
 @pytest.mark.parametrize(("backend", "way"), CPU_WAYS, indirect=True)

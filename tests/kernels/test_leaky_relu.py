@@ -2,20 +2,31 @@
 
 import numpy as np
 import pytest
+from cuda_host.storage import each_storage, in_half
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each_storage
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (7, 5), (3000, 70)])
 @pytest.mark.parametrize("slope", [0.33, 0.0, -0.5])
 def test_forward_and_backward(launch, dtype, shape, slope):
     rng = np.random.default_rng(0)
     x, gradient = rng.standard_normal((2, *shape)).astype(dtype)
     x[x > 1.5] = 0
-    factor = dtype(slope)
-    assert np.array_equal(launch("leaky_relu_forward", x, slope), np.where(x > 0, x, x * factor))
+    wide = x.astype(np.float32) if dtype == np.float16 else x  # float16 is computed with in float32, and rounded once
+    factor = wide.dtype.type(slope)
+    assert np.array_equal(launch("leaky_relu_forward", x, slope), np.where(x > 0, x, wide * factor).astype(dtype))
     back = launch("leaky_relu_backward", x, gradient, slope)
     assert back.dtype == dtype
-    assert np.array_equal(back, np.where(x > 0, gradient, gradient * factor))
+    expected = np.where(x > 0, gradient, gradient.astype(wide.dtype) * factor).astype(dtype)
+    assert np.array_equal(back, expected)
+
+
+@in_half
+def test_every_number_of_16_bits_keeps_its_bits_where_it_is_positive(launch, dtype):
+    x = np.arange(1 << 16, dtype=np.uint16).view(dtype)[None]
+    y = launch("leaky_relu_forward", x, 1.0)
+    nan = np.isnan(x)
+    assert np.array_equal(y[~nan].view(np.uint16), x[~nan].view(np.uint16)) and np.isnan(y[nan]).all()
 
 
 def test_nan_and_infinity_pass_through(launch):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cuda_host.storage import each_storage
 from reference import assert_close
 
 from sparsenet import kernels
@@ -17,6 +18,7 @@ def threads():
     set_num_threads(before)
 
 
+@each_storage
 @pytest.mark.parametrize("rows, depth, columns", SHAPES)
 def test_equals_numpy_in_float64(launch, rows, depth, columns, dtype, rng):
     a, b = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)

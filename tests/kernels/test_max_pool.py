@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import reference
+from cuda_host.storage import each_storage, in_half
 
 from sparsenet import kernels
 from sparsenet.backend import to_device
@@ -44,7 +46,7 @@ def case(outputs=(12, 0, 18), k=8, c=5, dtype=np.float32, seed=0):
     return features, neighbours, coordinates, np.cumsum([0, *outputs])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each_storage
 @pytest.mark.parametrize("ground", [None, -1.0, 0.5, "by sample"])
 @pytest.mark.parametrize("channels", [1, 5, 33])
 def test_forward(launch, dtype, ground, channels):
@@ -69,20 +71,22 @@ def transposed(backend):
     return lazily
 
 
+@each_storage
 @pytest.mark.parametrize("channels", [1, 5, 70])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("outputs", [(12, 0, 18), (0, 64, 1), (130, 0, 0)])
-def test_backward_follows_the_argmax(launch, transposed, channels, threads, outputs):
+def test_backward_follows_the_argmax(launch, dtype, transposed, channels, threads, outputs):
     before = get_num_threads()
     set_num_threads(threads)
-    features, neighbours, coordinates, splits = case(outputs, c=channels)
-    background = np.zeros((1, channels), np.float32)
+    features, neighbours, coordinates, splits = case(outputs, c=channels, dtype=dtype)
+    background = np.zeros((1, channels), dtype)
     _, argmax = launch("max_pool_forward", features, background, neighbours, coordinates)
-    gradient = np.random.default_rng(1).integers(-5, 5, argmax.shape).astype(np.float32)
+    gradient = np.random.default_rng(1).integers(-5, 5, argmax.shape).astype(dtype)
     to_features, ground = launch("max_pool_backward", gradient, argmax, neighbours,
                                  transposed(neighbours, len(features)), splits, len(features))
     set_num_threads(before)
-    expected, expected_ground = np.zeros_like(features), np.zeros((3, channels), np.float32)
+    assert to_features.dtype == ground.dtype == dtype
+    expected, expected_ground = np.zeros_like(features), np.zeros((3, channels), dtype)
     for m, c in np.ndindex(argmax.shape):
         n = neighbours[m, argmax[m, c]]
         if n >= 0:
@@ -91,6 +95,18 @@ def test_backward_follows_the_argmax(launch, transposed, channels, threads, outp
             expected_ground[coordinates[m, 0], c] += gradient[m, c]
     assert np.array_equal(to_features, expected)
     assert np.array_equal(ground, expected_ground)
+
+
+@in_half
+def test_gradients_of_float16_are_added_up_in_float32(launch, dtype, transposed):
+    """300 windows give 2048 + 1 + 1 ... to the background, which float16 would not count."""
+    neighbours = np.full((301, 1), -1, np.int32)
+    gradient = np.ones((301, 3), dtype)
+    gradient[0] = 2048
+    argmax = np.zeros((301, 3), np.int16)
+    _, ground = launch("max_pool_backward", gradient, argmax, neighbours, transposed(neighbours, 2),
+                       np.array([0, 301]), 2)
+    reference.assert_close(ground, np.full((1, 3), 2348.0))
 
 
 @pytest.mark.parametrize(("size", "stride"), [(3, 2), (2, 2), (3, 1)])

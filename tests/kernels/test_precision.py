@@ -26,6 +26,7 @@ def test_names(given, kept):
     assert sn.get_float32_matmul_precision() == kept
     assert operand_precision(np.float32) == ("float32" if kept == "highest" else kept)
     assert operand_precision(np.float64) == "float64"
+    assert operand_precision(np.float16) == "fp16"  # what is stored, exactly
 
 
 def test_an_unknown_name_is_refused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference
+from cuda_host.storage import each_storage, in_half
 
 from sparsenet import kernels
 from sparsenet.kernels import get_num_threads, set_num_threads
@@ -18,6 +19,7 @@ SPLITS = {
 }
 
 
+@each_storage
 @pytest.mark.parametrize("splits", SPLITS.values(), ids=SPLITS.keys())
 @pytest.mark.parametrize("channels", [1, 3, 32])
 class TestSegments:
@@ -25,7 +27,7 @@ class TestSegments:
         values = rng.standard_normal((20, channels)).astype(dtype)
         result = launch("segment_sum", values, np.array(splits, np.int64))
         assert result.dtype == dtype
-        expected = [values[a:b].sum(axis=0) for a, b in zip(splits, splits[1:], strict=False)]
+        expected = [values[a:b].sum(axis=0, dtype=np.float64) for a, b in zip(splits, splits[1:], strict=False)]
         reference.assert_close(result, np.array(expected))
 
     def test_max(self, launch, splits, channels, dtype, rng):
@@ -57,6 +59,13 @@ def test_a_long_float32_sum_keeps_its_digits(launch):
     values = np.full((100_000, 1), 0.1, np.float32)
     total = launch("segment_sum", values, np.array([0, len(values)]))
     assert total[0, 0] == np.float32(len(values) * np.float64(np.float32(0.1)))
+
+
+@in_half
+def test_a_long_float16_sum_is_rounded_once(launch, dtype):
+    """Added up in float16, ones would stop at 2048."""
+    values = np.ones((5000, 2), dtype)
+    assert launch("segment_sum", values, np.array([0, 5000])).tolist() == [[5000, 5000]]
 
 
 def test_many_segments_of_random_length_around_a_chunk(launch, rng):

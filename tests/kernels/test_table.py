@@ -35,7 +35,7 @@ def arguments(**changes):
     ("changes", "error", "message"),
     [
         ({"features": np.zeros((5, 2), np.float32)}, ValueError, r"weights has shape \(8, 3, 4\).*C_in = 2 by feat"),
-        ({"features": np.zeros((5, 3), np.float16)}, TypeError, "features is float16, expected float32 or float64"),
+        ({"features": np.zeros((5, 3), np.float16)}, TypeError, "features is float16, .*to float32 or move to cuda"),
         ({"weights": np.zeros((8, 3, 4))}, TypeError, "weights is float64 but features is float32"),
         ({"neighbours": np.zeros((6, 8), np.int64)}, TypeError, r"neighbours is int64, expected int32: .*astype"),
         ({"features": np.zeros((5, 6), np.float32)[:, ::2]}, ValueError, "features is not C-contiguous"),

@@ -43,6 +43,14 @@ def test_the_lowest_sufficient_line_and_the_architecture_s_own_before_any():
     assert table.choose("forward", "sm_80", "float32", 64) == base
 
 
+@pytest.mark.parametrize("kind", tiles.KINDS)
+@pytest.mark.parametrize("precision", [*tiles.ITEM_SIZES, "fp16"])
+@pytest.mark.parametrize("channels", [1, 33, 64, 96, 128, 192, 1000])
+def test_what_sm_75_multiplies_fits_its_shared_memory(kind, precision, channels):
+    tile = COMMITTED.choose(kind, "sm_75", precision, channels)
+    assert tile.shared_bytes(kind) <= 64 << 10
+
+
 def test_a_written_table_reads_back(tmp_path):
     path = tmp_path / "mine.toml"
     changed = replace(COMMITTED, forward=COMMITTED.forward[::-1], split_blocks=7)

@@ -1,0 +1,66 @@
+"""Compile every kernel in every variant for the present GPU, so that nothing waits for it later.
+
+    python -m sparsenet.kernels.warm
+
+CuPy keeps the results on disk.  Several processes share the work: a variant takes a second or two, and there are
+some dozens.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from sparsenet import command, kernels
+from sparsenet.backend import cupy
+from sparsenet.kernels.cuda import FOLDER, CudaSource
+from sparsenet.kernels.signature import names
+
+Variant = tuple[str, str, tuple[tuple[str, str | int], ...]]  # source, one of its kernels, macros
+
+
+def variants(architecture: int) -> list[Variant]:
+    """What compiles together, once each: all that is listed for GPUs of that number (80 for sm_80) or less."""
+    source_of = {name: path.stem for path in sorted(FOLDER.glob("*.cu"))
+                 for name in names(path.read_text(encoding="utf-8"))}
+    found: dict[tuple, Variant] = {}
+    for module in pkgutil.iter_modules(kernels.__path__, "sparsenet.kernels."):
+        if module.name.endswith(("cupy_driver", "warm")):
+            continue
+        for name, defines, *least in getattr(importlib.import_module(module.name), "VARIANTS", ()):
+            if not least or least[0] <= architecture:
+                macros = tuple(sorted(defines.items()))
+                found.setdefault((source_of[name], macros), (source_of[name], name, macros))
+    return list(found.values())
+
+
+def compile_variant(variant: Variant) -> None:
+    """Compile one, and keep it on disk.  Raises CompileError."""
+    from sparsenet.kernels.cupy_driver import CupyDriver
+
+    source, name, macros = variant
+    CupyDriver().load(CudaSource(source).kernel(name, **dict(macros)))
+
+
+def warm(processes: int) -> int:
+    """Compile all; returns how many there were.
+
+    Raises
+    ------
+    RuntimeError : no CuPy, or no GPU; a CompileError names the kernel and the line.
+    """
+    listed = variants(int(cupy().cuda.Device().compute_capability))
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        return len(list(pool.map(compile_variant, listed)))
+
+
+def main() -> None:
+    print(f"{warm(min(8, os.cpu_count() or 1))} variants are compiled")
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))
