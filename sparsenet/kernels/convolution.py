@@ -22,6 +22,7 @@ import numpy as np
 
 from sparsenet.kernels import blas, convolution_cuda
 from sparsenet.kernels.blas import multiply
+from sparsenet.kernels.memory import empty
 from sparsenet.kernels.scratch import scratch
 from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
@@ -49,7 +50,7 @@ WEIGHT_GRADIENT = declare(
 def _forward_cpu(features, weights, neighbours, constant):
     """(M, C_out): the sum over offsets, plus the constant row where one is given."""
     (offsets, c_in, c_out), rows = weights.shape, len(neighbours)
-    out = np.empty((rows, c_out), features.dtype)
+    out = empty((rows, c_out), features.dtype)
     if not out.size:
         return out
     base = np.zeros(c_out, features.dtype) if constant is None else constant

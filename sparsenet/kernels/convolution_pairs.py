@@ -26,6 +26,7 @@ import numpy as np
 
 from sparsenet.kernels import blas
 from sparsenet.kernels.blas import multiply
+from sparsenet.kernels.memory import empty
 from sparsenet.kernels.scratch import scratch
 from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
@@ -63,7 +64,7 @@ WEIGHT_GRADIENT = declare(
 @FORWARD.implementation("cpu")
 def _forward_cpu(features, weights, pairs, pair_splits, outputs, constant):
     """(M, C_out): the sum over the pairs, plus the constant row where one is given."""
-    out = np.empty((outputs, weights.shape[2]), features.dtype)
+    out = empty((outputs, weights.shape[2]), features.dtype)
     base = np.zeros(weights.shape[2], features.dtype) if constant is None else constant
     _walk(features, weights, pairs, pair_splits, 1, out, base, False)
     return out
@@ -75,7 +76,7 @@ def _input_gradient_cpu(gradient, weights, pairs, pair_splits, inputs, apart):
 
     apart : no input row is in two pairs (windows do not overlap), so nothing has to be added up
     """
-    out = np.empty((inputs, weights.shape[1]), gradient.dtype)
+    out = empty((inputs, weights.shape[1]), gradient.dtype)
     zero = np.zeros(weights.shape[1], gradient.dtype)
     _walk(gradient, weights.transpose(0, 2, 1), pairs, pair_splits, 0, out, zero, apart)
     return out
