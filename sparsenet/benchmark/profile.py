@@ -1,7 +1,8 @@
 """Where a step's time goes: by kernel, and within them in matrix products.
 
-While a `Profile` is open it stands in for `Kernel.__call__` and `numpy.matmul`, and keeps what they took.
-That costs a microsecond a call, so steps are profiled apart from those that are timed.
+While a `Profile` is open it stands in for `Kernel.__call__` and `numpy.matmul`, keeps what they took, and has
+the products of compiled code recorded.  That costs a microsecond a call, so steps are profiled apart from those
+that are timed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from sparsenet.kernels import get_num_threads
+from sparsenet.kernels.product_record import recorded_products
 from sparsenet.kernels.table import Kernel
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 
@@ -64,16 +66,22 @@ class Profile:
             seconds = time.perf_counter() - begun
             shape = (a.shape[0], a.shape[-1], b.shape[-1], not a.flags.c_contiguous)
             with self._lock:
-                entry = self.products.setdefault(shape, [0, 0.0])
-                entry[0] += 1
-                entry[1] += seconds
+                self._add(shape, seconds)
             return product
 
-        Kernel.__call__, np.matmul = call, matmul
-        try:
-            yield self
-        finally:
-            Kernel.__call__, np.matmul = plain_call, plain_matmul
+        with recorded_products() as inner:
+            Kernel.__call__, np.matmul = call, matmul
+            try:
+                yield self
+            finally:
+                Kernel.__call__, np.matmul = plain_call, plain_matmul
+        for one in inner:
+            self._add((one.m, one.k, one.n, one.transposed), one.seconds)
+
+    def _add(self, shape: Shape, seconds: float) -> None:
+        entry = self.products.setdefault(shape, [0, 0.0])
+        entry[0] += 1
+        entry[1] += seconds
 
     def replay(self) -> float:
         """Thread-seconds that the same matrix products take alone: nothing else runs between them, all

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.backend import HALF, array_module
+from sparsenet.kernels.memory import empty
 from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 
@@ -26,7 +27,7 @@ MATMUL = declare("matmul", a=Array("feature", "M K"), b=Array("feature", "K N"))
 def _matmul_cpu(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(M, N) in the dtype of a and b; zeros where K is 0."""
     (rows, depth), columns = a.shape, b.shape[1]
-    out = np.empty((rows, columns), a.dtype)
+    out = empty((rows, columns), a.dtype)
     step = max(_LEAST_ROWS, _BLOCK_WORK // max(1, depth * columns))
 
     def block(index: int) -> None:

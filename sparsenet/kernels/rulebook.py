@@ -1,30 +1,23 @@
 """Rulebooks from sorted keys: output sites, neighbours, transposed neighbours, pairs.
 
-A key is the row-major index of (batch, x, y, z).  Sites are sorted by key, and for one kernel
-offset the input cell `output * stride - padding + offset * dilation` grows with the output, in
-the same order.  So on a CPU nothing is hashed or sorted here: two sorted lists are walked side
-by side, with memory read in order.
-
-    neighbours  one walk for each line of kernel offsets (all axes but the last); the offsets of
-                a line lie next to each other, so they share the walk.
-    output_keys a box-shaped filter is separable: the reached cells are found axis by axis, each
-                time as the merge of the K_axis shifted copies of one sorted list.
-
-Blocks are groups of output rows (neighbours) or whole samples (output_keys).  The GPU's half, which
-looks neighbours up in the hash table of the input keys, is rulebook_cuda.py.
+A key is the row-major index of (batch, x, y, z); sites are sorted by it.  On a CPU nothing is hashed or
+sorted: rulebook_bits.py marks the output cells in bit maps and looks rows up by counting bits; where grids
+are too large and empty for that, rulebook_walk.py walks the sorted keys side by side.  Both give the same
+arrays.  The GPU's half, which looks neighbours up in the hash table of the input keys, is rulebook_cuda.py.
 """
 
 from __future__ import annotations
 
-from math import prod
-
 import numba
 import numpy as np
 
-from sparsenet.kernels.table import Array, Integers, declare
+from sparsenet.backend import array_module
+from sparsenet.kernels import rulebook_bits, rulebook_walk
+from sparsenet.kernels.reach import axis_map, reach_of
+from sparsenet.kernels.table import Array, Integers, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
-_ROWS = 4096  # output rows of a block
+_ROWS = 4096  # rows of a block
 _AXES = {
     "spatial_size": Integers("D"),
     "output_size": Integers("D"),
@@ -33,15 +26,15 @@ _AXES = {
     "padding": Integers("D"),
     "dilation": Integers("D"),
 }
+_INPUTS = {"keys": Array("int64", "N"), "coordinates": Array("int32", "N D1"), "batch_splits": Array("int64", "B1")}
 _TABLE = "a function that gives the keys' HashTable: called where keys are looked up, not on a CPU"
 
 COORDINATES = declare("site_coordinates", keys=Array("int64", "N"), spatial_size=Integers("D"))
-OUTPUT_KEYS = declare(
-    "output_keys", keys=Array("int64", "N"), batch_splits=Array("int64", "B1"), hash_table=_TABLE, **_AXES
-)
+OUTPUT_KEYS = declare("output_keys", **_INPUTS, hash_table=_TABLE, **_AXES)
 NEIGHBOURS = declare(
     "neighbours",
-    keys=Array("int64", "N"),
+    **_INPUTS,
+    output_keys=Array("int64", "M"),
     output_coordinates=Array("int32", "M D1"),
     hash_table=_TABLE,
     **_AXES,
@@ -49,162 +42,124 @@ NEIGHBOURS = declare(
 TRANSPOSE = declare(
     "transpose_neighbours", neighbours=Array("int32", "M K"), inputs="N, the number of input sites"
 )
-PAIRS = declare("pairs", neighbours=Array("int32", "M K"))
+TRANSPOSED = declare(
+    "transposed_of_pairs",
+    pairs=Array("int32", "P 2"),
+    pair_splits=Array("int64", "K1"),
+    inputs="N, the number of input sites",
+)
+PAIRS = declare(
+    "pairs",
+    **_INPUTS,
+    output_keys=Array("int64", "M"),
+    neighbours="a function that gives them, (M, K) int32: called where pairs are listed from them",
+    submanifold=Scalar(bool),
+    **_AXES,
+)
+PAIR_COUNT = declare("pair_count", coordinates=Array("int32", "N D1"), **_AXES)
 
 
 @COORDINATES.implementation("cpu")
 def _coordinates_cpu(keys, spatial_size):
     """(N, 1+D) int32: the rows [batch, x, y, ...] that the keys are the row-major index of."""
     coordinates = np.empty((keys.size, 1 + len(spatial_size)), np.int32)
-    for axis in reversed(range(len(spatial_size))):
-        keys, coordinates[:, 1 + axis] = np.divmod(keys, spatial_size[axis])
-    coordinates[:, 0] = keys
+    sides = np.array(spatial_size, np.int64)
+    run_blocks(lambda b: _write_coordinates(keys, sides, b * _ROWS, min((b + 1) * _ROWS, keys.size), coordinates),
+               -(-keys.size // _ROWS))
     return coordinates
 
 
-@OUTPUT_KEYS.implementation("cpu")
-def _output_keys_cpu(keys, batch_splits, hash_table, spatial_size, output_size, kernel_size, stride, padding,
-                     dilation):
-    """Sorted distinct keys (M,) int64 of the cells that some kernel offset joins to a site."""
-    samples = batch_splits.size - 1
-    parts: list[np.ndarray] = [keys[:0]] * samples
-    cells_in, cells_out = prod(spatial_size), prod(output_size)
-    axes = list(zip(spatial_size, output_size, kernel_size, stride, padding, dilation, strict=True))
-    maps = [_axis_map(*axis) for axis in axes]
-
-    def block(sample: int) -> None:
-        part = keys[batch_splits[sample] : batch_splits[sample + 1]] - sample * cells_in
-        inner = 1
-        for axis in reversed(range(len(axes))):
-            offsets, side = maps[axis].shape[0], output_size[axis]
-            base, coordinate = np.empty(part.size, np.int64), np.empty(part.size, np.int32)
-            merged = np.empty(part.size * min(offsets, side), np.int64)
-            walks = np.full((2, offsets), -1, np.int64)
-            count = _merge_axis(part, inner, spatial_size[axis], side, maps[axis], base, coordinate, walks, merged)
-            part = merged[:count]
-            inner *= side
-        parts[sample] = part + sample * cells_out
-
-    run_blocks(block, samples)
-    return np.concatenate(parts) if parts else keys[:0].copy()
-
-
-def _axis_map(size_in, size_out, kernel, stride, padding, dilation) -> np.ndarray:
-    """(kernel, size_in) int64: the output coordinate that offset k joins to each input
-    coordinate, or -1."""
-    reach = np.arange(size_in)[None, :] + padding - dilation * np.arange(kernel)[:, None]
-    inside = (reach % stride == 0) & (reach >= 0) & (reach // stride < size_out)
-    return np.where(inside, reach // stride, -1)
-
-
 @numba.njit(nogil=True, cache=True)
-def _merge_axis(keys, inner, size_in, size_out, axis_map, base, coordinate, walks, out):
-    """Replace one axis of sorted keys by the coordinates it reaches; sorted, each once, into `out`.
+def _write_coordinates(keys, sides, start, stop, coordinates):
+    last = sides.size
+    line, end = np.int64(0), np.int64(-1)  # keys of the line that the row before lies on
+    for i in range(start, stop):
+        key = keys[i]
+        if line <= key < end:
+            for axis in range(last):
+                coordinates[i, axis] = coordinates[i - 1, axis]
+        else:
+            rest = key // sides[last - 1]
+            line = rest * sides[last - 1]
+            end = line + sides[last - 1]
+            for axis in range(last - 1, 0, -1):
+                coordinates[i, axis] = rest % sides[axis - 1]
+                rest //= sides[axis - 1]
+            coordinates[i, 0] = rest
+        coordinates[i, last] = key - line
 
-    key = (outer * size_in + c) * inner + r   ->   (outer * size_out + axis_map[k, c]) * inner + r
 
-    base, coordinate : scratch for each key;  walks : -1, the walks' rows and the keys at their heads.
-    Returns how many keys there are.  (No NumPy function is called here: it would have to be compiled.)
-    """
-    n, offsets = keys.size, axis_map.shape[0]
-    row, head = walks[0], walks[1]
-    for i in range(n):
-        line = keys[i] // inner
-        outer = line // size_in
-        coordinate[i] = line - outer * size_in
-        base[i] = outer * size_out * inner + (keys[i] - line * inner)
-    end = np.int64(9223372036854775807)
-    count = 0
-    value = np.int64(-1)
-    while True:
-        smallest = end
-        for k in range(offsets):
-            if head[k] == value:  # used up: move to the next site that this offset joins
-                i = row[k] + 1
-                while i < n and axis_map[k, coordinate[i]] < 0:
-                    i += 1
-                row[k] = i
-                head[k] = base[i] + axis_map[k, coordinate[i]] * inner if i < n else end
-            if head[k] < smallest:
-                smallest = head[k]
-        if smallest == end:
-            break
-        value = smallest
-        out[count] = value
-        count += 1
-    return count
+@OUTPUT_KEYS.implementation("cpu")
+def _output_keys_cpu(keys, coordinates, batch_splits, hash_table, *axes):
+    """Sorted distinct keys (M,) int64 of the cells that some kernel offset joins to a site."""
+    if rulebook_bits.fits(keys, batch_splits.size - 1, axes[1]):
+        return rulebook_bits.output_keys(keys, coordinates, batch_splits, reach_of(*axes))
+    return rulebook_walk.output_keys(keys, batch_splits, *axes)
 
 
 @NEIGHBOURS.implementation("cpu")
-def _neighbours_cpu(keys, output_coordinates, hash_table, spatial_size, output_size, kernel_size, stride, padding,
-                    dilation):
+def _neighbours_cpu(keys, coordinates, batch_splits, output_keys, output_coordinates, hash_table, *axes):
     """(M, K) int32: row of the input site under each kernel offset, -1 where there is none."""
-    rows = output_coordinates.shape[0]
-    spatial_size, kernel_size, stride, padding, dilation = (
-        np.array(axis, np.int64) for axis in (spatial_size, kernel_size, stride, padding, dilation))
-    table = np.empty((rows, int(kernel_size.prod())), np.int32)
-    lead = kernel_size[:-1]
-    lines = np.stack(np.unravel_index(np.arange(int(lead.prod())), lead), axis=1) if lead.size else (
-        np.zeros((1, 0), np.int64)
-    )
-    lines = np.ascontiguousarray(lines * dilation[:-1], dtype=np.int64)
+    samples = batch_splits.size - 1
+    if rulebook_bits.fits(keys, samples, axes[1]):
+        return rulebook_bits.neighbours(keys, coordinates, output_keys, samples, reach_of(*axes))
+    return rulebook_walk.neighbours(keys, output_coordinates, *axes)
 
-    def block(index: int) -> None:
-        start = index * _ROWS
-        stop = min(start + _ROWS, rows)
-        position = np.full(lines.shape[0], -1, np.int64)
-        _walk(keys, output_coordinates, spatial_size, stride, padding, lines, kernel_size[-1],
-              dilation[-1], position, table, start, stop)
 
-    run_blocks(block, -(-rows // _ROWS))
+@TRANSPOSED.implementation("cpu")
+def _transposed_of_pairs_cpu(pairs, pair_splits, inputs):
+    """(N, K) int32: row of the output site that offset k joins to each input site, or -1."""
+    table = np.empty((inputs, pair_splits.size - 1), np.int32)
+    run_blocks(lambda b: _write_transposed(pairs, pair_splits, b * _ROWS, min((b + 1) * _ROWS, inputs), table),
+               -(-inputs // _ROWS))
     return table
 
 
 @numba.njit(nogil=True, cache=True)
-def _walk(keys, coordinates, spatial_size, stride, padding, lines, line_offsets, line_dilation,
-          position, table, start, stop):
-    """Fill rows start to stop of the table.  position : (lines,) -1, where each line's walk stands."""
-    dimension = spatial_size.size
-    last = dimension - 1
-    length = spatial_size[last]
-    n = keys.size
-    for m in range(start, stop):
-        first = np.int64(coordinates[m, dimension]) * stride[last] - padding[last]
-        low = min(max(first, 0), length)
-        for line in range(lines.shape[0]):
-            column = line * line_offsets
-            base = np.int64(coordinates[m, 0])
-            inside = True
-            for axis in range(last):
-                c = np.int64(coordinates[m, axis + 1]) * stride[axis] - padding[axis] + lines[line, axis]
-                inside = inside and 0 <= c < spatial_size[axis]
-                base = base * spatial_size[axis] + c
-            base *= length
-            if not inside:
-                for k in range(line_offsets):
-                    table[m, column + k] = -1
-                continue
-            p = position[line]
-            if p < 0:
-                p, above = 0, n
-                while p < above:  # binary search for the first key that is not smaller
-                    middle = (p + above) // 2
-                    if keys[middle] < base + low:
-                        p = middle + 1
-                    else:
-                        above = middle
-            while p < n and keys[p] < base + low:
-                p += 1
-            position[line] = p
-            for k in range(line_offsets):
-                z = first + k * line_dilation
-                row = np.int64(-1)
-                if 0 <= z < length:
-                    while p < n and keys[p] < base + z:
-                        p += 1
-                    if p < n and keys[p] == base + z:
-                        row = p
-                table[m, column + k] = row
+def _write_transposed(pairs, splits, start, stop, table):
+    for n in range(start, stop):
+        for k in range(table.shape[1]):
+            table[n, k] = -1
+    for k in range(table.shape[1]):
+        p, above = splits[k], splits[k + 1]
+        while p < above:  # binary search for the first pair of an input from `start` on
+            middle = (p + above) // 2
+            if pairs[middle, 0] < start:
+                p = middle + 1
+            else:
+                above = middle
+        while p < splits[k + 1] and pairs[p, 0] < stop:
+            table[pairs[p, 0], k] = pairs[p, 1]
+            p += 1
+
+
+@PAIRS.implementation("cpu")
+def _pairs_cpu(keys, coordinates, batch_splits, output_keys, neighbours, submanifold, *axes):
+    """((P, 2) int32 rows [input, output], (K+1,) int64 splits): the pairs grouped by offset, by
+    output row within an offset."""
+    samples = batch_splits.size - 1
+    if rulebook_bits.fits(keys, samples, axes[1]):
+        return rulebook_bits.pairs(keys, coordinates, output_keys, samples, reach_of(*axes), submanifold)
+    table = neighbours()
+    offset, output = np.nonzero(table.T >= 0)
+    pairs = np.empty((offset.size, 2), np.int32)
+    pairs[:, 0] = table[output, offset]
+    pairs[:, 1] = output
+    splits = np.zeros(table.shape[1] + 1, np.int64)
+    np.cumsum(np.bincount(offset, minlength=table.shape[1]), out=splits[1:])
+    return pairs, splits
+
+
+@PAIR_COUNT.implementation("cuda")
+@PAIR_COUNT.implementation("cpu")
+def _pair_count(coordinates, *axes):
+    """How many pairs a filter has whose outputs are all the cells that it joins to a site: of each site, the
+    product over the axes of the offsets that join its coordinate to an output."""
+    xp = array_module(coordinates)
+    counts = xp.ones(len(coordinates), np.int64)
+    for axis, sizes in enumerate(zip(*axes, strict=True)):
+        counts *= xp.asarray((axis_map(*sizes) >= 0).sum(axis=0))[coordinates[:, 1 + axis]]
+    return int(counts.sum())
 
 
 @TRANSPOSE.implementation("cpu")
@@ -227,19 +182,6 @@ def _transpose(neighbours, table, start, stop):
             row = neighbours[m, k]
             if row >= 0:
                 table[row, k] = m
-
-
-@PAIRS.implementation("cpu")
-def _pairs_cpu(neighbours):
-    """((P, 2) int32 rows [input, output], (K+1,) int64 splits): the pairs grouped by offset, by
-    output row within an offset."""
-    offset, output = np.nonzero(neighbours.T >= 0)
-    pairs = np.empty((offset.size, 2), np.int32)
-    pairs[:, 0] = neighbours[output, offset]
-    pairs[:, 1] = output
-    splits = np.zeros(neighbours.shape[1] + 1, np.int64)
-    np.cumsum(np.bincount(offset, minlength=neighbours.shape[1]), out=splits[1:])
-    return pairs, splits
 
 
 from sparsenet.kernels import rulebook_cuda  # noqa: E402, F401  (registers the GPU's half)

@@ -47,8 +47,8 @@ def _coordinates_cuda(keys, spatial_size):
 
 
 @OUTPUT_KEYS.implementation("cuda")
-def _output_keys_cuda(keys, batch_splits, hash_table, spatial_size, output_size, kernel_size, stride, padding,
-                      dilation):
+def _output_keys_cuda(keys, coordinates, batch_splits, hash_table, spatial_size, output_size, kernel_size, stride,
+                      padding, dilation):
     if not keys.size:
         return keys.copy()
     table = hash_table()
@@ -83,8 +83,8 @@ def _listed(count, write, source, table):
 
 
 @NEIGHBOURS.implementation("cuda")
-def _neighbours_cuda(keys, output_coordinates, hash_table, spatial_size, output_size, kernel_size, stride, padding,
-                     dilation):
+def _neighbours_cuda(keys, coordinates, batch_splits, output_keys, output_coordinates, hash_table, spatial_size,
+                     output_size, kernel_size, stride, padding, dilation):
     rows = output_coordinates.shape[0]
     result = array_module(keys).empty((rows, prod(kernel_size)), np.int32)
     table = hash_table()
@@ -107,7 +107,8 @@ def _transpose_cuda(neighbours, inputs):
 
 
 @PAIRS.implementation("cuda")
-def _pairs_cuda(neighbours):
+def _pairs_cuda(keys, coordinates, batch_splits, output_keys, neighbours, submanifold, *axes):
+    neighbours = neighbours()
     xp = array_module(neighbours)
     rows, offsets = neighbours.shape
     chunks = -(-rows // CHUNK)

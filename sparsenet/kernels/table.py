@@ -31,8 +31,11 @@ from sparsenet.backend import HALF, check_float_dtype, device_of, wide_dtype
 FAMILIES: dict[str, tuple[str, ...]] = {
     "matmul": ("matmul",),
     "hash_table": ("hash_insert", "hash_lookup"),
-    "rulebook": ("site_coordinates", "output_keys", "neighbours", "transpose_neighbours", "pairs"),
+    "rulebook": ("site_coordinates", "output_keys", "neighbours", "transpose_neighbours", "transposed_of_pairs",
+                 "pairs", "pair_count"),
     "convolution": ("convolution_forward", "convolution_weight_gradient"),
+    "convolution_pairs": ("convolution_forward_pairs", "convolution_input_gradient_pairs",
+                          "convolution_weight_gradient_pairs"),
     "max_pool": ("max_pool_forward", "max_pool_backward"),
     "leaky_relu": ("leaky_relu_forward", "leaky_relu_backward"),
     "segment": ("segment_sum", "segment_max"),
@@ -104,11 +107,13 @@ class Kernel:
         self.implementations: dict[str, Callable] = {}
 
     def implementation(self, backend: str) -> Callable[[Callable], Callable]:
-        """Decorator: register a function as this kernel on `backend`."""
+        """Decorator: register a function as this kernel on `backend`; its last parameter may be `*rest`."""
 
         def register(function: Callable) -> Callable:
-            names = tuple(inspect.signature(function).parameters)
-            if names != tuple(self.arguments):
+            parameters = inspect.signature(function).parameters
+            names = tuple(name for name, one in parameters.items() if one.kind != one.VAR_POSITIONAL)
+            expected = tuple(self.arguments)
+            if names != (expected if len(names) == len(parameters) else expected[:len(names)]):
                 raise TypeError(f"{self.name} on {backend}: arguments are {tuple(self.arguments)}, "
                                 f"the function takes {names}")
             self.implementations[backend] = function

@@ -7,6 +7,7 @@ draws fresh entropy.  `SparseNetwork` and `s3dcnn` give each layer its own, keye
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import index
 from typing import Any
 
@@ -53,6 +54,7 @@ class SparseConv(Module):
     def _build(self, in_channels: int, out_channels: int, bias: bool, rng: Any) -> None:
         _check_channels(self, in_channels, out_channels)
         self.in_channels, self.out_channels = in_channels, out_channels
+        self.geometry = replace(self.geometry, channels=(in_channels, out_channels))
         shape = (self.geometry.volume, in_channels, out_channels)
         self.weight = init.uniform(shape, self.weight_bound(), rng)
         self.bias = init.zeros((out_channels,)) if bias else None

@@ -57,7 +57,7 @@ class _Convolution(Function):
             if background.any():
                 features = features - (background if self.samples is None else background[self.samples])
         shared = constant if constant is None or constant.ndim == 1 else None
-        out = launch("convolution_forward", features, weight, self.rulebook.neighbours, shared)
+        out = self._products(features, weight, shared)
         if constant is not None and shared is None:
             out += constant[self.rulebook.output_sites.coordinates[:, 0]]
         self.save(features, background, weight)
@@ -78,21 +78,43 @@ class _Convolution(Function):
         if needs_background:
             to_background = _times(constant, weight.sum(axis=0).T) - self._sum_by_background(to_features, background)
         if needs_weight:
-            to_weight = launch("convolution_weight_gradient", features, gradient, self.rulebook.neighbours)
+            to_weight = self._weight_gradient(features, gradient)
             if lifted:
                 to_weight += _outer(background, constant)
         if needs_bias:
             to_bias = constant if constant.ndim == 1 else constant.sum(axis=0)
         return to_features if needs_features else None, to_background, to_weight, to_bias
 
+    def _products(self, features: Any, weight: Any, constant: Any) -> Any:
+        rulebook = self.rulebook
+        if rulebook.way("forward", *weight.shape[1:]) == "pairs":
+            return launch("convolution_forward_pairs", features, weight, rulebook.pairs, rulebook.pair_splits,
+                          len(rulebook.output_sites), constant)
+        return launch("convolution_forward", features, weight, rulebook.neighbours, constant)
+
     def _input_gradient(self, gradient: Any, weight: Any) -> Any:
-        xp = array_module(weight)
+        xp, rulebook = array_module(weight), self.rulebook
+        if rulebook.way("input gradient", *weight.shape[1:]) == "pairs":
+            return launch("convolution_input_gradient_pairs", gradient, weight, rulebook.pairs, rulebook.pair_splits,
+                          len(rulebook.input_sites), rulebook.geometry.apart)
         flipped = weight.transpose(0, 2, 1)
-        if self.rulebook.geometry.submanifold:  # its transposed neighbours are the neighbours, reversed
-            table, flipped = self.rulebook.neighbours, flipped[::-1]
+        if rulebook.geometry.submanifold:  # its transposed neighbours are the neighbours, reversed
+            table, flipped = rulebook.neighbours, flipped[::-1]
         else:
-            table = self.rulebook.transposed_neighbours
+            table = rulebook.transposed_neighbours
         return launch("convolution_forward", gradient, xp.ascontiguousarray(flipped), table, None)
+
+    def _weight_gradient(self, features: Any, gradient: Any) -> Any:
+        xp, rulebook = array_module(features), self.rulebook
+        way = rulebook.way("weight gradient", features.shape[1], gradient.shape[1])
+        if way == "pairs":
+            return launch("convolution_weight_gradient_pairs", features, gradient, rulebook.pairs,
+                          rulebook.pair_splits)
+        if way == "inputs":  # sum over n of gradient[output of n under k]^T features[n]
+            table = xp.ascontiguousarray(rulebook.transposed_neighbours)
+            return xp.ascontiguousarray(launch("convolution_weight_gradient", gradient, features, table)
+                                        .transpose(0, 2, 1))
+        return launch("convolution_weight_gradient", features, gradient, rulebook.neighbours)
 
     def _constant_gradient(self, gradient: Any, ground: Any, background: Any) -> Any:
         """Gradient of the constant row: (C_out,), or (B, C_out) where samples differ."""

@@ -7,36 +7,35 @@ from typing import Any
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import array_module, device_of, to_device
+from sparsenet.backend import HALF, array_module, device_of, to_device
+from sparsenet.kernels import launch
+from sparsenet.ops.cast import cast
 
 
 class SoftmaxCrossEntropy(Function):
     def __init__(self, labels: Any):
         super().__init__()
         self.labels = labels
+        self.figures: Any = None
 
     def forward(self, logits: Any) -> Any:
         xp = array_module(logits)
-        shifted = logits - logits.max(axis=1, keepdims=True)  # so that exp cannot overflow
-        exponentials = xp.exp(shifted)
-        totals = exponentials.sum(axis=1, keepdims=True)
-        self.save(exponentials / totals)
-        rows = xp.arange(len(logits))
-        losses = xp.log(totals[:, 0]) - shifted[rows, self.labels]
-        return losses.sum() / max(1, len(logits))
+        loss, self.figures, gradient = launch("softmax_cross_entropy", xp.ascontiguousarray(logits),
+                                              xp.ascontiguousarray(self.labels), any(self.needs))
+        self.save(gradient)
+        return loss
 
     def backward(self, gradient: Any) -> Any:
-        (probabilities,) = self.saved
-        xp = array_module(gradient)
-        result = probabilities.copy()
-        result[xp.arange(len(result)), self.labels] -= 1
-        return result * (gradient / max(1, len(result)))
+        (result,) = self.saved  # of this function alone: it may be written to
+        launch("scale_gradient", result.reshape(-1), gradient)
+        return result
 
 
 def softmax_cross_entropy(logits: Tensor, labels: Any) -> Tensor:
     """Mean cross entropy of softmax(logits) against the labels: a Tensor of shape ().
 
-    logits : Tensor (B, classes), any finite numbers, however large
+    logits : Tensor (B, classes), any finite numbers, however large; float16 is computed with in float32, which the
+        loss is then
     labels : (B,) int64 array or Tensor, 0 ... classes-1; on the host, where a look at them does not wait
         for a GPU, or on the device of the logits
     An empty batch has loss 0.
@@ -46,6 +45,27 @@ def softmax_cross_entropy(logits: Tensor, labels: Any) -> Tensor:
     TypeError : labels are not int64, or on another device than the logits and not on the host.
     ValueError : a shape does not fit, or a label is out of range (the row is named).
     """
+    return softmax_cross_entropy_with_figures(logits, labels)[0]
+
+
+def softmax_cross_entropy_with_figures(logits: Tensor, labels: Any) -> tuple[Tensor, Any]:
+    """The loss as `softmax_cross_entropy` gives it, and what a training loop tells of it: an array (2,) float64 on the
+    device of the logits, for one copy to the host.
+
+        figures[0]   the loss
+        figures[1]   how many rows have their largest logit, the first of equal ones, at their label
+
+    Parameters and errors as for `softmax_cross_entropy`.
+    """
+    labels = _checked(logits, labels)
+    logits = cast(logits, np.float32) if logits.dtype == HALF else logits
+    function = SoftmaxCrossEntropy(labels)
+    loss = function.apply(logits)
+    return loss, function.figures
+
+
+def _checked(logits: Tensor, labels: Any) -> Any:
+    """The labels as an array on the device of the logits."""
     labels = labels.array if isinstance(labels, Tensor) else labels
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ValueError(f"softmax_cross_entropy: logits have shape {logits.shape}, expected (B, classes)")
@@ -57,12 +77,13 @@ def softmax_cross_entropy(logits: Tensor, labels: Any) -> Tensor:
     if labels.shape != (batch,):
         raise ValueError(f"softmax_cross_entropy: labels have shape {labels.shape}, expected ({batch},), one "
                          "for each row of logits")
-    wrong = array_module(labels).flatnonzero((labels < 0) | (labels >= classes))
-    if len(wrong):
+    # A negative one is huge.
+    if batch and to_device(labels.view(np.uint64).max(), "cpu") >= classes:
+        wrong = array_module(labels).flatnonzero((labels < 0) | (labels >= classes))
         row = int(wrong[0])
         raise ValueError(f"softmax_cross_entropy: label of row {row} is {int(labels[row])}, expected 0 to "
                          f"{classes - 1}: the logits have {classes} classes")
     if device_of(labels) == "cpu":
         labels = to_device(labels, logits.device)
     device_of(logits.array, labels)  # raises where they differ
-    return SoftmaxCrossEntropy(labels).apply(logits)
+    return labels

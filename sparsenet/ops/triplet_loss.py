@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import array_module
+from sparsenet.backend import HALF, array_module
+from sparsenet.kernels import launch
+from sparsenet.ops.cast import cast
 
 DISTANCES = ("cosine", "l2", "squared_l2")
 
@@ -16,30 +20,26 @@ DISTANCES = ("cosine", "l2", "squared_l2")
 class TripletLoss(Function):
     def __init__(self, margin: float, distance: str):
         super().__init__()
-        self.margin, self.distance = float(margin), distance
+        self.margin, self.distance = float(margin), DISTANCES.index(distance)
 
     def forward(self, anchor: Any, positive: Any, negative: Any) -> Any:
-        to_positive = _distances(anchor, positive, self.distance)
-        to_negative = _distances(anchor, negative, self.distance)
-        terms = self.margin + to_positive - to_negative
-        active = terms > 0
-        self.save(anchor, positive, negative, active)
-        return (terms * active).sum() / max(1, len(terms))
+        rows = map(array_module(anchor).ascontiguousarray, (anchor, positive, negative))
+        loss, _, gradients = launch("triplet_loss", *rows, self.margin, self.distance, any(self.needs))
+        self.save(gradients)
+        return loss
 
     def backward(self, gradient: Any) -> tuple[Any, Any, Any]:
-        anchor, positive, negative, active = self.saved
-        share = (active * (gradient / max(1, len(active))))[:, None]
-        anchor_to_positive, positive_gradient = _gradients(anchor, positive, self.distance)
-        anchor_to_negative, negative_gradient = _gradients(anchor, negative, self.distance)
-        return ((anchor_to_positive - anchor_to_negative) * share, positive_gradient * share,
-                -negative_gradient * share)
+        (gradients,) = self.saved  # of this function alone: they may be written to
+        launch("scale_gradient", gradients.reshape(-1), gradient)
+        return gradients[0], gradients[1], gradients[2]
 
 
 def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float,
                  distance: str = "cosine") -> Tensor:
     """mean over t of max(0, margin + d(anchor[t], positive[t]) - d(anchor[t], negative[t])).
 
-    anchor, positive, negative : Tensors (T, C) of one dtype
+    anchor, positive, negative : Tensors (T, C) of one dtype; float16 is computed with in float32, which the loss is
+        then
     margin : in the unit of the distance
     distance : "cosine" (1 - cosine, 1 where a vector is zero), "l2" or "squared_l2"
 
@@ -68,48 +68,6 @@ def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: flo
         if tensor.dtype != anchor.dtype:
             raise TypeError(f"triplet_loss: {name} is {tensor.dtype}, the anchor is {anchor.dtype}: convert "
                             "one of them")
+    if anchor.dtype == HALF:
+        anchor, positive, negative = (cast(tensor, np.float32) for tensor in (anchor, positive, negative))
     return TripletLoss(margin, distance).apply(anchor, positive, negative)
-
-
-def _distances(a: Any, b: Any, distance: str) -> Any:
-    """(T,) distances of the rows."""
-    xp = array_module(a)
-    if distance == "cosine":
-        (a_unit, a_inverse), (b_unit, b_inverse) = _unit(a), _unit(b)
-        half_chord = ((a_unit - b_unit) ** 2).sum(axis=1) / 2  # = 1 - cosine, and exact where it is small
-        return xp.where((a_inverse * b_inverse)[:, 0] == 0, a.dtype.type(1), half_chord)
-    squared = ((a - b) ** 2).sum(axis=1)
-    return squared if distance == "squared_l2" else xp.sqrt(squared)
-
-
-def _gradients(a: Any, b: Any, distance: str) -> tuple[Any, Any]:
-    """(T, C) gradients of `_distances` with respect to a and b."""
-    if distance == "cosine":
-        (a_unit, a_inverse), (b_unit, b_inverse) = _unit(a), _unit(b)
-        chord = (a_unit - b_unit) * ((a_inverse != 0) & (b_inverse != 0))
-        return _across(chord, a_unit) * a_inverse, -_across(chord, b_unit) * b_inverse
-    difference = a - b
-    if distance == "squared_l2":
-        return 2 * difference, -2 * difference
-    xp = array_module(a)
-    length = xp.sqrt((difference**2).sum(axis=1, keepdims=True))
-    direction = difference / xp.where(length == 0, 1, length)
-    return direction, -direction
-
-
-def _across(chord: Any, unit: Any) -> Any:
-    """The part of `chord` at right angles to `unit`, row by row."""
-    return chord - (chord * unit).sum(axis=1, keepdims=True) * unit
-
-
-def _unit(x: Any) -> tuple[Any, Any]:
-    """Rows of length 1 (T, C), and 1 / length before (T, 1); zeros for a zero row.  The rows are scaled
-    by their largest number first, so that no square over- or underflows."""
-    xp = array_module(x)
-    largest = abs(x).max(axis=1, keepdims=True)
-    one = x.dtype.type(1)
-    scaled = x / xp.where(largest == 0, one, largest)
-    length = xp.sqrt((scaled**2).sum(axis=1, keepdims=True))
-    zero = length == 0
-    safe = xp.where(zero, one, length)
-    return scaled / safe, xp.where(zero, 0 * one, one / (safe * xp.where(zero, one, largest)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from operator import index
@@ -20,6 +20,8 @@ class Geometry:
 
     size, stride, padding, dilation : (D,) int each, D from 1 to 4
     submanifold : the output sites are the input sites
+    channels : (C_in, C_out) of the convolution that uses it, which tell a loader how to prepare its rulebook; None
+        where nothing is multiplied.  No part of what makes two geometries equal.
 
     Geometries that are equal share one rulebook.
 
@@ -35,6 +37,7 @@ class Geometry:
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     submanifold: bool = False
+    channels: tuple[int, int] | None = field(default=None, compare=False)
 
     @classmethod
     def make(cls, dimension: int, size: int | Sequence[int], stride: int | Sequence[int] = 1,
@@ -76,6 +79,11 @@ class Geometry:
     def volume(self) -> int:
         """K, the number of kernel offsets."""
         return prod(self.size)
+
+    @property
+    def apart(self) -> bool:
+        """Whether windows never overlap: each input site meets one output site at most."""
+        return all(s > d * (k - 1) for k, s, d in zip(self.size, self.stride, self.dilation, strict=True))
 
     @cached_property
     def kernel_offsets(self) -> np.ndarray:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sparsenet.backend import array_module
 from sparsenet.kernels import launch
+from sparsenet.kernels.convolution_ways import forward_way, weight_gradient_way
 from sparsenet.sparse.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class Rulebook:
         return self._copy if sites is None else sites
 
     @property
+    def _inputs(self) -> tuple[Any, Any, Any]:
+        sites = self.input_sites
+        return sites.keys, sites.coordinates, sites.batch_splits
+
+    @property
     def _axes(self) -> tuple[tuple[int, ...], ...]:
         g = self.geometry
         return self.input_sites.spatial_size, self.output_size, g.size, g.stride, g.padding, g.dilation
@@ -54,23 +59,27 @@ class Rulebook:
     @cached_property
     def _output_sites(self) -> ActiveSites:
         sites = self.input_sites
-        keys = launch("output_keys", sites.keys, sites.batch_splits, lambda: sites.hash_table, *self._axes)
+        keys = launch("output_keys", *self._inputs, lambda: sites.hash_table, *self._axes)
         return type(sites).from_keys(keys, self.output_size, sites.batch_size)
 
     @cached_property
     def neighbours(self) -> Any:
-        sites = self.input_sites
-        return launch("neighbours", sites.keys, self.output_sites.coordinates, lambda: sites.hash_table, *self._axes)
+        sites, output = self.input_sites, self.output_sites
+        return launch("neighbours", *self._inputs, output.keys, output.coordinates, lambda: sites.hash_table,
+                      *self._axes)
 
     @cached_property
     def transposed_neighbours(self) -> Any:
         if self.geometry.submanifold:  # n sees m under k exactly where m sees n under the opposite offset
             return self.neighbours[:, ::-1]
+        if "_pairs" in vars(self) and "neighbours" not in vars(self):
+            return launch("transposed_of_pairs", self.pairs, self.pair_splits, len(self.input_sites))
         return launch("transpose_neighbours", self.neighbours, len(self.input_sites))
 
     @cached_property
     def _pairs(self) -> tuple[Any, Any]:
-        return launch("pairs", self.neighbours)
+        return launch("pairs", *self._inputs, self.output_sites.keys, lambda: self.neighbours,
+                      self.geometry.submanifold, *self._axes)
 
     @property
     def pairs(self) -> Any:
@@ -82,8 +91,31 @@ class Rulebook:
 
     @cached_property
     def pair_count(self) -> int:
-        """P, without making the list of pairs."""
-        return int(array_module(self.neighbours).count_nonzero(self.neighbours >= 0))
+        """P; counted without making a view of them where that can be done."""
+        if "_pairs" in vars(self) or self.geometry.submanifold:
+            return len(self.pairs)
+        return launch("pair_count", self.input_sites.coordinates, *self._axes)
+
+    def way(self, of: str, c_in: int, c_out: int) -> str:
+        """The view that a pass of a convolution goes through: "outputs" (neighbours), "inputs" (transposed
+        neighbours) or "pairs", whichever is cheapest on a CPU (see `sparsenet.kernels.convolution_ways`); always
+        a table on a GPU, whose tiles skip empty offsets.
+
+        of : "forward", "input gradient" or "weight gradient"
+        """
+        if self.input_sites.device != "cpu":
+            return "inputs" if of == "input gradient" else "outputs"
+        inputs, outputs, offsets = len(self.input_sites), len(self.output_sites), self.geometry.volume
+        if of == "forward":
+            return forward_way(self.pair_count, outputs, offsets, c_in, c_out)
+        if of == "input gradient":
+            way = forward_way(self.pair_count, inputs, offsets, c_out, c_in)
+            return "inputs" if way == "outputs" else way
+        return weight_gradient_way(self.pair_count, inputs, outputs, offsets, c_in, c_out)
+
+    def prepare(self, channels: tuple[int, int] | None) -> None:
+        """Make the view that a layer will read: a convolution from C_in to C_out channels, or (None) pooling."""
+        _ = self.pairs if channels is not None and self.way("forward", *channels) == "pairs" else self.neighbours
 
     def __repr__(self) -> str:
         return (f"Rulebook({self.geometry}: {len(self.input_sites)} sites of {self.input_sites.spatial_size} -> "
@@ -97,5 +129,5 @@ def prepare(sites: ActiveSites, geometries: Iterable[Geometry]) -> None:
     """
     for geometry in geometries:
         rulebook = sites.rulebook(geometry)
-        _ = rulebook.neighbours
+        rulebook.prepare(geometry.channels)
         sites = rulebook.output_sites

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sparsenet.backend import array_module, to_device
 from sparsenet.command import deferred_interrupt
 from sparsenet.files import write_text
 from sparsenet.kernels import set_float32_matmul_precision, set_tile_table
+from sparsenet.kernels.fetch import fetch_later
 from sparsenet.optim import clip_gradients
 from sparsenet.training.build import build_batching, build_network, build_optimizer, load_resumable, open_dataset
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, save_checkpoint
@@ -128,12 +131,9 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
             for batch in watch.waiting("waiting", batches):
                 net.reseed(config.training.seed, epoch, step)
                 with watch("forward"):
-                    loss, right = loss_of(net, batch, config)
-                value = float(loss.numpy())
-                if not math.isfinite(value):
-                    raise RuntimeError(f"training: the loss is {value} at epoch {epoch + 1}, batch {step + 1}: lower "
-                                       f"optimizer.lr, which is {config.optimizer.lr:g}")
-                with watch("backward"):
+                    loss, figures = loss_of(net, batch, config)
+                    arriving = fetch_later(figures)
+                with watch("backward"), np.errstate(all="ignore"):  # a loss that is not finite is told below
                     loss.backward()
                 with watch("update"):
                     optimizer.lr = learning_rate(epoch, (step + 1) / count)
@@ -141,10 +141,14 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
                         clip_gradients(net.parameters(), config.optimizer.max_gradient_norm)
                     optimizer.step()
                     optimizer.zero_grad()
+                    value, *right = arriving().tolist()  # a GPU has what follows the loss still to do meanwhile
+                if not math.isfinite(value):  # nothing of this step is ever saved
+                    raise RuntimeError(f"training: the loss is {value} at epoch {epoch + 1}, batch {step + 1}: lower "
+                                       f"optimizer.lr, which is {config.optimizer.lr:g}")
                 step += 1
                 sums["samples"] += len(batch)
                 sums["loss"] += value * len(batch)
-                sums["right"] += right
+                sums["right"] += sum(right)
                 sums["dropped"] += int(batch.dropped.sum())
                 sums["loading"] += batch.seconds["loading"]
                 sums["rulebooks"] += batch.seconds["rulebooks"]
@@ -186,21 +190,20 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
     return TrainingResult(net, history, figures, evaluation, finished=epoch >= config.training.epochs)
 
 
-def loss_of(net: SparseNetwork, batch: SparseBatch, config: Config) -> tuple[Tensor, int]:
-    """The loss of a batch, and how many of its samples a classifier got right."""
+def loss_of(net: SparseNetwork, batch: SparseBatch, config: Config) -> tuple[Tensor, Any]:
+    """The loss of a batch, and in an array the loss and, of a classifier, how many samples it got right."""
     from sparsenet import ops
 
     outputs = net(batch)
-    labels = to_device(batch.labels, config.training.device)
     if config.loss.kind == "softmax":
-        right = int((outputs.array.argmax(axis=1) == labels).sum())
-        return ops.softmax_cross_entropy(outputs, labels), right
+        return ops.softmax_cross_entropy_with_figures(outputs, batch.labels)
     if config.loss.mining == "none":  # TripletSampler: anchors, then their positives, then their negatives
         rows = array_module(outputs.array).arange(len(batch)).reshape(3, -1)
     else:
-        rows = mine(outputs, labels, config)
+        rows = mine(outputs, to_device(batch.labels, config.training.device), config)
     anchor, positive, negative = (outputs[chosen] for chosen in rows)
-    return ops.triplet_loss(anchor, positive, negative, config.loss.margin, config.loss.distance), 0
+    loss = ops.triplet_loss(anchor, positive, negative, config.loss.margin, config.loss.distance)
+    return loss, loss.array.reshape(1)
 
 
 def mine(descriptors: Tensor, labels: Any, config: Config) -> tuple[Any, Any, Any]:

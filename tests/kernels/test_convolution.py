@@ -9,7 +9,6 @@ from cuda_host import device
 from cuda_host.storage import HALF, in_half, precise
 
 import sparsenet as sn
-from sparsenet.kernels import convolution as family
 from sparsenet.kernels import convolution_cuda, tiles
 from sparsenet.sparse import ActiveSites, Geometry
 
@@ -95,30 +94,17 @@ def precision(request):
     return request.param
 
 
-@pytest.fixture
-def way(request, monkeypatch):
-    """How a CPU does a block of rows; "chosen" leaves it to the kernel."""
-    if request.param != "chosen":
-        monkeypatch.setattr(family, "_full_is_cheaper", lambda *_: request.param == "full")
-    return request.param
-
-
 NO_GPU = device.missing()
-CPU_WAYS = [("cpu", "full"), ("cpu", "pairs"), ("cpu", "chosen")]
 CUDA = ["cuda", *([] if NO_GPU else [pytest.param("gpu", marks=pytest.mark.gpu)])]
-each_way = pytest.mark.parametrize(("backend", "way"), [
-    *CPU_WAYS, ("cuda", "chosen"), *([] if NO_GPU else [pytest.param("gpu", "chosen", marks=pytest.mark.gpu)]),
-], indirect=True)
 each_precision = pytest.mark.parametrize("precision", ["tf32", "fp16", "bf16"], indirect=True)
 on_cuda = pytest.mark.parametrize("backend", CUDA, indirect=True)
 on_the_host = pytest.mark.parametrize("backend", ["cuda"], indirect=True)
 on_cpu = pytest.mark.parametrize("backend", ["cpu"], indirect=True)
 
 
-@each_way
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [*SHAPES, LARGE])
-def test_forward(launch, backend, shape, dtype, way):
+def test_forward(launch, backend, shape, dtype):
     if shape == LARGE and backend == "cuda":
         pytest.skip("too large for fibers")
     neighbours, features, weights, _, constant = case(*shape, dtype=dtype)
@@ -128,10 +114,9 @@ def test_forward(launch, backend, shape, dtype, way):
         reference.assert_close(out, forward(features, weights, neighbours, given))
 
 
-@each_way
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [*SHAPES, LARGE])
-def test_weight_gradient(launch, backend, shape, dtype, way):
+def test_weight_gradient(launch, backend, shape, dtype):
     if shape == LARGE and backend == "cuda":
         pytest.skip("too large for fibers")
     neighbours, features, _, gradient, _ = case(*shape, dtype=dtype)
@@ -140,9 +125,8 @@ def test_weight_gradient(launch, backend, shape, dtype, way):
     reference.assert_close(out, weight_gradient(features, gradient, neighbours))
 
 
-@each_way
 @pytest.mark.parametrize("filled", [0.0, 0.05, 1.0])
-def test_any_share_of_filled_entries(launch, filled, way):
+def test_any_share_of_filled_entries(launch, filled):
     neighbours, features, weights, gradient, constant = case(60, 70, 8, 8, 12, filled)
     reference.assert_close(launch("convolution_forward", features, weights, neighbours, constant),
                            forward(features, weights, neighbours, constant))
@@ -370,9 +354,9 @@ def test_fp16_needs_no_more_than_sm_75(launch, monkeypatch, dtype, setting_):
                            forward(*half, neighbours, None))
 
 
-@pytest.mark.parametrize(("backend", "way"), CPU_WAYS, indirect=True)
+@on_cpu
 @pytest.mark.parametrize("filled", [0.0, 0.05, 0.5, 1.0])
-def test_bits_do_not_depend_on_threads(launch, filled, way):
+def test_bits_do_not_depend_on_threads(launch, filled):
     neighbours, features, weights, gradient, constant = case(5000, 6000, 8, 32, 40, filled)
     results = []
     for threads in (1, 2, 5):
@@ -381,13 +365,6 @@ def test_bits_do_not_depend_on_threads(launch, filled, way):
                         launch("convolution_weight_gradient", features, gradient, neighbours)))
     for other in results[1:]:
         assert np.array_equal(results[0][0], other[0]) and np.array_equal(results[0][1], other[1])
-
-
-@on_cpu
-def test_the_cheaper_way_follows_the_filling():
-    dense = family._full_is_cheaper(0.7, 27, 32, 64)
-    sparse = family._full_is_cheaper(0.1, 27, 32, 64)
-    assert dense and not sparse
 
 
 @pytest.mark.gpu

@@ -1,28 +1,20 @@
 """Softmax cross entropy and triplet loss against plain loops in float64, and their gradients."""
 
-import math
-
 import numpy as np
 import pytest
+import reference
 from reference import TOLERANCE, assert_close
 
 from sparsenet import Tensor, gradcheck
-from sparsenet.ops import softmax_cross_entropy, triplet_loss
+from sparsenet.ops import softmax_cross_entropy, softmax_cross_entropy_with_figures, triplet_loss
 from sparsenet.ops.triplet_loss import DISTANCES
 
 # ---- softmax cross entropy ----
 
 
 def cross_entropy(logits, labels):
-    """Loss and gradient, row by row with the standard library."""
-    total, gradient = 0.0, np.zeros(logits.shape)
-    for i, (row, label) in enumerate(zip(logits.astype(np.float64), labels, strict=True)):
-        largest = max(row)
-        log_total = largest + math.log(math.fsum(math.exp(v - largest) for v in row))
-        total += log_total - row[label]
-        gradient[i] = [math.exp(v - log_total) for v in row]
-        gradient[i, label] -= 1
-    return total / len(labels), gradient / len(labels)
+    """Loss and gradient, row by row in float64."""
+    return reference.softmax_cross_entropy(logits.astype(np.float64), labels)[:2]
 
 
 @pytest.mark.parametrize("batch, classes", [(1, 1), (1, 5), (7, 3), (64, 40)])
@@ -66,6 +58,23 @@ def test_cross_entropy_scales_with_the_gradient_it_gets(rng):
     assert_close(logits[1].grad, 3 * logits[0].grad)
 
 
+def test_figures_tell_the_loss_and_how_many_are_right(dtype):
+    logits = Tensor(np.array([[2, 1, 0], [0, 3, 3], [0, 1, 1], [5, 5, 5]], dtype), requires_grad=True)
+    loss, figures = softmax_cross_entropy_with_figures(logits, np.array([0, 1, 2, 0]))
+    assert figures.tolist() == [loss.item(), 3]  # of equal logits the first is the answer
+    loss.backward()
+    assert logits.grad.dtype == dtype
+
+
+def test_cross_entropy_takes_logits_and_labels_of_any_layout(rng):
+    logits, labels = rng.standard_normal((4, 6)), rng.integers(0, 4, 12)
+    turned = Tensor(logits.T, requires_grad=True)
+    loss = softmax_cross_entropy(turned, labels[::2])
+    assert loss.item() == pytest.approx(cross_entropy(logits.T, labels[::2])[0])
+    loss.backward()
+    assert_close(turned.grad, cross_entropy(logits.T, labels[::2])[1])
+
+
 def test_cross_entropy_names_what_does_not_fit():
     logits = Tensor(np.zeros((2, 3), np.float32))
     with pytest.raises(TypeError, match="labels are int32, expected an int64 array"):
@@ -85,18 +94,9 @@ def test_cross_entropy_names_what_does_not_fit():
 # ---- triplet loss ----
 
 
-def distance_of(a, b, distance):
-    if distance == "cosine":
-        lengths = math.sqrt(math.fsum(a * a)) * math.sqrt(math.fsum(b * b))
-        return 1 - math.fsum(a * b) / lengths if lengths else 1.0
-    squared = math.fsum((a - b) ** 2)
-    return squared if distance == "squared_l2" else math.sqrt(squared)
-
-
 def expected_loss(anchor, positive, negative, margin, distance):
-    terms = [max(0.0, margin + distance_of(a, p, distance) - distance_of(a, n, distance))
-             for a, p, n in zip(*(x.astype(np.float64) for x in (anchor, positive, negative)), strict=True)]
-    return math.fsum(terms) / len(terms)
+    rows = (x.astype(np.float64) for x in (anchor, positive, negative))
+    return reference.triplet_loss(*rows, margin, distance)[0]
 
 
 def triplets(rng, count, channels, dtype=np.float64):

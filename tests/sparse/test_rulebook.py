@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparsenet.backend import to_device
-from sparsenet.kernels import get_num_threads, rulebook_cuda, set_num_threads
+from sparsenet.kernels import get_num_threads, rulebook_bits, rulebook_cuda, set_num_threads
 from sparsenet.kernels.fetch import fetches
 from sparsenet.sparse import ActiveSites, Geometry, prepare
 
@@ -57,9 +57,13 @@ def brute_force(sites, geometry):
 @given(case=cases(), as_bits=st.booleans())
 def test_every_pair_exactly_once(placed, case, as_bits):
     sites, geometry = case
-    with mock.patch.object(rulebook_cuda, "MOST_CELLS_PER_CANDIDATE", 10**9 if as_bits else 0):
+    most = 10**9 if as_bits else 0
+    with mock.patch.object(rulebook_cuda, "MOST_CELLS_PER_CANDIDATE", most), \
+            mock.patch.object(rulebook_bits, "MOST_WORDS_PER_SITE", most):
         rulebook = placed(sites).rulebook(geometry)
-        assert rulebook.output_sites is rulebook.output_sites  # built here
+        count = rulebook.pair_count
+        views = rulebook.output_sites, rulebook.neighbours, rulebook.pairs
+    assert views[0] is rulebook.output_sites and count == len(views[2])
     expected = brute_force(sites, geometry)
     inputs, outputs = sites.coordinates.tolist(), rulebook.output_sites.coordinates.tolist()
     assert outputs == [list(out) for out in sorted({out for _, _, out in expected})]
@@ -69,11 +73,13 @@ def test_every_pair_exactly_once(placed, case, as_bits):
     assert rulebook.pair_count == len(expected)
 
 
-@settings(max_examples=50, **ONE_FIXTURE)
-@given(case=cases())
-def test_the_three_views_say_the_same(placed, case):
+@settings(max_examples=100, **ONE_FIXTURE)
+@given(case=cases(), as_bits=st.booleans(), by_pairs_first=st.booleans())
+def test_the_three_views_say_the_same(placed, case, as_bits, by_pairs_first):
     sites, geometry = case
-    rulebook = placed(sites).rulebook(geometry)
+    with mock.patch.object(rulebook_bits, "MOST_WORDS_PER_SITE", 10**9 if as_bits else 0):
+        rulebook = placed(sites).rulebook(geometry)
+        _ = rulebook.pairs if by_pairs_first else rulebook.neighbours
     neighbours, transposed = rulebook.neighbours, rulebook.transposed_neighbours
     assert neighbours.dtype == transposed.dtype == rulebook.pairs.dtype == np.int32
     assert rulebook.pair_splits.dtype == np.int64
@@ -82,6 +88,8 @@ def test_the_three_views_say_the_same(placed, case):
     splits = rulebook.pair_splits.tolist()
     by_pair = [(*pair, k) for k in range(geometry.volume)
                for pair in rulebook.pairs[splits[k] : splits[k + 1]].tolist()]
+    for k in range(geometry.volume):  # both columns rise
+        assert (np.diff(host(rulebook.pairs)[splits[k] : splits[k + 1]], axis=0) > 0).all()
     assert by_output == by_input == {(n, k, m) for n, m, k in by_pair}
     assert len(by_pair) == len(by_output) == splits[-1]
 
@@ -111,6 +119,7 @@ def test_submanifold_keeps_the_sites_and_mirrors_the_offsets(placed, dimension, 
     geometry = Geometry.make_submanifold(dimension, kernel, dilation)
     rulebook = sites.rulebook(geometry)
     assert rulebook.output_sites is sites
+    assert rulebook.pair_count == (host(rulebook.neighbours) >= 0).sum()
     where = {tuple(site): row for row, site in enumerate(sites.coordinates.tolist())}
     centre = kernel // 2
     neighbours, transposed = host(rulebook.neighbours), host(rulebook.transposed_neighbours)
@@ -119,6 +128,10 @@ def test_submanifold_keeps_the_sites_and_mirrors_the_offsets(placed, dimension, 
         m = where[b, *cell]
         assert neighbours[m, k] == where.get((b, *target), -1)
         assert transposed[m, k] == neighbours[m, geometry.volume - 1 - k]
+    splits = rulebook.pair_splits.tolist()
+    for k, (start, stop) in enumerate(itertools.pairwise(splits)):
+        outputs = np.flatnonzero(neighbours[:, k] >= 0)
+        assert np.array_equal(host(rulebook.pairs)[start:stop], np.stack([neighbours[outputs, k], outputs], axis=1))
 
 
 def random_sites(count=5000, side=40, batch=3):
@@ -135,7 +148,7 @@ def test_more_than_one_block_and_any_number_of_threads(placed, geometry):
         set_num_threads(threads)
         rulebook = placed(random_sites()).rulebook(geometry)
         tables.append([host(a) for a in (rulebook.output_sites.keys, rulebook.neighbours,
-                                         rulebook.transposed_neighbours)])
+                                         rulebook.transposed_neighbours, rulebook.pairs, rulebook.pair_splits)])
     set_num_threads(before)
     for other in tables[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(tables[0], other, strict=True))

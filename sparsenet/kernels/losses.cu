@@ -1,0 +1,23 @@
+// What the losses have in common: the second pass of their sum, and the gradient scaled in place.
+//
+// Variants: SCALAR float or double.
+#include "losses.cuh"
+
+// One block: thread t adds up the blocks t, t + 256, ... of the first pass.
+extern "C" __global__ void join_losses(const double* __restrict__ sums, const int blocks, const long long rows,
+                                       SCALAR* __restrict__ loss, double* __restrict__ figures) {
+    double terms = 0, counted = 0;
+    for (int block = threadIdx.x; block < blocks; block += blockDim.x) {
+        terms += sums[2 * block];
+        counted += sums[2 * block + 1];
+    }
+    finish(warp_sum(terms), warp_sum(counted), rows, nullptr, loss, figures);
+}
+
+// Reads one number and ends where the factor is 1, as it is unless the loss was scaled: the host need not know.
+extern "C" __global__ void scale_gradient(const SCALAR* __restrict__ factor, const long long size,
+                                          SCALAR* __restrict__ gradient) {
+    const SCALAR by = factor[0];
+    if (by == 1) return;
+    for (long long i = global_index(); i < size; i += global_stride()) gradient[i] *= by;
+}

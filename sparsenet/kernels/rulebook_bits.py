@@ -1,0 +1,283 @@
+"""Rulebooks on a CPU by bit maps: one bit a cell, set where an output site is.
+
+                     cell of the output grid          rank: outputs before the word
+    bits   word 0    . x . . x . . .                  0
+           word 1    x . . . . . . x                  2        row of a cell = rank of its word
+           word 2    . . x . . . . .                  4                      + bits set below it
+
+    output_keys   every input sets the bits of the cells that its offsets reach; listing the bits gives the
+                  keys, sorted and each once.  Nothing is compared.
+    neighbours    every input looks up the rows of those cells and writes itself there.
+    pairs         the same, sorted into one list for each offset: inputs come in order, and for one offset
+                  a later input has a later output, so the lists are sorted as they grow.  A submanifold
+                  filter has its pairs twice, under opposite offsets with the columns swapped: one half is looked
+                  up, the other copied.
+
+A task is a range of one sample's output cells (output_keys) or rows (the others), with a bit map of its own
+in the thread's scratch memory: some 100 KB, which stay in the second cache.  It looks at those inputs
+only whose first coordinate can reach the range.  Ranges depend on sizes alone, and no two tasks write to the
+same place.  Grids so empty that reading the words would cost more than the sites do are left to
+rulebook_walk.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from sparsenet.kernels.reach import Reach
+from sparsenet.kernels.scratch import scratch
+from sparsenet.kernels.threads import run_blocks
+
+MOST_WORDS_PER_SITE = 64  # above it, clearing and reading words costs more than walking sorted keys
+_FOUND = 1 << 17  # pairs of a task, at most, and
+_SITES = 4096  # sites
+_LEAST_TASKS = 8  # for few samples that are large enough to share out
+_LEAST_SITES = 1024
+
+
+def fits(keys: np.ndarray, samples: int, output_size: tuple[int, ...]) -> bool:
+    """Whether bit maps of the output grids are the cheaper way."""
+    return samples * prod(output_size) <= 64 * MOST_WORDS_PER_SITE * keys.size
+
+
+def output_keys(keys, coordinates, batch_splits, reach: Reach) -> np.ndarray:
+    """(M,) int64, sorted, of the cells that some offset joins to a site."""
+    begin, _, samples, part, parts = _shared_out(batch_splits, reach)
+    if not len(begin):
+        return keys[:0].copy()
+    low, high = (reach.cells * (part + i) // parts for i in (0, 1))
+    inputs = reach.inputs(keys, samples, low, high)
+    found: list[Any] = [None] * len(samples)
+
+    def task(t: int) -> None:
+        bits, _ = scratch("bits", (int(high[t] - low[t]) + 63) // 64, np.int64)
+        count = _mark(coordinates, inputs[t, 0], inputs[t, 1], *reach.tables, low[t], high[t], bits)
+        found[t] = np.empty(count, np.int64)
+        _list_bits(bits, samples[t] * reach.cells + low[t], found[t])
+
+    run_blocks(task, len(samples))
+    return np.concatenate(found)
+
+
+def neighbours(keys, coordinates, output, batch_size, reach: Reach) -> np.ndarray:
+    """(M, K) int32: row of the input site under each offset, -1 where there is none.
+
+    output : (M,) int64, the sorted keys of the output sites
+    """
+    table = np.empty((output.size, reach.offsets), np.int32)
+
+    def fill(t: int, first: int, last: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
+        _write_table(found, count, first, last, table)
+
+    _each_range(keys, coordinates, output, batch_size, reach, reach.offsets, fill)
+    return table
+
+
+def pairs(keys, coordinates, output, batch_size, reach: Reach, submanifold: bool) -> tuple[np.ndarray, np.ndarray]:
+    """((P, 2) int32 rows [input, output], (K+1,) int64 splits): grouped by offset, by output within one."""
+    half = reach.offsets // 2 if submanifold else reach.offsets
+    lists: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def fill(t: int, first: int, last: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
+        lists[t] = np.empty((count, 2), np.int32), counts
+        _group(found, count, np.cumsum(counts) - counts, lists[t][0])
+
+    _each_range(keys, coordinates, output, batch_size, reach, half, fill)
+    counts = np.zeros((half, len(lists)), np.int64)
+    for t, (_, mine) in lists.items():
+        counts[:, t] = mine
+    before = np.cumsum(counts, axis=1) - counts  # of the offset, in earlier tasks
+    of_offset = counts.sum(axis=1)
+    if submanifold:
+        of_offset = np.concatenate([of_offset, [len(output)], of_offset[::-1]])
+    splits = np.concatenate([[0], np.cumsum(of_offset)])
+    result = np.empty((splits[-1], 2), np.int32)
+    if submanifold:
+        result[splits[half] : splits[half + 1]] = np.arange(len(output), dtype=np.int32)[:, None]
+    starts = splits[:half, None] + before
+    mirrored = splits[:half:-1][1:half + 1, None] + before if submanifold else starts
+    run_blocks(lambda t: _copy_lists(*lists[t], starts[:, t].copy(), mirrored[:, t].copy(), submanifold, result),
+               len(lists))
+    return result, splits
+
+
+def _shared_out(splits: np.ndarray, reach: Reach) -> tuple[np.ndarray, ...]:
+    """Ranges of rows of one sample, each a task: first row, end row, sample, the range's number within the
+    sample, and how many the sample has."""
+    rows = np.diff(splits)
+    parts = -(-rows // min(_SITES, max(256, _FOUND // reach.most)))
+    if len(rows) < _LEAST_TASKS:
+        parts = np.maximum(parts, np.minimum(_LEAST_TASKS, -(-rows // _LEAST_SITES)))
+    samples = np.repeat(np.arange(len(rows)), parts)
+    part = np.arange(len(samples)) - np.repeat(np.cumsum(parts) - parts, parts)
+    first, last = (splits[samples] + rows[samples] * (part + i) // parts[samples] for i in (0, 1))
+    return first, last, samples, part, parts[samples]
+
+
+def _each_range(keys, coordinates, output, batch_size, reach, offsets, fill: Callable) -> None:
+    """fill(task, first row, end row, found (n, 3), n, counts (offsets,)) for each range of output rows; `found`
+    holds [input, output, offset] by input, for the first `offsets` offsets."""
+    first, last, samples, _, _ = _shared_out(np.searchsorted(output, np.arange(batch_size + 1) * reach.cells), reach)
+    if not len(first):
+        return
+    low = output[first] - samples * reach.cells
+    high = output[last - 1] - samples * reach.cells + 1
+    inputs = reach.inputs(keys, samples, low, high)
+
+    def task(t: int) -> None:
+        words = (int(high[t] - low[t]) + 63) // 64
+        bits, _ = scratch("bits", words + 1, np.int64)
+        ranks, _ = scratch("ranks", words + 1, np.int32)
+        begin, end = inputs[t]
+        found = scratch("found", int(end - begin) * reach.most * 3, np.int32)[0].reshape(-1, 3)
+        counts = np.zeros(offsets, np.int64)
+        _index(output, first[t], last[t], bits, ranks)
+        count = _join(coordinates, begin, end, *reach.tables, low[t], words << 6, bits, ranks, counts, found)
+        fill(t, first[t], last[t], found, count, counts)
+
+    run_blocks(task, len(first))
+
+
+@intrinsic
+def _ones(typing: Any, word: Any) -> tuple[Any, Any]:
+    """How many bits of an int64 are set."""
+    return types.int64(types.int64), lambda context, builder, signature, arguments: builder.ctpop(arguments[0])
+
+
+@intrinsic
+def _lowest(typing: Any, word: Any) -> tuple[Any, Any]:
+    """The number of the lowest bit of an int64 that is set."""
+    return types.int64(types.int64), lambda context, builder, signature, arguments: builder.cttz(
+        arguments[0], ir.Constant(ir.IntType(1), 1))
+
+
+@numba.njit(inline="always")
+def _entry(coordinates, n, axis, first):
+    """The entry in the tables of a Reach, for one of four axes."""
+    column = axis + coordinates.shape[1] - 4
+    return first[axis] + (coordinates[n, column] if column > 0 else 0)
+
+
+@numba.njit(nogil=True, cache=True)
+def _mark(coordinates, begin, end, first, count, offset, cell, least, window, low, high, bits):
+    """Set the bit of every reached cell from low to high - 1; returns how many are set."""
+    for w in range(bits.size):
+        bits[w] = 0
+    for n in range(begin, end):
+        a, b = _entry(coordinates, n, 0, first), _entry(coordinates, n, 1, first)
+        c, d = _entry(coordinates, n, 2, first), _entry(coordinates, n, 3, first)
+        for i in range(count[a]):
+            for j in range(count[b]):
+                for k in range(count[c]):
+                    line = cell[a, i] + cell[b, j] + cell[c, k] - low
+                    for o in range(count[d]):
+                        r = line + cell[d, o]
+                        if 0 <= r < high - low:
+                            bits[r >> 6] |= np.int64(1) << (r & 63)
+    total = 0
+    for w in range(bits.size):
+        total += _ones(bits[w])
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _list_bits(bits, key, out):
+    """The numbers of the bits that are set, counted from `key`."""
+    position = 0
+    for w in range(bits.size):
+        word = bits[w]
+        while word != 0:
+            out[position] = key + (w << 6) + _lowest(word)
+            position += 1
+            word &= word - 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _index(keys, begin, end, bits, ranks):
+    """Bits and ranks of the rows begin to end; bit 0 is the first of them."""
+    for w in range(bits.size):
+        bits[w] = 0
+    for m in range(begin, end):
+        r = keys[m] - keys[begin]
+        bits[r >> 6] |= np.int64(1) << (r & 63)
+    row = np.int64(begin)
+    for w in range(bits.size):
+        ranks[w] = row
+        row += _ones(bits[w])
+
+
+@numba.njit(nogil=True, cache=True)
+def _join(coordinates, begin, end, first, count, offset, cell, least, window, low, span, bits, ranks, counts, found):
+    """List [input, output, offset] of the inputs begin to end, for the first offsets, as many as there are
+    counts; returns how many were found."""
+    total = 0
+    for n in range(begin, end):
+        a, b = _entry(coordinates, n, 0, first), _entry(coordinates, n, 1, first)
+        c, d = _entry(coordinates, n, 2, first), _entry(coordinates, n, 3, first)
+        for i in range(count[a]):
+            for j in range(count[b]):
+                for k in range(count[c]):
+                    line = cell[a, i] + cell[b, j] + cell[c, k] - low
+                    number = offset[a, i] + offset[b, j] + offset[c, k]
+                    if number >= counts.size:
+                        continue
+                    r = line + least[d]
+                    if window[d] != 0 and 0 <= r < span:  # most windows are empty: look at all their bits at once
+                        shift = r & 63
+                        seen = bits[r >> 6] >> shift
+                        if shift:
+                            seen = seen & ((np.int64(1) << (64 - shift)) - 1) | bits[(r >> 6) + 1] << (64 - shift)
+                        if seen & window[d] == 0:
+                            continue
+                    for o in range(count[d]):
+                        r = line + cell[d, o]
+                        if number + offset[d, o] < counts.size and 0 <= r < span:
+                            word, bit = bits[r >> 6], r & 63
+                            if word >> bit & 1:
+                                counts[number + offset[d, o]] += 1
+                                found[total, 0] = n
+                                found[total, 1] = ranks[r >> 6] + _ones(word & ((np.int64(1) << bit) - 1))
+                                found[total, 2] = number + offset[d, o]
+                                total += 1
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _write_table(found, count, first, last, table):
+    for m in range(first, last):
+        for k in range(table.shape[1]):
+            table[m, k] = -1
+    for i in range(count):
+        table[found[i, 1], found[i, 2]] = found[i, 0]
+
+
+@numba.njit(nogil=True, cache=True)
+def _group(found, count, position, out):
+    """Sort what was found by offset; position : (K,) where each offset's pairs begin."""
+    for i in range(count):
+        p = position[found[i, 2]]
+        position[found[i, 2]] = p + 1
+        out[p, 0] = found[i, 0]
+        out[p, 1] = found[i, 1]
+
+
+@numba.njit(nogil=True, cache=True)
+def _copy_lists(source, counts, starts, mirrored, mirror, out):
+    p = 0
+    for k in range(counts.size):
+        for i in range(counts[k]):
+            n, m = source[p, 0], source[p, 1]
+            out[starts[k] + i, 0] = n
+            out[starts[k] + i, 1] = m
+            if mirror:
+                out[mirrored[k] + i, 0] = m
+                out[mirrored[k] + i, 1] = n
+            p += 1

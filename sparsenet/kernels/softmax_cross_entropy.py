@@ -1,0 +1,175 @@
+"""Softmax cross-entropy, and its gradient with it: mean over the rows of -log(softmax(logits)[label]).
+
+    e[j] = exp(logits[j] - max)      total = sum of e      loss of a row = log(total) + max - logits[label]
+    gradient[j] = (e[j] / total - (j == label)) / B
+
+The gradient takes what the loss needs anyway, so it is made in the same pass; backward only scales it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from sparsenet.backend import array_module
+from sparsenet.kernels.cuda import CudaSource, ctype
+from sparsenet.kernels.lanes import (
+    WIDTH,
+    exponential,
+    load,
+    load_some,
+    maximum,
+    maximum_of,
+    prefetch,
+    prefetch_to_write,
+    spread,
+    store,
+    store_some,
+    total_of,
+)
+from sparsenet.kernels.losses import mean_on_gpu, mean_on_host
+from sparsenet.kernels.table import Array, Scalar, declare
+from sparsenet.kernels.threads import run_blocks
+
+_BLOCK = 1 << 16  # numbers: whole rows, at least one
+_GROUP = 8  # rows: some kilobytes; the product of so many totals is below 2^248
+
+SOURCE = CudaSource("softmax_cross_entropy")
+VARIANTS = [("softmax_cross_entropy", {"SCALAR": scalar}) for scalar in ("float", "double")]
+
+SOFTMAX_CROSS_ENTROPY = declare(
+    "softmax_cross_entropy",
+    logits=Array("float", "B C"),
+    labels=Array("int64", "B"),
+    with_gradient=Scalar(bool),
+)
+
+
+@SOFTMAX_CROSS_ENTROPY.implementation("cpu")
+def _cpu(logits, labels, with_gradient):
+    """loss (), figures (2,) float64 and gradient (B, C), or None if not asked for.
+
+    figures : the loss once more, and the number of rows whose label is the first of the largest logits, together
+        for one copy to the host
+    A label that is no class makes the loss NaN.  An empty batch has loss 0.
+    """
+    _check(logits)
+    batch, classes = logits.shape
+    rows = max(1, _BLOCK // classes)
+    sums, share = np.zeros((-(-batch // rows), 2)), 1 / max(1, batch)
+    gradient = np.empty_like(logits) if with_gradient else None
+    add_up = _rows_float if logits.dtype == np.float32 else _rows_double
+
+    def block(index: int) -> None:
+        chosen = slice(index * rows, (index + 1) * rows)
+        if with_gradient:
+            out, step = gradient[chosen].reshape(-1), classes
+        else:  # each row is written over the last one
+            out, step = np.empty(classes, logits.dtype), 0
+        add_up(logits[chosen].reshape(-1), labels[chosen], classes, share, out, step, sums[index])
+
+    run_blocks(block, len(sums))
+    return *mean_on_host(sums, batch, logits.dtype), gradient
+
+
+@SOFTMAX_CROSS_ENTROPY.implementation("cuda")
+def _cuda(logits, labels, with_gradient):
+    _check(logits)
+    gradient = array_module(logits).empty_like(logits) if with_gradient else None
+    kernel = SOURCE.kernel("softmax_cross_entropy", SCALAR=ctype(logits))
+    return *mean_on_gpu(kernel, len(logits), logits, labels, *logits.shape, gradient), gradient
+
+
+def _check(logits) -> None:
+    if not logits.shape[1]:
+        raise ValueError(f"softmax_cross_entropy: logits has shape {logits.shape}, expected at least one class")
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _rows_float(logits, labels, classes, share, out, step, sums):
+    """Adds the rows' losses to sums[0], those that are right to sums[1]; row i's gradient goes to out[i * step].
+
+    _GROUP rows at a time go from one step to the next: the processor has several of them under way, where in one
+    row each step would wait for the end of the last.  One logarithm serves for a group, of the product of its
+    totals, each of which is from 1 to C < 2^31.
+    """
+    lowest, one, own_share = np.float32(-np.inf), np.float32(1), np.float32(share)
+    rest = classes % WIDTH
+    full, right = classes - rest, 0
+    tops, totals = np.empty(_GROUP, np.float32), np.empty(_GROUP, np.float32)
+    for first in range(0, labels.size, _GROUP):
+        rows = min(_GROUP, labels.size - first)
+        for i in range(rows):
+            row = (first + i) * classes
+            largest = load_some(logits, row + full, rest, lowest)
+            for j in range(row, row + full, WIDTH):
+                largest = maximum(load(logits, j), largest)
+            tops[i] = maximum_of(largest)
+        for i in range(rows):
+            row, there, top = (first + i) * classes, (first + i) * step, spread(tops[i])
+            total = exponential(load_some(logits, row + full, rest, lowest) - top)
+            store_some(out, there + full, rest, total)
+            for j in range(0, full, WIDTH):
+                e = exponential(load(logits, row + j) - top)
+                store(out, there + j, e)
+                total = total + e
+            totals[i] = total_of(total)
+            for j in range(0, classes, WIDTH):  # the next group's, while the processor computes
+                prefetch(logits, row + _GROUP * classes + j)
+                prefetch_to_write(out, there + _GROUP * step + j)
+        product = 1.0
+        for i in range(rows):
+            product *= totals[i]
+            if not step:
+                continue
+            there, scale = (first + i) * step, spread(np.float32(share / totals[i]))
+            for j in range(there, there + full, WIDTH):
+                store(out, j, load(out, j) * scale)
+            store_some(out, there + full, rest, load_some(out, there + full, rest, one) * scale)
+        loss = math.log(product)
+        for i in range(rows):
+            row, label, top = (first + i) * classes, np.uint64(labels[first + i]), tops[i]
+            if label >= np.uint64(classes):  # a negative one is huge
+                loss = np.nan
+                continue
+            given = logits[np.uint64(row) + label]  # an index that cannot be negative is not looked at again
+            loss += np.float64(top) - np.float64(given)
+            out[np.uint64((first + i) * step) + label] -= own_share
+            if given == top:
+                right += _is_first(logits, row, row + labels[first + i])
+        sums[0] += loss
+    sums[1] += right
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _rows_double(logits, labels, classes, share, out, step, sums):
+    """As `_rows_float`, number by number."""
+    for i in range(labels.size):
+        row, there, label = i * classes, i * step, labels[i]
+        top, total = logits[row], 0.0
+        for j in range(row, row + classes):
+            top = logits[j] if logits[j] > top else top
+        for j in range(classes):
+            e = math.exp(logits[row + j] - top)
+            out[there + j] = e
+            total += e
+        for j in range(there, there + classes):
+            out[j] *= share / total
+        if label < 0 or label >= classes:
+            sums[0] = np.nan
+            continue
+        out[there + label] -= share
+        sums[0] += math.log(total) + (top - logits[row + label])
+        if logits[row + label] == top:
+            sums[1] += _is_first(logits, row, row + label)
+
+
+@numba.njit(nogil=True, cache=True)
+def _is_first(numbers, start, place):
+    """Whether none from `start` on before `place` is equal to the one there."""
+    for j in range(start, place):
+        if numbers[j] == numbers[place]:
+            return 0
+    return 1
