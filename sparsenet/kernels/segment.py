@@ -19,12 +19,10 @@ import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels.cuda import MOST_BLOCKS, CudaKernel, CudaSource, ctype
-from sparsenet.kernels.lanes import WIDTH, add_wide, load, store
 from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks
 
 CHUNK = 4096  # rows
-_ROWS = 64  # rows whose sums are taken in registers: 16 channels, then the next 16
 CUDA_CHUNK = 1024  # rows: a block's work; 1 M rows give a GPU a thousand blocks
 _BLOCK = (32, 8)  # channels x groups of rows
 
@@ -41,8 +39,7 @@ def segment_sum_cpu(values: np.ndarray, splits: np.ndarray) -> np.ndarray:
     """(S, C) sums in the dtype of `values`; an empty segment gives zeros."""
     starts, stops, owners = _chunks("segment_sum", values, splits)
     partial = np.zeros((len(starts), values.shape[1]), np.float64)
-    sum_rows = _sum_lanes if values.shape[1] >= WIDTH else _sum_rows
-    run_blocks(lambda b: sum_rows(values, starts[b], stops[b], partial[b : b + 1]), len(starts))
+    run_blocks(lambda b: _sum_rows(values, starts[b], stops[b], partial[b]), len(starts))
     result = np.zeros((len(splits) - 1, values.shape[1]), np.float64)
     _join_sums(partial, owners, result)
     return result.astype(values.dtype, copy=False)
@@ -127,24 +124,7 @@ def _chunks(name: str, values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarr
 def _sum_rows(values, start, stop, out):
     for row in range(start, stop):
         for c in range(values.shape[1]):
-            out[0, c] += values[row, c]
-
-
-@numba.njit(nogil=True, cache=True)
-def _sum_lanes(values, start, stop, out):
-    """The same sums in the same order, for 16 channels and more."""
-    channels = values.shape[1]
-    whole = channels // WIDTH * WIDTH
-    for first in range(start, stop, _ROWS):
-        last = min(first + _ROWS, stop)
-        for c in range(0, whole, WIDTH):
-            total = load(out, 0, c)
-            for row in range(first, last):
-                total = add_wide(total, load(values, row, c))
-            store(out, 0, c, total)
-        for row in range(first, last):
-            for c in range(whole, channels):
-                out[0, c] += values[row, c]
+            out[c] += values[row, c]
 
 
 @numba.njit(nogil=True, cache=True)
