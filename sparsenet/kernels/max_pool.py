@@ -6,8 +6,10 @@
 The background is one row, or one row for each sample.  Without a background, inactive cells are
 passed over.  NaN wins, as in PyTorch.  Backward, each output's gradient goes to the cell that its argmax
 names.  On a CPU it is sent there: one block holds the outputs of one sample and one slice of the
-channels, so no two blocks touch the same element and every sum is taken in row order.  On a GPU every
-input collects it, from the windows that its row of the transposed neighbours names, in the same order.
+channels, so no two blocks touch the same element and every sum is taken in row order.  It clears the
+gradient of its sample's inputs as it goes, shortly before it adds to them, so that it stays in the cache:
+a sample's inputs lie before those of the next one.  On a GPU every input collects it, from the windows that
+its row of the transposed neighbours names, in the same order.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ import numba
 import numpy as np
 
 from sparsenet.backend import array_module, wide_dtype
+from sparsenet.kernels import memory
 from sparsenet.kernels.cuda import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.table import Array, declare, launch
 from sparsenet.kernels.threads import run_blocks
+from sparsenet.kernels.vectors import WIDTH, beats, first_bit, load_present, prefetch, select, splat, store
 
 _FLOATS = 1 << 16  # outputs (rows * channels) of a forward block
-_CHANNELS = 32  # channels of a backward block: whole cache lines
+_CHANNELS = 16  # a backward block has a multiple of them: whole cache lines
+_LEAST_BLOCKS = 32  # of backward, where samples are few: threads that can help
+_AHEAD = 8  # rows: how early forward asks for a window's inputs
 _RUN = 64  # rows that a thread of a GPU sums up for the background
 SOURCE = CudaSource("max_pool")
 VARIANTS = [(name, scalars) for name in ("max_pool_forward", "max_pool_backward", "max_pool_ground")
@@ -55,16 +61,15 @@ def _forward_cpu(features, background, neighbours, output_coordinates):
     """
     _check_offsets(neighbours)
     rows, channels = neighbours.shape[0], features.shape[1]
-    out = np.empty((rows, channels), features.dtype)
-    argmax = np.empty((rows, channels), np.int16)
+    out, argmax = memory.empty((rows, channels), features.dtype), memory.empty((rows, channels), np.int16)
     step = max(1, _FLOATS // max(channels, 1))
     skip = background is None
     ground = np.zeros((1, channels), features.dtype) if skip else background
+    forward = _forward_lanes if channels >= WIDTH and neighbours.shape[1] <= 64 else _forward
 
     def block(index: int) -> None:
         chosen = slice(index * step, (index + 1) * step)
-        _forward(features, ground, skip, neighbours[chosen], output_coordinates[chosen], out[chosen],
-                 argmax[chosen])
+        forward(features, ground, skip, neighbours[chosen], output_coordinates[chosen], out[chosen], argmax[chosen])
 
     run_blocks(block, -(-rows // step))
     return out, argmax
@@ -123,34 +128,115 @@ def _forward(features, background, skip_inactive, neighbours, coordinates, out, 
                         argmax[m, c] = k
 
 
+@numba.njit(nogil=True, cache=True)
+def _forward_lanes(features, background, skip_inactive, neighbours, coordinates, out, argmax):
+    """The same for 32 channels and more and 64 offsets at most: windows as bits, maxima in registers."""
+    (rows, offsets), channels = neighbours.shape, features.shape[1]
+    every = (2 << (offsets - 1)) - 1
+    windows = np.zeros(rows + _AHEAD, np.int64)
+    for m in range(rows):
+        for k in range(offsets):
+            windows[m] |= np.int64(neighbours[m, k] >= 0) << k
+    for m in range(rows):
+        coming = windows[m + _AHEAD]
+        while coming != 0:
+            n = neighbours[m + _AHEAD, first_bit(coming)]
+            coming &= coming - 1
+            for c in range(0, channels, WIDTH):
+                prefetch(features, n, c)
+        window = windows[m]
+        if not skip_inactive:
+            inactive = every & ~window
+            window |= inactive & -inactive  # the first of them: the background's turn
+        if window == 0:
+            continue
+        sample = coordinates[m, 0] if background.shape[0] > 1 else 0
+        for start in range(0, channels, WIDTH):
+            c = min(start, channels - WIDTH)  # the last 32 again where channels are no multiple
+            k = first_bit(window)
+            waiting = window & (window - 1)
+            best = load_present(features, neighbours[m, k], background, sample, c)
+            where = splat(np.int32(k))
+            while waiting != 0:
+                k = first_bit(waiting)
+                waiting &= waiting - 1
+                value = load_present(features, neighbours[m, k], background, sample, c)
+                wins = beats(value, best)
+                best = select(wins, value, best)
+                where = select(wins, splat(np.int32(k)), where)
+            store(out, m, c, best)
+            store(argmax, m, c, where)
+
+
 @BACKWARD.implementation("cpu")
 def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_splits, inputs):
-    """((N, C) gradient of the features, (B, C) gradient of the background in each sample)."""
+    """((N, C) gradient of the features, (B, C) gradient of the background in each sample).
+
+    Raises
+    ------
+    ValueError : inputs of one sample lie among those of another.
+    """
     channels = gradient.shape[1]
     samples = batch_splits.size - 1
-    slices = -(-channels // _CHANNELS)
-    out = np.zeros((inputs, channels), gradient.dtype)
+    slices = min(-(-channels // _CHANNELS), -(-_LEAST_BLOCKS // max(samples, 1)))
+    width = -(-channels // (_CHANNELS * max(slices, 1))) * _CHANNELS
+    out = memory.empty((inputs, channels), gradient.dtype)
     ground = np.zeros((samples, channels), gradient.dtype)
+    cleared = np.zeros((samples, 2), np.int64)  # the same by each slice
 
     def block(index: int) -> None:
         sample, part = divmod(index, slices)
-        start = part * _CHANNELS
-        _backward(gradient, argmax, neighbours, batch_splits[sample], batch_splits[sample + 1],
-                  start, min(start + _CHANNELS, channels), out, ground[sample])
+        cleared[sample] = _backward(gradient, argmax, neighbours, batch_splits[sample], batch_splits[sample + 1],
+                                    part * width, min((part + 1) * width, channels), out, ground[sample])
 
     run_blocks(block, samples * slices)
+    _clear_others(out, cleared)
     return out, ground
 
 
 @numba.njit(nogil=True, cache=True)
 def _backward(gradient, argmax, neighbours, first, last, start, stop, out, ground):
+    """Returns the rows that it cleared: the first, and the one behind the last."""
+    lowest = np.uint32(out.shape[0])
+    entries = neighbours[first:last].reshape(-1)
+    for i in range(entries.size):
+        lowest = min(lowest, np.uint32(entries[i]))  # -1 is the largest number then
+    cleared = np.int64(lowest)
+    flat, channels = out.reshape(-1), out.shape[1]
+    start, stop = np.uint64(start), np.uint64(stop)  # what may be negative is looked at again for each element
     for m in range(first, last):
+        top = np.int64(-1)
+        for k in range(neighbours.shape[1]):
+            top = max(top, neighbours[m, k])
+        if cleared <= top:
+            if stop - start == np.uint64(channels):  # one run of memory
+                for i in range(np.uint64(cleared * channels), np.uint64((top + 1) * channels)):
+                    flat[i] = 0
+            else:
+                for n in range(cleared, top + 1):
+                    for c in range(start, stop):
+                        out[n, c] = 0
+            cleared = top + 1
         for c in range(start, stop):
-            n = neighbours[m, argmax[m, c]]
+            n = neighbours[m, np.uint64(argmax[m, c])]
             if n >= 0:
-                out[n, c] += gradient[m, c]
+                out[np.uint64(n), c] += gradient[m, c]
             else:
                 ground[c] += gradient[m, c]
+    return np.int64(lowest), cleared
+
+
+def _clear_others(out: np.ndarray, cleared: np.ndarray) -> None:
+    """Clear the inputs that are in no window."""
+    behind = 0
+    for sample, (first, end) in enumerate(cleared):
+        if first < end:
+            if first < behind:
+                raise ValueError(f"max_pool_backward: neighbours of sample {sample} begin with input {first}, expected "
+                                 f"{behind} or more, behind those of the samples before it: sort the sites")
+            out[behind:first] = 0
+            behind = end
+    out[behind:] = 0
 
 
 @BACKWARD.implementation("cuda")

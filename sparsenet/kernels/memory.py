@@ -57,6 +57,8 @@ class Pool:
         self._returned: deque[tuple[int, int]] = deque()  # a lease may die anywhere, also where the lock is held
         self._capacity = capacity
         self._reserved = False
+        self._pages: mmap.mmap
+        self._bytes: np.ndarray
         self._free: list[list[int]] = []  # [start, end, bytes from the start on that are memory], by address
         self._live = self._most = self._waiting = 0  # bytes: in use, at most in use, free but memory
 
@@ -101,14 +103,11 @@ class Pool:
             self._collect()
             if not self._reserved:
                 self._reserve()
-            for index, (start, end, touched) in enumerate(self._free):
-                if end - start >= size:
-                    break
-            else:
+            index = next((i for i, (start, end, _) in enumerate(self._free) if end - start >= size), None)
+            if index is None:
                 return None
-            self._free[index] = [start + size, end, max(0, touched - size)]
-            if start + size == end:
-                del self._free[index]
+            start, end, touched = self._free[index]
+            self._free[index : index + 1] = [[start + size, end, max(0, touched - size)]] if start + size < end else []
             self._waiting -= min(touched, size)
             self._live += size
             self._most = max(self._most, self._live)

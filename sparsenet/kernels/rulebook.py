@@ -13,6 +13,7 @@ import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels import rulebook_bits, rulebook_walk
+from sparsenet.kernels.memory import empty
 from sparsenet.kernels.reach import axis_map, reach_of
 from sparsenet.kernels.table import Array, Integers, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
@@ -109,7 +110,7 @@ def _neighbours_cpu(keys, coordinates, batch_splits, output_keys, output_coordin
 @TRANSPOSED.implementation("cpu")
 def _transposed_of_pairs_cpu(pairs, pair_splits, inputs):
     """(N, K) int32: row of the output site that offset k joins to each input site, or -1."""
-    table = np.empty((inputs, pair_splits.size - 1), np.int32)
+    table = empty((inputs, pair_splits.size - 1), np.int32)
     run_blocks(lambda b: _write_transposed(pairs, pair_splits, b * _ROWS, min((b + 1) * _ROWS, inputs), table),
                -(-inputs // _ROWS))
     return table

@@ -32,6 +32,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from sparsenet.kernels.memory import empty
 from sparsenet.kernels.reach import Reach
 from sparsenet.kernels.scratch import scratch
 from sparsenet.kernels.threads import run_blocks
@@ -72,7 +73,7 @@ def neighbours(keys, coordinates, output, batch_size, reach: Reach) -> np.ndarra
 
     output : (M,) int64, the sorted keys of the output sites
     """
-    table = np.empty((output.size, reach.offsets), np.int32)
+    table = empty((output.size, reach.offsets), np.int32)
 
     def fill(t: int, first: int, last: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
         _write_table(found, count, first, last, table)
@@ -99,7 +100,7 @@ def pairs(keys, coordinates, output, batch_size, reach: Reach, submanifold: bool
     if submanifold:
         of_offset = np.concatenate([of_offset, [len(output)], of_offset[::-1]])
     splits = np.concatenate([[0], np.cumsum(of_offset)])
-    result = np.empty((splits[-1], 2), np.int32)
+    result = empty((int(splits[-1]), 2), np.int32)
     if submanifold:
         result[splits[half] : splits[half + 1]] = np.arange(len(output), dtype=np.int32)[:, None]
     starts = splits[:half, None] + before

@@ -19,6 +19,7 @@ from math import prod
 import numba
 import numpy as np
 
+from sparsenet.kernels.memory import empty
 from sparsenet.kernels.reach import axis_map
 from sparsenet.kernels.threads import run_blocks
 
@@ -93,7 +94,7 @@ def neighbours(keys, output_coordinates, spatial_size, output_size, kernel_size,
     rows = output_coordinates.shape[0]
     spatial_size, kernel_size, stride, padding, dilation = (
         np.array(axis, np.int64) for axis in (spatial_size, kernel_size, stride, padding, dilation))
-    table = np.empty((rows, int(kernel_size.prod())), np.int32)
+    table = empty((rows, int(kernel_size.prod())), np.int32)
     lead = kernel_size[:-1]
     lines = np.stack(np.unravel_index(np.arange(int(lead.prod())), lead), axis=1) if lead.size else (
         np.zeros((1, 0), np.int64)

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from cuda_host.storage import each_storage, in_half
 
+from sparsenet import kernels
+from sparsenet.kernels import get_num_threads, set_num_threads
+
 
 @each_storage
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (7, 5), (3000, 70)])
@@ -33,3 +36,22 @@ def test_nan_and_infinity_pass_through(launch):
     x = np.array([[np.nan, np.inf, -np.inf, -0.0]])
     y = launch("leaky_relu_forward", x, 0.5)
     assert np.isnan(y[0, 0]) and y[0, 1] == np.inf and y[0, 2] == -np.inf and y[0, 3] == 0
+
+
+def test_both_zeros_and_not_a_number_keep_their_signs():
+    x = np.array([[0.0, -0.0, np.nan, -np.nan]], np.float32)
+    y = kernels.launch("leaky_relu_forward", x, 0.5)
+    assert np.signbit(y).tolist() == [[False, True, False, True]]
+
+
+def test_the_same_bits_for_any_number_of_threads(rng):
+    x, gradient = rng.standard_normal((2, 900, 700)).astype(np.float32)  # several blocks, in memory used again
+    before, results = get_num_threads(), set()
+    try:
+        for threads in (1, 2, 3):
+            set_num_threads(threads)
+            y = kernels.launch("leaky_relu_forward", x, 0.33)
+            results.add(y.tobytes() + kernels.launch("leaky_relu_backward", y, gradient, 0.33).tobytes())
+    finally:
+        set_num_threads(before)
+    assert len(results) == 1

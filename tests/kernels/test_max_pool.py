@@ -48,7 +48,7 @@ def case(outputs=(12, 0, 18), k=8, c=5, dtype=np.float32, seed=0):
 
 @each_storage
 @pytest.mark.parametrize("ground", [None, -1.0, 0.5, "by sample"])
-@pytest.mark.parametrize("channels", [1, 5, 33])
+@pytest.mark.parametrize("channels", [1, 5, 32, 47])
 def test_forward(launch, dtype, ground, channels):
     features, neighbours, coordinates, _ = case(c=channels, dtype=dtype)
     background = ground
@@ -132,6 +132,64 @@ def test_nan_wins(launch):
     for order in ([0, 1, 2], [1, 2, 0], [2, 0, 1]):
         out, argmax = launch("max_pool_forward", features, None, np.array([order], np.int32), coordinates)
         assert np.isnan(out[0, 0]) and order[argmax[0, 0]] == 1
+
+
+@pytest.mark.parametrize("channels", [3, 40])
+@pytest.mark.parametrize("k", [1, 27, 64, 70])
+@pytest.mark.parametrize("ground", [None, "by sample"])
+def test_windows_of_any_size_with_not_a_number_and_both_zeros(channels, k, ground):
+    """As a loop does it: what is larger or NaN takes the place of what was there, 0 not that of -0."""
+    features, neighbours, coordinates, _ = case(k=k, c=channels)
+    rng = np.random.default_rng(k)
+    features[...] = rng.choice([-1.0, -0.0, 0.0, 2.0, np.nan, np.inf, -np.inf], features.shape).astype("f4")
+    background = None if ground is None else rng.choice([-2.0, 0.0, np.nan], (3, channels)).astype("f4")
+    out, argmax = kernels.launch("max_pool_forward", features, background, neighbours, coordinates)
+    for m, c in np.ndindex(out.shape):
+        best, where, passed = None, 0, background is None
+        for offset, n in enumerate(neighbours[m]):
+            if n < 0 and passed:
+                continue
+            passed = passed or n < 0
+            value = features[n, c] if n >= 0 else background[coordinates[m, 0], c]
+            if best is None or value > best or np.isnan(value):
+                best, where = value, offset
+        assert argmax[m, c] == where and out[m, c].tobytes() == best.tobytes()
+
+
+@pytest.mark.parametrize(("samples", "channels"), [(2, 80), (40, 80), (3, 24)])
+def test_the_same_bits_for_any_number_of_threads(samples, channels):
+    features, neighbours, coordinates, splits = case(outputs=(60,) * samples, c=channels)
+    features[...] = np.random.default_rng(1).standard_normal(features.shape)
+    gradient = np.random.default_rng(2).standard_normal((len(neighbours), channels)).astype("f4")
+    background = np.zeros((1, channels), "f4")
+    before, results = get_num_threads(), set()
+    try:
+        for threads in (1, 2, 3):
+            set_num_threads(threads)
+            out, argmax = kernels.launch("max_pool_forward", features, background, neighbours, coordinates)
+            back = kernels.launch("max_pool_backward", gradient, argmax, neighbours, None, splits, len(features))
+            results.add(b"".join(array.tobytes() for array in (out, argmax, *back)))
+    finally:
+        set_num_threads(before)
+    assert len(results) == 1
+
+
+def test_inputs_in_no_window_get_the_gradient_zero():
+    """Also those before the first sample's, between two samples', behind the last one's, in memory used before."""
+    for _ in range(2):
+        neighbours = np.array([[20_000, -1], [40_000, 40_001], [40_003, -1]], np.int32)
+        argmax, gradient = np.zeros((3, 64), np.int16), np.ones((3, 64), np.float32)
+        splits = np.array([0, 1, 1, 3])
+        back, _ = kernels.launch("max_pool_backward", gradient, argmax, neighbours, None, splits, 50_000)
+        assert np.flatnonzero(back.any(axis=1)).tolist() == [20_000, 40_000, 40_003]
+        back[...] = np.nan
+
+
+def test_samples_whose_inputs_lie_among_each_other_are_refused():
+    neighbours, splits = np.array([[0], [2], [1]], np.int32), np.array([0, 2, 3])
+    gradient, argmax = np.ones((3, 2), np.float32), np.zeros((3, 2), np.int16)
+    with pytest.raises(ValueError, match="sample 1 begin with input 1, expected 3 or more.*: sort the sites"):
+        kernels.launch("max_pool_backward", gradient, argmax, neighbours, None, splits, 3)
 
 
 def test_empty(launch, transposed):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from sparsenet import SparseTensor, Tensor, ops
-from sparsenet.kernels import memory
 from sparsenet.kernels.memory import Pool
 
 MB = 1 << 20
