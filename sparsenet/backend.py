@@ -71,10 +71,14 @@ def device_of(*arrays: Any) -> str:
     ------
     TypeError : an entry is no NumPy or CuPy array, or the devices differ.
     """
-    devices = {_device_of_one(array) for array in arrays if array is not None}
-    if len(devices) > 1:
-        raise TypeError("arrays are on different devices (cpu and cuda): move them with .to(device)")
-    return devices.pop() if devices else "cpu"
+    found = None
+    for array in arrays:
+        if array is not None:
+            device = "cpu" if type(array) is np.ndarray else _device_of_one(array)
+            if found is not None and device != found:
+                raise TypeError("arrays are on different devices (cpu and cuda): move them with .to(device)")
+            found = device
+    return found or "cpu"
 
 
 def _device_of_one(array: Any) -> str:

@@ -181,7 +181,8 @@ def clip_gradients(params: Iterable[Tensor], max_norm: float) -> float:
             raise TypeError(f"clip_gradients: parameter {position} is {type(tensor).__name__}, expected a Tensor: pass "
                             "net.parameters()")
     given = [tensor for tensor in parameters if tensor.grad is not None]
-    norm = math.sqrt(sum(float((tensor.grad.astype("float64") ** 2).sum()) for tensor in given))
+    squares = [(tensor.grad.astype("float64") ** 2).sum() for tensor in given]
+    norm = math.sqrt(sum(to_device(array_module(*squares).stack(squares), "cpu").tolist())) if squares else 0.0
     if norm > max_norm:
         for tensor in given:
             tensor.grad = tensor.grad * (max_norm / norm)

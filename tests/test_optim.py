@@ -237,3 +237,7 @@ def test_clip_gradients_scales_them_together():
     np.testing.assert_allclose(tensors[0].grad, [0.6, 0])
     np.testing.assert_allclose(tensors[1].grad, [[0.8]])
     assert tensors[2].grad is None and tensors[0].grad.dtype == np.float32
+
+
+def test_without_gradients_there_is_nothing_to_clip():
+    assert clip_gradients([Tensor(np.zeros(2, np.float32), requires_grad=True)], 1.0) == 0.0

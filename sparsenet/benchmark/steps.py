@@ -37,7 +37,7 @@ class Steps:
         self.geometries = self.net.geometries()
         self.sites = batch.input.sites.to(device)
         self.features = to_device(batch.input.features.array, device)
-        self.labels = to_device(np.maximum(batch.labels, 0) % CLASSES, device)
+        self.labels = np.maximum(batch.labels, 0) % CLASSES  # on the host: looked at without waiting
         self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES}
 
     def fresh(self) -> SparseTensor:
@@ -72,7 +72,7 @@ class Steps:
 
     def take(self, batch: SparseBatch) -> None:
         """A step on a batch that a loader gave."""
-        self.labels = to_device(np.maximum(batch.labels, 0) % CLASSES, self.device)
+        self.labels = np.maximum(batch.labels, 0) % CLASSES
         if self.device == "cpu":
             self.step(batch.input)
         else:

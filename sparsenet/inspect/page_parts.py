@@ -65,7 +65,7 @@ def mesh_facts(mesh: Mesh, arrays: Arrays) -> dict[str, int]:
 def _grid(number: int, sites: ActiveSites, arrays: Arrays) -> dict[str, Any]:
     """A grid's sites and its hash table: per slot the probes that its key takes (0: empty), per row its slot."""
     table_keys, table_rows = (to_device(array, "cpu") for array in sites.hash_table)
-    held = np.flatnonzero(table_rows >= 0)
+    held = np.flatnonzero(table_keys >= 0)
     lengths = probe_lengths(table_keys)
     probes = np.zeros(table_keys.size, np.uint8)
     probes[held] = np.minimum(lengths, 255)

@@ -60,6 +60,8 @@ def launched(kernel: str) -> None:
 
 def _within() -> list[Counts]:
     """The counts that are open on this thread."""
-    if not hasattr(_local, "counts"):
+    try:
+        return _local.counts
+    except AttributeError:  # the first time
         _local.counts = []
-    return _local.counts
+        return _local.counts

@@ -200,9 +200,12 @@ SCALARS = {
 }
 
 
+_SCALARS_OF = {np.dtype(name): scalars for name, scalars in SCALARS.items()}  # the name of a dtype takes long to make
+
+
 def scalars_of(array: Any) -> dict[str, str]:
     """SCALAR and WIDE for the array's features."""
-    return SCALARS[array.dtype.name]
+    return _SCALARS_OF[array.dtype]
 
 
 _installed: Driver | None = None

@@ -25,7 +25,7 @@ def fetch(*numbers: Any) -> list[int]:
     xp = array_module(*numbers)
     if len(numbers) == 1:
         return numbers[0].tolist()
-    return xp.concatenate([array.astype(np.int64) for array in numbers]).tolist()
+    return xp.concatenate([array.astype(np.int64, copy=False) for array in numbers]).tolist()
 
 
 def fetch_later(array: Any) -> Callable[[], np.ndarray]:

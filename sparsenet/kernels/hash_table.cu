@@ -2,7 +2,7 @@
 //
 //     slot           0     1     2     3            mask
 //     table_keys  | -1  | 817 | -1  | 42  | ... |        int64, -1 where empty
-//     table_rows  | -1  |  5  | -1  |  0  | ... |        int32
+//     table_rows  |     |  5  |     |  0  | ... |        int32, never read beside an empty key
 //
 // One thread a key.  A slot is taken by one compare-and-swap, so which key lies where depends on who
 // comes first; which row a key finds does not.

@@ -2,7 +2,7 @@
 
     slot      0     1     2     3            capacity - 1
     keys   | -1  | 817 | -1  | 42  | ... |   int64, -1 where empty
-    rows   | -1  |  5  | -1  |  0  | ... |   int32
+    rows   |     |  5  |     |  0  | ... |   int32, of no meaning beside an empty key
 
 The capacity is a power of two and at least twice the number of keys.  A key's home slot mixes
 `key >> 3` and keeps the three low bits, so that the eight cells of a run along the last axis
@@ -139,7 +139,7 @@ def _raise_for(keys: np.ndarray) -> None:
 def _insert_cuda(keys, check):
     xp = array_module(keys)
     table_keys = xp.full(capacity_for(keys.size), EMPTY, np.int64)
-    table_rows = xp.full(table_keys.size, -1, np.int32)
+    table_rows = xp.empty(table_keys.size, np.int32)  # read where a key is, nowhere else
     problems = xp.zeros(1, np.int64)
     kernel = SOURCE.kernel("hash_insert")
     kernel(blocks_for(keys.size), THREADS, keys, keys.size, table_keys.size - 1, table_keys, table_rows, problems)

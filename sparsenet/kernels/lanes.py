@@ -1,18 +1,22 @@
-"""Sixteen float32 numbers side by side: what a loop of Numba needs where the compiler may not reorder a sum.
+"""Several numbers side by side as one value of a Numba function, for loops that LLVM does not make vectors of.
 
-Additions of floats have an order, so a compiler without licence to change it turns no sum over a row into vector
-instructions.  Here the order is part of the program: number i of a row goes to lane i % 16, and the lanes are
-joined by halves.  LLVM makes of sixteen lanes what the processor has (one register of AVX-512, two of AVX, four of
-SSE or NEON), so that the bits are the same on all of them.
+Floats have an order that LLVM may not change when it adds them up; and where a row is updated again and again, LLVM
+loads and stores it each time.  `Lanes` are an LLVM vector of a fixed width, split into what the processor has: 16
+float32 are one register of AVX-512, two of AVX, four of SSE or NEON.  The order of operations is part of the
+program, so that the bits are the same on all of them.
 
-    largest = spread(-inf)                                       # a row of `count` numbers from `start` on
-    for j in range(0, count - count % WIDTH, WIDTH):
-        largest = maximum(load(x, start + j), largest)
-    maximum_of(load_some(x, start + j, count - j, -inf), ...)    # the rest of it: fewer than 16
+    best = load(x, (row, c), 32)                                      # x[row, c : c + 32]
+    for other in rows:
+        value = load(x, (other, c), 32)
+        best = select((value > best) | (value != value), value, best)     # stays in registers
+    store(out, (row, c), best)
 
-Arrays have one axis and are contiguous; indices are not checked.  `fma` rounds once everywhere; processors
-without that instruction (x86 before 2013) emulate it slowly.  Numba's cache of a kernel does not see a change of
-this file: remove `__pycache__` then.
+index : a number where the array has one axis, else a tuple.  Arrays are C-contiguous; nothing checks indices.
+width : a constant.  All lanes of one operation have the same.
+Operators are + - * of floats, < > != of floats to truth values, and | of truth values.  Beside lanes a number of
+    their type may stand, in operators, `fma`, `maximum` and `select`: it is in each lane then.
+
+Numba's cache of a kernel does not see a change of this file: remove `__pycache__` then.
 """
 
 from __future__ import annotations
@@ -21,91 +25,110 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-import numba
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, overload, register_model
-
-WIDTH = 16
+from numba.core.errors import TypingError
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 _INT = ir.IntType(32)
-_FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
-_INTS = ir.VectorType(_INT, WIDTH)
+_LINE = 64  # bytes of a cache line
 
 
 class Lanes(types.Type):
-    """The type, to Numba, of sixteen float32 numbers."""
+    """The type, to Numba, of `width` numbers of the type `element`; truth values have types.boolean."""
 
-    def __init__(self) -> None:
-        super().__init__(name="float32x16")
-
-
-LANES = Lanes()
+    def __init__(self, element: types.Type, width: int) -> None:
+        self.element, self.width = element, width
+        super().__init__(name=f"Lanes({element}, {width})")
 
 
 @register_model(Lanes)
 class _Model(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: types.Type):
-        super().__init__(manager, kind, _FLOATS)
+    def __init__(self, manager: Any, kind: Lanes):
+        element = ir.IntType(1) if kind.element == types.boolean else manager[kind.element].get_value_type()
+        super().__init__(manager, kind, ir.VectorType(element, kind.width))
 
 
-@intrinsic
-def load(typing, array, index):
-    """array[index : index + 16]"""
-
-    def generate(context, builder, signature, arguments):
-        return builder.load(_pointer(context, builder, signature, arguments), align=4)
-
-    return LANES(array, types.intp), generate
-
-
-@intrinsic
-def load_some(typing, array, index, count, rest):
-    """array[index : index + count], and `rest` in the lanes behind; all sixteen where count is larger"""
+@intrinsic(prefer_literal=True)
+def load(typing, array, index, width):
+    """array[index : index + width]"""
+    kind = Lanes(array.dtype, _constant(width))
 
     def generate(context, builder, signature, arguments):
-        return _call(builder, "llvm.masked.load.v16f32.p0", _FLOATS, _pointer(context, builder, signature, arguments),
-                     _INT(4), _first(builder, arguments[2]), _repeat(builder, arguments[3], _FLOATS))
+        return _read(context, builder, kind, _pointer(context, builder, signature, arguments))
 
-    return LANES(array, types.intp, types.intp, types.float32), generate
+    return kind(array, _index(array, index), width), generate
+
+
+@intrinsic(prefer_literal=True)
+def load_either(typing, first, array, index, other, other_index, width):
+    """array[index : index + width] if `first`, else other[other_index : other_index + width], without a branch"""
+    kind = Lanes(array.dtype, _constant(width))
+
+    def generate(context, builder, signature, arguments):
+        at, other_at = (_pointer(context, builder, signature, arguments, place) for place in (1, 3))
+        return _read(context, builder, kind, builder.select(arguments[0], at, other_at))
+
+    return kind(types.boolean, array, _index(array, index), other, _index(other, other_index), width), generate
+
+
+@intrinsic(prefer_literal=True)
+def load_some(typing, array, index, count, rest, width):
+    """array[index : index + count], and `rest` in the lanes behind; all lanes where count is larger"""
+    kind = Lanes(array.dtype, _constant(width))
+
+    def generate(context, builder, signature, arguments):
+        return _call(builder, f"llvm.masked.load.{_name(kind)}.p0", context.get_value_type(kind),
+                     _pointer(context, builder, signature, arguments), _INT(_align(kind)),
+                     _first(builder, arguments[2], kind.width), _repeat(builder, arguments[3], kind.width))
+
+    return kind(array, _index(array, index), types.intp, array.dtype, width), generate
 
 
 @intrinsic
 def store(typing, array, index, lanes):
-    """array[index : index + 16] = lanes"""
+    """array[index : index + width] = lanes; integers may be wider than the array's and are cut"""
+    kind = Lanes(array.dtype, lanes.width)
 
     def generate(context, builder, signature, arguments):
-        builder.store(arguments[2], _pointer(context, builder, signature, arguments), align=4)
+        target = context.get_value_type(kind)
+        value = arguments[2] if arguments[2].type == target else builder.trunc(arguments[2], target)
+        at = builder.bitcast(_pointer(context, builder, signature, arguments), target.as_pointer())
+        builder.store(value, at, align=_align(kind))
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, LANES), generate
+    return types.void(array, _index(array, index), lanes), generate
 
 
 @intrinsic
 def store_some(typing, array, index, count, lanes):
-    """array[index : index + count] = the first `count` lanes; all sixteen where count is larger"""
+    """array[index : index + count] = the first `count` lanes; all lanes where count is larger"""
 
     def generate(context, builder, signature, arguments):
-        _call(builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), arguments[3],
-              _pointer(context, builder, signature, arguments), _INT(4), _first(builder, arguments[2]))
+        _call(builder, f"llvm.masked.store.{_name(lanes)}.p0", ir.VoidType(), arguments[3],
+              _pointer(context, builder, signature, arguments), _INT(_align(lanes)),
+              _first(builder, arguments[2], lanes.width))
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, LANES), generate
+    return types.void(array, _index(array, index), types.intp, Lanes(array.dtype, lanes.width)), generate
 
 
 def _prefetch(written: bool) -> Callable:
-    """Begin to bring the line of array[index] near, which may lie beyond the array's end."""
+    """Begin to bring array[index : index + width] near, which may lie beyond the array's end."""
 
-    @intrinsic
-    def operation(typing, array, index):
+    @intrinsic(prefer_literal=True)
+    def operation(typing, array, index, width):
+        size = _constant(width) * array.dtype.bitwidth // 8
+
         def generate(context, builder, signature, arguments):
-            _call(builder, "llvm.prefetch.p0", ir.VoidType(), _pointer(context, builder, signature, arguments),
-                  _INT(int(written)), _INT(3), _INT(1))
+            start = builder.bitcast(_pointer(context, builder, signature, arguments), ir.IntType(8).as_pointer())
+            for offset in range(0, size, _LINE):
+                _call(builder, "llvm.prefetch.p0", ir.VoidType(), builder.gep(start, [_INT(offset)]),
+                      _INT(int(written)), _INT(3), _INT(1))
             return context.get_dummy_value()
 
-        return types.void(array, types.intp), generate
+        return types.void(array, _index(array, index), width), generate
 
     return operation
 
@@ -114,138 +137,162 @@ prefetch = _prefetch(written=False)
 prefetch_to_write = _prefetch(written=True)
 
 
-@intrinsic
-def spread(typing, number):
+@intrinsic(prefer_literal=True)
+def spread(typing, number, width):
     """The same number in each lane"""
-    return LANES(types.float32), lambda context, builder, signature, arguments: _repeat(builder, arguments[0], _FLOATS)
+    kind = Lanes(types.unliteral(number), _constant(width))
+
+    def generate(context, builder, signature, arguments):
+        return _repeat(builder, arguments[0], kind.width)
+
+    return kind(kind.element, width), generate
 
 
 @intrinsic
 def fma(typing, a, b, c):
-    """a * b + c, rounded once"""
+    """a * b + c, rounded once; slow on processors that have no such instruction (x86 before 2013)"""
+    kind = _common(a, b, c)
 
     def generate(context, builder, signature, arguments):
-        return _call(builder, "llvm.fma.v16f32", _FLOATS, *arguments)
+        return _call(builder, f"llvm.fma.{_name(kind)}", context.get_value_type(kind),
+                     *_wide(builder, signature, arguments))
 
-    return LANES(LANES, LANES, LANES), generate
+    return kind(a, b, c), generate
 
 
 @intrinsic
-def times_power_of_two(typing, lanes, powers):
-    """lanes * 2^n, n the whole number in the last 9 bits of `powers`; neither side subnormal"""
+def select(typing, chosen, yes, no):
+    """`yes` where chosen, `no` elsewhere"""
+    kind = _common(yes, no)
 
     def generate(context, builder, signature, arguments):
-        lanes, powers = (builder.bitcast(argument, _INTS) for argument in arguments)
-        return builder.bitcast(builder.add(lanes, builder.shl(powers, _INTS([23] * WIDTH))), _FLOATS)
+        return builder.select(*_wide(builder, signature, arguments))
 
-    return LANES(LANES, LANES), generate
-
-
-@intrinsic
-def zero_below(typing, lanes, number, least):
-    """lanes, 0 where number < least"""
-
-    def generate(context, builder, signature, arguments):
-        lanes, number, least = arguments
-        return builder.select(builder.fcmp_ordered("<", number, least), _FLOATS([0.0] * WIDTH), lanes)
-
-    return LANES(LANES, LANES, LANES), generate
+    return kind(Lanes(types.boolean, kind.width), yes, no), generate
 
 
 def _larger(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
-def _of_two(emit: Callable) -> Callable:
-    """Lane by lane."""
+@intrinsic
+def maximum(typing, a, b):
+    """The larger of the floats in each lane; b's where one is NaN"""
+    kind = _common(a, b)
 
-    @intrinsic
-    def operation(typing, a, b):
-        return LANES(LANES, LANES), lambda context, builder, signature, arguments: emit(builder, *arguments)
+    def generate(context, builder, signature, arguments):
+        return _larger(builder, *_wide(builder, signature, arguments))
 
-    return operation
+    return kind(a, b), generate
 
 
 def _of_all(emit: Callable) -> Callable:
-    """All lanes to one number: lanes 0-7 with 8-15, then 0-3 with 4-7, ..."""
+    """All lanes, floats, to one number: of 16, lanes 0-7 with 8-15, then 0-3 with 4-7, ...; width a power of two"""
 
     @intrinsic
     def operation(typing, lanes):
         def generate(context, builder, signature, arguments):
-            (joined,), half = arguments, WIDTH // 2
+            (joined,), half = arguments, lanes.width // 2
             while half:
                 low, high = (builder.shuffle_vector(joined, joined, ir.VectorType(_INT, half)(
                     list(range(start, start + half)))) for start in (0, half))
                 joined, half = emit(builder, low, high), half // 2
             return builder.extract_element(joined, _INT(0))
 
-        return types.float32(LANES), generate
+        return lanes.element(lanes), generate
 
     return operation
 
 
-maximum = _of_two(_larger)  # the second where one is NaN
 total_of = _of_all(ir.IRBuilder.fadd)
 maximum_of = _of_all(_larger)
 
 
-def _operator(symbol: Callable, emit: Callable) -> None:
-    """`symbol` between lanes, in Numba's code."""
-    function = _of_two(emit)
+def _operator(symbol: Callable, emit: Callable, of: type = types.Float, compares: bool = False) -> None:
+    """`symbol` between lanes whose elements are `of` that kind, and between them and a number."""
 
-    @overload(symbol)
-    def typed(a, b):
-        if isinstance(a, Lanes) and isinstance(b, Lanes):
-            return lambda a, b: function(a, b)
+    @type_callable(symbol)
+    def typed(context):
+        def typer(a, b):
+            if isinstance(a, Lanes) or isinstance(b, Lanes):
+                kind = _common(a, b)
+                if isinstance(kind.element, of):
+                    return Lanes(types.boolean, kind.width) if compares else kind
+            return None
+
+        return typer
+
+    def generate(context, builder, signature, arguments):
+        return emit(builder, *_wide(builder, signature, arguments))
+
+    for kinds in ((Lanes, Lanes), (Lanes, types.Number), (types.Number, Lanes)):
+        lower_builtin(symbol, *kinds)(generate)
 
 
 _operator(operator.add, ir.IRBuilder.fadd)
 _operator(operator.sub, ir.IRBuilder.fsub)
 _operator(operator.mul, ir.IRBuilder.fmul)
-
-# exp(v) = 2^n exp(r), n = round(v / log 2), r = v - n log 2 in two steps, exp(r) a polynomial whose relative error on
-# |r| <= log(2) / 2 is at most 3.1e-9 (a minimax fit).  Adding _SHIFT, 1.5 * 2^23, rounds to a whole number and leaves
-# it in the last bits of the sum.
-_PER_LOG_2, _SHIFT = np.float32(1.44269504088896341), np.float32(12582912.0)
-_LOG_2_HIGH, _LOG_2_LOW = np.float32(-0.693359375), np.float32(2.12194440e-4)
-_C6, _C5, _C4 = np.float32(0.00138144961), np.float32(0.00836875217), np.float32(0.0416683923)
-_C3, _C2 = np.float32(0.166665203), np.float32(0.499999934)
-_ONE, _LEAST = np.float32(1), np.float32(-86.6)
+_operator(operator.lt, lambda builder, a, b: builder.fcmp_ordered("<", a, b), compares=True)
+_operator(operator.gt, lambda builder, a, b: builder.fcmp_ordered(">", a, b), compares=True)
+_operator(operator.ne, lambda builder, a, b: builder.fcmp_unordered("!=", a, b), compares=True)
+_operator(operator.or_, ir.IRBuilder.or_, of=types.Boolean)
 
 
-@numba.njit(nogil=True)
-def exponential(v):
-    """exp of numbers up to 0 with an error below 1 unit in the last place; 1 at 0; 0 below -86.6, where it is less
-    than 2.5e-38, nearly the least normal number; NaN of NaN."""
-    shifted = fma(v, spread(_PER_LOG_2), spread(_SHIFT))
-    n = shifted - spread(_SHIFT)
-    r = fma(n, spread(_LOG_2_LOW), fma(n, spread(_LOG_2_HIGH), v))
-    p = fma(spread(_C6), r, spread(_C5))
-    p = fma(p, r, spread(_C4))
-    p = fma(p, r, spread(_C3))
-    p = fma(p, r, spread(_C2))
-    p = fma(p, r, spread(_ONE))
-    p = fma(p, r, spread(_ONE))
-    return zero_below(times_power_of_two(p, shifted), v, spread(_LEAST))
+def _constant(width: types.Type) -> int:
+    if not isinstance(width, types.IntegerLiteral):
+        raise TypingError(f"lanes: width is {width}, expected a constant: write it out, or name it in the module")
+    return width.literal_value
 
 
-def _pointer(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-    """Where lanes begin that are at arguments[1] of the array arguments[0]."""
-    data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-    return builder.bitcast(builder.gep(data, [arguments[1]]), _FLOATS.as_pointer())
+def _index(array: types.Array, index: types.Type) -> types.Type:
+    if array.layout != "C":
+        raise TypingError(f"lanes: array is {array}, expected C-contiguous: copy it")
+    return types.UniTuple(types.intp, array.ndim) if isinstance(index, types.BaseTuple) else types.intp
 
 
-def _repeat(builder: ir.IRBuilder, number: ir.Value, kind: ir.VectorType) -> ir.Value:
-    one = builder.insert_element(kind(ir.Undefined), number, _INT(0))
-    return builder.shuffle_vector(one, one, _INTS([0] * WIDTH))
+def _pointer(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any, place: int = 0) -> ir.Value:
+    """Where arguments[place] has its element arguments[place + 1]."""
+    (array, index), (data, at) = signature.args[place : place + 2], arguments[place : place + 2]
+    at = cgutils.unpack_tuple(builder, at) if isinstance(index, types.BaseTuple) else [at]
+    return cgutils.get_item_pointer(context, builder, array, context.make_array(array)(context, builder, data), at)
 
 
-def _first(builder: ir.IRBuilder, count: ir.Value) -> ir.Value:
+def _read(context: Any, builder: ir.IRBuilder, kind: Lanes, pointer: ir.Value) -> ir.Value:
+    return builder.load(builder.bitcast(pointer, context.get_value_type(kind).as_pointer()), align=_align(kind))
+
+
+def _align(kind: Lanes) -> int:
+    return kind.element.bitwidth // 8
+
+
+def _name(kind: Lanes) -> str:
+    """What LLVM calls the type within the name of a function."""
+    return f"v{kind.width}{'f' if isinstance(kind.element, types.Float) else 'i'}{kind.element.bitwidth}"
+
+
+def _common(*kinds: types.Type) -> Lanes:
+    """The one type of lanes among them; what is no lanes has to be a number of their type."""
+    for lanes in kinds:
+        if isinstance(lanes, Lanes) and all(types.unliteral(kind) in (lanes, lanes.element) for kind in kinds):
+            return lanes
+    raise TypingError(f"lanes: together are {', '.join(map(str, kinds))}, expected one type: convert the numbers")
+
+
+def _wide(builder: ir.IRBuilder, signature: Any, arguments: Any) -> list[ir.Value]:
+    """The arguments, numbers spread."""
+    return [argument if isinstance(kind, Lanes) else _repeat(builder, argument, signature.return_type.width)
+            for kind, argument in zip(signature.args, arguments, strict=True)]
+
+
+def _repeat(builder: ir.IRBuilder, number: ir.Value, width: int) -> ir.Value:
+    one = builder.insert_element(ir.VectorType(number.type, width)(ir.Undefined), number, _INT(0))
+    return builder.shuffle_vector(one, one, ir.VectorType(_INT, width)([0] * width))
+
+
+def _first(builder: ir.IRBuilder, count: ir.Value, width: int) -> ir.Value:
     """Which lanes are among the first `count`."""
-    wide = ir.IntType(64)
-    lanes = ir.VectorType(wide, WIDTH)
-    counts = _repeat(builder, builder.sext(count, wide) if count.type.width < 64 else count, lanes)
-    return builder.icmp_signed("<", lanes(list(range(WIDTH))), counts)
+    numbers = ir.VectorType(count.type, width)(list(range(width)))
+    return builder.icmp_signed("<", numbers, _repeat(builder, count, width))
 
 
 def _call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:

@@ -15,18 +15,25 @@ SOURCE = CudaSource("leaky_relu")
 VARIANTS = [(name, scalars) for name in ("leaky_relu_forward", "leaky_relu_backward")
             for scalars in SCALARS.values()]
 
-FORWARD = declare("leaky_relu_forward", x=Array("feature", "N C"), slope=Scalar(float))
+FORWARD = declare(
+    "leaky_relu_forward",
+    x=Array("feature", "N C"),
+    slope=Scalar(float),
+    background=Array("feature", "G D", optional=True),
+)
 BACKWARD = declare(
     "leaky_relu_backward",
     reference=Array("feature", "N C"),
     gradient=Array("feature", "N C"),
     slope=Scalar(float),
+    background=Array("feature", "G D", optional=True),
+    ground=Array("feature", "G D", optional=True),
 )
 
 
 @FORWARD.implementation("cpu")
-def _forward_cpu(x, slope):
-    """(N, C)."""
+def _forward_cpu(x, slope, background):
+    """(N, C); with a background, of any shape, that and (G, D)."""
     out = memory.empty(x.shape, x.dtype)
     source, target, factor = x.reshape(-1), out.reshape(-1), x.dtype.type(slope)
 
@@ -35,13 +42,13 @@ def _forward_cpu(x, slope):
         _forward(source[chosen], factor, target[chosen])
 
     run_blocks(block, -(-x.size // _BLOCK))
-    return out
+    return out if background is None else (out, _forward_cpu(background, slope, None))
 
 
 @BACKWARD.implementation("cpu")
-def _backward_cpu(reference, gradient, slope):
+def _backward_cpu(reference, gradient, slope, background, ground):
     """(N, C): the gradient, times slope where reference (the input; the output serves as well
-    if slope > 0) is not positive."""
+    if slope > 0) is not positive; with a background and its gradient `ground`, that and (G, D)."""
     out = memory.empty(gradient.shape, gradient.dtype)
     sign, source, target = reference.reshape(-1), gradient.reshape(-1), out.reshape(-1)
     factor = gradient.dtype.type(slope)
@@ -51,23 +58,30 @@ def _backward_cpu(reference, gradient, slope):
         _backward(sign[chosen], source[chosen], factor, target[chosen])
 
     run_blocks(block, -(-gradient.size // _BLOCK))
-    return out
+    return out if background is None else (out, _backward_cpu(background, ground, slope, None, None))
 
 
 @FORWARD.implementation("cuda")
-def _forward_cuda(x, slope):
-    out = array_module(x).empty_like(x)
+def _forward_cuda(x, slope, background):
+    xp = array_module(x)
+    out, extra, more = xp.empty_like(x), 0, None
+    if background is not None:
+        extra, more = background.size, xp.empty_like(background)
     kernel = SOURCE.kernel("leaky_relu_forward", **scalars_of(x))
-    kernel(blocks_for(x.size), THREADS, x, slope, x.size, out)
-    return out
+    kernel(blocks_for(max(x.size, extra)), THREADS, x, slope, x.size, out, background, extra, more)
+    return out if background is None else (out, more)
 
 
 @BACKWARD.implementation("cuda")
-def _backward_cuda(reference, gradient, slope):
-    out = array_module(gradient).empty_like(gradient)
+def _backward_cuda(reference, gradient, slope, background, ground):
+    xp = array_module(gradient)
+    out, extra, more = xp.empty_like(gradient), 0, None
+    if background is not None:
+        extra, more = ground.size, xp.empty_like(ground)
     kernel = SOURCE.kernel("leaky_relu_backward", **scalars_of(gradient))
-    kernel(blocks_for(out.size), THREADS, reference, gradient, slope, out.size, out)
-    return out
+    kernel(blocks_for(max(out.size, extra)), THREADS, reference, gradient, slope, out.size, out, background, ground,
+           extra, more)
+    return out if background is None else (out, more)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -11,7 +11,8 @@
 // Variants: SCALAR float, double or Half.  Compared and added up in WIDE.
 #include "common.cuh"
 
-// background: `grounds` rows, 1 or one for each sample; null: inactive cells are passed over.
+// background: `grounds` rows, 1 or one for each sample; null: inactive cells are passed over, and a window of
+// nothing else gives 0 and argmax 0.
 extern "C" __global__ void max_pool_forward(const SCALAR* __restrict__ features,
                                             OPTIONAL const SCALAR* __restrict__ background, int grounds,
                                             const int* __restrict__ neighbours, const int* __restrict__ coordinates,
@@ -43,7 +44,7 @@ extern "C" __global__ void max_pool_forward(const SCALAR* __restrict__ features,
                 }
             }
             out[first * channels + t] = best;
-            argmax[first * channels + t] = static_cast<short>(chosen);
+            argmax[first * channels + t] = static_cast<short>(chosen < 0 ? 0 : chosen);
         }
     }
 }
@@ -71,10 +72,11 @@ extern "C" __global__ void max_pool_backward(const SCALAR* __restrict__ gradient
 
 // partial (slots, C): sums of the gradient that windows gave to the background, over runs of `run` rows cut
 // at the borders of samples.  Run i of sample b has slot i + b: no two share one; a slot without a row is 0.
+// splits: null where all rows count as one sample.
 extern "C" __global__ void max_pool_ground(const SCALAR* __restrict__ gradient, const short* __restrict__ argmax,
-                                           const int* __restrict__ neighbours, const long long* __restrict__ splits,
-                                           int samples, long long rows, int offsets, int channels, int run,
-                                           WIDE* __restrict__ partial) {
+                                           const int* __restrict__ neighbours,
+                                           OPTIONAL const long long* __restrict__ splits, int samples, long long rows,
+                                           int offsets, int channels, int run, WIDE* __restrict__ partial) {
     const long long runs = (rows + run - 1) / run;
     for (long long t = global_index(); t < runs * channels; t += global_stride()) {
         const long long i = t / channels, c = t - i * channels;
@@ -83,12 +85,13 @@ extern "C" __global__ void max_pool_ground(const SCALAR* __restrict__ gradient, 
             const int middle = (low + high + 1) / 2;
             if (splits[middle] <= i * run) low = middle; else high = middle - 1;
         }
+        long long end = splits == nullptr ? rows : splits[low + 1];
         WIDE sum = 0;
         for (long long m = i * run; m < (i + 1) * run && m < rows; ++m) {
-            while (m >= splits[low + 1]) {
+            while (m >= end) {
                 partial[(i + low) * channels + c] = sum;
                 sum = 0;
-                ++low;
+                end = splits[++low + 1];
             }
             if (neighbours[m * offsets + argmax[m * channels + c]] < 0) sum += gradient[m * channels + c];
         }

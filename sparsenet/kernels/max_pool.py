@@ -4,12 +4,12 @@
     argmax[m, c] = the first offset k that attains it
 
 The background is one row, or one row for each sample.  Without a background, inactive cells are
-passed over.  NaN wins, as in PyTorch.  Backward, each output's gradient goes to the cell that its argmax
-names.  On a CPU it is sent there: one block holds the outputs of one sample and one slice of the
-channels, so no two blocks touch the same element and every sum is taken in row order.  It clears the
-gradient of its sample's inputs as it goes, shortly before it adds to them, so that it stays in the cache:
-a sample's inputs lie before those of the next one.  On a GPU every input collects it, from the windows that
-its row of the transposed neighbours names, in the same order.
+passed over, and a window of nothing else gives 0 and argmax 0.  NaN wins, as in PyTorch.  Backward, each
+output's gradient goes to the cell that its argmax names.  On a CPU it is sent there: one block holds the
+outputs of one sample and one slice of the channels, so no two blocks touch the same element and every sum is
+taken in row order.  It clears the gradient of its sample's inputs as it goes, shortly before it adds to them,
+so that it stays in the cache: a sample's inputs lie before those of the next one.  On a GPU every input
+collects it, from the windows that its row of the transposed neighbours names, in the same order.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ import numpy as np
 
 from sparsenet.backend import array_module, wide_dtype
 from sparsenet.kernels import memory
+from sparsenet.kernels.bits import lowest
 from sparsenet.kernels.cuda import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
+from sparsenet.kernels.lanes import load_either, prefetch, select, spread, store
 from sparsenet.kernels.table import Array, declare, launch
 from sparsenet.kernels.threads import run_blocks
-from sparsenet.kernels.vectors import WIDTH, beats, first_bit, load_present, prefetch, select, splat, store
 
 _FLOATS = 1 << 16  # outputs (rows * channels) of a forward block
 _CHANNELS = 16  # a backward block has a multiple of them: whole cache lines
 _LEAST_BLOCKS = 32  # of backward, where samples are few: threads that can help
+_WIDTH = 32  # channels that forward has in registers at a time
 _AHEAD = 8  # rows: how early forward asks for a window's inputs
 _RUN = 64  # rows that a thread of a GPU sums up for the background
 SOURCE = CudaSource("max_pool")
@@ -46,7 +48,7 @@ BACKWARD = declare(
     argmax=Array("int16", "M C"),
     neighbours=Array("int32", "M K"),
     transposed_neighbours="a function that gives them, (N, K) int32: called where inputs collect, not on a CPU",
-    batch_splits=Array("int64", "B1"),
+    batch_splits=Array("int64", "B1", optional=True),
     inputs="N, the number of input sites",
 )
 
@@ -65,7 +67,7 @@ def _forward_cpu(features, background, neighbours, output_coordinates):
     step = max(1, _FLOATS // max(channels, 1))
     skip = background is None
     ground = np.zeros((1, channels), features.dtype) if skip else background
-    forward = _forward_lanes if channels >= WIDTH and neighbours.shape[1] <= 64 else _forward
+    forward = _forward_lanes if channels >= _WIDTH and neighbours.shape[1] <= 64 else _forward
 
     def block(index: int) -> None:
         chosen = slice(index * step, (index + 1) * step)
@@ -126,6 +128,14 @@ def _forward(features, background, skip_inactive, neighbours, coordinates, out, 
                     if value > out[m, c] or value != value:
                         out[m, c] = value
                         argmax[m, c] = k
+        if first:
+            _nothing(out[m], argmax[m])
+
+
+@numba.njit(nogil=True)
+def _nothing(out, argmax):
+    for c in range(out.size):
+        out[c] = argmax[c] = 0
 
 
 @numba.njit(nogil=True, cache=True)
@@ -140,42 +150,47 @@ def _forward_lanes(features, background, skip_inactive, neighbours, coordinates,
     for m in range(rows):
         coming = windows[m + _AHEAD]
         while coming != 0:
-            n = neighbours[m + _AHEAD, first_bit(coming)]
+            n = neighbours[m + _AHEAD, lowest(coming)]
             coming &= coming - 1
-            for c in range(0, channels, WIDTH):
-                prefetch(features, n, c)
+            for c in range(0, channels, _WIDTH):
+                prefetch(features, (n, c), _WIDTH)
         window = windows[m]
         if not skip_inactive:
             inactive = every & ~window
             window |= inactive & -inactive  # the first of them: the background's turn
         if window == 0:
+            _nothing(out[m], argmax[m])
             continue
         sample = coordinates[m, 0] if background.shape[0] > 1 else 0
-        for start in range(0, channels, WIDTH):
-            c = min(start, channels - WIDTH)  # the last 32 again where channels are no multiple
-            k = first_bit(window)
+        for start in range(0, channels, _WIDTH):
+            c = min(start, channels - _WIDTH)  # the last 32 again where channels are no multiple
+            k = lowest(window)
             waiting = window & (window - 1)
-            best = load_present(features, neighbours[m, k], background, sample, c)
-            where = splat(np.int32(k))
+            n = neighbours[m, k]
+            best = load_either(n >= 0, features, (n, c), background, (sample, c), _WIDTH)
+            where = spread(np.int32(k), _WIDTH)
             while waiting != 0:
-                k = first_bit(waiting)
+                k = lowest(waiting)
                 waiting &= waiting - 1
-                value = load_present(features, neighbours[m, k], background, sample, c)
-                wins = beats(value, best)
+                n = neighbours[m, k]
+                value = load_either(n >= 0, features, (n, c), background, (sample, c), _WIDTH)
+                wins = (value > best) | (value != value)
                 best = select(wins, value, best)
-                where = select(wins, splat(np.int32(k)), where)
-            store(out, m, c, best)
-            store(argmax, m, c, where)
+                where = select(wins, np.int32(k), where)
+            store(out, (m, c), best)
+            store(argmax, (m, c), where)
 
 
 @BACKWARD.implementation("cpu")
 def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_splits, inputs):
-    """((N, C) gradient of the features, (B, C) gradient of the background in each sample).
+    """((N, C) gradient of the features, (B, C) gradient of the background in each sample).  Without splits all
+    rows count as one sample: (1, C).
 
     Raises
     ------
     ValueError : inputs of one sample lie among those of another.
     """
+    batch_splits = np.array([0, len(gradient)]) if batch_splits is None else batch_splits
     channels = gradient.shape[1]
     samples = batch_splits.size - 1
     slices = min(-(-channels // _CHANNELS), -(-_LEAST_BLOCKS // max(samples, 1)))
@@ -249,10 +264,14 @@ def _backward_cuda(gradient, argmax, neighbours, transposed_neighbours, batch_sp
     kernel(blocks_for(inputs, tile), THREADS, gradient, argmax, transposed_neighbours(), inputs, offsets, channels,
            tile, out)
     # Run i of sample b has slot i + b, so sample b's slots begin at its first run + b; see max_pool.cu.
-    samples, runs = batch_splits.size - 1, -(-rows // _RUN)
-    partial = xp.zeros((rows // _RUN + samples, channels), wide_dtype(gradient.dtype))
+    runs, wide = -(-rows // _RUN), wide_dtype(gradient.dtype)
+    if batch_splits is None:  # each slot has a run
+        samples, partial, slots = 1, xp.empty((runs, channels), wide), None
+    else:
+        samples = batch_splits.size - 1
+        partial = xp.zeros((rows // _RUN + samples, channels), wide)
+        slots = batch_splits // _RUN + xp.arange(samples + 1)
     kernel = SOURCE.kernel("max_pool_ground", **scalars)
     kernel(blocks_for(runs * channels), THREADS, gradient, argmax, neighbours, batch_splits, samples, rows, offsets,
            channels, _RUN, partial)
-    slots = batch_splits // _RUN + xp.arange(samples + 1)
     return out, launch("segment_sum", partial, slots, backend="cuda").astype(gradient.dtype, copy=False)

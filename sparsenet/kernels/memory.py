@@ -16,7 +16,9 @@ last `release` by more than a quarter, which is what lies unused between blocks:
 is given back to the system, the highest addresses first.  Whoever is done and wants the memory back calls
 `release`.  tracemalloc sees the blocks in use, as it sees NumPy's arrays.
 
-On Linux; elsewhere, and where addresses are limited or do not suffice, arrays are NumPy's.
+On Linux; elsewhere, where addresses are limited or do not suffice, and where the environment variable
+`SPARSENET_MEMORY_POOL` is 0, arrays are NumPy's.  A forked child has a range of its own; its parent's arrays
+stay readable in it.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ import threading
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +43,7 @@ _STEP = 1 << 18  # bytes: blocks are multiples of it, so at most an eighth is wa
 _SLACK = 4  # held beyond the most in use: one part in
 _NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # named since Python 3.12
 _DOMAIN = 0x5350  # tells our blocks from others' in tracemalloc
+_CONTAINER = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"  # its memory: cgroup v2, v1
 
 _track = ctypes.pythonapi.PyTraceMalloc_Track  # both do nothing while tracemalloc does not trace
 _track.argtypes = ctypes.c_uint, ctypes.c_size_t, ctypes.c_size_t
@@ -49,7 +54,7 @@ _untrack.argtypes = ctypes.c_uint, ctypes.c_size_t
 class Pool:
     """Blocks in use and bytes that wait; any thread may ask, and any may be the one that lets go.
 
-    capacity : addresses to reserve, in bytes; left out: as many as the machine has memory
+    capacity : addresses to reserve, in bytes; left out: as many as the machine, or its container, has memory
     """
 
     def __init__(self, capacity: int | None = None) -> None:
@@ -65,7 +70,8 @@ class Pool:
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An array, C-contiguous, whose elements are what was there before.
 
-        From 2 MB on it begins at a page, and its `.base` is an array of bytes.  Raises MemoryError.
+        From 2 MB on it begins at a page, and its `.base` is an array of bytes.  Raises MemoryError, and ValueError
+        where `SPARSENET_MEMORY_POOL` is neither 0 nor 1.
         """
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize
@@ -97,6 +103,15 @@ class Pool:
             self._most = self._live
             self._trim(self._live)
 
+    def start_afresh(self) -> None:
+        """Forget all blocks: what was reserved goes with the last array over it.
+
+        For a forked child: a thread that it does not have may have held the lock, halfway through.
+        """
+        capacity = self._capacity
+        vars(self).clear()
+        Pool.__init__(self, capacity)
+
     def _take(self, size: int) -> int | None:
         """Where a new block of that size starts; None where it fits nowhere."""
         with self._lock:
@@ -124,7 +139,8 @@ class Pool:
         except OSError:  # arrays are NumPy's then
             return
         if hasattr(mmap, "MADV_HUGEPAGE"):  # as NumPy asks for its large arrays
-            self._pages.madvise(mmap.MADV_HUGEPAGE)
+            with suppress(OSError):  # a system without huge pages
+                self._pages.madvise(mmap.MADV_HUGEPAGE)
         self._bytes = np.frombuffer(self._pages, np.uint8)
         self._free = [[0, len(self._pages), 0]]
 
@@ -161,8 +177,11 @@ class Pool:
             self._drop(start + extent[2], touched - extent[2])
 
     def _drop(self, start: int, size: int) -> None:
+        """Where the system refuses (locked memory), the bytes stay, but count as given back: they are used again,
+        as the addresses are."""
         if size:
-            self._pages.madvise(mmap.MADV_DONTNEED, start, size)
+            with suppress(OSError):
+                self._pages.madvise(mmap.MADV_DONTNEED, start, size)
             self._waiting -= size
 
 
@@ -183,18 +202,34 @@ class _Lease:
 
 def _addresses() -> int:
     """How many to reserve: as many as there is memory; none where addresses are what is scarce."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not _wanted():
         return 0
     import resource
 
-    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    limits = resource.RLIMIT_AS, resource.RLIMIT_DATA  # private memory counts as data
+    limited = any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in limits)
+    strict = _read("/proc/sys/vm/overcommit_memory") in (None, "2")
+    if limited or strict:
+        return 0
+    container = [int(text) for path in _CONTAINER if (text := _read(path)) and text.isdigit()]  # or "max"
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *container])
+
+
+def _wanted() -> bool:
+    text = os.environ.get("SPARSENET_MEMORY_POOL") or "1"
+    if text not in ("0", "1"):
+        raise ValueError(f"SPARSENET_MEMORY_POOL is {text!r}, expected 0 or 1")
+    return text == "1"
+
+
+def _read(path: str) -> str | None:
     try:
-        with open("/proc/sys/vm/overcommit_memory", encoding="ascii") as file:
-            strict = file.read().strip() == "2"
+        return Path(path).read_text(encoding="ascii").strip()
     except OSError:
-        strict = True
-    return 0 if limited or strict else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return None
 
 
 _pool = Pool()
 empty, live, held, release = _pool.empty, _pool.live, _pool.held, _pool.release
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.start_afresh)

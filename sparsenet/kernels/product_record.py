@@ -14,18 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, cfunc, types
 from numba.extending import intrinsic
 
 from sparsenet.kernels import blas
 
-_THREADS = 64  # slots of lines; two threads whose numbers fall into one slot would be noticed
+_THREADS = 64  # slots of lines; a thread takes the first free one from a place that its number gives
 _LINES = 1 << 17  # of a slot
-_WIDTH = 6  # thread, m, k, n, whether the left factor is transposed, nanoseconds
-
-
-class _Time(ctypes.Structure):
-    _fields_ = [("seconds", ctypes.c_int64), ("nanoseconds", ctypes.c_int64)]
+_WIDTH = 5  # m, k, n, whether the left factor is transposed, nanoseconds
+_kept: list[Any] = []  # loops for good: a kernel of another thread may be at one when its record ends
 
 
 @dataclass(frozen=True)
@@ -47,26 +45,26 @@ def recorded_products() -> Iterator[list[Product]]:
     ------
     RuntimeError : no POSIX clock and threads on this system; more products than there are lines for.
     """
-    library = ctypes.CDLL(None)
-    if not all(hasattr(library, name) for name in ("clock_gettime", "pthread_self")):
+    if not hasattr(time, "CLOCK_MONOTONIC"):
         raise RuntimeError("recorded_products: this system has no POSIX clock: profile on Linux or macOS")
+    library = ctypes.CDLL(None)
     lines = np.zeros((_THREADS, _LINES, _WIDTH), np.int64)
-    counts = np.zeros((_THREADS, 8), np.int64)  # a cache line each
+    counts = np.zeros((_THREADS, 8), np.int64)  # a cache line each: lines, thread
     loops = {char: _recording_loop(library, blas.product_loop(np.dtype(char)), np.dtype(char).itemsize, lines, counts)
              for char in "fd"}
     products: list[Product] = []
+    _kept.append((loops, lines, counts))
     plain, blas.product_loop = blas.product_loop, lambda dtype: loops[np.dtype(dtype).char].address
     try:
         yield products
     finally:
         blas.product_loop = plain
-    if (counts[:, 0] > _LINES).any() or any(len(np.unique(lines[slot, :used, 0])) > 1
-                                            for slot, used in enumerate(counts[:, 0])):
-        raise RuntimeError(f"recorded_products: more than {_LINES} products of a thread, or more than {_THREADS} "
-                           "threads: record less at a time")
+    if (counts[:, 0] > _LINES).any() or (counts[:, 1] != 0).all():
+        raise RuntimeError(f"recorded_products: more than {_LINES} products of a thread, or {_THREADS} threads and "
+                           "more: record less at a time")
     for slot, used in enumerate(counts[:, 0]):
         products += [Product(m, k, n, bool(transposed), 1e-9 * spent)
-                     for _, m, k, n, transposed, spent in lines[slot, :used].tolist()]
+                     for m, k, n, transposed, spent in lines[slot, :used].tolist()]
 
 
 @intrinsic
@@ -77,10 +75,20 @@ def _pointer(typing: Any, address: Any) -> tuple[Any, Any]:
 
 
 @intrinsic
+def _claim(typing: Any, address: Any, number: Any) -> tuple[Any, Any]:
+    """What stands at the address, where `number` is put if it was 0; one step for all threads."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: tuple) -> Any:
+        word = ir.IntType(64)
+        place = builder.inttoptr(arguments[0], word.as_pointer())
+        return builder.extract_value(builder.cmpxchg(place, word(0), arguments[1], "seq_cst", "seq_cst"), 0)
+
+    return types.int64(types.int64, types.int64), build
+
+
+@intrinsic
 def _call(typing: Any, loop: Any, addresses: Any, sizes: Any, strides: Any) -> tuple[Any, Any]:
     """The loop of a ufunc, as `blas.multiply` calls it."""
-    from llvmlite import ir
-
     def build(context: Any, builder: Any, signature: Any, arguments: tuple) -> Any:
         word = ir.IntType(64)
         kind = ir.FunctionType(ir.VoidType(), [word.as_pointer()] * 3 + [word])
@@ -100,12 +108,16 @@ def _recording_loop(library: Any, loop: int, itemsize: int, lines: np.ndarray, c
     slots, room, width, gap = _THREADS, _LINES, _WIDTH, counts.shape[1]
     table = types.CPointer(types.int64)
     times = np.zeros((_THREADS, 8), np.int64)
-    counts.flags.writeable = lines.flags.writeable = True
     times_at = times.ctypes.data
 
     def record(addresses, sizes, strides, data):
         number = thread()
-        slot = (number >> 12) % slots
+        slot, tried = (number >> 12) % slots, 0
+        while tried < slots:
+            owner = _claim(counts_at + slot * gap * 8 + 8, number)
+            if owner == 0 or owner == number:
+                break
+            slot, tried = (slot + 1) % slots, tried + 1
         clock(monotonic, times_at + slot * 64)
         _call(loop, addresses, sizes, strides)
         clock(monotonic, times_at + slot * 64 + 16)
@@ -116,10 +128,9 @@ def _recording_loop(library: Any, loop: int, itemsize: int, lines: np.ndarray, c
         if index < room:
             line = carray(_pointer(lines_at), (slots, room, width))[slot, index]
             size, stride = carray(sizes, 4), carray(strides, 9)
-            line[0] = number
-            line[1], line[2], line[3] = size[1], size[2], size[3]
-            line[4] = stride[3] == itemsize and stride[4] != itemsize
-            line[5] = (stamps[slot, 2] - stamps[slot, 0]) * 1000000000 + stamps[slot, 3] - stamps[slot, 1]
+            line[0], line[1], line[2] = size[1], size[2], size[3]
+            line[3] = stride[3] == itemsize and stride[4] != itemsize
+            line[4] = (stamps[slot, 2] - stamps[slot, 0]) * 1000000000 + stamps[slot, 3] - stamps[slot, 1]
 
     compiled = cfunc(types.void(table, table, table, types.int64), nopython=True)(record)
     compiled.keep = times  # lives as long as the loop

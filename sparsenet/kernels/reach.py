@@ -42,21 +42,42 @@ class Reach:
         window = np.where(spans < 63, (2 << np.minimum(spans, 62)) - 1, 0)
         self.cells, self.offsets = cells, offsets
         self.tables = first, count, offset, cell, least, window
-        # of the first axis, to find the inputs of a range of cells
-        self.inner_in, self.inner_out = prod(spatial_size[1:]), prod(output_size[1:])
+        # of the first two axes that are no single cell, to find the inputs of a range of cells
+        wide = [axis for axis in axes[lead:] if axis[0] > 1 or axis[1] > 1][:2] or axes[-1:]
         self.cells_in = prod(spatial_size)
-        self.first_axis = stride[0], padding[0], dilation[0] * (kernel_size[0] - 1), spatial_size[0]
+        self.wide = wide + [(1, 1, 1, 1, 0, 1)] * (2 - len(wide))
+        self.lines_in = prod(axis[0] for axis in self.wide)
+        self.lines_out = prod(axis[1] for axis in self.wide)
 
     def inputs(self, keys, samples, low, high):
-        """(T, 2) rows: the inputs whose first coordinate can reach cells low to high - 1 of a sample."""
-        stride, padding, extent, size = self.first_axis
-        least = np.clip(low // self.inner_out * stride - padding, 0, size)
-        most = np.clip((high - 1) // self.inner_out * stride - padding + extent + 1, 0, size)
-        borders = samples[:, None] * self.cells_in + np.stack([least, most], axis=1) * self.inner_in
-        return np.searchsorted(keys, borders)
+        """(T, X, 2) rows, from and to: runs of inputs among which are all that reach cells low to high - 1 of
+        their sample.  One run where those cells lie in several planes of the first axis; where they lie in one, a run
+        for each plane of inputs that it sees, cut by the second axis."""
+        (size, side, kernel, stride, padding, dilation), second = self.wide
+        line_in, line_out = self.cells_in // self.lines_in, self.cells // self.lines_out
+        plane_in, plane_out = line_in * second[0], line_out * second[1]
+        first, last = low // plane_out, (high - 1) // plane_out
+        seen = dilation * (kernel - 1) + 1  # planes of inputs
+        lowest, highest = _seen((first, last), (size, side, kernel, stride, padding, dilation))
+        planes = np.clip(first[:, None] * stride - padding + np.arange(min(seen, size + seen - 1)), 0, size)
+        inner = _seen((low // line_out % second[1], (high - 1) // line_out % second[1]), second)
+        runs = planes[..., None] * plane_in + np.stack(inner, axis=-1)[:, None] * line_in
+        inside = (planes < size) & (first[:, None] * stride - padding + np.arange(planes.shape[1]) == planes)
+        runs[~inside] = 0
+        runs[first != last] = 0
+        runs[first != last, 0] = np.stack([lowest, highest], axis=1)[first != last] * plane_in
+        rows = np.searchsorted(keys, samples[:, None, None] * self.cells_in + runs)
+        return np.where((runs[..., 1] > runs[..., 0])[..., None], rows, 0)
 
 
-reach_of = lru_cache(maxsize=64)(Reach)
+def _seen(outputs, axis) -> tuple[np.ndarray, np.ndarray]:
+    """The first input coordinate that outputs from ... to see along an axis, and one past the last."""
+    size, _, kernel, stride, padding, dilation = axis
+    return (np.clip(outputs[0] * stride - padding, 0, size),
+            np.clip(outputs[1] * stride - padding + dilation * (kernel - 1) + 1, 0, size))
+
+
+reach_of = lru_cache(maxsize=16)(Reach)  # a network's filters, some KB each: see `rulebook_bits.fits`
 
 
 def axis_map(size_in, size_out, kernel, stride, padding, dilation) -> np.ndarray:

@@ -93,23 +93,36 @@ def _write_coordinates(keys, sides, start, stop, coordinates):
 @OUTPUT_KEYS.implementation("cpu")
 def _output_keys_cpu(keys, coordinates, batch_splits, hash_table, *axes):
     """Sorted distinct keys (M,) int64 of the cells that some kernel offset joins to a site."""
-    if rulebook_bits.fits(keys, batch_splits.size - 1, axes[1]):
-        return rulebook_bits.output_keys(keys, coordinates, batch_splits, reach_of(*axes))
-    return rulebook_walk.output_keys(keys, batch_splits, *axes)
+    found = None
+    if rulebook_bits.fits(keys, batch_splits.size - 1, *axes):
+        found = rulebook_bits.output_keys(keys, coordinates, batch_splits, reach_of(*axes))
+    return rulebook_walk.output_keys(keys, batch_splits, *axes) if found is None else found
 
 
 @NEIGHBOURS.implementation("cpu")
 def _neighbours_cpu(keys, coordinates, batch_splits, output_keys, output_coordinates, hash_table, *axes):
     """(M, K) int32: row of the input site under each kernel offset, -1 where there is none."""
-    samples = batch_splits.size - 1
-    if rulebook_bits.fits(keys, samples, axes[1]):
-        return rulebook_bits.neighbours(keys, coordinates, output_keys, samples, reach_of(*axes))
-    return rulebook_walk.neighbours(keys, output_coordinates, *axes)
+    table, samples = None, batch_splits.size - 1
+    if rulebook_bits.fits(keys, samples, *axes):
+        table = rulebook_bits.neighbours(keys, coordinates, output_keys, samples, reach_of(*axes))
+    return rulebook_walk.neighbours(keys, output_coordinates, *axes) if table is None else table
+
+
+def check_splits(name: str, pairs, splits, offsets: int | None = None) -> None:
+    """Raises ValueError unless `splits` rises from 0 to the number of pairs, with one number more than there are
+    offsets."""
+    if offsets is not None and len(splits) != offsets + 1:
+        raise ValueError(f"{name}: pair_splits has {len(splits)} numbers, expected {offsets + 1}, one more than there "
+                         "are offsets")
+    if not len(splits) or splits[0] != 0 or splits[-1] != len(pairs) or (splits[1:] < splits[:-1]).any():
+        raise ValueError(f"{name}: pair_splits is {splits}, expected numbers that rise from 0 to {len(pairs)}, the "
+                         "number of pairs")
 
 
 @TRANSPOSED.implementation("cpu")
 def _transposed_of_pairs_cpu(pairs, pair_splits, inputs):
     """(N, K) int32: row of the output site that offset k joins to each input site, or -1."""
+    check_splits("transposed_of_pairs", pairs, pair_splits)
     table = empty((inputs, pair_splits.size - 1), np.int32)
     run_blocks(lambda b: _write_transposed(pairs, pair_splits, b * _ROWS, min((b + 1) * _ROWS, inputs), table),
                -(-inputs // _ROWS))
@@ -139,8 +152,10 @@ def _pairs_cpu(keys, coordinates, batch_splits, output_keys, neighbours, submani
     """((P, 2) int32 rows [input, output], (K+1,) int64 splits): the pairs grouped by offset, by
     output row within an offset."""
     samples = batch_splits.size - 1
-    if rulebook_bits.fits(keys, samples, axes[1]):
-        return rulebook_bits.pairs(keys, coordinates, output_keys, samples, reach_of(*axes), submanifold)
+    if rulebook_bits.fits(keys, samples, *axes):
+        found = rulebook_bits.pairs(keys, coordinates, output_keys, samples, reach_of(*axes), submanifold)
+        if found is not None:
+            return found
     table = neighbours()
     offset, output = np.nonzero(table.T >= 0)
     pairs = np.empty((offset.size, 2), np.int32)

@@ -14,10 +14,10 @@
                   up, the other copied.
 
 A task is a range of one sample's output cells (output_keys) or rows (the others), with a bit map of its own
-in the thread's scratch memory: some 100 KB, which stay in the second cache.  It looks at those inputs
-only whose first coordinate can reach the range.  Ranges depend on sizes alone, and no two tasks write to the
-same place.  Grids so empty that reading the words would cost more than the sites do are left to
-rulebook_walk.py.
+in the thread's scratch memory: some 100 KB where sites are spread evenly, which stay in the second cache.  It
+looks at those inputs only whose first coordinates can reach the range, some thousands at a time.  Ranges depend
+on sizes alone, and no two tasks write to the same place.  Grids so empty that reading the words would cost more
+than the sites do, or so flat that tasks would look at too many inputs, are left to rulebook_walk.py.
 """
 
 from __future__ import annotations
@@ -28,72 +28,86 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
+from sparsenet.kernels.bits import lowest, ones
 from sparsenet.kernels.memory import empty
 from sparsenet.kernels.reach import Reach
 from sparsenet.kernels.scratch import scratch
 from sparsenet.kernels.threads import run_blocks
 
 MOST_WORDS_PER_SITE = 64  # above it, clearing and reading words costs more than walking sorted keys
-_FOUND = 1 << 17  # pairs of a task, at most, and
-_SITES = 4096  # sites
+MOST_LOOKS_PER_SITE = 8  # at an input, by tasks beside each other
+_FOUND = 1 << 17  # pairs found at a time
+_SITES = 4096  # of a task
 _LEAST_TASKS = 8  # for few samples that are large enough to share out
 _LEAST_SITES = 1024
 
 
-def fits(keys: np.ndarray, samples: int, output_size: tuple[int, ...]) -> bool:
-    """Whether bit maps of the output grids are the cheaper way."""
-    return samples * prod(output_size) <= 64 * MOST_WORDS_PER_SITE * keys.size
+def fits(keys, samples, spatial_size, output_size, kernel_size, stride, padding, dilation) -> bool:
+    """Whether bit maps of the output grids, and tables of the axes, are small beside the sites."""
+    entries = sum(spatial_size) * max(kernel_size)
+    return (samples * prod(output_size) <= 64 * MOST_WORDS_PER_SITE * keys.size
+            and entries <= MOST_WORDS_PER_SITE * max(keys.size, _LEAST_SITES))
 
 
-def output_keys(keys, coordinates, batch_splits, reach: Reach) -> np.ndarray:
-    """(M,) int64, sorted, of the cells that some offset joins to a site."""
+def output_keys(keys, coordinates, batch_splits, reach: Reach) -> np.ndarray | None:
+    """(M,) int64, sorted, of the cells that some offset joins to a site; None where the walk is cheaper."""
     begin, _, samples, part, parts = _shared_out(batch_splits, reach)
     if not len(begin):
         return keys[:0].copy()
     low, high = (reach.cells * (part + i) // parts for i in (0, 1))
     inputs = reach.inputs(keys, samples, low, high)
+    if _looks_too_often(inputs, keys):
+        return None
     found: list[Any] = [None] * len(samples)
 
     def task(t: int) -> None:
         bits, _ = scratch("bits", (int(high[t] - low[t]) + 63) // 64, np.int64)
-        count = _mark(coordinates, inputs[t, 0], inputs[t, 1], *reach.tables, low[t], high[t], bits)
-        found[t] = np.empty(count, np.int64)
+        bits[:] = 0
+        for begin, end in inputs[t].tolist():
+            _mark(coordinates, begin, end, *reach.tables, low[t], high[t], bits)
+        found[t] = np.empty(_count_bits(bits), np.int64)
         _list_bits(bits, samples[t] * reach.cells + low[t], found[t])
 
     run_blocks(task, len(samples))
     return np.concatenate(found)
 
 
-def neighbours(keys, coordinates, output, batch_size, reach: Reach) -> np.ndarray:
-    """(M, K) int32: row of the input site under each offset, -1 where there is none.
+def neighbours(keys, coordinates, output, batch_size, reach: Reach) -> np.ndarray | None:
+    """(M, K) int32: row of the input site under each offset, -1 where there is none; None where the walk is cheaper.
 
     output : (M,) int64, the sorted keys of the output sites
     """
     table = empty((output.size, reach.offsets), np.int32)
 
-    def fill(t: int, first: int, last: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
-        _write_table(found, count, first, last, table)
+    def clear(task: int, first: int, last: int) -> None:
+        table[first:last] = -1
 
-    _each_range(keys, coordinates, output, batch_size, reach, reach.offsets, fill)
-    return table
+    def fill(task: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
+        _write_table(found, count, table)
+
+    return table if _each_range(keys, coordinates, output, batch_size, reach, reach.offsets, clear, fill) else None
 
 
-def pairs(keys, coordinates, output, batch_size, reach: Reach, submanifold: bool) -> tuple[np.ndarray, np.ndarray]:
-    """((P, 2) int32 rows [input, output], (K+1,) int64 splits): grouped by offset, by output within one."""
+def pairs(keys, coordinates, output, batch_size, reach: Reach, submanifold: bool
+          ) -> tuple[np.ndarray, np.ndarray] | None:
+    """((P, 2) int32 rows [input, output], (K+1,) int64 splits): grouped by offset, by output within one; None where
+    the walk is cheaper."""
     half = reach.offsets // 2 if submanifold else reach.offsets
-    lists: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    of_task: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
 
-    def fill(t: int, first: int, last: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
-        lists[t] = np.empty((count, 2), np.int32), counts
-        _group(found, count, np.cumsum(counts) - counts, lists[t][0])
+    def begin(task: int, first: int, last: int) -> None:
+        of_task[task] = []
 
-    _each_range(keys, coordinates, output, batch_size, reach, half, fill)
+    def fill(task: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
+        of_task[task].append((np.empty((count, 2), np.int32), counts))
+        _group(found, count, np.cumsum(counts) - counts, of_task[task][-1][0])
+
+    if not _each_range(keys, coordinates, output, batch_size, reach, half, begin, fill):
+        return None
+    lists = [one for task in sorted(of_task) for one in of_task[task]]
     counts = np.zeros((half, len(lists)), np.int64)
-    for t, (_, mine) in lists.items():
+    for t, (_, mine) in enumerate(lists):
         counts[:, t] = mine
     before = np.cumsum(counts, axis=1) - counts  # of the offset, in earlier tasks
     of_offset = counts.sum(axis=1)
@@ -117,47 +131,47 @@ def _shared_out(splits: np.ndarray, reach: Reach) -> tuple[np.ndarray, ...]:
     parts = -(-rows // min(_SITES, max(256, _FOUND // reach.most)))
     if len(rows) < _LEAST_TASKS:
         parts = np.maximum(parts, np.minimum(_LEAST_TASKS, -(-rows // _LEAST_SITES)))
-    samples = np.repeat(np.arange(len(rows)), parts)
-    part = np.arange(len(samples)) - np.repeat(np.cumsum(parts) - parts, parts)
+    samples = np.repeat(np.arange(len(rows), dtype=np.int64), parts)
+    part = np.arange(len(samples), dtype=np.int64) - np.repeat(np.cumsum(parts) - parts, parts)
     first, last = (splits[samples] + rows[samples] * (part + i) // parts[samples] for i in (0, 1))
     return first, last, samples, part, parts[samples]
 
 
-def _each_range(keys, coordinates, output, batch_size, reach, offsets, fill: Callable) -> None:
-    """fill(task, first row, end row, found (n, 3), n, counts (offsets,)) for each range of output rows; `found`
-    holds [input, output, offset] by input, for the first `offsets` offsets."""
-    first, last, samples, _, _ = _shared_out(np.searchsorted(output, np.arange(batch_size + 1) * reach.cells), reach)
+def _looks_too_often(inputs: np.ndarray, keys: np.ndarray) -> bool:
+    return (inputs[..., 1] - inputs[..., 0]).sum() > MOST_LOOKS_PER_SITE * keys.size + _SITES
+
+
+def _each_range(keys, coordinates, output, batch_size, reach, offsets, begin: Callable, fill: Callable) -> bool:
+    """For each range of output rows, begin(task, first row, end row), then fill(task, found (n, 3), n, counts
+    (offsets,)) as often as some thousands of its inputs were looked at; `found` holds [input, output, offset] by
+    input, for the first `offsets` offsets.  False, and nothing done, where the walk is cheaper."""
+    splits = np.searchsorted(output, np.arange(batch_size + 1, dtype=np.int64) * reach.cells)
+    first, last, samples, _, _ = _shared_out(splits, reach)
     if not len(first):
-        return
+        return True
     low = output[first] - samples * reach.cells
     high = output[last - 1] - samples * reach.cells + 1
     inputs = reach.inputs(keys, samples, low, high)
+    if _looks_too_often(inputs, keys):
+        return False
+    step = max(1, _FOUND // reach.most)
 
     def task(t: int) -> None:
         words = (int(high[t] - low[t]) + 63) // 64
         bits, _ = scratch("bits", words + 1, np.int64)
         ranks, _ = scratch("ranks", words + 1, np.int32)
-        begin, end = inputs[t]
-        found = scratch("found", int(end - begin) * reach.most * 3, np.int32)[0].reshape(-1, 3)
-        counts = np.zeros(offsets, np.int64)
+        found = scratch("found", step * reach.most * 3, np.int32)[0].reshape(-1, 3)
         _index(output, first[t], last[t], bits, ranks)
-        count = _join(coordinates, begin, end, *reach.tables, low[t], words << 6, bits, ranks, counts, found)
-        fill(t, first[t], last[t], found, count, counts)
+        begin(t, first[t], last[t])
+        for start, end in inputs[t].tolist():
+            for n in range(start, end, step):
+                counts = np.zeros(offsets, np.int64)
+                count = _join(coordinates, n, min(n + step, end), *reach.tables, low[t], words << 6, bits, ranks,
+                              counts, found)
+                fill(t, found, count, counts)
 
     run_blocks(task, len(first))
-
-
-@intrinsic
-def _ones(typing: Any, word: Any) -> tuple[Any, Any]:
-    """How many bits of an int64 are set."""
-    return types.int64(types.int64), lambda context, builder, signature, arguments: builder.ctpop(arguments[0])
-
-
-@intrinsic
-def _lowest(typing: Any, word: Any) -> tuple[Any, Any]:
-    """The number of the lowest bit of an int64 that is set."""
-    return types.int64(types.int64), lambda context, builder, signature, arguments: builder.cttz(
-        arguments[0], ir.Constant(ir.IntType(1), 1))
+    return True
 
 
 @numba.njit(inline="always")
@@ -169,9 +183,7 @@ def _entry(coordinates, n, axis, first):
 
 @numba.njit(nogil=True, cache=True)
 def _mark(coordinates, begin, end, first, count, offset, cell, least, window, low, high, bits):
-    """Set the bit of every reached cell from low to high - 1; returns how many are set."""
-    for w in range(bits.size):
-        bits[w] = 0
+    """Set the bit of every reached cell from low to high - 1."""
     for n in range(begin, end):
         a, b = _entry(coordinates, n, 0, first), _entry(coordinates, n, 1, first)
         c, d = _entry(coordinates, n, 2, first), _entry(coordinates, n, 3, first)
@@ -183,9 +195,13 @@ def _mark(coordinates, begin, end, first, count, offset, cell, least, window, lo
                         r = line + cell[d, o]
                         if 0 <= r < high - low:
                             bits[r >> 6] |= np.int64(1) << (r & 63)
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_bits(bits):
     total = 0
     for w in range(bits.size):
-        total += _ones(bits[w])
+        total += ones(bits[w])
     return total
 
 
@@ -196,7 +212,7 @@ def _list_bits(bits, key, out):
     for w in range(bits.size):
         word = bits[w]
         while word != 0:
-            out[position] = key + (w << 6) + _lowest(word)
+            out[position] = key + (w << 6) + lowest(word)
             position += 1
             word &= word - 1
 
@@ -212,7 +228,7 @@ def _index(keys, begin, end, bits, ranks):
     row = np.int64(begin)
     for w in range(bits.size):
         ranks[w] = row
-        row += _ones(bits[w])
+        row += ones(bits[w])
 
 
 @numba.njit(nogil=True, cache=True)
@@ -245,17 +261,14 @@ def _join(coordinates, begin, end, first, count, offset, cell, least, window, lo
                             if word >> bit & 1:
                                 counts[number + offset[d, o]] += 1
                                 found[total, 0] = n
-                                found[total, 1] = ranks[r >> 6] + _ones(word & ((np.int64(1) << bit) - 1))
+                                found[total, 1] = ranks[r >> 6] + ones(word & ((np.int64(1) << bit) - 1))
                                 found[total, 2] = number + offset[d, o]
                                 total += 1
     return total
 
 
 @numba.njit(nogil=True, cache=True)
-def _write_table(found, count, first, last, table):
-    for m in range(first, last):
-        for k in range(table.shape[1]):
-            table[m, k] = -1
+def _write_table(found, count, table):
     for i in range(count):
         table[found[i, 1], found[i, 2]] = found[i, 0]
 

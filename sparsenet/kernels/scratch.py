@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 
+_KEPT_BYTES = 8 << 20  # of a name: what is larger lives as long as its user holds it
 _arrays = threading.local()
 
 
@@ -14,8 +15,11 @@ def scratch(name: str, size: int, dtype: np.dtype) -> tuple[np.ndarray, int]:
     their address."""
     kept = _arrays.__dict__.setdefault("kept", {})
     key = (name, np.dtype(dtype).char)
-    if key not in kept or kept[key][0].size < size:
-        array = np.empty(size, dtype)
-        kept[key] = array, array.ctypes.data
-    array, address = kept[key]
-    return array[:size], address
+    if key in kept and kept[key][0].size >= size:
+        array, address = kept[key]
+        return array[:size], address
+    array = np.empty(size, dtype)
+    address = array.ctypes.data
+    if array.nbytes <= _KEPT_BYTES:
+        kept[key] = array, address
+    return array, address

@@ -1,4 +1,4 @@
-// Segment reductions: one row out of each run of consecutive rows, in two passes of fixed order.
+// Segment reductions: one row out of each run of consecutive rows, chunk by chunk, then chunks joined in their order.
 //
 //     values (N, C)   | a0 a1 a2 a3 a4 | b0 |  | d0 d1 ...      segments: runs of rows, some empty
 //     partial         | a0-a3 | a4 | b0 | - | d...               chunks of at most CHUNK rows of one segment
@@ -6,13 +6,14 @@
 //
 // Segment s owns the partial rows splits[s] / CHUNK + s and on: room for all its chunks, so that the number of
 // partial rows, N / CHUNK + S, is known without reading `splits` back; some rows stay unused.  A block reduces one
-// chunk for 32 channels: row group y takes rows y, y + 8, ..., the 8 groups are joined in order; the second pass
-// does the same with the chunks of a segment.  The order depends on sizes and splits alone.
+// chunk for 32 channels: row group y takes rows y, y + 8, ..., the 8 groups are joined in order; then the same is
+// done with the chunks of a segment.  The order depends on sizes and splits alone.
 //
-//     sum    in double                        max    and the row that holds it: of equal ones the first; NaN wins
+//     sum    in double; the block that comes last to a segment joins its chunks, whichever block that is: one launch
+//     max    and the row that holds it: of equal ones the first; NaN wins.  A second launch joins
 //
-// Bound by memory: each value is read once.  Splits beyond N are cut off there.  Variants: SCALAR float, double or
-// Half; CHUNK, rows.
+// Bound by memory: each value is read once.  Splits beyond N are cut off there; without splits all rows are one
+// segment.  Variants: SCALAR float, double or Half; CHUNK, rows.
 #include "common.cuh"
 
 constexpr int GROUPS = 8;  // blockDim is (32, GROUPS)
@@ -32,16 +33,23 @@ struct Range {
     long long first, end;
 };
 
+// The rows of a segment; null: all rows are one.
+__device__ inline Range segment_rows(const long long* splits, int segment, long long rows) {
+    if (splits == nullptr) return {0, rows};
+    return {splits[segment], min(splits[segment + 1], rows)};
+}
+
 // The rows of values behind partial row `slot`; none where it is unused.
 __device__ inline Range rows_of(const long long* splits, int segment, long long slot, long long rows) {
-    const long long start = splits[segment], end = min(splits[segment + 1], rows);
+    const auto [start, end] = segment_rows(splits, segment, rows);
     const long long first = start + (slot - start / CHUNK - segment) * CHUNK;
     return {first, min(first + CHUNK, end)};
 }
 
 // The partial rows that segment `segment` uses.
 __device__ inline Range slots_of(const long long* splits, int segment, long long rows) {
-    const long long start = splits[segment], end = min(splits[segment + 1], rows), first = start / CHUNK + segment;
+    const auto [start, end] = segment_rows(splits, segment, rows);
+    const long long first = start / CHUNK + segment;
     return {first, first + (end - start + CHUNK - 1) / CHUNK};
 }
 
@@ -58,27 +66,38 @@ __device__ inline double sum_rows(const T* values, Range range, int channels, in
     return sum;
 }
 
-extern "C" __global__ void segment_sum_chunks(const SCALAR* __restrict__ values, const long long* __restrict__ splits,
-                                              const long long rows, const int segments, const int channels,
-                                              const long long slots, double* __restrict__ partial) {
-    __shared__ double groups[GROUPS][32];
-    const int channel = blockIdx.y * 32 + threadIdx.x;
-    for (long long slot = blockIdx.x; slot < slots; slot += gridDim.x) {
-        const Range range = rows_of(splits, owner(splits, segments, slot), slot, rows);
-        const double sum = sum_rows(values, range, channels, channel, groups);
-        if (threadIdx.y == 0 && channel < channels) partial[slot * channels + channel] = sum;
-    }
+// Whether this block is the last of those that bring the parts of a segment, for these channels.  What the others
+// wrote before they came is seen then; read it as volatile, past the first cache.
+__device__ inline bool comes_last(unsigned* arrived, long long parts, bool& last) {  // last: in shared memory
+    __threadfence();  // what this thread wrote lies before what the atomic tells
+    __syncthreads();
+    if (threadIdx.x == 0 && threadIdx.y == 0) last = atomicAdd(arrived, 1u) + 1 == parts;
+    __syncthreads();
+    __threadfence();
+    return last;
 }
 
-extern "C" __global__ void segment_sum_join(const double* __restrict__ partial, const long long* __restrict__ splits,
-                                            const long long rows, const int segments, const int channels,
-                                            SCALAR* __restrict__ out) {
+// partial: as drawn above, arrived: (S, gridDim.y) zeros; null where there is one slot.
+extern "C" __global__ void segment_sum(const SCALAR* __restrict__ values, OPTIONAL const long long* __restrict__ splits,
+                                       const long long rows, const int segments, const int channels,
+                                       const long long slots, OPTIONAL double* partial,
+                                       OPTIONAL unsigned* __restrict__ arrived, SCALAR* __restrict__ out) {
     __shared__ double groups[GROUPS][32];
+    __shared__ bool last;
     const int channel = blockIdx.y * 32 + threadIdx.x;
-    for (int segment = blockIdx.x; segment < segments; segment += gridDim.x) {
-        const double sum = sum_rows(partial, slots_of(splits, segment, rows), channels, channel, groups);
-        if (threadIdx.y == 0 && channel < channels)
-            out[static_cast<long long>(segment) * channels + channel] = static_cast<WIDE>(sum);
+    const bool writes = threadIdx.y == 0 && channel < channels;
+    for (long long slot = blockIdx.x; slot < slots; slot += gridDim.x) {
+        const int segment = splits == nullptr ? 0 : owner(splits, segments, slot);
+        const Range used = slots_of(splits, segment, rows);
+        if (slot > used.first && slot >= used.end) continue;  // the first one is used by an empty segment too: zeros
+        double sum = sum_rows(values, rows_of(splits, segment, slot, rows), channels, channel, groups);
+        if (used.end - used.first > 1) {
+            if (writes) partial[slot * channels + channel] = sum;
+            unsigned* ticket = arrived + static_cast<long long>(segment) * gridDim.y + blockIdx.y;
+            if (!comes_last(ticket, used.end - used.first, last)) continue;
+            sum = sum_rows(static_cast<const volatile double*>(partial), used, channels, channel, groups);
+        }
+        if (writes) out[static_cast<long long>(segment) * channels + channel] = static_cast<WIDE>(sum);
     }
 }
 

@@ -28,15 +28,17 @@ _BLOCK = (32, 8)  # channels x groups of rows
 
 SOURCE = CudaSource("segment")
 VARIANTS = [(name, {**scalars, "CHUNK": CUDA_CHUNK}) for scalars in SCALARS.values()
-            for name in ("segment_sum_chunks", "segment_sum_join", "segment_max_chunks", "segment_max_join")]
+            for name in ("segment_sum", "segment_max_chunks", "segment_max_join")]
 
-SEGMENT_SUM = declare("segment_sum", values=Array("feature", "N C"), splits=Array("int64", "S"))
+SEGMENT_SUM = declare("segment_sum", values=Array("feature", "N C"), splits=Array("int64", "S", optional=True))
 SEGMENT_MAX = declare("segment_max", values=Array("feature", "N C"), splits=Array("int64", "S"))
 
 
 @SEGMENT_SUM.implementation("cpu")
 def segment_sum_cpu(values: np.ndarray, splits: np.ndarray) -> np.ndarray:
-    """(S, C) sums in the dtype of `values`; an empty segment gives zeros."""
+    """(S, C) sums in the dtype of `values`; an empty segment gives zeros.  Without splits all rows are one
+    segment: (1, C)."""
+    splits = np.array([0, len(values)]) if splits is None else splits
     starts, stops, owners = _chunks("segment_sum", values, splits)
     partial = np.zeros((len(starts), values.shape[1]), np.float64)
     run_blocks(lambda b: _sum_rows(values, starts[b], stops[b], partial[b]), len(starts))
@@ -63,18 +65,22 @@ def segment_max_cpu(values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray,
 
 @SEGMENT_SUM.implementation("cuda")
 def _segment_sum_cuda(values, splits):
-    xp, sizes, slots = array_module(values), _sizes(values, splits), _slots(values, splits)
-    partial = xp.empty((slots, values.shape[1]), np.float64)
-    result = xp.empty((len(splits) - 1, values.shape[1]), values.dtype)
+    xp, (rows, segments, channels) = array_module(values), _sizes(values, splits)
+    result = xp.empty((segments, channels), values.dtype)
     if result.size:
-        _kernel("segment_sum_chunks", values)(_grid(slots, values), _BLOCK, values, splits, *sizes, slots, partial)
-        _kernel("segment_sum_join", values)(_grid(len(result), values), _BLOCK, partial, splits, *sizes, result)
+        slots, partial, arrived = _slots(rows, segments), None, None
+        grid = _grid(slots, values)
+        if slots > 1:
+            partial, arrived = xp.empty((slots, channels), np.float64), xp.zeros((segments, grid[1]), np.uint32)
+        _kernel("segment_sum", values)(grid, _BLOCK, values, splits, rows, segments, channels, slots, partial, arrived,
+                                       result)
     return result
 
 
 @SEGMENT_MAX.implementation("cuda")
 def _segment_max_cuda(values, splits):
-    xp, sizes, slots = array_module(values), _sizes(values, splits), _slots(values, splits)
+    xp, sizes = array_module(values), _sizes(values, splits)
+    slots = _slots(*sizes[:2])
     partial = xp.empty((slots, values.shape[1]), values.dtype)
     partial_rows = xp.empty(partial.shape, np.int64)
     result = xp.empty((len(splits) - 1, values.shape[1]), values.dtype)
@@ -93,14 +99,16 @@ def _kernel(name: str, values) -> CudaKernel:
 
 def _sizes(values, splits) -> tuple[int, int, int]:
     """Rows, segments, channels."""
+    if splits is None:
+        return len(values), 1, values.shape[1]
     if not len(splits):
         raise ValueError("segment reduction: splits is empty, expected one number more than there are segments")
     return len(values), len(splits) - 1, values.shape[1]
 
 
-def _slots(values, splits) -> int:
+def _slots(rows: int, segments: int) -> int:
     """Partial rows: enough for all chunks of all segments (see segment.cu)."""
-    return len(values) // CUDA_CHUNK + len(splits)
+    return rows // CUDA_CHUNK + segments
 
 
 def _grid(blocks: int, values) -> tuple[int, int]:

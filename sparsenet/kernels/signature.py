@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import numbers
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,15 @@ class Parameter:
     optional: bool = False
     ordered: bool = True
 
+    @cached_property
+    def _simple(self) -> tuple[type, ...]:
+        """Types of Python's numbers that are converted without a further look."""
+        return _SIMPLE[self.dtype.kind]
+
+    @cached_property
+    def _scalar(self) -> Callable[[Any], np.generic]:
+        return self.dtype.type
+
     def number(self, value: Any, kernel: str) -> np.generic:
         """`value` as the NumPy scalar that the kernel reads.
 
@@ -60,25 +71,24 @@ class Parameter:
         TypeError : no number, a NumPy scalar of another width, a fraction for an integer.
         OverflowError : an integer that does not fit.
         """
-        if type(value) in _SIMPLE[self.dtype.kind]:  # nearly always
-            return self._converted(value, kernel)
+        if type(value) not in self._simple:
+            self._check_number(value, kernel)
+        try:
+            return self._scalar(value)
+        except OverflowError:
+            raise OverflowError(f"{kernel}: {self.name} is {value}, expected a number that fits {self.dtype}: "
+                                "give the parameter a wider type in the source") from None
+
+    def _check_number(self, value: Any, kernel: str) -> None:
         if isinstance(value, np.generic):
             if value.dtype != self.dtype:
                 raise TypeError(f"{kernel}: {self.name} is numpy.{value.dtype}, expected {self.dtype}: "
                                 f"pass a Python number, or numpy.{self.dtype}(...)")
-            return value
+            return
         kind = {"b": bool, "f": numbers.Real}.get(self.dtype.kind, numbers.Integral)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise TypeError(f"{kernel}: {self.name} is {type(value).__name__}, expected a number of type "
                             f"{self.dtype}: the signature reads {CTYPES[self.dtype]} {self.name}")
-        return self._converted(value, kernel)
-
-    def _converted(self, value: Any, kernel: str) -> np.generic:
-        try:
-            return self.dtype.type(value)
-        except OverflowError:
-            raise OverflowError(f"{kernel}: {self.name} is {value}, expected a number that fits {self.dtype}: "
-                                "give the parameter a wider type in the source") from None
 
     def array(self, value: Any, kernel: str) -> Any:
         """`value`, which the kernel can read.
@@ -93,10 +103,11 @@ class Parameter:
         if dtype is not self.dtype and dtype != self.dtype:
             raise TypeError(f"{kernel}: {self.name} is {dtype}, expected {self.dtype}: convert it with "
                             f".astype('{self.dtype}'), or choose the kernel's variant by its dtype")
-        if not value.flags.c_contiguous:
+        flags = value.flags
+        if not flags.c_contiguous:
             raise ValueError(f"{kernel}: {self.name} is not C-contiguous, expected rows one after another: "
                              "pass a copy (ascontiguousarray)")
-        if self.written and not getattr(value.flags, "writeable", True):  # CuPy's are always writeable
+        if self.written and not getattr(flags, "writeable", True):  # CuPy's are always writeable
             raise ValueError(f"{kernel}: {self.name} is read-only, expected an array to write to: pass a copy")
         return value
 

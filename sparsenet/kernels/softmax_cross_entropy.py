@@ -15,16 +15,14 @@ import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels.cuda import CudaSource, ctype
+from sparsenet.kernels.exponential import exponential
 from sparsenet.kernels.lanes import (
-    WIDTH,
-    exponential,
     load,
     load_some,
     maximum,
     maximum_of,
     prefetch,
     prefetch_to_write,
-    spread,
     store,
     store_some,
     total_of,
@@ -34,6 +32,7 @@ from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
 _BLOCK = 1 << 16  # numbers: whole rows, at least one
+_WIDTH = 16  # lanes of a row; the order of its sum, and so its bits, depends on it
 _GROUP = 8  # rows: some kilobytes; the product of so many totals is below 2^248
 
 SOURCE = CudaSource("softmax_cross_entropy")
@@ -96,38 +95,38 @@ def _rows_float(logits, labels, classes, share, out, step, sums):
     totals, each of which is from 1 to C < 2^31.
     """
     lowest, one, own_share = np.float32(-np.inf), np.float32(1), np.float32(share)
-    rest = classes % WIDTH
+    rest = classes % _WIDTH
     full, right = classes - rest, 0
     tops, totals = np.empty(_GROUP, np.float32), np.empty(_GROUP, np.float32)
     for first in range(0, labels.size, _GROUP):
         rows = min(_GROUP, labels.size - first)
         for i in range(rows):
             row = (first + i) * classes
-            largest = load_some(logits, row + full, rest, lowest)
-            for j in range(row, row + full, WIDTH):
-                largest = maximum(load(logits, j), largest)
+            largest = load_some(logits, row + full, rest, lowest, _WIDTH)
+            for j in range(row, row + full, _WIDTH):
+                largest = maximum(load(logits, j, _WIDTH), largest)
             tops[i] = maximum_of(largest)
         for i in range(rows):
-            row, there, top = (first + i) * classes, (first + i) * step, spread(tops[i])
-            total = exponential(load_some(logits, row + full, rest, lowest) - top)
+            row, there, top = (first + i) * classes, (first + i) * step, tops[i]
+            total = exponential(load_some(logits, row + full, rest, lowest, _WIDTH) - top)
             store_some(out, there + full, rest, total)
-            for j in range(0, full, WIDTH):
-                e = exponential(load(logits, row + j) - top)
+            for j in range(0, full, _WIDTH):
+                e = exponential(load(logits, row + j, _WIDTH) - top)
                 store(out, there + j, e)
                 total = total + e
             totals[i] = total_of(total)
-            for j in range(0, classes, WIDTH):  # the next group's, while the processor computes
-                prefetch(logits, row + _GROUP * classes + j)
-                prefetch_to_write(out, there + _GROUP * step + j)
+            for j in range(0, classes, _WIDTH):  # the next group's, while the processor computes
+                prefetch(logits, row + _GROUP * classes + j, _WIDTH)
+                prefetch_to_write(out, there + _GROUP * step + j, _WIDTH)
         product = 1.0
         for i in range(rows):
             product *= totals[i]
             if not step:
                 continue
-            there, scale = (first + i) * step, spread(np.float32(share / totals[i]))
-            for j in range(there, there + full, WIDTH):
-                store(out, j, load(out, j) * scale)
-            store_some(out, there + full, rest, load_some(out, there + full, rest, one) * scale)
+            there, scale = (first + i) * step, np.float32(share / totals[i])
+            for j in range(there, there + full, _WIDTH):
+                store(out, j, load(out, j, _WIDTH) * scale)
+            store_some(out, there + full, rest, load_some(out, there + full, rest, one, _WIDTH) * scale)
         loss = math.log(product)
         for i in range(rows):
             row, label, top = (first + i) * classes, np.uint64(labels[first + i]), tops[i]

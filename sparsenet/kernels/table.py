@@ -20,11 +20,12 @@ import inspect
 import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
-from sparsenet.backend import HALF, check_float_dtype, device_of, wide_dtype
+from sparsenet.backend import FLOAT_DTYPES, HALF, check_float_dtype, device_of, wide_dtype
 
 # Which module declares which kernel: imported at the first launch, so that
 # `import sparsenet` does not pay for Numba.
@@ -46,6 +47,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "triplet_loss": ("triplet_loss",),
     "losses": ("scale_gradient",),
 }
+_KINDS = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}  # of scalars
 _MODULE_OF = {kernel: family for family, kernels in FAMILIES.items() for kernel in kernels}
 _KERNELS: dict[str, Kernel] = {}
 
@@ -59,12 +61,22 @@ class Array:
         one NumPy dtype, such as "int32".
     shape : one letter or word per axis, separated by blanks; a word that returns within one
         kernel stands for the same number each time, a number for itself.
-    optional : None is accepted.
+    optional : None is accepted; at the end of the arguments it may be left out.
     """
 
     dtype: str
     shape: str
     optional: bool = False
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """Of the shape."""
+        return tuple(self.shape.split())
+
+    @cached_property
+    def only(self) -> np.dtype | None:
+        """The one dtype it may have; None where that depends on the features."""
+        return None if self.dtype in ("float", "feature", "wide") else np.dtype(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -77,8 +89,13 @@ class Arrays:
     optional: bool = False
 
     def at(self, position: int) -> Array:
-        words = self.shape.split()
-        return Array(self.dtype, " ".join(word if word.isdigit() else f"{word}{position}" for word in words))
+        return _numbered(self.dtype, self.shape, position)
+
+
+@cache
+def _numbered(dtype: str, shape: str, position: int) -> Array:
+    """An Array whose words stand for numbers of its own position."""
+    return Array(dtype, " ".join(word if word.isdigit() else f"{word}{position}" for word in shape.split()))
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,8 @@ class Kernel:
     def __init__(self, name: str, arguments: dict[str, Array | Arrays | Scalar | Integers | object]):
         self.name = name
         self.arguments = arguments
+        needed = [i for i, one in enumerate(arguments.values(), start=1) if not getattr(one, "optional", False)]
+        self._least = max(needed, default=0)  # optional arguments at the end may be left out
         self.implementations: dict[str, Callable] = {}
 
     def implementation(self, backend: str) -> Callable[[Callable], Callable]:
@@ -122,9 +141,10 @@ class Kernel:
         return register
 
     def __call__(self, *values: Any, backend: str | None = None) -> Any:
-        if len(values) != len(self.arguments):
+        if not self._least <= len(values) <= len(self.arguments):
             raise TypeError(f"{self.name}: expected {len(self.arguments)} arguments "
                             f"({', '.join(self.arguments)}), got {len(values)}")
+        values += (None,) * (len(self.arguments) - len(values))
         backend = self.check(values, backend)
         if backend not in self.implementations:
             raise NotImplementedError(
@@ -146,7 +166,7 @@ class Kernel:
         """
         given = self._given(values)
         try:
-            device = device_of(*(value for value, _, expected in given if isinstance(expected, Array)))
+            device = device_of(*[value for value, _, expected in given if isinstance(expected, Array)])
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
         backend = backend or device
@@ -163,9 +183,9 @@ class Kernel:
                 self._check_shape(name, value, expected, sizes)
                 if expected.dtype in ("float", "feature"):
                     floating = self._check_float(name, value, expected, floating, backend)
-                elif expected.dtype == "wide":
+                elif expected.only is None:
                     self._check_wide(name, value, floating)
-                elif value.dtype != expected.dtype:
+                elif value.dtype != expected.only:
                     raise TypeError(f"{self.name}: {name} is {value.dtype}, expected {expected.dtype}: "
                                     f"convert it with .astype('{expected.dtype}')")
                 if not value.flags.c_contiguous:
@@ -190,8 +210,7 @@ class Kernel:
         return given
 
     def _check_scalar(self, name: str, value: Any, expected: Scalar) -> None:
-        kind = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}[expected.type]
-        if not isinstance(value, kind):
+        if type(value) is not expected.type and not isinstance(value, _KINDS[expected.type]):
             raise TypeError(f"{self.name}: {name} is {type(value).__name__}, expected "
                             f"{expected.type.__name__}")
 
@@ -204,7 +223,9 @@ class Kernel:
         if expected.dtype == "float" and value.dtype == HALF:  # on a GPU too
             raise TypeError(f"{self.name}: {name} is float16, expected float32 or float64: convert it with "
                             ".astype('float32')")
-        check_float_dtype(f"{self.name}: {name} is", value.dtype, "cpu" if backend == "cpu" else "cuda")
+        device = "cpu" if backend == "cpu" else "cuda"
+        if value.dtype not in FLOAT_DTYPES[device]:
+            check_float_dtype(f"{self.name}: {name} is", value.dtype, device)
         if known is not None and value.dtype != known[0]:
             raise TypeError(f"{self.name}: {name} is {value.dtype} but {known[1]} is {known[0]}: "
                             "convert one of them")
@@ -216,7 +237,7 @@ class Kernel:
                             f"({known[1]}) is computed with")
 
     def _check_shape(self, name: str, value: Any, expected: Array, sizes: dict) -> None:
-        words = expected.shape.split()
+        words = expected.words
         if value is None:
             raise ValueError(f"{self.name}: {name} is None, expected an array of shape ({', '.join(words)})")
         if value.ndim != len(words):
@@ -226,7 +247,10 @@ class Kernel:
 
     def _check_length(self, name: str, shape: tuple, words: Sequence[str], sizes: dict) -> None:
         for word, size in zip(words, shape, strict=True):
-            wanted, source = (int(word), "") if word.isdigit() else sizes.setdefault(word, (size, name))
+            known = sizes.get(word)
+            if known is None:
+                known = sizes[word] = (int(word), "") if word.isdigit() else (size, name)
+            wanted, source = known
             if size != wanted:
                 origin = f" ({word} = {wanted} by {source})" if source else ""
                 raise ValueError(f"{self.name}: {name} has shape {shape}, expected "
@@ -244,10 +268,12 @@ def declare(name: str, **arguments: Array | Arrays | Scalar | Integers | object)
 
 def find(name: str) -> Kernel:
     """The kernel of that name; its family is imported at first use."""
+    kernel = _KERNELS.get(name)
+    if kernel is not None:
+        return kernel
     if name not in _MODULE_OF:
         raise KeyError(f"no kernel named {name!r}; there are {sorted(_MODULE_OF)}")
-    if name not in _KERNELS:
-        importlib.import_module(f"sparsenet.kernels.{_MODULE_OF[name]}")
+    importlib.import_module(f"sparsenet.kernels.{_MODULE_OF[name]}")
     return _KERNELS[name]
 
 

@@ -4,6 +4,8 @@ Kernels split their work into blocks whose number and borders depend on sizes al
 hands the blocks to the threads.  Which thread takes which block is left to chance, and cannot be
 seen in a result.  While blocks run, BLAS is held to one thread, so two pools never fight, and a
 matrix product gives the same bits whatever the number of threads.
+
+A forked child has the forking thread alone: it starts with no pool and locks of its own.
 """
 
 from __future__ import annotations
@@ -116,7 +118,7 @@ class _SingleThreadedBlas:
     """Counts those who want BLAS on one thread; the first sets it, the last puts it back."""
 
     def __init__(self) -> None:
-        self.users = 0
+        self.users = 0  # of which _inside.blas are this thread's
         self.controller = None
         self.limiter = None
 
@@ -128,10 +130,14 @@ class _SingleThreadedBlas:
                     from threadpoolctl import ThreadpoolController
 
                     self.controller = ThreadpoolController()
-                self.limiter = self.controller.limit(limits=1, user_api="blas")
+                limiter = self.controller.limit(limits=1, user_api="blas")
+                if self.limiter is None:  # one that a fork left knows what there was before
+                    self.limiter = limiter
+            _inside.blas = getattr(_inside, "blas", 0) + 1
 
     def __exit__(self, *error: object) -> None:
         with _lock:
+            _inside.blas -= 1
             self.users -= 1
             if self.users == 0:
                 self.limiter.restore_original_limits()
@@ -146,3 +152,18 @@ def single_threaded_blas() -> Iterator[None]:
     """Within it, NumPy's matrix products run on the calling thread alone."""
     with _blas:
         yield
+
+
+def _after_fork() -> None:
+    """In the child: forget the other threads, which may have held the lock, blocks and BLAS's limit.
+
+    A limit of theirs stays until the child's own next use of it ends: putting it back starts BLAS's threads.
+    """
+    global _lock, _pool
+    _lock = threading.Lock()
+    _pool = None
+    _blas.users = getattr(_inside, "blas", 0)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -219,7 +219,10 @@ class SparseNetwork(Module):
         if self.field is not None and x.spatial_size != self.field:
             raise ValueError(f"{name}: the input's spatial size is {x.spatial_size}, expected {self.field}: centre the "
                              f"shapes in such a grid, dataset.batches(..., field={self.field})")
-        return x
+        if x is batch:
+            return x
+        dtype = next((tensor.dtype for tensor in self.parameters()), x.dtype)
+        return x.astype(dtype)  # a loader's features are float32, whatever the network computes with
 
     # ---- looking ----
 

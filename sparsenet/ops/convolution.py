@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import array_module
+from sparsenet.backend import array_module, device_of
 from sparsenet.kernels import launch
 from sparsenet.sparse import Geometry, Rulebook, SparseTensor
 
@@ -50,33 +50,34 @@ class _Convolution(Function):
 
     def forward(self, features: Any, background: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
         xp = array_module(features)
-        constant = bias
+        constant, total_weight = bias, None
         if background is not None:
-            constant = _times(background, weight.sum(axis=0))
+            total_weight = weight.sum(axis=0)
+            constant = _times(background, total_weight)
             constant = constant if bias is None else constant + bias
-            if background.any():
+            if _may_differ_from_zero(background):
                 features = features - (background if self.samples is None else background[self.samples])
         shared = constant if constant is None or constant.ndim == 1 else None
         out = self._products(features, weight, shared)
         if constant is not None and shared is None:
             out += constant[self.rulebook.output_sites.coordinates[:, 0]]
-        self.save(features, background, weight)
+        self.save(features, background, weight, total_weight)
         return out, xp.zeros(weight.shape[2], weight.dtype) if background is None else constant
 
     def backward(self, gradient: Any, ground: Any) -> tuple[Any, ...]:
         """ground : gradient of the output's background, None where nothing reads it."""
-        features, background, weight = self.saved
+        features, background, weight, total_weight = self.saved
         if gradient is None:
             gradient = array_module(weight).zeros((len(self.rulebook.output_sites), weight.shape[2]), weight.dtype)
         needs_features, needs_background, needs_weight, needs_bias = self.needs
         constant = to_features = to_background = to_weight = to_bias = None
-        lifted = background is not None and bool(background.any())  # else the weights see no background
+        lifted = background is not None and _may_differ_from_zero(background)  # else the weights see no background
         if needs_bias or needs_background or (needs_weight and lifted):
             constant = self._constant_gradient(gradient, ground if background is not None else None, background)
         if needs_features or needs_background:
             to_features = self._input_gradient(gradient, weight)
         if needs_background:
-            to_background = _times(constant, weight.sum(axis=0).T) - self._sum_by_background(to_features, background)
+            to_background = _times(constant, total_weight.T) - self._sum_by_background(to_features, background)
         if needs_weight:
             to_weight = self._weight_gradient(features, gradient)
             if lifted:
@@ -119,20 +120,20 @@ class _Convolution(Function):
     def _constant_gradient(self, gradient: Any, ground: Any, background: Any) -> Any:
         """Gradient of the constant row: (C_out,), or (B, C_out) where samples differ."""
         if background is None or background.ndim == 1:
-            total = launch("segment_sum", gradient, _ends(gradient))[0]
+            total = launch("segment_sum", gradient)[0]
         else:
             total = launch("segment_sum", gradient, self.rulebook.output_sites.batch_splits)
         return total if ground is None else total + ground
 
     def _sum_by_background(self, rows: Any, background: Any) -> Any:
         if background.ndim == 1:
-            return launch("segment_sum", rows, _ends(rows))[0]
+            return launch("segment_sum", rows)[0]
         return launch("segment_sum", rows, self.rulebook.input_sites.batch_splits)
 
 
-def _ends(rows: Any) -> Any:
-    """Splits of one segment that holds all rows."""
-    return array_module(rows).asarray([0, rows.shape[0]], dtype="int64")
+def _may_differ_from_zero(background: Any) -> bool:
+    """False for a background that is seen to be zero: a look at one on a GPU would wait for it."""
+    return device_of(background) == "cuda" or bool(background.any())
 
 
 def _outer(background: Any, constant: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import array_module, to_device
+from sparsenet.backend import to_device
 from sparsenet.kernels import launch
 from sparsenet.sparse import SparseTensor
 
@@ -47,8 +47,7 @@ class MaskChannels(Function):
         result = gradient * self._fitted(gradient)
         if ndim > 1:
             return result
-        ends = array_module(result).asarray([0, len(result)], dtype="int64")
-        return launch("segment_sum", result, ends)[0]
+        return launch("segment_sum", result)[0]
 
     def _fitted(self, x: Any) -> Any:
         return self.mask.reshape(self.mask.shape + (1,) * (x.ndim - 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, overload
 
 from sparsenet.autograd import Function, Tensor
@@ -18,10 +19,11 @@ def leaky_relu(x: Tensor | SparseTensor, slope: float = 0.01) -> Tensor | Sparse
 
     x : Tensor of any shape, or SparseTensor (the background is treated as any row)
     """
-    if isinstance(x, SparseTensor):
-        background = None if x.background is None else leaky_relu(x.background, slope)
-        return x.with_features(_LeakyReLU(slope).apply(x.features), background)
-    return _LeakyReLU(slope).apply(x)
+    if not isinstance(x, SparseTensor):
+        return _LeakyReLU(slope).apply(x, None)
+    if x.background is None:
+        return x.with_features(_LeakyReLU(slope).apply(x.features, None), None)
+    return x.with_features(*_LeakyReLU(slope).apply(x.features, x.background))
 
 
 class _LeakyReLU(Function):
@@ -30,12 +32,28 @@ class _LeakyReLU(Function):
         self.name = "LeakyReLU"
         self.slope = float(slope)
 
-    def forward(self, x: Any) -> Any:
-        out = launch("leaky_relu_forward", x.reshape(1, -1), self.slope).reshape(x.shape)
-        self.save(out if self.slope > 0 else x)  # the next layer reads `out` too: nothing more is kept
-        return out
+    def forward(self, x: Any, background: Any) -> Any:
+        given = (x,) if background is None else (x, background)
+        found = launch("leaky_relu_forward", _row(x), self.slope, *map(_row, given[1:]))
+        found = _in_shape(found, given)
+        self.save(*(found if self.slope > 0 else given))  # the next layer reads `found` too: nothing more is kept
+        return found if len(found) > 1 else found[0]
 
-    def backward(self, gradient: Any) -> Any:
-        (reference,) = self.saved
-        rows = launch("leaky_relu_backward", reference.reshape(1, -1), gradient.reshape(1, -1), self.slope)
-        return rows.reshape(gradient.shape)
+    def backward(self, *gradients: Any) -> tuple[Any, ...]:
+        """Where both have a gradient both are made in one launch."""
+        pairs = [pair for pair in zip(self.saved, gradients, strict=True) if pair[1] is not None]
+        (reference, gradient), *more = [tuple(map(_row, pair)) for pair in pairs]
+        found = launch("leaky_relu_backward", reference, gradient, self.slope, *(row for pair in more for row in pair))
+        found = iter(_in_shape(found, [gradient for _, gradient in pairs]))
+        results = [None if gradient is None else next(found) for gradient in gradients]
+        return (*results, None)[:2]  # no background: no gradient
+
+
+def _row(array: Any) -> Any:
+    return array.reshape(1, -1)
+
+
+def _in_shape(rows: Any, like: Sequence[Any]) -> tuple[Any, ...]:
+    """One row or several, in the shapes of `like`."""
+    rows = rows if isinstance(rows, tuple) else (rows,)
+    return tuple(row.reshape(one.shape) for row, one in zip(rows, like, strict=True))

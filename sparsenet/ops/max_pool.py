@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparsenet.autograd import Function
-from sparsenet.backend import array_module
+from sparsenet.backend import device_of
 from sparsenet.kernels import launch
 from sparsenet.sparse import Geometry, Rulebook, SparseTensor
 
@@ -47,11 +47,12 @@ class _MaxPool(Function):
     def backward(self, gradient: Any) -> tuple[Any, Any]:
         argmax, one_background, inputs = self.saved
         rulebook = self.rulebook
+        at_once = one_background and device_of(gradient) == "cuda"  # a CPU's blocks are samples
         to_features, ground = launch("max_pool_backward", gradient, argmax, rulebook.neighbours,
-                                     lambda: rulebook.transposed_neighbours, rulebook.output_sites.batch_splits, inputs)
+                                     lambda: rulebook.transposed_neighbours,
+                                     None if at_once else rulebook.output_sites.batch_splits, inputs)
         if not self.needs[1]:
             return to_features, None
         if one_background:
-            ends = array_module(ground).asarray([0, ground.shape[0]], dtype="int64")
-            ground = launch("segment_sum", ground, ends)[0]
+            ground = (ground if at_once else launch("segment_sum", ground))[0]
         return to_features, ground

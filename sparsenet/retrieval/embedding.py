@@ -12,7 +12,7 @@ from sparsenet.ops.global_pool import global_pool
 from sparsenet.sparse import SparseTensor
 
 if TYPE_CHECKING:
-    from sparsenet.data import SparseDataset
+    from sparsenet.data import SparseBatch, SparseDataset
     from sparsenet.nn import SparseNetwork
 
 
@@ -44,8 +44,8 @@ def embed(net: SparseNetwork, dataset: SparseDataset, layer: int | None = None, 
     if not len(dataset):
         raise ValueError("embed: the dataset is empty: there is nothing to embed")
     layer = checked_layer(net, layer)
-    found = mean_rows("embed", net, lambda batch: _rows(net, batch.input, layer), dataset, batch_size, poses,
-                      repetitions, workers=workers, **options)
+    found = mean_rows("embed", net, lambda batch: _rows(net, batch, layer), dataset, batch_size, poses, repetitions,
+                      workers=workers, **options)
     return found.astype(np.float32)
 
 
@@ -76,7 +76,7 @@ def checked_layer(net: SparseNetwork, layer: int | None) -> int:
     return layer
 
 
-def _rows(net: SparseNetwork, x: SparseTensor, layer: int) -> np.ndarray:
+def _rows(net: SparseNetwork, x: SparseBatch | SparseTensor, layer: int) -> np.ndarray:
     """(B, C): one row per sample, empty ones included."""
     output: SparseTensor | Tensor = net.run(x, 0, layer)
     if isinstance(output, SparseTensor):

@@ -119,6 +119,7 @@ def find_similar(net: SparseNetwork, mesh: Any, descriptors: Descriptors, k: int
     field = net.field or (descriptors.render_size,) * 3
     voxels = Off3DPicture(mesh, descriptors.render_size).voxelize(field, fill=descriptors.fill)
     coordinates = np.insert(voxels.coordinates, 0, 0, axis=1)
-    x = SparseTensor(voxels.features, coordinates, field, batch_size=1).to(next(net.parameters()).device)
+    weights = next(net.parameters())
+    x = SparseTensor(voxels.features, coordinates, field, batch_size=1).to(weights.device, weights.dtype)
     distances, rows = index.search(describe(net, x, descriptors.layer or None), k)
     return Found(name, voxels.coordinates, voxels.dropped, distances[0], rows[0], descriptors)

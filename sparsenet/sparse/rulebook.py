@@ -5,8 +5,10 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any
 
+from sparsenet.backend import array_module
 from sparsenet.kernels import launch
 from sparsenet.kernels.convolution_ways import forward_way, weight_gradient_way
 from sparsenet.sparse.geometry import Geometry
@@ -35,6 +37,9 @@ class Rulebook:
         self._copy = input_sites.copy()
         self.geometry = geometry
         self.output_size = geometry.output_size(input_sites.spatial_size)
+        if max(self.output_size) >= 2**31 or input_sites.batch_size * prod(self.output_size) >= 2**63:
+            raise OverflowError(f"Rulebook: {geometry} leads to {input_sites.batch_size} grids of {self.output_size}: "
+                                "sides must be below 2^31 and the cells of all grids below 2^63: pad less")
 
     @property
     def input_sites(self) -> ActiveSites:
@@ -92,6 +97,8 @@ class Rulebook:
     @cached_property
     def pair_count(self) -> int:
         """P; counted without making a view of them where that can be done."""
+        if "_pairs" not in vars(self) and "neighbours" in vars(self):
+            return int(array_module(self.neighbours).count_nonzero(self.neighbours >= 0))
         if "_pairs" in vars(self) or self.geometry.submanifold:
             return len(self.pairs)
         return launch("pair_count", self.input_sites.coordinates, *self._axes)
@@ -106,12 +113,14 @@ class Rulebook:
         if self.input_sites.device != "cpu":
             return "inputs" if of == "input gradient" else "outputs"
         inputs, outputs, offsets = len(self.input_sites), len(self.output_sites), self.geometry.volume
-        if of == "forward":
-            return forward_way(self.pair_count, outputs, offsets, c_in, c_out)
-        if of == "input gradient":
-            way = forward_way(self.pair_count, inputs, offsets, c_out, c_in)
-            return "inputs" if way == "outputs" else way
-        return weight_gradient_way(self.pair_count, inputs, outputs, offsets, c_in, c_out)
+        if of == "weight gradient":
+            way = weight_gradient_way(self.pair_count, inputs, outputs, offsets, c_in, c_out)
+            return "outputs" if way == "inputs" and self.geometry.submanifold else way  # the same table, reversed
+        rows, channels, table = (outputs, (c_in, c_out), "outputs") if of == "forward" else (
+            inputs, (c_out, c_in), "inputs")
+        if forward_way(outputs, rows, offsets, *channels) != "pairs":  # not with one pair for each output either
+            return table
+        return "pairs" if forward_way(self.pair_count, rows, offsets, *channels) == "pairs" else table
 
     def prepare(self, channels: tuple[int, int] | None) -> None:
         """Make the view that a layer will read: a convolution from C_in to C_out channels, or (None) pooling."""

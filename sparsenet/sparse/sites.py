@@ -51,7 +51,6 @@ class ActiveSites:
         xp = array_module(coordinates)
         self.coordinates = xp.ascontiguousarray(coordinates, dtype=np.int32)
         self.keys = self._keys_of(self.coordinates)
-        self.permutation = xp.arange(self.keys.size)
         if not bool((self.keys[1:] > self.keys[:-1]).all()):
             self.permutation = xp.argsort(self.keys)
             self.keys = self.keys[self.permutation]
@@ -75,7 +74,6 @@ class ActiveSites:
                                 "smaller batches")
         sites.coordinates = launch("site_coordinates", keys, sites.spatial_size)
         sites.keys = keys
-        sites.permutation = array_module(keys).arange(keys.size)
         sites._rulebooks = {}
         return sites
 
@@ -98,6 +96,11 @@ class ActiveSites:
     def __repr__(self) -> str:
         return (f"ActiveSites({len(self)} sites, spatial_size={self.spatial_size}, "
                 f"batch_size={self.batch_size}, device={self.device!r})")
+
+    @cached_property
+    def permutation(self) -> Any:
+        """(N,) int64, see the class.  Made when it is asked for, where the rows were given in order."""
+        return array_module(self.keys).arange(self.keys.size)
 
     @cached_property
     def batch_splits(self) -> Any:
@@ -137,7 +140,8 @@ class ActiveSites:
         if device == self.device:
             return self
         moved = ActiveSites.from_keys(to_device(self.keys, device), self.spatial_size, self.batch_size)
-        moved.permutation = to_device(self.permutation, device)
+        if "permutation" in vars(self):
+            moved.permutation = to_device(self.permutation, device)
         return moved
 
     def copy(self) -> ActiveSites:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -194,6 +195,14 @@ def test_networks_and_features_are_moved_and_converted(cuda):
 def test_dtypes_do_not_mix(cuda):
     with pytest.raises(TypeError, match="features are float32, the weights float16: convert one of them"):
         network().to(cuda, "float16")(samples(cuda, "float32"))
+
+
+def test_a_batch_is_converted_to_what_the_network_computes_with(cuda):
+    net = network().to(cuda, "float16")
+    batch = SimpleNamespace(input=samples(cuda, "float32", np.full(2, 0.75, np.float32)))  # as a loader gives it
+    found = net(batch)
+    assert found.dtype == np.float16 and np.array_equal(found.numpy(), net(batch.input.astype("float16")).numpy())
+    assert net.activations(batch)[0].input.dtype == np.float16
 
 
 OPERATIONS = {

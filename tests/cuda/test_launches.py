@@ -76,7 +76,7 @@ def step(sites):
     with cupy_of_numpy.installed(Idle()), np.errstate(all="ignore"):
         net = s3dcnn(40).to("cuda")
         optimizer = SGD(net.named_parameters(), 2e-3, 0.9, 0.9, nesterov=True)
-        labels = to_device(np.arange(BATCH) % 40, "cuda")
+        labels = np.arange(BATCH) % 40  # on the host, as a loader gives them
 
         def train(x: SparseTensor) -> None:
             ops.softmax_cross_entropy(net(x), labels).backward()
@@ -92,7 +92,7 @@ def step(sites):
 
 
 # At most, of one step: found by this test.  Fewer is better: lower them then, here and in docs/kernels.md.
-OURS, CUPYS, WAITS, UNSAID = 118, 121, 13, 12
+OURS, CUPYS = 79, 97
 
 
 def test_launches_and_waits_of_a_training_step(step):
@@ -100,10 +100,9 @@ def test_launches_and_waits_of_a_training_step(step):
         ours, cupys, waits = asked(step)
     assert ours["convolution_forward"] == 6 + 5 and ours["convolution_weight_gradient"] == 6
     assert ours["sgd_step"] == 1
-    assert 100 < sum(ours.values()) <= OURS, ours
-    assert sum(cupys.values()) <= CUPYS, cupys
-    assert waits <= WAITS
-    assert waits - counts.waits <= UNSAID  # `if array.any():`, which a GPU does not let us count
+    assert 60 < sum(ours.values()) <= OURS, ours
+    assert 60 < sum(cupys.values()) <= CUPYS, cupys
+    assert waits == counts.waits == 0
 
 
 def test_counts_are_of_the_thread_and_may_be_nested():

@@ -108,6 +108,29 @@ def test_not_a_number_reaches_those_who_read_it_and_no_one_else():
     assert np.array_equal(np.isnan(out).all(axis=1), reads) and np.array_equal(np.isnan(out).any(axis=1), reads)
 
 
+@pytest.mark.parametrize("splits", [[0, 5], [0, 5, 9], [0, 6, 5, 10], [1, 5, 5, 10], [0, 5, 5, 1000], []])
+def test_splits_that_do_not_fit_raise(splits):
+    pairs = np.stack([np.arange(10)] * 2, axis=1).astype(np.int32)
+    x, weights, splits = np.ones((10, 4), np.float32), np.ones((3, 4, 4), np.float32), np.array(splits, np.int64)
+    with pytest.raises(ValueError, match="convolution_forward_pairs: pair_splits"):
+        launch("convolution_forward_pairs", x, weights, pairs, splits, 10, None)
+    with pytest.raises(ValueError, match="convolution_input_gradient_pairs: pair_splits"):
+        launch("convolution_input_gradient_pairs", x, weights, pairs, splits, 10, False)
+    with pytest.raises(ValueError, match="convolution_weight_gradient_pairs: pair_splits"):
+        launch("convolution_weight_gradient_pairs", x, x, pairs, splits)
+    with pytest.raises(ValueError, match="transposed_of_pairs: pair_splits"):
+        launch("transposed_of_pairs", pairs, splits, 10)
+
+
+def test_weights_that_nothing_meets_are_not_read():
+    """The table multiplies zeros by them, and gives NaN where they are not finite; pairs do not."""
+    pairs, splits, features, weights, _, _ = case(20, 20, 3, 4, 4, filled=0.5)
+    empty = np.array([0, *splits[1:2], *splits[1:3]])  # nothing under offset 1
+    weights[1] = np.inf
+    out = launch("convolution_forward_pairs", features, weights, pairs[: splits[2]], empty, 20, None)
+    assert np.isfinite(out).all()
+
+
 def test_the_cheapest_way_follows_filling_and_channels():
     assert forward_way(2_700, 1000, 27, 32, 64) == "pairs"
     assert forward_way(27_000, 1000, 27, 32, 64) == "outputs"

@@ -24,6 +24,21 @@ def test_forward_and_backward(launch, dtype, shape, slope):
     assert np.array_equal(back, expected)
 
 
+@each_storage
+@pytest.mark.parametrize(("shape", "ground"), [((0, 3), (1, 3)), ((7, 5), (1, 5)), ((7, 5), (2, 0)),
+                                               ((1, 2), (3, 300))])
+def test_a_background_comes_along(launch, dtype, shape, ground, rng):
+    x, gradient = rng.standard_normal((2, *shape)).astype(dtype)
+    background, below = rng.standard_normal((2, *ground)).astype(dtype)
+    for found, alone in zip(launch("leaky_relu_forward", x, 0.33, background),
+                            (launch("leaky_relu_forward", one, 0.33) for one in (x, background)), strict=True):
+        assert found.dtype == dtype and np.array_equal(found, alone)
+    for found, alone in zip(launch("leaky_relu_backward", x, gradient, 0.33, background, below),
+                            (launch("leaky_relu_backward", *one, 0.33) for one in ((x, gradient), (background, below))),
+                            strict=True):
+        assert found.dtype == dtype and np.array_equal(found, alone)
+
+
 @in_half
 def test_every_number_of_16_bits_keeps_its_bits_where_it_is_positive(launch, dtype):
     x = np.arange(1 << 16, dtype=np.uint16).view(dtype)[None]

@@ -7,7 +7,7 @@ from cuda_host.storage import each_storage, in_half
 
 from sparsenet import kernels
 from sparsenet.backend import to_device
-from sparsenet.kernels import get_num_threads, set_num_threads
+from sparsenet.kernels import get_num_threads, memory, set_num_threads
 from sparsenet.sparse import ActiveSites, Geometry
 
 
@@ -24,7 +24,7 @@ def forward(features, background, neighbours, coordinates):
                 value = features[n, c] if n >= 0 else ground
                 if best is None or value > best:
                     best, argmax[m, c] = value, k
-            out[m, c] = best
+            out[m, c] = 0 if best is None else best
     return out, argmax
 
 
@@ -97,6 +97,19 @@ def test_backward_follows_the_argmax(launch, dtype, transposed, channels, thread
     assert np.array_equal(ground, expected_ground)
 
 
+@each_storage
+@pytest.mark.parametrize("outputs", [(12, 0, 18), (0, 64, 1), (0, 0, 0), (70, 130, 58)])
+def test_without_splits_all_rows_count_as_one_sample(launch, dtype, transposed, outputs):
+    features, neighbours, coordinates, splits = case(outputs, c=5, dtype=dtype)
+    _, argmax = launch("max_pool_forward", features, np.zeros((1, 5), dtype), neighbours, coordinates)
+    gradient = np.random.default_rng(1).integers(-5, 5, argmax.shape).astype(dtype)  # sums are exact
+    rows = transposed(neighbours, len(features))
+    by_sample = launch("max_pool_backward", gradient, argmax, neighbours, rows, splits, len(features))
+    at_once = launch("max_pool_backward", gradient, argmax, neighbours, rows, None, len(features))
+    assert np.array_equal(at_once[0], by_sample[0])
+    assert at_once[1].dtype == dtype and np.array_equal(at_once[1], by_sample[1].sum(axis=0, keepdims=True))
+
+
 @in_half
 def test_gradients_of_float16_are_added_up_in_float32(launch, dtype, transposed):
     """300 windows give 2048 + 1 + 1 ... to the background, which float16 would not count."""
@@ -107,6 +120,30 @@ def test_gradients_of_float16_are_added_up_in_float32(launch, dtype, transposed)
     _, ground = launch("max_pool_backward", gradient, argmax, neighbours, transposed(neighbours, 2),
                        np.array([0, 301]), 2)
     reference.assert_close(ground, np.full((1, 3), 2348.0))
+
+
+@each_storage
+@pytest.mark.parametrize(("channels", "k"), [(5, 8), (40, 8), (40, 70)])
+def test_a_window_of_inactive_cells_without_a_background(launch, dtype, transposed, channels, k, monkeypatch):
+    """0 and argmax 0, whatever was in memory before; its gradient goes to no input."""
+    monkeypatch.setattr(memory, "empty", lambda shape, dtype: np.full(shape, 77, dtype))
+    features, neighbours, coordinates, splits = case(c=channels, k=k, dtype=dtype)
+    bare = [0, 5, 12, 29]
+    neighbours[bare] = -1
+    out, argmax = launch("max_pool_forward", features, None, neighbours, coordinates)
+    expected, expected_argmax = forward(features, None, neighbours, coordinates)
+    assert np.array_equal(out, expected) and np.array_equal(argmax, expected_argmax)
+    assert not out[bare].any() and not argmax[bare].any()
+    gradient = np.random.default_rng(1).integers(1, 5, argmax.shape).astype(dtype)
+    to_features, ground = launch("max_pool_backward", gradient, argmax, neighbours,
+                                 transposed(neighbours, len(features)), splits, len(features))
+    lost = np.zeros((3, channels), dtype)
+    np.add.at(lost, coordinates[bare, 0], gradient[bare])
+    assert np.array_equal(ground, lost)  # what no background asks for
+    gradient[bare] = 0
+    without, _ = launch("max_pool_backward", gradient, argmax, neighbours, transposed(neighbours, len(features)),
+                        splits, len(features))
+    assert np.array_equal(to_features, without) and to_features.sum() == gradient.sum()
 
 
 @pytest.mark.parametrize(("size", "stride"), [(3, 2), (2, 2), (3, 1)])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import mmap
+import os
 import subprocess
 import sys
 import threading
@@ -12,7 +15,10 @@ import numpy as np
 import pytest
 
 from sparsenet import SparseTensor, Tensor, ops
+from sparsenet.kernels import memory
 from sparsenet.kernels.memory import Pool
+
+resource = pytest.importorskip("resource") if sys.platform == "linux" else None
 
 MB = 1 << 20
 
@@ -150,6 +156,66 @@ def test_what_does_not_fit_is_numpys():
     assert not kept.flags.owndata and other.flags.owndata
     assert pool.live() == 5 * MB
     assert Pool(capacity=0).empty((5 * MB,), np.uint8).flags.owndata
+
+
+def test_a_system_that_takes_no_hints_about_memory(monkeypatch):
+    """No huge pages, or pages that are locked: arrays come from the pool all the same, and none of it is lost."""
+    class Refusing(mmap.mmap):
+        def madvise(self, *arguments: int) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(mmap, "mmap", Refusing)
+    pool = Pool(capacity=12 * MB)
+    arrays = [pool.empty((size * MB,), np.uint8) for size in (3, 4, 5)]
+    assert not any(array.flags.owndata for array in arrays) and pool.live() == 12 * MB
+    del arrays[0]
+    pool.release()  # the gap before the second one counts as given back
+    assert pool.held() == 9 * MB
+    arrays.clear()
+    whole = pool.empty((12 * MB,), np.uint8)  # joins both, of which only one is known to be memory
+    assert not whole.flags.owndata and pool.held() == pool.live() == 12 * MB
+    del whole
+    pool.release()
+    assert pool.held() == 0 and not pool.empty((12 * MB,), np.uint8).flags.owndata
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the pool is for Linux")
+class TestHowMuchIsReserved:
+    @pytest.fixture(autouse=True)
+    def machine(self, monkeypatch, tmp_path):
+        monkeypatch.delenv("SPARSENET_MEMORY_POOL", raising=False)
+        monkeypatch.setattr(memory, "_CONTAINER", (str(tmp_path / "memory.max"), str(tmp_path / "limit_in_bytes")))
+        monkeypatch.setattr(resource, "getrlimit", lambda limit: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        if memory._addresses() == 0:
+            pytest.skip("this machine grants no more addresses than it has memory for")
+
+    def test_as_much_as_the_machine_has(self):
+        assert memory._addresses() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+    @pytest.mark.parametrize("limited", ["RLIMIT_AS", "RLIMIT_DATA"])
+    def test_none_where_addresses_or_data_are_limited(self, monkeypatch, limited):
+        monkeypatch.setattr(resource, "getrlimit", lambda limit: (
+            1 << 40 if limit == getattr(resource, limited) else resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert memory._addresses() == 0
+        assert Pool().empty((2 * MB,), np.uint8).flags.owndata
+
+    @pytest.mark.parametrize("name", ["memory.max", "limit_in_bytes"])
+    def test_no_more_than_the_container_has(self, tmp_path, name):
+        whole = memory._addresses()
+        for text, expected in (("max\n", whole), (f"{1 << 62}\n", whole), (f"{64 * MB}\n", 64 * MB)):
+            (tmp_path / name).write_text(text)
+            assert memory._addresses() == expected
+
+    def test_none_where_the_environment_says_so(self, monkeypatch):
+        monkeypatch.setenv("SPARSENET_MEMORY_POOL", "0")
+        assert Pool().empty((2 * MB,), np.uint8).flags.owndata
+        monkeypatch.setenv("SPARSENET_MEMORY_POOL", "1")
+        assert not Pool().empty((2 * MB,), np.uint8).flags.owndata
+        monkeypatch.setenv("SPARSENET_MEMORY_POOL", "off")
+        pool = Pool()
+        for _ in range(2):
+            with pytest.raises(ValueError, match="SPARSENET_MEMORY_POOL is 'off', expected 0 or 1"):
+                pool.empty((2 * MB,), np.uint8)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

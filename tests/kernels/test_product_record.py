@@ -42,6 +42,14 @@ def test_a_transposed_left_factor_is_told_apart():
     assert all((one.m, one.n, one.transposed) == (32, 6, True) for one in products)
 
 
+def test_each_thread_has_lines_of_its_own():
+    sn.set_num_threads(8)
+    for _ in range(5):
+        with recorded_products() as products:
+            launch("convolution_forward", *table_case(), None)
+        assert sum(one.m for one in products) == 1000
+
+
 def test_the_loop_is_put_back():
     plain = blas.product_loop
     with pytest.raises(KeyError), recorded_products():

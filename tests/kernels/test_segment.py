@@ -88,6 +88,16 @@ def test_not_a_number_is_the_largest(launch, row, rng):
     assert np.isnan(largest).all() and where.tolist() == [[row]]
 
 
+@each_storage
+@pytest.mark.parametrize("rows", [0, 1, 20, CUDA_CHUNK - 1, CUDA_CHUNK, 3 * CUDA_CHUNK + 5])
+@pytest.mark.parametrize("channels", [1, 40])
+def test_without_splits_all_rows_are_one_segment(launch, rows, channels, dtype, rng):
+    values = rng.integers(-3, 4, (rows, channels)).astype(dtype)  # sums are exact
+    result = launch("segment_sum", values, None)
+    assert result.dtype == dtype
+    np.testing.assert_array_equal(result, values.sum(axis=0, dtype=np.float64, keepdims=True))
+
+
 def test_no_rows_and_no_segments(launch):
     assert launch("segment_sum", np.zeros((0, 3)), np.array([0, 0, 0])).tolist() == [[0, 0, 0]] * 2
     assert launch("segment_sum", np.zeros((0, 3)), np.array([0])).shape == (0, 3)

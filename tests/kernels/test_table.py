@@ -50,8 +50,13 @@ def test_wrong_arguments_are_named(changes, error, message):
 
 
 def test_wrong_count_of_arguments():
-    with pytest.raises(TypeError, match="expected 2 arguments .x, slope., got 1"):
+    with pytest.raises(TypeError, match="expected 3 arguments .x, slope, background., got 1"):
         launch("leaky_relu_forward", np.zeros((1, 1)))
+
+
+def test_optional_arguments_at_the_end_may_be_left_out():
+    x = np.ones((1, 1))
+    assert launch("leaky_relu_forward", x, 0.5) == launch("leaky_relu_forward", x, 0.5, None) == x
 
 
 def test_wrong_scalar():

@@ -124,6 +124,12 @@ class TestRunning:
         with pytest.raises(TypeError, match="the input is ndarray, expected a SparseBatch or SparseTensor"):
             net(np.zeros((3, 2, 14, 14)))
 
+    def test_a_batch_is_converted_to_what_the_network_computes_with_a_tensor_is_not(self, rng):
+        net, x = small_network().to(dtype="float64"), small_batch(rng)
+        assert np.array_equal(net(SimpleNamespace(input=x)).array, net(x.astype("float64")).array)
+        with pytest.raises(TypeError, match="features are float32, the weights float64: convert one of them"):
+            net(x)
+
     def test_gradients_of_the_whole_network(self, rng):
         net = small_network().to(dtype="float64")
         for parameter in net.parameters():

@@ -22,6 +22,17 @@ def test_gradient_by_differences():
     assert gradcheck(lambda x: leaky_relu(x, 0.33), [x])
 
 
+@pytest.mark.parametrize("of", ["features", "background", "both"])
+def test_features_and_background_each_get_their_gradient(of):
+    features, background = (Tensor(np.array(rows), requires_grad=True) for rows in ([[-1.0], [2.0]], [-4.0]))
+    x = SparseTensor(features, np.array([[0, 0], [0, 1]]), (3,), 1, background=background)
+    y = leaky_relu(x, 0.25)
+    total = {"features": y.features.sum(), "background": y.background.sum()}
+    (total[of] if of in total else total["features"] + total["background"]).backward()
+    assert features.grad is None if of == "background" else features.grad.tolist() == [[0.25], [1.0]]
+    assert background.grad is None if of == "features" else background.grad.tolist() == [0.25]
+
+
 def test_the_background_is_treated_as_any_row():
     x = SparseTensor(np.array([[-1.0], [2.0]]), np.array([[0, 0], [0, 1]]), (3,), 1, background=np.array([-4.0]))
     y = leaky_relu(x, 0.25)

@@ -40,6 +40,13 @@ def test_a_row_for_each_object_from_the_layer_before_the_classifier(net, dataset
     np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_a_network_in_float64_embeds_and_predicts_what_a_loader_gives_in_float32(net, dataset):
+    expected, probabilities = embed(net, dataset), net.predict(dataset)
+    net.to(dtype="float64")
+    np.testing.assert_allclose(embed(net, dataset), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(net.predict(dataset), probabilities, rtol=1e-4, atol=1e-6)
+
+
 def test_descriptor_layer_is_17_in_the_papers_network():
     assert descriptor_layer(s3dcnn(40)) == descriptor_layer(s3dcnn()) == 17
 

@@ -31,6 +31,16 @@ def test_a_mesh_of_the_dataset_finds_itself(experiment, trained, metric, tmp_pat
         assert np.array_equal(from_file.rows, from_memory.rows)
 
 
+def test_a_network_in_float64_finds_the_same(experiment, trained):
+    net, _, _, descriptors = trained
+    expected = find_similar(net, experiment.meshes[7], descriptors, 3)
+    net.to(dtype="float64")
+    try:
+        assert np.array_equal(find_similar(net, experiment.meshes[7], descriptors, 3).rows, expected.rows)
+    finally:
+        net.to(dtype="float32")
+
+
 def test_the_descriptors_know_what_they_were_made_from(experiment, trained):
     _, state, _, descriptors = trained
     assert (len(descriptors), descriptors.checkpoint, descriptors.layer) == (15, state.digest, 8)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sparsenet.backend import to_device
 from sparsenet.kernels import get_num_threads, rulebook_bits, rulebook_cuda, set_num_threads
 from sparsenet.kernels.fetch import fetches
+from sparsenet.kernels.reach import Reach
 from sparsenet.sparse import ActiveSites, Geometry, prepare
 
 ONE_FIXTURE = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
@@ -39,6 +40,13 @@ def cases(draw):
     return ActiveSites(coordinates, size, batch), Geometry.make(dimension, kernel, stride, padding, dilation)
 
 
+def bits(used):
+    """Bit maps for any grid, in many tasks of few sites, or for none."""
+    if not used:
+        return mock.patch.object(rulebook_bits, "MOST_WORDS_PER_SITE", 0)
+    return mock.patch.multiple(rulebook_bits, MOST_WORDS_PER_SITE=10**9, MOST_LOOKS_PER_SITE=10**9, _SITES=3, _FOUND=5)
+
+
 def brute_force(sites, geometry):
     """{(input cell, offset index, output cell)}: all joined cells, by a loop over everything."""
     joined = set()
@@ -57,9 +65,7 @@ def brute_force(sites, geometry):
 @given(case=cases(), as_bits=st.booleans())
 def test_every_pair_exactly_once(placed, case, as_bits):
     sites, geometry = case
-    most = 10**9 if as_bits else 0
-    with mock.patch.object(rulebook_cuda, "MOST_CELLS_PER_CANDIDATE", most), \
-            mock.patch.object(rulebook_bits, "MOST_WORDS_PER_SITE", most):
+    with mock.patch.object(rulebook_cuda, "MOST_CELLS_PER_CANDIDATE", 10**9 if as_bits else 0), bits(as_bits):
         rulebook = placed(sites).rulebook(geometry)
         count = rulebook.pair_count
         views = rulebook.output_sites, rulebook.neighbours, rulebook.pairs
@@ -77,7 +83,7 @@ def test_every_pair_exactly_once(placed, case, as_bits):
 @given(case=cases(), as_bits=st.booleans(), by_pairs_first=st.booleans())
 def test_the_three_views_say_the_same(placed, case, as_bits, by_pairs_first):
     sites, geometry = case
-    with mock.patch.object(rulebook_bits, "MOST_WORDS_PER_SITE", 10**9 if as_bits else 0):
+    with bits(as_bits):
         rulebook = placed(sites).rulebook(geometry)
         _ = rulebook.pairs if by_pairs_first else rulebook.neighbours
     neighbours, transposed = rulebook.neighbours, rulebook.transposed_neighbours
@@ -171,6 +177,45 @@ def test_a_layer_waits_for_the_device_once(backend, placed):
     fresh = placed(random_sites(60))
     prepare(fresh, [Geometry.make_submanifold(3, 3), Geometry.make_submanifold(3, 5)])
     assert fetches() - before == (0 if backend == "cpu" else 4)
+
+
+@pytest.mark.parametrize("size", [(2, 150, 150), (1, 200, 200), (150, 2, 150), (150, 150, 2), (40, 40, 30)])
+def test_tasks_share_out_the_inputs(size):
+    """Whatever the grid's shape, the tasks together look at each input a few times at most; bit maps and walk agree."""
+    rng = np.random.default_rng(5)
+    cells = np.flatnonzero(rng.random(2 * int(np.prod(size))) < 0.5)
+    sites = ActiveSites(np.stack(np.unravel_index(cells, (2, *size)), axis=1), size, 2)
+    looked = []
+    plain = Reach.inputs
+
+    def inputs(self, *arguments):
+        found = plain(self, *arguments)
+        looked.append((found[..., 1] - found[..., 0]).sum())
+        return found
+
+    for geometry in (Geometry.make_submanifold(3, 3), Geometry.make(3, (1, 2, 2), 1), Geometry.make(3, (1, 2, 2), 2)):
+        with mock.patch.object(Reach, "inputs", inputs):
+            rulebook = sites.copy().rulebook(geometry)
+            views = rulebook.output_sites.keys, rulebook.neighbours, rulebook.pairs
+        with bits(False):
+            walked = sites.copy().rulebook(geometry)
+            assert all(np.array_equal(a, b) for a, b in zip(views, (walked.output_sites.keys, walked.neighbours,
+                                                                    walked.pairs), strict=True))
+    assert looked and max(looked) <= rulebook_bits.MOST_LOOKS_PER_SITE * len(sites)
+
+
+def test_long_axes_of_few_sites_make_no_long_tables():
+    rng = np.random.default_rng(6)
+    sites = ActiveSites(np.stack([np.zeros(1100, int), rng.choice(2**22, 1100, replace=False)], axis=1), (2**22,), 1)
+    with mock.patch("sparsenet.kernels.rulebook.reach_of", side_effect=AssertionError):
+        assert sites.rulebook(Geometry.make_submanifold(1, 15)).pair_count >= 1100
+
+
+def test_an_output_grid_beyond_64_bits_raises():
+    side = 2**21 - 1
+    sites = ActiveSites([[0, 5, 5, 5]], (side,) * 3, 1)
+    with pytest.raises(OverflowError, match=r"Rulebook: 1/1 padding 40 leads to 1 grids.*pad less"):
+        sites.rulebook(Geometry.make(3, 1, padding=40))
 
 
 def test_grids_with_more_cells_than_memory(placed):

@@ -63,6 +63,16 @@ def test_batch_splits_and_from_keys(placed, grid):
     assert np.array_equal(to_device(again.coordinates, "cpu"), sites.coordinates)
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_the_permutation_goes_with_the_sites(placed, shuffled):
+    cells = np.array([3, 1, 2] if shuffled else [1, 2, 3])
+    sites = ActiveSites(np.stack([0 * cells, cells], axis=1), (5,), 1)
+    for there in (sites, sites.copy(), placed(sites)):
+        assert there.permutation.dtype == np.int64
+        assert there.permutation.tolist() == ([1, 2, 0] if shuffled else [0, 1, 2])
+    assert ActiveSites.from_keys(sites.keys, (5,), 1).permutation.tolist() == [0, 1, 2]
+
+
 def test_no_sites_at_all():
     for given_value in ([], np.empty((0, 4), np.int64)):
         sites = ActiveSites(given_value, (5, 5, 5), 2)

@@ -1,0 +1,60 @@
+"""exp of lanes, against float64."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+
+from sparsenet.kernels.exponential import exponential
+from sparsenet.kernels.lanes import load_some, store_some
+
+
+@numba.njit
+def _exponentials(values, out):
+    for i in range(0, values.size, 16):
+        rest = values.size - i
+        store_some(out, i, rest, exponential(load_some(values, i, rest, np.float32(0), 16)))
+
+
+@numba.njit
+def _exponentials_by_four(values, out):
+    for i in range(0, values.size, 4):
+        rest = values.size - i
+        store_some(out, i, rest, exponential(load_some(values, i, rest, np.float32(0), 4)))
+
+
+def exponentials(values, of=_exponentials):
+    out = np.empty_like(values)
+    of(values, out)
+    return out
+
+
+def every(step):
+    """Each so many floats from 0 down to -86.5: of all exponents alike."""
+    first, last = (int(np.float32(value).view(np.uint32)) for value in (-0.0, -86.5))
+    return np.arange(first, last, step, np.uint32).view(np.float32)
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 50])
+def test_of_zeros_of_any_number(size):
+    out = np.full(size + 20, np.nan, np.float32)
+    _exponentials(np.zeros(size, np.float32), out[:size])
+    assert (out[:size] == 1).all() and np.isnan(out[size:]).all()
+
+
+def test_it_errs_by_less_than_a_unit_in_the_last_place():
+    values = every(701)
+    expected = np.exp(values.astype(np.float64))
+    errors = np.abs(exponentials(values) - expected) / np.spacing(expected.astype(np.float32))
+    assert errors.max() < 1
+
+
+def test_the_ends():
+    values = np.array([0, -0.0, -1e-30, -86.7, -200, -1e30, -np.inf, np.nan, -np.nan], np.float32)
+    np.testing.assert_array_equal(exponentials(values), [1, 1, 1, 0, 0, 0, 0, np.nan, np.nan])
+
+
+def test_the_width_does_not_matter():
+    values = every(70001)
+    np.testing.assert_array_equal(exponentials(values), exponentials(values, _exponentials_by_four))
