@@ -35,7 +35,7 @@ setup(
                   "sparsenet.kernels": ["*.cu", "*.cuh", "*.toml"]},
     install_requires=[
         "numpy>=1.26",
-        "numba>=0.60",
+        "numba>=0.62",
         "h5py>=3.10",
         "trimesh>=4.0",
         "tqdm>=4.60",
