@@ -20,11 +20,12 @@ EXAMPLES = """examples:
 sections:
 """ + "\n".join(f"  {name:14} {title}" for name, (title, *_) in SECTIONS.items()) + """
 
-A figure that a comparison calls worse does not change the exit code: 0, or 1 after an error (a pass that
-disagrees with its reference is one), 2 after a wrong command line, 130 after Ctrl-C."""
+A section that fails (a pass disagrees with its reference, memory does not suffice) is named, and the next one
+begins; FILE is written after each.  A figure that a comparison calls worse does not change the exit code: 0, or 1
+after an error or a section that failed, 2 after a wrong command line, 130 after Ctrl-C."""
 
 
-def main() -> None:
+def main() -> int:
     plain = benchmark.Settings()
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -50,14 +51,18 @@ def main() -> None:
 
     settings = benchmark.Settings(1 if arguments.quick else arguments.repeats, arguments.seconds, arguments.quick,
                                   arguments.device, None if arguments.peers == "none" else arguments.peers)
-    results = benchmark.run(settings, arguments.only, say=lambda line: print(line, file=sys.stderr, flush=True))
+
+    def keep(so_far: benchmark.Results) -> None:
+        if arguments.json:
+            so_far.save(arguments.json)
+
+    results = benchmark.run(settings, arguments.only, lambda line: print(line, file=sys.stderr, flush=True), keep)
     print(report.text(results))
-    if arguments.json:
-        results.save(arguments.json)
     if arguments.picture:
         picture.draw(results, arguments.picture)
     if before is not None:
         print(f"\n{comparison.report(benchmark.compare(results, before))}")
+    return 1 if results.failed else 0
 
 
 if __name__ == "__main__":

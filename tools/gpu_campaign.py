@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""On a machine with a GPU: tests, compute-sanitizer and benchmarks, in under eight minutes, into one folder."""
+"""On a machine with a GPU: tests, compute-sanitizer and benchmarks, into one folder; eight minutes at most."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from sparsenet.benchmark import campaign
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = """examples:
   python tools/gpu_campaign.py                       # into docs/results/<name of the GPU>
-  python tools/gpu_campaign.py results --tune        # time tile sizes too: four minutes more
+  python tools/gpu_campaign.py results --tune        # time tile sizes too: four minutes more at most
   python tools/gpu_campaign.py --only benchmark --peers .venv-peers/bin/python
 
-Each stage writes NAME.txt, the benchmark benchmark.json, and the whole campaign.json: GPU, date, commit, stages.
+Each stage has a limit of time, at which it is interrupted; all limits together are less than eight minutes (--tune:
+twelve).  Each writes NAME.txt, the benchmark benchmark.json, and the whole campaign.json: GPU, date, commit, stages.
 Exit code: 0, or 1 where a stage failed or there is no GPU; a stage that cannot be run is left out and says why."""
 
 

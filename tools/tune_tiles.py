@@ -13,8 +13,10 @@ from sparsenet.kernels import convolution_cuda, tiles, tuning
 
 EXAMPLES = """examples:
   python tools/tune_tiles.py tiles_h200.toml
-  python tools/tune_tiles.py tiles_h200.toml --precision tf32 --channels 64 128
+  python tools/tune_tiles.py tiles_h200.toml --precision tf32 --channels 64 128 --candidates 40
   python tools/train.py modelnet40 --set training.device=cuda --set training.tiles=tiles_h200.toml
+
+The table is written after each line that is found, so that what was found stays where the rest does not finish.
 """
 
 
@@ -29,14 +31,21 @@ def main() -> int:
                         help="a line for each number of channels (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=200_000, metavar="N",
                         help="rows of the product (default: %(default)s)")
+    parser.add_argument("--candidates", type=int, default=0, metavar="N",
+                        help="time the N tiles most like the present line's (default: all, up to 200 a line, each of "
+                             "which takes seconds to compile)")
     arguments = parser.parse_args()
+    if arguments.candidates < 0:
+        parser.error(f"--candidates is {arguments.candidates}, expected 1 or more, or 0 for all")
     xp = backend.cupy()
     architecture = convolution_cuda.architecture(xp)
-    table = tuning.tune(architecture, arguments.precision, sorted(arguments.channels), arguments.rows)
     name = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
     heading = (f"Tile sizes of the CUDA convolutions, tuned on {name} ({architecture}) with tools/tune_tiles.py.\n"
                "sparsenet/kernels/tiles.toml explains them.")
-    tiles.write_tile_table(table, arguments.out, heading)
+    tuning.tune(architecture, arguments.precision, sorted(arguments.channels), arguments.rows,
+                choose=tuning.nearest(arguments.candidates) if arguments.candidates else tuning.candidates,
+                say=lambda line: print(line, flush=True),
+                keep=lambda table: tiles.write_tile_table(table, arguments.out, heading))
     print(f"wrote {arguments.out}")
     return 0
 

@@ -1,7 +1,7 @@
 """All that a GPU is needed for, in one go and in a few minutes: tests, NVIDIA's checkers, benchmarks.
 
 Each stage is a process with a time limit, and what it says is kept in a file of its own.  A stage that fails does
-not keep the next ones from running.
+not keep the next ones from running; one that meets its limit is interrupted, so that it tells what it has found.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from typing import Any
 
 from sparsenet import backend
 from sparsenet.benchmark import machine
+from sparsenet.benchmark.sections import SECTIONS
 from sparsenet.files import write_text
 
-MOST_SECONDS = 480  # of all stages together, but for the tuning of tiles
+MOST_SECONDS = 450  # of all stages together, but for the tuning of tiles
+GRACE = 5  # seconds from a stage's interrupt to its end
+FIRST = ("ceilings", "large", "layers", "steps")  # sections of the benchmark that come first
 NEEDED = ("numpy", "numba", "h5py", "threadpoolctl", "tqdm", "pytest")
 OF_SOME_TESTS = ("hypothesis", "trimesh", "matplotlib", "plotly", "sklearn", "selenium")
 _SANITIZED = "training_gives"  # nearly every kernel, in small
@@ -67,21 +70,23 @@ def stages(root: Path, out: Path, *, tune: bool = False, peers: str = sys.execut
     """
     python, tests = sys.executable, root / "tests"
     absent = tuple(f"--ignore={path}" for path in needing_what_is_missing(tests))
-    pytest = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu")
+    pytest = (python, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", "-m", "gpu")
     network = str(tests / "cuda" / "test_network.py")
-    listed = [Stage("versions", (python, "-m", "sparsenet", "info"), 20),
-              Stage("compile", (python, "-m", "sparsenet.kernels.warm"), 90),
-              Stage("tests", (*pytest, "-k", "not compute_sanitizer", *absent, str(tests)), 110)]
+    listed = [Stage("versions", (python, "-m", "sparsenet", "info"), 15),
+              Stage("compile", (python, "-m", "sparsenet.kernels.warm"), 70),
+              Stage("tests", (*pytest, "-k", "not compute_sanitizer", *absent, str(tests)), 115)]
     tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
     for check in ("memcheck", "racecheck"):
         command = (str(tool), "--tool", check, "--error-exitcode", "9", *pytest, "-k", _SANITIZED, network)
-        listed.append(Stage(check, command if tool else None, 35, "compute-sanitizer is not installed"))
+        listed.append(Stage(check, command if tool else None, 30, "compute-sanitizer is not installed"))
     if tune:
         listed.append(Stage("tiles", (python, str(root / "tools" / "tune_tiles.py"), str(out / "tiles.toml"),
-                                      "--precision", "tf32", "fp16", "--channels", "64", "128"), 240))
+                                      "--precision", "tf32", "fp16", "--channels", "64", "128",
+                                      "--candidates", "40"), 230))
+    sections = [name for name, (*_, devices) in SECTIONS.items() if "cuda" in devices and name not in FIRST]
     benchmark = (python, str(root / "tools" / "benchmark.py"), "--device", "cuda", "--repeats", "7", "--seconds", "2",
-                 "--peers", peers, "--json", str(out / "benchmark.json"))
-    listed.append(Stage("benchmark", benchmark, 190))
+                 "--peers", peers, "--json", str(out / "benchmark.json"), "--only", *FIRST, *sections)
+    listed.append(Stage("benchmark", benchmark, 185))
     return listed
 
 
@@ -111,7 +116,8 @@ def run_campaign(listed: Sequence[Stage], root: Path, out: Path, say: Callable[[
 
 
 def run_stage(stage: Stage, root: Path, log: Path) -> Outcome:
-    """Run one, its output into `log`; the process and its children are ended at the limit."""
+    """Run one, its output into `log`.  At the limit the process and its children are interrupted, as by Ctrl-C, and
+    after GRACE seconds ended."""
     if stage.command is None:
         write_text(log, f"{stage.why}\n")
         return Outcome(stage.name, None, stage.why)
@@ -127,6 +133,9 @@ def run_stage(stage: Stage, root: Path, log: Path) -> Outcome:
             code = process.wait(timeout=stage.seconds)
             ended = "" if code == 0 else f"exit code {code}: {_last_lines(log)}"
         except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=GRACE)
             ended = f"over its limit of {stage.seconds} s: {_last_lines(log)}"
         finally:
             with suppress(ProcessLookupError):  # none of its children is left

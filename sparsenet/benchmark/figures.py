@@ -57,7 +57,7 @@ class Results:
     """The figures of one run.
 
     device : "cpu" or "cuda";  machine : what `machine.describe` tells;  settings : of the run
-    notes : what was left out, and why
+    notes : what was left out, and why;  failed : sections that an error ended, by name, and the error
     """
 
     device: str
@@ -65,6 +65,7 @@ class Results:
     settings: dict[str, Any] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def add(self, section: str, case: str, name: str, value: float, unit: str = "", *, spread: float = 0.0,
             better: str = "", goal: float | None = None) -> None:
@@ -97,7 +98,7 @@ class Results:
     def save(self, path: str | os.PathLike) -> None:
         """Write as JSON, beside `path` and renamed."""
         content = {"format": FORMAT, "version": VERSION, "device": self.device, "machine": self.machine,
-                   "settings": self.settings, "notes": self.notes,
+                   "settings": self.settings, "notes": self.notes, "failed": self.failed,
                    "figures": [_compact(figure) for figure in self.figures]}
         write_text(path, _lines(content))
 
@@ -117,7 +118,8 @@ class Results:
             raise ValueError(f"benchmark: {path} is no {FORMAT} file of version {VERSION}: make it with "
                              "tools/benchmark.py --json")
         figures = [Figure(**figure) for figure in content["figures"]]
-        return cls(content["device"], content["machine"], content["settings"], figures, content["notes"])
+        return cls(content["device"], content["machine"], content["settings"], figures, content["notes"],
+                   content.get("failed", {}))
 
 
 def _compact(figure: Figure) -> dict[str, Any]:
@@ -134,6 +136,6 @@ def _compact(figure: Figure) -> dict[str, Any]:
 def _lines(content: dict[str, Any]) -> str:
     """JSON with one line for each figure, so that a difference of two files can be read."""
     figures = content.pop("figures")
-    head = json.dumps(content, indent=1, ensure_ascii=False).rstrip("}\n")
+    head = json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}")
     rows = ",\n  ".join(json.dumps(figure, ensure_ascii=False) for figure in figures)
     return f'{head},\n "figures": [\n  {rows}\n ]\n}}\n'

@@ -1,8 +1,10 @@
-"""What a GPU could do at best: copy bandwidth, and cuBLAS's rate of large matrix products by precision."""
+"""What a GPU could do at best: copy bandwidth, and cuBLAS's rate of large matrix products by precision; and what a
+launch takes of the host."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,15 +13,18 @@ import numpy as np
 from sparsenet import backend
 from sparsenet.benchmark.figures import Results
 from sparsenet.benchmark.timing import Case, Settings, case, interleave
+from sparsenet.kernels import launch
 
 SECTION = "ceilings"
 _COPIED = 1 << 29  # bytes of the copied array, far above any cache
 _SIDE = 8192  # of the square products
+_LAUNCHES = 500  # in a row: less than a GPU's queue holds
 PRODUCT_OF = {"highest": "float32", "tf32": "tf32", "fp16": "fp16", "bf16": "fp16"}  # BF16 runs at FP16's rate
 
 
 def measure_ceilings(results: Results, settings: Settings) -> None:
-    """Adds the section: GB/s read + written, TFLOP/s of float32, TF32 and FP16 products."""
+    """Adds the section: GB/s read + written, TFLOP/s of float32, TF32 and FP16 products, the host's time for a launch
+    of ours and for one of CuPy's."""
     xp = backend.cupy()
     size, side = (1 << 16, 64) if settings.quick else (_COPIED, _SIDE)
     source, target = xp.ones(size >> 2, np.float32), xp.zeros(size >> 2, np.float32)
@@ -32,7 +37,14 @@ def measure_ceilings(results: Results, settings: Settings) -> None:
     if "tf32" in cases and _setter(xp) is None:
         del cases["tf32"]
         results.notes.append("TF32 matrix rate left out: this CuPy has no setting for it")
+    little, count = xp.ones((8, 4), np.float32), 3 if settings.quick else _LAUNCHES
+    launches = {"our launch": _host_time(xp, lambda: launch("leaky_relu_forward", little, 0.5), count),
+                "CuPy's launch": _host_time(xp, lambda: little + little, count)}
+    cases |= launches
     times = interleave(cases, settings)
+    for name in launches:
+        timing = times.pop(name)
+        results.add(SECTION, name, "host time", 1e6 * timing.median, "us", spread=timing.spread, better="lower")
     results.add(SECTION, "copy", "rate", 2 * source.nbytes / times.pop("copy").median / 1e9, "GB/s")
     for name, timing in times.items():
         results.add(SECTION, f"matrix product, {name}", "rate", 2 * side**3 / timing.median / 1e12, "TFLOP/s",
@@ -51,6 +63,19 @@ def _product(xp: Any, name: str, a: Any, b: Any, out: Any) -> Case:
     def run() -> float:
         with _tf32(xp, name == "tf32"):
             return one()
+
+    return run
+
+
+def _host_time(xp: Any, function: Callable[[], Any], count: int) -> Case:
+    """Seconds that the host takes for one of `count` launches in a row, none of them waited for."""
+
+    def run() -> float:
+        xp.cuda.Device().synchronize()
+        begun = time.perf_counter()
+        for _ in range(count):
+            function()
+        return (time.perf_counter() - begun) / count
 
     return run
 

@@ -25,16 +25,10 @@ def measure_hash_table(results: Results, settings: Settings) -> None:
     if settings.quick:
         counts = (10_000,) if settings.device == "cpu" else (500,)
     for count in counts:
-        rng = np.random.default_rng(5)
-        drawn = np.unique(rng.integers(0, _BATCH * prod(_GRID), 2 * count + count // 4))
-        drawn = rng.permutation(drawn)[:2 * count]
-        host = {"inserted": np.sort(drawn[:count]), "absent": drawn[count:]}
-        host["present"] = rng.permutation(host["inserted"])
+        host = draw_keys(count)
         keys, present, absent = (to_device(host[name], settings.device) for name in ("inserted", "present", "absent"))
         table = _sites(keys).hash_table
-        for name, queries in (("present", present), ("absent", absent)):
-            rows = np.searchsorted(host["inserted"], host[name])
-            expected = rows if name == "present" else np.full(count, -1)
+        for name, queries, expected in (("present", present, host["rows"]), ("absent", absent, np.full(count, -1))):
             found = to_device(launch("hash_lookup", *table, queries), "cpu")
             reference.check(f"hash table: {name} keys", found, expected, 0.0)
         cases = {
@@ -48,6 +42,22 @@ def measure_hash_table(results: Results, settings: Settings) -> None:
             goal = GPU_GOAL if settings.device == "cuda" and name == "insert" else None
             results.add(SECTION, f"{count:,} keys", name, count / timing.median / 1e6, "M keys/s",
                         spread=timing.spread, better="higher", goal=goal)
+
+
+def draw_keys(count: int) -> dict[str, np.ndarray]:
+    """Twice as many cells as `count`, drawn without replacement: half of them are inserted.
+
+    Each (count,): "inserted", sorted; "present", the same in random order, and "rows", where in "inserted" each of
+    them is; "absent", the other half in random order.  No key is searched for, so that millions take seconds.
+    """
+    rng = np.random.default_rng(5)
+    drawn = np.sort(rng.integers(0, _BATCH * prod(_GRID), 2 * count + count // 2))
+    drawn = drawn[np.append(True, drawn[1:] != drawn[:-1])]
+    order = rng.permutation(drawn.size)[:2 * count]
+    is_inserted = np.zeros(drawn.size, bool)
+    is_inserted[order[:count]] = True
+    inserted, rows = drawn[is_inserted], rng.permutation(count)
+    return {"inserted": inserted, "present": inserted[rows], "rows": rows, "absent": drawn[order[count:]]}
 
 
 def _sites(keys: Any) -> ActiveSites:

@@ -11,7 +11,7 @@ _WIDEST = 118  # characters a line; wider tables are broken into blocks of colum
 
 
 def text(results: Results) -> str:
-    """All sections as tables, then the goals, then the notes."""
+    """All sections as tables, then the goals, the notes, and what failed."""
     machine = results.machine
     versions = (f"{name} {machine.get(name.lower(), '?')}" for name in ("Python", "NumPy", "Numba"))
     head = ", ".join([f"{results.device}: {machine.get('processor', '?')}", f"{machine.get('threads', '?')} threads",
@@ -19,6 +19,8 @@ def text(results: Results) -> str:
     parts = [head, *(section_table(results, section) for section in results.sections()), goals_table(results)]
     if results.notes:
         parts.append("notes\n" + "\n".join(f"  {note}" for note in results.notes))
+    if results.failed:
+        parts.append("FAILED\n" + "\n".join(f"  {name}: {error}" for name, error in results.failed.items()))
     return "\n\n".join(part for part in parts if part)
 
 

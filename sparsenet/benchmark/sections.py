@@ -33,16 +33,21 @@ SECTIONS: dict[str, tuple[str, Callable, bool, tuple[str, ...]]] = {
 _SHAPES = 512
 
 
-def run(settings: Settings, only: Sequence[str] = (), say: Callable[[str], None] = print) -> Results:
+def run(settings: Settings, only: Sequence[str] = (), say: Callable[[str], None] = print,
+        keep: Callable[[Results], None] = lambda results: None) -> Results:
     """Verify and time the sections of that device.
 
-    only : names of SECTIONS; empty: all
+    A section that a RuntimeError or a MemoryError ends (a pass disagrees with its reference, memory does not
+    suffice) is named in `failed` of the results, and the next one begins.
+
+    only : names of SECTIONS, in the order they are run in; empty: all
     say : is told what is happening
+    keep : is given the results so far after each section
 
     Raises
     ------
     ValueError : an unknown section, or one that the device does not have.
-    RuntimeError : a pass does not agree with its reference; or no such device.
+    RuntimeError : no such device.
     """
     names = list(only) or [name for name, (*_, devices) in SECTIONS.items() if settings.device in devices]
     for name in names:
@@ -63,6 +68,12 @@ def run(settings: Settings, only: Sequence[str] = (), say: Callable[[str], None]
                 shapes = stack.enter_context(Shapes(16 if settings.quick else _SHAPES, results.notes.append))
             say(f"{name}: {title}")
             begun = time.perf_counter()
-            measure(results, settings, *([shapes] if needs_shapes else []))
-            results.settings.setdefault("section_seconds", {})[name] = round(time.perf_counter() - begun, 1)
+            try:
+                measure(results, settings, *([shapes] if needs_shapes else []))
+            except (RuntimeError, MemoryError) as error:
+                results.failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
+                say(f"{name}: FAILED: {results.failed[name]}")
+            finally:  # Ctrl-C leaves what the section has so far
+                results.settings.setdefault("section_seconds", {})[name] = round(time.perf_counter() - begun, 1)
+                keep(results)
     return results

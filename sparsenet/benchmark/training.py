@@ -90,7 +90,7 @@ def _add_gpu_step(results: Results, case: str, steps: Steps, row: Timing, batch:
     results.add(STEPS, case, "prepared", batch / row.median, "samples/s", spread=row.spread, better="higher",
                 goal=20_000.0 if is_goal else None)
     for name, counts in zip(("rulebooks", "step"), steps.counted(), strict=True):
-        results.add(STEPS, case, f"{name}: launches", counts.launched, better="lower")
+        results.add(STEPS, case, f"{name}: our launches", counts.launched, better="lower")
         results.add(STEPS, case, f"{name}: waits", counts.waits, better="lower")
 
 

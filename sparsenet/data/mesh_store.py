@@ -28,12 +28,15 @@ class MeshStore(Generic[T]):
 
     What came first is kept and never replaced: an epoch asks for every mesh once, in an order of its own, so
     that none is a better guess than another.  Any thread may ask.
+
+    share : makes of a mesh that was just read what gives it to any asker, on a GPU on any stream
     """
 
-    def __init__(self, read: Callable[[int], T], most_bytes: int):
-        self.read, self.most_bytes = read, most_bytes
+    def __init__(self, read: Callable[[int], T], most_bytes: int,
+                 share: Callable[[T], Callable[[], T]] = lambda mesh: lambda: mesh):
+        self.read, self.most_bytes, self.share = read, most_bytes, share
         self.kept_bytes = 0
-        self._kept: dict[int, T] = {}
+        self._kept: dict[int, Callable[[], T]] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -42,11 +45,11 @@ class MeshStore(Generic[T]):
     def __getitem__(self, row: int) -> T:
         kept = self._kept.get(row)
         if kept is not None:
-            return kept
+            return kept()
         mesh = self.read(row)
         size = mesh.vertices.nbytes + mesh.faces.nbytes
         with self._lock:
             if row not in self._kept and self.kept_bytes + size <= self.most_bytes:
-                self._kept[row] = mesh
+                self._kept[row] = self.share(mesh)
                 self.kept_bytes += size
         return mesh

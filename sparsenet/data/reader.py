@@ -12,6 +12,7 @@ import numpy as np
 from sparsenet.data.layout import open_file, read_classes
 from sparsenet.data.mesh_store import MOST_BYTES, MeshStore
 from sparsenet.files import arrays_digest
+from sparsenet.kernels.streams import shared
 
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh, MeshBatch
@@ -93,7 +94,7 @@ class DatasetReader:
         """Meshes by row, in the memory of the GPU: each a batch of one."""
         from sparsenet.shapes import MeshBatch
 
-        return MeshStore(lambda row: MeshBatch([self.kept_meshes[row]]).to("cuda"), MOST_BYTES["cuda"])
+        return MeshStore(lambda row: MeshBatch([self.kept_meshes[row]]).to("cuda"), MOST_BYTES["cuda"], shared)
 
     def close(self) -> None:
         self.file.close()

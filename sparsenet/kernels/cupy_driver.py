@@ -14,6 +14,11 @@ _SHARED_WITHOUT_ASKING = 48 * 1024  # bytes; more must be asked for, per kernel
 _NULL = np.uintp(0)
 
 
+def options_of(kernel: CudaKernel) -> tuple[str, ...]:
+    """What CuPy is given; in one order, since CuPy finds what it keeps on disk by them."""
+    return OPTIONS + tuple(f"-D{name}={value}" for name, value in sorted(kernel.defines.items()))
+
+
 class CupyDriver:
     """Runs kernels on CuPy's current device and current stream.
 
@@ -52,8 +57,7 @@ class CupyDriver:
 
     def load(self, kernel: CudaKernel) -> Any:
         """CuPy's function, compiled for the current device or found on disk.  Raises CompileError."""
-        defines = tuple(f"-D{name}={value}" for name, value in kernel.defines.items())
-        module = self._cupy.RawModule(code=kernel.source.text, options=OPTIONS + defines)
+        module = self._cupy.RawModule(code=kernel.source.text, options=options_of(kernel))
         try:
             return module.get_function(kernel.name)
         except self._cupy.cuda.compiler.CompileException as error:

@@ -6,6 +6,8 @@ Two orders have to be kept between the stream on which a batch is made and the o
     read, then overwritten      `deliver`, later: memory of a batch that has died is kept until an event of the
                                 consumer's stream, recorded after the death, has passed
 
+What outlives a batch and is read on any stream, such as a mesh that is kept on the device, is `shared`.
+
 The second is needed since CuPy's pool keeps freed blocks by the stream they were first made for, and hands
 them out again at once: that is safe where one stream does everything in order, but a block of a batch was made
 for the side stream, and the consumer's stream may still be reading it when the last array over it is dropped.
@@ -16,11 +18,13 @@ the side stream alone and goes back to the pool at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from sparsenet.backend import cupy
+
+T = TypeVar("T")
 
 
 class Work:
@@ -103,6 +107,23 @@ class _Block:
     def __del__(self) -> None:
         if self.work.delivered:
             self.dead.append(self.memory)
+
+
+def shared(value: T) -> Callable[[], T]:
+    """A function that gives what was just made on the current stream to whoever asks: his stream then waits until it
+    is made, the host does not."""
+    cuda = cupy().cuda
+    made: list[Any] = [cuda.get_current_stream().record()]
+
+    def give() -> T:
+        for event in made[:]:  # empty once it has passed
+            if event.done:
+                made.clear()
+            else:
+                cuda.get_current_stream().wait_event(event)
+        return value
+
+    return give
 
 
 _streams: dict[tuple[int, int], SideStream] = {}  # by device and consumer's stream: the pool knows blocks by stream

@@ -7,6 +7,7 @@ near the row, as on a surface.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,10 +18,12 @@ from sparsenet.backend import array_module, cupy
 from sparsenet.kernels import convolution_cuda, tiles
 from sparsenet.kernels.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from sparsenet.kernels.tiles import TENSOR_CORES, Tile, TileTable
+from sparsenet.kernels.warm import Variant, compile_all, variant_of
 
 CHANNELS = (32, 64, 96, 128, 192)
 OFFSETS = 27
 MOST_SUMS = 128  # registers of a thread that hold sums; more would spill
+_SIZES = ("rows", "columns", "depth", "own_rows", "own_columns", "stages", "resident")
 _SIDES = {"forward": ((64, 128, 256), (32, 64, 96, 128)), "weight_gradient": ((32, 64, 96, 128), (32, 64, 96, 128))}
 
 
@@ -40,9 +43,26 @@ def candidates(kind: str, precision: str, architecture: str = "any", channels: i
                     yield replace(tile, resident=2)
 
 
+def nearest(count: int) -> Callable[..., list[Tile]]:
+    """A `choose` for `tune`: the `count` candidates most like the line of the table in use, that one among them if it
+    is a candidate: a factor of two in one size is as far as one in another."""
+
+    def choose(kind: str, precision: str, architecture: str, channels: int) -> list[Tile]:
+        line = tiles.tile_table().choose(kind, architecture, precision, channels)
+
+        def distance(tile: Tile) -> float:
+            return sum(abs(math.log2(getattr(tile, size) / getattr(line, size))) for size in _SIZES)
+
+        return sorted(candidates(kind, precision, architecture, channels), key=distance)[:count]
+
+    return choose
+
+
 def tune(architecture: str, precisions: Iterable[str], channels: Iterable[int] = CHANNELS, rows: int = 200_000,
          seconds_of: Callable[[Callable[[], Any]], float] | None = None, xp: Any = None,
-         choose: Callable[..., Iterable[Tile]] = candidates, say: Callable[[str], None] = print) -> TileTable:
+         choose: Callable[..., Iterable[Tile]] = candidates, say: Callable[[str], None] = print,
+         compile_ahead: Callable[[list[Variant]], Any] = compile_all,
+         keep: Callable[[TileTable], None] = lambda table: None) -> TileTable:
     """The table in use, with lines for `architecture` put before its own.
 
     precisions : of "float32", "float64", "tf32", "fp16", "bf16"
@@ -50,33 +70,52 @@ def tune(architecture: str, precisions: Iterable[str], channels: Iterable[int] =
     rows : of the product timed
     seconds_of : times a function; by default the least of 10 runs between CUDA events
     xp : CuPy, or NumPy where a driver runs kernels on the host
+    choose : the tiles to time, by kind, precision, architecture and channels
+    compile_ahead : is given all variants of a precision before the first of them is timed
+    keep : is given the table after each line
 
     Raises
     ------
     RuntimeError : a candidate's result differs from the table's: the kernel is wrong, report it.
     """
     xp, seconds_of = xp or cupy(), seconds_of or event_seconds
-    base = tiles.tile_table()
-    found: dict[str, list[Tile]] = {kind: [] for kind in tiles.KINDS}
+    base, channels = tiles.tile_table(), list(channels)
+    found: dict[str, dict[str, list[Tile]]] = {kind: {} for kind in tiles.KINDS}
     setting = get_float32_matmul_precision()
     try:
         for precision in precisions:
             set_float32_matmul_precision(precision if precision in TENSOR_CORES else "highest")
             dtype = precision if precision in tiles.ITEM_SIZES else "float32"
+            chosen = {(kind, width): list(choose(kind, precision, architecture, width))
+                      for width in channels for kind in tiles.KINDS}
+            ahead = dict.fromkeys(_variant(kind, tile, dtype) for (kind, _), fits in chosen.items() for tile in fits)
+            say(f"{precision}: compiling {len(ahead)} variants")
+            compile_ahead(list(ahead))
             for width in channels:
                 product = _Product(xp, rows, width, dtype)
                 for kind in tiles.KINDS:
-                    fits = choose(kind, precision, architecture, width)
-                    best = _fastest(product, kind, fits, base, seconds_of)
-                    found[kind].append(best[1])
-                    say(f"{kind} {precision} {width}: {best[0] * 1e3:.3f} ms, {product.rate(best[0]) / 1e12:.2f} "
-                        f"TFLOP/s with {best[1].rows}x{best[1].columns}x{best[1].depth}, {best[1].own_rows}x"
-                        f"{best[1].own_columns} each, {best[1].stages} stages")
-            for kind in tiles.KINDS:
-                found[kind].append(replace(found[kind][-1], channels=0))
+                    seconds, best = _fastest(product, kind, chosen[kind, width], base, seconds_of)
+                    found[kind].setdefault(precision, []).append(best)
+                    say(f"{kind} {precision} {width}: {seconds * 1e3:.3f} ms, {product.rate(seconds) / 1e12:.2f} "
+                        f"TFLOP/s with {best.rows}x{best.columns}x{best.depth}, {best.own_rows}x{best.own_columns} "
+                        f"each, {best.stages} stages")
+                    keep(_table(base, architecture, found))
     finally:
         set_float32_matmul_precision(setting)
-    return replace(base, **{kind: (*found[kind], *_others(base.lines(kind), architecture, found[kind]))
+    return _table(base, architecture, found)
+
+
+def _variant(kind: str, tile: Tile, dtype: str) -> Variant:
+    if kind == "forward":
+        return variant_of(convolution_cuda.forward_kernel(tile, dtype))
+    return variant_of(convolution_cuda.weight_gradient_kernel(tile))
+
+
+def _table(base: TileTable, architecture: str, found: dict[str, dict[str, list[Tile]]]) -> TileTable:
+    """`base` with the lines found so far; the widest of each precision is for any number of channels, too."""
+    lines = {kind: [tile for tuned in by_precision.values() for tile in (*tuned, replace(tuned[-1], channels=0))]
+             for kind, by_precision in found.items()}
+    return replace(base, **{kind: (*lines[kind], *_others(base.lines(kind), architecture, lines[kind]))
                             for kind in tiles.KINDS})
 
 

@@ -12,12 +12,13 @@ import importlib
 import os
 import pkgutil
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from sparsenet import command, kernels
 from sparsenet.backend import cupy
-from sparsenet.kernels.cuda import FOLDER, CudaSource
+from sparsenet.kernels.cuda import FOLDER, CompileError, CudaKernel, CudaSource
 from sparsenet.kernels.signature import names
 
 Variant = tuple[str, str, tuple[tuple[str, str | int], ...]]  # source, one of its kernels, macros
@@ -38,28 +39,43 @@ def variants(architecture: int) -> list[Variant]:
     return list(found.values())
 
 
+def variant_of(kernel: CudaKernel) -> Variant:
+    """The variant that a kernel is one of."""
+    return kernel.source.name, kernel.name, tuple(sorted(kernel.defines.items()))
+
+
 def compile_variant(variant: Variant) -> None:
-    """Compile one, and keep it on disk.  Raises CompileError."""
+    """Compile one, and keep it on disk.  Raises RuntimeError with the compiler's words."""
     from sparsenet.kernels.cupy_driver import CupyDriver
 
     source, name, macros = variant
-    CupyDriver().load(CudaSource(source).kernel(name, **dict(macros)))
+    try:
+        CupyDriver().load(CudaSource(source).kernel(name, **dict(macros)))
+    except CompileError as error:
+        raise RuntimeError(str(error)) from None  # one that can go from process to process
 
 
-def warm(processes: int) -> int:
-    """Compile all; returns how many there were.
+def compile_all(listed: Iterable[Variant], processes: int | None = None) -> int:
+    """Compile these, in several processes; returns how many there were.
 
-    Raises
-    ------
-    RuntimeError : no CuPy, or no GPU; a CompileError names the kernel and the line.
+    Raises RuntimeError, which names the kernel and the line.
     """
-    listed = variants(int(cupy().cuda.Device().compute_capability))
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes or min(16, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
         return len(list(pool.map(compile_variant, listed)))
 
 
+def warm() -> int:
+    """Compile all that is listed; returns how many there were.
+
+    Raises
+    ------
+    RuntimeError : no CuPy, or no GPU, or a kernel that does not compile: its name and the line.
+    """
+    return compile_all(variants(int(cupy().cuda.Device().compute_capability)))
+
+
 def main() -> None:
-    print(f"{warm(min(8, os.cpu_count() or 1))} variants are compiled")
+    print(f"{warm()} variants are compiled")
 
 
 if __name__ == "__main__":

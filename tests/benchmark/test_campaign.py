@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cuda_host import cupy_of_numpy
 
-from sparsenet.benchmark import campaign
+from sparsenet.benchmark import SECTIONS, campaign
 from sparsenet.benchmark.campaign import MOST_SECONDS, Stage, run_campaign, run_stage, stages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,16 +67,36 @@ def test_a_stage_over_its_limit_is_ended_with_its_children(tmp_path):
             time.sleep(0.05)
 
 
+def test_a_stage_over_its_limit_may_tell_what_it_found(tmp_path):
+    program = ("import time; print('started', flush=True)\n"
+               "try: time.sleep(60)\nexcept KeyboardInterrupt: print('1 failed so far')")
+    outcome = run_stage(python("slow", program, seconds=3), ROOT, tmp_path / "slow.txt")
+    assert outcome.passed is False and outcome.words.startswith("over its limit of 3 s: ")
+    assert outcome.words.endswith("started | 1 failed so far") and outcome.seconds < 3 + campaign.GRACE + 2
+
+
+def test_a_stage_that_does_not_end_when_interrupted_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(campaign, "GRACE", 1)
+    program = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    outcome = run_stage(python("deaf", program, seconds=2), ROOT, tmp_path / "deaf.txt")
+    assert outcome.passed is False and 3 <= outcome.seconds < 20
+
+
 def test_the_stages_there_are_and_their_time(tmp_path):
     listed = stages(ROOT, tmp_path)
     assert [stage.name for stage in listed] == ["versions", "compile", "tests", "memcheck", "racecheck", "benchmark"]
     assert sum(stage.seconds for stage in listed) <= MOST_SECONDS
+    assert sum(stage.seconds + campaign.GRACE for stage in listed) < 8 * 60  # whatever happens
+    sections = listed[-1].command[listed[-1].command.index("--only") + 1:]
+    assert sections[:4] == ("ceilings", "large", "layers", "steps")
+    assert sorted(sections) == sorted(name for name, (*_, devices) in SECTIONS.items() if "cuda" in devices)
     for stage in listed:
         for word in stage.command or ():
             if word.startswith(str(ROOT)):
                 assert Path(word).exists(), stage.name
     tuned = stages(ROOT, tmp_path, tune=True)
     assert [stage.name for stage in tuned][-2:] == ["tiles", "benchmark"]
+    assert sum(stage.seconds + campaign.GRACE for stage in tuned) < 12 * 60
 
 
 def test_tests_that_need_what_is_missing_are_left_out(tmp_path, monkeypatch):

@@ -45,6 +45,10 @@ def test_a_goal_needs_a_direction():
 def test_a_file_gives_back_what_was_saved(tmp_path):
     made = results()
     made.save(tmp_path / "cpu.json")
+    assert Results.load(tmp_path / "cpu.json").failed == {}
+    made.failed["hash"] = "RuntimeError: keys differ"
+    made.save(tmp_path / "cpu.json")
+    assert Results.load(tmp_path / "cpu.json").failed == made.failed
     read = Results.load(tmp_path / "cpu.json")
     assert (read.device, read.machine, read.settings, read.notes) == ("cpu", {"threads": 2}, {"repeats": 3},
                                                                       ["peer torch left out"])

@@ -53,6 +53,7 @@ def test_ceilings_and_passes_that_are_compared_with_them(monkeypatch):
     results = measured("ceilings", "large")
     assert results.machine["gpu"] == "NumPy" and results.machine["compute capability"] == "9.0"
     assert results.value("ceilings", "copy", "rate") > 0
+    assert all(results.value("ceilings", name, "host time") > 0 for name in ("our launch", "CuPy's launch"))
     assert results.value("large convolution", "sites", "pairs") > 1000
     for precision in ("float32", "float16 stored"):
         for name in passes.PASSES:
@@ -87,7 +88,7 @@ def test_training_steps():
     results = measured("steps")
     rate = results.find("S3DCNN steps", "render 4", "prepared")
     assert rate.value > 0 and rate.goal is None
-    assert results.value("S3DCNN steps", "render 4", "step: launches") > 50
+    assert results.value("S3DCNN steps", "render 4", "step: our launches") > 50
     assert results.value("S3DCNN steps", "render 4", "rulebooks: waits") == 11
 
 

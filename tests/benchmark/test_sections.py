@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sparsenet.benchmark import SECTIONS, Results, Settings, run
+from sparsenet.benchmark import SECTIONS, Results, Settings, hash_table, report, run
 from sparsenet.kernels import get_num_threads
 
 QUICK = Settings(repeats=1, quick=True)
@@ -63,6 +64,67 @@ def test_a_section_of_another_device_is_refused():
         run(Settings(device="cuda"), ["memory"])
     with pytest.raises(ValueError, match="section 'large' is not measured on cpu"):
         run(QUICK, ["large"])
+
+
+def disagrees(results: Results, settings: Settings) -> None:
+    results.add("first", "case", "before", 1)
+    raise RuntimeError("benchmark: forward differs\nfrom the reference")
+
+
+def does_not_fit(results: Results, settings: Settings) -> None:
+    raise MemoryError("out of memory")
+
+
+def last(results: Results, settings: Settings) -> None:
+    results.add("last", "case", "figure", 2)
+
+
+def test_a_section_that_fails_is_named_and_the_next_ones_run(monkeypatch):
+    for name, measure in (("hash", disagrees), ("ceilings", does_not_fit), ("memory", last)):
+        monkeypatch.setitem(SECTIONS, name, ("a title", measure, False, ("cpu",)))
+    said, kept = [], []
+    results = run(QUICK, ["hash", "ceilings", "memory"], said.append, lambda so_far: kept.append(so_far.sections()[:]))
+    assert results.failed == {"hash": "RuntimeError: benchmark: forward differs from the reference",
+                              "ceilings": "MemoryError: out of memory"}
+    assert [line for line in said if "FAILED" in line] == [f"{name}: FAILED: {error}"
+                                                           for name, error in results.failed.items()]
+    assert kept == [["first"], ["first"], ["first", "last"]]
+    assert report.text(results).endswith("ceilings: MemoryError: out of memory")
+
+
+def test_a_defect_ends_the_run_and_leaves_what_there_is(monkeypatch):
+    def defect(results: Results, settings: Settings) -> None:
+        raise KeyError("misspelt")
+
+    for name, measure in (("hash", last), ("ceilings", defect)):
+        monkeypatch.setitem(SECTIONS, name, ("a title", measure, False, ("cpu",)))
+    kept = []
+    with pytest.raises(KeyError):
+        run(QUICK, ["hash", "ceilings"], lambda line: None, lambda so_far: kept.append(so_far.sections()[:]))
+    assert kept == [["last"], ["last"]]
+
+
+def test_the_tool_ends_with_1_where_a_pass_disagrees_and_writes_the_rest(tmp_path):
+    program = ("import runpy, sys; from sparsenet.benchmark import reference\n"
+               "def check(what, *arguments): raise RuntimeError(f'{what} differs')\n"
+               "reference.check = check; "
+               f"sys.argv = ['benchmark.py', '--quick', '--only', 'hash', 'voxelizer', 'ceilings', '--peers', 'none', "
+               f"'--json', {str(tmp_path / 'cpu.json')!r}]; "
+               f"runpy.run_path({str(ROOT / 'tools' / 'benchmark.py')!r}, run_name='__main__')")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1, done.stderr
+    assert "hash: FAILED: RuntimeError: hash table: present keys differs" in done.stderr
+    written = Results.load(tmp_path / "cpu.json")
+    assert "hash" in written.failed and "ceilings" in written.sections()
+
+
+def test_keys_are_drawn_without_a_search():
+    drawn = hash_table.draw_keys(1000)
+    assert all(len(keys) == 1000 for keys in drawn.values())
+    assert (np.diff(drawn["inserted"]) > 0).all()
+    assert np.array_equal(np.searchsorted(drawn["inserted"], drawn["present"]), drawn["rows"])
+    assert not np.isin(drawn["absent"], drawn["inserted"]).any() and len(set(drawn["absent"].tolist())) == 1000
 
 
 def test_the_tool_writes_and_compares(tmp_path):

@@ -7,6 +7,7 @@ architecture as a third item where there is one.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import pkgutil
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,6 @@ def listed_variants() -> dict[tuple, dict[str, int]]:
     """Kernels and their least architectures by (source, macros): what compiles together."""
     together: dict[tuple, dict[str, int]] = {}
     for module in pkgutil.iter_modules(kernels.__path__, "sparsenet.kernels."):
-        if module.name.endswith("cupy_driver"):  # lists none, and imports CuPy
-            continue
         for name, defines, *least in getattr(importlib.import_module(module.name), "VARIANTS", ()):
             key = (SOURCES[name].name, *sorted(defines.items()))
             together.setdefault(key, {})[name] = least[0] if least else min(nvrtc.ARCHITECTURES)
@@ -61,6 +60,13 @@ def test_compiles_without_warnings_or_spills(key, resources):
             if architecture >= least and (taken[name].spill_stores or taken[name].spill_loads):
                 spilled.append(f"{name} sm_{architecture}: {taken[name]}")
     assert not spilled, "registers are spilled to memory: smaller tiles or other launch bounds"
+
+
+def test_the_options_are_those_of_cupy():
+    compiler = pytest.importorskip("cupy.cuda.compiler", reason="CuPy is not installed: its options are not compared")
+    source = inspect.getsource(compiler)
+    for option in nvrtc.CUPYS:
+        assert f"options += ('{option}',)" in source
 
 
 def test_every_kernel_is_in_a_variant():

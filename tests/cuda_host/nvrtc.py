@@ -15,8 +15,10 @@ from pathlib import Path
 from cuda_host.host_driver import cache_folder, digest
 
 from sparsenet.kernels.cuda import CompileError, CudaKernel
+from sparsenet.kernels.cupy_driver import options_of
 
 ARCHITECTURES = (75, 80, 86, 90, 100, 120)  # Turing, Ampere (A100, RTX 30), Hopper, Blackwell (B200, RTX 50)
+CUPYS = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy (13, 14) adds to the options of a module
 _ENTRY = re.compile(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", re.DOTALL)
 
 
@@ -43,12 +45,11 @@ def library() -> ctypes.CDLL | None:
 
 
 def compile_kernels(kernel: CudaKernel, architecture: int) -> dict[str, Resources]:
-    """What each kernel of the source takes, in the variant of `kernel`, on sm_`architecture`.
+    """What each kernel of the source takes, in the variant of `kernel`, on sm_`architecture`; compiled as CuPy does.
 
     Kept on disk by the digest of all that goes in.  Raises CompileError for an error and for any warning.
     """
-    options = ["-std=c++17", f"-arch=sm_{architecture}", "--ptxas-options=-v",
-               *(f"-D{name}={value}" for name, value in kernel.defines.items())]
+    options = [*options_of(kernel), *CUPYS, f"-arch=sm_{architecture}", "--ptxas-options=-v"]
     kept = cache_folder() / f"nvrtc-{digest(str(_version()), kernel.source.text, *options)}.txt"
     if kept.exists():
         log = kept.read_text(encoding="utf-8")

@@ -200,3 +200,15 @@ def test_what_does_not_fit_is_read_again():
         for row in range(3):
             store[row]
     assert read == [0, 1, 2, 2] and len(store) == 2 and store.kept_bytes == 120
+
+
+def test_what_is_kept_on_the_gpu_is_given_to_any_stream():
+    given = []
+
+    def share(mesh):
+        return lambda: given.append(mesh) or mesh
+
+    two = type("Two", (), {"vertices": np.zeros((2, 3)), "faces": np.zeros((1, 3), np.int32)})
+    store = mesh_store.MeshStore(lambda row: two, 60, share)
+    assert store[0] is two and given == []  # the asker has made it himself
+    assert store[0] is two and given == [two]

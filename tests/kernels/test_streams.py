@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from sparsenet.kernels import streams
-from sparsenet.kernels.streams import SameStream, SideStream, side_stream
+from sparsenet.kernels.streams import SameStream, SideStream, shared, side_stream
 
 
 class Event:
@@ -217,6 +217,26 @@ def test_streams_that_meet_may_use_each_others_work(gpu):
     gpu.run(GPU.null)
     gpu.run(side._stream)
     assert seen == ["mesh"]
+
+
+def test_what_is_shared_is_read_on_another_stream_only_when_it_is_made(gpu):
+    uploading, seen = SideStream(), []
+    with uploading.work():
+        mesh = gpu.array()
+        gpu.write(mesh, "mesh")
+        give = shared(mesh)
+    others = Stream(), Stream()
+    for stream in others:  # of loaders of other consumers
+        with stream:
+            gpu.read(give(), seen)
+        gpu.run(stream)
+    assert seen == []  # they wait for the upload
+    gpu.run(uploading._stream)
+    for stream in others:
+        gpu.run(stream)
+    assert seen == ["mesh", "mesh"]
+    with Stream() as late:
+        assert give() is mesh and not late.waiting  # nothing is left to wait for
 
 
 def test_each_consumers_stream_has_one_beside_it(gpu):

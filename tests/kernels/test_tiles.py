@@ -7,7 +7,7 @@ import pytest
 from cuda_host.host_driver import HostDriver
 
 import sparsenet as sn
-from sparsenet.kernels import tiles, tuning
+from sparsenet.kernels import tiles, tuning, warm
 from sparsenet.kernels.cuda import use_driver
 
 COMMITTED = tiles.load_tile_table(tiles.COMMITTED)
@@ -99,14 +99,18 @@ def test_candidates_are_many_and_all_can_be_used(kind, precision):
 def test_tuning_keeps_the_fastest_that_is_right():
     """On the host, with a clock that makes the second candidate the faster one."""
     small = tiles.Tile("sm_90", "float32", 4, 32, 32, 8, 4, 4, 2, 1)
-    times, said = iter([2.0, 1.0, 1.0, 2.0]), []
+    times, said, ahead, kept = iter([2.0, 1.0, 1.0, 2.0]), [], [], []
     with use_driver(HostDriver()):
         table = tuning.tune("sm_90", ["float32"], [4], rows=20, seconds_of=lambda run: next(times), xp=np,
-                            choose=lambda *_: (small, replace(small, stages=3)), say=said.append)
+                            choose=lambda *_: (small, replace(small, stages=3)), say=said.append,
+                            compile_ahead=ahead.extend, keep=kept.append)
     for kind, stages in (("forward", 3), ("weight_gradient", 2)):
         best = replace(small, stages=stages)
         assert table.lines(kind) == (best, replace(best, channels=0), *COMMITTED.lines(kind))
-    assert [line.split(":")[0] for line in said] == ["forward float32 4", "weight_gradient float32 4"]
+    assert [line.split(":")[0] for line in said] == ["float32", "forward float32 4", "weight_gradient float32 4"]
+    assert [name for _, name, _ in ahead] == 2 * ["convolution_forward"] + 2 * ["convolution_weight_gradient"]
+    assert kept[0].forward == table.forward and kept[0].weight_gradient == COMMITTED.weight_gradient
+    assert kept[1] == table
     assert sn.get_float32_matmul_precision() == "highest" and tiles.tile_table() == COMMITTED
 
 
@@ -115,4 +119,21 @@ def test_tuning_stops_at_a_wrong_result(monkeypatch):
     monkeypatch.setattr(tuning.convolution_cuda, "forward", lambda *_: next(results))
     with pytest.raises(RuntimeError, match="forward with Tile.* differs"):
         tuning.tune("sm_90", ["float32"], [4], rows=20, xp=np, seconds_of=lambda run: 1.0,
-                    choose=lambda *_: COMMITTED.forward[:1])
+                    choose=lambda *_: COMMITTED.forward[:1], compile_ahead=lambda variants: None)
+
+
+@pytest.mark.parametrize("kind", tiles.KINDS)
+@pytest.mark.parametrize("precision", ["float32", *tiles.TENSOR_CORES])
+def test_some_candidates_are_those_most_like_the_line_in_use(kind, precision):
+    for channels in (64, 128):
+        some = tuning.nearest(40)(kind, precision, "sm_90", channels)
+        assert len(set(some)) == 40 and set(some) < set(tuning.candidates(kind, precision, "sm_90", channels))
+        line = COMMITTED.choose(kind, "sm_90", precision, channels)
+        assert replace(line, architecture="sm_90", channels=channels) in some[:2]
+
+
+def test_what_is_compiled_ahead_is_what_a_launch_asks_for():
+    tile = COMMITTED.choose("forward", "sm_90", "tf32", 128)
+    source, name, macros = tuning._variant("forward", tile, "float32")
+    listed = [(source, {key: str(value) for key, value in macros}) for source, _, macros in warm.variants(90)]
+    assert (source, dict(macros)) in listed and name == "convolution_forward_mma"

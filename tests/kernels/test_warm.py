@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
-from sparsenet.kernels.cuda import FOLDER, CudaSource
-from sparsenet.kernels.warm import variants
+import pytest
+
+from sparsenet.kernels import cupy_driver
+from sparsenet.kernels.cuda import FOLDER, CompileError, CudaSource
+from sparsenet.kernels.warm import compile_variant, variant_of, variants
 
 
 def test_every_source_is_compiled_in_its_variants():
@@ -21,6 +25,25 @@ def test_what_a_gpu_cannot_run_is_left_out():
     old, new = ({(source, macros) for source, _, macros in variants(number)} for number in (75, 80))
     assert old < new
     assert any(("PRECISION", "BF16") in macros for _, macros in new - old)
+
+
+def test_what_is_kept_on_disk_is_found_whatever_the_order_of_the_macros():
+    one, other = (CudaSource("leaky_relu").kernel("leaky_relu_forward", **dict(macros))
+                  for macros in ([("SCALAR", "float"), ("WIDE", "float")], [("WIDE", "float"), ("SCALAR", "float")]))
+    assert list(one.defines) != list(other.defines)
+    assert cupy_driver.options_of(one) == cupy_driver.options_of(other)
+    assert variant_of(one) == variant_of(other)
+
+
+def test_a_kernel_that_does_not_compile_is_told_across_processes(monkeypatch):
+    class Refuses:
+        def load(self, kernel):
+            raise CompileError(kernel, "leaky_relu.cu(3): error: no")
+
+    monkeypatch.setattr(cupy_driver, "CupyDriver", Refuses)
+    with pytest.raises(RuntimeError, match="leaky_relu_forward .* does not compile") as caught:
+        compile_variant(("leaky_relu", "leaky_relu_forward", (("SCALAR", "float"), ("WIDE", "float"))))
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_without_cupy_there_is_one_line():

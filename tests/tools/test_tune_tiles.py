@@ -30,7 +30,7 @@ def test_without_a_gpu_it_ends_with_one_line(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(bool(device.missing()), reason=f"nothing to tune for: {device.missing()}")
 def test_it_writes_a_table_that_loads(tmp_path):
-    done = tune(tmp_path / "tiles.toml", "--precision", "tf32", "--channels", 32, "--rows", 10000)
+    done = tune(tmp_path / "tiles.toml", "--precision", "tf32", "--channels", 32, "--rows", 10000, "--candidates", 4)
     assert done.returncode == 0, done.stderr
     table = tiles.load_tile_table(tmp_path / "tiles.toml")
     assert table.forward[0].architecture.startswith("sm_") and table.forward[0].channels == 32

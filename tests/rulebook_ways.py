@@ -1,0 +1,20 @@
+"""What tests of rulebooks share: the CPU's two ways to make one, and arrays brought to the host."""
+
+from contextlib import AbstractContextManager
+from unittest import mock
+
+import numpy as np
+
+from sparsenet.backend import to_device
+from sparsenet.kernels import rulebook_bits
+
+
+def host(array) -> np.ndarray:
+    return to_device(array, "cpu")
+
+
+def bits(used: bool) -> AbstractContextManager:
+    """Bit maps for any grid, in many tasks of few sites, or for none."""
+    if not used:
+        return mock.patch.object(rulebook_bits, "MOST_WORDS_PER_SITE", 0)
+    return mock.patch.multiple(rulebook_bits, MOST_WORDS_PER_SITE=10**9, MOST_LOOKS_PER_SITE=10**9, _SITES=3, _FOUND=5)
