@@ -39,7 +39,7 @@ setup(
         "h5py>=3.10",
         "trimesh>=4.0",
         "tqdm>=4.60",
-        "threadpoolctl>=3.2",
+        "threadpoolctl>=3.5",
     ],
     extras_require={
         "cuda12x": ["cupy-cuda12x[ctk]>=14"],

@@ -130,6 +130,7 @@ class _SingleThreadedBlas:
                     from threadpoolctl import ThreadpoolController
 
                     self.controller = ThreadpoolController()
+                self._let_this_thread()
                 limiter = self.controller.limit(limits=1, user_api="blas")
                 if self.limiter is None:  # one that a fork left knows what there was before
                     self.limiter = limiter
@@ -140,8 +141,16 @@ class _SingleThreadedBlas:
             _inside.blas -= 1
             self.users -= 1
             if self.users == 0:
+                self._let_this_thread()
                 self.limiter.restore_original_limits()
                 self.limiter = None
+                self._let_this_thread()  # and any other, from here on
+
+    def _let_this_thread(self) -> None:
+        """threadpoolctl 3.8 lets only the thread that came first set OpenBLAS's threads, and is silent about it."""
+        for library in self.controller.lib_controllers:
+            if hasattr(library, "clear_controlling_thread"):
+                library.clear_controlling_thread(force=True)
 
 
 _blas = _SingleThreadedBlas()

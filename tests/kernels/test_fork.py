@@ -112,7 +112,7 @@ assert (kept == 7).all() and memory.live() == 8 << 20
 
 def test_the_limit_of_blas_is_the_childs_own():
     run('''
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 controller = ThreadpoolController()
 controller.limit(limits=2, user_api="blas")
@@ -135,14 +135,14 @@ inside.wait()
 def other_thread_inside():
     for _ in range(2):
         with threads.single_threaded_blas():
-            assert blas_threads() == one
+            assert blas_threads() <= one
         assert blas_threads() == before
 
 def this_thread_inside():
-    assert blas_threads() == one and threads._blas.users == 1
+    assert blas_threads() <= one and threads._blas.users == 1
     with threads.single_threaded_blas():
         pass
-    assert blas_threads() == one
+    assert blas_threads() <= one
 
 try:
     assert fork(other_thread_inside) == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gc
 import mmap
-import os
 import subprocess
 import sys
 import threading
@@ -15,10 +14,7 @@ import numpy as np
 import pytest
 
 from sparsenet import SparseTensor, Tensor, ops
-from sparsenet.kernels import memory
 from sparsenet.kernels.memory import Pool
-
-resource = pytest.importorskip("resource") if sys.platform == "linux" else None
 
 MB = 1 << 20
 
@@ -177,45 +173,6 @@ def test_a_system_that_takes_no_hints_about_memory(monkeypatch):
     del whole
     pool.release()
     assert pool.held() == 0 and not pool.empty((12 * MB,), np.uint8).flags.owndata
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the pool is for Linux")
-class TestHowMuchIsReserved:
-    @pytest.fixture(autouse=True)
-    def machine(self, monkeypatch, tmp_path):
-        monkeypatch.delenv("SPARSENET_MEMORY_POOL", raising=False)
-        monkeypatch.setattr(memory, "_CONTAINER", (str(tmp_path / "memory.max"), str(tmp_path / "limit_in_bytes")))
-        monkeypatch.setattr(resource, "getrlimit", lambda limit: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        if memory._addresses() == 0:
-            pytest.skip("this machine grants no more addresses than it has memory for")
-
-    def test_as_much_as_the_machine_has(self):
-        assert memory._addresses() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-    @pytest.mark.parametrize("limited", ["RLIMIT_AS", "RLIMIT_DATA"])
-    def test_none_where_addresses_or_data_are_limited(self, monkeypatch, limited):
-        monkeypatch.setattr(resource, "getrlimit", lambda limit: (
-            1 << 40 if limit == getattr(resource, limited) else resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        assert memory._addresses() == 0
-        assert Pool().empty((2 * MB,), np.uint8).flags.owndata
-
-    @pytest.mark.parametrize("name", ["memory.max", "limit_in_bytes"])
-    def test_no_more_than_the_container_has(self, tmp_path, name):
-        whole = memory._addresses()
-        for text, expected in (("max\n", whole), (f"{1 << 62}\n", whole), (f"{64 * MB}\n", 64 * MB)):
-            (tmp_path / name).write_text(text)
-            assert memory._addresses() == expected
-
-    def test_none_where_the_environment_says_so(self, monkeypatch):
-        monkeypatch.setenv("SPARSENET_MEMORY_POOL", "0")
-        assert Pool().empty((2 * MB,), np.uint8).flags.owndata
-        monkeypatch.setenv("SPARSENET_MEMORY_POOL", "1")
-        assert not Pool().empty((2 * MB,), np.uint8).flags.owndata
-        monkeypatch.setenv("SPARSENET_MEMORY_POOL", "off")
-        pool = Pool()
-        for _ in range(2):
-            with pytest.raises(ValueError, match="SPARSENET_MEMORY_POOL is 'off', expected 0 or 1"):
-                pool.empty((2 * MB,), np.uint8)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

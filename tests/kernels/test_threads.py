@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sparsenet.kernels import get_num_threads, launch, set_num_threads
 from sparsenet.kernels.threads import run_blocks, serial, single_threaded_blas
@@ -61,6 +61,44 @@ def test_blas_is_single_threaded_inside_and_restored_after():
     with single_threaded_blas(), single_threaded_blas():
         assert set(blas_threads()) <= {1}
     assert blas_threads() == before
+
+
+def test_the_limit_of_blas_is_set_and_restored_by_any_thread():
+    """Also where another thread has set BLAS's threads before, and the last to leave is not the first to enter."""
+    def blas_threads():
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    entered, left, seen = threading.Event(), threading.Event(), []
+
+    def first():
+        with single_threaded_blas():
+            seen.append(blas_threads())
+            entered.set()
+            assert left.wait(20)
+
+    try:
+        limiter = threadpool_limits(limits=2, user_api="blas")  # by this thread, for good
+        before = blas_threads()
+        worker = threading.Thread(target=first)
+        worker.start()
+        assert entered.wait(20)
+        with single_threaded_blas():
+            left.set()
+            worker.join()
+            seen.append(blas_threads())
+        assert all(one <= {1} for one in seen) and blas_threads() == before
+        with single_threaded_blas():
+            worker = threading.Thread(target=first)
+            left.clear()
+            entered.clear()
+            worker.start()
+            assert entered.wait(20)
+        left.set()
+        worker.join()
+        assert blas_threads() == before
+    finally:
+        left.set()
+        limiter.restore_original_limits()
 
 
 def test_set_num_threads_rejects_zero():
