@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
+from math import gcd, prod
 from operator import index
 from typing import Any
 
@@ -84,6 +84,11 @@ class Geometry:
     def apart(self) -> bool:
         """Whether windows never overlap: each input site meets one output site at most."""
         return all(s > d * (k - 1) for k, s, d in zip(self.size, self.stride, self.dilation, strict=True))
+
+    @property
+    def most_pairs(self) -> int:
+        """Of an input site: along an axis, those offsets join it that leave one remainder by the stride."""
+        return prod(-(-k // (s // gcd(s, d))) for k, s, d in zip(self.size, self.stride, self.dilation, strict=True))
 
     @cached_property
     def kernel_offsets(self) -> np.ndarray:

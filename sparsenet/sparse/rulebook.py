@@ -120,6 +120,8 @@ class Rulebook:
             inputs, (c_out, c_in), "inputs")
         if forward_way(outputs, rows, offsets, *channels) != "pairs":  # not with one pair for each output either
             return table
+        if forward_way(inputs * self.geometry.most_pairs, rows, offsets, *channels) == "pairs":  # with all there can be
+            return "pairs"
         return "pairs" if forward_way(self.pair_count, rows, offsets, *channels) == "pairs" else table
 
     def prepare(self, channels: tuple[int, int] | None) -> None:

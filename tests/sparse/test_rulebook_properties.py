@@ -53,7 +53,7 @@ def test_every_pair_exactly_once(placed, case, as_bits):
         rulebook = placed(sites).rulebook(geometry)
         count = rulebook.pair_count
         views = rulebook.output_sites, rulebook.neighbours, rulebook.pairs
-    assert views[0] is rulebook.output_sites and count == len(views[2])
+    assert views[0] is rulebook.output_sites and count == len(views[2]) <= len(sites) * geometry.most_pairs
     expected = brute_force(sites, geometry)
     inputs, outputs = sites.coordinates.tolist(), rulebook.output_sites.coordinates.tolist()
     assert outputs == [list(out) for out in sorted({out for _, _, out in expected})]
