@@ -41,6 +41,7 @@ _FOUND = 1 << 17  # pairs found at a time
 _SITES = 4096  # of a task
 _LEAST_TASKS = 8  # for few samples that are large enough to share out
 _LEAST_SITES = 1024
+_LEAST_FOUND = 1 << 15  # pairs that are worth waking a thread for
 
 
 def fits(keys, samples, spatial_size, output_size, kernel_size, stride, padding, dilation) -> bool:
@@ -130,7 +131,7 @@ def _shared_out(splits: np.ndarray, reach: Reach) -> tuple[np.ndarray, ...]:
     rows = np.diff(splits)
     parts = -(-rows // min(_SITES, max(256, _FOUND // reach.most)))
     if len(rows) < _LEAST_TASKS:
-        parts = np.maximum(parts, np.minimum(_LEAST_TASKS, -(-rows // _LEAST_SITES)))
+        parts = np.maximum(parts, np.minimum(_LEAST_TASKS, -(-rows // max(_LEAST_SITES, _LEAST_FOUND // reach.most))))
     samples = np.repeat(np.arange(len(rows), dtype=np.int64), parts)
     part = np.arange(len(samples), dtype=np.int64) - np.repeat(np.cumsum(parts) - parts, parts)
     first, last = (splits[samples] + rows[samples] * (part + i) // parts[samples] for i in (0, 1))

@@ -243,7 +243,7 @@ class TestCupy:
         kernel(2, 64, *given)
         kernel(2, 64, *given)
         (module,) = cupy.modules
-        assert module == (source.text, ("-std=c++17", "-lineinfo", "-DSCALAR=float", "-DWIDTH=4", "-DFAST=1"))
+        assert module == (source.text, ("-std=c++17", "-lineinfo", "-DFAST=1", "-DSCALAR=float", "-DWIDTH=4"))
         (grid, block, values), named, _ = cupy.function.launched[1]
         assert (grid, block, named) == ((2, 1, 1), (64, 1, 1), {"shared_mem": 0})
         assert values[0] is given[0] and values[1] == 0 and values[1].nbytes == 8  # a null pointer
