@@ -160,6 +160,15 @@ def _search(pairs, side, low, high, row):
 
 
 @numba.njit(nogil=True, cache=True)
+def _gather(source, pairs, side, start, count, out):
+    """The rows of `source` that column `side` of the pairs from `start` on names."""
+    for i in range(count):
+        row = pairs[start + i, side]
+        for c in range(out.shape[1]):
+            out[i, c] = source[row, c]
+
+
+@numba.njit(nogil=True, cache=True)
 def _walk_block(addresses, source, pairs, splits, side, first, last, base, filled, apart, gathered, gathered_at,
                 products, products_at, out):
     depth, columns, size = source.shape[1], out.shape[1], out.itemsize
@@ -181,10 +190,7 @@ def _walk_block(addresses, source, pairs, splits, side, first, last, base, fille
             if pairs[stop - 1, 1 - side] - row == count - 1:  # they lie next to each other
                 at = source_at + row * depth * size
             else:
-                for i in range(count):
-                    n = pairs[start + i, 1 - side]
-                    for c in range(depth):
-                        gathered[i, c] = source[n, c]
+                _gather(source, pairs, 1 - side, start, count, gathered)
             multiply(loop, at, depth * size, size, weight_at, addresses[4], addresses[5], products_at, columns * size,
                      count, depth, columns, size)
             if apart:
@@ -217,17 +223,11 @@ def _weights_of_run(addresses, features, gradient, pairs, runs, index, left, lef
         if pairs[stop - 1, 0] - n == count - 1:
             a = features_at + n * c_in * size
         else:
-            for i in range(count):
-                row = pairs[start + i, 0]
-                for c in range(c_in):
-                    left[i, c] = features[row, c]
+            _gather(features, pairs, 0, start, count, left)
         if pairs[stop - 1, 1] - m == count - 1:
             b = gradient_at + m * c_out * size
         else:
-            for i in range(count):
-                row = pairs[start + i, 1]
-                for c in range(c_out):
-                    right[i, c] = gradient[row, c]
+            _gather(gradient, pairs, 1, start, count, right)
         multiply(loop, a, size, c_in * size, b, c_out * size, size, total_at if start == begin else product_at,
                  c_out * size, c_in, count, c_out, size)
         if start > begin:
