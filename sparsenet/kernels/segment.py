@@ -16,15 +16,21 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from sparsenet.backend import array_module
 from sparsenet.kernels.cuda import MOST_BLOCKS, SCALARS, CudaKernel, CudaSource, scalars_of
+from sparsenet.kernels.lanes import Lanes, load, prefetch, store
 from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks
 
 CHUNK = 4096  # rows
 CUDA_CHUNK = 1024  # rows: a block's work; 1 M rows give a GPU a thousand blocks
 _BLOCK = (32, 8)  # channels x groups of rows
+_WIDTH, _NARROW = 32, 8  # channels that a CPU sums up side by side
+_ROWS = 64  # of some hundred channels are in the first cache until all channels have been added
+_AHEAD = 16  # rows: how early they are asked for
 
 SOURCE = CudaSource("segment")
 VARIANTS = [(name, {**scalars, "CHUNK": CUDA_CHUNK}) for scalars in SCALARS.values()
@@ -130,9 +136,36 @@ def _chunks(name: str, values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarr
 
 @numba.njit(nogil=True, cache=True)
 def _sum_rows(values, start, stop, out):
-    for row in range(start, stop):
-        for c in range(values.shape[1]):
-            out[c] += values[row, c]
+    """Sums of several channels stay in registers while some rows go by."""
+    for above in range(start, stop, _ROWS):
+        below, first = min(above + _ROWS, stop), 0
+        while first + _WIDTH <= out.size:
+            total = load(out, first, _WIDTH)
+            for row in range(above, below):
+                prefetch(values, (row + _AHEAD, first), _WIDTH)
+                total = total + _doubles(load(values, (row, first), _WIDTH))
+            store(out, first, total)
+            first += _WIDTH
+        while first + _NARROW <= out.size:
+            total = load(out, first, _NARROW)
+            for row in range(above, below):
+                total = total + _doubles(load(values, (row, first), _NARROW))
+            store(out, first, total)
+            first += _NARROW
+        for c in range(first, out.size):
+            for row in range(above, below):
+                out[c] += values[row, c]
+
+
+@intrinsic
+def _doubles(typing, lanes):
+    """The lanes as float64."""
+    wide = Lanes(types.float64, lanes.width)
+
+    def generate(context, builder, signature, arguments):
+        return arguments[0] if lanes == wide else builder.fpext(arguments[0], context.get_value_type(wide))
+
+    return wide(lanes), generate
 
 
 @numba.njit(nogil=True, cache=True)
