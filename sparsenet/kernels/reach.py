@@ -5,7 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from math import prod
 
+import numba
 import numpy as np
+
+_NOWHERE = 1 << 60  # a cell beyond every grid that bit maps are made for; four of them still fit int64
 
 
 class Reach:
@@ -13,8 +16,8 @@ class Reach:
 
     For the coordinate c of axis a, entry e = first[a] + c:  count[e] offsets join it to an output, and
     the i-th of them adds offset[e, i] to the offset's number and cell[e, i] to the output's cell.  least[e]
-    and window[e] are the lowest such cell, and a bit for each cell from there to the highest; window is 0
-    where those are more than a word.
+    and window[e] are the lowest such cell (2^60 where there is none), and a bit for each cell from there to the
+    highest; window is 0 where those are more than a word.
     """
 
     def __init__(self, spatial_size, output_size, kernel_size, stride, padding, dilation):
@@ -37,7 +40,7 @@ class Reach:
             cells, offsets = cells * side, offsets * kernel
             self.most *= max(1, int(count[entries].max()))  # pairs of a site
         reached = np.arange(offset.shape[1]) < count[:, None]
-        least = np.where(reached, cell, np.iinfo(np.int64).max).min(axis=1)
+        least = np.where(reached, cell, _NOWHERE).min(axis=1)
         spans = np.where(reached, cell - least[:, None], 0).max(axis=1)
         window = np.where(spans < 63, (2 << np.minimum(spans, 62)) - 1, 0)
         self.cells, self.offsets = cells, offsets
@@ -46,35 +49,52 @@ class Reach:
         wide = [axis for axis in axes[lead:] if axis[0] > 1 or axis[1] > 1][:2] or axes[-1:]
         self.cells_in = prod(spatial_size)
         self.wide = wide + [(1, 1, 1, 1, 0, 1)] * (2 - len(wide))
-        self.lines_in = prod(axis[0] for axis in self.wide)
-        self.lines_out = prod(axis[1] for axis in self.wide)
+        size, _, kernel, _, _, dilation = self.wide[0]
+        seen = dilation * (kernel - 1) + 1
+        self.planes = min(seen, size + seen - 1)
 
     def inputs(self, keys, samples, low, high):
         """(T, X, 2) rows, from and to: runs of inputs among which are all that reach cells low to high - 1 of
         their sample.  One run where those cells lie in several planes of the first axis; where they lie in one, a run
         for each plane of inputs that it sees, cut by the second axis."""
-        (size, side, kernel, stride, padding, dilation), second = self.wide
-        line_in, line_out = self.cells_in // self.lines_in, self.cells // self.lines_out
-        plane_in, plane_out = line_in * second[0], line_out * second[1]
-        first, last = low // plane_out, (high - 1) // plane_out
-        seen = dilation * (kernel - 1) + 1  # planes of inputs
-        lowest, highest = _seen((first, last), (size, side, kernel, stride, padding, dilation))
-        planes = np.clip(first[:, None] * stride - padding + np.arange(min(seen, size + seen - 1)), 0, size)
-        inner = _seen((low // line_out % second[1], (high - 1) // line_out % second[1]), second)
-        runs = planes[..., None] * plane_in + np.stack(inner, axis=-1)[:, None] * line_in
-        inside = (planes < size) & (first[:, None] * stride - padding + np.arange(planes.shape[1]) == planes)
-        runs[~inside] = 0
-        runs[first != last] = 0
-        runs[first != last, 0] = np.stack([lowest, highest], axis=1)[first != last] * plane_in
-        rows = np.searchsorted(keys, samples[:, None, None] * self.cells_in + runs)
-        return np.where((runs[..., 1] > runs[..., 0])[..., None], rows, 0)
+        runs = np.zeros((len(samples), self.planes, 2), np.int64)
+        _find_inputs(keys, samples, low, high, self.cells_in, self.cells, *self.wide, runs)
+        return runs
 
 
-def _seen(outputs, axis) -> tuple[np.ndarray, np.ndarray]:
-    """The first input coordinate that outputs from ... to see along an axis, and one past the last."""
+@numba.njit(nogil=True, cache=True)
+def _find_inputs(keys, samples, low, high, cells_in, cells, first_axis, second_axis, runs):
+    line_in = cells_in // (first_axis[0] * second_axis[0])
+    line_out = cells // (first_axis[1] * second_axis[1])
+    plane_in, plane_out = line_in * second_axis[0], line_out * second_axis[1]
+    for t in range(samples.size):
+        base = samples[t] * cells_in
+        first, last = low[t] // plane_out, (high[t] - 1) // plane_out
+        if first != last:
+            begin, end = _seen(first, last, first_axis)
+            _set_run(keys, base + begin * plane_in, base + end * plane_in, runs[t, 0])
+            continue
+        begin, end = _seen(low[t] // line_out % second_axis[1], (high[t] - 1) // line_out % second_axis[1], second_axis)
+        for i in range(runs.shape[1]):
+            plane = first * first_axis[3] - first_axis[4] + i
+            if 0 <= plane < first_axis[0]:
+                start = base + plane * plane_in
+                _set_run(keys, start + begin * line_in, start + end * line_in, runs[t, i])
+
+
+@numba.njit(nogil=True)
+def _seen(low, high, axis):
+    """The first input coordinate that outputs low to high see along an axis, and one past the last."""
     size, _, kernel, stride, padding, dilation = axis
-    return (np.clip(outputs[0] * stride - padding, 0, size),
-            np.clip(outputs[1] * stride - padding + dilation * (kernel - 1) + 1, 0, size))
+    return (min(max(low * stride - padding, 0), size),
+            min(max(high * stride - padding + dilation * (kernel - 1) + 1, 0), size))
+
+
+@numba.njit(nogil=True)
+def _set_run(keys, low, high, run):
+    """The rows of the keys low to high - 1; both 0 where there are none."""
+    if low < high:
+        run[0], run[1] = np.searchsorted(keys, low), np.searchsorted(keys, high)
 
 
 reach_of = lru_cache(maxsize=16)(Reach)  # a network's filters, some KB each: see `rulebook_bits.fits`

@@ -26,19 +26,30 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-import numba
 import numpy as np
 
-from sparsenet.kernels.bits import lowest, ones
 from sparsenet.kernels.memory import empty
 from sparsenet.kernels.reach import Reach
+from sparsenet.kernels.rulebook_loops import (
+    copy_lists,
+    count_bits,
+    group,
+    index,
+    join,
+    join_apart,
+    list_bits,
+    mark,
+    mark_apart,
+    write_table,
+)
 from sparsenet.kernels.scratch import scratch
 from sparsenet.kernels.threads import run_blocks
 
 MOST_WORDS_PER_SITE = 64  # above it, clearing and reading words costs more than walking sorted keys
 MOST_LOOKS_PER_SITE = 8  # at an input, by tasks beside each other
 _FOUND = 1 << 17  # pairs found at a time
-_SITES = 4096  # of a task
+_CELLS = 1 << 20  # of a sample: its bit map is not worth splitting
+_SITES = 4096  # of a task, of samples with more cells
 _LEAST_TASKS = 8  # for few samples that are large enough to share out
 _LEAST_SITES = 1024
 _LEAST_FOUND = 1 << 15  # pairs that are worth waking a thread for
@@ -61,14 +72,15 @@ def output_keys(keys, coordinates, batch_splits, reach: Reach) -> np.ndarray | N
     if _looks_too_often(inputs, keys):
         return None
     found: list[Any] = [None] * len(samples)
+    reached = mark_apart if reach.most == 1 else mark
 
     def task(t: int) -> None:
         bits, _ = scratch("bits", (int(high[t] - low[t]) + 63) // 64, np.int64)
         bits[:] = 0
         for begin, end in inputs[t].tolist():
-            _mark(coordinates, begin, end, *reach.tables, low[t], high[t], bits)
-        found[t] = np.empty(_count_bits(bits), np.int64)
-        _list_bits(bits, samples[t] * reach.cells + low[t], found[t])
+            reached(coordinates, begin, end, *reach.tables, low[t], high[t], bits)
+        found[t] = np.empty(count_bits(bits), np.int64)
+        list_bits(bits, samples[t] * reach.cells + low[t], found[t])
 
     run_blocks(task, len(samples))
     return np.concatenate(found)
@@ -85,7 +97,7 @@ def neighbours(keys, coordinates, output, batch_size, reach: Reach) -> np.ndarra
         table[first:last] = -1
 
     def fill(task: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
-        _write_table(found, count, table)
+        write_table(found, count, table)
 
     return table if _each_range(keys, coordinates, output, batch_size, reach, reach.offsets, clear, fill) else None
 
@@ -102,11 +114,13 @@ def pairs(keys, coordinates, output, batch_size, reach: Reach, submanifold: bool
 
     def fill(task: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
         of_task[task].append((np.empty((count, 2), np.int32), counts))
-        _group(found, count, np.cumsum(counts) - counts, of_task[task][-1][0])
+        group(found, count, np.cumsum(counts) - counts, of_task[task][-1][0])
 
     if not _each_range(keys, coordinates, output, batch_size, reach, half, begin, fill):
         return None
     lists = [one for task in sorted(of_task) for one in of_task[task]]
+    if len(lists) == 1 and not submanifold:
+        return lists[0][0], np.concatenate([[0], np.cumsum(lists[0][1])])
     counts = np.zeros((half, len(lists)), np.int64)
     for t, (_, mine) in enumerate(lists):
         counts[:, t] = mine
@@ -120,7 +134,7 @@ def pairs(keys, coordinates, output, batch_size, reach: Reach, submanifold: bool
         result[splits[half] : splits[half + 1]] = np.arange(len(output), dtype=np.int32)[:, None]
     starts = splits[:half, None] + before
     mirrored = splits[:half:-1][1:half + 1, None] + before if submanifold else starts
-    run_blocks(lambda t: _copy_lists(*lists[t], starts[:, t].copy(), mirrored[:, t].copy(), submanifold, result),
+    run_blocks(lambda t: copy_lists(*lists[t], starts[:, t].copy(), mirrored[:, t].copy(), submanifold, result),
                len(lists))
     return result, splits
 
@@ -129,7 +143,8 @@ def _shared_out(splits: np.ndarray, reach: Reach) -> tuple[np.ndarray, ...]:
     """Ranges of rows of one sample, each a task: first row, end row, sample, the range's number within the
     sample, and how many the sample has."""
     rows = np.diff(splits)
-    parts = -(-rows // min(_SITES, max(256, _FOUND // reach.most)))
+    most = max(256, _FOUND // reach.most)
+    parts = -(-rows // (most if reach.cells <= _CELLS else min(most, _SITES)))
     if len(rows) < _LEAST_TASKS:
         parts = np.maximum(parts, np.minimum(_LEAST_TASKS, -(-rows // max(_LEAST_SITES, _LEAST_FOUND // reach.most))))
     samples = np.repeat(np.arange(len(rows), dtype=np.int64), parts)
@@ -156,143 +171,21 @@ def _each_range(keys, coordinates, output, batch_size, reach, offsets, begin: Ca
     if _looks_too_often(inputs, keys):
         return False
     step = max(1, _FOUND // reach.most)
+    look_up = join_apart if reach.most == 1 else join
 
     def task(t: int) -> None:
         words = (int(high[t] - low[t]) + 63) // 64
         bits, _ = scratch("bits", words + 1, np.int64)
         ranks, _ = scratch("ranks", words + 1, np.int32)
         found = scratch("found", step * reach.most * 3, np.int32)[0].reshape(-1, 3)
-        _index(output, first[t], last[t], bits, ranks)
+        index(output, first[t], last[t], bits, ranks)
         begin(t, first[t], last[t])
         for start, end in inputs[t].tolist():
             for n in range(start, end, step):
                 counts = np.zeros(offsets, np.int64)
-                count = _join(coordinates, n, min(n + step, end), *reach.tables, low[t], words << 6, bits, ranks,
-                              counts, found)
+                count = look_up(coordinates, n, min(n + step, end), *reach.tables, low[t], words << 6, bits, ranks,
+                                counts, found)
                 fill(t, found, count, counts)
 
     run_blocks(task, len(first))
     return True
-
-
-@numba.njit(inline="always")
-def _entry(coordinates, n, axis, first):
-    """The entry in the tables of a Reach, for one of four axes."""
-    column = axis + coordinates.shape[1] - 4
-    return first[axis] + (coordinates[n, column] if column > 0 else 0)
-
-
-@numba.njit(nogil=True, cache=True)
-def _mark(coordinates, begin, end, first, count, offset, cell, least, window, low, high, bits):
-    """Set the bit of every reached cell from low to high - 1."""
-    for n in range(begin, end):
-        a, b = _entry(coordinates, n, 0, first), _entry(coordinates, n, 1, first)
-        c, d = _entry(coordinates, n, 2, first), _entry(coordinates, n, 3, first)
-        for i in range(count[a]):
-            for j in range(count[b]):
-                for k in range(count[c]):
-                    line = cell[a, i] + cell[b, j] + cell[c, k] - low
-                    for o in range(count[d]):
-                        r = line + cell[d, o]
-                        if 0 <= r < high - low:
-                            bits[r >> 6] |= np.int64(1) << (r & 63)
-
-
-@numba.njit(nogil=True, cache=True)
-def _count_bits(bits):
-    total = 0
-    for w in range(bits.size):
-        total += ones(bits[w])
-    return total
-
-
-@numba.njit(nogil=True, cache=True)
-def _list_bits(bits, key, out):
-    """The numbers of the bits that are set, counted from `key`."""
-    position = 0
-    for w in range(bits.size):
-        word = bits[w]
-        while word != 0:
-            out[position] = key + (w << 6) + lowest(word)
-            position += 1
-            word &= word - 1
-
-
-@numba.njit(nogil=True, cache=True)
-def _index(keys, begin, end, bits, ranks):
-    """Bits and ranks of the rows begin to end; bit 0 is the first of them."""
-    for w in range(bits.size):
-        bits[w] = 0
-    for m in range(begin, end):
-        r = keys[m] - keys[begin]
-        bits[r >> 6] |= np.int64(1) << (r & 63)
-    row = np.int64(begin)
-    for w in range(bits.size):
-        ranks[w] = row
-        row += ones(bits[w])
-
-
-@numba.njit(nogil=True, cache=True)
-def _join(coordinates, begin, end, first, count, offset, cell, least, window, low, span, bits, ranks, counts, found):
-    """List [input, output, offset] of the inputs begin to end, for the first offsets, as many as there are
-    counts; returns how many were found."""
-    total = 0
-    for n in range(begin, end):
-        a, b = _entry(coordinates, n, 0, first), _entry(coordinates, n, 1, first)
-        c, d = _entry(coordinates, n, 2, first), _entry(coordinates, n, 3, first)
-        for i in range(count[a]):
-            for j in range(count[b]):
-                for k in range(count[c]):
-                    line = cell[a, i] + cell[b, j] + cell[c, k] - low
-                    number = offset[a, i] + offset[b, j] + offset[c, k]
-                    if number >= counts.size:
-                        continue
-                    r = line + least[d]
-                    if window[d] != 0 and 0 <= r < span:  # most windows are empty: look at all their bits at once
-                        shift = r & 63
-                        seen = bits[r >> 6] >> shift
-                        if shift:
-                            seen = seen & ((np.int64(1) << (64 - shift)) - 1) | bits[(r >> 6) + 1] << (64 - shift)
-                        if seen & window[d] == 0:
-                            continue
-                    for o in range(count[d]):
-                        r = line + cell[d, o]
-                        if number + offset[d, o] < counts.size and 0 <= r < span:
-                            word, bit = bits[r >> 6], r & 63
-                            if word >> bit & 1:
-                                counts[number + offset[d, o]] += 1
-                                found[total, 0] = n
-                                found[total, 1] = ranks[r >> 6] + ones(word & ((np.int64(1) << bit) - 1))
-                                found[total, 2] = number + offset[d, o]
-                                total += 1
-    return total
-
-
-@numba.njit(nogil=True, cache=True)
-def _write_table(found, count, table):
-    for i in range(count):
-        table[found[i, 1], found[i, 2]] = found[i, 0]
-
-
-@numba.njit(nogil=True, cache=True)
-def _group(found, count, position, out):
-    """Sort what was found by offset; position : (K,) where each offset's pairs begin."""
-    for i in range(count):
-        p = position[found[i, 2]]
-        position[found[i, 2]] = p + 1
-        out[p, 0] = found[i, 0]
-        out[p, 1] = found[i, 1]
-
-
-@numba.njit(nogil=True, cache=True)
-def _copy_lists(source, counts, starts, mirrored, mirror, out):
-    p = 0
-    for k in range(counts.size):
-        for i in range(counts[k]):
-            n, m = source[p, 0], source[p, 1]
-            out[starts[k] + i, 0] = n
-            out[starts[k] + i, 1] = m
-            if mirror:
-                out[mirrored[k] + i, 0] = m
-                out[mirrored[k] + i, 1] = n
-            p += 1

@@ -104,6 +104,23 @@ def test_tasks_share_out_the_inputs(size):
     assert looked and max(looked) <= rulebook_bits.MOST_LOOKS_PER_SITE * len(sites)
 
 
+@pytest.mark.parametrize("geometry", [Geometry.make(3, 2, 2), Geometry.make(3, 2, 3, 1), Geometry.make(3, 1, 2),
+                                      Geometry.make(3, (1, 2, 3), (1, 3, 3)), Geometry.make_submanifold(3, 1)])
+@pytest.mark.parametrize("least", [64, 1 << 20])
+def test_windows_apart_in_one_task_or_several(geometry, least):
+    """Each input reaches one output at most, and some none; bit maps and walk agree."""
+    sites = random_sites(3000, 21)
+    with mock.patch.multiple(rulebook_bits, _LEAST_FOUND=least, _LEAST_SITES=16):
+        rulebook = sites.copy().rulebook(geometry)
+        views = rulebook.output_sites.keys, rulebook.neighbours, rulebook.pairs, rulebook.pair_splits
+        assert rulebook.pair_count == len(rulebook.pairs) <= len(sites)
+    with bits(False):
+        walked = sites.copy().rulebook(geometry)
+        expected = walked.output_sites.keys, walked.neighbours, walked.pairs, walked.pair_splits
+    for found, other in zip(views, expected, strict=True):
+        assert found.dtype == other.dtype and np.array_equal(found, other)
+
+
 def test_long_axes_of_few_sites_make_no_long_tables():
     rng = np.random.default_rng(6)
     sites = ActiveSites(np.stack([np.zeros(1100, int), rng.choice(2**22, 1100, replace=False)], axis=1), (2**22,), 1)

@@ -1,0 +1,172 @@
+"""The compiled loops of rulebook_bits.py.
+
+`first`, `count`, `offset`, `cell`, `least` and `window` are the tables of a `Reach`.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from sparsenet.kernels.bits import lowest, ones
+
+
+@numba.njit(inline="always")
+def _entry(coordinates, n, axis, first):
+    """The entry in the tables of a Reach, for one of four axes."""
+    column = axis + coordinates.shape[1] - 4
+    return first[axis] + (coordinates[n, column] if column > 0 else 0)
+
+
+@numba.njit(inline="always")
+def _entries(coordinates, n, first):
+    """The entries of all four axes.  An index that cannot be negative is not looked at again by Numba."""
+    return (np.uint64(_entry(coordinates, n, 0, first)), np.uint64(_entry(coordinates, n, 1, first)),
+            np.uint64(_entry(coordinates, n, 2, first)), np.uint64(_entry(coordinates, n, 3, first)))
+
+
+@numba.njit(nogil=True, cache=True)
+def mark(coordinates, begin, end, first, count, offset, cell, least, window, low, high, bits):
+    """Set the bit of every reached cell from low to high - 1."""
+    for n in range(begin, end):
+        a, b = _entry(coordinates, n, 0, first), _entry(coordinates, n, 1, first)
+        c, d = _entry(coordinates, n, 2, first), _entry(coordinates, n, 3, first)
+        for i in range(count[a]):
+            for j in range(count[b]):
+                for k in range(count[c]):
+                    line = cell[a, i] + cell[b, j] + cell[c, k] - low
+                    for o in range(count[d]):
+                        r = line + cell[d, o]
+                        if 0 <= r < high - low:
+                            bits[r >> 6] |= np.int64(1) << (r & 63)
+
+
+@numba.njit(nogil=True, cache=True)
+def mark_apart(coordinates, begin, end, first, count, offset, cell, least, window, low, high, bits):
+    """`mark` where no input reaches two cells."""
+    span = np.uint64(high - low)
+    for n in range(np.uint64(begin), np.uint64(end)):
+        a, b, c, d = _entries(coordinates, n, first)
+        r = np.uint64(least[a] + least[b] + least[c] + least[d] - low)
+        if r < span:
+            bits[r >> np.uint64(6)] |= np.int64(1) << np.int64(r & np.uint64(63))
+
+
+@numba.njit(nogil=True, cache=True)
+def count_bits(bits):
+    total = 0
+    for w in range(bits.size):
+        total += ones(bits[w])
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def list_bits(bits, key, out):
+    """The numbers of the bits that are set, counted from `key`."""
+    position = 0
+    for w in range(bits.size):
+        word = bits[w]
+        while word != 0:
+            out[position] = key + (w << 6) + lowest(word)
+            position += 1
+            word &= word - 1
+
+
+@numba.njit(nogil=True, cache=True)
+def index(keys, begin, end, bits, ranks):
+    """Bits and ranks of the rows begin to end; bit 0 is the first of them."""
+    for w in range(bits.size):
+        bits[w] = 0
+    for m in range(begin, end):
+        r = keys[m] - keys[begin]
+        bits[r >> 6] |= np.int64(1) << (r & 63)
+    row = np.int64(begin)
+    for w in range(bits.size):
+        ranks[w] = row
+        row += ones(bits[w])
+
+
+@numba.njit(nogil=True, cache=True)
+def join(coordinates, begin, end, first, count, offset, cell, least, window, low, span, bits, ranks, counts, found):
+    """List [input, output, offset] of the inputs begin to end, for the first offsets, as many as there are
+    counts; returns how many were found."""
+    total = 0
+    for n in range(begin, end):
+        a, b = _entry(coordinates, n, 0, first), _entry(coordinates, n, 1, first)
+        c, d = _entry(coordinates, n, 2, first), _entry(coordinates, n, 3, first)
+        for i in range(count[a]):
+            for j in range(count[b]):
+                for k in range(count[c]):
+                    line = cell[a, i] + cell[b, j] + cell[c, k] - low
+                    number = offset[a, i] + offset[b, j] + offset[c, k]
+                    if number >= counts.size:
+                        continue
+                    r = line + least[d]
+                    if window[d] != 0 and 0 <= r < span:  # most windows are empty: look at all their bits at once
+                        shift = r & 63
+                        seen = bits[r >> 6] >> shift
+                        if shift:
+                            seen = seen & ((np.int64(1) << (64 - shift)) - 1) | bits[(r >> 6) + 1] << (64 - shift)
+                        if seen & window[d] == 0:
+                            continue
+                    for o in range(count[d]):
+                        r = line + cell[d, o]
+                        if number + offset[d, o] < counts.size and 0 <= r < span:
+                            word, bit = bits[r >> 6], r & 63
+                            if word >> bit & 1:
+                                counts[number + offset[d, o]] += 1
+                                found[total, 0] = n
+                                found[total, 1] = ranks[r >> 6] + ones(word & ((np.int64(1) << bit) - 1))
+                                found[total, 2] = number + offset[d, o]
+                                total += 1
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def join_apart(coordinates, begin, end, first, count, offset, cell, least, window, low, span, bits, ranks, counts,
+               found):
+    """`join` where no input reaches two cells."""
+    total = np.uint64(0)
+    for n in range(np.uint64(begin), np.uint64(end)):
+        a, b, c, d = _entries(coordinates, n, first)
+        number = np.uint64(offset[a, 0] + offset[b, 0] + offset[c, 0] + offset[d, 0])
+        r = np.uint64(least[a] + least[b] + least[c] + least[d] - low)
+        if number < np.uint64(counts.size) and r < np.uint64(span):
+            word, bit = bits[r >> np.uint64(6)], np.int64(r & np.uint64(63))
+            if word >> bit & 1:
+                counts[number] += 1
+                found[total, 0] = n
+                found[total, 1] = ranks[r >> np.uint64(6)] + ones(word & ((np.int64(1) << bit) - 1))
+                found[total, 2] = number
+                total += np.uint64(1)
+    return np.int64(total)
+
+
+@numba.njit(nogil=True, cache=True)
+def write_table(found, count, table):
+    for i in range(count):
+        table[found[i, 1], found[i, 2]] = found[i, 0]
+
+
+@numba.njit(nogil=True, cache=True)
+def group(found, count, position, out):
+    """Sort what was found by offset; position : (K,) where each offset's pairs begin."""
+    for i in range(count):
+        p = position[found[i, 2]]
+        position[found[i, 2]] = p + 1
+        out[p, 0] = found[i, 0]
+        out[p, 1] = found[i, 1]
+
+
+@numba.njit(nogil=True, cache=True)
+def copy_lists(source, counts, starts, mirrored, mirror, out):
+    p = 0
+    for k in range(counts.size):
+        for i in range(counts[k]):
+            n, m = source[p, 0], source[p, 1]
+            out[starts[k] + i, 0] = n
+            out[starts[k] + i, 1] = m
+            if mirror:
+                out[mirrored[k] + i, 0] = m
+                out[mirrored[k] + i, 1] = n
+            p += 1
