@@ -45,6 +45,8 @@ GROUPS = {  # what a kernel's time is counted as, by phase and kernel
     ("backward", "scale_gradient"): "loss",
     ("forward", "matmul"): "linear, constants",
     ("backward", "matmul"): "linear, constants",
+    ("forward", "subtract_sample_rows"): "linear, constants",
+    ("forward", "add_sample_rows"): "linear, constants",
     ("forward", "segment_sum"): "sums of rows",
     ("backward", "segment_sum"): "sums of rows",
     ("update", "sgd_step"): "update",

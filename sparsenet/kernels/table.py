@@ -40,6 +40,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "max_pool": ("max_pool_forward", "max_pool_backward"),
     "leaky_relu": ("leaky_relu_forward", "leaky_relu_backward"),
     "segment": ("segment_sum", "segment_max"),
+    "sample_rows": ("add_sample_rows", "subtract_sample_rows", "multiply_sample_rows"),
     "voxelize": ("voxelize_triangles", "fill_solid"),
     "voxelize_meshes": ("voxelize_meshes",),
     "sgd": ("sgd_step",),

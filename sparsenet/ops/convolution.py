@@ -44,9 +44,6 @@ class _Convolution(Function):
         super().__init__()
         self.name = "SubmanifoldConv" if rulebook.geometry.submanifold else "SparseConv"
         self.rulebook = rulebook
-        self.samples = None  # of the input rows, where the background differs by sample
-        if x.background is not None and x.background.ndim == 2:
-            self.samples = x.coordinates[:, 0]
 
     def forward(self, features: Any, background: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
         xp = array_module(features)
@@ -56,11 +53,12 @@ class _Convolution(Function):
             constant = _times(background, total_weight)
             constant = constant if bias is None else constant + bias
             if _may_differ_from_zero(background):
-                features = features - (background if self.samples is None else background[self.samples])
+                features = launch("subtract_sample_rows", features, background.reshape(-1, background.shape[-1]),
+                                  self.rulebook.input_sites.coordinates)
         shared = constant if constant is None or constant.ndim == 1 else None
         out = self._products(features, weight, shared)
         if constant is not None and shared is None:
-            out += constant[self.rulebook.output_sites.coordinates[:, 0]]
+            out = launch("add_sample_rows", out, constant, self.rulebook.output_sites.coordinates)
         self.save(features, background, weight, total_weight)
         return out, xp.zeros(weight.shape[2], weight.dtype) if background is None else constant
 

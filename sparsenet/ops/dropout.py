@@ -20,15 +20,15 @@ from sparsenet.sparse import SparseTensor
 class MaskRows(Function):
     """features (N, C) times the row of the mask (B, C) that belongs to each site's sample."""
 
-    def __init__(self, mask: Any, samples: Any):
+    def __init__(self, mask: Any, coordinates: Any):
         super().__init__()
-        self.mask, self.samples = mask, samples
+        self.mask, self.coordinates = mask, coordinates
 
     def forward(self, features: Any) -> Any:
-        return features * self.mask[self.samples]
+        return launch("multiply_sample_rows", features, self.mask, self.coordinates)
 
     def backward(self, gradient: Any) -> Any:
-        return gradient * self.mask[self.samples]
+        return launch("multiply_sample_rows", gradient, self.mask, self.coordinates)
 
 
 class MaskChannels(Function):
@@ -89,7 +89,7 @@ def dropout(x: Tensor | SparseTensor, p: float, rng: np.random.Generator) -> Ten
     mask = to_device(dropout_mask(batch_size, channels, p, rng, x.dtype), x.device)
     if not isinstance(x, SparseTensor):
         return MaskChannels(mask).apply(x)
-    features = MaskRows(mask, x.coordinates[:, 0]).apply(x.features)
+    features = MaskRows(mask, x.coordinates).apply(x.features)
     background = x.background
     if background is not None and (background.requires_grad or background.array.any()):
         background = MaskChannels(mask).apply(background)
