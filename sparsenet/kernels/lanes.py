@@ -8,13 +8,13 @@ program, so that the bits are the same on all of them.
     best = load(x, (row, c), 32)                                      # x[row, c : c + 32]
     for other in rows:
         value = load(x, (other, c), 32)
-        best = select((value > best) | (value != value), value, best)     # stays in registers
+        best = select(value > best, value, best)                      # stays in registers
     store(out, (row, c), best)
 
 index : a number where the array has one axis, else a tuple.  Arrays are C-contiguous; nothing checks indices.
 width : a constant.  All lanes of one operation have the same.
-Operators are + - * of floats, < > != of floats to truth values, and | of truth values.  Beside lanes a number of
-    their type may stand, in operators, `fma`, `maximum` and `select`: it is in each lane then.
+Operators are + - * of floats, and < != of floats and > of any numbers to truth values.  Beside lanes a number
+    of their type may stand, in operators, `fma`, `maximum` and `select`: it is in each lane then.
 
 Numba's cache of a kernel does not see a change of this file: remove `__pycache__` then.
 """
@@ -114,27 +114,19 @@ def store_some(typing, array, index, count, lanes):
     return types.void(array, _index(array, index), types.intp, Lanes(array.dtype, lanes.width)), generate
 
 
-def _prefetch(written: bool) -> Callable:
+@intrinsic(prefer_literal=True)
+def prefetch(typing, array, index, width):
     """Begin to bring array[index : index + width] near, which may lie beyond the array's end."""
+    size = _constant(width) * array.dtype.bitwidth // 8
 
-    @intrinsic(prefer_literal=True)
-    def operation(typing, array, index, width):
-        size = _constant(width) * array.dtype.bitwidth // 8
+    def generate(context, builder, signature, arguments):
+        start = builder.bitcast(_pointer(context, builder, signature, arguments), ir.IntType(8).as_pointer())
+        for offset in range(0, size, _LINE):
+            _call(builder, "llvm.prefetch.p0", ir.VoidType(), builder.gep(start, [_INT(offset)]), _INT(0), _INT(3),
+                  _INT(1))
+        return context.get_dummy_value()
 
-        def generate(context, builder, signature, arguments):
-            start = builder.bitcast(_pointer(context, builder, signature, arguments), ir.IntType(8).as_pointer())
-            for offset in range(0, size, _LINE):
-                _call(builder, "llvm.prefetch.p0", ir.VoidType(), builder.gep(start, [_INT(offset)]),
-                      _INT(int(written)), _INT(3), _INT(1))
-            return context.get_dummy_value()
-
-        return types.void(array, _index(array, index), width), generate
-
-    return operation
-
-
-prefetch = _prefetch(written=False)
-prefetch_to_write = _prefetch(written=True)
+    return types.void(array, _index(array, index), width), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -171,7 +163,7 @@ def select(typing, chosen, yes, no):
     return kind(Lanes(types.boolean, kind.width), yes, no), generate
 
 
-def _larger(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+def larger(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
@@ -181,31 +173,14 @@ def maximum(typing, a, b):
     kind = _common(a, b)
 
     def generate(context, builder, signature, arguments):
-        return _larger(builder, *_wide(builder, signature, arguments))
+        return larger(builder, *_wide(builder, signature, arguments))
 
     return kind(a, b), generate
 
 
-def _of_all(emit: Callable) -> Callable:
-    """All lanes, floats, to one number: of 16, lanes 0-7 with 8-15, then 0-3 with 4-7, ...; width a power of two"""
-
-    @intrinsic
-    def operation(typing, lanes):
-        def generate(context, builder, signature, arguments):
-            (joined,), half = arguments, lanes.width // 2
-            while half:
-                low, high = (builder.shuffle_vector(joined, joined, ir.VectorType(_INT, half)(
-                    list(range(start, start + half)))) for start in (0, half))
-                joined, half = emit(builder, low, high), half // 2
-            return builder.extract_element(joined, _INT(0))
-
-        return lanes.element(lanes), generate
-
-    return operation
-
-
-total_of = _of_all(ir.IRBuilder.fadd)
-maximum_of = _of_all(_larger)
+def _greater(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+    whole = isinstance(a.type.element, ir.IntType)
+    return builder.icmp_signed(">", a, b) if whole else builder.fcmp_ordered(">", a, b)
 
 
 def _operator(symbol: Callable, emit: Callable, of: type = types.Float, compares: bool = False) -> None:
@@ -214,11 +189,10 @@ def _operator(symbol: Callable, emit: Callable, of: type = types.Float, compares
     @type_callable(symbol)
     def typed(context):
         def typer(a, b):
-            if isinstance(a, Lanes) or isinstance(b, Lanes):
-                kind = _common(a, b)
-                if isinstance(kind.element, of):
-                    return Lanes(types.boolean, kind.width) if compares else kind
-            return None
+            kind = _common(a, b) if isinstance(a, Lanes) or isinstance(b, Lanes) else None
+            if kind is None or not isinstance(kind.element, of):
+                return None
+            return Lanes(types.boolean, kind.width) if compares else kind
 
         return typer
 
@@ -233,9 +207,8 @@ _operator(operator.add, ir.IRBuilder.fadd)
 _operator(operator.sub, ir.IRBuilder.fsub)
 _operator(operator.mul, ir.IRBuilder.fmul)
 _operator(operator.lt, lambda builder, a, b: builder.fcmp_ordered("<", a, b), compares=True)
-_operator(operator.gt, lambda builder, a, b: builder.fcmp_ordered(">", a, b), compares=True)
+_operator(operator.gt, _greater, of=types.Number, compares=True)
 _operator(operator.ne, lambda builder, a, b: builder.fcmp_unordered("!=", a, b), compares=True)
-_operator(operator.or_, ir.IRBuilder.or_, of=types.Boolean)
 
 
 def _constant(width: types.Type) -> int:

@@ -8,8 +8,9 @@ passed over, and a window of nothing else gives 0 and argmax 0.  NaN wins, as in
 output's gradient goes to the cell that its argmax names.  On a CPU it is sent there: one block holds the
 outputs of one sample and one slice of the channels, so no two blocks touch the same element and every sum is
 taken in row order.  It clears the gradient of its sample's inputs as it goes, shortly before it adds to them,
-so that it stays in the cache: a sample's inputs lie before those of the next one.  On a GPU every input
-collects it, from the windows that its row of the transposed neighbours names, in the same order.
+so that it stays in the cache: a sample's inputs lie before those of the next one.  The sample's background has
+a row behind those of the inputs, so that no branch tells it from them.  On a GPU every input collects it, from
+the windows that its row of the transposed neighbours names, in the same order.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from sparsenet.backend import array_module, wide_dtype
 from sparsenet.kernels import memory
 from sparsenet.kernels.bits import lowest
 from sparsenet.kernels.cuda import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
-from sparsenet.kernels.lanes import load_either, prefetch, select, spread, store
+from sparsenet.kernels.lanes import load_either, load_some, prefetch, select, spread, store
+from sparsenet.kernels.lanes_joined import bits_of
 from sparsenet.kernels.table import Array, declare, launch
 from sparsenet.kernels.threads import run_blocks
 
@@ -30,6 +32,7 @@ _CHANNELS = 16  # a backward block has a multiple of them: whole cache lines
 _LEAST_BLOCKS = 32  # of backward, where samples are few: threads that can help
 _WIDTH = 32  # channels that forward has in registers at a time
 _AHEAD = 8  # rows: how early forward asks for a window's inputs
+_CLEARED = 1 << 16  # bytes that backward clears at a time: they stay in the second cache
 _RUN = 64  # rows that a thread of a GPU sums up for the background
 SOURCE = CudaSource("max_pool")
 VARIANTS = [(name, scalars) for name in ("max_pool_forward", "max_pool_backward", "max_pool_ground")
@@ -140,13 +143,18 @@ def _nothing(out, argmax):
 
 @numba.njit(nogil=True, cache=True)
 def _forward_lanes(features, background, skip_inactive, neighbours, coordinates, out, argmax):
-    """The same for 32 channels and more and 64 offsets at most: windows as bits, maxima in registers."""
+    """The same for 32 channels and more and 64 offsets at most: windows as bits, maxima in registers.
+
+    NaN is never larger, so its rows are done again; the sum of all that was compared tells which they are.
+    """
     (rows, offsets), channels = neighbours.shape, features.shape[1]
-    every = (2 << (offsets - 1)) - 1
+    every, none = (2 << (offsets - 1)) - 1, np.int32(-1)
     windows = np.zeros(rows + _AHEAD, np.int64)
     for m in range(rows):
-        for k in range(offsets):
-            windows[m] |= np.int64(neighbours[m, k] >= 0) << k
+        windows[m] = bits_of(load_some(neighbours, (m, 0), offsets, none, _WIDTH) > none)
+        if offsets > _WIDTH:
+            above = load_some(neighbours, (m, _WIDTH), offsets - _WIDTH, none, _WIDTH) > none
+            windows[m] |= bits_of(above) << _WIDTH
     for m in range(rows):
         coming = windows[m + _AHEAD]
         while coming != 0:
@@ -167,18 +175,22 @@ def _forward_lanes(features, background, skip_inactive, neighbours, coordinates,
             k = lowest(window)
             waiting = window & (window - 1)
             n = neighbours[m, k]
-            best = load_either(n >= 0, features, (n, c), background, (sample, c), _WIDTH)
+            total = best = load_either(n >= 0, features, (n, c), background, (sample, c), _WIDTH)
             where = spread(np.int32(k), _WIDTH)
             while waiting != 0:
                 k = lowest(waiting)
                 waiting &= waiting - 1
                 n = neighbours[m, k]
                 value = load_either(n >= 0, features, (n, c), background, (sample, c), _WIDTH)
-                wins = (value > best) | (value != value)
+                total = total + value
+                wins = value > best
                 best = select(wins, value, best)
                 where = select(wins, np.int32(k), where)
             store(out, (m, c), best)
             store(argmax, (m, c), where)
+            if bits_of(total != total) != 0:
+                one = slice(m, m + 1)
+                _forward(features, background, skip_inactive, neighbours[one], coordinates[one], out[one], argmax[one])
 
 
 @BACKWARD.implementation("cpu")
@@ -195,49 +207,55 @@ def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_spl
     samples = batch_splits.size - 1
     slices = min(-(-channels // _CHANNELS), -(-_LEAST_BLOCKS // max(samples, 1)))
     width = -(-channels // (_CHANNELS * max(slices, 1))) * _CHANNELS
-    out = memory.empty((inputs, channels), gradient.dtype)
-    ground = np.zeros((samples, channels), gradient.dtype)
+    out = memory.empty((inputs + samples, channels), gradient.dtype)
     cleared = np.zeros((samples, 2), np.int64)  # the same by each slice
 
     def block(index: int) -> None:
         sample, part = divmod(index, slices)
         cleared[sample] = _backward(gradient, argmax, neighbours, batch_splits[sample], batch_splits[sample + 1],
-                                    part * width, min((part + 1) * width, channels), out, ground[sample])
+                                    part * width, min((part + 1) * width, channels), inputs, inputs + sample, out)
 
     run_blocks(block, samples * slices)
-    _clear_others(out, cleared)
-    return out, ground
+    _clear_others(out[:inputs], cleared)
+    return out[:inputs], out[inputs:]
 
 
 @numba.njit(nogil=True, cache=True)
-def _backward(gradient, argmax, neighbours, first, last, start, stop, out, ground):
-    """Returns the rows that it cleared: the first, and the one behind the last."""
-    lowest = np.uint32(out.shape[0])
+def _backward(gradient, argmax, neighbours, first, last, start, stop, inputs, ground, out):
+    """Returns the rows that it cleared: the first, and the one behind the last.
+
+    ground : row of `out` for the background's gradient
+    """
+    lowest, highest = np.uint32(inputs), np.int64(-1)
     entries = neighbours[first:last].reshape(-1)
     for i in range(entries.size):
         lowest = min(lowest, np.uint32(entries[i]))  # -1 is the largest number then
-    cleared = np.int64(lowest)
-    flat, channels = out.reshape(-1), out.shape[1]
+        highest = max(highest, entries[i])
+    flat, channels, offsets = out.reshape(-1), out.shape[1], neighbours.shape[1]
+    step = _CLEARED // (channels * out.itemsize) + 1
+    cleared, behind = np.int64(lowest), np.uint64(ground * channels)
+    starts = np.empty(offsets, np.uint64)  # of the rows that the window's offsets name, among all elements
     start, stop = np.uint64(start), np.uint64(stop)  # what may be negative is looked at again for each element
+    for c in range(start, stop):
+        flat[behind + c] = 0
     for m in range(first, last):
         top = np.int64(-1)
-        for k in range(neighbours.shape[1]):
-            top = max(top, neighbours[m, k])
+        for k in range(offsets):
+            n = np.int64(neighbours[m, k])
+            top = max(top, n)
+            starts[k] = np.uint64(n * channels) if n >= 0 else behind
         if cleared <= top:
+            end = max(top + 1, min(cleared + step, highest + 1))
             if stop - start == np.uint64(channels):  # one run of memory
-                for i in range(np.uint64(cleared * channels), np.uint64((top + 1) * channels)):
+                for i in range(np.uint64(cleared * channels), np.uint64(end * channels)):
                     flat[i] = 0
             else:
-                for n in range(cleared, top + 1):
+                for n in range(cleared, end):
                     for c in range(start, stop):
                         out[n, c] = 0
-            cleared = top + 1
+            cleared = end
         for c in range(start, stop):
-            n = neighbours[m, np.uint64(argmax[m, c])]
-            if n >= 0:
-                out[np.uint64(n), c] += gradient[m, c]
-            else:
-                ground[c] += gradient[m, c]
+            flat[starts[np.uint64(argmax[m, c])] + c] += gradient[m, c]
     return np.int64(lowest), cleared
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from sparsenet.kernels import lanes
+from sparsenet.kernels import lanes, lanes_joined
 
 NAN = np.float32(np.nan)
 FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -97,7 +97,6 @@ def test_prefetching_changes_nothing_also_beyond_the_end(width):
     def ask(x, index):
         lanes.prefetch(x, index, width)
         lanes.prefetch(x.reshape(4, 10), (index, 3), width)
-        lanes.prefetch_to_write(x, index, width)
 
     x = np.arange(40.0)
     for index in (0, 39, 40, 1 << 40, -(1 << 40)):
@@ -170,14 +169,14 @@ def test_comparisons_choose_as_those_of_numpy_do(rng, dtype):
         lanes.store(out, (0, 0), lanes.select(x < y, x, y))
         lanes.store(out, (1, 0), lanes.select(x > y, x, y))
         lanes.store(out, (2, 0), lanes.select(x != y, x, number))
-        lanes.store(out, (3, 0), lanes.select((x > number) | (x != x), number, y))
+        lanes.store(out, (3, 0), lanes.select(x > number, number, y))
 
     a, b = rng.integers(-2, 3, (2, 32)).astype(dtype)
     a[3], b[5], a[7], b[7] = np.nan, np.nan, np.nan, np.nan
     number, out = dtype(1), np.empty((4, 32), dtype)
     compute(a, b, number, out)
     np.testing.assert_array_equal(out, [np.where(a < b, a, b), np.where(a > b, a, b), np.where(a != b, a, number),
-                                        np.where((a > number) | (a != a), number, b)])
+                                        np.where(a > number, number, b)])
 
 
 def test_floats_choose_among_integers(rng):
@@ -190,13 +189,26 @@ def test_floats_choose_among_integers(rng):
     np.testing.assert_array_equal(out, np.where(a > 0, 4, -1))
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+@pytest.mark.parametrize("width", [4, 32, 64])
+def test_truth_values_of_integers_as_bits(rng, dtype, width):
+    @compiled
+    def bits(x, number):
+        return lanes_joined.bits_of(lanes.load(x, 0, width) > number)
+
+    x = rng.integers(-3, 4, width).astype(dtype)
+    x[-1] = 3
+    expected = sum(1 << i for i in range(width) if x[i] > -1)
+    assert bits(x, dtype(-1)) % 2**64 == expected  # bit 63 is the sign
+
+
 @WIDTHS
 @FLOATS
 def test_lanes_are_joined_by_halves(rng, dtype, width):
     @compiled
     def join(x):
         row = lanes.load(x, 0, width)
-        return lanes.total_of(row), lanes.maximum_of(row)
+        return lanes_joined.total_of(row), lanes_joined.maximum_of(row)
 
     row = rng.standard_normal(width).astype(dtype)
     total, largest = join(row)
@@ -210,7 +222,7 @@ class TestWhatIsRefused:
     def test_a_width_that_is_not_constant(self):
         @compiled
         def read(x, width):
-            return lanes.total_of(lanes.load(x, 0, width))
+            return lanes_joined.total_of(lanes.load(x, 0, width))
 
         with pytest.raises(TypingError, match="lanes: width is int64, expected a constant"):
             read(np.zeros(16), 16)
@@ -218,7 +230,7 @@ class TestWhatIsRefused:
     def test_an_array_that_is_not_contiguous(self):
         @compiled
         def read(x):
-            return lanes.total_of(lanes.load(x, 0, 16))
+            return lanes_joined.total_of(lanes.load(x, 0, 16))
 
         with pytest.raises(TypingError, match="expected C-contiguous: copy it"):
             read(np.zeros(32)[::2])
@@ -227,7 +239,7 @@ class TestWhatIsRefused:
     def test_numbers_of_another_type(self, number):
         @compiled
         def compute(x, number):
-            return lanes.total_of(lanes.load(x, 0, 16) + number)
+            return lanes_joined.total_of(lanes.load(x, 0, 16) + number)
 
         with pytest.raises(TypingError, match="expected one type: convert the numbers"):
             compute(np.zeros(16, np.float32), number)
@@ -235,7 +247,7 @@ class TestWhatIsRefused:
     def test_lanes_of_two_widths(self):
         @compiled
         def compute(x):
-            return lanes.total_of(lanes.load(x, 0, 16) * lanes.load(x, 0, 8))
+            return lanes_joined.total_of(lanes.load(x, 0, 16) * lanes.load(x, 0, 8))
 
         with pytest.raises(TypingError, match="expected one type"):
             compute(np.zeros(16, np.float32))
