@@ -19,6 +19,7 @@ from sparsenet.kernels.table import Array, Integers, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
 _ROWS = 4096  # rows of a block
+_KEYS = 1 << 15  # keys of one: some nanoseconds each
 _AXES = {
     "spatial_size": Integers("D"),
     "output_size": Integers("D"),
@@ -63,10 +64,10 @@ PAIR_COUNT = declare("pair_count", coordinates=Array("int32", "N D1"), **_AXES)
 @COORDINATES.implementation("cpu")
 def _coordinates_cpu(keys, spatial_size):
     """(N, 1+D) int32: the rows [batch, x, y, ...] that the keys are the row-major index of."""
-    coordinates = np.empty((keys.size, 1 + len(spatial_size)), np.int32)
+    coordinates = empty((keys.size, 1 + len(spatial_size)), np.int32)
     sides = np.array(spatial_size, np.int64)
-    run_blocks(lambda b: _write_coordinates(keys, sides, b * _ROWS, min((b + 1) * _ROWS, keys.size), coordinates),
-               -(-keys.size // _ROWS))
+    run_blocks(lambda b: _write_coordinates(keys, sides, b * _KEYS, min((b + 1) * _KEYS, keys.size), coordinates),
+               -(-keys.size // _KEYS))
     return coordinates
 
 
