@@ -25,20 +25,64 @@ def _entries(coordinates, n, first):
             np.uint64(_entry(coordinates, n, 2, first)), np.uint64(_entry(coordinates, n, 3, first)))
 
 
+@numba.njit(inline="always")
+def _begins_line(coordinates, n):
+    """Whether the site before differs in more than the last coordinate."""
+    for axis in range(1, coordinates.shape[1] - 1):
+        if coordinates[n, np.uint64(axis)] != coordinates[n - 1, np.uint64(axis)]:
+            return True
+    return False
+
+
+@numba.njit(nogil=True)
+def _most_lines(first, count):
+    """How many lines of cells one site reaches at most."""
+    most = 1
+    for axis in range(3):
+        most *= count[first[axis] : first[axis + 1]].max()
+    return most
+
+
+@numba.njit(nogil=True)
+def _lines(coordinates, n, first, count, offset, cell, low, most, bases, numbers):
+    """How many lines of cells, along the last axis, the line of site n reaches, for offsets below `most`; the cells
+    that they begin at and the offsets that they begin with go to `bases` and `numbers`."""
+    a, b, c, _ = _entries(coordinates, n, first)
+    lines = np.uint64(0)
+    for i in range(count[a]):
+        for j in range(count[b]):
+            for k in range(count[c]):
+                number = offset[a, i] + offset[b, j] + offset[c, k]
+                if number < most:
+                    bases[lines] = cell[a, i] + cell[b, j] + cell[c, k] - low
+                    numbers[lines] = number
+                    lines += np.uint64(1)
+    return lines
+
+
 @numba.njit(nogil=True, cache=True)
 def mark(coordinates, begin, end, first, count, offset, cell, least, window, low, high, bits):
     """Set the bit of every reached cell from low to high - 1."""
-    for n in range(begin, end):
-        a, b = _entry(coordinates, n, 0, first), _entry(coordinates, n, 1, first)
-        c, d = _entry(coordinates, n, 2, first), _entry(coordinates, n, 3, first)
-        for i in range(count[a]):
-            for j in range(count[b]):
-                for k in range(count[c]):
-                    line = cell[a, i] + cell[b, j] + cell[c, k] - low
-                    for o in range(count[d]):
-                        r = line + cell[d, o]
-                        if 0 <= r < high - low:
-                            bits[r >> 6] |= np.int64(1) << (r & 63)
+    bases, numbers = np.empty((2, _most_lines(first, count)), np.int64)
+    last, span, lines = np.uint64(coordinates.shape[1] - 1), high - low, np.uint64(0)
+    within = np.uint64(max(span - 64, 0))
+    for n in range(np.uint64(begin), np.uint64(end)):
+        if n == np.uint64(begin) or _begins_line(coordinates, n):
+            lines = _lines(coordinates, n, first, count, offset, cell, low, 1 << 62, bases, numbers)
+        d = np.uint64(first[3] + coordinates[n, last])
+        for t in range(lines):
+            r = np.uint64(bases[t] + least[d])
+            if window[d] != 0 and r < within:  # all its bits at once
+                word, shift = r >> np.uint64(6), r & np.uint64(63)
+                bits[word] |= window[d] << np.int64(shift)
+                above = np.uint64(window[d]) >> np.uint64(1) >> np.uint64(63) - shift
+                if above:
+                    bits[word + np.uint64(1)] |= np.int64(above)
+                continue
+            for o in range(count[d]):
+                place = bases[t] + cell[d, o]
+                if 0 <= place < span:
+                    bits[place >> 6] |= np.int64(1) << (place & 63)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -90,36 +134,30 @@ def index(keys, begin, end, bits, ranks):
 def join(coordinates, begin, end, first, count, offset, cell, least, window, low, span, bits, ranks, counts, found):
     """List [input, output, offset] of the inputs begin to end, for the first offsets, as many as there are
     counts; returns how many were found."""
-    total = 0
-    for n in range(begin, end):
-        a, b = _entry(coordinates, n, 0, first), _entry(coordinates, n, 1, first)
-        c, d = _entry(coordinates, n, 2, first), _entry(coordinates, n, 3, first)
-        for i in range(count[a]):
-            for j in range(count[b]):
-                for k in range(count[c]):
-                    line = cell[a, i] + cell[b, j] + cell[c, k] - low
-                    number = offset[a, i] + offset[b, j] + offset[c, k]
-                    if number >= counts.size:
-                        continue
-                    r = line + least[d]
-                    if window[d] != 0 and 0 <= r < span:  # most windows are empty: look at all their bits at once
-                        shift = r & 63
-                        seen = bits[r >> 6] >> shift
-                        if shift:
-                            seen = seen & ((np.int64(1) << (64 - shift)) - 1) | bits[(r >> 6) + 1] << (64 - shift)
-                        if seen & window[d] == 0:
-                            continue
-                    for o in range(count[d]):
-                        r = line + cell[d, o]
-                        if number + offset[d, o] < counts.size and 0 <= r < span:
-                            word, bit = bits[r >> 6], r & 63
-                            if word >> bit & 1:
-                                counts[number + offset[d, o]] += 1
-                                found[total, 0] = n
-                                found[total, 1] = ranks[r >> 6] + ones(word & ((np.int64(1) << bit) - 1))
-                                found[total, 2] = number + offset[d, o]
-                                total += 1
-    return total
+    bases, numbers = np.empty((2, _most_lines(first, count)), np.int64)
+    last, total, lines = np.uint64(coordinates.shape[1] - 1), np.uint64(0), np.uint64(0)
+    for n in range(np.uint64(begin), np.uint64(end)):
+        if n == np.uint64(begin) or _begins_line(coordinates, n):
+            lines = _lines(coordinates, n, first, count, offset, cell, low, counts.size, bases, numbers)
+        d = np.uint64(first[3] + coordinates[n, last])
+        for t in range(lines):
+            r = np.uint64(bases[t] + least[d])
+            if window[d] != 0 and r < np.uint64(span):  # most windows are empty: look at all their bits at once
+                word, shift = r >> np.uint64(6), r & np.uint64(63)
+                above = np.uint64(bits[word + np.uint64(1)]) << np.uint64(1) << np.uint64(63) - shift
+                if (np.uint64(bits[word]) >> shift | above) & np.uint64(window[d]) == np.uint64(0):
+                    continue
+            for o in range(count[d]):
+                r, number = np.uint64(bases[t] + cell[d, o]), np.uint64(numbers[t] + offset[d, o])
+                if number < np.uint64(counts.size) and r < np.uint64(span):
+                    word, bit = bits[r >> np.uint64(6)], np.int64(r & np.uint64(63))
+                    if word >> bit & 1:
+                        counts[number] += 1
+                        found[total, 0] = n
+                        found[total, 1] = ranks[r >> np.uint64(6)] + ones(word & ((np.int64(1) << bit) - 1))
+                        found[total, 2] = number
+                        total += np.uint64(1)
+    return np.int64(total)
 
 
 @numba.njit(nogil=True, cache=True)
