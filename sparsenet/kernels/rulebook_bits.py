@@ -15,9 +15,10 @@
 
 A task is a range of one sample's output cells (output_keys) or rows (the others), with a bit map of its own
 in the thread's scratch memory: some 100 KB where sites are spread evenly, which stay in the second cache.  It
-looks at those inputs only whose first coordinates can reach the range, some thousands at a time.  Ranges depend
-on sizes alone, and no two tasks write to the same place.  Grids so empty that reading the words would cost more
-than the sites do, or so flat that tasks would look at too many inputs, are left to rulebook_walk.py.
+looks at those inputs only whose first coordinates can reach the range.  Small tasks are done several in one go.
+Ranges depend on sizes alone, and no two tasks write to the same place.  Grids so empty that reading the words
+would cost more than the sites do, or so flat that tasks would look at too many inputs, are left to
+rulebook_walk.py.
 """
 
 from __future__ import annotations
@@ -30,18 +31,7 @@ import numpy as np
 
 from sparsenet.kernels.memory import empty
 from sparsenet.kernels.reach import Reach
-from sparsenet.kernels.rulebook_loops import (
-    copy_lists,
-    count_bits,
-    group,
-    index,
-    join,
-    join_apart,
-    list_bits,
-    mark,
-    mark_apart,
-    write_table,
-)
+from sparsenet.kernels.rulebook_loops import by_offset, copy_lists, grouped, list_cells, look_up, write_table
 from sparsenet.kernels.scratch import scratch
 from sparsenet.kernels.threads import run_blocks
 
@@ -50,6 +40,7 @@ MOST_LOOKS_PER_SITE = 8  # at an input, by tasks beside each other
 _FOUND = 1 << 17  # pairs found at a time
 _CELLS = 1 << 20  # of a sample: its bit map is not worth splitting
 _SITES = 4096  # of a task, of samples with more cells
+_GROUPED, _WORDS = 2048, 1 << 14  # inputs and words of tasks that are done in one go
 _LEAST_TASKS = 8  # for few samples that are large enough to share out
 _LEAST_SITES = 1024
 _LEAST_FOUND = 1 << 15  # pairs that are worth waking a thread for
@@ -71,18 +62,16 @@ def output_keys(keys, coordinates, batch_splits, reach: Reach) -> np.ndarray | N
     inputs = reach.inputs(keys, samples, low, high)
     if _looks_too_often(inputs, keys):
         return None
-    found: list[Any] = [None] * len(samples)
-    reached = mark_apart if reach.most == 1 else mark
+    borders = grouped(inputs, low, high, _GROUPED, _WORDS).tolist()
+    found: list[Any] = [None] * (len(borders) - 1)
 
-    def task(t: int) -> None:
-        bits, _ = scratch("bits", (int(high[t] - low[t]) + 63) // 64, np.int64)
-        bits[:] = 0
-        for begin, end in inputs[t].tolist():
-            reached(coordinates, begin, end, *reach.tables, low[t], high[t], bits)
-        found[t] = np.empty(count_bits(bits), np.int64)
-        list_bits(bits, samples[t] * reach.cells + low[t], found[t])
+    def group(g: int) -> None:
+        tasks = borders[g], borders[g + 1]
+        words = int(((high - low + 63) // 64)[slice(*tasks)].sum())
+        found[g] = list_cells(coordinates, tasks, reach.most == 1, inputs, low, high, samples * reach.cells,
+                              *reach.tables, scratch("bits", words, np.int64)[0])
 
-    run_blocks(task, len(samples))
+    run_blocks(group, len(found))
     return np.concatenate(found)
 
 
@@ -93,10 +82,10 @@ def neighbours(keys, coordinates, output, batch_size, reach: Reach) -> np.ndarra
     """
     table = empty((output.size, reach.offsets), np.int32)
 
-    def clear(task: int, first: int, last: int) -> None:
+    def clear(number: int, first: int, last: int) -> None:
         table[first:last] = -1
 
-    def fill(task: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
+    def fill(number: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
         write_table(found, count, table)
 
     return table if _each_range(keys, coordinates, output, batch_size, reach, reach.offsets, clear, fill) else None
@@ -107,24 +96,24 @@ def pairs(keys, coordinates, output, batch_size, reach: Reach, submanifold: bool
     """((P, 2) int32 rows [input, output], (K+1,) int64 splits): grouped by offset, by output within one; None where
     the walk is cheaper."""
     half = reach.offsets // 2 if submanifold else reach.offsets
-    of_task: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    of_range: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
 
-    def begin(task: int, first: int, last: int) -> None:
-        of_task[task] = []
+    def begin(number: int, first: int, last: int) -> None:
+        of_range[number] = []
 
-    def fill(task: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
-        of_task[task].append((np.empty((count, 2), np.int32), counts))
-        group(found, count, np.cumsum(counts) - counts, of_task[task][-1][0])
+    def fill(number: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
+        of_range[number].append((np.empty((count, 2), np.int32), counts))
+        by_offset(found, count, np.cumsum(counts) - counts, of_range[number][-1][0])
 
     if not _each_range(keys, coordinates, output, batch_size, reach, half, begin, fill):
         return None
-    lists = [one for task in sorted(of_task) for one in of_task[task]]
+    lists = [one for number in sorted(of_range) for one in of_range[number]]
     if len(lists) == 1 and not submanifold:
         return lists[0][0], np.concatenate([[0], np.cumsum(lists[0][1])])
     counts = np.zeros((half, len(lists)), np.int64)
     for t, (_, mine) in enumerate(lists):
         counts[:, t] = mine
-    before = np.cumsum(counts, axis=1) - counts  # of the offset, in earlier tasks
+    before = np.cumsum(counts, axis=1) - counts  # of the offset, in earlier lists
     of_offset = counts.sum(axis=1)
     if submanifold:
         of_offset = np.concatenate([of_offset, [len(output)], of_offset[::-1]])
@@ -158,9 +147,9 @@ def _looks_too_often(inputs: np.ndarray, keys: np.ndarray) -> bool:
 
 
 def _each_range(keys, coordinates, output, batch_size, reach, offsets, begin: Callable, fill: Callable) -> bool:
-    """For each range of output rows, begin(task, first row, end row), then fill(task, found (n, 3), n, counts
-    (offsets,)) as often as some thousands of its inputs were looked at; `found` holds [input, output, offset] by
-    input, for the first `offsets` offsets.  False, and nothing done, where the walk is cheaper."""
+    """For each range of output rows, begin(range, first row, end row), then fill(range, found (n, 3), n, counts
+    (offsets,)) as often as so many are found; `found` holds [input, output, offset] of the first `offsets` offsets,
+    those of an offset by output.  False, and nothing done, where the walk is cheaper."""
     splits = np.searchsorted(output, np.arange(batch_size + 1, dtype=np.int64) * reach.cells)
     first, last, samples, _, _ = _shared_out(splits, reach)
     if not len(first):
@@ -170,22 +159,19 @@ def _each_range(keys, coordinates, output, batch_size, reach, offsets, begin: Ca
     inputs = reach.inputs(keys, samples, low, high)
     if _looks_too_often(inputs, keys):
         return False
-    step = max(1, _FOUND // reach.most)
-    look_up = join_apart if reach.most == 1 else join
+    borders = grouped(inputs, low, high, _GROUPED, _WORDS).tolist()
+    rows, words = np.stack([first, last], axis=1), int((high - low).max() + 63) // 64 + 1
 
-    def task(t: int) -> None:
-        words = (int(high[t] - low[t]) + 63) // 64
-        bits, _ = scratch("bits", words + 1, np.int64)
-        ranks, _ = scratch("ranks", words + 1, np.int32)
-        found = scratch("found", step * reach.most * 3, np.int32)[0].reshape(-1, 3)
-        index(output, first[t], last[t], bits, ranks)
-        begin(t, first[t], last[t])
-        for start, end in inputs[t].tolist():
-            for n in range(start, end, step):
-                counts = np.zeros(offsets, np.int64)
-                count = look_up(coordinates, n, min(n + step, end), *reach.tables, low[t], words << 6, bits, ranks,
-                                counts, found)
-                fill(t, found, count, counts)
+    def group(g: int) -> None:
+        bits, ranks = scratch("bits", words, np.int64)[0], scratch("ranks", words, np.int32)[0]
+        found = scratch("found", 3 * max(_FOUND, reach.most), np.int32)[0].reshape(-1, 3)
+        begin(g, first[borders[g]], last[borders[g + 1] - 1])
+        state = np.array([borders[g], 0, 0, -1])
+        while state[0] < borders[g + 1]:
+            counts = np.zeros(offsets, np.int64)
+            count = look_up(coordinates, state, borders[g + 1], reach.most, inputs, output, rows, low, high,
+                            *reach.tables, bits, ranks, counts, found)
+            fill(g, found, count, counts)
 
-    run_blocks(task, len(first))
+    run_blocks(group, len(borders) - 1)
     return True

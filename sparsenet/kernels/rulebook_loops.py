@@ -60,8 +60,8 @@ def _lines(coordinates, n, first, count, offset, cell, low, most, bases, numbers
     return lines
 
 
-@numba.njit(nogil=True, cache=True)
-def mark(coordinates, begin, end, first, count, offset, cell, least, window, low, high, bits):
+@numba.njit(nogil=True)
+def _mark(coordinates, begin, end, first, count, offset, cell, least, window, low, high, bits):
     """Set the bit of every reached cell from low to high - 1."""
     bases, numbers = np.empty((2, _most_lines(first, count)), np.int64)
     last, span, lines = np.uint64(coordinates.shape[1] - 1), high - low, np.uint64(0)
@@ -85,9 +85,9 @@ def mark(coordinates, begin, end, first, count, offset, cell, least, window, low
                     bits[place >> 6] |= np.int64(1) << (place & 63)
 
 
-@numba.njit(nogil=True, cache=True)
-def mark_apart(coordinates, begin, end, first, count, offset, cell, least, window, low, high, bits):
-    """`mark` where no input reaches two cells."""
+@numba.njit(nogil=True)
+def _mark_apart(coordinates, begin, end, first, least, low, high, bits):
+    """`_mark` where no input reaches two cells."""
     span = np.uint64(high - low)
     for n in range(np.uint64(begin), np.uint64(end)):
         a, b, c, d = _entries(coordinates, n, first)
@@ -96,28 +96,55 @@ def mark_apart(coordinates, begin, end, first, count, offset, cell, least, windo
             bits[r >> np.uint64(6)] |= np.int64(1) << np.int64(r & np.uint64(63))
 
 
-@numba.njit(nogil=True, cache=True)
-def count_bits(bits):
+@numba.njit(nogil=True)
+def _count_bits(bits):
     total = 0
     for w in range(bits.size):
         total += ones(bits[w])
     return total
 
 
-@numba.njit(nogil=True, cache=True)
-def list_bits(bits, key, out):
-    """The numbers of the bits that are set, counted from `key`."""
-    position = 0
+@numba.njit(nogil=True)
+def _list_bits(bits, key, position, out):
+    """The numbers of the bits that are set, counted from `key`, from `position` on; returns the position behind."""
     for w in range(bits.size):
         word = bits[w]
         while word != 0:
             out[position] = key + (w << 6) + lowest(word)
             position += 1
             word &= word - 1
+    return position
 
 
 @numba.njit(nogil=True, cache=True)
-def index(keys, begin, end, bits, ranks):
+def list_cells(coordinates, tasks, apart, inputs, low, high, before, first, count, offset, cell, least, window, bits):
+    """Keys (M,) of the cells low to high - 1 that inputs reach, task by task.
+
+    tasks : (first, end);  before : (T,) key of a sample's first cell;  bits : one for each cell of these tasks
+    """
+    bits[:] = 0
+    word = 0
+    for t in range(tasks[0], tasks[1]):
+        words = (high[t] - low[t] + 63) // 64
+        mine = bits[word : word + words]
+        for x in range(inputs.shape[1]):
+            if apart:
+                _mark_apart(coordinates, inputs[t, x, 0], inputs[t, x, 1], first, least, low[t], high[t], mine)
+            else:
+                _mark(coordinates, inputs[t, x, 0], inputs[t, x, 1], first, count, offset, cell, least, window, low[t],
+                      high[t], mine)
+        word += words
+    keys = np.empty(_count_bits(bits[:word]), np.int64)
+    word = position = 0
+    for t in range(tasks[0], tasks[1]):
+        words = (high[t] - low[t] + 63) // 64
+        position = _list_bits(bits[word : word + words], before[t] + low[t], position, keys)
+        word += words
+    return keys
+
+
+@numba.njit(nogil=True)
+def _index(keys, begin, end, bits, ranks):
     """Bits and ranks of the rows begin to end; bit 0 is the first of them."""
     for w in range(bits.size):
         bits[w] = 0
@@ -130,8 +157,8 @@ def index(keys, begin, end, bits, ranks):
         row += ones(bits[w])
 
 
-@numba.njit(nogil=True, cache=True)
-def join(coordinates, begin, end, first, count, offset, cell, least, window, low, span, bits, ranks, counts, found):
+@numba.njit(nogil=True)
+def _join(coordinates, begin, end, first, count, offset, cell, least, window, low, span, bits, ranks, counts, found):
     """List [input, output, offset] of the inputs begin to end, for the first offsets, as many as there are
     counts; returns how many were found."""
     bases, numbers = np.empty((2, _most_lines(first, count)), np.int64)
@@ -160,10 +187,9 @@ def join(coordinates, begin, end, first, count, offset, cell, least, window, low
     return np.int64(total)
 
 
-@numba.njit(nogil=True, cache=True)
-def join_apart(coordinates, begin, end, first, count, offset, cell, least, window, low, span, bits, ranks, counts,
-               found):
-    """`join` where no input reaches two cells."""
+@numba.njit(nogil=True)
+def _join_apart(coordinates, begin, end, first, offset, least, low, span, bits, ranks, counts, found):
+    """`_join` where no input reaches two cells."""
     total = np.uint64(0)
     for n in range(np.uint64(begin), np.uint64(end)):
         a, b, c, d = _entries(coordinates, n, first)
@@ -181,13 +207,67 @@ def join_apart(coordinates, begin, end, first, count, offset, cell, least, windo
 
 
 @numba.njit(nogil=True, cache=True)
+def look_up(coordinates, state, tasks_end, most, inputs, output, rows, low, high, first, count, offset, cell, least,
+            window, bits, ranks, counts, found):
+    """Go on looking up what inputs reach until `found` is full or the tasks are done; returns how many were found.
+
+    state : (4,) task, run of inputs and input to go on with, and the task whose bits there are;  most : pairs of an
+    input at most;  rows : (T, 2) of the outputs of each task;  counts : of the first offsets, which are looked up
+    """
+    total = 0
+    while state[0] < tasks_end:
+        t = state[0]
+        words = (high[t] - low[t] + 63) // 64
+        if state[3] != t:
+            _index(output, rows[t, 0], rows[t, 1], bits[: words + 1], ranks[: words + 1])
+            state[3] = t
+        while state[1] < inputs.shape[1]:
+            begin, end = max(state[2], inputs[t, state[1], 0]), inputs[t, state[1], 1]
+            stop = min(end, begin + (found.shape[0] - total) // most)
+            if begin < stop:
+                if most == 1:
+                    total += _join_apart(coordinates, begin, stop, first, offset, least, low[t], words << 6, bits,
+                                         ranks, counts, found[total:])
+                else:
+                    total += _join(coordinates, begin, stop, first, count, offset, cell, least, window, low[t],
+                                   words << 6, bits, ranks, counts, found[total:])
+            if stop < end:
+                state[2] = stop
+                return total
+            state[1] += 1
+            state[2] = 0
+        state[0] += 1
+        state[1] = 0
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def grouped(inputs, low, high, sites, words):
+    """Borders of groups of tasks, each of so many inputs and words of bits at most, or one task."""
+    borders, size = np.zeros(low.size + 1, np.int64), 0
+    looks = room = 0
+    for t in range(low.size):
+        more = 0
+        for x in range(inputs.shape[1]):
+            more += inputs[t, x, 1] - inputs[t, x, 0]
+        wider = (high[t] - low[t] + 63) // 64
+        looks, room = looks + more, room + wider
+        if t and (looks > sites or room > words):
+            size += 1
+            borders[size] = t
+            looks, room = more, wider
+    borders[size + 1] = low.size
+    return borders[: size + 2]
+
+
+@numba.njit(nogil=True, cache=True)
 def write_table(found, count, table):
     for i in range(count):
         table[found[i, 1], found[i, 2]] = found[i, 0]
 
 
 @numba.njit(nogil=True, cache=True)
-def group(found, count, position, out):
+def by_offset(found, count, position, out):
     """Sort what was found by offset; position : (K,) where each offset's pairs begin."""
     for i in range(count):
         p = position[found[i, 2]]
