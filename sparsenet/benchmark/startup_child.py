@@ -16,7 +16,8 @@ def main(path: str, batch_size: int, render_size: int) -> None:
     times = {"import": time.perf_counter() - BEGUN}
     net = sn.s3dcnn(40)
     with sn.SparseDataset.open(path) as dataset, dataset.batches(
-            batch_size, field=net.field, render_size=render_size, geometries=net.geometries()) as batches:
+            batch_size, field=net.field, render_size=render_size, geometries=net.geometries(),
+            backward=True) as batches:
         batch = next(batches)
         times["import + first batch"] = time.perf_counter() - BEGUN
         optimizer = sn.optim.SGD(net.named_parameters(), 1e-3, 0.9)

@@ -26,8 +26,7 @@ IN_A_ROW = 8
 class Steps:
     """S3DCNN with a classifier and the paper's SGD, on one batch that is met again and again.
 
-    Each step begins with sites that have no rulebooks but those that a loader builds: the neighbours
-    are ready, what backward needs beyond them is part of the step.
+    Each step begins with rulebooks as a loader of training builds them.
     """
 
     def __init__(self, batch: SparseBatch, device: str):
@@ -47,7 +46,7 @@ class Steps:
     def prepared(self) -> SparseTensor:
         """The input as a loader hands it over."""
         x = self.fresh()
-        prepare(x.sites, self.geometries)
+        prepare(x.sites, self.geometries, backward=True)
         return x
 
     def loss(self, x: SparseTensor) -> Any:
@@ -109,7 +108,7 @@ class Steps:
         """Seconds of rulebooks, forward and backward, one after the other."""
         x = self.fresh()
         with stopwatch(self.device) as watch:
-            prepare(x.sites, self.geometries)
+            prepare(x.sites, self.geometries, backward=True)
             self.loss(x).backward()
         self.optimizer.zero_grad()
         return watch.seconds
@@ -118,7 +117,7 @@ class Steps:
         """Seconds of what the loader builds ahead."""
         x = self.fresh()
         with stopwatch(self.device) as watch:
-            prepare(x.sites, self.geometries)
+            prepare(x.sites, self.geometries, backward=True)
         return watch.seconds
 
     def medians(self, rounds: int) -> dict[str, float]:

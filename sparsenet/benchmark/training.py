@@ -257,7 +257,8 @@ def measure_pipeline(results: Results, settings: Settings, shapes: Shapes) -> No
             order = {"sampler": _Repeated(len(dataset.object_samples), batch, 3 if settings.quick else 100)}
         for count in workers:
             found = [epoch_rate(steps, dataset.batches(workers=count, field=FIELD, epoch=epoch, **order,
-                                                       geometries=steps.geometries, device=settings.device, **options))
+                                                       geometries=steps.geometries, backward=True,
+                                                       device=settings.device, **options))
                      for epoch in range(rounds)]
             case = f"{source}, {count} worker{'s' * (count != 1)}"
             rates = Timing(tuple(rate for rate, _ in found))

@@ -241,7 +241,8 @@ class SparseDataset:
                 augment: AnyAugmentation | None = None, seed: int = 0, workers: int = 0, epoch: int = 0,
                 field: int | Sequence[int] | None = None, geometries: Iterable[Geometry] = (),
                 render_size: int | None = None, start: int = 0, sampler: Sampler | None = None,
-                device: str = "cpu", poses: str | None = None, fill: bool | None = None) -> BatchLoader:
+                device: str = "cpu", poses: str | None = None, fill: bool | None = None,
+                backward: bool = False) -> BatchLoader:
         """One epoch: an iterator of `SparseBatch`, with a length, the same bits for any `workers`.
 
         Close the iterator (`.close()`, or `with dataset.batches(...) as batches:`) to stop early;
@@ -257,6 +258,7 @@ class SparseDataset:
         field : sides of the grid, one number or (D,), that each sample is centred in; cells outside
             it are dropped and counted (`SparseBatch.dropped`).  Default: as stored
         geometries : `net.geometries()`; their rulebooks are built ahead
+        backward : for training: what backward reads of the rulebooks is built ahead, too
         render_size : voxelizes kept meshes at another size than the stored one
         start : the first batch to give, to resume within an epoch
         sampler : what says which objects form a batch, such as `TripletSampler`; then there is no
@@ -281,7 +283,7 @@ class SparseDataset:
                                   seed=seed, epoch=epoch)
         return BatchLoader(self, preparation, batch_size=batch_size, shuffle=shuffle, sampler=sampler, poses=poses,
                            seed=seed, epoch=epoch, start=start, workers=workers, geometries=tuple(geometries),
-                           device=device)
+                           backward=backward, device=device)
 
     def __reduce__(self) -> Any:
         return _reopen, (self.path, self.rows, self.classes, self.labels)

@@ -39,7 +39,7 @@ class BatchLoader:
 
     def __init__(self, dataset: SparseDataset, preparation: Preparation, *, batch_size: int | None, shuffle: bool,
                  sampler: Sampler | None, poses: str | None, seed: int, epoch: int, start: int, workers: int,
-                 geometries: tuple[Geometry, ...], device: str):
+                 geometries: tuple[Geometry, ...], backward: bool, device: str):
         if poses is None:
             poses = "random" if shuffle or sampler is not None else "first"
         if poses not in POSES:
@@ -56,7 +56,8 @@ class BatchLoader:
         if not 0 <= start <= len(sampler):
             raise ValueError(f"batches: start is {start}, expected 0 to {len(sampler)}, the batches of an epoch")
         self._length = len(sampler) - start
-        maker = _BatchMaker(dataset, preparation, sampler, poses, items, seed, epoch, geometries, device)
+        maker = _BatchMaker(dataset, preparation, sampler, poses, items, seed, epoch, geometries, backward,
+                            device)
         self._batches = _generate(maker, range(start, len(sampler)), int(workers))
 
     def __len__(self) -> int:
@@ -85,7 +86,7 @@ class _Stopped(RuntimeError):
 
 class _BatchMaker:
     def __init__(self, dataset: SparseDataset, preparation: Preparation, sampler: Sampler, poses: str, items: int,
-                 seed: int, epoch: int, geometries: tuple[Geometry, ...], device: str):
+                 seed: int, epoch: int, geometries: tuple[Geometry, ...], backward: bool, device: str):
         self.dataset = dataset
         self.preparation = preparation
         self.sampler = sampler
@@ -94,6 +95,7 @@ class _BatchMaker:
         self.seed = seed
         self.epoch = epoch
         self.geometries = geometries
+        self.backward = backward
         self.device = device
 
     def make(self, index: int, stop: threading.Event) -> SparseBatch:
@@ -111,7 +113,7 @@ class _BatchMaker:
             sample_ids = np.array(samples, np.int64)
             batch = SparseBatch(tensor, self.dataset.labels[sample_ids], sample_ids, dropped)
             batch.seconds["loading"] = time.perf_counter() - begun
-            _build_rulebooks(batch, self.geometries)
+            _build_rulebooks(batch, self.geometries, self.backward)
         except MemoryError as error:  # CuPy's says how many bytes were asked for
             error.add_note(f"in the loader, making batch {index} of {len(samples)} samples on {self.device}")
             raise
@@ -171,11 +173,11 @@ class _BatchMaker:
         return RuntimeError(f"batches: sample {sample} ({name!r}, row {row} of {self.dataset.path}): {reason}")
 
 
-def _build_rulebooks(batch: SparseBatch, geometries: tuple[Geometry, ...]) -> None:
+def _build_rulebooks(batch: SparseBatch, geometries: tuple[Geometry, ...], backward: bool) -> None:
     from sparsenet.sparse import prepare
 
     begun = time.perf_counter()
-    prepare(batch.input.sites, geometries)
+    prepare(batch.input.sites, geometries, backward)
     batch.seconds["rulebooks"] = time.perf_counter() - begun
 
 

@@ -124,21 +124,34 @@ class Rulebook:
             return "pairs"
         return "pairs" if forward_way(self.pair_count, rows, offsets, *channels) == "pairs" else table
 
-    def prepare(self, channels: tuple[int, int] | None) -> None:
-        """Make the view that a layer will read: a convolution from C_in to C_out channels, or (None) pooling."""
-        _ = self.pairs if channels is not None and self.way("forward", *channels) == "pairs" else self.neighbours
+    def prepare(self, channels: tuple[int, int] | None, *passes: str) -> None:
+        """Make the views that a layer will read in those passes (see `way`; none named: forward): a convolution from
+        C_in to C_out channels, or (None) pooling."""
+        passes = passes or ("forward",)
+        if channels is not None:
+            views = {self.way(of, *channels) for of in passes}
+        else:  # of pooling, backward reads them on a GPU alone
+            collects = "input gradient" in passes and self.input_sites.device != "cpu"
+            views = {"outputs", "inputs"} if collects else {"outputs"}
+        for view, name in (("pairs", "pairs"), ("outputs", "neighbours"), ("inputs", "transposed_neighbours")):
+            if view in views:
+                getattr(self, name)
 
     def __repr__(self) -> str:
         return (f"Rulebook({self.geometry}: {len(self.input_sites)} sites of {self.input_sites.spatial_size} -> "
                 f"{len(self.output_sites)} of {self.output_size})")
 
 
-def prepare(sites: ActiveSites, geometries: Iterable[Geometry]) -> None:
+def prepare(sites: ActiveSites, geometries: Iterable[Geometry], backward: bool = False) -> None:
     """Build the rulebooks of a chain of layers ahead of their use.
 
     geometries : in the order of the layers; each starts at the sites that the one before reached
+    backward : build what backward reads, too; the first layer's input is data, whose gradient nobody asks for
     """
+    passes = ("forward", "weight gradient") if backward else ("forward",)
     for geometry in geometries:
         rulebook = sites.rulebook(geometry)
-        rulebook.prepare(geometry.channels)
+        rulebook.prepare(geometry.channels, *passes)
         sites = rulebook.output_sites
+        if backward:
+            passes = ("forward", "weight gradient", "input gradient")

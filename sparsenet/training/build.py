@@ -148,7 +148,7 @@ def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwo
     augment = Augmentation(config.augmentation.rotation, config.augmentation.affine, config.augmentation.shift,
                            config.augmentation.up_axis)
     options = {"augment": augment, "seed": config.training.seed, "workers": config.data.workers, "field": net.field,
-               "geometries": net.geometries(), "render_size": config.data.render_size or None,
+               "geometries": net.geometries(), "backward": True, "render_size": config.data.render_size or None,
                "device": config.training.device, "poses": "random"}
     count, labels = config.loss.batches_per_epoch or None, training_set.object_labels
     if config.loss.kind == "softmax":

@@ -51,13 +51,15 @@ def on_device(sites: ActiveSites) -> ActiveSites:
 
 
 def moved(sites: ActiveSites) -> ActiveSites:
-    """The sites on the device, with the rulebooks that a loader builds."""
+    """The sites on the device, with the rulebooks that a loader of training builds."""
     first = here = on_device(sites)
-    for geometry in s3dcnn().geometries():
+    for number, geometry in enumerate(s3dcnn().geometries()):
         before, rulebook = sites.rulebook(geometry), here.rulebook(geometry)
         sites = before.output_sites
         vars(rulebook)["_output_sites"] = here = on_device(sites)
         vars(rulebook)["neighbours"] = to_device(before.neighbours, "cuda")
+        if number:
+            vars(rulebook)["transposed_neighbours"] = to_device(before.transposed_neighbours, "cuda")
     return first
 
 
@@ -92,7 +94,7 @@ def step(sites):
 
 
 # At most, of one step: found by this test.  Fewer is better: lower them then, here and in docs/kernels.md.
-OURS, CUPYS = 79, 97
+OURS, CUPYS = 69, 87
 
 
 def test_launches_and_waits_of_a_training_step(step):
@@ -100,7 +102,7 @@ def test_launches_and_waits_of_a_training_step(step):
         ours, cupys, waits = asked(step)
     assert ours["convolution_forward"] == 6 + 5 and ours["convolution_weight_gradient"] == 6
     assert ours["sgd_step"] == 1
-    assert 60 < sum(ours.values()) <= OURS, ours
+    assert 50 < sum(ours.values()) <= OURS, ours
     assert 60 < sum(cupys.values()) <= CUPYS, cupys
     assert waits == counts.waits == 0
 

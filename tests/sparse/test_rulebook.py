@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from rulebook_ways import bits, host
 
+from sparsenet import ops
+from sparsenet.backend import to_device
 from sparsenet.kernels import get_num_threads, rulebook_bits, set_num_threads
 from sparsenet.kernels.fetch import fetches
 from sparsenet.kernels.reach import Reach
-from sparsenet.sparse import ActiveSites, Geometry, prepare
+from sparsenet.nn import s3dcnn
+from sparsenet.sparse import ActiveSites, Geometry, SparseTensor, prepare
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3, 4])
@@ -150,6 +153,32 @@ def test_layers_of_one_geometry_share_a_rulebook():
     prepare(sites, [Geometry.make(3, 2), Geometry.make(3, 3, 2)])
     assert "neighbours" in vars(sites.rulebook(Geometry.make(3, 2)))
     assert sites.copy().rulebook(Geometry.make(3, 3)) is not sites.rulebook(Geometry.make(3, 3))
+
+
+def views_of(rulebook):
+    return {name for name in ("neighbours", "transposed_neighbours", "_pairs") if name in vars(rulebook)}
+
+
+@pytest.mark.parametrize("count", [30, 4000])
+def test_training_finds_what_it_reads_and_a_step_makes_no_more(placed, count):
+    net = s3dcnn(3, channels=(32, 64, 96))
+    geometries, (side, *_) = net.geometries(), net.field_for()
+    sites = placed(random_sites(count, side))
+    for_forward = sites.copy()
+    net.to(sites.device)
+    prepare(sites, geometries, backward=True)
+    prepare(for_forward, geometries)
+    features = to_device(np.ones((len(sites), 1), np.float32), sites.device)
+    before, here, there = [], sites, for_forward
+    for geometry in geometries:
+        one, other = here.rulebook(geometry), there.rulebook(geometry)
+        assert views_of(other) <= views_of(one)
+        before.append(views_of(one))
+        here, there = one.output_sites, other.output_sites
+    ops.softmax_cross_entropy(net(SparseTensor.from_sites(features, sites)), np.zeros(3, np.int64)).backward()
+    for geometry, views in zip(geometries, before, strict=True):
+        assert views_of(sites.rulebook(geometry)) == views
+        sites = sites.rulebook(geometry).output_sites
 
 
 def test_sites_and_rulebooks_are_freed_without_the_garbage_collector():
