@@ -217,7 +217,7 @@ def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_spl
 
     run_blocks(block, samples * slices)
     _clear_others(out[:inputs], cleared)
-    return out[:inputs], out[inputs:]
+    return out[:inputs], out[inputs:].copy()  # who keeps the background's gradient keeps no more
 
 
 @numba.njit(nogil=True, cache=True)
