@@ -13,8 +13,8 @@ program, so that the bits are the same on all of them.
 
 index : a number where the array has one axis, else a tuple.  Arrays are C-contiguous; nothing checks indices.
 width : a constant.  All lanes of one operation have the same.
-Operators are + - * of floats, and < != of floats and > of any numbers to truth values.  Beside lanes a number
-    of their type may stand, in operators, `fma`, `maximum` and `select`: it is in each lane then.
+Operators are + - * of floats, and to truth values < != of floats and > of floats and signed integers.  Beside
+    lanes a number of their type may stand, in operators, `fma`, `maximum` and `select`: it is in each lane then.
 
 Numba's cache of a kernel does not see a change of this file: remove `__pycache__` then.
 """
@@ -183,14 +183,19 @@ def _greater(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
     return builder.icmp_signed(">", a, b) if whole else builder.fcmp_ordered(">", a, b)
 
 
-def _operator(symbol: Callable, emit: Callable, of: type = types.Float, compares: bool = False) -> None:
-    """`symbol` between lanes whose elements are `of` that kind, and between them and a number."""
+def _is_signed(element: types.Type) -> bool:
+    return isinstance(element, types.Float) or (isinstance(element, types.Integer) and element.signed)
+
+
+def _operator(symbol: Callable, emit: Callable, takes: Callable = lambda element: isinstance(element, types.Float),
+              compares: bool = False) -> None:
+    """`symbol` between lanes of elements that it takes, and between them and a number."""
 
     @type_callable(symbol)
     def typed(context):
         def typer(a, b):
             kind = _common(a, b) if isinstance(a, Lanes) or isinstance(b, Lanes) else None
-            if kind is None or not isinstance(kind.element, of):
+            if kind is None or not takes(kind.element):
                 return None
             return Lanes(types.boolean, kind.width) if compares else kind
 
@@ -207,7 +212,7 @@ _operator(operator.add, ir.IRBuilder.fadd)
 _operator(operator.sub, ir.IRBuilder.fsub)
 _operator(operator.mul, ir.IRBuilder.fmul)
 _operator(operator.lt, lambda builder, a, b: builder.fcmp_ordered("<", a, b), compares=True)
-_operator(operator.gt, _greater, of=types.Number, compares=True)
+_operator(operator.gt, _greater, _is_signed, compares=True)
 _operator(operator.ne, lambda builder, a, b: builder.fcmp_unordered("!=", a, b), compares=True)
 
 

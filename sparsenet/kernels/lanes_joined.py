@@ -37,7 +37,7 @@ maximum_of = _of_all(larger)
 
 @intrinsic
 def bits_of(typing, truths):
-    """int64 with a bit for each of at most 64 truth values: lane i's is bit i"""
+    """int64 with a bit for each of at most 64 truth values: lane i's is bit i (processors are little-endian)"""
 
     def generate(context, builder, signature, arguments):
         return builder.zext(builder.bitcast(arguments[0], ir.IntType(truths.width)), ir.IntType(64))

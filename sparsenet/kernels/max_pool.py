@@ -4,8 +4,8 @@
     argmax[m, c] = the first offset k that attains it
 
 The background is one row, or one row for each sample.  Without a background, inactive cells are
-passed over, and a window of nothing else gives 0 and argmax 0.  NaN wins, as in PyTorch.  Backward, each
-output's gradient goes to the cell that its argmax names.  On a CPU it is sent there: one block holds the
+passed over, and a window of nothing else gives 0 and argmax 0.  NaN wins, as in PyTorch, the last of several.
+Backward, each output's gradient goes to the cell that its argmax names.  On a CPU it is sent there: one block holds the
 outputs of one sample and one slice of the channels, so no two blocks touch the same element and every sum is
 taken in row order.  It clears the gradient of its sample's inputs as it goes, shortly before it adds to them,
 so that it stays in the cache: a sample's inputs lie before those of the next one.  The sample's background has
@@ -226,14 +226,14 @@ def _backward(gradient, argmax, neighbours, first, last, start, stop, inputs, gr
 
     ground : row of `out` for the background's gradient
     """
-    lowest, highest = np.uint32(inputs), np.int64(-1)
+    least, highest = np.uint32(inputs), np.int64(-1)
     entries = neighbours[first:last].reshape(-1)
     for i in range(entries.size):
-        lowest = min(lowest, np.uint32(entries[i]))  # -1 is the largest number then
+        least = min(least, np.uint32(entries[i]))  # -1 is the largest number then
         highest = max(highest, entries[i])
     flat, channels, offsets = out.reshape(-1), out.shape[1], neighbours.shape[1]
     step = _CLEARED // (channels * out.itemsize) + 1
-    cleared, behind = np.int64(lowest), np.uint64(ground * channels)
+    cleared, behind = np.int64(least), np.uint64(ground * channels)
     starts = np.empty(offsets, np.uint64)  # of the rows that the window's offsets name, among all elements
     start, stop = np.uint64(start), np.uint64(stop)  # what may be negative is looked at again for each element
     for c in range(start, stop):
@@ -256,7 +256,7 @@ def _backward(gradient, argmax, neighbours, first, last, start, stop, inputs, gr
             cleared = end
         for c in range(start, stop):
             flat[starts[np.uint64(argmax[m, c])] + c] += gradient[m, c]
-    return np.int64(lowest), cleared
+    return np.int64(least), cleared
 
 
 def _clear_others(out: np.ndarray, cleared: np.ndarray) -> None:

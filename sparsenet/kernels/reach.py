@@ -16,8 +16,9 @@ class Reach:
 
     For the coordinate c of axis a, entry e = first[a] + c:  count[e] offsets join it to an output, and
     the i-th of them adds offset[e, i] to the offset's number and cell[e, i] to the output's cell.  least[e]
-    and window[e] are the lowest such cell (2^60 where there is none), and a bit for each cell from there to the
-    highest; window is 0 where those are more than a word.
+    and window[e] are the lowest such cell (2^60 where there is none), and a bit for each such cell, bit 0 for the
+    lowest; window is 0 where they do not fit 63 bits.  `lines` is how many lines of cells, along the last axis,
+    a site reaches at most.
     """
 
     def __init__(self, spatial_size, output_size, kernel_size, stride, padding, dilation):
@@ -28,7 +29,7 @@ class Reach:
         count = np.zeros(sum(axis[0] for axis in axes), np.int64)
         offset = np.zeros((len(count), max(kernel_size)), np.int64)
         cell = np.zeros_like(offset)
-        cells, offsets, self.most = 1, 1, 1
+        cells, offsets, self.most, self.lines = 1, 1, 1, 1
         for a in reversed(range(4)):
             size, side, kernel, *_ = axes[a]
             joined = axis_map(*axes[a])
@@ -39,10 +40,12 @@ class Reach:
             cell[entries, :kernel] = np.take_along_axis(joined, order, axis=0).T * cells
             cells, offsets = cells * side, offsets * kernel
             self.most *= max(1, int(count[entries].max()))  # pairs of a site
+            self.lines *= max(1, int(count[entries].max())) if a < 3 else 1
         reached = np.arange(offset.shape[1]) < count[:, None]
         least = np.where(reached, cell, _NOWHERE).min(axis=1)
-        spans = np.where(reached, cell - least[:, None], 0).max(axis=1)
-        window = np.where(spans < 63, (2 << np.minimum(spans, 62)) - 1, 0)
+        spans = np.where(reached, cell - least[:, None], 0)
+        bits = np.where(reached, np.int64(1) << np.minimum(spans, 62), 0)
+        window = np.where(spans.max(axis=1) < 63, np.bitwise_or.reduce(bits, axis=1), 0)
         self.cells, self.offsets = cells, offsets
         self.tables = first, count, offset, cell, least, window
         # of the first two axes that are no single cell, to find the inputs of a range of cells

@@ -49,7 +49,7 @@ _LEAST_FOUND = 1 << 15  # pairs that are worth waking a thread for
 def fits(keys, samples, spatial_size, output_size, kernel_size, stride, padding, dilation) -> bool:
     """Whether bit maps of the output grids, and tables of the axes, are small beside the sites."""
     entries = sum(spatial_size) * max(kernel_size)
-    return (samples * prod(output_size) <= 64 * MOST_WORDS_PER_SITE * keys.size
+    return (0 < samples * prod(output_size) <= 64 * MOST_WORDS_PER_SITE * keys.size
             and entries <= MOST_WORDS_PER_SITE * max(keys.size, _LEAST_SITES))
 
 
@@ -68,8 +68,8 @@ def output_keys(keys, coordinates, batch_splits, reach: Reach) -> np.ndarray | N
     def group(g: int) -> None:
         tasks = borders[g], borders[g + 1]
         words = int(((high - low + 63) // 64)[slice(*tasks)].sum())
-        found[g] = list_cells(coordinates, tasks, reach.most == 1, inputs, low, high, samples * reach.cells,
-                              *reach.tables, scratch("bits", words, np.int64)[0])
+        found[g] = list_cells(coordinates, tasks, reach.most == 1, reach.lines, inputs, low, high,
+                              samples * reach.cells, *reach.tables, scratch("bits", words, np.int64)[0])
 
     run_blocks(group, len(found))
     return np.concatenate(found)
@@ -82,13 +82,13 @@ def neighbours(keys, coordinates, output, batch_size, reach: Reach) -> np.ndarra
     """
     table = empty((output.size, reach.offsets), np.int32)
 
-    def clear(number: int, first: int, last: int) -> None:
+    def clear(group: int, first: int, last: int) -> None:
         table[first:last] = -1
 
-    def fill(number: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
+    def fill(group: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
         write_table(found, count, table)
 
-    return table if _each_range(keys, coordinates, output, batch_size, reach, reach.offsets, clear, fill) else None
+    return table if _each_group(keys, coordinates, output, batch_size, reach, reach.offsets, clear, fill) else None
 
 
 def pairs(keys, coordinates, output, batch_size, reach: Reach, submanifold: bool
@@ -96,18 +96,18 @@ def pairs(keys, coordinates, output, batch_size, reach: Reach, submanifold: bool
     """((P, 2) int32 rows [input, output], (K+1,) int64 splits): grouped by offset, by output within one; None where
     the walk is cheaper."""
     half = reach.offsets // 2 if submanifold else reach.offsets
-    of_range: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    of_group: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
 
-    def begin(number: int, first: int, last: int) -> None:
-        of_range[number] = []
+    def begin(group: int, first: int, last: int) -> None:
+        of_group[group] = []
 
-    def fill(number: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
-        of_range[number].append((np.empty((count, 2), np.int32), counts))
-        by_offset(found, count, np.cumsum(counts) - counts, of_range[number][-1][0])
+    def fill(group: int, found: np.ndarray, count: int, counts: np.ndarray) -> None:
+        of_group[group].append((np.empty((count, 2), np.int32), counts))
+        by_offset(found, count, np.cumsum(counts) - counts, of_group[group][-1][0])
 
-    if not _each_range(keys, coordinates, output, batch_size, reach, half, begin, fill):
+    if not _each_group(keys, coordinates, output, batch_size, reach, half, begin, fill):
         return None
-    lists = [one for number in sorted(of_range) for one in of_range[number]]
+    lists = [one for number in sorted(of_group) for one in of_group[number]]
     if len(lists) == 1 and not submanifold:
         return lists[0][0], np.concatenate([[0], np.cumsum(lists[0][1])])
     counts = np.zeros((half, len(lists)), np.int64)
@@ -146,10 +146,10 @@ def _looks_too_often(inputs: np.ndarray, keys: np.ndarray) -> bool:
     return (inputs[..., 1] - inputs[..., 0]).sum() > MOST_LOOKS_PER_SITE * keys.size + _SITES
 
 
-def _each_range(keys, coordinates, output, batch_size, reach, offsets, begin: Callable, fill: Callable) -> bool:
-    """For each range of output rows, begin(range, first row, end row), then fill(range, found (n, 3), n, counts
-    (offsets,)) as often as so many are found; `found` holds [input, output, offset] of the first `offsets` offsets,
-    those of an offset by output.  False, and nothing done, where the walk is cheaper."""
+def _each_group(keys, coordinates, output, batch_size, reach, offsets, begin: Callable, fill: Callable) -> bool:
+    """For each group of ranges of output rows, begin(group, first row, end row), then fill(group, found (n, 3), n,
+    counts (offsets,)) as often as so many are found; `found` holds [input, output, offset] of the first `offsets`
+    offsets, those of an offset by output.  False, and nothing done, where the walk is cheaper."""
     splits = np.searchsorted(output, np.arange(batch_size + 1, dtype=np.int64) * reach.cells)
     first, last, samples, _, _ = _shared_out(splits, reach)
     if not len(first):
@@ -169,8 +169,8 @@ def _each_range(keys, coordinates, output, batch_size, reach, offsets, begin: Ca
         state = np.array([borders[g], 0, 0, -1])
         while state[0] < borders[g + 1]:
             counts = np.zeros(offsets, np.int64)
-            count = look_up(coordinates, state, borders[g + 1], reach.most, inputs, output, rows, low, high,
-                            *reach.tables, bits, ranks, counts, found)
+            count = look_up(coordinates, state, borders[g + 1], reach.most, reach.lines, inputs, output, rows, low,
+                            high, *reach.tables, bits, ranks, counts, found)
             fill(g, found, count, counts)
 
     run_blocks(group, len(borders) - 1)

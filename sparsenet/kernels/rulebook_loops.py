@@ -1,6 +1,11 @@
 """The compiled loops of rulebook_bits.py.
 
-`first`, `count`, `offset`, `cell`, `least` and `window` are the tables of a `Reach`.
+coordinates : (N, 1+D) int32 of the inputs;  lines_at_most : `Reach.lines`
+first, count, offset, cell, least, window : the tables of a `Reach`
+low, high : (T,) int64, the cells of each task's sample that it covers: low to high - 1
+inputs : (T, X, 2) int64, runs of input rows, from and to, among which are all that reach those cells
+
+An index that cannot be negative is unsigned: Numba looks at a signed one again each time, to count from the end.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ def _entry(coordinates, n, axis, first):
 
 @numba.njit(inline="always")
 def _entries(coordinates, n, first):
-    """The entries of all four axes.  An index that cannot be negative is not looked at again by Numba."""
+    """The entries of all four axes."""
     return (np.uint64(_entry(coordinates, n, 0, first)), np.uint64(_entry(coordinates, n, 1, first)),
             np.uint64(_entry(coordinates, n, 2, first)), np.uint64(_entry(coordinates, n, 3, first)))
 
@@ -32,15 +37,6 @@ def _begins_line(coordinates, n):
         if coordinates[n, np.uint64(axis)] != coordinates[n - 1, np.uint64(axis)]:
             return True
     return False
-
-
-@numba.njit(nogil=True)
-def _most_lines(first, count):
-    """How many lines of cells one site reaches at most."""
-    most = 1
-    for axis in range(3):
-        most *= count[first[axis] : first[axis + 1]].max()
-    return most
 
 
 @numba.njit(nogil=True)
@@ -61,9 +57,9 @@ def _lines(coordinates, n, first, count, offset, cell, low, most, bases, numbers
 
 
 @numba.njit(nogil=True)
-def _mark(coordinates, begin, end, first, count, offset, cell, least, window, low, high, bits):
+def _mark(coordinates, begin, end, lines_at_most, first, count, offset, cell, least, window, low, high, bits):
     """Set the bit of every reached cell from low to high - 1."""
-    bases, numbers = np.empty((2, _most_lines(first, count)), np.int64)
+    bases, numbers = np.empty((2, lines_at_most), np.int64)
     last, span, lines = np.uint64(coordinates.shape[1] - 1), high - low, np.uint64(0)
     within = np.uint64(max(span - 64, 0))
     for n in range(np.uint64(begin), np.uint64(end)):
@@ -75,7 +71,7 @@ def _mark(coordinates, begin, end, first, count, offset, cell, least, window, lo
             if window[d] != 0 and r < within:  # all its bits at once
                 word, shift = r >> np.uint64(6), r & np.uint64(63)
                 bits[word] |= window[d] << np.int64(shift)
-                above = np.uint64(window[d]) >> np.uint64(1) >> np.uint64(63) - shift
+                above = np.uint64(window[d]) >> np.uint64(1) >> np.uint64(63) - shift  # by 64 at most, in two steps
                 if above:
                     bits[word + np.uint64(1)] |= np.int64(above)
                 continue
@@ -117,7 +113,8 @@ def _list_bits(bits, key, position, out):
 
 
 @numba.njit(nogil=True, cache=True)
-def list_cells(coordinates, tasks, apart, inputs, low, high, before, first, count, offset, cell, least, window, bits):
+def list_cells(coordinates, tasks, apart, lines_at_most, inputs, low, high, before, first, count, offset, cell, least,
+               window, bits):
     """Keys (M,) of the cells low to high - 1 that inputs reach, task by task.
 
     tasks : (first, end);  before : (T,) key of a sample's first cell;  bits : one for each cell of these tasks
@@ -131,8 +128,8 @@ def list_cells(coordinates, tasks, apart, inputs, low, high, before, first, coun
             if apart:
                 _mark_apart(coordinates, inputs[t, x, 0], inputs[t, x, 1], first, least, low[t], high[t], mine)
             else:
-                _mark(coordinates, inputs[t, x, 0], inputs[t, x, 1], first, count, offset, cell, least, window, low[t],
-                      high[t], mine)
+                _mark(coordinates, inputs[t, x, 0], inputs[t, x, 1], lines_at_most, first, count, offset, cell, least,
+                      window, low[t], high[t], mine)
         word += words
     keys = np.empty(_count_bits(bits[:word]), np.int64)
     word = position = 0
@@ -158,10 +155,11 @@ def _index(keys, begin, end, bits, ranks):
 
 
 @numba.njit(nogil=True)
-def _join(coordinates, begin, end, first, count, offset, cell, least, window, low, span, bits, ranks, counts, found):
+def _join(coordinates, begin, end, lines_at_most, first, count, offset, cell, least, window, low, span, bits, ranks,
+          counts, found):
     """List [input, output, offset] of the inputs begin to end, for the first offsets, as many as there are
     counts; returns how many were found."""
-    bases, numbers = np.empty((2, _most_lines(first, count)), np.int64)
+    bases, numbers = np.empty((2, lines_at_most), np.int64)
     last, total, lines = np.uint64(coordinates.shape[1] - 1), np.uint64(0), np.uint64(0)
     for n in range(np.uint64(begin), np.uint64(end)):
         if n == np.uint64(begin) or _begins_line(coordinates, n):
@@ -207,8 +205,8 @@ def _join_apart(coordinates, begin, end, first, offset, least, low, span, bits, 
 
 
 @numba.njit(nogil=True, cache=True)
-def look_up(coordinates, state, tasks_end, most, inputs, output, rows, low, high, first, count, offset, cell, least,
-            window, bits, ranks, counts, found):
+def look_up(coordinates, state, tasks_end, most, lines_at_most, inputs, output, rows, low, high, first, count, offset,
+            cell, least, window, bits, ranks, counts, found):
     """Go on looking up what inputs reach until `found` is full or the tasks are done; returns how many were found.
 
     state : (4,) task, run of inputs and input to go on with, and the task whose bits there are;  most : pairs of an
@@ -229,8 +227,8 @@ def look_up(coordinates, state, tasks_end, most, inputs, output, rows, low, high
                     total += _join_apart(coordinates, begin, stop, first, offset, least, low[t], words << 6, bits,
                                          ranks, counts, found[total:])
                 else:
-                    total += _join(coordinates, begin, stop, first, count, offset, cell, least, window, low[t],
-                                   words << 6, bits, ranks, counts, found[total:])
+                    total += _join(coordinates, begin, stop, lines_at_most, first, count, offset, cell, least, window,
+                                   low[t], words << 6, bits, ranks, counts, found[total:])
             if stop < end:
                 state[2] = stop
                 return total
@@ -243,7 +241,7 @@ def look_up(coordinates, state, tasks_end, most, inputs, output, rows, low, high
 
 @numba.njit(nogil=True, cache=True)
 def grouped(inputs, low, high, sites, words):
-    """Borders of groups of tasks, each of so many inputs and words of bits at most, or one task."""
+    """Borders (G+1,) int64 of groups of tasks, each of so many inputs and words of bits at most, or of one task."""
     borders, size = np.zeros(low.size + 1, np.int64), 0
     looks = room = 0
     for t in range(low.size):
@@ -252,7 +250,7 @@ def grouped(inputs, low, high, sites, words):
             more += inputs[t, x, 1] - inputs[t, x, 0]
         wider = (high[t] - low[t] + 63) // 64
         looks, room = looks + more, room + wider
-        if t and (looks > sites or room > words):
+        if t > borders[size] and (looks > sites or room > words):
             size += 1
             borders[size] = t
             looks, room = more, wider

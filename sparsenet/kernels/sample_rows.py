@@ -2,7 +2,7 @@
 
     out[n, c] = values[n, c] + rows[coordinates[n, 0], c]         (or -, or *)
 
-Where there is one row alone it serves all samples: a background that they share.  A pass over memory, as
+There are as many rows as samples, or one, which serves them all: a background that they share.  A pass over memory, as
 leaky_relu.py; on a GPU CuPy's own kernels do it.
 """
 

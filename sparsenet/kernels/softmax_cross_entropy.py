@@ -69,7 +69,7 @@ def _cpu(logits, labels, with_gradient):
         chosen = slice(index * rows, (index + 1) * rows)
         if with_gradient:
             out, step = gradient[chosen].reshape(-1), classes
-        else:  # each row is written over the last one
+        else:  # the double precision loop writes each row over the last one
             out, step = np.empty(classes, logits.dtype), 0
         add_up(logits[chosen].reshape(-1), labels[chosen], classes, share, out, step, sums[index])
 
@@ -93,9 +93,8 @@ def _check(logits) -> None:
 @cache
 def _rows_float(known):
     """The loop over the rows of float32, compiled for so many classes, whose loops over them are unrolled then; 0 for
-    any number, with which it takes a fifth longer."""
+    any number, with which thousands of rows take up to a fifth longer."""
 
-    @numba.njit(nogil=True, cache=True, error_model="numpy")
     def rows_float(logits, labels, given_classes, share, out, step, sums):
         """Adds the rows' losses to sums[0], those that are right to sums[1]; row i's gradient goes to out[i * step].
 
@@ -109,7 +108,7 @@ def _rows_float(known):
         full, right = classes - rest, 0
         padded = full + _WIDTH * (rest > 0)
         tops, totals, scales = np.empty((3, _GROUP), np.float32)
-        terms = np.empty(_GROUP * padded, np.float32)  # e of the group's rows; 0 behind the last class
+        terms = np.empty(min(_GROUP, labels.size) * padded, np.float32)  # e of a group; 0 behind the last class
         for first in range(0, labels.size, _GROUP):
             rows = min(_GROUP, labels.size - first)
             for i in range(rows):
@@ -157,7 +156,8 @@ def _rows_float(known):
             sums[0] += loss
         sums[1] += right
 
-    return rows_float
+    rows_float.__qualname__ += f"_{known}"  # a file of its own in Numba's cache, where only types are told apart
+    return numba.njit(nogil=True, cache=True, error_model="numpy")(rows_float)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import to_device
+from sparsenet.backend import array_module, to_device
 from sparsenet.kernels import launch
 from sparsenet.sparse import SparseTensor
 
@@ -25,6 +25,7 @@ class MaskRows(Function):
         self.mask, self.coordinates = mask, coordinates
 
     def forward(self, features: Any) -> Any:
+        features = array_module(features).ascontiguousarray(features)
         return launch("multiply_sample_rows", features, self.mask, self.coordinates)
 
     def backward(self, gradient: Any) -> Any:

@@ -72,7 +72,7 @@ def transposed(backend):
 
 
 @each_storage
-@pytest.mark.parametrize("channels", [1, 5, 70])
+@pytest.mark.parametrize("channels", [1, 5, 70, 144])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("outputs", [(12, 0, 18), (0, 64, 1), (130, 0, 0)])
 def test_backward_follows_the_argmax(launch, dtype, transposed, channels, threads, outputs):
@@ -172,7 +172,7 @@ def test_nan_wins(launch):
 
 
 @pytest.mark.parametrize("channels", [3, 40])
-@pytest.mark.parametrize("k", [1, 27, 64, 70])
+@pytest.mark.parametrize("k", [1, 27, 31, 32, 33, 63, 64, 65, 70])
 @pytest.mark.parametrize("ground", [None, "by sample"])
 def test_windows_of_any_size_with_not_a_number_and_both_zeros(channels, k, ground):
     """As a loop does it: what is larger or NaN takes the place of what was there, 0 not that of -0."""
@@ -209,6 +209,21 @@ def test_the_same_bits_for_any_number_of_threads(samples, channels):
     finally:
         set_num_threads(before)
     assert len(results) == 1
+
+
+def test_infinities_that_add_up_to_not_a_number_are_compared():
+    features = np.full((3, 32), -np.inf, np.float32)
+    features[1], features[2] = np.inf, np.finfo(np.float32).max
+    coordinates = np.zeros((2, 4), np.int32)
+    rows = np.array([[0, 1, 2], [2, 2, 0]], np.int32)
+    out, argmax = kernels.launch("max_pool_forward", features, None, rows, coordinates)
+    assert (out == [[np.inf], [np.finfo(np.float32).max]]).all() and (argmax == [[1], [0]]).all()
+
+
+def test_the_background_s_gradient_holds_no_memory_of_the_features():
+    neighbours, argmax = np.array([[0, -1]], np.int32), np.ones((1, 4), np.int16)
+    _, ground = kernels.launch("max_pool_backward", np.ones((1, 4), np.float32), argmax, neighbours, None, None, 9)
+    assert ground.base is None and (ground == 1).all()
 
 
 def test_inputs_in_no_window_get_the_gradient_zero():

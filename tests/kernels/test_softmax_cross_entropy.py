@@ -9,6 +9,7 @@ from reference import TOLERANCE, assert_close, softmax_cross_entropy
 from sparsenet import kernels
 from sparsenet.kernels import get_num_threads, set_num_threads
 from sparsenet.kernels.losses import ROWS_OF_ONE_BLOCK
+from sparsenet.kernels.softmax_cross_entropy import _rows_float
 
 
 def check(launch, logits, labels):
@@ -22,7 +23,7 @@ def check(launch, logits, labels):
 
 
 @pytest.mark.parametrize(("batch", "classes"), [(1, 1), (1, 2), (1, 70), (5, 15), (5, 16), (33, 1), (33, 17), (33, 33),
-                                                (40, 40), (64, 64)])
+                                                (40, 40), (64, 64), (20, 127), (20, 128), (20, 129)])
 def test_loss_and_gradient(launch, batch, classes, dtype, rng):
     check(launch, (3 * rng.standard_normal((batch, classes))).astype(dtype), rng.integers(0, classes, batch))
 
@@ -33,8 +34,14 @@ def test_more_rows_than_one_block_takes(launch, dtype, rng):
 
 
 def test_blocks_of_rows_join(rng, dtype):
-    check(kernels.launch, rng.standard_normal((30_000, 7)).astype(dtype), rng.integers(0, 7, 30_000))
-    check(kernels.launch, rng.standard_normal((3, 70_000)).astype(dtype), rng.integers(0, 70_000, 3))
+    check(kernels.launch, rng.standard_normal((80_000, 7)).astype(dtype), rng.integers(0, 7, 80_000))
+    check(kernels.launch, rng.standard_normal((3, 270_000)).astype(dtype), rng.integers(0, 270_000, 3))
+
+
+def test_numbers_of_classes_are_told_apart_by_the_cache_of_compiled_code():
+    """Their types are the same, so the function's name has to differ."""
+    names = {_rows_float(classes).__qualname__ for classes in (0, 10, 40)}
+    assert len(names) == 3 and _rows_float(10) is _rows_float(10)
 
 
 def test_logits_of_any_size(launch, dtype):

@@ -72,3 +72,10 @@ def test_a_probability_out_of_range_raises(p, rng):
 def test_a_vector_has_no_samples(rng):
     with pytest.raises(ValueError, match=r"x has shape \(3,\)"):
         dropout(Tensor(np.ones(3)), 0.5, rng)
+
+
+def test_features_in_columns_are_dropped_too(rng):
+    rows = rng.standard_normal((4, 5))
+    found, other = (dropout(SparseTensor(Tensor(given), COORDINATES, (3, 3), 3), 0.5, seeded()).features.array
+                    for given in (np.asfortranarray(rows), rows))
+    assert np.array_equal(found, other)

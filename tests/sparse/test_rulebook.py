@@ -147,6 +147,19 @@ def test_grids_with_more_cells_than_memory(placed):
     assert host(rulebook.neighbours)[:, [0, 6, 7]].tolist() == [[0, -1, -1], [-1, -1, 1], [-1, 1, 2]]
 
 
+def test_a_dilated_window_reaches_none_of_the_cells_between(placed):
+    sites = placed(ActiveSites([[0, 10], [0, 40], [0, 200]], (300,), 1))
+    output = sites.rulebook(Geometry.make(1, 2, dilation=2)).output_sites
+    assert host(output.coordinates)[:, 1].tolist() == [8, 10, 38, 40, 198, 200]
+
+
+@pytest.mark.parametrize("dimension", [1, 4])
+def test_an_empty_batch_of_huge_output_grids(placed, dimension):
+    sites = placed(ActiveSites(np.zeros((0, 1 + dimension), int), (2,) * dimension, 0))
+    rulebook = sites.rulebook(Geometry.make(dimension, 2, 1, 2**20))
+    assert len(rulebook.output_sites) == len(rulebook.pairs) == 0 and rulebook.neighbours.shape == (0, 2**dimension)
+
+
 def test_layers_of_one_geometry_share_a_rulebook():
     sites = random_sites(50)
     assert sites.rulebook(Geometry.make(3, 3)) is sites.rulebook(Geometry.make(3, (3, 3, 3)))

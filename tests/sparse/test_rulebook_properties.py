@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rulebook_ways import bits, host
 
-from sparsenet.kernels import rulebook_cuda
+from sparsenet.kernels import rulebook_bits, rulebook_cuda
 from sparsenet.sparse import ActiveSites, Geometry
 
 ONE_FIXTURE = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
@@ -61,6 +61,34 @@ def test_every_pair_exactly_once(placed, case, as_bits):
              for m, row in enumerate(rulebook.neighbours.tolist()) for k, n in enumerate(row) if n >= 0]
     assert len(found) == len(set(found)) and set(found) == expected
     assert rulebook.pair_count == len(expected)
+
+
+@st.composite
+def long_lines(draw):
+    """Some thousand cells to a line, windows with gaps, and windows about as long as a word of bits or longer."""
+    dimension = draw(st.integers(1, 3))
+    longest = st.sampled_from([1, 2, 3, 5, 31, 32, 63, 64, 65, 200] if dimension == 1 else [1, 2, 3, 4, 21, 22])
+    kernel = (*(draw(st.integers(1, 3)) for _ in range(dimension - 1)), draw(longest))
+    stride, dilation = (tuple(draw(st.integers(1, 4)) for _ in range(dimension)) for _ in range(2))
+    padding = tuple(draw(st.integers(0, 3)) for _ in range(dimension))
+    size = tuple(d * (k - 1) + 1 + draw(more) for k, d, more in zip(
+        kernel, dilation, [st.integers(0, 5)] * (dimension - 1) + [st.integers(50, 1500)], strict=True))
+    cells, rng = 2 * int(np.prod(size)), np.random.default_rng(draw(st.integers(0, 99)))
+    chosen = rng.choice(cells, min(cells, draw(st.integers(1, 400))), replace=False)
+    return (ActiveSites(np.stack(np.unravel_index(chosen, (2, *size)), axis=1), size, 2),
+            Geometry.make(dimension, kernel, stride, padding, dilation))
+
+
+@settings(max_examples=200, **ONE_FIXTURE)
+@given(case=long_lines())
+def test_bit_maps_and_walk_agree_on_long_lines(case):
+    sites, geometry = case
+    views = []
+    for used in (mock.patch.object(rulebook_bits, "MOST_WORDS_PER_SITE", 10**9), bits(False)):
+        with used:
+            rulebook = sites.copy().rulebook(geometry)
+            views.append((rulebook.output_sites.keys, rulebook.neighbours, rulebook.pairs, rulebook.pair_splits))
+    assert all(np.array_equal(one, other) for one, other in zip(*views, strict=True))
 
 
 @settings(max_examples=100, **ONE_FIXTURE)
