@@ -202,9 +202,8 @@ def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_spl
     ------
     ValueError : inputs of one sample lie among those of another.
     """
-    batch_splits = np.array([0, len(gradient)]) if batch_splits is None else batch_splits
-    channels = gradient.shape[1]
-    samples = batch_splits.size - 1
+    splits = [0, len(gradient)] if batch_splits is None else batch_splits.tolist()
+    channels, samples = gradient.shape[1], len(splits) - 1
     slices = min(-(-channels // _CHANNELS), -(-_LEAST_BLOCKS // max(samples, 1)))
     width = -(-channels // (_CHANNELS * max(slices, 1))) * _CHANNELS
     out = memory.empty((inputs + samples, channels), gradient.dtype)
@@ -212,8 +211,8 @@ def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_spl
 
     def block(index: int) -> None:
         sample, part = divmod(index, slices)
-        cleared[sample] = _backward(gradient, argmax, neighbours, batch_splits[sample], batch_splits[sample + 1],
-                                    part * width, min((part + 1) * width, channels), inputs, inputs + sample, out)
+        _backward(gradient, argmax, neighbours, splits[sample], splits[sample + 1], part * width,
+                  min((part + 1) * width, channels), inputs, inputs + sample, out, cleared[sample])
 
     run_blocks(block, samples * slices)
     _clear_others(out[:inputs], cleared)
@@ -221,11 +220,9 @@ def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_spl
 
 
 @numba.njit(nogil=True, cache=True)
-def _backward(gradient, argmax, neighbours, first, last, start, stop, inputs, ground, out):
-    """Returns the rows that it cleared: the first, and the one behind the last.
-
-    ground : row of `out` for the background's gradient
-    """
+def _backward(gradient, argmax, neighbours, first, last, start, stop, inputs, ground, out, rows):
+    """rows : gets the rows that were cleared: the first, and the one behind the last;  ground : row of `out` for the
+    background's gradient"""
     least, highest = np.uint32(inputs), np.int64(-1)
     entries = neighbours[first:last].reshape(-1)
     for i in range(entries.size):
@@ -233,7 +230,9 @@ def _backward(gradient, argmax, neighbours, first, last, start, stop, inputs, gr
         highest = max(highest, entries[i])
     flat, channels, offsets = out.reshape(-1), out.shape[1], neighbours.shape[1]
     step = _CLEARED // (channels * out.itemsize) + 1
-    cleared, behind = np.int64(least), np.uint64(ground * channels)
+    whole = stop - start == channels  # one run of memory
+    share = ((highest - least + 1) * channels) // max(1, last - first) + 2 * _CHANNELS  # elements asked for with a row
+    cleared, behind, asked = np.int64(least), np.uint64(ground * channels), np.int64(0)
     starts = np.empty(offsets, np.uint64)  # of the rows that the window's offsets name, among all elements
     start, stop = np.uint64(start), np.uint64(stop)  # what may be negative is looked at again for each element
     for c in range(start, stop):
@@ -246,7 +245,7 @@ def _backward(gradient, argmax, neighbours, first, last, start, stop, inputs, gr
             starts[k] = np.uint64(n * channels) if n >= 0 else behind
         if cleared <= top:
             end = max(top + 1, min(cleared + step, highest + 1))
-            if stop - start == np.uint64(channels):  # one run of memory
+            if whole:
                 for i in range(np.uint64(cleared * channels), np.uint64(end * channels)):
                     flat[i] = 0
             else:
@@ -254,15 +253,21 @@ def _backward(gradient, argmax, neighbours, first, last, start, stop, inputs, gr
                     for c in range(start, stop):
                         out[n, c] = 0
             cleared = end
+            asked = max(asked, cleared * channels)
+        if whole:  # the memory that is cleared next
+            until = min(asked + share, min(cleared + step, highest + 1) * channels)
+            while asked < until:
+                prefetch(flat, asked, _CHANNELS)
+                asked += _CHANNELS
         for c in range(start, stop):
             flat[starts[np.uint64(argmax[m, c])] + c] += gradient[m, c]
-    return np.int64(least), cleared
+    rows[0], rows[1] = least, cleared
 
 
 def _clear_others(out: np.ndarray, cleared: np.ndarray) -> None:
     """Clear the inputs that are in no window."""
     behind = 0
-    for sample, (first, end) in enumerate(cleared):
+    for sample, (first, end) in enumerate(cleared.tolist()):
         if first < end:
             if first < behind:
                 raise ValueError(f"max_pool_backward: neighbours of sample {sample} begin with input {first}, expected "
