@@ -38,7 +38,6 @@ def measure_startup(results: Results, settings: Settings, shapes: Shapes) -> Non
                         goal=GOALS.get((state, name)))
     compiled = sorted(runs["cold"][0]["compiled"].items(), key=lambda item: -item[1])
     results.add(SECTION, "cold cache", "functions compiled", len(compiled))
-    results.add(SECTION, "cold cache", "compiling", sum(seconds for _, seconds in compiled), "s", better="lower")
     for name, seconds in compiled[:_SLOWEST]:
         results.add(COMPILING, name, "slowest", seconds, "s", better="lower")
 

@@ -97,7 +97,20 @@ def _seen(low, high, axis):
 def _set_run(keys, low, high, run):
     """The rows of the keys low to high - 1; both 0 where there are none."""
     if low < high:
-        run[0], run[1] = np.searchsorted(keys, low), np.searchsorted(keys, high)
+        run[0], run[1] = _search(keys, low), _search(keys, high)
+
+
+@numba.njit(nogil=True)
+def _search(keys, key):
+    """The first row whose key is not below `key`; numpy.searchsorted takes half a second to compile."""
+    low, high = 0, keys.size
+    while low < high:
+        middle = (low + high) // 2
+        if keys[middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 reach_of = lru_cache(maxsize=16)(Reach)  # a network's filters, some KB each: see `rulebook_bits.fits`

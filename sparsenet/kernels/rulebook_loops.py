@@ -16,21 +16,21 @@ import numpy as np
 from sparsenet.kernels.bits import lowest, ones
 
 
-@numba.njit(inline="always")
+@numba.njit(nogil=True)
 def _entry(coordinates, n, axis, first):
     """The entry in the tables of a Reach, for one of four axes."""
     column = axis + coordinates.shape[1] - 4
     return first[axis] + (coordinates[n, column] if column > 0 else 0)
 
 
-@numba.njit(inline="always")
+@numba.njit(nogil=True)
 def _entries(coordinates, n, first):
     """The entries of all four axes."""
     return (np.uint64(_entry(coordinates, n, 0, first)), np.uint64(_entry(coordinates, n, 1, first)),
             np.uint64(_entry(coordinates, n, 2, first)), np.uint64(_entry(coordinates, n, 3, first)))
 
 
-@numba.njit(inline="always")
+@numba.njit(nogil=True)
 def _begins_line(coordinates, n):
     """Whether the site before differs in more than the last coordinate."""
     for axis in range(1, coordinates.shape[1] - 1):
