@@ -204,13 +204,14 @@ def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_spl
     """
     splits = [0, len(gradient)] if batch_splits is None else batch_splits.tolist()
     channels, samples = gradient.shape[1], len(splits) - 1
+    order = sorted(range(samples), key=lambda sample: splits[sample] - splits[sample + 1])  # the largest first
     slices = min(-(-channels // _CHANNELS), -(-_LEAST_BLOCKS // max(samples, 1)))
     width = -(-channels // (_CHANNELS * max(slices, 1))) * _CHANNELS
     out = memory.empty((inputs + samples, channels), gradient.dtype)
     cleared = np.zeros((samples, 2), np.int64)  # the same by each slice
 
     def block(index: int) -> None:
-        sample, part = divmod(index, slices)
+        sample, part = order[index // slices], index % slices
         _backward(gradient, argmax, neighbours, splits[sample], splits[sample + 1], part * width,
                   min((part + 1) * width, channels), inputs, inputs + sample, out, cleared[sample])
 
