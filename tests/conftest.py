@@ -13,9 +13,14 @@ import numpy as np
 import pytest
 from cuda_host import device
 from cuda_host.host_driver import HostDriver, poisoned_empty
+from extras import skip_without_extras
 
 from sparsenet import kernels
 from sparsenet.kernels.cuda import use_driver
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip_without_extras(items)
 
 
 @pytest.fixture

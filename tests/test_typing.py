@@ -57,8 +57,8 @@ net[0].weight.array[:] = 0
 """
 
 
+@pytest.mark.extra("dev")
 def test_mypy_takes_the_readme_and_an_example(tmp_path):
-    pytest.importorskip("mypy", reason="needs mypy")
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "readme.py").write_text(code, encoding="utf-8")
     (tmp_path / "example.py").write_text(EXAMPLE, encoding="utf-8")

@@ -18,6 +18,7 @@ from sparsenet.kernels.cuda import CompileError, CudaKernel
 from sparsenet.kernels.cupy_driver import options_of
 
 ARCHITECTURES = (75, 80, 86, 90, 100, 120)  # Turing, Ampere (A100, RTX 30), Hopper, Blackwell (B200, RTX 50)
+COMPILED = ARCHITECTURES if os.environ.get("SPARSENET_ARCHITECTURES") == "all" else (80, 90)  # by the tests
 CUPYS = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy (13, 14) adds to the options of a module
 _ENTRY = re.compile(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", re.DOTALL)
 

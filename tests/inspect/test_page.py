@@ -24,7 +24,7 @@ from sparsenet.shapes import Mesh, Off3DPicture
 from sparsenet.shapes.parametric import parametric_mesh
 from sparsenet.training import Checkpoint, build_network, load_network, parse_config, save_checkpoint
 
-pytest.importorskip("plotly", reason="plotly is not installed: pip install 'sparsenet[inspect]'")
+pytestmark = pytest.mark.extra("inspect")
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ["ball", "box", "bar"]

@@ -14,7 +14,6 @@ from sparsenet.inspect.page_shape import mesh_in_cells
 from sparsenet.shapes import Off3DPicture
 from sparsenet.shapes.parametric import parametric_mesh
 
-pytest.importorskip("plotly", reason="plotly is not installed: pip install 'sparsenet[inspect]'")
 pytest.importorskip("selenium", reason="selenium is not installed: pip install 'sparsenet[test]'")
 
 from selenium import webdriver  # noqa: E402
@@ -23,6 +22,8 @@ from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+
+pytestmark = pytest.mark.extra("inspect")
 
 CLASSES = ["ball", "box", "bar"]
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader",

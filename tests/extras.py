@@ -1,0 +1,38 @@
+"""Tests that need an extra which `pip install ".[plot,test]"` does not bring: @pytest.mark.extra("inspect").
+
+`pytest -m extra` runs these tests alone.  They are skipped, in words that name the extra, if it is not installed;
+with SPARSENET_REQUIRE_EXTRAS set that is an error, for machines on which a skip would go unseen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from importlib.util import find_spec
+
+import pytest
+from cuda_host import nvrtc
+
+INSTALLED = {
+    "inspect": ("plotly", lambda: find_spec("plotly") is not None),
+    "kernel-test": ("NVRTC", lambda: nvrtc.library() is not None),
+    "dev": ("mypy", lambda: find_spec("mypy") is not None),
+}
+
+
+def skip_without_extras(items: Iterable[pytest.Item]) -> None:
+    """Skip each test whose extra is not installed.
+
+    Raises pytest.UsageError if SPARSENET_REQUIRE_EXTRAS is set and one is missing.
+    """
+    marked = [(item, marker.args[0]) for item in items for marker in item.iter_markers("extra")]
+    for extra in sorted({extra for _, extra in marked}):
+        library, is_installed = INSTALLED[extra]
+        if is_installed():
+            continue
+        words = f"{library} is not installed: pip install 'sparsenet[{extra}]'"
+        if os.environ.get("SPARSENET_REQUIRE_EXTRAS"):
+            raise pytest.UsageError(f"SPARSENET_REQUIRE_EXTRAS is set, but {words}")
+        for item, own in marked:
+            if own == extra:
+                item.add_marker(pytest.mark.skip(reason=words))
