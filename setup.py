@@ -49,7 +49,7 @@ setup(
         "test": ["pytest>=8", "hypothesis>=6", "scikit-learn>=1.4", "selenium>=4.20"],
         "kernel-test": ["nvidia-cuda-nvrtc-cu12>=12.8"],  # compiles kernels for GPUs without one; 80 MB
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.25"],
-        "dev": ["mypy>=1.10", "ruff>=0.6"],
+        "dev": ["coverage>=7.10", "mypy>=1.10", "ruff>=0.6"],
     },
     classifiers=[
         "Intended Audience :: Education",
