@@ -117,8 +117,11 @@ class Index:
         FileNotFoundError, ValueError : no such file; not a whole index file.
         """
         found = read_hdf5(path, {FORMAT: VERSION})
-        index = cls(str(found.attribute("metric")))
-        index.add(found.array("vectors"))
+        try:
+            index = cls(found.attribute("metric", str))
+            index.add(found.array("vectors", "fiu", 2))
+        except ValueError as error:
+            raise ValueError(f"Index.load: {path}: {error}") from error
         return index
 
 
