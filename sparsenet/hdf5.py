@@ -1,4 +1,4 @@
-"""Reads HDF5 files that a stranger may have made: no more than what lies in them, and no more memory than that justifies.
+"""Reads HDF5 files that a stranger may have made: only what lies in them, in the memory that this justifies.
 
 A valid HDF5 file may lead to other files (external and soft links, external storage, virtual datasets), to itself
 without end, or claim gigabytes that it does not store.  `check_tree` refuses all of that through the low-level
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError)  # raised by h5py for a damaged file
+UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError)  # by h5py, for a damaged file
 MOST_EXPANSION = 1100  # bytes per stored byte; deflate packs at most 1,032 to 1
 _MOST_CHUNK = 1 << 26  # bytes of a chunk: reading a single number unpacks all of it
 _MOST_ATTRIBUTE = 1 << 16  # bytes, as in files of the earliest format
@@ -51,8 +51,8 @@ def _datasets(group: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]
     for name in group:
         key = path + _decoded(name, f"the name {name!r}")
         if (kind := group.links.get_info(name).type) != h5l.TYPE_HARD:
-            word = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "a link to another file"}.get(kind, "a special link")
-            raise ValueError(f"{key} is {word}, expected the data themselves")
+            words = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "a link to another file"}
+            raise ValueError(f"{key} is {words.get(kind, 'a special link')}, expected the data themselves")
         found = h5o.get_info(group, name)
         if found.addr in seen:
             raise ValueError(f"{key} is a second link to an object of this file, expected one")
@@ -80,8 +80,8 @@ def _check_storage(key: str, dataset: Any) -> int:
     filters = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
     for code in filters:
         if code not in _FILTERS or filters.count(code) > 1:
-            raise ValueError(f"{key} is packed by the filters {filters}, expected each of {', '.join(_FILTERS.values())} "
-                             f"({', '.join(map(str, _FILTERS))}) at most once")
+            known = ", ".join(f"{word} ({number})" for number, word in _FILTERS.items())
+            raise ValueError(f"{key} is packed by the filters {filters}, expected each of {known} at most once")
     shape, width = _form(key, dataset)
     claimed, stored = prod(shape) * width, dataset.get_storage_size()
     if layout == h5d.CHUNKED:
@@ -90,8 +90,8 @@ def _check_storage(key: str, dataset: Any) -> int:
             raise ValueError(f"{key} lies in chunks of {chunk} bytes, expected at most {_MOST_CHUNK}")
         claimed = max(claimed, chunk * dataset.get_num_chunks())
     if claimed > MOST_EXPANSION * stored:
-        raise ValueError(f"{key} claims {claimed} bytes and stores {stored}, expected at most {MOST_EXPANSION} for each "
-                         "stored one")
+        raise ValueError(f"{key} claims {claimed} bytes and stores {stored}, expected at most {MOST_EXPANSION} per "
+                         "stored byte")
     return stored
 
 
@@ -129,16 +129,16 @@ def find_dataset(file: Any, key: str, kinds: str, shape: tuple[int | None, ...])
     if _kind(dataset.dtype) not in kinds:
         words = " or ".join(_WORDS[kind] for kind in kinds)
         raise ValueError(f"{key} has dtype {dataset.dtype}, expected {words}")
-    if len(dataset.shape) != len(shape) or any(want not in (None, is_) for want, is_ in zip(shape, dataset.shape,
-                                                                                          strict=True)):
+    if dataset.ndim != len(shape) or any(want not in (None, length) for want, length in
+                                         zip(shape, dataset.shape, strict=True)):
         words = ", ".join("n" if want is None else str(want) for want in shape)
         raise ValueError(f"{key} has shape {dataset.shape}, expected ({words}{',' * (len(shape) == 1)})")
     return dataset
 
 
 def read_dataset(dataset: Any) -> Any:
-    """The whole of an h5py.Dataset that passed `check_tree`: an array of numbers; texts (n,) as an array of str objects;
-    a str for a text without axes.
+    """The whole of an h5py.Dataset that passed `check_tree`: an array of numbers; texts (n,) as an array of str
+    objects; a str for a text without axes.
 
     Raises ValueError for a text that is not UTF-8, and texts that repeat until they are longer than the file.
     """
@@ -186,7 +186,8 @@ def read_attribute(file: Any, name: str) -> Any:
     shape, width = _form(key, found)
     if prod(shape) * width > _MOST_ATTRIBUTE:
         raise ValueError(f"{key} has {prod(shape) * width} bytes, expected at most {_MOST_ATTRIBUTE}")
-    if found.dtype.kind == "O" and prod(shape) * file.id.get_filesize() > _MOST_TEXT < prod(shape) * _largest_heap(file):
+    elements = prod(shape)
+    if found.dtype.kind == "O" and elements * file.id.get_filesize() > _MOST_TEXT < elements * _largest_heap(file):
         raise ValueError(f"{key} may claim more than {_MOST_TEXT} bytes of text")
     value = file.attrs[name]
     if isinstance(value, np.generic) and value.dtype.kind != "S":

@@ -117,9 +117,10 @@ class Index:
         FileNotFoundError, ValueError : no such file; not a whole index file.
         """
         found = read_hdf5(path, {FORMAT: VERSION})
+        metric, vectors = found.attribute("metric", str), found.array("vectors", "fiu", 2)
         try:
-            index = cls(found.attribute("metric", str))
-            index.add(found.array("vectors", "fiu", 2))
+            index = cls(metric)
+            index.add(vectors)
         except ValueError as error:
             raise ValueError(f"Index.load: {path}: {error}") from error
         return index

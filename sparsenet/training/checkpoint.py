@@ -119,6 +119,7 @@ def _rows(found: Contents) -> list[dict[str, float]]:
     length = next((len(column) for column in columns.values() if np.ndim(column)), 0)
     for name, column in columns.items():
         if np.shape(column) != (length,):
-            raise found.wrong(f"history/{name} has shape {np.shape(column)}, expected ({length},): one number per epoch")
+            raise found.wrong(f"history/{name} has shape {np.shape(column)}, expected ({length},), one number "
+                              "per epoch")
     return [{name: float(column[i]) for name, column in columns.items() if not np.isnan(column[i])}
             for i in range(length)]

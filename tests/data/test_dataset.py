@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparsenet.data import Sample, SparseDataset
+from sparsenet.files import seal
 from sparsenet.shapes import Mesh
 
 TRIANGLE = Mesh(np.array([[0.1, 1 / 3, -2e9], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]))
@@ -108,7 +109,7 @@ def test_long_datasets_are_written_in_chunks(tmp_path: Path, rng: np.random.Gene
     (Sample(np.array([[1, 2, 3], [0, 0, 0], [1, 2, 3]])), r"cell \[1, 2, 3\] occurs twice"),
     (Sample(np.array([[0.0, 0, 0]])), "expected integers"),
     (Sample(np.array([[0, 0]])), r"expected \(n, 3\)"),
-    (Sample(np.array([[0, 0, 0]]), label=2), "label is 2, expected 0 to 1"),
+    (Sample(np.array([[0, 0, 0]]), label=2), "label is 2, expected -1 to 1, the index of its class"),
     (Sample(np.array([[0, 0, 0]]), features=np.ones((2, 1))), r"expected \(1, C\)"),
     (Sample(np.array([[0, 0, 0]]), features=np.full((1, 1), np.nan)), "not finite"),
     (Sample(np.array([[0, 0, 0]]), features=np.ones((1, 1))), "some samples have features"),
@@ -194,14 +195,15 @@ def shorten_object(file):
 
 @pytest.mark.parametrize(("damage", "message"), [
     (damage_version, "version 2.*update sparsenet"), (damage_splits, "damaged: row_splits"),
-    (damage_label, "damaged: a label"), (drop_names, "damaged: names is missing"),
-    (drop_classes, "attribute classes is missing"), (shorten_object, "object has shape"),
+    (damage_label, "damaged: labels holds 7 in row 0, expected -1 to 1"), (drop_names, "damaged: names is missing"),
+    (drop_classes, "damaged: attribute classes is missing"), (shorten_object, "object has shape"),
 ])
 def test_open_finds_damage(tmp_path: Path, damage, message: str):
     path = tmp_path / "x.h5"
     create(path, [Sample(np.array([[1, 2, 3]])), Sample(np.array([[1, 2, 3]]))]).close()
     with h5py.File(path, "r+") as file:
         damage(file)
+    seal(path)
     with pytest.raises(ValueError, match=message):
         SparseDataset.open(path)
 
