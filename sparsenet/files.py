@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import reprlib
 import secrets
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -93,11 +94,16 @@ class Contents:
     attributes: dict[str, Any]
     arrays: dict[str, Any]
 
-    def attribute(self, name: str, kind: type | None = None) -> Any:
-        """An attribute; ValueError if it is missing or not of the kind (bool, int, float or str; an int is a float)."""
+    def attribute(self, name: str, kind: type | None = None, default: Any = None) -> Any:
+        """An attribute, or the default if it is missing and there is one.
+
+        Raises ValueError if it is missing or not of the kind (bool, int, float or str; an int is a float, too).
+        """
+        if default is not None and name not in self.attributes:
+            return default
         value = self._get(self.attributes, name)
         if kind is not None and type(value) not in ((int, float) if kind is float else (kind,)):
-            raise self.wrong(f"{name} is {value!r}, expected {_KINDS[kind]}")
+            raise self.wrong(f"{name} is {reprlib.repr(value)}, expected {_KINDS[kind]}")
         return value
 
     def array(self, name: str, kinds: str | None = None, ndim: int | None = None) -> Any:
@@ -234,9 +240,9 @@ def _wrong_header(file: Any, versions: Mapping[str, int]) -> str:
     """What is wrong with a header, or nothing."""
     kind, version = (read_attribute(file, name) if name in file.attrs else None for name in ("format", "version"))
     if not isinstance(kind, str) or kind not in versions:
-        return f"its format is {kind!r}, expected {' or '.join(map(repr, versions))}"
+        return f"its format is {reprlib.repr(kind)}, expected {' or '.join(map(repr, versions))}"
     if type(version) is not int or version < 1:
-        return f"damaged (its version is {version!r}): make it again"
+        return f"damaged (its version is {reprlib.repr(version)}): make it again"
     if version > versions[kind]:
         return f"version {version}, this package reads up to {versions[kind]}: update sparsenet"
     return ""

@@ -11,6 +11,7 @@ Every refusal is a ValueError that begins with the key, such as `meshes/faces`; 
 from __future__ import annotations
 
 import mmap
+import reprlib
 from collections.abc import Iterator
 from math import prod
 from typing import Any
@@ -23,6 +24,7 @@ MOST_EXPANSION = 1100  # bytes per stored byte; deflate packs at most 1,032 to 1
 _MOST_CHUNK = 1 << 26  # bytes of a chunk: reading a single number unpacks all of it
 _MOST_ATTRIBUTE = 1 << 16  # bytes, as in files of the earliest format
 _MOST_TEXT = 1 << 26  # bytes of texts of variable length that are read in one go
+_MOST_NAME = 200  # characters
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
 _HEAP = b"GCOL"  # a global heap collection, where the texts of variable length are
 _WORDS = {"b": "booleans", "i": "integers", "u": "unsigned integers", "f": "floating-point numbers", "T": "text"}
@@ -49,7 +51,7 @@ def _datasets(group: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]
     from h5py import h5d, h5g, h5l, h5o
 
     for name in group:
-        key = path + _decoded(name, f"the name {name!r}")
+        key = path + _checked_name(name)
         if (kind := group.links.get_info(name).type) != h5l.TYPE_HARD:
             words = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "a link to another file"}
             raise ValueError(f"{key} is {words.get(kind, 'a special link')}, expected the data themselves")
@@ -204,7 +206,7 @@ def read_attributes(file: Any) -> dict[str, Any]:
     from h5py import h5a
 
     names = [h5a.open(file.id, index=number).name for number in range(h5a.get_num_attrs(file.id))]
-    return {text: read_attribute(file, text) for text in (_decoded(name, "an attribute's name") for name in names)}
+    return {name: read_attribute(file, name) for name in map(_checked_name, names)}
 
 
 def _kind(dtype: np.dtype) -> str:
@@ -220,6 +222,14 @@ def _decoded(text: bytes | str, key: str) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{key} is not UTF-8 ({error.reason})") from error
+
+
+def _checked_name(name: bytes | str) -> str:
+    """The name of a dataset, group or attribute, fit for a line of text."""
+    text = _decoded(name, f"the name {reprlib.repr(name)}")
+    if not text.isprintable() or len(text) > _MOST_NAME:
+        raise ValueError(f"the name {reprlib.repr(text)} is not printable, or longer than {_MOST_NAME} characters")
+    return text
 
 
 def _largest_heap(file: Any) -> int:

@@ -19,6 +19,7 @@ into about a tenth of a byte each.
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -70,10 +71,10 @@ def write_attributes(file: Any, spatial_size: Sequence[int], render_size: int, f
 def wrong_classes(classes: Sequence[str]) -> str:
     """What is wrong with a list of class names, or nothing."""
     if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
-        return f"classes are {classes!r}, expected a list of texts that are not empty"
+        return f"classes are {reprlib.repr(classes)}, expected a list of texts that are not empty"
     if len(set(classes)) != len(classes):
         twice = next(name for number, name in enumerate(classes) if name in classes[:number])
-        return f"classes hold {twice!r} twice, expected distinct names"
+        return f"classes hold {reprlib.repr(twice)} twice, expected distinct names"
     if len(classes) > MAX_CLASSES:
         return f"{len(classes)} classes, at most {MAX_CLASSES} fit the file's attribute: merge classes"
     return ""
@@ -82,7 +83,7 @@ def wrong_classes(classes: Sequence[str]) -> str:
 def wrong_sides(sides: Sequence[int]) -> str:
     """What is wrong with the sides of a grid, or nothing."""
     if not 1 <= len(sides) <= 4 or min(sides) < 1 or max(sides) > MAX_SIDE:
-        return f"spatial_size is {tuple(sides)}, expected 1 to 4 numbers from 1 to {MAX_SIDE}"
+        return f"spatial_size is {reprlib.repr(tuple(sides))}, expected 1 to 4 numbers from 1 to {MAX_SIDE}"
     if prod(sides) >= 2**63:
         return f"the grid {tuple(sides)} has 2^63 cells or more: use a smaller one"
     return ""
@@ -172,15 +173,15 @@ def _header(file: Any) -> tuple[tuple[int, ...], int, bool, list[str]]:
         raise ValueError(f"attribute {problem}")
     render_size = read_attribute(file, "render_size")
     if type(render_size) is not int or not 1 <= render_size <= MAX_SIDE:
-        raise ValueError(f"attribute render_size is {render_size!r}, expected a whole number from 1 to {MAX_SIDE}")
+        raise ValueError(f"attribute render_size is {reprlib.repr(render_size)}, expected a whole number from 1 to {MAX_SIDE}")
     fill = read_attribute(file, "fill") if "fill" in file.attrs else False
     if type(fill) not in (bool, int) or fill not in (0, 1):
-        raise ValueError(f"attribute fill is {fill!r}, expected true or false")
+        raise ValueError(f"attribute fill is {reprlib.repr(fill)}, expected true or false")
     classes = read_attribute(file, "classes")
     if isinstance(classes, np.ndarray) and not classes.size:
         classes = []  # h5py writes an empty list as numbers
     if not isinstance(classes, list):
-        raise ValueError(f"attribute classes is {classes!r}, expected a list of texts")
+        raise ValueError(f"attribute classes is {reprlib.repr(classes)}, expected a list of texts")
     if problem := wrong_classes(classes):
         raise ValueError(f"attribute {problem}")
     return tuple(sides.tolist()), render_size, bool(fill), classes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,7 @@ class DatasetReader:
             raise self._wrong(row, f"its {key} cannot be read ({error})") from error
 
     def _wrong(self, row: int, problem: str) -> SampleError:
-        return SampleError(f"{self.path}, row {row} ({str(self.names[row])!r}): {problem}: the file is damaged, "
+        return SampleError(f"{self.path}, row {row} ({reprlib.repr(str(self.names[row]))}): {problem}: the file is damaged, "
                            "make it again")
 
     @cached_property

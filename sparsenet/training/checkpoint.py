@@ -86,7 +86,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             weights=weights_of(found), momentum=_momentum(found), epoch=_count(found, "epoch"),
             step=_count(found, "step"), seconds=float(found.attribute("seconds", float)),
             config=found.text("config"), classes=found.texts("classes"), running=_running(found),
-            history=_rows(found), dataset=found.attribute("dataset", str) if "dataset" in found.attributes else "")
+            history=_rows(found), dataset=found.attribute("dataset", str, ""))
     except (FileNotFoundError, ValueError) as error:
         raise CheckpointError(f"checkpoint {error}") from error
 
