@@ -173,7 +173,8 @@ def _header(file: Any) -> tuple[tuple[int, ...], int, bool, list[str]]:
         raise ValueError(f"attribute {problem}")
     render_size = read_attribute(file, "render_size")
     if type(render_size) is not int or not 1 <= render_size <= MAX_SIDE:
-        raise ValueError(f"attribute render_size is {reprlib.repr(render_size)}, expected a whole number from 1 to {MAX_SIDE}")
+        raise ValueError(f"attribute render_size is {reprlib.repr(render_size)}, expected a whole number from 1 to "
+                         f"{MAX_SIDE}")
     fill = read_attribute(file, "fill") if "fill" in file.attrs else False
     if type(fill) not in (bool, int) or fill not in (0, 1):
         raise ValueError(f"attribute fill is {reprlib.repr(fill)}, expected true or false")

@@ -105,8 +105,8 @@ class DatasetReader:
             raise self._wrong(row, f"its {key} cannot be read ({error})") from error
 
     def _wrong(self, row: int, problem: str) -> SampleError:
-        return SampleError(f"{self.path}, row {row} ({reprlib.repr(str(self.names[row]))}): {problem}: the file is damaged, "
-                           "make it again")
+        name = reprlib.repr(str(self.names[row]))
+        return SampleError(f"{self.path}, row {row} ({name}): {problem}: the file is damaged, make it again")
 
     @cached_property
     def kept_meshes(self) -> MeshStore[Mesh]:

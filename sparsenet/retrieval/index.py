@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from sparsenet.files import read_hdf5, write_hdf5
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
-from sparsenet.retrieval.distances import Space, check_metric, check_vectors
+from sparsenet.retrieval.distances import METRICS, Space, check_metric, check_vectors
 
 FORMAT, VERSION = "sparsenet-index", 1
 _BLOCK = 1 << 20  # distances that one thread holds at a time
@@ -118,8 +119,10 @@ class Index:
         """
         found = read_hdf5(path, {FORMAT: VERSION})
         metric, vectors = found.attribute("metric", str), found.array("vectors", "fiu", 2)
+        if metric not in METRICS:
+            raise found.wrong(f"metric is {reprlib.repr(metric)}, expected one of {', '.join(METRICS)}")
+        index = cls(metric)
         try:
-            index = cls(metric)
             index.add(vectors)
         except ValueError as error:
             raise ValueError(f"Index.load: {path}: {error}") from error

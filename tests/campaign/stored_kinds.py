@@ -22,7 +22,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 @dataclass
 class Kind:
-    """original : the file, whole;  read : opens a file and reads all of it;  sealed : whether the file states its sha256"""
+    """original : the file, whole;  read : opens a file and reads all of it;  sealed : it states its sha256"""
 
     name: str
     original: Path
