@@ -98,8 +98,8 @@ def long_text(data: bytearray, rng: np.random.Generator) -> bytes:
 def strange_value(data: bytearray, rng: np.random.Generator) -> bytes:
     lines = bytes(data).split(b"\n")
     places = [number for number, line in enumerate(lines) if b"=" in line]
-    values = (b"nan", b"-inf", b"1e999", b"-1", b"0x7fffffffffffffff", b"1979-05-27", b"{a=1}", b"[[1]]", b"''", b"true",
-              b'"\\u0000"', b"9" * 400, b"[]", b'["a", 1]')
+    values = (b"nan", b"-inf", b"1e999", b"-1", b"0x7fffffffffffffff", b"1979-05-27", b"{a=1}", b"[[1]]", b"''",
+              b"true", b'"\\u0000"', b"9" * 400, b"[]", b'["a", 1]')
     for place in rng.choice(places, min(len(places), 3), replace=False):
         lines[place] = lines[place].split(b"=")[0] + b"= " + pick(rng, values)
     return b"\n".join(lines)

@@ -68,8 +68,8 @@ def another_kind(file: h5py.File, name: str, rng: np.random.Generator, folder: P
 
 def another_shape(file: h5py.File, name: str, rng: np.random.Generator, folder: Path) -> None:
     old = shape_of(file, name)
-    shape = pick(rng, ((), (0,), (1,), (2, 3), (*old, 1), (*old, 0), tuple(side + 1 for side in old), old[1:], (1,) * 12,
-                       (50,), tuple(reversed(old))))
+    shape = pick(rng, ((), (0,), (1,), (2, 3), (*old, 1), (*old, 0), tuple(side + 1 for side in old), old[1:],
+                       (1,) * 12, (50,), tuple(reversed(old))))
     attribute, data = name.startswith("@"), value_of(file, name)
     if attribute:
         file.attrs[name[1:]] = np.resize(data, shape) if np.asarray(data).dtype.kind != "U" else str(data) * 2
