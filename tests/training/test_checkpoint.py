@@ -132,7 +132,7 @@ def without(file, name):
 
 @pytest.mark.parametrize(("key", "value", "message"), [
     ("@epoch", 1.5, "epoch is 1.5, expected a whole number"), ("@epoch", -1, "epoch is -1, expected 0 or more"),
-    ("@step", "one", "step is 'one', expected a whole number"), ("@seconds", "long", "seconds is 'long', expected a num"),
+    ("@step", "one", "step is 'one', expected a whole number"), ("@seconds", "long", "seconds is 'long', expected a n"),
     ("@dataset", 3, "dataset is 3, expected a text"), ("@digest", 3, "digest is 3, expected a text"),
     ("config", 3, "config is int64"), ("config", ["a", "b"], "config is ndarray .2,., expected a text"),
     ("classes", [1, 2], "classes is int64 .2,."), ("classes", "cup", "classes is str"),
