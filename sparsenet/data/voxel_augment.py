@@ -25,10 +25,10 @@ class VoxelAugmentation:
     up_axis: int = 2
 
     def __post_init__(self) -> None:
-        if int(self.shift) != self.shift or self.shift < 0:
-            raise ValueError(f"VoxelAugmentation: shift is {self.shift}, expected whole cells, 0 or more")
+        if not isinstance(self.shift, int | np.integer) or not 0 <= self.shift < 2**31:
+            raise ValueError(f"VoxelAugmentation: shift is {self.shift!r}, expected whole cells, 0 to {2**31 - 1}")
         if self.up_axis not in (0, 1, 2):
-            raise ValueError(f"VoxelAugmentation: up_axis is {self.up_axis}, expected 0, 1 or 2")
+            raise ValueError(f"VoxelAugmentation: up_axis is {self.up_axis!r}, expected 0, 1 or 2")
 
     def apply(self, cells: np.ndarray, sides: tuple[int, ...], rng: np.random.Generator
               ) -> tuple[np.ndarray, tuple[int, ...], np.ndarray]:
