@@ -98,10 +98,10 @@ class Accessors:
         view = self._views[whole(source["bufferView"], "bufferView")]
         buffer = self._buffers[whole(view["buffer"], "buffer")]
         start, length = whole(view.get("byteOffset", 0), "byteOffset"), whole(view["byteLength"], "byteLength")
-        stride, offset = whole(view.get("byteStride", 0), "byteStride"), whole(source.get("byteOffset", 0), "byteOffset")
+        stride = whole(view.get("byteStride", 0), "byteStride") or row.itemsize
+        offset = whole(source.get("byteOffset", 0), "byteOffset")
         if start + length > len(buffer):
             raise MeshError(f"the view of {name} ends at byte {start + length} of a buffer of {len(buffer)}")
-        stride = stride or row.itemsize
         if count and offset + stride * (count - 1) + row.itemsize > length:
             raise MeshError(f"{name} promises {count} values, more than the {length} bytes of its view can hold")
         width = row.shape[0]

@@ -40,18 +40,21 @@ def parse_off(data: bytes) -> Mesh:
         data = _COMMENT.sub(b"", data)
     body, vertex_count, face_count = _header(data)
     lines = [words for line in body.splitlines() if (words := line.split())]
-    misfit = _misfit(lines, vertex_count, face_count)
+    first_words = {words[0] for words in lines[vertex_count:vertex_count + face_count]}
+    sizes = {word: int(word) for word in first_words if is_count(word)}
+    misfit = _misfit(lines, vertex_count, face_count, sizes)
     if misfit is None:
         coordinates = [word for words in lines[:vertex_count] for word in words[:3]]
-        faces = [words[1:1 + int(words[0])] for words in lines[vertex_count:vertex_count + face_count]]
+        faces = [words[1:1 + sizes[words[0]]] for words in lines[vertex_count:vertex_count + face_count]]
     else:
         words = list(chain.from_iterable(lines))
         coordinates, polygons = words[:3 * vertex_count], _in_a_row(words[3 * vertex_count:], face_count)
         if polygons is None:
             raise MeshError(misfit)
         faces = polygons
+    vertices = numbers(coordinates).reshape(vertex_count, 3)
     corners = indices(numbers(list(chain.from_iterable(faces))))
-    return mesh_of_polygons(numbers(coordinates).reshape(vertex_count, 3), corners, np.array(list(map(len, faces)), int))
+    return mesh_of_polygons(vertices, corners, np.array(list(map(len, faces)), np.int64))
 
 
 def _header(data: bytes) -> tuple[bytes, int, int]:
@@ -73,8 +76,11 @@ def _header(data: bytes) -> tuple[bytes, int, int]:
     return body, vertex_count, face_count
 
 
-def _misfit(lines: list[list[bytes]], vertex_count: int, face_count: int) -> str | None:
-    """Why the lines are not a vertex each and then a face each; None if they are."""
+def _misfit(lines: list[list[bytes]], vertex_count: int, face_count: int, sizes: dict[bytes, int]) -> str | None:
+    """Why the lines are not a vertex each and then a face each; None if they are.
+
+    sizes : the whole number that each first word of the faces' lines stands for
+    """
     if len(lines) < vertex_count + face_count:
         return (f"the header promises {vertex_count} vertices and {face_count} faces, "
                 f"there are {len(lines)} lines after it")
@@ -82,7 +88,7 @@ def _misfit(lines: list[list[bytes]], vertex_count: int, face_count: int) -> str
     if short is not None:
         return f"a vertex is {excerpt(short)}, expected three numbers"
     wrong = next((words for words in lines[vertex_count:vertex_count + face_count]
-                  if not is_count(words[0]) or int(words[0]) >= len(words)), None)
+                  if sizes.get(words[0], len(words)) >= len(words)), None)
     if wrong is not None:
         return f"a face is {excerpt(wrong)}, expected the number of corners and as many vertices"
     return None

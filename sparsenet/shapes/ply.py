@@ -80,8 +80,6 @@ def _header(data: bytes) -> tuple[str, list[Element], bytes]:
     for line in data[start.end():end.start() + 1].splitlines():
         words = line.decode("latin-1").split()
         match words:
-            case [] | ["comment" | "obj_info", *_]:
-                continue
             case ["format", form, _] if form in _ORDERS:
                 order = _ORDERS[form]
             case ["element", name, count] if count.isascii() and count.isdigit() and len(count) <= 18:
@@ -90,8 +88,10 @@ def _header(data: bytes) -> tuple[str, list[Element], bytes]:
                 elements[-1].properties.append(Property(name, _TYPES[kind]))
             case ["property", "list", length, kind, name] if {length, kind} <= _TYPES.keys() and elements:
                 elements[-1].properties.append(Property(name, _TYPES[kind], _TYPES[length]))
-            case _:
+            case ["format" | "element" | "property", *_]:
                 raise MeshError(f"a line of the header is {excerpt(line)}, which PLY does not have there")
+            case _:  # comment, obj_info, and comments that go on without the word
+                continue
     if order is None:
         raise MeshError("its header has no line 'format'")
     _check(elements)

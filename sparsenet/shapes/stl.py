@@ -15,7 +15,7 @@ import struct
 import numpy as np
 
 from sparsenet.shapes.mesh import Mesh, MeshError
-from sparsenet.shapes.text import excerpt, numbers
+from sparsenet.shapes.text import numbers
 
 _HEADER = 84
 _TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])

@@ -18,7 +18,7 @@ def numbers(words: Sequence[bytes]) -> np.ndarray:
     except ValueError:
         values = None
     # Python reads 1_000 as a number, no mesh format does
-    if values is None or any(b"_" in word for word in words):
+    if values is None or b"_" in b"".join(words):
         wrong = next(word for word in words if not _is_number(word))
         raise MeshError(f"{excerpt(wrong)} stands where a number is expected")
     return values
