@@ -48,10 +48,10 @@ def parse_off(data: bytes) -> Mesh:
         faces = [words[1:1 + sizes[words[0]]] for words in lines[vertex_count:vertex_count + face_count]]
     else:
         words = list(chain.from_iterable(lines))
-        coordinates, polygons = words[:3 * vertex_count], _in_a_row(words[3 * vertex_count:], face_count)
+        polygons = _in_a_row(words, 3 * vertex_count, face_count)
         if polygons is None:
             raise MeshError(misfit)
-        faces = polygons
+        coordinates, faces = words[:3 * vertex_count], polygons
     vertices = numbers(coordinates).reshape(vertex_count, 3)
     corners = indices(numbers(list(chain.from_iterable(faces))))
     return mesh_of_polygons(vertices, corners, np.array(list(map(len, faces)), np.int64))
@@ -94,9 +94,9 @@ def _misfit(lines: list[list[bytes]], vertex_count: int, face_count: int, sizes:
     return None
 
 
-def _in_a_row(words: list[bytes], face_count: int) -> list[list[bytes]] | None:
-    """The corners of each face if the words are faces and nothing else, on whatever lines."""
-    polygons, position = [], 0
+def _in_a_row(words: list[bytes], position: int, face_count: int) -> list[list[bytes]] | None:
+    """The corners of each face if the words from `position` on are faces and nothing else, on whatever lines."""
+    polygons = []
     for _ in range(face_count):
         if position >= len(words) or not is_count(words[position]):
             return None
