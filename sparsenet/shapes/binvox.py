@@ -2,8 +2,8 @@
 
     #binvox 1
     dim 32 32 32            cells along x, z and y
-    translate -1 -1 -1      of the grid's corner; may be missing
-    scale 2                 length of the grid's sides; may be missing
+    translate -1 -1 -1      where the grid lay, and how large it was; may be missing, passed over:
+    scale 2                 a cell's side is 1 here, since whole numbers are placed in other grids exactly
     data
     a value and a count (one byte each), y running fastest, then z, then x; 0 is empty
 
@@ -17,7 +17,7 @@ import re
 import numpy as np
 
 from sparsenet.shapes.mesh import Mesh, MeshError
-from sparsenet.shapes.text import excerpt, is_count, numbers
+from sparsenet.shapes.text import excerpt, is_count
 
 MAX_SIDE = 512
 MAX_SQUARES = 2**22  # a smooth body that fills 512^3 has less than half as many
@@ -30,8 +30,8 @@ _SQUARES = np.array([[[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 1]], [[0, 1, 0], [
 def parse_binvox(data: bytes) -> Mesh:
     """The squares between full and empty cells, two triangles each.
 
-    Voxelized with as many cells as the shape has along its longest side, and filled, a shape without
-    cavities gives its cells again.
+    Voxelized with as many cells as the solid has along its longest side, and filled, a convex solid gives
+    its cells again; within hollows the surface may touch a layer of cells more.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def parse_binvox(data: bytes) -> Mesh:
     header = _HEADER.match(data)
     if header is None:
         raise MeshError("it does not open with '#binvox 1', and a line 'data' after the sides of the grid")
-    side, corner, length = _grid(header[1])
+    side = _side(header[1])
     runs = np.frombuffer(data, np.uint8, (len(data) - header.end()) // 2 * 2, header.end()).reshape(-1, 2)
     cells = int(runs[:, 1].sum(dtype=np.int64))
     if cells != side**3:
@@ -53,20 +53,16 @@ def parse_binvox(data: bytes) -> Mesh:
     keys, faces = np.unique(squares @ ((side + 1)**np.arange(3)), return_inverse=True)
     faces = faces.reshape(-1, 4)
     vertices = np.stack([keys // (side + 1)**axis % (side + 1) for axis in range(3)], axis=1)
-    return Mesh(vertices * (length / side) + corner, np.concatenate([faces[:, [0, 1, 2]], faces[:, [0, 2, 3]]]))
+    return Mesh(vertices, np.concatenate([faces[:, [0, 1, 2]], faces[:, [0, 2, 3]]]))
 
 
-def _grid(header: bytes) -> tuple[int, np.ndarray, float]:
-    """Cells along a side, where the grid's corner lies, how long its sides are."""
-    values = {words[0]: words[1:] for line in header.splitlines() if (words := line.split())}
-    sides = values.get(b"dim", [])
-    if len(sides) != 3 or not all(map(is_count, sides)) or len({int(word) for word in sides}) != 1 \
-            or not 1 <= int(sides[0]) <= MAX_SIDE:
-        raise MeshError(f"its line 'dim' says {excerpt(sides)}, expected three equal sides of 1 to {MAX_SIDE}")
-    corner, length = numbers(values.get(b"translate", [b"0"] * 3)), numbers(values.get(b"scale", [b"1"]))
-    if len(corner) != 3 or len(length) != 1 or not length[0] > 0:
-        raise MeshError("its lines 'translate' and 'scale' are not three numbers and one above 0")
-    return int(sides[0]), corner, float(length[0])
+def _side(header: bytes) -> int:
+    """Cells along each side of the grid."""
+    words = next((words[1:] for line in header.splitlines() if (words := line.split())[:1] == [b"dim"]), [])
+    if len(words) != 3 or not all(map(is_count, words)) or len({int(word) for word in words}) != 1 \
+            or not 1 <= int(words[0]) <= MAX_SIDE:
+        raise MeshError(f"its line 'dim' says {excerpt(words)}, expected three equal sides of 1 to {MAX_SIDE}")
+    return int(words[0])
 
 
 def _surface(full: np.ndarray) -> np.ndarray:

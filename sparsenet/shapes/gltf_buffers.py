@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -56,24 +57,27 @@ class Buffers:
                 return memoryview(base64.b64decode(unquote_to_bytes(rest)) if data[1] else unquote_to_bytes(rest))
             except binascii.Error as error:
                 raise MeshError(f"the bytes within buffer {number} are not base64: {error}") from None
-        path = self._path(number, address)
+        self._check_address(number, address)
         try:
+            path = self._path(number, address)
             with path.open("rb") as file:
                 return memoryview(file.read(min(size, path.stat().st_size)))
         except OSError as error:
             raise MeshError(f"buffer {number} lies in the file {address[:80]!r}, which cannot be read: "
                             f"{error.strerror}") from None
 
-    def _path(self, number: int, address: str) -> Path:
-        """The file of a relative address; raises MeshError if it leaves the folder of the document."""
+    def _check_address(self, number: int, address: str) -> None:
+        """Raises MeshError if a relative address leaves the folder of the document by its words."""
         name = unquote(address)
-        parts = PurePosixPath(name).parts
-        if _SCHEME.match(name) or name.startswith(("/", "\\")) or ".." in parts or "\\" in name or "\0" in name:
+        if _SCHEME.match(name) or name.startswith("/") or ".." in PurePosixPath(name).parts or {"\\", "\0"} & set(name):
             raise MeshError(f"buffer {number} lies at {address[:80]!r}: only files in the folder of the mesh are read")
         if self._folder is None:
             raise MeshError(f"buffer {number} lies in another file, {address[:80]!r}: unpack the mesh beside it")
-        folder = self._folder.resolve()
-        path = (folder / name).resolve()
+
+    def _path(self, number: int, address: str) -> Path:
+        """The file of a relative address; raises MeshError if a link leaves the folder of the document."""
+        folder = os.path.realpath(self._folder)
+        path = Path(os.path.realpath(os.path.join(folder, unquote(address))))
         if not path.is_relative_to(folder):
             raise MeshError(f"buffer {number} lies at {address[:80]!r}, a link out of the folder of the mesh")
         if not path.is_file():
