@@ -27,7 +27,7 @@ _READERS: dict[str, Callable[[bytes], Mesh]] = {
     ".binvox": parse_binvox,
 }
 # May refer to other files in their folder
-_READERS_IN_A_FOLDER: dict[str, Callable[[bytes, Path], Mesh]] = {".glb": parse_glb, ".gltf": parse_gltf}
+_READERS_IN_A_FOLDER: dict[str, Callable[[bytes, Path | None], Mesh]] = {".glb": parse_glb, ".gltf": parse_gltf}
 MESH_SUFFIXES = (*_READERS, *_READERS_IN_A_FOLDER)
 # What a .gz file may unpack to: meshes shrink by a factor of 3 to 10, a bomb by 1,000
 UNPACKED_PER_BYTE, UNPACKED_OF_ANY_FILE = 32, 2**26
@@ -61,16 +61,31 @@ def read_mesh(path: str | os.PathLike) -> Mesh:
         data = path.read_bytes()
         if path.suffix.lower() == ".gz":
             data = _unpacked(data)
-        if not data.strip():
-            raise MeshError("the file is empty")
-        with np.errstate(all="ignore"):  # `Mesh` refuses what is not finite
-            mesh = (_READERS_IN_A_FOLDER[suffix](data, path.parent) if suffix in _READERS_IN_A_FOLDER
-                    else _READERS[suffix](data))
-            return mesh.without_unused_vertices()
+        return parse_mesh(data, suffix, path.parent)
     except MeshError as error:
         raise MeshError(f"{path}: {error}") from None
     except MemoryError:
         raise MeshError(f"{path}: there is not enough memory to read it") from None
+
+
+def parse_mesh(data: bytes, suffix: str, folder: Path | None = None) -> Mesh:
+    """The mesh that the bytes of a file hold.
+
+    Parameters
+    ----------
+    suffix : one of MESH_SUFFIXES, which tells the format
+    folder : where the buffers of a glTF document may lie; None: nowhere
+
+    Raises
+    ------
+    MeshError : in one line, what is wrong.
+    """
+    if not data.strip():
+        raise MeshError("the file is empty")
+    with np.errstate(all="ignore"):  # `Mesh` refuses what is not finite
+        mesh = (_READERS_IN_A_FOLDER[suffix](data, folder) if suffix in _READERS_IN_A_FOLDER
+                else _READERS[suffix](data))
+        return mesh.without_unused_vertices()
 
 
 def mesh_suffix(path: str | os.PathLike) -> str:

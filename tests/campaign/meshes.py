@@ -20,6 +20,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -30,12 +31,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from seeds import found_files, made_files  # noqa: E402
 
+from sparsenet.shapes import Mesh, MeshError, read_mesh  # noqa: E402
+
 MEMORY, SECONDS = 2 * 2**30, 10.0
 _BATCH = 200
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
 _NUMBERS = [b"0", b"-1", b"1", b"3", b"255", b"256", b"65536", b"2147483647", b"-2147483648", b"4294967295",
             b"99999999999999999999", b"1e308", b"-1e999", b"nan", b"inf", b"1_0", b"0.5", b"9" * 400]
 _HEADER = 400  # bytes, within which a lie about counts is told
+
+
+def all_files() -> dict[str, bytes]:
+    """Name and bytes of the whole files."""
+    return {**made_files(), **found_files(os.environ.get("SPARSENET_DATA"))}
 
 
 def damaged(files: dict[str, bytes], seed: int, number: int) -> tuple[str, bytes]:
@@ -108,10 +116,9 @@ def _repeat(data: bytearray, rng: np.random.Generator, files: dict[str, bytes]) 
 _MUTATIONS = (_flip, _cut, _splice, _other_number, _lie, _repeat)
 
 
-def read_batch(files: dict[str, bytes], seed: int, numbers: range, folder: str, results: Connection) -> None:
+def read_batch(read: Callable[[Path], Mesh], files: dict[str, bytes], seed: int, numbers: range, folder: str,
+               limit: float, results: Connection) -> None:
     """Runs in a worker: says of each file that it begins, and then what came of it."""
-    from sparsenet.shapes import MeshError, read_mesh
-
     warnings.simplefilter("error")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -121,9 +128,9 @@ def read_batch(files: dict[str, bytes], seed: int, numbers: range, folder: str, 
         path.write_bytes(data)
         results.send((number, None, 0.0))
         began = time.process_time()
-        resource.setrlimit(resource.RLIMIT_CPU, (int(began + SECONDS) + 2, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(began + limit) + 2, resource.RLIM_INFINITY))
         try:
-            mesh = read_mesh(path)
+            mesh = read(path)
             sound = len(mesh.faces) and np.isfinite(mesh.vertices).all() and mesh.faces.max() < len(mesh.vertices)
             outcome = "read" if sound else "unsound: the mesh has faces or vertices that cannot be"
         except MeshError as error:
@@ -135,7 +142,7 @@ def read_batch(files: dict[str, bytes], seed: int, numbers: range, folder: str, 
         except BaseException as error:  # whatever it is, it is told as a failure
             outcome = f"raised: {type(error).__name__}: {error}"
         seconds = time.process_time() - began
-        if seconds > SECONDS:
+        if seconds > limit:
             outcome = f"slow: {seconds:.1f} s of processor time"
         path.unlink()
         results.send((number, outcome, seconds))
@@ -160,16 +167,17 @@ class Outcome:
     longest: float = 0.0
 
 
-def campaign(count: int, seed: int, workers: int, keep: Path) -> Outcome:
-    """Read `count` damaged files; those that fail are kept in a folder."""
-    files = {**made_files(), **found_files(os.environ.get("SPARSENET_DATA"))}
+def campaign(count: int, seed: int, workers: int, keep: Path, read: Callable[[Path], Mesh] = read_mesh,
+             limit: float = SECONDS) -> Outcome:
+    """Read `count` damaged files, in `limit` seconds of processor time each; those that fail are kept in a folder."""
+    files = all_files()
     waiting = [range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)][::-1]
     running: dict[Connection, Worker] = {}
     result = Outcome()
     with tempfile.TemporaryDirectory() as folder:
         while waiting or running:
             while waiting and len(running) < workers:
-                pipe, worker = start(files, seed, waiting.pop(), folder)
+                pipe, worker = start(read, files, seed, waiting.pop(), folder, limit)
                 running[pipe] = worker
             for pipe in wait(list(running)):
                 worker = running[pipe]
@@ -196,10 +204,11 @@ def campaign(count: int, seed: int, workers: int, keep: Path) -> Outcome:
     return result
 
 
-def start(files: dict[str, bytes], seed: int, numbers: range, folder: str) -> tuple[Connection, Worker]:
+def start(read: Callable[[Path], Mesh], files: dict[str, bytes], seed: int, numbers: range, folder: str,
+          limit: float) -> tuple[Connection, Worker]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=read_batch, args=(files, seed, numbers, folder, theirs))
+    process = context.Process(target=read_batch, args=(read, files, seed, numbers, folder, limit, theirs))
     process.start()
     theirs.close()
     return ours, Worker(process, numbers, numbers.start)
