@@ -36,7 +36,14 @@ def open_shapes(config: Config, checkpoint: str | Path, dataset: str | Path | No
         raise FileNotFoundError(f"{path}: no such dataset file: name the one to take (--dataset)")
     shapes = SparseDataset.open(path)
     split = config.data.test_split if split is None else split
-    return shapes if split == WHOLE_FILE else shapes.subset(split)
+    if split == WHOLE_FILE:
+        return shapes
+    if split not in shapes.split:
+        there = ", ".join(map(repr, sorted(set(shapes.split.tolist())))) or "none"
+        shapes.close()
+        raise ValueError(f"{path}: split {split!r} has no sample, there is {there}: name one with --split, or "
+                         f"--split {WHOLE_FILE}")
+    return shapes.subset(split)
 
 
 def embed_shapes(net: SparseNetwork, state: Checkpoint, config: Config, shapes: SparseDataset,
