@@ -25,32 +25,41 @@ _CANCELLED = 2.0**-10  # of |a|^2 + |b|^2: below, their squared distance is take
 _ROWS = 512  # whose differences are taken at a time: they stay in the cache
 
 
-def check_vectors(operation: str, name: str, vectors: Any) -> np.ndarray:
+def check_vectors(operation: str, name: str, vectors: Any, largest: float = LARGEST) -> np.ndarray:
     """The vectors as (S, C) float64.
 
     Raises
     ------
     TypeError, ValueError : not a matrix of real numbers, no column, or a number that is NaN, infinite or
-        beyond 1e150.
+        beyond `largest`; the first such row is named.
     """
-    array = np.asarray(vectors)
+    try:
+        array = np.asarray(vectors)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"{operation}: {name} do not form an array, expected (S, C): one row per shape ({error})"
+                         ) from error
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"{operation}: {name} have dtype {array.dtype}, expected real numbers")
+        raise TypeError(f"{operation}: {name} are {type(vectors).__name__} of dtype {array.dtype}, expected an array "
+                        "of real numbers")
     if array.ndim != 2 or array.shape[1] == 0:
         raise ValueError(f"{operation}: {name} have shape {array.shape}, expected (S, C): one row per shape")
-    array = array.astype(np.float64, order="C")
-    good = (np.abs(array) <= LARGEST).all(axis=1)  # False for NaN too
+    with np.errstate(over="ignore"):  # a long double beyond float64 becomes infinite
+        array = array.astype(np.float64, order="C")
+    good = (np.abs(array) <= largest).all(axis=1)  # False for NaN too
     if not good.all():
-        raise ValueError(f"{operation}: {name} have NaN, infinite or huge (beyond {LARGEST:g}) numbers in "
+        raise ValueError(f"{operation}: {name} have NaN, infinite or huge (beyond {largest:g}) numbers in "
                          f"{np.count_nonzero(~good)} of {len(array)} rows, first in row {np.argmin(good)}: "
                          "has the training diverged?")
     return array
 
 
-def check_metric(operation: str, metric: str) -> None:
-    """Raises ValueError for a metric that is not in METRICS."""
+def check_metric(operation: str, metric: Any) -> None:
+    """Raises TypeError or ValueError for a metric that is not in METRICS."""
+    expected = f"expected one of {', '.join(METRICS)}"
+    if not isinstance(metric, str):
+        raise TypeError(f"{operation}: metric is {type(metric).__name__}, {expected}")
     if metric not in METRICS:
-        raise ValueError(f"{operation}: metric is {metric!r}, expected one of {', '.join(METRICS)}")
+        raise ValueError(f"{operation}: metric is {metric!r}, {expected}")
 
 
 class Space:

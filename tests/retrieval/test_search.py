@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +11,8 @@ import pytest
 
 from sparsenet.data import SparseDataset
 from sparsenet.retrieval import Descriptors, Found, find_similar
+from sparsenet.retrieval import index as index_module
+from sparsenet.retrieval.distances import Space
 from sparsenet.training import ConfigError, embed_shapes, load_network, open_shapes, parse_config
 
 
@@ -29,6 +33,18 @@ def test_a_mesh_of_the_dataset_finds_itself(experiment, trained, metric, tmp_pat
         assert from_file.rows[0] == number
         assert from_file.distances[0] < 1e-4  # float32: a batch of one rounds otherwise than one of many
         assert np.array_equal(from_file.rows, from_memory.rows)
+
+
+def test_the_index_is_built_once(experiment, trained, monkeypatch):
+    net, _, _, known = trained
+    built = []
+    monkeypatch.setattr(index_module, "Space", lambda *arguments: built.append(1) or Space(*arguments))
+    descriptors = replace(known)
+    first = [find_similar(net, mesh, descriptors, 2, "l2").rows.tolist() for mesh in experiment.meshes[:3]]
+    assert len(built) == 1
+    descriptors.vectors = descriptors.vectors[::-1].copy()
+    again = [find_similar(net, mesh, descriptors, 2, "l2").rows.tolist() for mesh in experiment.meshes[:3]]
+    assert len(built) == 2 and again == [[14 - row for row in rows] for rows in first]
 
 
 def test_a_network_in_float64_finds_the_same(experiment, trained):
@@ -137,3 +153,13 @@ def test_an_empty_index_or_a_wrong_k_is_refused(experiment, trained):
     net, _, _, descriptors = trained
     with pytest.raises(ValueError, match="k is 16, expected 1 to 15"):
         find_similar(net, experiment.meshes[0], descriptors, 16)
+    empty = Descriptors(np.empty((0, descriptors.vectors.shape[1])), [], [], render_size=12)
+    with pytest.raises(ValueError, match="the index holds no vectors"):
+        find_similar(net, experiment.meshes[0], empty, 1)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda found: pickle.loads(pickle.dumps(found))])
+def test_a_copy_prints_the_same(experiment, trained, copied):
+    net, _, _, descriptors = trained
+    found = find_similar(net, experiment.meshes[0], descriptors, 2)
+    assert str(copied(found)) == str(found) and copied(found).names == found.names
