@@ -11,8 +11,9 @@ EXAMPLES = """examples:
   python tools/embed.py runs/psb/best.h5 everything.h5 --dataset psb.h5 --split all
   python tools/embed.py runs/modelnet40/best.h5 mean.h5 --poses mean --layer 17
 
-OUTPUT is written beside and renamed when it is whole.  tools/retrieve.py searches in it.
-Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C."""
+OUTPUT is never half a file: it is written under another name and renamed at the end.  tools/retrieve.py
+searches in it.
+Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after SIGTERM."""
 
 
 def main() -> None:
@@ -24,11 +25,12 @@ def main() -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a training")
     parser.add_argument("output", metavar="OUTPUT", help="file of descriptors to write (HDF5)")
     parser.add_argument("--dataset", metavar="FILE", help="dataset file (default: the one trained on)")
-    parser.add_argument("--split", metavar="NAME", help="its part, or 'all' (default: the test split)")
+    parser.add_argument("--split", metavar="NAME", help="its split, or 'all' (default: the test split)")
     parser.add_argument("--layer", type=int, metavar="N",
-                        help="whose output is the descriptor, 17 in S3DCNN (default: the last before the classifier)")
+                        help="layer whose output is the descriptor, counted from 1: 17 in S3DCNN (default: the last "
+                             "before the classifier)")
     parser.add_argument("--poses", choices=("first", "mean"), default="first",
-                        help="of an object: embed its first, or average over all (default: first)")
+                        help="of an object with several poses: the first alone, or the mean over all (default: first)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     arguments = parser.parse_args()

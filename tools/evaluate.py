@@ -18,7 +18,12 @@ Classes are matched by name.  The accuracy is that over the shapes whose class t
 retrieval is over all shapes, whatever their class.  Shapes without a label are left out.  What was left
 out is printed and counted in the JSON.
 
-Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C."""
+Each shape is a query once and ranks all others.  In the table, in percent: mAP, mean average precision; AUC, area
+under the precision-recall curve; NN, the nearest neighbour is of the query's class; FT and ST, first and second tier,
+the recall at ranks R and 2R if R other shapes are of its class; E, E-measure at rank 32; NDCG, normalized discounted
+cumulative gain.
+
+Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after SIGTERM."""
 
 CHOICES = {
     "protocol": (("none", "paper"), "shapes that are ranked: 'paper': the first 20 of each class by name; 'none': all"),

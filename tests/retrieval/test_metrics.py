@@ -393,7 +393,7 @@ def test_shapes_of_unknown_class_are_ranked_but_are_no_queries_and_never_relevan
     assert (result.queries, result.skipped, result.unknown, list(result.per_class)) == (2, 0, 2, [0])
     assert result.hits.size == 3 and np.isnan(result.per_query["AP"]).tolist() == [False, True, False, True]
     assert of_query(result, 0, "AP") == 1 / 2 and of_query(result, 2, "AP") == 1 / 3
-    assert "2 of unknown class are ranked alone" in str(result) and result.figures()["unknown"] == 2
+    assert "2 of unknown class are ranked but are not queries" in str(result) and result.figures()["unknown"] == 2
     with pytest.raises(ValueError, match="none of the 3 shapes shares its class"):
         on_a_line([0, 1, 2], [-1, -1, 0])
     assert on_a_line([0, 1, 2], ["-1", "-1", "b"]).unknown == 0  # a text is a class

@@ -1,4 +1,4 @@
-"""tools/evaluate.py, tools/embed.py and tools/retrieve.py from the command line's side."""
+"""tools/evaluate.py, embed.py, retrieve.py and inspect_network.py from the command line's side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def mesh(experiment, tmp_path_factory):
     return experiment.write_mesh(0, tmp_path_factory.mktemp("mesh") / "query.off")
 
 
-@pytest.mark.parametrize("name", ["evaluate", "embed", "retrieve"])
+@pytest.mark.parametrize("name", ["evaluate", "embed", "retrieve", "inspect_network"])
 def test_help_has_examples_and_exit_codes(tool, name):
     code, out, _ = tool(name, "--help")
     assert code == 0 and "examples:" in out and "Exit code: 0" in out
@@ -82,7 +82,8 @@ def test_descriptors_of_other_weights_are_refused(tool, experiment, triplet_expe
     ("evaluate", ["{run}/shapes.h5"], "format is 'sparsenet-voxels'"),
     ("evaluate", ["{run}/best.h5", "--protocol", "paper"], "has 5 of 'mug' to test on"),
     ("evaluate", ["{run}/best.h5", "--picture", "{out}/pr.gif"], "its suffix is '.gif'"),
-    ("retrieve", ["{run}/best.h5", "{mesh}", "--quiet", "--label", "tabel"], "'tabel' is none of the 3"),
+    ("retrieve", ["{run}/best.h5", "{mesh}", "--quiet", "--label", "tabel", "--picture", "{out}/p.png"],
+     "'tabel' is none of the 3"),
     ("retrieve", ["{run}/best.h5", "{out}/absent.off"], "absent.off"),
     ("retrieve", ["{run}/best.h5", "{run}/best.h5"], "best.h5"),
 ])
@@ -98,6 +99,35 @@ def test_errors_are_one_line_with_exit_code_1(tool, experiment, mesh, tmp_path, 
 def test_a_wrong_command_line_ends_with_2(tool, experiment):
     assert tool("retrieve", experiment.checkpoint, "mesh.off", "-k", 0)[0] == 2
     assert tool("evaluate")[0] == 2
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--target", "tabel"], "--target is 'tabel', expected one of mug, stool, table"),
+    (["--render-size", "0"], "render"),
+])
+def test_the_page_of_a_network_names_what_is_wrong(tool, experiment, mesh, tmp_path, options, message):
+    pytest.importorskip("plotly", reason="needs plotly")
+    words = ["--checkpoint", experiment.checkpoint, "--mesh", mesh, "--out", tmp_path / "p.html"]
+    code, out, err = tool("inspect_network", *words, *options)
+    assert (code, out) == (1, "") and message in err and not list(tmp_path.iterdir())
+
+
+def test_a_triplet_network_has_a_page_but_no_target(tool, triplet_experiment, mesh, tmp_path):
+    pytest.importorskip("plotly", reason="needs plotly")
+    words = ["--checkpoint", triplet_experiment.checkpoint, "--mesh", mesh, "--out", tmp_path / "p.html"]
+    code, _, err = tool("inspect_network", *words, "--target", "mug")
+    assert code == 1 and "--target: the network was trained with triplets and has no logits: leave it out" in err
+    code, out, err = tool("inspect_network", *words)
+    assert (code, err) == (0, "") and out.startswith(f"page: {tmp_path / 'p.html'}, ")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--descriptors", "d.h5", "--split", "all"], "--split: not allowed with --descriptors"),
+    (["--label", "mug"], "--label: needs --picture"),
+])
+def test_retrieve_refuses_options_that_would_do_nothing(tool, experiment, options, message):
+    code, out, err = tool("retrieve", experiment.checkpoint, "mesh.off", *options)
+    assert (code, out) == (2, "") and message in err
 
 
 def test_ctrl_c_leaves_the_old_file_whole(tool, experiment, tmp_path, monkeypatch):
