@@ -17,8 +17,8 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 
 
 def main() -> None:
-    from sparsenet.files import check_folder
     from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config
+    from sparsenet.training.trained import check_output
 
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,15 +34,18 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     arguments = parser.parse_args()
-    check_folder(arguments.output)
+    check_output(arguments.output, arguments.checkpoint)
 
     net, state = load_network(arguments.checkpoint)
     config = parse_config(state.config, arguments.checkpoint, [f"training.device={arguments.device}"])
     with open_shapes(config, arguments.checkpoint, arguments.dataset, arguments.split) as shapes:
+        check_output(arguments.output, shapes.path)
         descriptors = embed_shapes(net.to(arguments.device), state, config, shapes, arguments.layer, arguments.poses,
                                    progress=not arguments.quiet)
     descriptors.save(arguments.output)
-    print(f"{arguments.output}: {len(descriptors)} shapes of {len(set(descriptors.labels.tolist()))} classes, "
+    known = descriptors.labels[descriptors.labels >= 0]
+    unlabelled = f" and {len(descriptors) - len(known)} without a label" if len(known) < len(descriptors) else ""
+    print(f"{arguments.output}: {len(known)} shapes of {len(set(known.tolist()))} classes{unlabelled}, "
           f"{descriptors.vectors.shape[1]} numbers each, from layer {descriptors.layer}")
 
 

@@ -33,7 +33,7 @@ CHOICES = {
 
 
 def main() -> None:
-    from sparsenet.files import check_folder, write_text
+    from sparsenet.files import write_text
     from sparsenet.inspect.curves import precision_recall
     from sparsenet.inspect.figures import check_picture, save_figure
     from sparsenet.retrieval.progress import Watched
@@ -41,6 +41,7 @@ def main() -> None:
     from sparsenet.training.build import check_field
     from sparsenet.training.judge import NO_RETRIEVAL, check_judgeable, judge_finally
     from sparsenet.training.known_classes import select_shapes
+    from sparsenet.training.trained import check_output
 
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,12 +59,14 @@ def main() -> None:
     if arguments.picture:
         check_picture(arguments.picture)
     if arguments.json:
-        check_folder(arguments.json)
+        check_output(arguments.json, arguments.checkpoint)
 
     net, state = load_network(arguments.checkpoint)
     changes = [f"evaluation.{name}={getattr(arguments, name)}" for name in CHOICES if getattr(arguments, name)]
     config = parse_config(state.config, arguments.checkpoint, [*changes, f"training.device={arguments.device}"])
     with open_shapes(config, arguments.checkpoint, arguments.dataset, arguments.split) as dataset:
+        if arguments.json:
+            check_output(arguments.json, dataset.path)
         selection = select_shapes(dataset, state, config)
         check_judgeable(selection.shapes, config)
         check_field(config, selection.shapes, net)

@@ -57,6 +57,13 @@ def test_embed_writes_descriptors_that_retrieve_searches(tool, experiment, tmp_p
     assert len(out.splitlines()) == 5 and "stool/test1" in out.splitlines()[1]
 
 
+def test_embed_counts_shapes_without_a_label_apart(tool, experiment, make_shapes, tmp_path):
+    data = make_shapes(tmp_path / "d.h5", {"mug": 2, "pear": 3}, unlabelled=4)
+    code, out, _ = tool("embed", experiment.checkpoint, tmp_path / "e.h5", "--dataset", data)
+    assert code == 0 and out.startswith(f"{tmp_path / 'e.h5'}: 5 shapes of 2 classes and 4 without a label, 16 numbers")
+    assert Descriptors.load(tmp_path / "e.h5").label_names()[-4:] == ["?"] * 4
+
+
 def test_retrieve_embeds_by_itself_and_draws(tool, experiment, tmp_path):
     pytest.importorskip("matplotlib")
     query = experiment.write_mesh(0, tmp_path / "query.off")
@@ -79,6 +86,10 @@ def test_descriptors_of_other_weights_are_refused(tool, experiment, triplet_expe
     ("embed", ["{run}/best.h5", "{out}/d.h5", "--layer", "40", "--quiet"], "layer is 40, expected 1 to 10"),
     ("embed", ["{run}/best.h5", "{out}/d.h5", "--split", "dev"], "split 'dev' has no sample"),
     ("embed", ["{run}/absent.h5", "{out}/d.h5"], "absent.h5: no such file"),
+    ("embed", ["{run}/best.h5", "{run}/best.h5"], "best.h5: is read from and would be overwritten"),
+    ("embed", ["{run}/best.h5", "{run}/../{run.name}/shapes.h5"], "shapes.h5: is read from and would be overwritten"),
+    ("evaluate", ["{run}/best.h5", "--json", "{run}/shapes.h5"], "shapes.h5: is read from and would be overwritten"),
+    ("evaluate", ["{run}/best.h5", "--json", "{run}/best.h5"], "best.h5: is read from and would be overwritten"),
     ("evaluate", ["{run}/shapes.h5"], "format is 'sparsenet-voxels'"),
     ("evaluate", ["{run}/best.h5", "--protocol", "paper"], "has 5 of 'mug' to test on"),
     ("evaluate", ["{run}/best.h5", "--picture", "{out}/pr.gif"], "its suffix is '.gif'"),
