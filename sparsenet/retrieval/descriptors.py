@@ -54,12 +54,11 @@ class Descriptors:
     _indices: dict[str, Index] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        largest = float(np.finfo(np.float32).max)
-        self.vectors = check_vectors("Descriptors", "vectors", self.vectors, largest).astype(np.float32)
-        self.labels = _integers("labels", self.labels)
+        self.vectors = _single(check_vectors("Descriptors", "vectors", self.vectors))
+        self.labels = _whole_numbers("labels", self.labels)
         self.names = np.asarray(self.names, np.str_)
         self.classes = list(self.classes)
-        self.samples = np.arange(len(self)) if self.samples is None else _integers("samples", self.samples)
+        self.samples = np.arange(len(self)) if self.samples is None else _whole_numbers("samples", self.samples)
         for name in ("labels", "names", "samples"):
             if (shape := getattr(self, name).shape) != (len(self),):
                 raise ValueError(f"Descriptors: {name} have shape {shape}, expected ({len(self)},): one for each "
@@ -127,11 +126,20 @@ class Descriptors:
                    bool(found.attribute("fill")))
 
 
-def _integers(name: str, column: Any) -> np.ndarray:
-    """A column as int64.  Raises TypeError for other numbers: a cast would cut them to integers."""
-    array = np.asarray(column)
+def _single(vectors: np.ndarray) -> np.ndarray:
+    """(S, C) float64 as float32; ValueError for a number that is too large."""
+    with np.errstate(over="ignore"):
+        single = vectors.astype(np.float32)
+    if not (finite := np.isfinite(single).all(axis=1)).all():
+        raise ValueError(f"Descriptors: vectors have numbers beyond float32 in {np.sum(~finite)} of {len(single)} "
+                         f"rows, first in row {np.argmin(finite)}: has the training diverged?")
+    return single
+
+
+def _whole_numbers(name: str, values: Any) -> np.ndarray:
+    array = np.asarray(values)
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"Descriptors: {name} have dtype {array.dtype}, expected integers")
-    if array.size and array.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"Descriptors: {name} go up to {array.max()}, expected at most {np.iinfo(np.int64).max}")
+    if array.size and array.max() >= 2**63:
+        raise ValueError(f"Descriptors: {name} go to {array.max()}, expected numbers below 2^63")
     return array.astype(np.int64)

@@ -25,13 +25,13 @@ _CANCELLED = 2.0**-10  # of |a|^2 + |b|^2: below, their squared distance is take
 _ROWS = 512  # whose differences are taken at a time: they stay in the cache
 
 
-def check_vectors(operation: str, name: str, vectors: Any, largest: float = LARGEST) -> np.ndarray:
+def check_vectors(operation: str, name: str, vectors: Any) -> np.ndarray:
     """The vectors as (S, C) float64.
 
     Raises
     ------
     TypeError, ValueError : not a matrix of real numbers, no column, or a number that is NaN, infinite or
-        beyond `largest`; the first such row is named.
+        beyond LARGEST; the first such row is named.
     """
     try:
         array = np.asarray(vectors)
@@ -45,9 +45,9 @@ def check_vectors(operation: str, name: str, vectors: Any, largest: float = LARG
         raise ValueError(f"{operation}: {name} have shape {array.shape}, expected (S, C): one row per shape")
     with np.errstate(over="ignore"):  # a long double beyond float64 becomes infinite
         array = array.astype(np.float64, order="C")
-    good = (np.abs(array) <= largest).all(axis=1)  # False for NaN too
+    good = (np.abs(array) <= LARGEST).all(axis=1)  # False for NaN too
     if not good.all():
-        raise ValueError(f"{operation}: {name} have NaN, infinite or huge (beyond {largest:g}) numbers in "
+        raise ValueError(f"{operation}: {name} have NaN, infinite or huge (beyond {LARGEST:g}) numbers in "
                          f"{np.count_nonzero(~good)} of {len(array)} rows, first in row {np.argmin(good)}: "
                          "has the training diverged?")
     return array

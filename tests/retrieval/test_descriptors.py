@@ -199,7 +199,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     ({"labels": [0, 1, 2, 0]}, "labels go from 0 to 2, expected -1 to 1"),
     ({"classes": [], "labels": [0, 0, 0, 0]}, "labels go from 0 to 0, expected -1 to -1"),
     ({"labels": [0.0, 1.5, 0.0, 1.0]}, "labels have dtype float64, expected integers"),
-    ({"labels": np.array([0, 1, 2**64 - 1, 1], np.uint64)}, "labels go up to 18446744073709551615, expected at most"),
+    ({"labels": np.array([0, 1, 2**64 - 1, 1], np.uint64)}, "labels go to 1844.* expected numbers below 2"),
     ({"samples": [0.0, 1.0, 2.0, 3.0]}, "samples have dtype float64, expected integers"),
     ({"vectors": np.full((4, 3), np.nan)}, "vectors have NaN, .* 4 of 4 rows, first in row 0"),
     ({"vectors": np.diag([1.0, -np.inf, 1.0, 1.0])}, "vectors have NaN, infinite .* 1 of 4 rows, first in row 1"),

@@ -316,12 +316,18 @@ def test_paper_protocol_refuses_a_small_class():
 # ---- errors and output ----
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e200, np.longdouble("1e4000")])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1.01e150, np.longdouble("1e4000")])
 def test_numbers_that_are_no_descriptor_are_refused(bad):
     vectors = np.ones((5, 3), np.asarray(bad).dtype)
     vectors[2, 1] = bad
     with pytest.raises(ValueError, match="descriptors have NaN, infinite or huge .* 1 of 5 rows, first in row 2"):
         evaluate(vectors, [0, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_the_largest_numbers_do_not_overflow(metric):
+    vectors = 1e150 * np.array([[1.0, 0], [1, 0.1], [-1, 0], [-1, 0.1]])
+    assert evaluate(vectors, [0, 0, 1, 1], metric).mAP == 1
 
 
 @pytest.mark.parametrize(("change", "message"), [
