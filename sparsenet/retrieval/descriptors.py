@@ -51,9 +51,9 @@ class Descriptors:
     samples: np.ndarray | None = None
     render_size: int = 40
     fill: bool = False
-    _indices: dict[str, Index] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._indices: dict[str, Index] = {}  # by metric
         self.vectors = _single(check_vectors("Descriptors", "vectors", self.vectors))
         self.labels = _whole_numbers("labels", self.labels)
         self.names = np.asarray(self.names, np.str_)

@@ -197,6 +197,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     ({"labels": [0]}, r"labels have shape \(1,\), expected \(4,\)"),
     ({"names": ["a"]}, r"names have shape \(1,\), expected \(4,\)"),
     ({"labels": [0, 1, 2, 0]}, "labels go from 0 to 2, expected -1 to 1"),
+    ({"labels": [0, 1, -2, 0]}, "labels go from -2 to 1, expected -1 to 1"),
     ({"classes": [], "labels": [0, 0, 0, 0]}, "labels go from 0 to 0, expected -1 to -1"),
     ({"labels": [0.0, 1.5, 0.0, 1.0]}, "labels have dtype float64, expected integers"),
     ({"labels": np.array([0, 1, 2**64 - 1, 1], np.uint64)}, "labels go to 1844.* expected numbers below 2"),
@@ -213,6 +214,12 @@ def test_contents_that_do_not_fit_are_named(changes, message):
 def test_no_shapes_at_all_are_descriptors_too():
     empty = Descriptors(np.empty((0, 3)), [], [])
     assert len(empty) == 0 and empty.label_names() == [] and empty.labels.dtype == np.int64
+
+
+def test_what_is_not_known_has_a_default():
+    descriptors = Descriptors(np.eye(3), [-1, -1, -1], ["a", "b", "c"])
+    assert descriptors.samples.tolist() == [0, 1, 2] and (descriptors.render_size, descriptors.fill) == (40, False)
+    assert (descriptors.checkpoint, descriptors.layer, descriptors.dataset, descriptors.classes) == ("", 0, "", [])
 
 
 def test_the_index_is_built_once_for_each_metric():

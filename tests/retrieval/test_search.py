@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import sparsenet as sn
 from sparsenet.data import SparseDataset
-from sparsenet.retrieval import Descriptors, Found, find_similar
+from sparsenet.retrieval import Descriptors, Found, embed, find_similar
 from sparsenet.retrieval import index as index_module
 from sparsenet.retrieval.distances import Space
 from sparsenet.training import ConfigError, embed_shapes, load_network, open_shapes, parse_config
@@ -118,6 +119,13 @@ def test_the_picture_shows_results_at_the_render_size_that_they_were_embedded_at
         assert np.ptp(cells, axis=0).max() + 1 == 8 == np.ptp(found.cells, axis=0).max() + 1
         assert np.array_equal(Found._cells(replace(found, descriptors=known), shapes, 0), shapes.voxels(0)[0])
         assert len(found.picture().axes) == 3
+        solid = Descriptors.of(net, shapes, render_size=8, fill=True)
+        assert solid.fill and np.array_equal(solid.vectors, embed(net, shapes, render_size=8, fill=True))
+        assert not np.array_equal(solid.vectors, descriptors.vectors)
+        for number, mesh in enumerate(experiment.meshes):
+            found = find_similar(net, mesh, solid, 2)
+            volume = sn.Off3DPicture(mesh, 8).voxelize(14, fill=True).coordinates
+            assert np.array_equal(found.cells, volume) and len(found._cells(shapes, number)) == len(volume)
 
 
 def test_a_query_that_loses_cells_says_so(experiment, trained):
