@@ -62,8 +62,9 @@ def test_a_layer_with_several_cells_is_averaged_over_all_of_them(net, dataset):
     np.testing.assert_allclose(vectors, dense.mean(axis=(2, 3, 4)), rtol=1e-4, atol=1e-6)
 
 
-def test_the_last_layer_may_be_the_logits(net, dataset):
-    assert embed(net, dataset, layer=len(net.layers)).shape == (5, 3)
+def test_the_first_layer_and_the_logits_may_be_embedded_too(net, dataset):
+    assert embed(net, dataset, layer=1).shape == (5, 4)
+    np.testing.assert_allclose(embed(net, dataset, layer=len(net.layers)), net.predict(dataset, output="raw"))
 
 
 def test_mean_of_the_poses(net, dataset):
@@ -92,6 +93,7 @@ def test_each_module_is_put_back_into_its_mode_and_no_gradient_is_left(net, data
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"layer": 0}, "layer is 0, expected 1 to "),
+    ({"layer": 11}, "layer is 11, expected 1 to 10: convolution1, "),
     ({"poses": "all"}, "poses is 'all', repetitions 1: expected one of first, mean"),
     ({"repetitions": 0}, "repetitions 0"),
 ])

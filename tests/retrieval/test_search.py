@@ -83,6 +83,19 @@ def test_it_prints_as_an_aligned_table(experiment, trained):
     assert [line.split()[0] for line in lines] == [str(rank) for rank in range(1, 13)]
     assert lines[0].split()[1:3] == ["mug", "mug/test0"]
     assert len(set(map(len, lines))) == 1
+    places = [(line.index(name), len(line)) for line, name in zip(lines, found.names, strict=True)]
+    assert len(set(places)) == 1 and header.startswith("rank  class  name")
+    for line, label, name, distance in zip(lines, found.labels, found.names, found.distances, strict=True):
+        assert line.split()[1:] == [label, name, f"{distance:.6f}"]
+
+
+def test_long_and_short_names_stand_in_one_column(trained):
+    _, _, _, known = trained
+    descriptors = replace(known, names=[f"mug/{'x' * number}" for number in range(15)])
+    found = Found("q", np.zeros((1, 3), int), 0, np.arange(12.0), np.arange(12), descriptors)
+    header, *lines = str(found).splitlines()
+    assert {line.index("mug/") for line in lines} == {header.index("name")}
+    assert {len(line) for line in lines} == {len(header)}
 
 
 def test_the_picture_shows_the_query_and_what_was_found(experiment, trained):
