@@ -81,7 +81,7 @@ def output_rows(net: Callable[[Any], Any], batch: Any, probabilities: bool) -> n
     """
     result = net(batch)
     if not isinstance(result, Tensor) or result.ndim != 2:
-        raise ValueError("predict: the network gives no row per sample: add a GlobalPool or Linear layer")
+        raise ValueError("predict: the network does not give one row per sample: add a GlobalPool or Linear layer")
     logits = result.numpy().astype(np.float64)
     return softmax(logits) if probabilities else logits
 

@@ -105,6 +105,7 @@ def test_options_that_do_not_fit_are_named(net, dataset, options, message):
 def test_an_empty_dataset_is_refused(net, dataset):
     with pytest.raises(ValueError, match="the dataset is empty"):
         embed(net, dataset.select([]))
+    assert net.predict(dataset.select([])).shape == net.predict(dataset.select([]), poses="mean").shape == (0, 3)
 
 
 # ---- a single batch ----
