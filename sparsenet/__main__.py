@@ -12,7 +12,7 @@ EXAMPLES = """examples:
   python -m sparsenet quickstart                     # builds a dataset, trains, evaluates, searches
   python -m sparsenet quickstart --out /tmp/try --seconds 30
   python -m sparsenet info                           # versions, devices, threads, caches
-  python -m sparsenet selfcheck                      # do this machine's results hold? pass or fail
+  python -m sparsenet selfcheck                      # are results exact on this machine? PASS or FAIL
 """
 
 
@@ -22,7 +22,7 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"sparsenet {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    quick = commands.add_parser("quickstart", help="the main job on built-in shapes, in about a minute")
+    quick = commands.add_parser("quickstart", help="build a small dataset, train, evaluate, search: about a minute")
     quick.add_argument("--out", type=Path, default=Path("runs/quickstart"), metavar="FOLDER",
                        help="where everything is written (default: runs/quickstart)")
     quick.add_argument("--seconds", type=float, metavar="N", help="train at most N seconds")
@@ -30,7 +30,7 @@ def main() -> int:
     quick.set_defaults(run=run_quickstart)
     told = commands.add_parser("info", help="versions, devices, thread counts, cache folders, and what is missing")
     told.set_defaults(run=run_info)
-    checked = commands.add_parser("selfcheck", help="a small exactness check on each device: pass or fail in words")
+    checked = commands.add_parser("selfcheck", help="check on each device that results are exact: PASS or FAIL")
     checked.set_defaults(run=run_selfcheck)
     arguments = parser.parse_args()
     return arguments.run(arguments) or 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 
@@ -43,7 +46,7 @@ def _libraries() -> list[tuple[str, str]]:
         rows.append((name, version or f"missing, needed for {purpose}: pip install {name}"))
     for name, (purpose, extra) in OPTIONAL.items():
         version = _version(name)
-        rows.append((name, version or f"not installed; {purpose} need it: pip install 'sparsenet[{extra}]'"))
+        rows.append((name, version or f"not installed, needed for {purpose}: pip install 'sparsenet[{extra}]'"))
     return rows
 
 
@@ -114,6 +117,15 @@ def cupy_cache() -> Path:
 def _folder(path: Path | None, patterns: tuple[str, ...], variable: str) -> str:
     if path is None:
         return f"in memory, compiled again in each process; {variable} names a folder to keep them in"
-    files = [file for pattern in patterns for file in path.rglob(pattern) if file.is_file()]
-    held = f"{len(files)} files, {sum(file.stat().st_size for file in files) / 1e6:.1f} MB" if files else "empty so far"
+    sizes = list(_sizes(path, patterns))
+    held = f"files: {len(sizes)}, {sum(sizes) / 1e6:.1f} MB" if sizes else "empty so far"
     return f"{path} ({held}); {variable} moves it"
+
+
+def _sizes(path: Path, patterns: tuple[str, ...]) -> Iterator[int]:
+    """The bytes of each file; those that cannot be read, or vanish meanwhile, are passed over."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            if any(fnmatch(name, pattern) for pattern in patterns):
+                with suppress(OSError):
+                    yield os.path.getsize(os.path.join(folder, name))

@@ -42,7 +42,7 @@ class TestInfo:
         text = info()
         assert "cuda          not available; everything runs on the CPU.\n" in text
         assert "pip install 'sparsenet[cuda12x]'" in text
-        assert "plotly        not installed; the inspector page need it: pip install 'sparsenet[inspect]'" in text
+        assert "plotly        not installed, needed for the inspector page: pip install 'sparsenet[inspect]'" in text
         assert "numba         missing, needed for kernels on the CPU: pip install numba" in text
 
     def test_caches_go_where_the_environment_says(self, monkeypatch, tmp_path):
@@ -51,7 +51,28 @@ class TestInfo:
         assert numba_cache() == tmp_path / "a" and cupy_cache() == tmp_path / "b"
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "kernel.nbi").write_bytes(bytes(2_500_000))
-        assert f"{tmp_path / 'a'} (1 files, 2.5 MB)" in info() and f"{tmp_path / 'b'} (empty so far)" in info()
+        assert f"{tmp_path / 'a'} (files: 1, 2.5 MB)" in info() and f"{tmp_path / 'b'} (empty so far)" in info()
+
+
+    def test_a_file_of_the_cache_that_cannot_be_read_is_passed_over(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+        (tmp_path / "gone.nbi").symlink_to(tmp_path / "nowhere")  # as one that another process removes meanwhile
+        (tmp_path / "whole.nbc").write_bytes(bytes(100_000))
+        (tmp_path / "other.txt").write_bytes(bytes(900_000))
+        assert f"{tmp_path} (files: 1, 0.1 MB)" in info()
+
+    def test_a_cache_folder_that_is_not_there_is_empty(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "absent"))
+        assert f"{tmp_path / 'absent'} (empty so far)" in info()
+
+    def test_without_a_home_it_works_too(self):
+        """As in a container: no home, and a user that the system does not know."""
+        environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+        done = subprocess.run([sys.executable, "-c", "import os, runpy, sys; sys.argv = ['sparsenet', 'info']; "
+                               "os.path.expanduser = lambda path: path; "
+                               "runpy.run_module('sparsenet', run_name='__main__')"],
+                              env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr) == (0, "") and "CPU kernels" in done.stdout
 
 
 class TestSelfcheck:

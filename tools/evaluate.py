@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Judge a trained network on a dataset: accuracy of a classifier, and how well its descriptors retrieve."""
+"""Evaluate a trained network on a dataset: a classifier's accuracy, and how well its descriptors retrieve."""
 
 from __future__ import annotations
 
@@ -11,30 +11,45 @@ from pathlib import Path
 EXAMPLES = """examples:
   python tools/evaluate.py runs/quickstart/best.h5
   python tools/evaluate.py runs/modelnet40/best.h5 --protocol paper --poses mean --json result.json
+  python tools/evaluate.py runs/modelnet40/best.h5 --dataset psb.h5 --split all
   python tools/evaluate.py runs/psb/best.h5 --metric cosine --picture precision_recall.png
 
-Protocol 'paper' takes the first 20 objects of each class by name.
-Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C."""
+Classes are matched by name.  The accuracy is that over the shapes whose class the network knows; the
+retrieval is over all shapes, whatever their class.  Shapes without a label are left out.  What was left
+out is printed and counted in the JSON.
 
-CHOICES = {"protocol": ("none", "paper"), "metric": ("auto", "cosine", "l2"), "poses": ("first", "mean")}
+Each shape is a query once and ranks all others.  In the table, in percent: mAP, mean average precision; AUC, area
+under the precision-recall curve; NN, the nearest neighbour is of the query's class; FT and ST, first and second tier,
+the recall at ranks R and 2R if R other shapes are of its class; E, E-measure at rank 32; NDCG, normalized discounted
+cumulative gain.
+
+Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after SIGTERM."""
+
+CHOICES = {
+    "protocol": (("none", "paper"), "shapes that are ranked: 'paper': the first 20 of each class by name; 'none': all"),
+    "metric": (("auto", "cosine", "l2"), "distance that ranks; auto: l2 for a classifier, cosine for triplets"),
+    "poses": (("first", "mean"), "of an object with several poses: the first alone, or the mean over all"),
+}
 
 
 def main() -> None:
-    from sparsenet.files import check_folder, write_text
+    from sparsenet.files import write_text
     from sparsenet.inspect.curves import precision_recall
     from sparsenet.inspect.figures import check_picture, save_figure
     from sparsenet.retrieval.progress import Watched
     from sparsenet.training import load_network, open_shapes, parse_config
     from sparsenet.training.build import check_field
     from sparsenet.training.judge import NO_RETRIEVAL, check_judgeable, judge_finally
+    from sparsenet.training.known_classes import select_shapes
+    from sparsenet.training.trained import check_output
 
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a training")
     parser.add_argument("--dataset", metavar="FILE", help="dataset file (default: the one trained on)")
-    parser.add_argument("--split", metavar="NAME", help="its part, or 'all' (default: the test split)")
-    for name, choices in CHOICES.items():
-        parser.add_argument(f"--{name}", choices=choices, help=f"evaluation.{name} (default: as trained)")
+    parser.add_argument("--split", metavar="NAME", help="its split, or 'all' (default: the test split)")
+    for name, (choices, meaning) in CHOICES.items():
+        parser.add_argument(f"--{name}", choices=choices, help=f"{meaning} (default: as in the training's config)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument("--picture", type=Path, metavar="FILE",
                         help="draw precision against recall (.png, .pdf or .svg; needs matplotlib)")
@@ -44,29 +59,37 @@ def main() -> None:
     if arguments.picture:
         check_picture(arguments.picture)
     if arguments.json:
-        check_folder(arguments.json)
+        check_output(arguments.json, arguments.checkpoint)
 
     net, state = load_network(arguments.checkpoint)
     changes = [f"evaluation.{name}={getattr(arguments, name)}" for name in CHOICES if getattr(arguments, name)]
     config = parse_config(state.config, arguments.checkpoint, [*changes, f"training.device={arguments.device}"])
     with open_shapes(config, arguments.checkpoint, arguments.dataset, arguments.split) as dataset:
-        shapes = dataset.only_classes(state.classes)
-        check_judgeable(shapes, config)
-        check_field(config, shapes, net)
-        source = shapes if arguments.quiet else Watched(shapes, "evaluate")
-        figures, evaluation = judge_finally(net.to(arguments.device), source, config)
+        if arguments.json:
+            check_output(arguments.json, dataset.path)
+        selection = select_shapes(dataset, state, config)
+        check_judgeable(selection.shapes, config)
+        check_field(config, selection.shapes, net)
+        source = selection.shapes if arguments.quiet else Watched(selection.shapes, "evaluate")
+        figures, evaluation = judge_finally(net.to(arguments.device), source, config, state.classes)
     if "test_accuracy" in figures:
-        print(f"accuracy {100 * figures['test_accuracy']:.2f}%, loss {figures['test_loss']:.4f}")
+        print(f"accuracy {100 * figures['test_accuracy']:.2f}%, loss {figures['test_loss']:.4f}, over "
+              f"{selection.known} shapes")
+    for remark in selection.remarks(classifies=config.loss.kind == "softmax"):
+        print(remark)
     print(NO_RETRIEVAL if evaluation is None else evaluation)
     if arguments.json:
-        retrieval = None if evaluation is None else evaluation.figures(state.classes)
-        write_text(arguments.json, json.dumps({**figures, "retrieval": retrieval, "checkpoint": state.digest},
-                                              indent=2, allow_nan=False) + "\n")
+        retrieval = None if evaluation is None else evaluation.figures(selection.shapes.classes)
+        write_text(arguments.json, json.dumps({**figures, **selection.figures(), "retrieval": retrieval,
+                                               "checkpoint": state.digest}, indent=2, allow_nan=False) + "\n")
         print(f"figures: {arguments.json}")
-    if arguments.picture and evaluation is not None:
-        save_figure(precision_recall({Path(arguments.checkpoint).parent.name or "retrieval": evaluation}),
-                    arguments.picture)
-        print(f"picture: {arguments.picture}")
+    if arguments.picture:
+        if evaluation is None:
+            print(f"no picture: {NO_RETRIEVAL}")
+        else:
+            save_figure(precision_recall({Path(arguments.checkpoint).parent.name or "retrieval": evaluation}),
+                        arguments.picture)
+            print(f"picture: {arguments.picture}")
 
 
 if __name__ == "__main__":

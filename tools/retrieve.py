@@ -12,9 +12,9 @@ EXAMPLES = """examples:
   python tools/retrieve.py runs/psb/best.h5 query.stl --dataset psb.h5 --split all -k 20
   python tools/retrieve.py runs/psb/best.h5 query.obj --descriptors everything.h5 --picture found.png
 
-The query is voxelized as the shapes were.  With --descriptors (a file of tools/embed.py) nothing else
-has to be embedded: the way to ask more than once.
-Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C."""
+The query is voxelized as the shapes were.  With --descriptors (a file that tools/embed.py wrote) only the query
+has to be embedded: use it to search more than once.
+Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after SIGTERM."""
 
 
 def main() -> None:
@@ -28,21 +28,28 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a training")
     parser.add_argument("query", metavar="MESH", help="mesh file: OFF, OBJ, PLY, STL or GLB")
-    parser.add_argument("-k", type=int, default=10, metavar="N", help="how many shapes, at most all (default: 10)")
-    parser.add_argument("--descriptors", metavar="FILE", help="search in this file of tools/embed.py")
-    parser.add_argument("--dataset", metavar="FILE", help="search in this dataset file (default: the one trained on)")
-    parser.add_argument("--split", metavar="NAME", help="the dataset's part, or 'all' (default: the test split)")
+    parser.add_argument("-k", type=int, default=10, metavar="N", help="number of shapes to find (default: 10)")
+    parser.add_argument("--descriptors", metavar="FILE", help="search in this file, which tools/embed.py wrote")
+    parser.add_argument("--dataset", metavar="FILE",
+                        help="search in this dataset file (default: the one trained on); with --descriptors, the file "
+                             "that --picture draws the shapes from (default: the one embedded)")
+    parser.add_argument("--split", metavar="NAME", help="the dataset's split, or 'all' (default: the test split)")
     parser.add_argument("--metric", choices=("cosine", "l2"),
-                        help="ranks by (default: as trained: l2 for a classifier, cosine for triplets)")
+                        help="distance to rank by (default: as in the training's config, where 'auto' is l2 for a "
+                             "classifier and cosine for triplets)")
     parser.add_argument("--picture", type=Path, metavar="FILE",
                         help="draw the query and what was found (.png, .pdf or .svg; needs matplotlib)")
     parser.add_argument("--label", default="", metavar="CLASS",
-                        help="the query's class, if known: the picture marks what is right and wrong")
+                        help="the query's class, if known: --picture marks which shapes found are of it")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     arguments = parser.parse_args()
     if arguments.k < 1:
-        parser.error(f"argument -k: {arguments.k} is no positive whole number")
+        parser.error(f"argument -k: {arguments.k} is not a positive whole number")
+    if arguments.descriptors and arguments.split:
+        parser.error("argument --split: not allowed with --descriptors, which are of one split already")
+    if arguments.label and not arguments.picture:
+        parser.error("argument --label: needs --picture, which marks the shapes of that class")
     if arguments.picture:
         check_picture(arguments.picture)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,5 +36,7 @@ def check_picture(path: str | Path) -> Path:
 def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> None:
     """Write a figure to a file, which is always whole.  Raises like `check_picture`."""
     path = check_picture(path)
-    with replacing(path) as beside:
+    with replacing(path) as beside, warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes: no reason to trouble the user.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from", category=UserWarning)
         figure.savefig(beside, format=path.suffix[1:].lower(), dpi=dpi)

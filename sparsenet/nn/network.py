@@ -186,7 +186,8 @@ class SparseNetwork(Module):
                 output: str = "probabilities", **options: Any) -> np.ndarray:
         """Class probabilities (O, classes) float32 of the dataset's objects, in their order.
 
-        dataset : SparseDataset, or what has its `batches` and `object_samples`
+        dataset : SparseDataset, or what has its `batches` and `object_samples`; or a SparseBatch or SparseTensor of
+            O samples, which is run as it is: the other arguments, but for output, do not apply to it
         repetitions : passes whose outputs are averaged; pass r draws its augmentation as epoch r
         poses : "first", or "mean": the outputs of an object's poses are averaged
         output : "probabilities": softmax, then average; "raw": the average of what the network gives,
@@ -194,6 +195,11 @@ class SparseNetwork(Module):
         options : for `dataset.batches`: augment, seed, workers, render_size, device, ...
 
         The network runs in evaluation mode and is put back into its mode.
+
+        Raises
+        ------
+        TypeError, ValueError : another kind of input, an option that does not apply to it, an unknown output, or
+            NaN or infinite numbers that the network gives; the first such shape is named.
         """
         if output not in ("probabilities", "raw"):
             raise ValueError(f"predict: output is {output!r}, expected 'probabilities' or 'raw'")

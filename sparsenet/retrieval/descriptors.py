@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.files import read_hdf5, write_hdf5
-from sparsenet.retrieval.distances import check_vectors
+from sparsenet.retrieval.distances import check_metric, check_vectors
 from sparsenet.retrieval.embedding import checked_layer, embed
+from sparsenet.retrieval.index import Index
 from sparsenet.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -27,14 +28,15 @@ FORMAT, VERSION = "sparsenet-descriptors", 1
 
 @dataclass
 class Descriptors:
-    """The descriptors of S shapes.
+    """The descriptors of S shapes.  Raises TypeError or ValueError if its parts do not fit together, or for a vector
+    with NaN, infinite numbers, or numbers beyond float32; its row is named.
 
     vectors : (S, C) float32
-    labels : (S,) int64, index into classes, -1 where not known
+    labels : (S,) int64, index into classes, -1 if not known
     names : (S,) text
     classes : the class names
-    checkpoint : sha256 of the weights of the network that made them, "" where not known
-    layer : whose output they are, 0 where not known
+    checkpoint : sha256 of the weights of the network that made them, "" if not known
+    layer : whose output they are, 0 if not known
     samples : (S,) int64, each shape's sample in the file `dataset`; by default 0, 1, ...
     render_size, fill : how the shapes were voxelized, so that a query can be voxelized likewise
     """
@@ -51,6 +53,7 @@ class Descriptors:
     fill: bool = False
 
     def __post_init__(self) -> None:
+        self._indices: dict[str, Index] = {}  # by metric
         self.vectors = _single(check_vectors("Descriptors", "vectors", self.vectors))
         self.labels = _whole_numbers("labels", self.labels)
         self.names = np.asarray(self.names, np.str_)
@@ -60,7 +63,7 @@ class Descriptors:
             if (shape := getattr(self, name).shape) != (len(self),):
                 raise ValueError(f"Descriptors: {name} have shape {shape}, expected ({len(self)},): one for each "
                                  "vector")
-        if len(self) and not (-1 <= self.labels.min() and self.labels.max() < max(len(self.classes), 1)):
+        if len(self) and not (-1 <= self.labels.min() and self.labels.max() < len(self.classes)):
             raise ValueError(f"Descriptors: labels go from {self.labels.min()} to {self.labels.max()}, expected -1 to "
                              f"{len(self.classes) - 1}, an index into the classes")
 
@@ -79,12 +82,25 @@ class Descriptors:
                    dataset.render_size if render_size is None else render_size,
                    dataset.fill if fill is None else fill)
 
+    def index(self, metric: str = "cosine") -> Index:
+        """An Index of the vectors: built at the first call for a metric, and again if the vectors have changed."""
+        check_metric("Descriptors.index", metric)
+        index = self._indices.get(metric)
+        if index is None or not np.array_equal(index.vectors, self.vectors):
+            index = Index(metric)
+            index.add(self.vectors)
+            self._indices[metric] = index
+        return index
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_indices": {}}  # a copy builds its own
+
     def label_names(self) -> list[str]:
-        """(S,) class names; "?" where the label is not known."""
+        """(S,) class names; "?" if the label is not known."""
         return [self.classes[label] if label >= 0 else "?" for label in self.labels]
 
     def check_class(self, name: str) -> None:
-        """Raises ValueError for a name that is no class; it names the nearest one."""
+        """Raises ValueError for a name that is not a class; it names the nearest one."""
         if name not in self.classes:
             raise ValueError(f"the class {name!r} is none of the {len(self.classes)} that the descriptors know"
                              f"{did_you_mean(name, self.classes)}")

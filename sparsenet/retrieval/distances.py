@@ -7,8 +7,8 @@ So a `Space` gives, beside the distances of all pairs, the step below which two 
     cosine   1 - cosine of the angle; a zero vector has cosine 0 with every vector.
              One step is 2^-46, what a dot product of unit vectors may lose to rounding.
     l2       Euclidean.  Pairs are compared by the square: |a|^2 + |b|^2 - 2ab about a data row
-             in the middle, and as sum (a-b)^2 where the first form cancels more than ten bits.
-             One step is 2^-40 of the square.
+             in the middle, and as sum (a-b)^2 of the vectors as they were given if the first form
+             cancels more than ten bits.  One step is 2^-40 of the square.
 """
 
 from __future__ import annotations
@@ -31,14 +31,20 @@ def check_vectors(operation: str, name: str, vectors: Any) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError : not a matrix of real numbers, no column, or a number that is NaN, infinite or
-        beyond 1e150.
+        beyond LARGEST; the first such row is named.
     """
-    array = np.asarray(vectors)
+    try:
+        array = np.asarray(vectors)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"{operation}: {name} do not form an array, expected (S, C): one row per shape ({error})"
+                         ) from error
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"{operation}: {name} have dtype {array.dtype}, expected real numbers")
+        raise TypeError(f"{operation}: {name} are {type(vectors).__name__} of dtype {array.dtype}, expected an array "
+                        "of real numbers")
     if array.ndim != 2 or array.shape[1] == 0:
         raise ValueError(f"{operation}: {name} have shape {array.shape}, expected (S, C): one row per shape")
-    array = array.astype(np.float64, order="C")
+    with np.errstate(over="ignore"):  # a long double beyond float64 becomes infinite
+        array = array.astype(np.float64, order="C")
     good = (np.abs(array) <= LARGEST).all(axis=1)  # False for NaN too
     if not good.all():
         raise ValueError(f"{operation}: {name} have NaN, infinite or huge (beyond {LARGEST:g}) numbers in "
@@ -47,36 +53,40 @@ def check_vectors(operation: str, name: str, vectors: Any) -> np.ndarray:
     return array
 
 
-def check_metric(operation: str, metric: str) -> None:
-    """Raises ValueError for a metric that is not in METRICS."""
+def check_metric(operation: str, metric: Any) -> None:
+    """Raises TypeError or ValueError for a metric that is not in METRICS."""
+    expected = f"expected one of {', '.join(METRICS)}"
+    if not isinstance(metric, str):
+        raise TypeError(f"{operation}: metric is {type(metric).__name__}, {expected}")
     if metric not in METRICS:
-        raise ValueError(f"{operation}: metric is {metric!r}, expected one of {', '.join(METRICS)}")
+        raise ValueError(f"{operation}: metric is {metric!r}, {expected}")
 
 
 class Space:
-    """N vectors (N, C) float64, placed so that distances to them are fast and exact.
+    """N vectors (N, C) float64, prepared so that distances to them are fast and exact.
 
-    vectors : the placed vectors: of length one (cosine), or relative to a row in the middle (l2).
+    vectors : of length one (cosine), or as given (l2).
     """
 
     def __init__(self, vectors: np.ndarray, metric: str):
         self.metric = metric
         self._centre = np.zeros(vectors.shape[1])
         if metric == "l2" and len(vectors):
-            # A row, not the mean itself: what rows differ by stays exact, equal distances equal.
+            # A row, not the mean itself, from which rows of whole numbers, say, differ exactly.
             offset = vectors - vectors.mean(axis=0)
             self._centre = vectors[np.argmin(np.einsum("nc,nc->n", offset, offset))]
         self.vectors = self.place(vectors)
-        self._columns = np.ascontiguousarray(self.vectors.T)
-        self._squares = np.einsum("nc,nc->n", self.vectors, self.vectors)
+        centred = self.vectors - self._centre
+        self._columns = np.ascontiguousarray(centred.T)
+        self._squares = np.einsum("nc,nc->n", centred, centred)
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def place(self, vectors: np.ndarray) -> np.ndarray:
-        """Other vectors (Q, C) float64, placed like the space's own."""
+        """Other vectors (Q, C) float64, prepared like the space's own."""
         if self.metric == "l2":
-            return vectors - self._centre
+            return vectors
         largest = np.abs(vectors).max(axis=1, keepdims=True)  # first, so that no square underflows
         vectors = vectors / np.where(largest == 0, 1.0, largest)
         length = np.sqrt(np.sum(vectors * vectors, axis=1, keepdims=True))
@@ -85,10 +95,12 @@ class Space:
     def compare(self, queries: np.ndarray) -> np.ndarray:
         """(Q, N) float64: cosine distances (cosine) or squared distances (l2) of placed queries to
         all vectors.  Two that lie less than a `step` apart are the same."""
-        distances = queries @ self._columns
         if self.metric == "cosine":
+            distances = queries @ self._columns
             return np.subtract(1.0, distances, out=distances)
-        squares = np.einsum("qc,qc->q", queries, queries)[:, None]
+        centred = queries - self._centre
+        distances = centred @ self._columns
+        squares = np.einsum("qc,qc->q", centred, centred)[:, None]
         distances *= -2.0
         distances += squares
         distances += self._squares

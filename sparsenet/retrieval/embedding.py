@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.autograd import Tensor, no_grad
+from sparsenet.autograd import Tensor
 from sparsenet.nn.prediction import mean_rows
 from sparsenet.ops.global_pool import global_pool
 from sparsenet.sparse import SparseTensor
@@ -16,16 +16,19 @@ if TYPE_CHECKING:
     from sparsenet.nn import SparseNetwork
 
 
-def embed(net: SparseNetwork, dataset: SparseDataset, layer: int | None = None, batch_size: int = 64,
-          workers: int = 0, poses: str = "first", repetitions: int = 1, **options: Any) -> np.ndarray:
-    """The descriptor of each object of a dataset.
+def embed(net: SparseNetwork, dataset: SparseDataset | SparseBatch | SparseTensor, layer: int | None = None,
+          batch_size: int = 64, workers: int = 0, poses: str = "first", repetitions: int = 1,
+          **options: Any) -> np.ndarray:
+    """The descriptor of each object of a dataset, or of each sample of a batch.
 
     Parameters
     ----------
     net : runs in evaluation mode without a graph, and is put back into its mode.
+    dataset : SparseDataset; or a SparseBatch or SparseTensor, which is run as it is: batch_size and the arguments
+        after it do not apply to it.
     layer : whose output is the descriptor, counted from 1 as in Table 1 (17 in S3DCNN).  A grid with
         several cells is averaged over all its cells.  Default: the last before the classifier, or the
-        last of all where the network has none (see `descriptor_layer`).
+        last of all if the network has none (see `descriptor_layer`).
     batch_size, workers : as in `dataset.batches`; the result does not depend on workers.
     poses : "first" embeds an object's first pose; "mean" averages the descriptors of all.
     repetitions : passes that are averaged; pass r draws its augmentation as epoch r.
@@ -38,21 +41,16 @@ def embed(net: SparseNetwork, dataset: SparseDataset, layer: int | None = None, 
 
     Raises
     ------
-    ValueError : no such layer, or its output is no row or grid per sample; unknown poses; an empty
-        dataset.
+    TypeError : another kind of dataset, or an option that does not apply to a batch.
+    ValueError : no such layer, or its output is not a row or grid per sample; unknown poses; an empty
+        dataset; NaN or infinite numbers that the network gives.
     """
-    if not len(dataset):
+    if hasattr(dataset, "batches") and not len(dataset):
         raise ValueError("embed: the dataset is empty: there is nothing to embed")
     layer = checked_layer(net, layer)
     found = mean_rows("embed", net, lambda batch: _rows(net, batch, layer), dataset, batch_size, poses, repetitions,
                       workers=workers, **options)
     return found.astype(np.float32)
-
-
-def describe(net: SparseNetwork, x: SparseTensor, layer: int | None = None) -> np.ndarray:
-    """Descriptors (B, C) float32 of a batch that is at hand; otherwise like `embed`."""
-    with no_grad(), net.evaluating():
-        return _rows(net, x, checked_layer(net, layer)).astype(np.float32)
 
 
 def descriptor_layer(net: SparseNetwork) -> int:

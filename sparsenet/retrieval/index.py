@@ -31,6 +31,9 @@ class Index:
     """
 
     def __init__(self, metric: str = "cosine"):
+        if not isinstance(metric, str):
+            raise TypeError(f"Index: metric is {type(metric).__name__}, expected one of {', '.join(METRICS)}: vectors "
+                            "are added afterwards, index.add(vectors)")
         check_metric("Index", metric)
         self.metric = metric
         self._parts: list[np.ndarray] = []
@@ -43,7 +46,7 @@ class Index:
     def vectors(self) -> np.ndarray:
         """(N, C), as they were added."""
         if not self._parts:
-            raise ValueError("Index: it holds no vectors: add some first")
+            raise ValueError("Index: it holds no vectors: index.add(vectors) first")
         if len(self._parts) > 1:
             self._parts = [np.concatenate(self._parts)]
         return self._parts[0]
@@ -53,7 +56,8 @@ class Index:
 
         Raises
         ------
-        TypeError, ValueError : NaN or infinite numbers, or another C than before.
+        TypeError, ValueError : not a matrix of real numbers; NaN or infinite numbers, the first such row is named;
+            another C than before.
         """
         checked = check_vectors("Index.add", "vectors", vectors)
         if self._parts and checked.shape[1] != self._parts[0].shape[1]:
@@ -77,13 +81,18 @@ class Index:
 
         Raises
         ------
-        TypeError, ValueError : queries that are no finite (Q, C), or k outside 1 to N.
+        TypeError, ValueError : an empty index; queries that are not finite (Q, C), the first such row is named; k
+            that is not an integer from 1 to N.
         """
         vectors = self.vectors
         queries = check_vectors("Index.search", "queries", queries)
         if queries.shape[1] != vectors.shape[1]:
             raise ValueError(f"Index.search: queries have {queries.shape[1]} numbers, the index holds vectors of "
                              f"{vectors.shape[1]}: embed them with the same network and layer")
+        if not len(vectors):
+            raise ValueError("Index.search: the index holds no vectors: index.add(vectors) first")
+        if not isinstance(k, int | np.integer):
+            raise TypeError(f"Index.search: k is {k!r}, expected an integer")
         if not 1 <= k <= len(vectors):
             raise ValueError(f"Index.search: k is {k}, expected 1 to {len(vectors)}, the number of vectors in the "
                              "index")

@@ -84,7 +84,7 @@ class Evaluation(Scores):
     def __str__(self) -> str:
         rows = [("%", *MEASURES), ("mean over queries", *_percent(self)), ("mean over classes", *_percent(self.macro))]
         skipped = f", {self.skipped} skipped (alone in their class)" if self.skipped else ""
-        unknown = f", {self.unknown} of unknown class are ranked alone" if self.unknown else ""
+        unknown = f", {self.unknown} of unknown class are ranked but are not queries" if self.unknown else ""
         precision = ", ".join(f"at {k} {100 * self.precision_at(k):.2f}" for k in self._cut_offs())
         queries = f"{self.queries} queries of {len(self.per_class)} classes, each ranks {self.hits.size} shapes"
         return (f"{aligned(rows, left=(0,), rules=())}\nprecision, %: {precision}\n"

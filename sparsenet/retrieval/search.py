@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.retrieval.descriptors import Descriptors
-from sparsenet.retrieval.embedding import describe
-from sparsenet.retrieval.index import Index
+from sparsenet.retrieval.embedding import embed
 from sparsenet.sparse import SparseTensor
 from sparsenet.tables import aligned
 
@@ -114,12 +113,11 @@ def find_similar(net: SparseNetwork, mesh: Any, descriptors: Descriptors, k: int
     """
     from sparsenet.shapes import Off3DPicture
 
-    index = Index(metric)
-    index.add(descriptors.vectors)
+    index = descriptors.index(metric)
     field = net.field or (descriptors.render_size,) * 3
     voxels = Off3DPicture(mesh, descriptors.render_size).voxelize(field, fill=descriptors.fill)
     coordinates = np.insert(voxels.coordinates, 0, 0, axis=1)
     weights = next(net.parameters())
     x = SparseTensor(voxels.features, coordinates, field, batch_size=1).to(weights.device, weights.dtype)
-    distances, rows = index.search(describe(net, x, descriptors.layer or None), k)
-    return Found(name, voxels.coordinates, voxels.dropped, distances[0], rows[0], descriptors)
+    (distances,), (rows,) = index.search(embed(net, x, descriptors.layer or None), k)
+    return Found(name, voxels.coordinates, voxels.dropped, distances, rows, descriptors)

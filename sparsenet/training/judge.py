@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparsenet.retrieval.metrics import PAPER_OBJECTS
 from sparsenet.training.config import ConfigError
+from sparsenet.training.known_classes import known_labels
 from sparsenet.training.schema import Config
 
 if TYPE_CHECKING:
@@ -31,11 +33,14 @@ def judge(net: SparseNetwork, test_set: SparseDataset, config: Config) -> dict[s
     return {"test_mAP": found.mAP}
 
 
-def judge_finally(net: SparseNetwork, test_set: SparseDataset, config: Config
+def judge_finally(net: SparseNetwork, test_set: SparseDataset, config: Config, classes: Sequence[str] | None = None
                   ) -> tuple[dict[str, float], Evaluation | None]:
     """The figures that a run ends with (of `judge`, and of the retrieval), as [evaluation] says.
 
-    The evaluation is None for a classifier where no class has two test objects: there is nothing to
+    classes : of the network, by its outputs; default: the test set's.  The accuracy is that over the test set's
+        objects of these classes, and absent if there are none; the retrieval is over all objects.
+
+    The evaluation is None for a classifier if no class has two test objects: there is nothing to
     retrieve.
     """
     from sparsenet.retrieval import embed, evaluate
@@ -44,9 +49,11 @@ def judge_finally(net: SparseNetwork, test_set: SparseDataset, config: Config
     options = {**_options(config), "repetitions": config.evaluation.repetitions}
     if config.evaluation.repetitions > 1:
         options |= {"augment": _rotations(config), "seed": config.training.seed}
-    if config.loss.kind == "softmax":
+    labels = known_labels(test_set, test_set.classes if classes is None else classes)
+    known = labels >= 0
+    if config.loss.kind == "softmax" and known.any():
         probabilities = net.predict(test_set, poses=config.evaluation.poses, **options)
-        figures |= _classification(probabilities, test_set.object_labels)
+        figures |= _classification(probabilities[known], labels[known])
     if not retrievable(test_set):
         return figures, None
     descriptors = embed(net, test_set, poses=config.evaluation.poses, **options)

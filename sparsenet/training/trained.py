@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparsenet.files import check_folder
 from sparsenet.retrieval.descriptors import Descriptors
 from sparsenet.retrieval.progress import Watched
 from sparsenet.training.build import check_field
@@ -36,7 +37,23 @@ def open_shapes(config: Config, checkpoint: str | Path, dataset: str | Path | No
         raise FileNotFoundError(f"{path}: no such dataset file: name the one to take (--dataset)")
     shapes = SparseDataset.open(path)
     split = config.data.test_split if split is None else split
-    return shapes if split == WHOLE_FILE else shapes.subset(split)
+    if split == WHOLE_FILE:
+        return shapes
+    if split not in shapes.split:
+        there = ", ".join(map(repr, sorted(set(shapes.split.tolist())))) or "none"
+        shapes.close()
+        raise ValueError(f"{path}: split {split!r} has no sample, there is {there}: name one with --split, or "
+                         f"--split {WHOLE_FILE}")
+    return shapes.subset(split)
+
+
+def check_output(output: str | Path, *sources: str | Path) -> None:
+    """Raises ValueError if a file to write is one of those read from, and FileNotFoundError or IsADirectoryError
+    as `check_folder` does."""
+    check_folder(output)
+    for source in sources:
+        if Path(output).exists() and Path(source).exists() and Path(output).samefile(source):
+            raise ValueError(f"{output}: is read from and would be overwritten: name another file to write")
 
 
 def embed_shapes(net: SparseNetwork, state: Checkpoint, config: Config, shapes: SparseDataset,

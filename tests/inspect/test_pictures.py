@@ -89,6 +89,11 @@ def test_figures_are_written_whole(tmp_path, suffix):
     assert [path.name for path in tmp_path.iterdir()] == [f"g{suffix}"]
 
 
+def test_a_name_in_a_script_that_the_font_lacks_is_written_without_a_warning(tmp_path):
+    save_figure(gallery(Picture(CUBE, "杯", "杯子"), [Picture(CUBE, "椅", "椅子")]), tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_picture_that_cannot_be_written_is_known_before(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="its suffix is '.bmp', expected one of .png, .pdf, .svg"):
         check_picture(tmp_path / "a.bmp")

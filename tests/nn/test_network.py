@@ -367,5 +367,5 @@ class TestPredict:
             small_network().predict(StandInDataset(rng), output="logit")
         net = small_network()
         del net.layers[5:]
-        with pytest.raises(ValueError, match="predict: the network gives no row per sample"):
+        with pytest.raises(ValueError, match="predict: the network does not give one row per sample"):
             net.predict(StandInDataset(rng))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from sparsenet.command import run
 from sparsenet.data import Sample, SparseDataset
 from sparsenet.random import keyed_rng
 from sparsenet.shapes import Mesh, Off3DPicture, parametric_mesh
@@ -15,6 +19,7 @@ from sparsenet.training import Checkpoint, build_network, parse_config, save_che
 CLASSES = ["mug", "stool", "table"]
 SHAPES = 5  # of a class, in each split
 RENDER_SIZE = 12
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @dataclass
@@ -68,3 +73,38 @@ def triplet_experiment(tmp_path_factory) -> Experiment:
     """Of a triplet network."""
     return make_experiment(tmp_path_factory.mktemp("triplet"), "triplet")
 
+
+
+@pytest.fixture(scope="session")
+def make_shapes() -> Callable[..., Path]:
+    """Writes a dataset file of so many shapes of each class, in this order of classes, and some without a label."""
+
+    def make(path: Path, counts: dict[str, int], unlabelled: int = 0, split: str = "test") -> Path:
+        samples = []
+        for label, (name, count) in enumerate([*counts.items(), ("", unlabelled)]):
+            for number in range(count):
+                mesh = parametric_mesh(name if name in CLASSES else "lamp", keyed_rng(4, name, number))
+                cells = Off3DPicture(mesh, RENDER_SIZE).voxelize((RENDER_SIZE,) * 3).coordinates
+                samples.append(Sample(cells, label if name else -1, f"{name}/{number}", split))
+        SparseDataset.create(path, samples, (RENDER_SIZE,) * 3, RENDER_SIZE, list(counts)).close()
+        return path
+
+    return make
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys) -> Callable:
+    """Calls a tool in this process -> (exit code, stdout, stderr)."""
+
+    def call(name: str, *arguments: object) -> tuple[int, str, str]:
+        spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        try:
+            code = run(module.main, name)
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return call

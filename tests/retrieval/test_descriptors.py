@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import h5py
 import numpy as np
 import pytest
 
+import sparsenet as sn
 from sparsenet import s3dcnn
 from sparsenet.data import SparseDataset
 from sparsenet.data.sample import Sample
@@ -58,8 +62,9 @@ def test_a_layer_with_several_cells_is_averaged_over_all_of_them(net, dataset):
     np.testing.assert_allclose(vectors, dense.mean(axis=(2, 3, 4)), rtol=1e-4, atol=1e-6)
 
 
-def test_the_last_layer_may_be_the_logits(net, dataset):
-    assert embed(net, dataset, layer=len(net.layers)).shape == (5, 3)
+def test_the_first_layer_and_the_logits_may_be_embedded_too(net, dataset):
+    assert embed(net, dataset, layer=1).shape == (5, 4)
+    np.testing.assert_allclose(embed(net, dataset, layer=len(net.layers)), net.predict(dataset, output="raw"))
 
 
 def test_mean_of_the_poses(net, dataset):
@@ -88,6 +93,7 @@ def test_each_module_is_put_back_into_its_mode_and_no_gradient_is_left(net, data
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"layer": 0}, "layer is 0, expected 1 to "),
+    ({"layer": 11}, "layer is 11, expected 1 to 10: convolution1, "),
     ({"poses": "all"}, "poses is 'all', repetitions 1: expected one of first, mean"),
     ({"repetitions": 0}, "repetitions 0"),
 ])
@@ -99,6 +105,52 @@ def test_options_that_do_not_fit_are_named(net, dataset, options, message):
 def test_an_empty_dataset_is_refused(net, dataset):
     with pytest.raises(ValueError, match="the dataset is empty"):
         embed(net, dataset.select([]))
+    assert net.predict(dataset.select([])).shape == net.predict(dataset.select([]), poses="mean").shape == (0, 3)
+
+
+# ---- a single batch ----
+
+
+def test_a_batch_is_embedded_and_predicted_as_it_is(net, dataset):
+    batch = next(dataset.batches(5, field=14))
+    for x in (batch, batch.input):
+        np.testing.assert_allclose(embed(net, x), embed(net, dataset), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(net.predict(x), net.predict(dataset), rtol=1e-5, atol=1e-7)
+        assert embed(net, x).dtype == net.predict(x).dtype == np.float32
+        assert embed(net, x, layer=2).shape == (5, 4)
+    np.testing.assert_allclose(net.predict(batch).sum(axis=1), 1, rtol=1e-6)
+    assert net.training
+
+
+def test_a_batch_without_a_site_has_a_row_for_each_sample(net):
+    x = sn.SparseTensor(np.empty((0, 1), np.float32), np.empty((0, 4), np.int32), (14, 14, 14), 3)
+    assert net.predict(x).shape == (3, 3) and embed(net, x).shape == (3, 6)
+
+
+@pytest.mark.parametrize("ask", [lambda net, x, **options: net.predict(x, **options), embed])
+def test_what_is_no_dataset_or_batch_is_refused(net, dataset, ask):
+    x = next(dataset.batches(2, field=14))
+    with pytest.raises(TypeError, match="got ndarray, expected a SparseDataset, SparseBatch or SparseTensor"):
+        ask(net, np.zeros((1, 1, 14, 14, 14), np.float32))
+    with pytest.raises(TypeError, match="seed, repetitions given with a single batch, expected a SparseDataset"):
+        ask(net, x, repetitions=2, seed=5)
+
+
+@pytest.mark.parametrize("ask", [lambda net, x, **options: net.predict(x, **options), embed])
+def test_numbers_that_are_not_finite_name_the_first_shape(net, dataset, ask, monkeypatch):
+    run = type(net).run
+
+    def broken(self, x, *places):
+        result = run(self, x, *places)
+        value = result if isinstance(result, sn.Tensor) else result.features
+        value.array[3:] = np.nan
+        return result
+
+    monkeypatch.setattr(type(net), "run", broken)
+    with pytest.raises(ValueError, match=r"NaN or infinite numbers for . of 5 shapes, first for shape 3 \('shape3'\)"):
+        ask(net, dataset, batch_size=5)
+    with pytest.raises(ValueError, match="of 5 shapes, first for shape 3: has the training diverged"):
+        ask(net, next(dataset.batches(5, field=14)))
 
 
 # ---- the file ----
@@ -148,10 +200,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     ({"labels": [0]}, r"labels have shape \(1,\), expected \(4,\)"),
     ({"names": ["a"]}, r"names have shape \(1,\), expected \(4,\)"),
     ({"labels": [0, 1, 2, 0]}, "labels go from 0 to 2, expected -1 to 1"),
-    ({"vectors": np.full((4, 3), np.nan)}, "vectors have NaN"),
+    ({"labels": [0, 1, -2, 0]}, "labels go from -2 to 1, expected -1 to 1"),
+    ({"classes": [], "labels": [0, 0, 0, 0]}, "labels go from 0 to 0, expected -1 to -1"),
+    ({"labels": [0.0, 1.5, 0.0, 1.0]}, "labels have dtype float64, expected integers"),
+    ({"labels": np.array([0, 1, 2**64 - 1, 1], np.uint64)}, "labels go to 1844.* expected numbers below 2"),
+    ({"samples": [0.0, 1.0, 2.0, 3.0]}, "samples have dtype float64, expected integers"),
+    ({"vectors": np.full((4, 3), np.nan)}, "vectors have NaN, .* 4 of 4 rows, first in row 0"),
+    ({"vectors": np.diag([1.0, -np.inf, 1.0, 1.0])}, "vectors have NaN, infinite .* 1 of 4 rows, first in row 1"),
+    ({"vectors": np.diag([1.0, 1.0, -4e38, 1.0])}, "1 of 4 rows, first in row 2"),  # beyond float32
 ])
 def test_contents_that_do_not_fit_are_named(changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         some(**changes)
 
 
@@ -193,6 +252,49 @@ def test_wrong_contents_of_a_file_are_one_line_with_file_and_key(tmp_path, key, 
     changed(tmp_path / "d.h5", key, value)
     with pytest.raises(ValueError, match=f"^[^\n]*d.h5: [^\n]*{message}[^\n]*$"):
         Descriptors.load(tmp_path / "d.h5")
+
+
+def test_no_shapes_at_all_are_descriptors_too():
+    empty = Descriptors(np.empty((0, 3)), [], [])
+    assert len(empty) == 0 and empty.label_names() == [] and empty.labels.dtype == np.int64
+
+
+def test_what_is_not_known_has_a_default():
+    descriptors = Descriptors(np.eye(3), [-1, -1, -1], ["a", "b", "c"])
+    assert descriptors.samples.tolist() == [0, 1, 2] and (descriptors.render_size, descriptors.fill) == (40, False)
+    assert (descriptors.checkpoint, descriptors.layer, descriptors.dataset, descriptors.classes) == ("", 0, "", [])
+
+
+def test_the_index_is_built_once_for_each_metric():
+    descriptors = some()
+    index = descriptors.index("l2")
+    assert descriptors.index("l2") is index and descriptors.index() is not index
+    assert (index.metric, descriptors.index().metric) == ("l2", "cosine")
+    with pytest.raises(ValueError, match="Descriptors.index: metric is 'dot', expected one of cosine, l2"):
+        descriptors.index("dot")
+
+
+def test_the_index_follows_the_vectors():
+    descriptors = some()
+    descriptors.index("l2")
+    descriptors.vectors[0] = [7, 8, 9]
+    assert np.array_equal(descriptors.index("l2").vectors, descriptors.vectors)
+    descriptors.vectors = np.ones((4, 5), np.float32)
+    assert descriptors.index("l2").vectors.shape == (4, 5)
+    descriptors.vectors[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN, .* first in row 3"):
+        descriptors.index("l2")
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_holds_the_same_before_and_after_use(copied):
+    descriptors = some()
+    fresh = copied(descriptors)
+    index = descriptors.index()
+    size = len(pickle.dumps(descriptors))
+    for other in (fresh, copied(descriptors)):
+        assert np.array_equal(other.vectors, descriptors.vectors) and other.label_names() == descriptors.label_names()
+        assert other.index() is not index and len(pickle.dumps(other)) == size
 
 
 def test_files_of_another_kind_or_version_are_refused(tmp_path, dataset):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,6 +49,38 @@ def test_ties_come_in_the_order_of_the_rows(seed, k, metric):
     assert (np.diff(distances, axis=1) >= 0).all() and (np.diff(rows, axis=1)[tied] > 0).all()
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_tie_across_the_kth_place_is_cut_by_row(k, reverse):
+    """Mirror images of a query are at exactly one distance, which |a|^2 + |b|^2 - 2ab rounds to several."""
+    rng = np.random.default_rng(9)
+    for _ in range(20):
+        query, step = rng.integers(-(2**30), 2**30, (2, 5)).astype(float)
+        vectors = np.concatenate((query + [step, -step, step, -step], [query + 9 * step]))[:: -1 if reverse else 1]
+        distances, rows = filled(vectors, "l2").search([query], k)
+        assert rows.tolist() == [list(range(reverse, reverse + k))]
+        assert (distances == np.sqrt(np.sum(step * step))).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 7, 50, 100])
+def test_of_equal_vectors_the_first_are_found(metric, k):
+    vector = np.random.default_rng(1).normal(size=37)
+    others = -np.ones((3, 37))
+    distances, rows = filled(np.concatenate((others, np.tile(vector, (101, 1)))), metric).search([vector], k)
+    assert rows[0].tolist() == list(range(3, 3 + k)) and not distances.any()
+
+
+def test_neighbours_within_a_tight_cluster_far_from_another_are_exact():
+    """Two clusters 10^6 apart and 10^-3 wide: squares of 10^12 leave no digit for distances of 10^-3."""
+    rng = np.random.default_rng(8)
+    vectors = np.concatenate((rng.normal(size=(30, 3)) * 1e-3, rng.normal(size=(30, 3)) * 1e-3 + 1e6))
+    exact = np.sqrt(((vectors[None] - vectors[:, None]) ** 2).sum(-1))
+    distances, rows = filled(vectors, "l2").search(vectors, 10)
+    assert np.array_equal(rows, np.argsort(exact, axis=1, kind="stable")[:, :10])
+    np.testing.assert_allclose(distances, np.sort(exact, axis=1)[:, :10], rtol=1e-12)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_equal_vectors_are_at_distance_zero_and_come_by_row(metric):
     vector = np.random.default_rng(1).normal(size=37)
@@ -76,7 +111,10 @@ def test_blocks_and_additions_in_parts_do_not_show(metric, monkeypatch):
     parts = Index(metric)
     for start in range(0, 90, 40):
         parts.add(vectors[start : start + 40])
-        assert parts.search(queries, 1)[1].max() < len(parts)
+        assert np.array_equal(parts.vectors, vectors[: start + 40])
+        so_far = filled(vectors[: start + 40], metric).search(queries, 9)
+        for found, wanted in zip(parts.search(queries, 9), so_far, strict=True):
+            assert np.array_equal(found, wanted)
     assert len(parts) == 90
     for found, wanted in zip(parts.search(queries, 9), expected, strict=True):
         assert np.array_equal(found, wanted)
@@ -114,11 +152,29 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     (lambda: filled(np.eye(3), "l2").search(np.eye(2), 1), "queries have 2 numbers, the index holds vectors of 3"),
     (lambda: filled(np.eye(3), "l2").add(np.eye(2)), "vectors have 2 numbers, expected 3"),
     (lambda: filled(np.eye(3), "l2").search([[1, np.nan, 0]], 1), "queries have NaN"),
-    (lambda: filled([[np.inf]], "l2"), "vectors have NaN, infinite"),
+    (lambda: filled([[1], [np.inf]], "l2"), "vectors have NaN, infinite .* in 1 of 2 rows, first in row 1"),
+    (lambda: filled(np.empty((0, 3)), "l2").search(np.eye(3), 1), "Index.search: the index holds no vectors"),
+    (lambda: filled(np.eye(3), "l2").search(np.eye(3), 1.5), "k is 1.5, expected an integer"),
+    (lambda: filled(np.ones(3), "l2"), r"vectors have shape \(3,\), expected \(S, C\)"),
+    (lambda: filled(["a"], "l2"), "vectors are list of dtype <U1, expected an array of real numbers"),
+    (lambda: Index(np.eye(3)), r"metric is ndarray, expected one of cosine, l2: .* index.add\(vectors\)"),
 ])
 def test_arguments_that_do_not_fit_are_named(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda index: pickle.loads(pickle.dumps(index))])
+def test_a_copy_finds_the_same_before_and_after_use(copied):
+    index, queries = filled(np.random.default_rng(4).normal(size=(20, 4)), "l2"), np.eye(4)
+    fresh = copied(index)
+    expected = index.search(queries, 3)
+    for other in (fresh, copied(index)):
+        assert other.metric == "l2" and np.array_equal(other.vectors, index.vectors)
+        for found, wanted in zip(other.search(queries, 3), expected, strict=True):
+            assert np.array_equal(found, wanted)
+    fresh.add(np.zeros((1, 4)))
+    assert (len(fresh), len(index)) == (21, 20)
 
 
 def test_files_that_are_no_index_are_told_apart(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -253,6 +255,19 @@ def test_close_pairs_far_from_each_other_are_told_apart():
     assert of_query(result, 4, "AP") == 1 / 2
 
 
+def test_tight_clusters_far_from_each_other_rank_by_their_own_distances():
+    """Two clusters 10^6 apart and 10^-3 wide: squares of 10^12 leave no digit for distances of 10^-3."""
+    rng = np.random.default_rng(12)
+    vectors = np.concatenate((rng.normal(size=(30, 3)) * 1e-3, rng.normal(size=(30, 3)) * 1e-3 + 1e6))
+    labels = rng.integers(0, 3, 60)
+    result = evaluate(vectors, labels, metric="l2")
+    distances = direct_distances(vectors, "l2")
+    for query in range(60):
+        others = np.arange(60) != query
+        expected = average_precision_score((labels == labels[query])[others], -distances[query, others])
+        assert of_query(result, query, "AP") == pytest.approx(expected, abs=EXACT)
+
+
 def test_threads_and_dtype_do_not_matter():
     import sparsenet
 
@@ -301,12 +316,18 @@ def test_paper_protocol_refuses_a_small_class():
 # ---- errors and output ----
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1.01e150, np.longdouble("1e4000")])
 def test_numbers_that_are_no_descriptor_are_refused(bad):
-    vectors = np.ones((5, 3))
+    vectors = np.ones((5, 3), np.asarray(bad).dtype)
     vectors[2, 1] = bad
     with pytest.raises(ValueError, match="descriptors have NaN, infinite or huge .* 1 of 5 rows, first in row 2"):
         evaluate(vectors, [0, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_the_largest_numbers_do_not_overflow(metric):
+    vectors = 1e150 * np.array([[1.0, 0], [1, 0.1], [-1, 0], [-1, 0.1]])
+    assert evaluate(vectors, [0, 0, 1, 1], metric).mAP == 1
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -315,9 +336,11 @@ def test_numbers_that_are_no_descriptor_are_refused(bad):
     ({"labels": [0.0, 0.0, 1.0, 1.0]}, "labels have dtype float64, expected integers or strings"),
     ({"names": ["a"]}, r"names have shape \(1,\), expected \(4,\)"),
     ({"metric": "manhattan"}, "metric is 'manhattan', expected one of cosine, l2"),
+    ({"metric": np.eye(4)}, "metric is ndarray, expected one of cosine, l2"),
+    ({"descriptors": [[1.0], [1.0, 2.0]]}, r"descriptors do not form an array, expected \(S, C\)"),
     ({"protocol": "shrec"}, "protocol is 'shrec', expected None or 'paper'"),
     ({"labels": [0, 1, 2, 3]}, "none of the 4 shapes shares its class"),
-    ({"descriptors": np.ones((4, 2), complex)}, "dtype complex128, expected real numbers"),
+    ({"descriptors": np.ones((4, 2), complex)}, "descriptors are ndarray of dtype complex128, expected an array of"),
 ])
 def test_arguments_that_do_not_fit_are_named(change, message):
     arguments = {"descriptors": np.eye(4), "labels": [0, 0, 1, 1], **change}
@@ -344,6 +367,16 @@ def test_the_input_stays_as_it_was():
     assert np.array_equal(vectors, before)
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda result: pickle.loads(pickle.dumps(result))])
+def test_a_copy_holds_and_prints_the_same(copied):
+    result = on_a_line([0, 1, 2, 3, 9], [0, 0, 1, 1, 2])
+    other = copied(result)
+    assert str(other) == str(result) and other.figures() == result.figures()
+    assert np.array_equal(other.precision, result.precision) and np.array_equal(other.hits, result.hits)
+    for name in FIGURES:
+        assert np.array_equal(other.per_query[name], result.per_query[name], equal_nan=True)
+
+
 def test_it_prints_as_an_aligned_table_and_its_figures_are_json():
     result = on_a_line([0, 1, 2, 3, 9], [0, 0, 1, 1, 2])
     header, micro, macro, precision, note = str(result).splitlines()
@@ -366,7 +399,7 @@ def test_shapes_of_unknown_class_are_ranked_but_are_no_queries_and_never_relevan
     assert (result.queries, result.skipped, result.unknown, list(result.per_class)) == (2, 0, 2, [0])
     assert result.hits.size == 3 and np.isnan(result.per_query["AP"]).tolist() == [False, True, False, True]
     assert of_query(result, 0, "AP") == 1 / 2 and of_query(result, 2, "AP") == 1 / 3
-    assert "2 of unknown class are ranked alone" in str(result) and result.figures()["unknown"] == 2
+    assert "2 of unknown class are ranked but are not queries" in str(result) and result.figures()["unknown"] == 2
     with pytest.raises(ValueError, match="none of the 3 shapes shares its class"):
         on_a_line([0, 1, 2], [-1, -1, 0])
     assert on_a_line([0, 1, 2], ["-1", "-1", "b"]).unknown == 0  # a text is a class

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import sparsenet as sn
 from sparsenet.data import SparseDataset
-from sparsenet.retrieval import Descriptors, Found, find_similar
+from sparsenet.retrieval import Descriptors, Found, embed, find_similar
+from sparsenet.retrieval import index as index_module
+from sparsenet.retrieval.distances import Space
 from sparsenet.training import ConfigError, embed_shapes, load_network, open_shapes, parse_config
 
 
@@ -29,6 +34,18 @@ def test_a_mesh_of_the_dataset_finds_itself(experiment, trained, metric, tmp_pat
         assert from_file.rows[0] == number
         assert from_file.distances[0] < 1e-4  # float32: a batch of one rounds otherwise than one of many
         assert np.array_equal(from_file.rows, from_memory.rows)
+
+
+def test_the_index_is_built_once(experiment, trained, monkeypatch):
+    net, _, _, known = trained
+    built = []
+    monkeypatch.setattr(index_module, "Space", lambda *arguments: built.append(1) or Space(*arguments))
+    descriptors = replace(known)
+    first = [find_similar(net, mesh, descriptors, 2, "l2").rows.tolist() for mesh in experiment.meshes[:3]]
+    assert len(built) == 1
+    descriptors.vectors = descriptors.vectors[::-1].copy()
+    again = [find_similar(net, mesh, descriptors, 2, "l2").rows.tolist() for mesh in experiment.meshes[:3]]
+    assert len(built) == 2 and again == [[14 - row for row in rows] for rows in first]
 
 
 def test_a_network_in_float64_finds_the_same(experiment, trained):
@@ -66,6 +83,19 @@ def test_it_prints_as_an_aligned_table(experiment, trained):
     assert [line.split()[0] for line in lines] == [str(rank) for rank in range(1, 13)]
     assert lines[0].split()[1:3] == ["mug", "mug/test0"]
     assert len(set(map(len, lines))) == 1
+    places = [(line.index(name), len(line)) for line, name in zip(lines, found.names, strict=True)]
+    assert len(set(places)) == 1 and header.startswith("rank  class  name")
+    for line, label, name, distance in zip(lines, found.labels, found.names, found.distances, strict=True):
+        assert line.split()[1:] == [label, name, f"{distance:.6f}"]
+
+
+def test_long_and_short_names_stand_in_one_column(trained):
+    _, _, _, known = trained
+    descriptors = replace(known, names=[f"mug/{'x' * number}" for number in range(15)])
+    found = Found("q", np.zeros((1, 3), int), 0, np.arange(12.0), np.arange(12), descriptors)
+    header, *lines = str(found).splitlines()
+    assert {line.index("mug/") for line in lines} == {header.index("name")}
+    assert {len(line) for line in lines} == {len(header)}
 
 
 def test_the_picture_shows_the_query_and_what_was_found(experiment, trained):
@@ -102,6 +132,13 @@ def test_the_picture_shows_results_at_the_render_size_that_they_were_embedded_at
         assert np.ptp(cells, axis=0).max() + 1 == 8 == np.ptp(found.cells, axis=0).max() + 1
         assert np.array_equal(Found._cells(replace(found, descriptors=known), shapes, 0), shapes.voxels(0)[0])
         assert len(found.picture().axes) == 3
+        solid = Descriptors.of(net, shapes, render_size=8, fill=True)
+        assert solid.fill and np.array_equal(solid.vectors, embed(net, shapes, render_size=8, fill=True))
+        assert not np.array_equal(solid.vectors, descriptors.vectors)
+        for number, mesh in enumerate(experiment.meshes):
+            found = find_similar(net, mesh, solid, 2)
+            volume = sn.Off3DPicture(mesh, 8).voxelize(14, fill=True).coordinates
+            assert np.array_equal(found.cells, volume) and len(found._cells(shapes, number)) == len(volume)
 
 
 def test_a_query_that_loses_cells_says_so(experiment, trained):
@@ -137,3 +174,13 @@ def test_an_empty_index_or_a_wrong_k_is_refused(experiment, trained):
     net, _, _, descriptors = trained
     with pytest.raises(ValueError, match="k is 16, expected 1 to 15"):
         find_similar(net, experiment.meshes[0], descriptors, 16)
+    empty = Descriptors(np.empty((0, descriptors.vectors.shape[1])), [], [], render_size=12)
+    with pytest.raises(ValueError, match="the index holds no vectors"):
+        find_similar(net, experiment.meshes[0], empty, 1)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda found: pickle.loads(pickle.dumps(found))])
+def test_a_copy_prints_the_same(experiment, trained, copied):
+    net, _, _, descriptors = trained
+    found = find_similar(net, experiment.meshes[0], descriptors, 2)
+    assert str(copied(found)) == str(found) and copied(found).names == found.names

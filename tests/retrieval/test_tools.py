@@ -1,36 +1,12 @@
-"""tools/evaluate.py, tools/embed.py and tools/retrieve.py from the command line's side."""
+"""tools/evaluate.py, embed.py, retrieve.py and inspect_network.py from the command line's side."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-from sparsenet.command import run
 from sparsenet.retrieval import Descriptors
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-
-
-@pytest.fixture
-def tool(monkeypatch, capsys):
-    """Calls a tool in this process -> (exit code, stdout, stderr)."""
-
-    def call(name, *arguments):
-        spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-        try:
-            code = run(module.main, name)
-        except SystemExit as stop:  # argparse
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +15,7 @@ def mesh(experiment, tmp_path_factory):
     return experiment.write_mesh(0, tmp_path_factory.mktemp("mesh") / "query.off")
 
 
-@pytest.mark.parametrize("name", ["evaluate", "embed", "retrieve"])
+@pytest.mark.parametrize("name", ["evaluate", "embed", "retrieve", "inspect_network"])
 def test_help_has_examples_and_exit_codes(tool, name):
     code, out, _ = tool(name, "--help")
     assert code == 0 and "examples:" in out and "Exit code: 0" in out
@@ -49,10 +25,9 @@ def test_evaluate_prints_accuracy_and_table_and_writes_both_files(tool, experime
     pytest.importorskip("matplotlib")
     code, out, err = tool("evaluate", experiment.checkpoint, "--metric", "cosine", "--json", tmp_path / "e.json",
                           "--picture", tmp_path / "pr.png")
-    assert code == 0
+    assert code == 0 and not err  # no progress bar: this is no terminal
     assert out.splitlines()[0].startswith("accuracy ")
     assert "15 queries of 3 classes, each ranks 14 shapes by cosine" in out
-    assert "evaluate" in err  # the progress bar
     figures = json.loads((tmp_path / "e.json").read_text())
     assert {"1", "5", "10"} == set(figures["retrieval"]["precision_at"])
     assert set(figures["retrieval"]["per_class"]) == {"mug", "stool", "table"}
@@ -82,6 +57,13 @@ def test_embed_writes_descriptors_that_retrieve_searches(tool, experiment, tmp_p
     assert len(out.splitlines()) == 5 and "stool/test1" in out.splitlines()[1]
 
 
+def test_embed_counts_shapes_without_a_label_apart(tool, experiment, make_shapes, tmp_path):
+    data = make_shapes(tmp_path / "d.h5", {"mug": 2, "pear": 3}, unlabelled=4)
+    code, out, _ = tool("embed", experiment.checkpoint, tmp_path / "e.h5", "--dataset", data)
+    assert code == 0 and out.startswith(f"{tmp_path / 'e.h5'}: 5 shapes of 2 classes and 4 without a label, 16 numbers")
+    assert Descriptors.load(tmp_path / "e.h5").label_names()[-4:] == ["?"] * 4
+
+
 def test_retrieve_embeds_by_itself_and_draws(tool, experiment, tmp_path):
     pytest.importorskip("matplotlib")
     query = experiment.write_mesh(0, tmp_path / "query.off")
@@ -104,10 +86,15 @@ def test_descriptors_of_other_weights_are_refused(tool, experiment, triplet_expe
     ("embed", ["{run}/best.h5", "{out}/d.h5", "--layer", "40", "--quiet"], "layer is 40, expected 1 to 10"),
     ("embed", ["{run}/best.h5", "{out}/d.h5", "--split", "dev"], "split 'dev' has no sample"),
     ("embed", ["{run}/absent.h5", "{out}/d.h5"], "absent.h5: no such file"),
+    ("embed", ["{run}/best.h5", "{run}/best.h5"], "best.h5: is read from and would be overwritten"),
+    ("embed", ["{run}/best.h5", "{run}/../{run.name}/shapes.h5"], "shapes.h5: is read from and would be overwritten"),
+    ("evaluate", ["{run}/best.h5", "--json", "{run}/shapes.h5"], "shapes.h5: is read from and would be overwritten"),
+    ("evaluate", ["{run}/best.h5", "--json", "{run}/best.h5"], "best.h5: is read from and would be overwritten"),
     ("evaluate", ["{run}/shapes.h5"], "format is 'sparsenet-voxels'"),
     ("evaluate", ["{run}/best.h5", "--protocol", "paper"], "has 5 of 'mug' to test on"),
     ("evaluate", ["{run}/best.h5", "--picture", "{out}/pr.gif"], "its suffix is '.gif'"),
-    ("retrieve", ["{run}/best.h5", "{mesh}", "--quiet", "--label", "tabel"], "'tabel' is none of the 3"),
+    ("retrieve", ["{run}/best.h5", "{mesh}", "--quiet", "--label", "tabel", "--picture", "{out}/p.png"],
+     "'tabel' is none of the 3"),
     ("retrieve", ["{run}/best.h5", "{out}/absent.off"], "absent.off"),
     ("retrieve", ["{run}/best.h5", "{run}/best.h5"], "best.h5"),
 ])
@@ -123,6 +110,35 @@ def test_errors_are_one_line_with_exit_code_1(tool, experiment, mesh, tmp_path, 
 def test_a_wrong_command_line_ends_with_2(tool, experiment):
     assert tool("retrieve", experiment.checkpoint, "mesh.off", "-k", 0)[0] == 2
     assert tool("evaluate")[0] == 2
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--target", "tabel"], "--target is 'tabel', expected one of mug, stool, table"),
+    (["--render-size", "0"], "render"),
+])
+def test_the_page_of_a_network_names_what_is_wrong(tool, experiment, mesh, tmp_path, options, message):
+    pytest.importorskip("plotly", reason="needs plotly")
+    words = ["--checkpoint", experiment.checkpoint, "--mesh", mesh, "--out", tmp_path / "p.html"]
+    code, out, err = tool("inspect_network", *words, *options)
+    assert (code, out) == (1, "") and message in err and not list(tmp_path.iterdir())
+
+
+def test_a_triplet_network_has_a_page_but_no_target(tool, triplet_experiment, mesh, tmp_path):
+    pytest.importorskip("plotly", reason="needs plotly")
+    words = ["--checkpoint", triplet_experiment.checkpoint, "--mesh", mesh, "--out", tmp_path / "p.html"]
+    code, _, err = tool("inspect_network", *words, "--target", "mug")
+    assert code == 1 and "--target: the network was trained with triplets and has no logits: leave it out" in err
+    code, out, err = tool("inspect_network", *words)
+    assert (code, err) == (0, "") and out.startswith(f"page: {tmp_path / 'p.html'}, ")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--descriptors", "d.h5", "--split", "all"], "--split: not allowed with --descriptors"),
+    (["--label", "mug"], "--label: needs --picture"),
+])
+def test_retrieve_refuses_options_that_would_do_nothing(tool, experiment, options, message):
+    code, out, err = tool("retrieve", experiment.checkpoint, "mesh.off", *options)
+    assert (code, out) == (2, "") and message in err
 
 
 def test_ctrl_c_leaves_the_old_file_whole(tool, experiment, tmp_path, monkeypatch):

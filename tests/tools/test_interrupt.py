@@ -27,7 +27,9 @@ runpy.run_path(tool, run_name="__main__")
 
 
 ARGUMENTS = {"train": ["quickstart"], "evaluate": ["best.h5"], "embed": ["best.h5", "out.h5"],
-             "retrieve": ["best.h5", "query.off"], "make_dataset": ["builtin", "absent/out.h5"]}
+             "retrieve": ["best.h5", "query.off"],
+             "inspect_network": ["--checkpoint", "best.h5", "--mesh", "query.off", "--out", "page.html"],
+             "make_dataset": ["builtin", "absent/out.h5"]}
 
 
 @pytest.mark.parametrize("tool", ARGUMENTS)

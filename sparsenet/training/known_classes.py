@@ -1,0 +1,106 @@
+"""Which shapes of a dataset a trained network is judged on, and which of their classes it knows, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsenet.training.config import ConfigError
+
+if TYPE_CHECKING:
+    from sparsenet.data import SparseDataset
+    from sparsenet.training.checkpoint import Checkpoint
+    from sparsenet.training.schema import Config
+
+NAMES_TOLD = 5  # of unknown classes, in a sentence
+
+
+def known_labels(shapes: SparseDataset, classes: Sequence[str]) -> np.ndarray:
+    """(O,) int64: the class of each object as its number in `classes`, -1 if its name is not among them."""
+    number = {name: label for label, name in enumerate(classes)}
+    of_class = np.array([*(number.get(name, -1) for name in shapes.classes), -1])  # label -1 looks at the last
+    return of_class[shapes.object_labels]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The shapes to judge a network on, and how many were left out.
+
+    shapes : the labelled shapes, whatever their classes
+    known : how many of them are of a class that the network knows
+    unknown_classes : names of their other classes
+    unlabelled : how many more had no label
+    not_shared : how many more the training had left out by data.classes = "shared"
+    """
+
+    shapes: SparseDataset
+    known: int
+    unknown_classes: list[str]
+    unlabelled: int
+    not_shared: int
+
+    @property
+    def unknown(self) -> int:
+        """How many shapes are of a class that the network does not know."""
+        return len(self.shapes.object_labels) - self.known
+
+    def figures(self) -> dict[str, Any]:
+        """The counts as a dict that JSON can hold."""
+        return {"shapes": len(self.shapes.object_labels), "shapes_of_unknown_classes": self.unknown,
+                "unknown_classes": self.unknown_classes, "unlabelled": self.unlabelled,
+                "not_shared": self.not_shared}
+
+    def remarks(self, classifies: bool) -> list[str]:
+        """What was left out, a sentence each; `classifies` says that the network has an accuracy."""
+        lines = []
+        total, names = len(self.shapes.object_labels), _some(self.unknown_classes)
+        if classifies and not self.known:
+            lines.append(f"no accuracy: the network knows none of the classes ({names}); retrieval alone is evaluated")
+        elif classifies and self.unknown:
+            lines.append(f"left out of the accuracy: {self.unknown} of {total} shapes, of classes that the network "
+                         f"does not know ({names})")
+        elif self.unknown:
+            lines.append(f"{self.unknown} of {total} shapes are of classes that the network was not trained on "
+                         f"({names})")
+        if self.unlabelled:
+            lines.append(f"left out: {self.unlabelled} shapes without a label")
+        if self.not_shared:
+            lines.append(f"left out: {self.not_shared} shapes of classes that are not in both splits "
+                         "(data.classes is 'shared')")
+        return lines
+
+
+def select_shapes(dataset: SparseDataset, state: Checkpoint, config: Config) -> Selection:
+    """The labelled shapes of a dataset; of the dataset trained on, those of the classes that config.data.classes
+    says.
+
+    Raises ConfigError if they allow neither an accuracy nor a retrieval.
+    """
+    from sparsenet.training.judge import retrievable
+
+    names = dataset.classes
+    if config.data.classes == "shared" and dataset.digest == state.dataset:
+        names = [name for name in names if name in state.classes]
+    shapes = dataset.only_classes(names)
+    labels = known_labels(shapes, state.classes)
+    present = {shapes.classes[label] for label in shapes.object_labels}
+    unlabelled = int(np.count_nonzero(dataset.object_labels < 0))
+    selection = Selection(shapes, int(np.count_nonzero(labels >= 0)), sorted(present - set(state.classes)), unlabelled,
+                          len(dataset.object_labels) - unlabelled - len(labels))
+    if not len(labels):
+        raise ConfigError(f"{dataset.path}: none of its {len(dataset.object_labels)} shapes here has a label: there is "
+                          "nothing to evaluate (tools/embed.py and tools/retrieve.py need no labels)")
+    classifies = config.loss.kind == "softmax"
+    if not retrievable(shapes) and not (classifies and selection.known):
+        why = "the network knows none of the classes, and " if classifies else ""
+        raise ConfigError(f"{dataset.path}: {why}no class has two shapes here: there is nothing to evaluate; the "
+                          f"classes are {_some(sorted(present))}")
+    return selection
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else ""
+    return ", ".join(names[:NAMES_TOLD]) + more

@@ -1,0 +1,80 @@
+"""The conversions of weights that docs/weights.md shows."""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sparsenet as sn
+
+PAGE = (Path(__file__).parents[1] / "docs" / "weights.md").read_text(encoding="utf-8")
+C_IN, C_OUT, SIDE = 3, 5, 5
+
+
+@pytest.fixture(scope="module")
+def shown() -> dict:
+    """The names that the page's code defines."""
+    names: dict = {}
+    for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(compile(code, "docs/weights.md", "exec"), names)
+    return names
+
+
+def spconv_convolution(grid: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
+    """A dense (C_in, x, y, z) as spconv computes it from its weight (C_out, k0, k1, k2, C_in): a filter of one cell
+    with stride 1 is a matrix product with the weight's numbers read as (C_in, C_out)."""
+    c_out, *size, c_in = weight.shape
+    if size == [1, 1, 1] and stride == 1:
+        return np.einsum("cxyz,cd->dxyz", grid, weight.reshape(c_in, c_out))
+    out = [(side - k) // stride + 1 for side, k in zip(grid.shape[1:], size, strict=True)]
+    result = np.zeros((c_out, *out))
+    for offset in product(*map(range, size)):
+        window = grid[(slice(None), *(slice(k, k + (n - 1) * stride + 1, stride)
+                                      for k, n in zip(offset, out, strict=True)))]
+        result += np.einsum("cxyz,dc->dxyz", window, weight[(slice(None), *offset)])
+    return result
+
+
+FILTERS = [((1, 1, 1), 1), ((1, 1, 1), 2), ((2, 2, 2), 1), ((2, 2, 2), 2), ((1, 2, 3), 1), ((3, 1, 1), 2)]
+
+
+@pytest.mark.parametrize(("size", "stride"), FILTERS)
+def test_a_weight_of_spconv_computes_the_same_here(shown, size, stride):
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(C_OUT, *size, C_IN))
+    grid = rng.normal(size=(C_IN, SIDE, SIDE, SIDE))
+    layer = sn.nn.SparseConv(C_IN, C_OUT, size, stride, bias=False).to(dtype="float64")
+    layer.weight.array = shown["from_spconv"](weight, stride)
+    found = layer(sn.SparseTensor.from_dense(grid[None])).to_dense().numpy()[0]
+    np.testing.assert_allclose(found, spconv_convolution(grid, weight, stride), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "stride"), FILTERS)
+def test_there_and_back_is_the_same_weight(shown, size, stride):
+    weight = np.random.default_rng(1).normal(size=(C_OUT, *size, C_IN))
+    ours = shown["from_spconv"](weight, stride)
+    assert ours.shape == (np.prod(size), C_IN, C_OUT)
+    assert np.array_equal(shown["to_spconv"](ours, size, stride), weight)
+
+
+def test_a_weight_of_pytorch_computes_the_same_here(shown):
+    layer, theirs = shown["layer"], shown["theirs"].astype(np.float64)
+    grid = np.random.default_rng(2).normal(size=(1, 3, 4, 4, 4)).astype(np.float32)
+    expected = np.zeros((8, 3, 3, 3))
+    for a, b, c in product(range(2), repeat=3):
+        expected += np.einsum("cxyz,dc->dxyz", grid[0, :, a:a + 3, b:b + 3, c:c + 3], theirs[..., a, b, c])
+    np.testing.assert_allclose(layer(sn.SparseTensor.from_dense(grid)).to_dense().numpy()[0], expected, atol=1e-5)
+
+
+def test_the_table_s_conversions_undo_each_other():
+    (row,) = [line for line in PAGE.splitlines() if line.startswith("| PyTorch `ConvNd`")]
+    there, back = re.findall(r"`(w\.[^`]*)`", row)
+    k0, k1, k2 = 2, 3, 1
+    names = {"k0": k0, "k1": k1, "k2": k2, "K": k0 * k1 * k2, "C_in": C_IN, "C_out": C_OUT}
+    weight = np.random.default_rng(3).normal(size=(C_OUT, C_IN, k0, k1, k2))
+    ours = eval(there, {**names, "w": weight})
+    offset = np.ravel_multi_index((1, 2, 0), (k0, k1, k2))
+    assert np.array_equal(ours[offset], weight[:, :, 1, 2, 0].T)
+    assert np.array_equal(eval(back, {**names, "w": ours}), weight)
