@@ -1,4 +1,4 @@
-"""Reverse-mode differentiation: `Tensor`, `Function`, `no_grad`.
+"""Reverse-mode differentiation: `Tensor`, `Parameter`, `Function`, `no_grad`.
 
 A `Function` is one application of one operation and a node of the graph: it knows the tensors it read,
 a tensor knows the function that made it.  Arrays are NumPy's or CuPy's; nothing here asks which.
@@ -121,8 +121,29 @@ class Tensor(TensorBase):
             anomaly.check_gradients("backward", "", [gradient], "the gradient given to it, output")
         _run_backward(self, gradient)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: a computed tensor's copy is cut from the graph, as by `detach`."""
+        state = vars(self).copy()
+        return state if self.is_leaf else state | {"_creator": None, "_output_index": 0, "_requires_grad": False}
+
     def __repr__(self) -> str:
-        return f"Tensor({self._array!r}{', requires_grad=True' if self._requires_grad else ''})"
+        return f"{type(self).__name__}({self._array!r}{', requires_grad=True' if self._requires_grad else ''})"
+
+
+class Parameter(Tensor):
+    """A Tensor that a `sparsenet.nn.Module` owns and an optimizer moves; a leaf, always.
+
+    array : array, number, list, or a Tensor, whose array it shares
+    requires_grad : may be set later; a parameter that is frozen (False) stays one: it is in `parameters()` and
+        `state_dict()`, optimizers pass it over, and take it up again once it is thawed
+
+    Raises TypeError if an array that requires a gradient is not floating-point.
+    """
+
+    def __init__(self, array: Any, requires_grad: bool = True):
+        super().__init__(array.array if isinstance(array, Tensor) else array, requires_grad)
+        if isinstance(array, Tensor):
+            self._writes = array._writes
 
 
 class Edge(NamedTuple):
@@ -153,6 +174,11 @@ class Function:
         self._watched: list[tuple[list[int], int]] = []  # version counters, and what they were
         self._output_count, self._state = 0, "new"  # then "applied", then "used up"
         self._layer = ""  # that applied it, in words; known under detect_anomaly alone
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: of a function that was applied not the graph, so its copy is used up."""
+        state, cut = vars(self).copy(), {"_state": "used up", "saved": (), "_inputs": (), "_watched": []}
+        return state if self._state == "new" else state | cut
 
     def save(self, *arrays: Any) -> None:
         """Keep arrays (or anything) for `backward`; nothing is kept where no input needs a gradient."""

@@ -48,6 +48,19 @@ class TensorBase:
     def __len__(self) -> int:
         return len(self._array)
 
+    def __bool__(self) -> bool:
+        """Whether the one element is not zero.  Raises ValueError unless there is one."""
+        return bool(self._only_element("bool", "compare arrays with .numpy(), then .all() or .any()"))
+
+    def __float__(self) -> float:
+        """The one element.  Raises ValueError unless there is one."""
+        return float(self._only_element("float", "reduce it with .sum() or .mean()"))
+
+    def _only_element(self, operation: str, advice: str) -> Any:
+        if self.size != 1:
+            raise ValueError(f"{operation}: the tensor has shape {self.shape}, expected one element: {advice}")
+        return self._array.item()
+
     def item(self) -> float:
         """The one element, as a Python number."""
         return self._array.item()
@@ -63,7 +76,7 @@ class TensorBase:
                 raise TypeError("Tensor: NumPy asks for an array that is on cuda: copy it with .numpy()")
             return np.array(self._array, dtype=dtype, copy=copy)
 
-    if TYPE_CHECKING:  # defined in ops/arithmetic.py and ops/cast.py
+    if TYPE_CHECKING:  # defined in ops/arithmetic.py, ops/cast.py and ops/comparison.py
         def __add__(self, other: Any) -> Tensor: ...
         def __radd__(self, other: Any) -> Tensor: ...
         def __sub__(self, other: Any) -> Tensor: ...
@@ -75,6 +88,13 @@ class TensorBase:
         def __matmul__(self, other: Any) -> Tensor: ...
         def __pow__(self, exponent: float) -> Tensor: ...
         def __neg__(self) -> Tensor: ...
+        def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+        def __hash__(self) -> int: ...
         def __getitem__(self, index: Any) -> Tensor: ...
 
         def sum(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:

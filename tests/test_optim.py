@@ -184,7 +184,8 @@ def test_settings_out_of_range_raise():
         with pytest.raises(ValueError, match=f"SGD: .*{message}"):
             SGD([parameter], **settings)
     for parameters, error in [([], "no parameters"), ([parameter, parameter], "comes twice"),
-                              ([("a", parameter), ("a", Tensor(np.ones(1)))], "parameter a comes twice")]:
+                              ([("a", parameter), ("a", Tensor(np.ones(1), requires_grad=True))],
+                               "parameter a comes twice")]:
         with pytest.raises(ValueError, match=error):
             SGD(parameters, lr=1)
     with pytest.raises(TypeError, match="parameter 0 is ndarray"):

@@ -68,7 +68,7 @@ class SparseConv(Module):
         return convolution(x, self.weight, self.bias, self.geometry)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels} -> {self.out_channels}, {self.geometry}{'' if self.bias else ', no bias'}"
+        return f"{self.in_channels} -> {self.out_channels}, {self.geometry}{', no bias' if self.bias is None else ''}"
 
 
 class SubmanifoldConv(SparseConv):
@@ -139,7 +139,7 @@ class Linear(Module):
         return linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return f"{self.in_features} -> {self.out_features}{'' if self.bias else ', no bias'}"
+        return f"{self.in_features} -> {self.out_features}{', no bias' if self.bias is None else ''}"
 
 
 class Dropout(Module):

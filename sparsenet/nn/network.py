@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.autograd import no_grad
+from sparsenet.backend import to_device
 from sparsenet.nn import init
 from sparsenet.nn.activations import Activation, table
 from sparsenet.nn.layers import (
@@ -23,8 +24,9 @@ from sparsenet.nn.layers import (
     SubmanifoldConv,
     ToDense,
 )
-from sparsenet.nn.module import Module, check_module
+from sparsenet.nn.module import Module
 from sparsenet.nn.prediction import mean_rows, output_rows
+from sparsenet.nn.sequential import check_module
 from sparsenet.nn.weights_file import read_weights, write_weights
 from sparsenet.random import keyed_rng
 from sparsenet.sparse import Geometry, SparseTensor
@@ -261,23 +263,28 @@ class SparseNetwork(Module):
     # ---- weights by name ----
 
     def get_weights(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters by name, as NumPy arrays."""
-        return {name: np.array(tensor.numpy()) for name, tensor in self.named_parameters()}
+        """Copies of all parameters, frozen ones too, and buffers by name, as NumPy arrays."""
+        return {name: to_device(array, "cpu") for name, array in self.state_dict().items()}
 
     def set_weights(self, weights: Mapping[str, Any]) -> None:
-        """Copy arrays into the parameters of these names; others stay (`load_state_dict` wants them all).
+        """Copy arrays into the parameters and buffers of these names; others stay (`load_state_dict` wants them all).
 
-        Raises ValueError for a name that no parameter has, or another shape; then nothing changes.
+        Raises ValueError for a name that none has, another shape, or a number that is not finite; then nothing
+        changes.
         """
-        self.load_state_dict({**self.state_dict(), **weights})
+        known = self.state_dict()
+        unexpected = [name for name in weights if name not in known]
+        if unexpected:
+            raise ValueError(f"set_weights: unexpected: {', '.join(unexpected)}: there are {', '.join(known)}")
+        self.load_state_dict(weights, strict=False)
 
     def save_weights(self, path: str | os.PathLike) -> None:
-        """Write all parameters by name to an HDF5 file."""
+        """Write all parameters and buffers by name to an HDF5 file."""
         write_weights(path, self.get_weights())
 
     def load_weights(self, path: str | os.PathLike) -> None:
-        """Read all parameters from `save_weights`' file or a training's checkpoint.
+        """Read all parameters and buffers from `save_weights`' file or a training's checkpoint.
 
-        Raises FileNotFoundError, or ValueError where the file or its weights do not fit.
+        Raises FileNotFoundError, or ValueError if the file or its weights do not fit, or are not finite.
         """
         self.load_state_dict(read_weights(path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from functools import cached_property
 from math import prod
 from operator import index
@@ -146,9 +145,13 @@ class ActiveSites:
 
     def copy(self) -> ActiveSites:
         """Another object over the same arrays, without the rulebooks."""
-        twin = copy(self)
-        twin._rulebooks = {}
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), _rulebooks={})
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: rulebooks and hash table are left behind, and made again when needed."""
+        return {name: value for name, value in vars(self).items() if name != "hash_table"} | {"_rulebooks": {}}
 
     def _keys_of(self, coordinates: Any) -> Any:
         keys = coordinates[:, 0].astype(np.int64)
