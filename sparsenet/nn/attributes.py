@@ -30,7 +30,7 @@ def check_attribute(owner: Any, name: str, value: Any, module: type) -> None:
             raise TypeError(f"{place} is a {type(value).__name__} to be trained, and attributes that begin with an "
                             "underscore are not looked at: name it without")
         if not hidden_name and value.requires_grad and not isinstance(value, Parameter):
-            raise TypeError(f"{place} is a Tensor that requires a gradient, expected a sn.nn.Parameter: wrap its array, "
+            raise TypeError(f"{place} is a Tensor that requires a gradient, expected a Parameter: wrap its array, "
                             "sn.nn.Parameter(array), or keep a constant, tensor.detach()")
     elif isinstance(value, _CONTAINERS):
         own = (Parameter, module) if isinstance(value, (list, tuple)) and not hidden_name else ()
