@@ -150,8 +150,10 @@ class ActiveSites:
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled and copied: rulebooks and hash table are left behind, and made again when needed."""
-        return {name: value for name, value in vars(self).items() if name != "hash_table"} | {"_rulebooks": {}}
+        """What is pickled and copied: the rulebooks and what is found from the keys are left behind, and made again
+        when they are needed."""
+        kept = ("spatial_size", "batch_size", "coordinates", "keys", "permutation")
+        return {name: value for name, value in vars(self).items() if name in kept} | {"_rulebooks": {}}
 
     def _keys_of(self, coordinates: Any) -> Any:
         keys = coordinates[:, 0].astype(np.int64)
