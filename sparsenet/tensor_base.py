@@ -6,7 +6,7 @@ them; what they do stands with the other operations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,12 @@ class TensorBase:
 
     def __len__(self) -> int:
         return len(self._array)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The rows, each a Tensor.  Raises TypeError for a single number."""
+        if not self.ndim:
+            raise TypeError("Tensor: a single number has no rows to go through: take it with .item()")
+        return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
         """Whether the one element is not zero.  Raises ValueError unless there is one."""
@@ -113,7 +119,7 @@ class TensorBase:
 def as_array(value: Any) -> Any:
     """`value` as a NumPy or CuPy array: numbers and lists become NumPy's, floats among them float32.
 
-    Raises TypeError for what is no array.
+    Raises TypeError for what is not an array of real numbers.
     """
     if value is None:
         raise TypeError("Tensor: array is None, expected a NumPy or CuPy array, a number or a list")
@@ -121,6 +127,8 @@ def as_array(value: Any) -> Any:
         value = np.asarray(value)
         value = value.astype(np.float32) if value.dtype == np.float64 else value
     device_of(value)  # raises for what is no array
+    if value.dtype.kind not in "biuf":
+        raise TypeError(f"Tensor: array is {value.dtype}, expected real numbers")
     return np.asarray(value) if isinstance(value, np.generic) else value
 
 
@@ -128,6 +136,13 @@ def check_floating(array: Any, requires_grad: bool) -> None:
     """Raise TypeError where an array that requires a gradient is not floating-point."""
     if requires_grad and array.dtype.kind != "f":
         raise TypeError(f"Tensor: array is {array.dtype}, which can not require a gradient: make it float32")
+
+
+def check_tensor(operation: str, name: str, value: Any, expected: str = "a Tensor") -> None:
+    """Raise TypeError unless the argument of that name is a Tensor."""
+    if not isinstance(value, TensorBase):
+        raise TypeError(f"{operation}: {name} is {type(value).__name__}, expected {expected}: wrap an array with "
+                        "Tensor(array)")
 
 
 def tensors_in(value: Any) -> list[Any]:

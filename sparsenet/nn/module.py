@@ -169,7 +169,11 @@ class Module:
         ------
         ValueError : a name is missing or unexpected, a shape differs, an array is of another kind of numbers, or holds
             one that is not finite (in the dtype of the parameter); all of them are named, and nothing is changed.
+        TypeError : state is not a mapping.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: state is {type(state).__name__}, expected a mapping of names to arrays, "
+                            "as state_dict() gives")
         own = self._state()
         unmatched = UnmatchedNames([name for name in own if name not in state],
                                    [name for name in state if name not in own])

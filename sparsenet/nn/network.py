@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,9 @@ class SparseNetwork(Module):
     seed : of the first weights; each layer's are keyed by (seed, its place in the network)
     field : sides of the input's grid, one number or (D,), that is checked at each call; None: any
 
+    Raises ValueError for another dimension, or less than one channel; TypeError for channels that are not a whole
+    number.
+
     Attributes
     ----------
     layers : list of Modules, may be changed: insert, replace, remove, truncate (`del net.layers[17:]`)
@@ -57,8 +61,8 @@ class SparseNetwork(Module):
 
     def __init__(self, dimension: int = 3, in_channels: int = 1, seed: int = 0,
                  field: int | Sequence[int] | None = None):
-        self.dimension = dimension
-        self.in_channels = in_channels
+        self.dimension = Geometry.make(dimension, 1).dimension
+        self.in_channels = _channels(in_channels)
         self.seed = seed
         self.field = None if field is None else Geometry.make(dimension, field).size
         self.layers: list[Module] = []
@@ -173,9 +177,9 @@ class SparseNetwork(Module):
         the network as it predicts.
         """
         x, records = self._checked_input(batch), []
-        for index, (name, layer) in enumerate(zip(self.names(), self.layers, strict=True), start=1):
+        for number, (name, layer) in enumerate(zip(self.names(), self.layers, strict=True), start=1):
             output = layer(x)
-            records.append(Activation(index, name, layer, (x,), output))
+            records.append(Activation(number, name, layer, (x,), output))
             x = output
         return records
 
@@ -204,7 +208,7 @@ class SparseNetwork(Module):
         return found.astype(np.float32)
 
     def _checked_range(self, start: int, stop: int | None) -> tuple[int, int]:
-        stop = len(self.layers) if stop is None else stop
+        start, stop = index(start), len(self.layers) if stop is None else index(stop)
         if not 0 <= start <= stop <= len(self.layers):
             raise ValueError(f"SparseNetwork: asked for layers {start} to {stop}, there are {len(self.layers)}: "
                              f"{', '.join(self.names())}")
@@ -275,7 +279,8 @@ class SparseNetwork(Module):
         known = self.state_dict()
         unexpected = [name for name in weights if name not in known]
         if unexpected:
-            raise ValueError(f"set_weights: unexpected: {', '.join(unexpected)}: there are {', '.join(known)}")
+            raise ValueError(f"set_weights: unexpected: {', '.join(map(str, unexpected))}: there are "
+                             f"{', '.join(known)}")
         self.load_state_dict(weights, strict=False)
 
     def save_weights(self, path: str | os.PathLike) -> None:
@@ -288,3 +293,13 @@ class SparseNetwork(Module):
         Raises FileNotFoundError, or ValueError if the file or its weights do not fit, or are not finite.
         """
         self.load_state_dict(read_weights(path))
+
+
+def _channels(count: int) -> int:
+    try:
+        count = index(count)
+    except TypeError:
+        raise TypeError(f"SparseNetwork: in_channels is {count!r}, expected a whole number") from None
+    if count < 1:
+        raise ValueError(f"SparseNetwork: in_channels is {count}, expected at least 1")
+    return count

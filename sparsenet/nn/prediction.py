@@ -26,8 +26,11 @@ def mean_rows(operation: str, net: SparseNetwork, rows: Callable[[Any], np.ndarr
     repetitions : passes; pass r draws its augmentation as epoch r
     options : for `dataset.batches`; field and geometries are the network's where not given
 
-    Raises ValueError for unknown poses, or less than one repetition.
+    Raises ValueError for unknown poses, or less than one repetition; TypeError for what is not a dataset.
     """
+    if not hasattr(dataset, "batches"):
+        raise TypeError(f"{operation}: dataset is {type(dataset).__name__}, expected a SparseDataset: call the network "
+                        "itself with a SparseBatch or SparseTensor, net.eval()(x)")
     if poses not in POSES or repetitions < 1:
         raise ValueError(f"{operation}: poses is {poses!r}, repetitions {repetitions}: expected one of "
                          f"{', '.join(POSES)}, and at least 1")

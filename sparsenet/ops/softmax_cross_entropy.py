@@ -11,6 +11,7 @@ from sparsenet.backend import HALF, array_module, device_of, to_device
 from sparsenet.kernels import launch
 from sparsenet.ops.cast import cast
 from sparsenet.ops.labels import integer_labels
+from sparsenet.tensor_base import check_tensor
 
 
 class SoftmaxCrossEntropy(Function):
@@ -43,7 +44,8 @@ def softmax_cross_entropy(logits: Tensor, labels: Any) -> Tensor:
 
     Raises
     ------
-    TypeError : labels are not integers, or on another device than the logits and not on the host.
+    TypeError : logits are not a Tensor of floats; labels are not integers, or on another device than the logits and
+        not on the host.
     ValueError : a shape does not fit, or a label is out of range (the row is named).
     """
     return softmax_cross_entropy_with_figures(logits, labels)[0]
@@ -67,9 +69,11 @@ def softmax_cross_entropy_with_figures(logits: Tensor, labels: Any) -> tuple[Ten
 
 def _checked(logits: Tensor, labels: Any) -> Any:
     """The labels as an array of int64 on the device of the logits."""
+    check_tensor("softmax_cross_entropy", "logits", logits)
     labels = integer_labels("softmax_cross_entropy", labels)
     if logits.ndim != 2 or logits.shape[1] == 0:
-        raise ValueError(f"softmax_cross_entropy: logits have shape {logits.shape}, expected (B, classes)")
+        raise ValueError(f"softmax_cross_entropy: logits have shape {logits.shape}, expected (B, classes), at least "
+                         "one class")
     batch, classes = logits.shape
     if labels.shape != (batch,):
         raise ValueError(f"softmax_cross_entropy: labels have shape {labels.shape}, expected ({batch},), one "
