@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sparsenet.autograd import Tensor
+from sparsenet.autograd import Parameter, Tensor
 from sparsenet.backend import HALF, array_module, to_device, wide_dtype
 from sparsenet.kernels import launch
 
@@ -29,8 +29,9 @@ class SGD:
     its velocity starts at the first gradient, undamped; and it refuses Nesterov's momentum with
     dampening, which is what the paper trains with: SGD(nesterov=True, dampening=momentum).
 
-    params : Tensors, or (name, Tensor) pairs such as `net.named_parameters()`; names are what
-        `state_dict` goes by, else their positions "0", "1", ...
+    params : Parameters, or Tensors that require a gradient, or (name, Tensor) pairs such as
+        `net.named_parameters()`; names are what `state_dict` goes by, else their positions "0", "1", ...
+        One that is frozen (requires_grad False) is passed over, its velocity kept, until it is thawed
     lr : learning rate, may be set at any time
     loss_scale : what the loss was multiplied by before `backward`; may be set at any time
 
@@ -43,7 +44,8 @@ class SGD:
     Raises
     ------
     ValueError : a setting is out of range; no parameter; a name or a Tensor comes twice.
-    TypeError : a setting is no number; a parameter is no Tensor, or one that was computed.
+    TypeError : a setting is no number; a parameter is no Tensor, or one that was computed, or requires no gradient
+        without being a Parameter.
 
     Example
     -------
@@ -96,12 +98,12 @@ class SGD:
             tensor.grad = None
 
     def step(self) -> None:
-        """Move each parameter that has a gradient, writing to its array in place, all in one launch of each
-        dtype.
+        """Move each parameter that has a gradient and is not frozen, writing to its array in place, all in one
+        launch of each dtype.
 
         Raises ValueError where a gradient does not have the shape of its parameter; none has moved then.
         """
-        moved = {name: tensor for name, tensor in self.parameters.items() if tensor.grad is not None}
+        moved = {name: tensor for name, tensor in self.parameters.items() if _moves(tensor)}
         for name, tensor in moved.items():
             if tensor.grad.shape != tensor.shape:
                 raise ValueError(f"SGD: gradient of {name} has shape {tensor.grad.shape}, the parameter has "
@@ -149,7 +151,8 @@ class SGD:
         """Take velocities and masters from `state`, copied; velocities that it does not name start at 0 again,
         masters at the parameter.
 
-        Raises ValueError where a name or a shape is not that of a parameter; nothing changes then.
+        Raises ValueError where a name or a shape is not that of a parameter, or a number is not finite; nothing changes
+        then.
         """
         kept: dict[str, dict[str, Any]] = {"velocity": {}, "master": {}}
         for key, array in state.items():
@@ -161,6 +164,9 @@ class SGD:
             if array.shape != expected:
                 raise ValueError(f"SGD.load_state_dict: {kind} of {name} has shape {array.shape}, "
                                  f"expected {expected}")
+            if not bool(array_module(array).isfinite(array).all()):
+                raise ValueError(f"SGD.load_state_dict: {kind} of {name} holds NaN or infinity, expected finite "
+                                 "numbers")
             kept[kind][name] = array.astype(wide_dtype(self.parameters[name].dtype), order="C")
         if kept["velocity"] and not self.momentum:
             raise ValueError("SGD.load_state_dict: there are velocities, but momentum is 0")
@@ -168,7 +174,8 @@ class SGD:
 
 
 def clip_gradients(params: Iterable[Tensor], max_norm: float) -> float:
-    """Scale all gradients down together so that their joint Euclidean length is at most `max_norm`.
+    """Scale all gradients down together so that their joint Euclidean length is at most `max_norm`; those that
+    frozen parameters have left do not count.
 
     Returns the length they had.  Pascanu, Mikolov, Bengio 2013, algorithm 1.
 
@@ -180,13 +187,18 @@ def clip_gradients(params: Iterable[Tensor], max_norm: float) -> float:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"clip_gradients: parameter {position} is {type(tensor).__name__}, expected a Tensor: pass "
                             "net.parameters()")
-    given = [tensor for tensor in parameters if tensor.grad is not None]
+    given = [tensor for tensor in parameters if _moves(tensor)]
     squares = [(tensor.grad.astype("float64") ** 2).sum() for tensor in given]
     norm = math.sqrt(sum(to_device(array_module(*squares).stack(squares), "cpu").tolist())) if squares else 0.0
     if norm > max_norm:
         for tensor in given:
             tensor.grad = tensor.grad * (max_norm / norm)
     return norm
+
+
+def _moves(tensor: Tensor) -> bool:
+    """Whether an optimizer moves it: a frozen parameter may have kept a gradient from before."""
+    return tensor.requires_grad and tensor.grad is not None
 
 
 def _by_name(params: Iterable[Tensor | tuple[str, Tensor]]) -> dict[str, Tensor]:
@@ -200,6 +212,10 @@ def _by_name(params: Iterable[Tensor | tuple[str, Tensor]]) -> dict[str, Tensor]
         if not tensor.is_leaf:
             raise TypeError(f"SGD: parameter {name} was computed from other tensors and never gets a gradient, "
                             "expected one that was not: pass those that it was computed from")
+        if not tensor.requires_grad and not isinstance(tensor, Parameter):
+            raise TypeError(f"SGD: parameter {name} requires no gradient and would never move, expected a Parameter "
+                            "(frozen ones are passed over): make it one with sn.nn.Parameter(array), or set "
+                            "requires_grad")
         if name in parameters or any(tensor is other for other in parameters.values()):
             raise ValueError(f"SGD: parameter {name} comes twice: give each once")
         parameters[name] = tensor

@@ -6,7 +6,7 @@ them; what they do stands with the other operations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ class TensorBase:
     """An array, NumPy's or CuPy's, behind properties."""
 
     __array_ufunc__ = None  # array * tensor is Tensor.__rmul__, not NumPy's loop over elements
+    __hash__ = object.__hash__  # by identity, although == is elementwise
     _array: Any
 
     @property
@@ -48,6 +49,25 @@ class TensorBase:
     def __len__(self) -> int:
         return len(self._array)
 
+    def __iter__(self) -> Iterator[Tensor]:
+        """The rows, each a Tensor.  Raises TypeError for a single number."""
+        if not self.ndim:
+            raise TypeError("Tensor: a single number has no rows to go through: take it with .item()")
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        """Whether the one element is not zero.  Raises ValueError unless there is one."""
+        return bool(self._only_element("bool", "compare arrays with .numpy(), then .all() or .any()"))
+
+    def __float__(self) -> float:
+        """The one element.  Raises ValueError unless there is one."""
+        return float(self._only_element("float", "reduce it with .sum() or .mean()"))
+
+    def _only_element(self, operation: str, advice: str) -> Any:
+        if self.size != 1:
+            raise ValueError(f"{operation}: the tensor has shape {self.shape}, expected one element: {advice}")
+        return self._array.item()
+
     def item(self) -> float:
         """The one element, as a Python number."""
         return self._array.item()
@@ -63,7 +83,7 @@ class TensorBase:
                 raise TypeError("Tensor: NumPy asks for an array that is on cuda: copy it with .numpy()")
             return np.array(self._array, dtype=dtype, copy=copy)
 
-    if TYPE_CHECKING:  # defined in ops/arithmetic.py and ops/cast.py
+    if TYPE_CHECKING:  # defined in ops/arithmetic.py, ops/cast.py and ops/comparison.py
         def __add__(self, other: Any) -> Tensor: ...
         def __radd__(self, other: Any) -> Tensor: ...
         def __sub__(self, other: Any) -> Tensor: ...
@@ -75,6 +95,12 @@ class TensorBase:
         def __matmul__(self, other: Any) -> Tensor: ...
         def __pow__(self, exponent: float) -> Tensor: ...
         def __neg__(self) -> Tensor: ...
+        def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
         def __getitem__(self, index: Any) -> Tensor: ...
 
         def sum(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
@@ -93,7 +119,7 @@ class TensorBase:
 def as_array(value: Any) -> Any:
     """`value` as a NumPy or CuPy array: numbers and lists become NumPy's, floats among them float32.
 
-    Raises TypeError for what is no array.
+    Raises TypeError for what is not an array of real numbers.
     """
     if value is None:
         raise TypeError("Tensor: array is None, expected a NumPy or CuPy array, a number or a list")
@@ -101,6 +127,8 @@ def as_array(value: Any) -> Any:
         value = np.asarray(value)
         value = value.astype(np.float32) if value.dtype == np.float64 else value
     device_of(value)  # raises for what is no array
+    if value.dtype.kind not in "biuf":
+        raise TypeError(f"Tensor: array is {value.dtype}, expected real numbers")
     return np.asarray(value) if isinstance(value, np.generic) else value
 
 
@@ -108,6 +136,23 @@ def check_floating(array: Any, requires_grad: bool) -> None:
     """Raise TypeError where an array that requires a gradient is not floating-point."""
     if requires_grad and array.dtype.kind != "f":
         raise TypeError(f"Tensor: array is {array.dtype}, which can not require a gradient: make it float32")
+
+
+def check_tensor(operation: str, name: str, value: Any, expected: str = "a Tensor") -> None:
+    """Raise TypeError unless the argument of that name is a Tensor."""
+    if not isinstance(value, TensorBase):
+        raise TypeError(f"{operation}: {name} is {type(value).__name__}, expected {expected}: wrap an array with "
+                        "Tensor(array)")
+
+
+def tensors_in(value: Any) -> list[Any]:
+    """The Tensors in an input or output: itself, a SparseTensor's features and background, or a sequence's."""
+    if isinstance(value, TensorBase):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [tensor for part in value for tensor in tensors_in(part)]
+    parts = (getattr(value, "features", None), getattr(value, "background", None))
+    return [part for part in parts if isinstance(part, TensorBase)]
 
 
 def check_gradient(name: str, gradient: Any, tensor: Any) -> Any:

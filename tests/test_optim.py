@@ -184,7 +184,8 @@ def test_settings_out_of_range_raise():
         with pytest.raises(ValueError, match=f"SGD: .*{message}"):
             SGD([parameter], **settings)
     for parameters, error in [([], "no parameters"), ([parameter, parameter], "comes twice"),
-                              ([("a", parameter), ("a", Tensor(np.ones(1)))], "parameter a comes twice")]:
+                              ([("a", parameter), ("a", Tensor(np.ones(1), requires_grad=True))],
+                               "parameter a comes twice")]:
         with pytest.raises(ValueError, match=error):
             SGD(parameters, lr=1)
     with pytest.raises(TypeError, match="parameter 0 is ndarray"):
@@ -202,11 +203,46 @@ def test_what_would_train_nothing_is_refused():
         SGD(nn.Linear(2, 3), lr=1)
     with pytest.raises(TypeError, match="SGD: parameter w was computed from other tensors"):
         SGD([("w", parameter * 2)], lr=1)
-    SGD([(parameter * 2).detach()], lr=1)  # a copy of its own, no part of the graph
+    with pytest.raises(TypeError, match="SGD: parameter w requires no gradient and would never move, expected a Param"):
+        SGD([("w", (parameter * 2).detach())], lr=1)
     with pytest.raises(TypeError, match="clip_gradients: params is Tensor"):
         clip_gradients(parameter, 1.0)
     with pytest.raises(TypeError, match="clip_gradients: parameter 0 is tuple, expected a Tensor"):
         clip_gradients([("w", parameter)], 1.0)
+
+
+def test_a_frozen_parameter_stands_still_and_a_thawed_one_goes_on_with_its_velocity():
+    def moved(freeze):
+        parameter = nn.Parameter(np.ones(1))
+        optimizer = SGD([parameter], lr=1.0, momentum=0.5)
+        positions = []
+        for step in range(4):
+            parameter.requires_grad = not (freeze and step == 2)
+            parameter.grad = np.ones(1)  # left over from an earlier step while it is frozen
+            optimizer.step()
+            positions.append(parameter.item())
+        return positions, parameter.version, optimizer.state_dict()["0"].item()
+
+    assert moved(freeze=False) == ([0, -1.5, -3.25, -5.125], 4, 1.875)
+    assert moved(freeze=True) == ([0, -1.5, -1.5, -3.25], 3, 1.75)
+
+
+def test_a_parameter_that_is_frozen_from_the_start_is_taken_up_when_it_is_thawed():
+    parameter = nn.Parameter(np.ones(1), requires_grad=False)
+    optimizer = SGD([parameter], lr=1.0, momentum=0.5)
+    optimizer.step()
+    assert optimizer.state_dict() == {}
+    parameter.requires_grad = True
+    (parameter * 3).sum().backward()
+    optimizer.step()
+    assert parameter.item() == -2 and optimizer.state_dict()["0"].item() == 3
+
+
+def test_velocities_that_are_not_finite_are_refused():
+    optimizer = SGD([nn.Parameter(np.ones(2))], lr=1.0, momentum=0.5)
+    with pytest.raises(ValueError, match="SGD.load_state_dict: velocity of 0 holds NaN or infinity"):
+        optimizer.load_state_dict({"0": np.array([1.0, np.inf])})
+    assert optimizer.state_dict() == {}
 
 
 def test_a_gradient_of_another_shape_raises():
@@ -241,3 +277,11 @@ def test_clip_gradients_scales_them_together():
 
 def test_without_gradients_there_is_nothing_to_clip():
     assert clip_gradients([Tensor(np.zeros(2, np.float32), requires_grad=True)], 1.0) == 0.0
+
+
+def test_clip_gradients_passes_over_what_a_frozen_parameter_has_left():
+    moving, frozen = nn.Parameter(np.zeros(1)), nn.Parameter(np.zeros(1))
+    moving.grad, frozen.grad = np.full(1, 3.0), np.full(1, 4.0)
+    frozen.requires_grad = False
+    assert clip_gradients([moving, frozen], 1.0) == 3.0
+    assert moving.grad == 1.0 and frozen.grad == 4.0

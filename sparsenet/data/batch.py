@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sparsenet.sparse.tensor import SparseTensor
 
 
-@dataclass
+@dataclass(eq=False)
 class SparseBatch:
     """B samples.
 

@@ -114,7 +114,7 @@ class _Recorder:
         return names.pop(0) if len(names) > 1 else names[0]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Trace(Sequence):
     """A forward pass, layer by layer.  `seen[3]` is the fourth record, `seen["max_pool1"]` the first of
     that name, `seen[2:5]` a list of three.

@@ -1,5 +1,6 @@
 """Layers, the networks made of them, and their first weights."""
 
+from sparsenet.autograd import Parameter
 from sparsenet.nn import init
 from sparsenet.nn.activations import Activation
 from sparsenet.nn.architectures import s3dcnn
@@ -13,8 +14,9 @@ from sparsenet.nn.layers import (
     SubmanifoldConv,
     ToDense,
 )
-from sparsenet.nn.module import Module, Sequential
+from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
+from sparsenet.nn.sequential import Sequential
 
 __all__ = [
     "Activation",
@@ -23,6 +25,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "Module",
+    "Parameter",
     "Sequential",
     "SparseConv",
     "SparseMaxPool",

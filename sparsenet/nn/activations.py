@@ -16,7 +16,7 @@ from sparsenet.sparse import ActiveSites, Rulebook, SparseTensor
 from sparsenet.tables import aligned
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Activation:
     """One layer's input and output.
 

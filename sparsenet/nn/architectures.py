@@ -33,8 +33,9 @@ def s3dcnn(num_classes: int | None = None, seed: int = 0, channels: Sequence[int
     ------
     ValueError : no channels.  When called, an input whose spatial size is not `net.field`.
     """
-    if not channels:
-        raise ValueError("s3dcnn: channels is empty, expected at least one number, such as (32, 64, 96)")
+    if isinstance(channels, str) or not isinstance(channels, Sequence) or not channels:
+        raise ValueError(f"s3dcnn: channels is {channels!r}, expected a sequence of at least one number, such as "
+                         "(32, 64, 96)")
     net = SparseNetwork(dimension, in_channels, seed)
     for out_channels in channels[:-1]:
         net.add_convolution(out_channels, 2).add_leaky_relu(SLOPE).add_max_pool(3, 2)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.autograd import Tensor
+from sparsenet.autograd import Parameter
 from sparsenet.sparse.geometry import Geometry
 
 
@@ -27,15 +27,15 @@ def weight_bound(fan_in: int, out_channels: int, factor: float = 1.0) -> float:
     return sqrt(6 / (fan_in + out_channels * factor))
 
 
-def uniform(shape: tuple[int, ...], bound: float, rng: Any = None) -> Tensor:
+def uniform(shape: tuple[int, ...], bound: float, rng: Any = None) -> Parameter:
     """A float32 parameter of that shape, uniform in (-bound, bound).
 
     rng : numpy Generator, or a seed (int); None draws fresh entropy
     """
     values = np.random.default_rng(rng).uniform(-1, 1, shape)
-    return Tensor((bound * values).astype(np.float32), requires_grad=True)
+    return Parameter((bound * values).astype(np.float32))
 
 
-def zeros(shape: tuple[int, ...]) -> Tensor:
+def zeros(shape: tuple[int, ...]) -> Parameter:
     """A float32 parameter of zeros."""
-    return Tensor(np.zeros(shape, np.float32), requires_grad=True)
+    return Parameter(np.zeros(shape, np.float32))

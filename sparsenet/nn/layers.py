@@ -6,6 +6,8 @@ draws fresh entropy.  `SparseNetwork` and `s3dcnn` give each layer its own, keye
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import index
@@ -68,7 +70,7 @@ class SparseConv(Module):
         return convolution(x, self.weight, self.bias, self.geometry)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels} -> {self.out_channels}, {self.geometry}{'' if self.bias else ', no bias'}"
+        return f"{self.in_channels} -> {self.out_channels}, {self.geometry}{', no bias' if self.bias is None else ''}"
 
 
 class SubmanifoldConv(SparseConv):
@@ -111,7 +113,7 @@ class LeakyReLU(Module):
     kind = "leaky_relu"
 
     def __init__(self, negative_slope: float = 0.01):
-        self.negative_slope = negative_slope
+        self.negative_slope = _finite(self, "negative_slope", negative_slope)
 
     def forward(self, x: Tensor | SparseTensor) -> Tensor | SparseTensor:
         return leaky_relu(x, self.negative_slope)
@@ -139,7 +141,7 @@ class Linear(Module):
         return linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return f"{self.in_features} -> {self.out_features}{'' if self.bias else ', no bias'}"
+        return f"{self.in_features} -> {self.out_features}{', no bias' if self.bias is None else ''}"
 
 
 class Dropout(Module):
@@ -152,9 +154,9 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, rng: Any = None):
-        if not 0 <= p < 1:
+        self.p = _finite(self, "p", p)
+        if not 0 <= self.p < 1:
             raise ValueError(f"Dropout: p is {p}, expected at least 0 and below 1")
-        self.p = p
         self.rng = np.random.default_rng(rng)
 
     def forward(self, x: Tensor | SparseTensor) -> Tensor | SparseTensor:
@@ -188,6 +190,12 @@ class GlobalPool(Module):
 def _dimension(kernel_size: Size, dimension: int) -> int:
     sizes = several(kernel_size)
     return dimension if sizes is None else len(sizes)
+
+
+def _finite(layer: Module, name: str, value: Any) -> float:
+    if not (isinstance(value, numbers.Real) and math.isfinite(value)):
+        raise ValueError(f"{type(layer).__name__}: {name} is {value!r}, expected a finite number")
+    return float(value)
 
 
 def _check_channels(layer: Module, inputs: int, outputs: int) -> None:

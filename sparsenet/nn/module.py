@@ -1,8 +1,9 @@
-"""Module: parameters and child modules, found by looking at the attributes.
+"""Module: parameters, buffers and child modules, found by looking at the attributes.
 
-Nothing is registered.  An attribute that is a Tensor is a parameter; one that is a Module, or a
-list or tuple of Modules, holds children; attributes that begin with an underscore are passed over.
-Names are the attributes' names joined with dots.
+An attribute that is a Parameter is a parameter, one that is a Module a child; a list or tuple may hold several
+of both.  A Tensor that `register_buffer` was given is a buffer, any other Tensor a constant of which nothing is
+kept.  Attributes that begin with an underscore are passed over.  Names are the attributes' names joined with dots.
+What would be overlooked (a weight that is no Parameter, one within a dict, ...) raises: see `nn.attributes`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.autograd import Tensor
+from sparsenet import anomaly
+from sparsenet.autograd import Parameter, Tensor
 from sparsenet.backend import HALF, check_float_dtype, to_device
+from sparsenet.nn.attributes import check_attribute
+from sparsenet.nn.state import UnmatchedNames, fitting_array
 from sparsenet.random import keyed_rng
 
 _thread = threading.local()
@@ -41,6 +45,7 @@ class Module:
     """
 
     training = True
+    _buffers: tuple[str, ...] = ()  # names of attributes
 
     if TYPE_CHECKING:  # for `net.layers[0].weight`: what a layer holds is known by its own class alone
         def __getattr__(self, name: str) -> Any: ...
@@ -54,6 +59,14 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__}: forward is not defined")
 
     def __call__(self, *inputs: Any) -> Any:
+        if not anomaly.detecting():
+            return self._run(inputs)
+        with anomaly.entered(self):
+            output = self._run(inputs)
+            anomaly.check_layer(inputs, output)
+        return output
+
+    def _run(self, inputs: tuple[Any, ...]) -> Any:
         intercept = getattr(_thread, "intercept", None)
         try:
             return self.forward(*inputs) if intercept is None else intercept(self, inputs)
@@ -64,16 +77,39 @@ class Module:
 
     # ---- what is inside ----
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        check_attribute(self, name, value, Module)
+        super().__setattr__(name, value)
+
+    def register_buffer(self, name: str, array: Any) -> None:
+        """Keep an array that is not a parameter but part of the state, such as running statistics: a Tensor in the
+        attribute of that name, which is in `buffers()` and `state_dict()`, and moved by `to`.
+
+        array : array or Tensor that requires no gradient, of any dtype.  Another Tensor may be assigned later
+
+        Raises ValueError if the name is no attribute's, begins with an underscore, or is taken; TypeError if the
+        Tensor requires a gradient.
+        """
+        if not name.isidentifier() or name.startswith("_") or hasattr(self, name):
+            raise ValueError(f"register_buffer: name is {name!r}, expected one that {type(self).__name__} does not "
+                             "have yet, of letters, digits and underscores, not beginning with an underscore")
+        setattr(self, name, array if isinstance(array, Tensor) else Tensor(array))
+        self._buffers = (*self._buffers, name)
+
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(name, module) of each direct child; in a list the name is attribute.index."""
-        for name, value in self._visible():
-            if isinstance(value, Module):
-                yield name, value
-            elif isinstance(value, (list, tuple)):
-                yield from ((f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module))
+        return ((name, value) for name, value in self._held() if isinstance(value, Module))
 
-    def _visible(self) -> Iterator[tuple[str, Any]]:
-        return ((name, value) for name, value in vars(self).items() if not name.startswith("_"))
+    def _held(self) -> Iterator[tuple[str, Any]]:
+        """(name, Module or Tensor) of what the attributes hold, and the lists among them."""
+        for name, value in vars(self).items():
+            check_attribute(self, name, value, Module)  # again: lists grow, and tensors come to require a gradient
+            if name.startswith("_"):
+                continue
+            if isinstance(value, (list, tuple)):
+                yield from ((f"{name}.{i}", part) for i, part in enumerate(value) if isinstance(part, Module | Tensor))
+            elif isinstance(value, Module | Tensor):
+                yield name, value
 
     def children(self) -> Iterator[Module]:
         """Each direct child."""
@@ -86,24 +122,28 @@ class Module:
         for child in self.children():
             yield from child.modules()
 
-    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """(name, Tensor) of each parameter; one that is shared comes once, under its first name."""
-        seen: set[int] = set()
-        for name, tensor in self._walk_parameters(""):
-            if id(tensor) not in seen:
-                seen.add(id(tensor))
-                yield name, tensor
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(name, Parameter) of each, frozen ones too; one that is shared comes once, under its first name."""
+        return _once(self._walk("", lambda module, name, tensor: isinstance(tensor, Parameter)))
 
-    def _walk_parameters(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
-        for name, value in self._visible():
-            if isinstance(value, Tensor):
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, Tensor) of each buffer; one that is shared comes once, under its first name."""
+        return _once(self._walk("", lambda module, name, tensor: name in module._buffers))
+
+    def _walk(self, prefix: str, wanted: Callable[[Module, str, Tensor], bool]) -> Iterator[tuple[str, Any]]:
+        for name, value in self._held():
+            if isinstance(value, Tensor) and wanted(self, name, value):
                 yield prefix + name, value
         for name, child in self.named_children():
-            yield from child._walk_parameters(f"{prefix}{name}.")
+            yield from child._walk(f"{prefix}{name}.", wanted)
 
-    def parameters(self) -> Iterator[Tensor]:
-        """Each parameter once."""
+    def parameters(self) -> Iterator[Parameter]:
+        """Each parameter once, frozen ones too."""
         return (tensor for _, tensor in self.named_parameters())
+
+    def buffers(self) -> Iterator[Tensor]:
+        """Each buffer once."""
+        return (tensor for _, tensor in self.named_buffers())
 
     def parameter_count(self) -> int:
         """Numbers in all parameters together."""
@@ -111,40 +151,44 @@ class Module:
 
     # ---- weights by name ----
 
-    def state_dict(self) -> dict[str, Any]:
-        """Copies of the parameters' arrays, by name, on the device where they are."""
-        return {name: tensor.array.copy() for name, tensor in self.named_parameters()}
+    def _state(self) -> dict[str, Tensor]:
+        return dict(self.named_parameters()) | dict(self.named_buffers())
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy arrays into the parameters of the same names, converted to their dtype and device.
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the arrays of parameters, frozen ones too, and buffers, by name, on the device where they are."""
+        return {name: tensor.array.copy() for name, tensor in self._state().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> UnmatchedNames:
+        """Copy arrays into the parameters and buffers of the same names, converted to their dtype and device.
+
+        strict : every name must be there, and no other
+
+        Returns the names that were missing and those that were unexpected: none unless strict is False.
 
         Raises
         ------
-        ValueError : a name is missing or unexpected, a shape differs, or an array is not of floats;
-            all of them are named, and no parameter is changed.
+        ValueError : a name is missing or unexpected, a shape differs, an array is of another kind of numbers, or holds
+            one that is not finite (in the dtype of the parameter); all of them are named, and nothing is changed.
+        TypeError : state is not a mapping.
         """
-        parameters = dict(self.named_parameters())
-        problems = [f"missing: {name}" for name in parameters if name not in state]
-        problems += [f"unexpected: {name}" for name in state if name not in parameters]
-        self._assign(parameters, {n: v for n, v in state.items() if n in parameters}, problems)
-
-    def _assign(self, parameters: dict[str, Tensor], state: dict[str, Any], problems: list[str]) -> None:
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: state is {type(state).__name__}, expected a mapping of names to arrays, "
+                            "as state_dict() gives")
+        own = self._state()
+        unmatched = UnmatchedNames([name for name in own if name not in state],
+                                   [name for name in state if name not in own])
+        problems = [f"{word}: {name}" for word, names in zip(("missing", "unexpected"), unmatched, strict=True)
+                    for name in names] if strict else []
         arrays = {}
         for name, value in state.items():
-            value = value.array if isinstance(value, Tensor) else value
-            value = value if hasattr(value, "dtype") else np.asarray(value)
-            expected = parameters[name]
-            if value.shape != expected.shape:
-                problems.append(f"shape of {name} is {value.shape}, expected {expected.shape}")
-            elif value.dtype.kind != "f":
-                problems.append(f"dtype of {name} is {value.dtype}, expected {expected.dtype}")
-            arrays[name] = value
+            if name in own:
+                arrays[name] = fitting_array(name, value, own[name], problems)
         if problems:
             raise ValueError(f"load_state_dict: the weights do not fit this {type(self).__name__}: "
                              f"{'; '.join(problems)}: build the same layers that the weights came from")
-        for name, value in arrays.items():
-            parameter = parameters[name]
-            parameter.array = to_device(value, parameter.device).astype(parameter.dtype, order="C", copy=True)
+        for name, array in arrays.items():
+            own[name].array = array
+        return unmatched
 
     # ---- modes, device, gradients ----
 
@@ -177,19 +221,22 @@ class Module:
                 module.training = mode
 
     def to(self, device: str | None = None, dtype: Any = None) -> Module:
-        """Move the parameters to a device ("cpu" or "cuda") or a dtype, in place; returns itself.
+        """Move the parameters and buffers to a device ("cpu" or "cuda") or a dtype, in place; returns itself.
 
-        The Tensors stay the same objects, so an optimizer that holds them keeps them.  float16 halves the memory
-        of parameters and features; it is for the GPU: net.to("cuda", "float16"), and back net.to("cpu", "float32").
+        Buffers of whole numbers keep their dtype.  The Tensors stay the same objects, so an optimizer that holds
+        them keeps them.  float16 halves the memory of parameters and features; it is for the GPU:
+        net.to("cuda", "float16"), and back net.to("cpu", "float32").
 
         Raises TypeError for a dtype that the device does not compute with; nothing has moved then.
         """
-        for name, tensor in self.named_parameters():
-            wanted = tensor.dtype if dtype is None else np.dtype(dtype)
+        moves = {}
+        for name, tensor in self._state().items():
+            wanted = np.dtype(dtype) if dtype is not None and tensor.dtype.kind == "f" else tensor.dtype
             if wanted != tensor.dtype or wanted == HALF:
                 check_float_dtype(f"{type(self).__name__}.to: {name} would be", wanted, device or tensor.device)
-        for tensor in self.parameters():
-            array, gradient = (_moved(a, device, dtype) for a in (tensor.array, tensor.grad))
+            moves[name] = tensor, wanted
+        for tensor, wanted in moves.values():
+            array, gradient = (_moved(a, device, wanted) for a in (tensor.array, tensor.grad))
             if array is not tensor.array:
                 tensor.array, tensor.grad = array, gradient
         return self
@@ -211,43 +258,16 @@ class Module:
         return f"{type(self).__name__}({self.extra_repr()}{inside})"
 
 
-class Sequential(Module):
-    """Modules one after another; `layers` is a list that may be changed.
-
-    Names count from 0: the weight of the first layer is "0.weight".
-    """
-
-    def __init__(self, *layers: Module):
-        for position, layer in enumerate(layers):
-            check_module("Sequential", position, layer)
-        self.layers = list(layers)
-
-    def forward(self, x: Any) -> Any:
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        return ((str(i), layer) for i, layer in enumerate(self.layers))
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self.layers)
-
-    def __getitem__(self, index: int | slice) -> Module:
-        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    seen: set[int] = set()
+    for name, tensor in named:
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield name, tensor
 
 
-def check_module(owner: str, position: int, layer: Any) -> None:
-    """Raise TypeError unless `layer` is a Module."""
-    if not isinstance(layer, Module):
-        raise TypeError(f"{owner}: layer {position} is {type(layer).__name__}, expected a Module")
-
-
-def _moved(array: Any, device: str | None, dtype: Any) -> Any:
+def _moved(array: Any, device: str | None, dtype: np.dtype) -> Any:
     if array is None:
         return None
     array = array if device is None else to_device(array, device)
-    return array if dtype is None else array.astype(dtype, copy=False)
+    return array.astype(dtype, copy=False)

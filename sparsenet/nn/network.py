@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparsenet.autograd import no_grad
+from sparsenet.backend import to_device
 from sparsenet.nn import init
 from sparsenet.nn.activations import Activation, table
 from sparsenet.nn.layers import (
@@ -23,8 +25,9 @@ from sparsenet.nn.layers import (
     SubmanifoldConv,
     ToDense,
 )
-from sparsenet.nn.module import Module, check_module
+from sparsenet.nn.module import Module
 from sparsenet.nn.prediction import mean_rows, output_rows
+from sparsenet.nn.sequential import check_module
 from sparsenet.nn.weights_file import read_weights, write_weights
 from sparsenet.random import keyed_rng
 from sparsenet.sparse import Geometry, SparseTensor
@@ -43,6 +46,9 @@ class SparseNetwork(Module):
     seed : of the first weights; each layer's are keyed by (seed, its place in the network)
     field : sides of the input's grid, one number or (D,), that is checked at each call; None: any
 
+    Raises ValueError for another dimension, or less than one channel; TypeError for channels that are not a whole
+    number.
+
     Attributes
     ----------
     layers : list of Modules, may be changed: insert, replace, remove, truncate (`del net.layers[17:]`)
@@ -55,8 +61,8 @@ class SparseNetwork(Module):
 
     def __init__(self, dimension: int = 3, in_channels: int = 1, seed: int = 0,
                  field: int | Sequence[int] | None = None):
-        self.dimension = dimension
-        self.in_channels = in_channels
+        self.dimension = Geometry.make(dimension, 1).dimension
+        self.in_channels = _channels(in_channels)
         self.seed = seed
         self.field = None if field is None else Geometry.make(dimension, field).size
         self.layers: list[Module] = []
@@ -171,9 +177,9 @@ class SparseNetwork(Module):
         the network as it predicts.
         """
         x, records = self._checked_input(batch), []
-        for index, (name, layer) in enumerate(zip(self.names(), self.layers, strict=True), start=1):
+        for number, (name, layer) in enumerate(zip(self.names(), self.layers, strict=True), start=1):
             output = layer(x)
-            records.append(Activation(index, name, layer, (x,), output))
+            records.append(Activation(number, name, layer, (x,), output))
             x = output
         return records
 
@@ -208,7 +214,7 @@ class SparseNetwork(Module):
         return found.astype(np.float32)
 
     def _checked_range(self, start: int, stop: int | None) -> tuple[int, int]:
-        stop = len(self.layers) if stop is None else stop
+        start, stop = index(start), len(self.layers) if stop is None else index(stop)
         if not 0 <= start <= stop <= len(self.layers):
             raise ValueError(f"SparseNetwork: asked for layers {start} to {stop}, there are {len(self.layers)}: "
                              f"{', '.join(self.names())}")
@@ -267,23 +273,39 @@ class SparseNetwork(Module):
     # ---- weights by name ----
 
     def get_weights(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters by name, as NumPy arrays."""
-        return {name: np.array(tensor.numpy()) for name, tensor in self.named_parameters()}
+        """Copies of all parameters, frozen ones too, and buffers by name, as NumPy arrays."""
+        return {name: to_device(array, "cpu") for name, array in self.state_dict().items()}
 
     def set_weights(self, weights: Mapping[str, Any]) -> None:
-        """Copy arrays into the parameters of these names; others stay (`load_state_dict` wants them all).
+        """Copy arrays into the parameters and buffers of these names; others stay (`load_state_dict` wants them all).
 
-        Raises ValueError for a name that no parameter has, or another shape; then nothing changes.
+        Raises ValueError for a name that none has, another shape, or a number that is not finite; then nothing
+        changes.
         """
-        self.load_state_dict({**self.state_dict(), **weights})
+        known = self.state_dict()
+        unexpected = [name for name in weights if name not in known]
+        if unexpected:
+            raise ValueError(f"set_weights: unexpected: {', '.join(map(str, unexpected))}: there are "
+                             f"{', '.join(known)}")
+        self.load_state_dict(weights, strict=False)
 
     def save_weights(self, path: str | os.PathLike) -> None:
-        """Write all parameters by name to an HDF5 file."""
+        """Write all parameters and buffers by name to an HDF5 file."""
         write_weights(path, self.get_weights())
 
     def load_weights(self, path: str | os.PathLike) -> None:
-        """Read all parameters from `save_weights`' file or a training's checkpoint.
+        """Read all parameters and buffers from `save_weights`' file or a training's checkpoint.
 
-        Raises FileNotFoundError, or ValueError where the file or its weights do not fit.
+        Raises FileNotFoundError, or ValueError if the file or its weights do not fit, or are not finite.
         """
         self.load_state_dict(read_weights(path))
+
+
+def _channels(count: int) -> int:
+    try:
+        count = index(count)
+    except TypeError:
+        raise TypeError(f"SparseNetwork: in_channels is {count!r}, expected a whole number") from None
+    if count < 1:
+        raise ValueError(f"SparseNetwork: in_channels is {count}, expected at least 1")
+    return count

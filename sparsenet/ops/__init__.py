@@ -1,6 +1,6 @@
 """Operations: each a forward, a backward and a public function, on one page."""
 
-from sparsenet.ops import arithmetic
+from sparsenet.ops import arithmetic, comparison
 from sparsenet.ops.add import add
 from sparsenet.ops.cast import cast
 from sparsenet.ops.convolution import convolution
@@ -17,6 +17,7 @@ __all__ = [
     "add",
     "arithmetic",
     "cast",
+    "comparison",
     "convolution",
     "dropout",
     "global_pool",

@@ -195,11 +195,12 @@ def _operand(name: str, value: Any, other: Tensor) -> Tensor:
     return tensor
 
 
-def _check_broadcast(name: str, a: Tensor, b: Tensor) -> None:
+def check_broadcast(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    """Raise ValueError unless the shapes broadcast, in the order in which the operands stand."""
     try:
-        np.broadcast_shapes(a.shape, b.shape)
+        np.broadcast_shapes(a, b)
     except ValueError:
-        raise ValueError(f"{name}: shapes are {a.shape} and {b.shape}, expected such as broadcast: each axis, counted "
+        raise ValueError(f"{name}: shapes are {a} and {b}, expected such as broadcast: each axis, counted "
                          "from the last, equal in both, or 1 in one of them") from None
 
 
@@ -207,7 +208,7 @@ def _binary(function: type[Function], swapped: bool = False) -> Any:
     def operator(self: Tensor, other: Any) -> Tensor:
         other = _operand(function.__name__, other, self)
         if other.shape and other.shape != self.shape:
-            _check_broadcast(function.__name__, *((other, self) if swapped else (self, other)))
+            check_broadcast(function.__name__, *((other.shape, self.shape) if swapped else (self.shape, other.shape)))
         return function().apply(other, self) if swapped else function().apply(self, other)
 
     return operator

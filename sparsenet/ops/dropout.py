@@ -12,9 +12,10 @@ from typing import Any, overload
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import array_module, to_device
+from sparsenet.backend import array_module, check_float_dtype, to_device
 from sparsenet.kernels import launch
 from sparsenet.sparse import SparseTensor
+from sparsenet.tensor_base import check_tensor
 
 
 class MaskRows(Function):
@@ -83,9 +84,13 @@ def dropout(x: Tensor | SparseTensor, p: float, rng: np.random.Generator) -> Ten
     Raises
     ------
     ValueError : p is out of range, or a Tensor has fewer than two axes.
+    TypeError : x is neither, or not of floats.
     """
-    if not isinstance(x, SparseTensor) and x.ndim < 2:
-        raise ValueError(f"Dropout: x has shape {x.shape}, expected (B, C) or (B, C, ...)")
+    if not isinstance(x, SparseTensor):
+        check_tensor("Dropout", "the input", x, "a Tensor or SparseTensor")
+        if x.ndim < 2:
+            raise ValueError(f"Dropout: x has shape {x.shape}, expected (B, C) or (B, C, ...)")
+    check_float_dtype("Dropout: the input is", x.dtype, x.device)
     batch_size, channels = (x.batch_size, x.channels) if isinstance(x, SparseTensor) else x.shape[:2]
     mask = to_device(dropout_mask(batch_size, channels, p, rng, x.dtype), x.device)
     if not isinstance(x, SparseTensor):

@@ -8,6 +8,7 @@ from typing import Any, overload
 from sparsenet.autograd import Function, Tensor
 from sparsenet.kernels import launch
 from sparsenet.sparse import SparseTensor
+from sparsenet.tensor_base import check_tensor
 
 
 @overload
@@ -18,8 +19,13 @@ def leaky_relu(x: Tensor | SparseTensor, slope: float = 0.01) -> Tensor | Sparse
     """x where x > 0, slope * x elsewhere; the gradient at 0 is slope, as in PyTorch.
 
     x : Tensor of any shape, or SparseTensor (the background is treated as any row)
+
+    Raises
+    ------
+    TypeError : x is neither.
     """
     if not isinstance(x, SparseTensor):
+        check_tensor("LeakyReLU", "the input", x, "a Tensor or SparseTensor")
         return _LeakyReLU(slope).apply(x, None)
     if x.background is None:
         return x.with_features(_LeakyReLU(slope).apply(x.features, None), None)

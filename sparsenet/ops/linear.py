@@ -7,6 +7,7 @@ from typing import Any
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
+from sparsenet.tensor_base import check_tensor
 
 
 class Linear(Function):
@@ -42,8 +43,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Raises
     ------
     ValueError : a shape does not fit.
-    TypeError : a dtype does not.
+    TypeError : a dtype does not, or x is not a Tensor.
     """
+    check_tensor("Linear", "the input", x)
     if x.ndim != 2 or weight.ndim != 2:
         raise ValueError(f"Linear: x has shape {x.shape} and weight {weight.shape}, expected (B, C_in) and "
                          "(C_in, C_out)")

@@ -10,6 +10,8 @@ from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import HALF, array_module, device_of, to_device
 from sparsenet.kernels import launch
 from sparsenet.ops.cast import cast
+from sparsenet.ops.labels import integer_labels
+from sparsenet.tensor_base import check_tensor
 
 
 class SoftmaxCrossEntropy(Function):
@@ -36,13 +38,14 @@ def softmax_cross_entropy(logits: Tensor, labels: Any) -> Tensor:
 
     logits : Tensor (B, classes), any finite numbers, however large; float16 is computed with in float32, which the
         loss is then
-    labels : (B,) int64 array or Tensor, 0 ... classes-1; on the host, where a look at them does not wait
-        for a GPU, or on the device of the logits
+    labels : (B,) integers of any dtype, a list, array or Tensor, 0 ... classes-1; on the host, where a look at them
+        does not wait for a GPU, or on the device of the logits
     An empty batch has loss 0.
 
     Raises
     ------
-    TypeError : labels are not int64, or on another device than the logits and not on the host.
+    TypeError : logits are not a Tensor of floats; labels are not integers, or on another device than the logits and
+        not on the host.
     ValueError : a shape does not fit, or a label is out of range (the row is named).
     """
     return softmax_cross_entropy_with_figures(logits, labels)[0]
@@ -65,25 +68,23 @@ def softmax_cross_entropy_with_figures(logits: Tensor, labels: Any) -> tuple[Ten
 
 
 def _checked(logits: Tensor, labels: Any) -> Any:
-    """The labels as an array on the device of the logits."""
-    labels = labels.array if isinstance(labels, Tensor) else labels
+    """The labels as an array of int64 on the device of the logits."""
+    check_tensor("softmax_cross_entropy", "logits", logits)
+    labels = integer_labels("softmax_cross_entropy", labels)
     if logits.ndim != 2 or logits.shape[1] == 0:
-        raise ValueError(f"softmax_cross_entropy: logits have shape {logits.shape}, expected (B, classes)")
-    kind = getattr(labels, "dtype", type(labels).__name__)
-    if kind != np.int64:
-        raise TypeError(f"softmax_cross_entropy: labels are {kind}, expected an int64 array: convert them "
-                        "with numpy.asarray(labels, 'int64')")
+        raise ValueError(f"softmax_cross_entropy: logits have shape {logits.shape}, expected (B, classes), at least "
+                         "one class")
     batch, classes = logits.shape
     if labels.shape != (batch,):
         raise ValueError(f"softmax_cross_entropy: labels have shape {labels.shape}, expected ({batch},), one "
                          "for each row of logits")
-    # A negative one is huge.
-    if batch and to_device(labels.view(np.uint64).max(), "cpu") >= classes:
-        wrong = array_module(labels).flatnonzero((labels < 0) | (labels >= classes))
-        row = int(wrong[0])
+    numbers = labels.astype(np.int64, copy=False)
+    # Viewed as uint64 a negative label is huge, so one comparison catches both ends.
+    if batch and to_device(numbers.view(np.uint64).max(), "cpu") >= classes:
+        row = int(array_module(numbers).flatnonzero(numbers.view(np.uint64) >= classes)[0])
         raise ValueError(f"softmax_cross_entropy: label of row {row} is {int(labels[row])}, expected 0 to "
                          f"{classes - 1}: the logits have {classes} classes")
-    if device_of(labels) == "cpu":
-        labels = to_device(labels, logits.device)
-    device_of(logits.array, labels)  # raises where they differ
-    return labels
+    if device_of(numbers) == "cpu":
+        numbers = to_device(numbers, logits.device)
+    device_of(logits.array, numbers)  # raises where they differ
+    return numbers

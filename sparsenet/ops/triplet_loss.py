@@ -5,6 +5,8 @@ Source: Notchenko, Kapushev, Burnaev (2016), section on triplet learning, with d
 
 from __future__ import annotations
 
+import math
+import numbers
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import HALF, array_module
 from sparsenet.kernels import launch
 from sparsenet.ops.cast import cast
+from sparsenet.tensor_base import check_tensor
 
 DISTANCES = ("cosine", "l2", "squared_l2")
 
@@ -48,8 +51,8 @@ def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: flo
 
     Raises
     ------
-    ValueError : shapes differ, or an unknown distance.
-    TypeError : dtypes differ.
+    ValueError : shapes differ, there are no channels, an unknown distance, or a margin that is not a finite number.
+    TypeError : dtypes differ, or an argument is not a Tensor.
 
     Example
     -------
@@ -59,8 +62,12 @@ def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: flo
     """
     if distance not in DISTANCES:
         raise ValueError(f"triplet_loss: distance is {distance!r}, expected one of {', '.join(DISTANCES)}")
+    if not (isinstance(margin, numbers.Real) and math.isfinite(margin)):
+        raise ValueError(f"triplet_loss: margin is {margin!r}, expected a finite number")
+    for name, tensor in (("anchor", anchor), ("positive", positive), ("negative", negative)):
+        check_tensor("triplet_loss", name, tensor)
     if anchor.ndim != 2 or anchor.shape[1] == 0:
-        raise ValueError(f"triplet_loss: anchor has shape {anchor.shape}, expected (T, C)")
+        raise ValueError(f"triplet_loss: anchor has shape {anchor.shape}, expected (T, C), C at least 1")
     for name, tensor in (("positive", positive), ("negative", negative)):
         if tensor.shape != anchor.shape:
             raise ValueError(f"triplet_loss: {name} has shape {tensor.shape}, expected {anchor.shape}, as "

@@ -30,6 +30,9 @@ class Voxels(tuple):
         voxels.dropped = dropped
         return voxels
 
+    def __getnewargs__(self) -> tuple[np.ndarray, np.ndarray, int]:
+        return self.coordinates, self.features, self.dropped
+
 
 def voxelize(mesh: Mesh, spatial_size: int | Sequence[int], render_size: int,
              rotation: np.ndarray | None = None, affine: np.ndarray | None = None,

@@ -137,6 +137,10 @@ class Rulebook:
             if view in views:
                 getattr(self, name)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy starts anew from its sites: the views are made again when they are asked for."""
+        return type(self), (self.input_sites, self.geometry)
+
     def __repr__(self) -> str:
         return (f"Rulebook({self.geometry}: {len(self.input_sites)} sites of {self.input_sites.spatial_size} -> "
                 f"{len(self.output_sites)} of {self.output_size})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from functools import cached_property
 from math import prod
 from operator import index
@@ -147,9 +146,15 @@ class ActiveSites:
 
     def copy(self) -> ActiveSites:
         """Another object over the same arrays, without the rulebooks."""
-        twin = copy(self)
-        twin._rulebooks = {}
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), _rulebooks={})
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: the rulebooks and what is found from the keys are left behind, and made again
+        when they are needed."""
+        kept = ("spatial_size", "batch_size", "coordinates", "keys", "permutation")
+        return {name: value for name, value in vars(self).items() if name in kept} | {"_rulebooks": {}}
 
     def _keys_of(self, coordinates: Any) -> Any:
         keys = coordinates[:, 0].astype(np.int64)

@@ -90,6 +90,9 @@ class SparseTensor:
         if features.ndim != 2 or features.shape[0] != len(sites):
             raise ValueError(f"SparseTensor: features have shape {features.shape}, expected ({len(sites)}, C): "
                              "one row for each of the coordinates")
+        if not features.shape[1]:
+            raise ValueError(f"SparseTensor: features have shape {features.shape}, expected at least one channel: give "
+                             "cells without features a channel of ones")
         check_float_dtype("SparseTensor: features are", features.dtype, features.device)
         if features.device != sites.device:
             raise TypeError(f"SparseTensor: features are on {features.device}, coordinates on {sites.device}: "

@@ -15,6 +15,7 @@ import numpy as np
 
 from sparsenet.autograd import Tensor
 from sparsenet.backend import array_module
+from sparsenet.ops.labels import integer_labels
 from sparsenet.ops.triplet_loss import DISTANCES
 
 _BLOCK = 1 << 22  # numbers that a temporary array may hold
@@ -26,7 +27,7 @@ def batch_hard(descriptors: Any, labels: Any, distance: str = "cosine") -> Tripl
     """For each anchor the farthest item of its class and the nearest of the others.
 
     descriptors : (B, C) float array or Tensor
-    labels : (B,) integers, on the same device
+    labels : (B,) integers of any dtype, on the same device, or a list
     distance : "cosine", "l2" or "squared_l2", as in `ops.triplet_loss`
 
     Returns anchor, positive, negative : (T,) int64 indices of rows, anchors ascending.  An item that has
@@ -35,6 +36,7 @@ def batch_hard(descriptors: Any, labels: Any, distance: str = "cosine") -> Tripl
     Raises
     ------
     ValueError : shapes do not fit, a descriptor is not finite, or an unknown distance.
+    TypeError : labels are not integers.
     """
     descriptors, labels = _check("batch_hard", descriptors, labels, distance)
     xp = array_module(descriptors)
@@ -104,14 +106,12 @@ def _masks(labels: Any) -> tuple[Any, Any]:
 
 def _check(operation: str, descriptors: Any, labels: Any, distance: str) -> tuple[Any, Any]:
     descriptors = descriptors.array if isinstance(descriptors, Tensor) else descriptors
-    labels = labels.array if isinstance(labels, Tensor) else labels
+    labels = integer_labels(operation, labels)
     if distance not in DISTANCES:
         raise ValueError(f"{operation}: distance is {distance!r}, expected one of {', '.join(DISTANCES)}")
     if descriptors.ndim != 2 or labels.shape != descriptors.shape[:1]:
         raise ValueError(f"{operation}: descriptors have shape {descriptors.shape}, labels {labels.shape}, "
                          "expected (B, C) and (B,)")
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"{operation}: labels are {labels.dtype}, expected integers")
     finite = array_module(descriptors, labels).isfinite(descriptors).all(axis=1)
     if not finite.all():
         raise ValueError(f"{operation}: descriptor of row {int((~finite).argmax())} is not finite: has the "

@@ -226,7 +226,7 @@ class TestTables:
     def test_work_that_is_not_known_shows_as_such(self, rng):
         class Scale(nn.Module):
             def __init__(self):
-                self.factor = sn.Tensor(np.ones(2, np.float32), requires_grad=True)
+                self.factor = sn.nn.Parameter(np.ones(2, np.float32))
 
             def forward(self, x):
                 return x.with_features(x.features * self.factor, x.background)

@@ -94,5 +94,5 @@ def test_an_input_of_another_size_is_told_the_field_that_fits(size, rng):
 
 
 def test_no_channels_is_refused():
-    with pytest.raises(ValueError, match="s3dcnn: channels is empty"):
+    with pytest.raises(ValueError, match=r"s3dcnn: channels is \(\), expected a sequence"):
         sn.s3dcnn(channels=())

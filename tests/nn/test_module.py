@@ -13,7 +13,7 @@ class Branches(nn.Module):
     """A module of its own parameter, a child, a list of children, and things that are none."""
 
     def __init__(self):
-        self.scale = sn.Tensor(np.ones(2, np.float32), requires_grad=True)
+        self.scale = nn.Parameter(np.ones(2, np.float32))
         self.first = nn.Linear(2, 3, rng=0)
         self.rest = [nn.Linear(3, 3, rng=1), nn.Sequential(nn.LeakyReLU(0.1), nn.Linear(3, 1, bias=False, rng=2))]
         self.note = "not a module"

@@ -179,7 +179,7 @@ class TestLooking:
     def test_the_work_of_a_layer_of_unknown_kind_is_not_guessed(self, rng):
         class Scale(nn.Module):
             def __init__(self):
-                self.factor = sn.Tensor(np.ones(2, np.float32), requires_grad=True)
+                self.factor = nn.Parameter(np.ones(2, np.float32))
 
             def forward(self, x):
                 return x.with_features(x.features * self.factor, x.background)

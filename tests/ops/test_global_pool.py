@@ -111,6 +111,18 @@ def test_of_a_site_and_a_background_that_are_no_numbers_the_first_cell_gets_the_
     assert (x.features.grad.item(), background.grad.item()) == (to_site, 1 - to_site)
 
 
+@pytest.mark.parametrize(("background", "winner"), [(None, 1), (-np.inf, 1), (-1e300, None)])
+def test_a_maximum_over_nothing_but_minus_infinity(background, winner):
+    ground = None if background is None else sn.Tensor(np.full(1, background), requires_grad=True)
+    features = sn.Tensor(np.array([[3.0], [-np.inf], [-np.inf]]), requires_grad=True)
+    x = sn.SparseTensor(features, np.array([[0, 0], [1, 0], [1, 3]]), (4,), 2, ground)
+    y = ops.global_pool(x, "max")
+    y.backward(np.ones((2, 1)))
+    assert y.numpy().tolist() == [[3.0], [-np.inf if winner else background]]
+    assert features.grad.ravel().tolist() == [1.0, float(winner == 1), 0.0]  # of equal ones the first
+    assert ground is None or ground.grad.item() == float(winner is None)
+
+
 def test_on_one_cell_every_row_comes_back_bit_for_bit(rng):
     features, background = rng.standard_normal((1, 4)).astype("f4"), rng.standard_normal(4).astype("f4")
     x = sn.SparseTensor(features, np.array([[1, 0, 0]]), (1, 1), 2, background)

@@ -75,18 +75,37 @@ def test_cross_entropy_takes_logits_and_labels_of_any_layout(rng):
     assert_close(turned.grad, cross_entropy(logits.T, labels[::2])[1])
 
 
+@pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4", list, tuple, Tensor])
+def test_cross_entropy_takes_labels_of_any_integers(kind, rng):
+    logits, labels = rng.standard_normal((5, 4)), np.array([3, 0, 1, 2, 3])
+    given = labels.astype(kind) if isinstance(kind, str) else kind(labels if kind is Tensor else labels.tolist())
+    loss, figures = softmax_cross_entropy_with_figures(Tensor(logits), given)
+    expected, figures_expected = softmax_cross_entropy_with_figures(Tensor(logits), labels)
+    assert loss.item() == expected.item() and figures.tolist() == figures_expected.tolist()
+
+
+@pytest.mark.parametrize("labels", [[], (), np.zeros(0, np.uint8)])
+def test_cross_entropy_of_no_labels_at_all(labels):
+    assert softmax_cross_entropy(Tensor(np.zeros((0, 4), np.float32)), labels).item() == 0
+
+
 def test_cross_entropy_names_what_does_not_fit():
     logits = Tensor(np.zeros((2, 3), np.float32))
-    with pytest.raises(TypeError, match="labels are int32, expected an int64 array"):
-        softmax_cross_entropy(logits, np.zeros(2, np.int32))
-    with pytest.raises(TypeError, match="labels are list"):
-        softmax_cross_entropy(logits, [0, 1])
+    for labels, kind in [(np.zeros(2), "float64"), ([0.0, 1.0], "float64"), (Tensor([0.0, 1.0]), "float32"),
+                         (np.zeros(2, bool), "bool"), (["a", "b"], "<U1"), ("ab", "str"), (None, "NoneType")]:
+        with pytest.raises(TypeError, match=f"softmax_cross_entropy: labels are {kind}, expected integers"):
+            softmax_cross_entropy(logits, labels)
     with pytest.raises(ValueError, match=r"labels have shape \(3,\), expected \(2,\)"):
         softmax_cross_entropy(logits, np.zeros(3, np.int64))
     with pytest.raises(ValueError, match="label of row 1 is 3, expected 0 to 2"):
         softmax_cross_entropy(logits, np.array([0, 3]))
     with pytest.raises(ValueError, match="label of row 0 is -1"):
         softmax_cross_entropy(logits, np.array([-1, 0]))
+    for array, number in [(np.array([0, 255], "u1"), 255), (np.array([1, -128], "i1"), -128),
+                          (np.array([2, 2**64 - 1], "u8"), 2**64 - 1), (np.array([0, 2**63], "u8"), 2**63),
+                          (np.array([0, 2**32], "u8"), 2**32)]:
+        with pytest.raises(ValueError, match=f"label of row 1 is {number}, expected 0 to 2: the logits have 3 classes"):
+            softmax_cross_entropy(logits, array)
     with pytest.raises(ValueError, match=r"logits have shape \(2, 0\)"):
         softmax_cross_entropy(Tensor(np.zeros((2, 0))), np.array([0, 0]))
 

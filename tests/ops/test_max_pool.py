@@ -56,6 +56,25 @@ def test_gradients_by_differences_with_a_background_for_each_sample():
     assert gradcheck(function, inputs)
 
 
+@pytest.mark.parametrize(("background", "to_features", "to_background"),
+                         [(None, [[1.0], [0.0]], None), (-np.inf, [[0.0], [0.0]], 1.0), (-1e300, [[0.0], [0.0]], 1.0)])
+def test_a_maximum_over_nothing_but_minus_infinity(background, to_features, to_background):
+    ground = None if background is None else Tensor(np.full(1, background), requires_grad=True)
+    features = Tensor(np.full((2, 1), -np.inf), requires_grad=True)
+    y = max_pool(SparseTensor(features, np.array([[0, 1], [0, 2]]), (3,), 1, ground), Geometry.make(1, 3))
+    y.features.backward(np.ones((1, 1)))
+    assert y.features.array.tolist() == [[-np.inf if background is None else background]]
+    assert features.grad.tolist() == to_features and (ground is None or ground.grad.item() == to_background)
+
+
+def test_of_a_full_window_of_minus_infinity_the_first_cell_gets_the_gradient():
+    features, ground = Tensor(np.full((2, 1), -np.inf), requires_grad=True), Tensor(np.zeros(1), requires_grad=True)
+    y = max_pool(SparseTensor(features, np.array([[0, 0], [0, 1]]), (2,), 1, ground), Geometry.make(1, 2))
+    y.features.backward(np.ones((1, 1)))
+    assert y.features.array.tolist() == [[-np.inf]]
+    assert features.grad.tolist() == [[1.0], [0.0]] and ground.grad.tolist() == [0.0]
+
+
 def test_what_is_refused():
     x = SparseTensor(np.zeros((1, 1)), np.array([[0, 1, 1]]), (4, 4), 1)
     with pytest.raises(ValueError, match="expected no padding"):

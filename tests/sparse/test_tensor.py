@@ -21,6 +21,18 @@ def test_rows_are_sorted_and_gradients_find_their_way_back():
     assert features.grad.ravel().tolist() == [30.0, 20.0, 10.0]
 
 
+def test_gradients_find_their_way_back_through_a_permutation_that_is_not_its_own_inverse(rng):
+    cells = np.array([[0, 1], [0, 2], [0, 3], [0, 0], [0, 4]])
+    features = Tensor(np.array([[1.0], [2.0], [3.0], [0.0], [4.0]]), requires_grad=True)
+    x = SparseTensor(features, cells, (5,), 1)
+    assert x.permutation.tolist() == [3, 0, 1, 2, 4] and x.features.array.ravel().tolist() == [0, 1, 2, 3, 4]
+    (x.features * np.array([[10.0], [20.0], [30.0], [40.0], [50.0]])).sum().backward()
+    assert features.grad.ravel().tolist() == [20, 30, 40, 10, 50]
+    shuffled = rng.permutation(20)
+    cells = np.stack([np.zeros(20, int), shuffled], axis=1)
+    assert gradcheck(lambda f: SparseTensor(f, cells, (20,), 1).features, [Tensor(rng.standard_normal((20, 2)), True)])
+
+
 def test_sorted_features_are_not_copied():
     assert SparseTensor(FEATURES, COORDINATES[::-1], (3, 2), 2).features.array is FEATURES
 

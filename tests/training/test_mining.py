@@ -105,13 +105,21 @@ def test_mined_triplets_feed_the_loss(rng):
     assert descriptors.grad.shape == (12, 4) and descriptors.grad.any()
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, list, Tensor])
+def test_labels_of_any_integers(kind, rng):
+    x, labels = rng.standard_normal((12, 4)), rng.integers(0, 3, 12)
+    given = kind(labels) if kind is Tensor else labels.tolist() if kind is list else labels.astype(kind)
+    assert as_list(batch_hard(x, given)) == as_list(batch_hard(x, labels))
+    assert as_list(semi_hard(x, given, 1.0)) == as_list(semi_hard(x, labels, 1.0))
+
+
 def test_misfits_raise():
     x, labels = np.zeros((3, 2)), np.zeros(3, np.int64)
     with pytest.raises(ValueError, match="batch_hard: distance is 'euclid'"):
         batch_hard(x, labels, "euclid")
     with pytest.raises(ValueError, match=r"labels \(2,\)"):
         batch_hard(x, labels[:2])
-    with pytest.raises(ValueError, match="labels are float64, expected integers"):
+    with pytest.raises(TypeError, match="semi_hard: labels are float64, expected integers"):
         semi_hard(x, np.zeros(3), 0.2)
     with pytest.raises(ValueError, match="margin is 0, expected above 0"):
         semi_hard(x, labels, 0)

@@ -1,0 +1,43 @@
+"""Sequential: modules one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sparsenet.nn.module import Module
+
+
+class Sequential(Module):
+    """Modules one after another; `layers` is a list that may be changed.
+
+    Names count from 0: the weight of the first layer is "0.weight".
+    """
+
+    def __init__(self, *layers: Module):
+        for position, layer in enumerate(layers):
+            check_module("Sequential", position, layer)
+        self.layers = list(layers)
+
+    def forward(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return ((str(i), layer) for i, layer in enumerate(self.layers))
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int | slice) -> Module:
+        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+
+
+def check_module(owner: str, position: int, layer: Any) -> None:
+    """Raise TypeError unless `layer` is a Module."""
+    if not isinstance(layer, Module):
+        raise TypeError(f"{owner}: layer {position} is {type(layer).__name__}, expected a Module")
