@@ -38,7 +38,6 @@ def network():
     (lambda: nn.SparseConv(1, 1, 2)(X), ValueError, "the layer has 3 dimensions"),
     (lambda: nn.Linear(1, 1)(X), TypeError, "Linear: the input is a SparseTensor, .* put a GlobalPool before it"),
     (lambda: network()(np.ones(3)), TypeError, "SparseNetwork: the input is ndarray, expected a SparseBatch or Sparse"),
-    (lambda: network().predict(X), TypeError, r"predict: dataset is SparseTensor, expected a SparseDataset: .*eval"),
     (lambda: network().set_weights({"a": 1}), ValueError, "set_weights: unexpected: a: there are convolution1.weight"),
     (lambda: network().load_state_dict([1]), TypeError, "load_state_dict: state is list, expected a mapping"),
     (lambda: network().set_weights({"linear1.bias": "a"}), ValueError, r"shape of linear1.bias is \(\), expected \(2"),
