@@ -124,7 +124,7 @@ class Tensor(TensorBase):
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: a computed tensor's copy is cut from the graph, as by `detach`."""
         state = vars(self).copy()
-        return state if self.is_leaf else state | {"_creator": None, "_output_index": 0, "_requires_grad": False}
+        return state if self.is_leaf else state | {"_creator": None, "_requires_grad": False}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._array!r}{', requires_grad=True' if self._requires_grad else ''})"

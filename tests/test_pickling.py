@@ -305,6 +305,11 @@ class TestTheGraphIsLeftBehind:
         assert twin(x.sites)._rulebooks == {} and "hash_table" not in vars(twin(x.sites))
         assert len(pickle.dumps(x.sites)) <= size
 
+    def test_a_rulebook_and_its_sites_stay_together(self, twin):
+        x = sparse_tensor()
+        sites, rulebook = twin((x.sites, x.sites.rulebook(sparse.Geometry.make(3, 2, 2))))
+        assert rulebook.input_sites is sites
+
     def test_parameters_that_are_shared_stay_shared(self, twin):
         net = nn.Sequential(nn.Linear(2, 2, rng=0), nn.Linear(2, 2, rng=1))
         net[1].weight = net[0].weight

@@ -206,3 +206,14 @@ def _check_channels(layer: Module, inputs: int, outputs: int) -> None:
                         "numbers") from None
     if inputs < 1 or outputs < 1:
         raise ValueError(f"{type(layer).__name__}: channels are {inputs} -> {outputs}, expected at least 1")
+
+
+def whole_channels(owner: str, name: str, count: Any) -> int:
+    """A number of channels.  Raises TypeError unless it is a whole number, ValueError below 1."""
+    try:
+        count = index(count)
+    except TypeError:
+        raise TypeError(f"{owner}: {name} is {count!r}, expected a whole number") from None
+    if count < 1:
+        raise ValueError(f"{owner}: {name} is {count}, expected at least 1")
+    return count

@@ -24,6 +24,7 @@ from sparsenet.nn.layers import (
     SparseMaxPool,
     SubmanifoldConv,
     ToDense,
+    whole_channels,
 )
 from sparsenet.nn.module import Module
 from sparsenet.nn.prediction import mean_rows, output_rows
@@ -62,7 +63,7 @@ class SparseNetwork(Module):
     def __init__(self, dimension: int = 3, in_channels: int = 1, seed: int = 0,
                  field: int | Sequence[int] | None = None):
         self.dimension = Geometry.make(dimension, 1).dimension
-        self.in_channels = _channels(in_channels)
+        self.in_channels = whole_channels("SparseNetwork", "in_channels", in_channels)
         self.seed = seed
         self.field = None if field is None else Geometry.make(dimension, field).size
         self.layers: list[Module] = []
@@ -299,13 +300,3 @@ class SparseNetwork(Module):
         Raises FileNotFoundError, or ValueError if the file or its weights do not fit, or are not finite.
         """
         self.load_state_dict(read_weights(path))
-
-
-def _channels(count: int) -> int:
-    try:
-        count = index(count)
-    except TypeError:
-        raise TypeError(f"SparseNetwork: in_channels is {count!r}, expected a whole number") from None
-    if count < 1:
-        raise ValueError(f"SparseNetwork: in_channels is {count}, expected at least 1")
-    return count

@@ -53,6 +53,13 @@ def test_a_background_that_is_none_or_zero_stays(background, rng):
     assert dropout(x, 0.4, seeded()).background is x.background
 
 
+def test_a_zero_background_that_is_trained_is_masked_too(rng):
+    background = Tensor(np.zeros(5), requires_grad=True)
+    y = dropout(sparse(rng, background), 0.4, seeded())
+    y.background.sum().backward()
+    assert_close(background.grad, dropout_mask(3, 5, 0.4, seeded(), np.float64).sum(axis=0))
+
+
 def test_probability_zero_changes_nothing(rng):
     x = Tensor(rng.standard_normal((3, 4)))
     assert np.array_equal(dropout(x, 0, seeded()).array, x.array)

@@ -83,6 +83,14 @@ def test_of_a_site_and_a_background_that_are_equal_the_first_cell_gets_the_gradi
     assert (x.features.grad.item(), background.grad.item()) == (to_site, 1 - to_site)
 
 
+def test_each_sample_counts_its_own_first_cells():
+    background = sn.Tensor(np.zeros(1), requires_grad=True)
+    x = sn.SparseTensor(np.zeros((3, 1)), np.array([[0, 0], [0, 1], [1, 1]]), (3,), 2, background)
+    x.features.requires_grad = True
+    ops.global_pool(x, "max").backward(np.ones((2, 1)))  # sample 1 begins with an inactive cell
+    assert x.features.grad.ravel().tolist() == [1.0, 0.0, 0.0] and background.grad.tolist() == [1.0]
+
+
 @pytest.mark.parametrize("site", [0, 2, 4])
 def test_a_site_that_is_not_a_number_is_the_maximum_and_gets_the_gradient(site, rng):
     features = rng.standard_normal((5, 1))

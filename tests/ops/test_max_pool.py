@@ -79,5 +79,7 @@ def test_what_is_refused():
     x = SparseTensor(np.zeros((1, 1)), np.array([[0, 1, 1]]), (4, 4), 1)
     with pytest.raises(ValueError, match="expected no padding"):
         max_pool(x, Geometry.make(2, 2, padding=1))
+    with pytest.raises(ValueError, match="expected no padding"):
+        max_pool(x, Geometry.make_submanifold(2, 1))
     with pytest.raises(TypeError, match="expected a SparseTensor"):
         max_pool(x.features, Geometry.make(2, 2))

@@ -84,6 +84,8 @@ def test_backgrounds():
     ("arguments", "error", "message"),
     [
         ((FEATURES[:2], COORDINATES), ValueError, r"features have shape \(2, 1\), expected \(3, C\)"),
+        ((FEATURES[[0, 1, 2, 2]], COORDINATES), ValueError, r"features have shape \(4, 1\), expected \(3, C\)"),
+        ((FEATURES, COORDINATES, np.zeros((3, 1))), ValueError, r"background has shape \(3, 1\), expected \(1,\)"),
         ((FEATURES.astype(int), COORDINATES), TypeError, "features are int64, expected float32 or float64"),
         ((FEATURES, COORDINATES, np.zeros(2)), ValueError, r"background has shape \(2,\), expected \(1,\)"),
         ((FEATURES, COORDINATES, "ones"), ValueError, "background is 'ones', expected 'zeros'"),
@@ -109,6 +111,21 @@ def test_sizes_that_are_no_whole_numbers_are_refused(size, batch, message):
 def test_from_dense_refuses_other_shapes():
     with pytest.raises(ValueError, match=r"shape \(3, 3\), expected \(B, C, \*spatial\)"):
         SparseTensor.from_dense(np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 1)])
+def test_detach_cuts_features_and_background(shape):
+    features, background = Tensor(FEATURES, requires_grad=True), Tensor(np.ones(shape, np.float32), requires_grad=True)
+    x = SparseTensor(features, COORDINATES, (3, 2), 2, background)
+    cut = x.detach()
+    assert not cut.features.requires_grad and not cut.background.requires_grad and cut.sites is x.sites
+    assert cut.features.array is x.features.array and cut.background.array is background.array
+    assert SparseTensor(FEATURES, COORDINATES, (3, 2), 2, None).detach().background is None
+
+
+def test_to_converts_features_and_background():
+    x = SparseTensor(FEATURES, COORDINATES, (3, 2), 2, np.ones(1)).to(dtype="float64")
+    assert x.dtype == x.background.dtype == np.float64 and x.features.array.ravel().tolist() == [1, 2, 3]
 
 
 def test_devices(monkeypatch):
