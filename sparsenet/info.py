@@ -8,6 +8,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from sparsenet.files import size_text
+
 # Distribution -> what it is needed for; those of the second table may be missing.
 NEEDED = {"numpy": "arrays", "numba": "kernels on the CPU", "h5py": "files", "trimesh": "OBJ, PLY, STL, GLB meshes",
           "tqdm": "progress bars", "threadpoolctl": "BLAS threads"}
@@ -116,5 +118,5 @@ def cupy_cache() -> Path:
 
 def _folder(path: Path, patterns: tuple[str, ...], variable: str) -> str:
     files = [file for pattern in patterns for file in path.rglob(pattern) if file.is_file()]
-    held = f"{len(files)} files, {sum(file.stat().st_size for file in files) / 1e6:.1f} MB" if files else "empty so far"
+    held = f"{len(files)} files, {size_text(sum(file.stat().st_size for file in files))}" if files else "empty so far"
     return f"{path} ({held}); {variable} moves it"

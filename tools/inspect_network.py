@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sparsenet.command import run
+from sparsenet.files import size_text
 from sparsenet.inspect.page import check_page, write_page
 from sparsenet.inspect.page_shape import drawn_as_trained, mesh_in_cells
 from sparsenet.shapes import Off3DPicture
@@ -57,7 +58,7 @@ def main() -> None:
         print(f"{lost}: a smaller --render-size keeps them", file=sys.stderr)
     target = None if arguments.target is None else state.classes.index(arguments.target)
     size = write_page(arguments.out, net, x, mesh_in_cells(picture, net.field), classes, title, target)
-    print(f"page: {arguments.out}, {size / 1e6:.1f} MB, {len(x):,} voxels through {len(net.layers)} layers")
+    print(f"page: {arguments.out}, {size_text(size)}, {len(x):,} voxels through {len(net.layers)} layers")
 
 
 if __name__ == "__main__":
