@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels.cuda import THREADS, CudaSource, blocks_for
 from sparsenet.kernels.fetch import fetch
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
@@ -71,14 +71,14 @@ def capacity_for(count: int) -> int:
     return max(8, 1 << (2 * count - 1).bit_length()) if count else 8
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def _home(key, mask):
     run = np.uint64(key) >> np.uint64(3)
     mixed = (run * _MIX) >> np.uint64(32)
     return np.int64(((mixed << np.uint64(3)) | (np.uint64(key) & np.uint64(7))) & mask)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _insert(keys, table_keys, table_rows):
     mask = np.uint64(table_keys.size - 1)
     for row in range(keys.size):
@@ -92,7 +92,7 @@ def _insert(keys, table_keys, table_rows):
     return -1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _lookup(table_keys, table_rows, queries, rows, start, stop):
     mask = np.uint64(table_keys.size - 1)
     for i in range(start, stop):

@@ -8,6 +8,8 @@ from math import prod
 import numba
 import numpy as np
 
+from sparsenet.kernels.numba_cache import compiled
+
 _NOWHERE = 1 << 60  # a cell beyond every grid that bit maps are made for; four of them still fit int64
 
 
@@ -65,7 +67,7 @@ class Reach:
         return runs
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _find_inputs(keys, samples, low, high, cells_in, cells, first_axis, second_axis, runs):
     line_in = cells_in // (first_axis[0] * second_axis[0])
     line_out = cells // (first_axis[1] * second_axis[1])

@@ -8,12 +8,12 @@ arrays.  The GPU's half, which looks neighbours up in the hash table of the inpu
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels import rulebook_bits, rulebook_walk
 from sparsenet.kernels.memory import empty
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.reach import axis_map, reach_of
 from sparsenet.kernels.table import Array, Integers, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
@@ -71,7 +71,7 @@ def _coordinates_cpu(keys, spatial_size):
     return coordinates
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _write_coordinates(keys, sides, start, stop, coordinates):
     last = sides.size
     line, end = np.int64(0), np.int64(-1)  # keys of the line that the row before lies on
@@ -130,7 +130,7 @@ def _transposed_of_pairs_cpu(pairs, pair_splits, inputs):
     return table
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _write_transposed(pairs, splits, start, stop, table):
     for n in range(start, stop):
         for k in range(table.shape[1]):
@@ -192,7 +192,7 @@ def _transpose_cpu(neighbours, inputs):
     return table
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _transpose(neighbours, table, start, stop):
     for m in range(start, stop):
         for k in range(neighbours.shape[1]):

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from math import prod
 
-import numba
 import numpy as np
 
 from sparsenet.kernels.memory import empty
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.reach import axis_map
 from sparsenet.kernels.threads import run_blocks
 
@@ -51,7 +51,7 @@ def output_keys(keys, batch_splits, spatial_size, output_size, kernel_size, stri
     return np.concatenate(parts) if parts else keys[:0].copy()
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _merge_axis(keys, inner, size_in, size_out, joined, base, coordinate, walks, out):
     """Replace one axis of sorted keys by the coordinates it reaches; sorted, each once, into `out`.
 
@@ -112,7 +112,7 @@ def neighbours(keys, output_coordinates, spatial_size, output_size, kernel_size,
     return table
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _walk(keys, coordinates, spatial_size, stride, padding, lines, line_offsets, line_dilation,
           position, table, start, stop):
     """Fill rows start to stop of the table.  position : (lines,) -1, where each line's walk stands."""
