@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -122,6 +123,8 @@ class _Shape:
 def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: ImportReport) -> Iterator[Sample]:
     from tqdm import tqdm
 
+    if conversion.progress:
+        _tell_of_compiling()
     seen: list[tuple[bytes, str, str]] = []
     with tqdm(total=len(entries), unit="mesh", desc="voxelize", disable=None if conversion.progress else True,
               mininterval=0.5) as bar, deferred_interrupt() as interrupted:
@@ -142,6 +145,13 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
     if not seen:
         first = f": the first failed with: {report.failures[0][1]}" if report.failures else ""
         raise ValueError(f"import: none of {len(entries)} meshes could be used{first}")
+
+
+def _tell_of_compiling() -> None:
+    from sparsenet.kernels.numba_cache import is_kept
+
+    if not is_kept("voxelize"):
+        print("the first mesh takes some seconds more: kernels are being compiled", file=sys.stderr)
 
 
 def _results(entries: Sequence[MeshEntry], conversion: Conversion,

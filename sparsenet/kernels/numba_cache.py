@@ -51,6 +51,13 @@ def cache_folder() -> Path | None:
     return None if cache is None else Path(cache.cache_path)
 
 
+def is_kept(family: str) -> bool:
+    """Whether functions of a module of this package, such as "voxelize", were compiled and kept before."""
+    folder = cache_folder()
+    version = f"py{sys.version_info.major}{sys.version_info.minor}"
+    return folder is not None and any(folder.glob(f"{family}.*.{version}*.nbi"))
+
+
 class _Cache(FunctionCache):
     """Numba's cache of one function; a disk that is full costs the cached copy, not the call."""
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Watched:
-    """A dataset whose passes over its batches show a tqdm bar on stderr, if that is a terminal; else the dataset itself."""
+    """A dataset whose passes over its batches show a tqdm bar on stderr, if that is a terminal."""
 
     def __init__(self, dataset: SparseDataset, description: str):
         self._dataset = dataset
