@@ -117,7 +117,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def size_text(size: int) -> str:
     """A count of bytes in the unit that suits it: "312 bytes", "4.5 kB", "12.0 MB" (powers of 1000)."""
     for unit, bytes_in_it in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= 0.9995 * bytes_in_it:
+        if size >= 0.99995 * bytes_in_it:
             return f"{size / bytes_in_it:.1f} {unit}"
     return f"{size} bytes"
 

@@ -27,6 +27,7 @@ from typing import Any
 from numba import config, njit
 from numba.core.caching import FunctionCache
 
+PYTHON = f"py{sys.version_info.major}{sys.version_info.minor}"  # in the names of Numba's files
 _lock = threading.Lock()
 _told: set[str] = set()
 
@@ -54,8 +55,7 @@ def cache_folder() -> Path | None:
 def is_kept(family: str) -> bool:
     """Whether functions of a module of this package, such as "voxelize", were compiled and kept before."""
     folder = cache_folder()
-    version = f"py{sys.version_info.major}{sys.version_info.minor}"
-    return folder is not None and any(folder.glob(f"{family}.*.{version}*.nbi"))
+    return folder is not None and any(folder.glob(f"{family}.*.{PYTHON}*.nbi"))
 
 
 class _Cache(FunctionCache):

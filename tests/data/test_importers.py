@@ -42,8 +42,8 @@ def test_folder_tree(tmp_path: Path):
     report = import_folder(tree, tmp_path / "x.h5", QUIET)
     found = contents(report.path)
     assert [part[:3] for part in found] == [
-        ("bed", "train", "bed/b1"), ("chair", "test", "chair/c3"), ("chair", "train", "chair/c10"),
-        ("chair", "train", "chair/c2")]
+        ("bed", "train", "bed/train/b1"), ("chair", "test", "chair/test/c3"), ("chair", "train", "chair/train/c10"),
+        ("chair", "train", "chair/train/c2")]
     expected, _ = Off3DPicture(tree / "chair/train/c10.off", 8).voxelize(8)
     assert found[2][3] == expected.tolist()
     assert (report.samples, report.failures) == (4, [])
@@ -90,7 +90,7 @@ def test_unreadable_meshes_are_listed_and_lose_nothing_else(tmp_path: Path):
     (tree / "a/train/m1.off").write_text("OFF\n900 1 0\n0 0 0\n")
     (tree / "a/train/m3.off").write_bytes(b"")
     report = import_folder(tree, tmp_path / "x.h5", QUIET)
-    assert [part[2] for part in contents(report.path)] == ["a/m0", "a/m2", "a/m4"]
+    assert [part[2] for part in contents(report.path)] == ["a/train/m0", "a/train/m2", "a/train/m4"]
     assert [Path(source).name for source, _ in report.failures] == ["m1.off", "m3.off"]
     assert "left out 2 unreadable meshes" in str(report) and "m3.off: the file is empty" in str(report)
     with pytest.raises(ValueError, match="m1.off"):
@@ -142,8 +142,34 @@ def test_csv(tmp_path: Path):
     assert contents(tmp_path / "x.h5")[0][:2] == ("1", "train")
 
 
+@pytest.mark.parametrize("text", [
+    "path, label, split\nc.off, bed, Test\n", " Path ,LABEL,Split\n c.off,bed ,TEST\n",
+    "\ufeffpath;label;split\nc.off;bed;test",
+    "label\tpath\tsplit\nbed\tc.off\ttest\n", 'path, label, split\r\n"c.off", "bed", "test"\r\n\r\n',
+    "path,label,colour,split\nc.off,bed,red,test\n"])
+def test_headers_and_cells_may_have_blanks_and_other_delimiters(tmp_path: Path, text: str):
+    write_mesh(tmp_path / "c.off")
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    import_csv(tmp_path / "list.csv", tmp_path / "x.h5", QUIET)
+    assert [part[:3] for part in contents(tmp_path / "x.h5")] == [("bed", "test", "c.off")]
+
+
+@pytest.mark.parametrize(("given", "split"), [("Validation", "val"), ("EVALUATION", "val"), ("valid", "val"),
+                                              ("Train", "train"), ("", "train"), ("Fold 1", "Fold 1")])
+def test_splits_of_a_table(tmp_path: Path, given: str, split: str):
+    write_mesh(tmp_path / "c.off")
+    (tmp_path / "list.csv").write_text(f"path,label,split\nc.off,bed,{given}\n")
+    import_csv(tmp_path / "list.csv", tmp_path / "x.h5", QUIET)
+    assert contents(tmp_path / "x.h5")[0][1] == split
+
+
 @pytest.mark.parametrize(("text", "message"), [
-    ("", "has the columns none"), ("path;label\n", "expected path, label"), ("path,label\n", "lists no mesh"),
+    ("", "has the columns none"), ("file;label\n", "has the columns file, label, expected path, label"),
+    ("path,label\n", "lists no mesh"), ("path,label,Label\n", "two columns label"),
+    ("path,label\na,b.off,chair\n", "line 2 has 3 values for 2 columns: put a value with ',' in quotes"),
+    ("path,label\na.off,chair\n\na.off,bed\n", "line 4: the name 'a.off' is that of line 2, too"),
+    ("path,label,name\na.off,chair,x\nb.off,bed,x\n", "line 3: the name 'x' is that of line 2, too"),
+    ("path,label\na.off,\n", "line 2: path or label is empty"),
     ("path,label\nx.off\n", "line 2: path or label is empty"), ("path,label\n\xff,a\n", "UTF-8"),
     ('path,label\n"x', "cannot be read as CSV"),
 ])
