@@ -12,12 +12,14 @@ EXAMPLES = """examples:
   python tools/retrieve.py runs/psb/best.h5 query.stl --dataset psb.h5 --split all -k 20
   python tools/retrieve.py runs/psb/best.h5 query.obj --descriptors everything.h5 --picture found.png
 
-The query is voxelized as the shapes were.  With --descriptors (a file of tools/embed.py) nothing else
-has to be embedded: the way to ask more than once.
-Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C."""
+The query is turned upright and voxelized as the shapes were.  With --descriptors (a file of
+tools/embed.py) nothing else has to be embedded: the way to ask more than once.
+Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after
+SIGTERM."""
 
 
 def main() -> None:
+    from sparsenet.data.importers import axis_of
     from sparsenet.inspect.figures import check_picture, save_figure
     from sparsenet.retrieval import Descriptors, find_similar
     from sparsenet.shapes import read_mesh
@@ -46,7 +48,7 @@ def main() -> None:
     if arguments.picture:
         check_picture(arguments.picture)
 
-    query = read_mesh(arguments.query)
+    query = read_mesh(arguments.query)  # first of all, since it may not be there
     net, state = load_network(arguments.checkpoint)
     config = parse_config(state.config, arguments.checkpoint, [f"training.device={arguments.device}"])
     net = net.to(arguments.device)
@@ -58,6 +60,7 @@ def main() -> None:
     else:
         with open_shapes(config, arguments.checkpoint, arguments.dataset, arguments.split) as shapes:
             descriptors = embed_shapes(net, state, config, shapes, progress=not arguments.quiet)
+    query = query.upright(axis_of(arguments.query, descriptors.up_axis))
     if arguments.label:
         descriptors.check_class(arguments.label)
     found = find_similar(net, query, descriptors, min(arguments.k, len(descriptors)),

@@ -64,7 +64,7 @@ class ImportReport:
                          f"unlabelled instead): {_listed(self.without_class)}")
         shared = [group for group in self.duplicates if len({split for split, _ in group}) > 1]
         if shared:
-            pairs = [" = ".join(f"{name} ({split})" for split, name in group) for group in shared]
+            pairs = [_across_splits(group) for group in shared]
             found.append(f"warning: {len(shared)} shapes have the same content in two splits, so the test is partly of "
                          f"what was trained on: {_listed(pairs)}")
         if len({axis for axis, _ in self.up_axes}) > 1:
@@ -99,6 +99,13 @@ def duplicates_of(samples: Sequence[tuple[bytes, str, str]]) -> list[list[tuple[
     for digest, split, name in samples:
         groups.setdefault(digest, []).append((split, name))
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _across_splits(group: Sequence[tuple[str, str]]) -> str:
+    """The first sample of a group, and the first in another split."""
+    split, name = group[0]
+    other, same = next(sample for sample in group if sample[0] != split)
+    return f"{name} ({split}) = {same} ({other})"
 
 
 def _files(count: int) -> str:

@@ -36,6 +36,13 @@ class _MeshFile:
     split: str
 
 
+def axis_of(path: str | os.PathLike, up_axis: str) -> str:
+    """Along which axis a file's shape stands, "y" or "z": `up_axis`, or if that is "auto", by the file's format."""
+    from sparsenet.shapes.reading import up_axis_of
+
+    return up_axis_of(path) if up_axis == "auto" else up_axis
+
+
 def read_upright(path: str | os.PathLike, up_axis: str = "auto") -> Mesh:
     """The mesh of a file, turned so that it stands along z: as the samples of a dataset, so its queries.
 
@@ -51,7 +58,7 @@ def read_upright(path: str | os.PathLike, up_axis: str = "auto") -> Mesh:
     """
     from sparsenet.shapes import read_mesh
 
-    return read_mesh(path).upright(_axis(path, up_axis))
+    return read_mesh(path).upright(axis_of(path, up_axis))
 
 
 def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
@@ -176,19 +183,13 @@ def _parametric_mesh(name: str, seed: int, split: str, number: int) -> Mesh:
     return parametric_mesh(name, keyed_rng(seed, "parametric", split, name, number))
 
 
-def _axis(path: str | os.PathLike, up_axis: str) -> str:
-    from sparsenet.shapes.reading import up_axis_of
-
-    return up_axis_of(path) if up_axis == "auto" else up_axis
-
-
 def _convert_files(files: Sequence[_MeshFile], destination: str | os.PathLike, conversion: Conversion,
                    report: ImportReport) -> ImportReport:
     classes = sorted({file.label for file in files if file.label is not None})
     number = {label: index for index, label in enumerate(classes)}
     entries = [MeshEntry(partial(read_upright, file.path, conversion.up_axis), file.name,
                          -1 if file.label is None else number[file.label], file.split, printable(str(file.path)),
-                         _axis(file.path, conversion.up_axis)) for file in files]
+                         axis_of(file.path, conversion.up_axis)) for file in files]
     return convert_meshes(entries, destination, classes, conversion, report)
 
 

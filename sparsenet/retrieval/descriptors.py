@@ -37,6 +37,7 @@ class Descriptors:
     layer : whose output they are, 0 where not known
     samples : (S,) int64, each shape's sample in the file `dataset`; by default 0, 1, ...
     render_size, fill : how the shapes were voxelized, so that a query can be voxelized likewise
+    up_axis : how their files were turned upright, see `SparseDataset.up_axis`
     """
 
     vectors: np.ndarray
@@ -49,6 +50,7 @@ class Descriptors:
     samples: np.ndarray | None = None
     render_size: int = 40
     fill: bool = False
+    up_axis: str = "z"
 
     def __post_init__(self) -> None:
         self.vectors = check_vectors("Descriptors", "vectors", self.vectors).astype(np.float32)
@@ -77,7 +79,7 @@ class Descriptors:
         return cls(vectors, dataset.object_labels, dataset.names[first], dataset.classes, checkpoint, layer,
                    str(Path(dataset.path).resolve()), dataset.rows[first],
                    dataset.render_size if render_size is None else render_size,
-                   dataset.fill if fill is None else fill)
+                   dataset.fill if fill is None else fill, dataset.up_axis)
 
     def label_names(self) -> list[str]:
         """(S,) class names; "?" where the label is not known."""
@@ -91,7 +93,8 @@ class Descriptors:
 
     def save(self, path: str | Path) -> None:
         """Write an HDF5 file, beside it first: a crash leaves the old one."""
-        attributes = {name: getattr(self, name) for name in ("checkpoint", "layer", "dataset", "render_size", "fill")}
+        attributes = {name: getattr(self, name)
+                      for name in ("checkpoint", "layer", "dataset", "render_size", "fill", "up_axis")}
         arrays = {name: getattr(self, name) for name in ("vectors", "labels", "samples", "names")}
         write_hdf5(path, FORMAT, VERSION, attributes, arrays | {"classes": np.array(self.classes, object)})
 
@@ -107,4 +110,4 @@ class Descriptors:
         return cls(found.array("vectors"), found.array("labels"), found.array("names").astype(np.str_),
                    found.array("classes").tolist(), str(found.attribute("checkpoint")), int(found.attribute("layer")),
                    str(found.attribute("dataset")), found.array("samples"), int(found.attribute("render_size")),
-                   bool(found.attribute("fill")))
+                   bool(found.attribute("fill")), str(found.attributes.get("up_axis", "z")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -177,6 +179,39 @@ def test_wrong_tables_are_refused(tmp_path: Path, text: str, message: str):
     (tmp_path / "list.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=message):
         import_csv(tmp_path / "list.csv", tmp_path / "x.h5", QUIET)
+
+
+class Screen(io.StringIO):
+    """What a terminal shows, or a file keeps."""
+
+    def __init__(self, terminal: bool):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize(("terminal", "progress"), [(True, True), (True, False), (False, True)])
+def test_progress_bars_are_for_terminals(archives, tmp_path: Path, monkeypatch, terminal: bool, progress: bool):
+    write_mesh(tmp_path / "tree/a/m.off")
+    monkeypatch.setattr(sys, "stderr", screen := Screen(terminal))
+    import_folder(tmp_path / "tree", tmp_path / "x.h5", Conversion(8, progress=progress))
+    import_modelnet40_voxels(archives[0], tmp_path / "y.h5", 1, progress=progress)
+    bars = [name for name in ("voxelize", "import") if f"{name}:" in screen.getvalue()]
+    assert bars == (["voxelize", "import"] if terminal and progress else [])
+
+
+def test_voxels_of_both_splits_that_are_the_same_are_told(archives, tmp_path: Path):
+    folder, _ = archives
+    with np.load(folder / "train.npz") as train, np.load(folder / "test.npz") as test:
+        arrays = {**test, "vox_packed": test["vox_packed"].copy()}
+        arrays["vox_packed"][2] = train["vox_packed"][5]
+    np.savez(folder / "test.npz", **arrays)
+    report = import_modelnet40_voxels(folder, tmp_path / "x.h5", progress=False)
+    assert report.duplicates == [[("train", "cup/train5"), ("test", "cup/test2")]]
+    assert report.counts == {("bowl", "train"): 420, ("cup", "train"): 420, ("bowl", "test"): 24, ("cup", "test"): 12}
+    assert "cup/train5 (train) = cup/test2 (test)" in report.warnings()[0]
 
 
 CLA = "PSB 1\n4 3\n\nair 0 0\n\nplane air 2\n7\n1\n\nboat 0 1\n3\n\nempty 0 0\n"
