@@ -12,8 +12,7 @@ EXAMPLES = """examples:
   python tools/embed.py runs/modelnet40/best.h5 mean.h5 --poses mean --layer 17
 
 OUTPUT is written beside and renamed when it is whole.  tools/retrieve.py searches in it.
-Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after
-SIGTERM."""
+Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C."""
 
 
 def main() -> None:

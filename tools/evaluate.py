@@ -14,8 +14,7 @@ EXAMPLES = """examples:
   python tools/evaluate.py runs/psb/best.h5 --metric cosine --picture precision_recall.png
 
 Protocol 'paper' takes the first 20 objects of each class by name.
-Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after
-SIGTERM."""
+Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C."""
 
 CHOICES = {"protocol": ("none", "paper"), "metric": ("auto", "cosine", "l2"), "poses": ("first", "mean")}
 

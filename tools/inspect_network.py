@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from sparsenet.command import run
-from sparsenet.data import read_upright
-from sparsenet.files import size_text
 from sparsenet.inspect.page import check_page, write_page
-from sparsenet.inspect.page_shape import drawn_as_trained, mesh_in_cells, up_axis_as_trained
+from sparsenet.inspect.page_shape import drawn_as_trained, mesh_as_trained, mesh_in_cells
 from sparsenet.shapes import Off3DPicture
 from sparsenet.sparse import SparseTensor
 from sparsenet.training import load_network, parse_config
@@ -23,8 +21,7 @@ EXAMPLES = """examples:
   python tools/inspect_network.py --checkpoint runs/psb/best.h5 --mesh plane.obj --render-size 80 --out plane.html
 
 The page is one file; it opens from disk, in any browser with WebGL, without a network.
-Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after
-SIGTERM."""
+Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C."""
 
 
 def main() -> None:
@@ -47,8 +44,7 @@ def main() -> None:
         raise ValueError(f"--target is {arguments.target!r}, expected one of {', '.join(state.classes)}")
     config = parse_config(state.config, arguments.checkpoint)
     render_size, fill = drawn_as_trained(config, arguments.checkpoint, arguments.render_size, arguments.fill)
-    mesh = read_upright(arguments.mesh, up_axis_as_trained(config, arguments.checkpoint))
-    picture = Off3DPicture(mesh, render_size)
+    picture = Off3DPicture(mesh_as_trained(arguments.mesh, config, arguments.checkpoint), render_size)
     voxels = picture.voxelize(net.field, fill=fill)
     x = SparseTensor(voxels.features, np.insert(voxels.coordinates, 0, 0, axis=1), net.field, batch_size=1)
     classes = state.classes if config.loss.kind == "softmax" else ()
@@ -61,7 +57,7 @@ def main() -> None:
         print(f"{lost}: a smaller --render-size keeps them", file=sys.stderr)
     target = None if arguments.target is None else state.classes.index(arguments.target)
     size = write_page(arguments.out, net, x, mesh_in_cells(picture, net.field), classes, title, target)
-    print(f"page: {arguments.out}, {size_text(size)}, {len(x):,} voxels through {len(net.layers)} layers")
+    print(f"page: {arguments.out}, {size / 1e6:.1f} MB, {len(x):,} voxels through {len(net.layers)} layers")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,9 @@ EXAMPLES = """examples:
   python tools/retrieve.py runs/psb/best.h5 query.stl --dataset psb.h5 --split all -k 20
   python tools/retrieve.py runs/psb/best.h5 query.obj --descriptors everything.h5 --picture found.png
 
-The query is turned upright and voxelized as the shapes were.  With --descriptors (a file of
-tools/embed.py) nothing else has to be embedded: the way to ask more than once.
-Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after
-SIGTERM."""
+The query is voxelized as the shapes were.  With --descriptors (a file of tools/embed.py) nothing else
+has to be embedded: the way to ask more than once.
+Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C."""
 
 
 def main() -> None:
@@ -48,7 +47,7 @@ def main() -> None:
     if arguments.picture:
         check_picture(arguments.picture)
 
-    query = read_mesh(arguments.query)  # first of all, since it may not be there
+    query = read_mesh(arguments.query)
     net, state = load_network(arguments.checkpoint)
     config = parse_config(state.config, arguments.checkpoint, [f"training.device={arguments.device}"])
     net = net.to(arguments.device)

@@ -42,16 +42,16 @@ def drawn_as_trained(config: Config, checkpoint: str | Path, render_size: int | 
     return render_size, known[1] if fill is None else fill
 
 
-def up_axis_as_trained(config: Config, checkpoint: str | Path) -> str:
-    """How mesh files were turned upright for the training, see `SparseDataset.up_axis`; "auto" if the dataset's file
-    is not there to tell it."""
-    from sparsenet.data import SparseDataset
+def mesh_as_trained(path: str | Path, config: Config, checkpoint: str | Path) -> Mesh:
+    """The mesh of a file, turned upright as those that were trained on; by its format if the dataset's file is not
+    there to tell how.  Raises MeshError, OSError, see `read_mesh`."""
+    from sparsenet.data import SparseDataset, read_upright
 
-    path = _trained_on(config, checkpoint)
-    if not path.exists():
-        return "auto"
-    with SparseDataset.open(path) as shapes:
-        return shapes.up_axis
+    dataset = _trained_on(config, checkpoint)
+    if not dataset.exists():
+        return read_upright(path)
+    with SparseDataset.open(dataset) as shapes:
+        return read_upright(path, shapes.up_axis)
 
 
 def _trained_on(config: Config, checkpoint: str | Path) -> Path:

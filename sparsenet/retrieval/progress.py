@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Watched:
-    """A dataset whose passes over its batches show a tqdm bar on stderr, if that is a terminal."""
+    """A dataset whose passes over its batches show a tqdm bar on stderr; else the dataset itself."""
 
     def __init__(self, dataset: SparseDataset, description: str):
         self._dataset = dataset
@@ -25,5 +25,4 @@ class Watched:
         """See `SparseDataset.batches`."""
         from tqdm import tqdm
 
-        return tqdm(self._dataset.batches(*arguments, **options), desc=self._description, unit="batch", leave=False,
-                    disable=None)
+        return tqdm(self._dataset.batches(*arguments, **options), desc=self._description, unit="batch", leave=False)

@@ -72,7 +72,7 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
     ----------
     resume : go on from out/last.h5, with the same bits as if there had been no stop.
     overwrite : start anew where there is a last.h5 or best.h5; what the old training wrote is removed.
-    progress : show a bar on stderr, if that is a terminal.
+    progress : show a bar on stderr.
     say : is given a line for each epoch, and the final figures.
 
     Raises
@@ -126,7 +126,7 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
         batches = training_set.batches(**batching, epoch=epoch, start=step)
         count = step + len(batches)
         bar = tqdm(total=count, initial=step, desc=f"epoch {epoch + 1}", unit="batch", leave=False,
-                   disable=None if progress else True)
+                   disable=not progress)
         with batches, bar, deferred_interrupt() as interrupted:
             for batch in watch.waiting("waiting", batches):
                 net.reseed(config.training.seed, epoch, step)

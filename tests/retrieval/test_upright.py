@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparsenet.data import Conversion, SparseDataset, import_csv
-from sparsenet.inspect.page_shape import up_axis_as_trained
+from sparsenet.inspect.page_shape import mesh_as_trained
 from sparsenet.retrieval import Descriptors, find_similar
 from sparsenet.training import load_network, parse_config
 
@@ -66,9 +66,9 @@ def vars_of(descriptors: Descriptors) -> dict:
         "vectors", "labels", "names", "classes", "checkpoint", "layer", "dataset", "samples", "render_size", "fill")}
 
 
-def test_the_page_turns_a_mesh_as_those_trained_on(experiment, shapes):
-    def trained_on(path: str) -> str:
-        config = parse_config(load_network(experiment.checkpoint)[1].config, "test", [f"data.path={path}"])
-        return up_axis_as_trained(config, experiment.checkpoint)
-
-    assert [trained_on(str(path)) for path in (experiment.dataset, shapes, "absent.h5")] == ["z", "auto", "auto"]
+def test_the_page_turns_a_mesh_as_those_trained_on(experiment, shapes, tmp_path):
+    query, standing = write_along_y(experiment, 6, tmp_path / "query.obj"), experiment.meshes[6]
+    for dataset, turned in ((experiment.dataset, False), (shapes, True), ("absent.h5", True)):
+        config = parse_config(load_network(experiment.checkpoint)[1].config, "test", [f"data.path={dataset}"])
+        mesh = mesh_as_trained(query, config, experiment.checkpoint)
+        assert np.array_equal(mesh.vertices, standing.vertices) == turned
