@@ -77,6 +77,18 @@ class Mesh:
         return Mesh(np.stack([x, 0.0 - z, y], axis=1), self.faces)  # 0 - z: no negative zeros
 
 
+def points_as_mesh(points: np.ndarray) -> Mesh:
+    """A cloud of points (V, 3) as a mesh: a triangle of one point for each, which marks the cell it lies in.
+
+    Raises
+    ------
+    MeshError : no point, and what `Mesh` refuses.
+    """
+    if not len(points):
+        raise MeshError("it holds no face and no point")
+    return Mesh(points, np.repeat(np.arange(len(points)), 3).reshape(-1, 3))
+
+
 def merge(meshes: list[Mesh]) -> Mesh:
     """One mesh of all the triangles, in order."""
     if len(meshes) == 1:
