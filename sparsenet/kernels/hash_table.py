@@ -50,7 +50,8 @@ class HashTable(tuple):
     @property
     def unchecked(self) -> Any:
         """(1,) int64 on the device: how many keys found no place; (0,) once it is known to be 0."""
-        return self[0][:0] if self._problems is None else self._problems
+        problems = self._problems  # another thread may be done with it in between
+        return self[0][:0] if problems is None else problems
 
     def check(self, problems: list[int] | None = None) -> None:
         """Raise ValueError if a key was negative or came twice.
@@ -58,11 +59,11 @@ class HashTable(tuple):
         problems : what is in `unchecked`, where it has been fetched along with something else; else
             this waits for the device, once in the life of a table.
         """
-        if self._problems is None:
+        keys, pending = self._keys, self._problems  # another thread may be done with them in between
+        if keys is None or pending is None:
             return
-        problems = fetch(self._problems) if problems is None else problems
-        if any(problems):
-            _raise_for(self._keys if isinstance(self._keys, np.ndarray) else self._keys.get())
+        if any(fetch(pending) if problems is None else problems):
+            _raise_for(keys if isinstance(keys, np.ndarray) else keys.get())
         self._keys = self._problems = None
 
 

@@ -14,7 +14,7 @@ from sparsenet.backend import array_module
 from sparsenet.kernels import rulebook_bits, rulebook_walk
 from sparsenet.kernels.memory import empty
 from sparsenet.kernels.numba_cache import compiled
-from sparsenet.kernels.reach import axis_map, reach_of
+from sparsenet.kernels.reach import joined_cells, reach_of
 from sparsenet.kernels.table import Array, Integers, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
@@ -174,8 +174,12 @@ def _pair_count(coordinates, *axes):
     product over the axes of the offsets that join its coordinate to an output."""
     xp = array_module(coordinates)
     counts = xp.ones(len(coordinates), np.int64)
-    for axis, sizes in enumerate(zip(*axes, strict=True)):
-        counts *= xp.asarray((axis_map(*sizes) >= 0).sum(axis=0))[coordinates[:, 1 + axis]]
+    for axis, (side, *sizes) in enumerate(zip(*axes, strict=True)):
+        column = coordinates[:, 1 + axis]
+        if side <= len(column):
+            counts *= xp.asarray((joined_cells(np.arange(side), *sizes) >= 0).sum(axis=0))[column]
+        else:  # a table of all coordinates would grow with the grid
+            counts *= (joined_cells(column.astype(np.int64), *sizes) >= 0).sum(axis=0)
     return int(counts.sum())
 
 
