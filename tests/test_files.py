@@ -13,7 +13,7 @@ import pytest
 from sparsenet import files
 from sparsenet.files import arrays_digest, open_hdf5, read_hdf5, replacing, seal, size_text, write_hdf5, write_text
 from sparsenet.nn.weights_file import read_weights, write_weights
-from sparsenet.retrieval import Descriptors
+from sparsenet.retrieval import Descriptors, Index
 from sparsenet.training import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 
 KIND = {"sparsenet-test": 1}
@@ -161,8 +161,14 @@ def save_descriptors(path):
     Descriptors(np.arange(12.0).reshape(4, 3), [0, 1, -1, 0], ["a", "b", "c", "d"], ["cup", "bed"], "beef").save(path)
 
 
+def save_index(path):
+    index = Index()
+    index.add(np.arange(12.0).reshape(4, 3))
+    index.save(path)
+
+
 @pytest.mark.parametrize(("save", "load"), [(save_weights, read_weights), (save_training, load_checkpoint),
-                                            (save_descriptors, Descriptors.load)])
+                                            (save_descriptors, Descriptors.load), (save_index, Index.load)])
 def test_a_byte_that_changed_anywhere_is_one_clear_error(tmp_path, save, load, rng):
     path = tmp_path / "x.h5"
     save(path)
@@ -185,6 +191,44 @@ def test_damage_of_a_checkpoint_is_a_checkpoint_error(tmp_path):
         load_checkpoint(tmp_path / "weights.h5")
     save_training(tmp_path / "last.h5")
     assert read_weights(tmp_path / "last.h5").keys() == weights().keys()
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_weights_that_are_not_finite_are_named(tmp_path, value):
+    write_weights(tmp_path / "x.h5", weights() | {"convolution1.bias": np.array([1.0, value, 2.0])})
+    with pytest.raises(ValueError, match="x.h5: weights/convolution1.bias holds NaN or infinity in 1 of 3 numbers"):
+        read_weights(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize(("save", "load"), [(save_weights, read_weights), (save_training, load_checkpoint),
+                                            (save_descriptors, Descriptors.load), (save_index, Index.load)])
+def test_a_small_file_of_a_stranger_is_refused_although_it_is_sealed(tmp_path, save, load):
+    path = tmp_path / "x.h5"
+    save(path)
+    with h5py.File(path, "a") as file:
+        file["weights/bad" if "weights" in file else "bad"] = h5py.ExternalLink("other.h5", "/x")
+    seal(path)
+    with pytest.raises(ValueError, match="x.h5: cut short or damaged .(weights/)?bad is a link to another file"):
+        load(path)
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("@metric", 3, "metric is 3, expected a text"), ("@metric", "x", "metric is 'x', expected one of cosine, l2"),
+    ("vectors", np.full((2, 2), np.nan), "vectors have NaN.*first in row 0"), ("vectors", "x", "vectors is str"),
+    ("vectors", np.ones(3), "vectors is float64 .3,., expected 2 axes"),
+])
+def test_wrong_contents_of_an_index_are_named(tmp_path, key, value, message):
+    path = tmp_path / "x.h5"
+    save_index(path)
+    with h5py.File(path, "a") as file:
+        if key.startswith("@"):
+            file.attrs[key[1:]] = value
+        else:
+            del file[key]
+            file[key] = value
+    seal(path)
+    with pytest.raises(ValueError, match=f"^[^\n]*x.h5: [^\n]*{message}[^\n]*$"):
+        Index.load(path)
 
 
 @pytest.mark.parametrize("save", [save_weights, save_training])

@@ -284,6 +284,7 @@ class SparseDataset:
         from sparsenet.data.loader import BatchLoader
         from sparsenet.data.preparation import Preparation
 
+        self._reader.check_open()
         preparation = Preparation(self, augment=augment, field=field, render_size=render_size, fill=fill,
                                   seed=seed, epoch=epoch)
         return BatchLoader(self, preparation, batch_size=batch_size, shuffle=shuffle, sampler=sampler, poses=poses,
@@ -291,9 +292,13 @@ class SparseDataset:
                            backward=backward, device=device)
 
     def __reduce__(self) -> Any:
-        return _reopen, (self.path, self.rows, self.classes, self.labels)
+        return _reopen, (self.path, self.digest, self.rows, self.classes, self.labels)
 
 
-def _reopen(path: Any, rows: np.ndarray, classes: Sequence[str], labels: np.ndarray) -> SparseDataset:
-    """What a pickled dataset becomes in another process: the same view of the file, opened there."""
-    return SparseDataset(DatasetReader(path), rows, classes, labels)
+def _reopen(path: Any, digest: str, rows: np.ndarray, classes: Sequence[str], labels: np.ndarray) -> SparseDataset:
+    """A pickled or copied dataset: the same view of the file, opened anew."""
+    reader = DatasetReader(path)
+    if reader.digest != digest:
+        reader.close()
+        raise ValueError(f"SparseDataset: {path} is not the dataset that was pickled or copied: its sha256 differs")
+    return SparseDataset(reader, rows, classes, labels)

@@ -53,11 +53,11 @@ class Descriptors:
     up_axis: str = "z"
 
     def __post_init__(self) -> None:
-        self.vectors = check_vectors("Descriptors", "vectors", self.vectors).astype(np.float32)
-        self.labels = np.asarray(self.labels, np.int64)
+        self.vectors = _single(check_vectors("Descriptors", "vectors", self.vectors))
+        self.labels = _whole_numbers("labels", self.labels)
         self.names = np.asarray(self.names, np.str_)
         self.classes = list(self.classes)
-        self.samples = np.arange(len(self)) if self.samples is None else np.asarray(self.samples, np.int64)
+        self.samples = np.arange(len(self)) if self.samples is None else _whole_numbers("samples", self.samples)
         for name in ("labels", "names", "samples"):
             if (shape := getattr(self, name).shape) != (len(self),):
                 raise ValueError(f"Descriptors: {name} have shape {shape}, expected ({len(self)},): one for each "
@@ -107,7 +107,33 @@ class Descriptors:
         FileNotFoundError, ValueError : no such file; not a whole file of descriptors.
         """
         found = read_hdf5(path, {FORMAT: VERSION})
-        return cls(found.array("vectors"), found.array("labels"), found.array("names").astype(np.str_),
-                   found.array("classes").tolist(), str(found.attribute("checkpoint")), int(found.attribute("layer")),
-                   str(found.attribute("dataset")), found.array("samples"), int(found.attribute("render_size")),
-                   bool(found.attribute("fill")), str(found.attributes.get("up_axis", "z")))
+        arguments = dict(
+            vectors=found.array("vectors", "fiu", 2), labels=found.array("labels", "iu", 1), names=found.texts("names"),
+            classes=found.texts("classes"), checkpoint=found.attribute("checkpoint", str),
+            layer=found.attribute("layer", int), dataset=found.attribute("dataset", str),
+            samples=found.array("samples", "iu", 1), render_size=found.attribute("render_size", int),
+            fill=found.attribute("fill", bool),
+            up_axis=found.attribute("up_axis", str) if "up_axis" in found.attributes else "z")
+        try:
+            return cls(**arguments)
+        except ValueError as error:
+            raise ValueError(f"Descriptors.load: {path}: {error}") from error
+
+
+def _single(vectors: np.ndarray) -> np.ndarray:
+    """(S, C) float64 as float32; ValueError for a number that is too large."""
+    with np.errstate(over="ignore"):
+        single = vectors.astype(np.float32)
+    if not (finite := np.isfinite(single).all(axis=1)).all():
+        raise ValueError(f"Descriptors: vectors have numbers beyond float32 in {np.sum(~finite)} of {len(single)} "
+                         f"rows, first in row {np.argmin(finite)}: has the training diverged?")
+    return single
+
+
+def _whole_numbers(name: str, values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"Descriptors: {name} have dtype {array.dtype}, expected integers")
+    if array.size and array.max() >= 2**63:
+        raise ValueError(f"Descriptors: {name} go to {array.max()}, expected numbers below 2^63")
+    return array.astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from sparsenet.files import read_hdf5, write_hdf5
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
-from sparsenet.retrieval.distances import Space, check_metric, check_vectors
+from sparsenet.retrieval.distances import METRICS, Space, check_metric, check_vectors
 
 FORMAT, VERSION = "sparsenet-index", 1
 _BLOCK = 1 << 20  # distances that one thread holds at a time
@@ -117,8 +118,14 @@ class Index:
         FileNotFoundError, ValueError : no such file; not a whole index file.
         """
         found = read_hdf5(path, {FORMAT: VERSION})
-        index = cls(str(found.attribute("metric")))
-        index.add(found.array("vectors"))
+        metric, vectors = found.attribute("metric", str), found.array("vectors", "fiu", 2)
+        if metric not in METRICS:
+            raise found.wrong(f"metric is {reprlib.repr(metric)}, expected one of {', '.join(METRICS)}")
+        index = cls(metric)
+        try:
+            index.add(vectors)
+        except ValueError as error:
+            raise ValueError(f"Index.load: {path}: {error}") from error
         return index
 
 
