@@ -20,7 +20,7 @@ A folder named train, test, val, valid, validation or evaluation can be a split:
 the top if all folders there have such names.  --layout says so where the guess, which is printed, is wrong.
 
 All shapes are stored standing along z.  Along which axis a file stands is guessed from its format: OBJ
-and GLB along y (they are turned), the others along z; --up-axis y or z overrules that.
+and glTF along y (they are turned), the others along z; --up-axis y or z overrules that.
 
 The file is written beside OUTPUT and renamed when it is whole: Ctrl-C or SIGTERM leaves an old one as it
 was.  Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after
@@ -46,7 +46,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     place.add_argument("--unlabelled", action="store_true",
                        help="take all meshes, whatever their folders, as shapes without a class")
     folder.add_argument("--extensions", nargs="+", default=EXTENSIONS, metavar="EXT",
-                        help=f"file name endings to take (default: {' '.join(EXTENSIONS)})")
+                        help="file name endings to take, each also with .gz; .xyz and .binvox are read, too (default: "
+                             f"{' '.join(EXTENSIONS)})")
     folder.add_argument("--test-share", type=float, default=0.2, metavar="SHARE",
                         help="of a class's meshes that lie in no split folder, this share is put in 'test', "
                              "at least one of two or more (default: 0.2)")

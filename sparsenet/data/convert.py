@@ -67,7 +67,7 @@ class Conversion:
     strict : raise at the first mesh that cannot be used, instead of leaving it out
     progress : show a progress bar on stderr, if that is a terminal
     up_axis : along which mesh files stand: "y" (they are turned upright, to z), "z" (left as they stand), or
-        "auto", by their formats (OBJ and GLB y, the others z)
+        "auto", by their formats (OBJ and glTF y, the others z)
     """
 
     render_size: int = 40
@@ -123,6 +123,8 @@ class _Shape:
 def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: ImportReport) -> Iterator[Sample]:
     from tqdm import tqdm
 
+    from sparsenet.shapes.reading import mesh_suffix
+
     if conversion.progress:
         _tell_of_compiling()
     seen: list[tuple[bytes, str, str]] = []
@@ -137,7 +139,7 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
                 bar.set_postfix(unreadable=len(report.failures))
                 continue
             if entry.up_axis is not None:
-                report.up_axes[entry.up_axis, Path(entry.source).suffix.lower()] += 1
+                report.up_axes[entry.up_axis, mesh_suffix(entry.source)] += 1
             seen.append((result.digest, entry.split, entry.name))
             report.counts[report.classes[entry.label] if entry.label >= 0 else None, entry.split] += 1
             yield Sample(result.cells, entry.label, entry.name, entry.split, mesh=result.mesh)

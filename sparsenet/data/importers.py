@@ -21,7 +21,8 @@ from sparsenet.random import keyed_rng
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
 
-EXTENSIONS = (".off", ".obj", ".ply", ".stl", ".glb")
+# Meshes; points (.xyz) and voxels (.binvox), which often lie beside the meshes that they were made from, on demand
+EXTENSIONS = (".off", ".obj", ".ply", ".stl", ".glb", ".gltf")
 _DELIMITERS = (",", ";", "\t")
 _COLUMNS = ("path", "label", "split", "name")
 
@@ -49,7 +50,7 @@ def read_upright(path: str | os.PathLike, up_axis: str = "auto") -> Mesh:
     Parameters
     ----------
     up_axis : along which the file's shape stands: "y", "z" (nothing is turned), or "auto", by the file's
-        format (OBJ and GLB y, the others z); `SparseDataset.up_axis` says what a dataset was made with
+        format (OBJ and glTF y, the others z); `SparseDataset.up_axis` says what a dataset was made with
 
     Raises
     ------
@@ -83,7 +84,8 @@ def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
 
     Parameters
     ----------
-    extensions : endings of the names of mesh files
+    extensions : endings of the names of mesh files, which may be followed by .gz; those that are read but not
+        taken unless named are .xyz and .binvox
     layout : "class/split", "split/class" or "class" (no folder is a split); default: guessed as above
     unlabelled : there are no classes: samples get the label -1, and the split "train" if no folder names one
 
@@ -103,8 +105,8 @@ def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
     if layout is not None and unlabelled:
         raise ValueError(f"import: layout {layout} says where the classes are, and unlabelled that there are none: "
                          "give one of the two")
-    suffixes = sorted(f".{extension.lower().lstrip('.')}" for extension in extensions)
-    found = find_meshes(folder, suffixes, layout, unlabelled)
+    suffixes = sorted({f".{extension.lower().lstrip('.')}" for extension in extensions})
+    found = find_meshes(folder, [*suffixes, *(f"{suffix}.gz" for suffix in suffixes)], layout, unlabelled)
     if not found.meshes:
         raise ValueError(_nothing_found(found, folder, suffixes))
     if conversion.strict and found.without_class:

@@ -15,6 +15,7 @@ from sparsenet.data.layout import (
     MAX_SIDE,
     PACKED,
     PACKED_MESHES,
+    UP_AXES,
     coordinate_dtype,
     text_array,
     write_attributes,
@@ -33,6 +34,8 @@ def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_si
     if problem := wrong_classes(classes):
         raise ValueError(f"SparseDataset.create: {problem}")
     _check_text("SparseDataset.create: a class", "".join(classes))
+    if up_axis is not None and up_axis not in UP_AXES:
+        raise ValueError(f"SparseDataset.create: up_axis is {up_axis!r}, expected {', '.join(UP_AXES)}")
     render_size = _whole("SparseDataset.create: render_size", render_size, 1, MAX_SIDE)
     with replacing(path) as beside:
         with Hdf5Output(beside, userblock_size=USER_BLOCK) as output:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from pathlib import Path
 
+import h5py
 import pytest
 
 from sparsenet.data import Conversion, SparseDataset, import_csv, import_folder, import_parametric, read_upright
+from sparsenet.files import seal
 from sparsenet.shapes import read_mesh
 
 QUIET = Conversion(render_size=6, progress=False)
@@ -102,12 +105,33 @@ def test_an_up_axis_that_is_given_overrules_the_formats(tmp_path: Path, axis: st
             assert sample.mesh.vertices.tolist() == expected == read_upright(path, axis).vertices.tolist()
 
 
+def test_formats_behind_gz_are_known(tmp_path: Path):
+    tree = tmp_path / "tree/spike"
+    for path in (write(tree / "a.off", STANDING_Z), write(tree / "b.OBJ", STANDING_Y)):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    write(tree / "c.xyz", "0 0 0\n1 1 1\n")
+    report = import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET)
+    assert report.up_axes == Counter({("y", ".obj"): 1, ("z", ".off"): 1}) and report.ignored == {".xyz": 1}
+    with SparseDataset.open(tmp_path / "x.h5") as dataset:
+        assert dataset.names.tolist() == ["spike/a", "spike/b"]
+        assert dataset[0].coordinates.tolist() == dataset[1].coordinates.tolist()
+
+
 def test_an_unknown_up_axis_is_refused(tmp_path: Path):
     path = write(tmp_path / "tree/spike/z.off", STANDING_Z)
     with pytest.raises(ValueError, match="import: up_axis is 'x', expected auto, y, z"):
         import_folder(tmp_path / "tree", tmp_path / "x.h5", Conversion(6, progress=False, up_axis="x"))
     with pytest.raises(ValueError, match="up_axis is 'x'"):
         read_upright(path, "x")
+    with pytest.raises(ValueError, match="SparseDataset.create: up_axis is 'x', expected auto, y, z"):
+        SparseDataset.create(tmp_path / "x.h5", [], (4,) * 3, 4, ["a"], up_axis="x")
+    SparseDataset.create(tmp_path / "x.h5", [], (4,) * 3, 4, ["a"], up_axis="y").close()
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        file.attrs["up_axis"] = "x"
+    seal(tmp_path / "x.h5")
+    with pytest.raises(ValueError, match="attribute up_axis is 'x', expected auto, y, z"):
+        SparseDataset.open(tmp_path / "x.h5")
 
 
 def test_a_dataset_that_says_nothing_was_not_turned(tmp_path: Path, meshes):
