@@ -12,7 +12,7 @@ import sparsenet
 PACKAGE = Path(sparsenet.__file__).parent
 # "sparsenet" is the package itself: what `from sparsenet import SparseTensor` asks.
 LAYERS = (
-    ("hdf5",),
+    ("hdf5", "hdf5_output"),
     ("backend", "command", "files", "random", "suggestion", "tables"), ("kernels",), ("tensor_base",), ("anomaly",),
     ("autograd",), ("gradcheck", "optim", "sparse"), ("ops",), ("nn",), ("sparsenet",), ("shapes",), ("data",),
     ("inspect",), ("retrieval",), ("training",), ("benchmark", "info", "quickstart", "selfcheck"), ("__main__",))

@@ -19,7 +19,7 @@ def main() -> None:
     import numpy as np
 
     from sparsenet.inspect.page import check_page, write_page
-    from sparsenet.inspect.page_shape import drawn_as_trained, mesh_in_cells
+    from sparsenet.inspect.page_shape import drawn_as_trained, mesh_as_trained, mesh_in_cells
     from sparsenet.shapes import Off3DPicture
     from sparsenet.sparse import SparseTensor
     from sparsenet.training import load_network, parse_config
@@ -46,7 +46,7 @@ def main() -> None:
     if arguments.target is not None and arguments.target not in classes:
         raise ValueError(f"--target is {arguments.target!r}, expected one of {', '.join(classes)}")
     render_size, fill = drawn_as_trained(config, arguments.checkpoint, arguments.render_size, arguments.fill)
-    picture = Off3DPicture(arguments.mesh, render_size)
+    picture = Off3DPicture(mesh_as_trained(arguments.mesh, config, arguments.checkpoint), render_size)
     voxels = picture.voxelize(net.field, fill=fill)
     x = SparseTensor(voxels.features, np.insert(voxels.coordinates, 0, 0, axis=1), net.field, batch_size=1)
     weights = "/".join(Path(arguments.checkpoint).parts[-2:])

@@ -1,6 +1,7 @@
 """The dataset file: what is in it, and how it is checked when opened.
 
-    attributes  format "sparsenet-voxels", version, spatial_size (D,), render_size, fill, classes (K,) text
+    attributes  format "sparsenet-voxels", version, spatial_size (D,), render_size, fill, classes (K,) text,
+                up_axis "y", "z" or "auto" (by format): how mesh files were turned upright; absent: "z", not at all
     coordinates (D, total) smallest unsigned type     the cells of sample i are the columns
     row_splits  (S+1,) int64                          row_splits[i] to row_splits[i+1]
     features    (total, C) float32                    absent: one channel of ones
@@ -39,6 +40,7 @@ MAX_CLASSES = 4000  # an HDF5 attribute holds 64 kB, a text in it takes 16 bytes
 # several times faster than making the voxels; level 9 costs ten times that for another tenth.
 PACKED: dict[str, Any] = {"compression": "gzip", "compression_opts": 6, "shuffle": True}
 PACKED_MESHES: dict[str, Any] = {**PACKED, "compression_opts": 2}  # higher levels gain 2% and take twice as long
+UP_AXES = ("auto", "y", "z")
 MAX_SIDE = 2**31 - 1  # coordinates are int32 in memory
 MAX_NUMBER = 2**31 - 1  # of an object or pose
 
@@ -57,7 +59,7 @@ def text_array(strings: Sequence[str]) -> np.ndarray:
 
 
 def write_attributes(file: Any, spatial_size: Sequence[int], render_size: int, fill: bool,
-                     classes: Sequence[str]) -> None:
+                     classes: Sequence[str], up_axis: str | None = None) -> None:
     import h5py
 
     file.attrs["format"] = FORMAT
@@ -65,6 +67,8 @@ def write_attributes(file: Any, spatial_size: Sequence[int], render_size: int, f
     file.attrs["spatial_size"] = np.array(spatial_size, np.int64)
     file.attrs["render_size"] = int(render_size)
     file.attrs["fill"] = bool(fill)
+    if up_axis is not None:
+        file.attrs["up_axis"] = up_axis
     file.attrs.create("classes", list(classes), shape=(len(classes),), dtype=h5py.string_dtype("utf-8"))
 
 
@@ -101,6 +105,7 @@ class Columns:
     spatial_size: tuple[int, ...]
     render_size: int
     fill: bool
+    up_axis: str
     classes: list[str]
     row_splits: np.ndarray
     labels: np.ndarray
@@ -138,7 +143,7 @@ def open_file(path: str | os.PathLike) -> tuple[Any, Columns]:
 
 
 def _columns(file: Any) -> Columns:
-    sides, render_size, fill, classes = _header(file)
+    sides, render_size, fill, up_axis, classes = _header(file)
     samples = len(find_dataset(file, "row_splits", "iu", (None,))) - 1
     if not 0 <= samples <= file.id.get_filesize():  # no sample takes less than a byte
         raise ValueError(f"row_splits are of {samples} samples, the file has {file.id.get_filesize()} bytes")
@@ -155,7 +160,7 @@ def _columns(file: Any) -> Columns:
         mesh_splits = (_splits(file, "meshes/vertex_splits", samples, len(vertices)),
                        _splits(file, "meshes/face_splits", samples, len(faces)))
     found = Columns(
-        sides, render_size, fill, classes, _splits(file, "row_splits", samples, total),
+        sides, render_size, fill, up_axis, classes, _splits(file, "row_splits", samples, total),
         _numbers(columns["labels"], -1, len(classes) - 1), _texts(columns["split"]), _texts(columns["names"]),
         _numbers(columns["object"], 0, MAX_NUMBER), _numbers(columns["pose"], 0, MAX_NUMBER), mesh_splits, channels)
     places = np.sort(found.object << 31 | found.pose)
@@ -164,8 +169,8 @@ def _columns(file: Any) -> Columns:
     return found
 
 
-def _header(file: Any) -> tuple[tuple[int, ...], int, bool, list[str]]:
-    """Sides, render size, fill and class names."""
+def _header(file: Any) -> tuple[tuple[int, ...], int, bool, str, list[str]]:
+    """Sides, render size, fill, up axis and class names."""
     sides = np.asarray(read_attribute(file, "spatial_size"))
     if sides.ndim != 1 or sides.dtype.kind not in "iu":
         raise ValueError(f"attribute spatial_size is {sides.dtype} {sides.shape}, expected (D,) integers")
@@ -178,6 +183,9 @@ def _header(file: Any) -> tuple[tuple[int, ...], int, bool, list[str]]:
     fill = read_attribute(file, "fill") if "fill" in file.attrs else False
     if type(fill) not in (bool, int) or fill not in (0, 1):
         raise ValueError(f"attribute fill is {reprlib.repr(fill)}, expected true or false")
+    up_axis = read_attribute(file, "up_axis") if "up_axis" in file.attrs else "z"
+    if not isinstance(up_axis, str) or up_axis not in UP_AXES:
+        raise ValueError(f"attribute up_axis is {reprlib.repr(up_axis)}, expected {', '.join(UP_AXES)}")
     classes = read_attribute(file, "classes")
     if isinstance(classes, np.ndarray) and not classes.size:
         classes = []  # h5py writes an empty list as numbers
@@ -185,7 +193,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], int, bool, list[str]]:
         raise ValueError(f"attribute classes is {reprlib.repr(classes)}, expected a list of texts")
     if problem := wrong_classes(classes):
         raise ValueError(f"attribute {problem}")
-    return tuple(sides.tolist()), render_size, bool(fill), classes
+    return tuple(sides.tolist()), render_size, bool(fill), up_axis, classes
 
 
 def _splits(file: Any, key: str, samples: int, total: int) -> np.ndarray:

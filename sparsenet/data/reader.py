@@ -34,6 +34,7 @@ class DatasetReader:
         self.path = Path(path)
         self.file, columns = open_file(path)
         self.spatial_size, self.render_size, self.fill = columns.spatial_size, columns.render_size, columns.fill
+        self.up_axis = columns.up_axis
         self.classes, self.labels, self.row_splits = columns.classes, columns.labels, columns.row_splits
         self.split, self.names, self.object, self.pose = columns.split, columns.names, columns.object, columns.pose
         self._mesh_splits = columns.mesh_splits

@@ -15,6 +15,7 @@ from sparsenet.data.layout import (
     MAX_SIDE,
     PACKED,
     PACKED_MESHES,
+    UP_AXES,
     coordinate_dtype,
     text_array,
     write_attributes,
@@ -23,23 +24,25 @@ from sparsenet.data.layout import (
 )
 from sparsenet.data.sample import Sample, canonical
 from sparsenet.files import USER_BLOCK, replacing, seal
+from sparsenet.hdf5_output import Hdf5Output
 
 
 def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_size: Sequence[int],
-                  render_size: int, classes: Sequence[str], fill: bool) -> None:
+                  render_size: int, classes: Sequence[str], fill: bool, up_axis: str | None = None) -> None:
     """Write all samples to `path`; see `SparseDataset.create`."""
     spatial_size = _checked_size(spatial_size)
     if problem := wrong_classes(classes):
         raise ValueError(f"SparseDataset.create: {problem}")
     _check_text("SparseDataset.create: a class", "".join(classes))
+    if up_axis is not None and up_axis not in UP_AXES:
+        raise ValueError(f"SparseDataset.create: up_axis is {up_axis!r}, expected {', '.join(UP_AXES)}")
     render_size = _whole("SparseDataset.create: render_size", render_size, 1, MAX_SIDE)
-    import h5py
-
     with replacing(path) as beside:
-        with h5py.File(beside, "w", userblock_size=USER_BLOCK) as file:
-            write_attributes(file, spatial_size, render_size, fill, classes)
-            writer = _Writer(file, spatial_size, len(classes))
+        with Hdf5Output(beside, userblock_size=USER_BLOCK) as output:
+            write_attributes(output.file, spatial_size, render_size, fill, classes, up_axis)
+            writer = _Writer(output.file, spatial_size, len(classes))
             for sample in samples:
+                output.check()
                 if not isinstance(sample, Sample):
                     raise TypeError(f"SparseDataset.create: sample {len(writer.labels)} is a {type(sample).__name__}, "
                                     "expected a Sample: Sample(coordinates, label, name)")

@@ -27,6 +27,7 @@ from typing import Any
 from numba import config, njit
 from numba.core.caching import FunctionCache
 
+PYTHON = f"py{sys.version_info.major}{sys.version_info.minor}"  # in the names of Numba's files
 _lock = threading.Lock()
 _told: set[str] = set()
 
@@ -49,6 +50,12 @@ def cache_folder() -> Path | None:
     """Where the functions of this package are kept; None if they are compiled in memory."""
     cache = _cache_of(_cache_of)
     return None if cache is None else Path(cache.cache_path)
+
+
+def is_kept(family: str) -> bool:
+    """Whether functions of a module of this package, such as "voxelize", were compiled and kept before."""
+    folder = cache_folder()
+    return folder is not None and any(folder.glob(f"{family}.*.{PYTHON}*.nbi"))
 
 
 class _Cache(FunctionCache):

@@ -122,7 +122,7 @@ class AugmentationConfig:
                         choices=("none", "upright", "so3"))
     affine: float = key(0.0, "I + U(-a, a)^(3x3) is applied (the paper: 0.2)", at_least=0)
     shift: float = key(0.0, "render_size * U(-s, s) per axis (the paper: 0.2)", at_least=0)
-    up_axis: int = key(2, "the upright axis: 0, 1 or 2 is x, y or z. GLB files are y-up: 1", at_least=0)
+    up_axis: int = key(2, "the upright axis: 0, 1 or 2 is x, y or z. Imported shapes stand along z", at_least=0)
 
 
 @dataclass(frozen=True)

@@ -59,4 +59,4 @@ def test_the_search_knows_its_shapes(tmp_path, capsys):
     module.main(tmp_path, tmp_path / "shapes", tmp_path / "shapes" / "mug" / "test" / "5.off")
     printed = capsys.readouterr().out
     assert "10 shapes to train on, 2 to test on, of 2 classes" in printed
-    assert "1  mug    mug/5  0.000000" in printed
+    assert "1  mug    mug/test/5   0.000000" in printed
