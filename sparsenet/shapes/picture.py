@@ -18,7 +18,7 @@ class Off3DPicture:
 
     Parameters
     ----------
-    path_or_mesh : a file for `read_mesh` (OFF, OBJ, PLY, STL, GLB), or anything that has `vertices`
+    path_or_mesh : a file for `read_mesh` (OFF, OBJ, PLY, STL, GLB and others), or anything that has `vertices`
         (V, 3) and `faces` (F, 3), such as a Mesh or a trimesh.Trimesh
     render_size : cells along the longest side of the mesh's bounding box
     label : the class, -1 where it is not known

@@ -16,6 +16,7 @@ A file of vertices alone is a cloud of points: each becomes a triangle of one po
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,11 +100,10 @@ def _header(data: bytes) -> tuple[str, list[Element], bytes]:
 
 
 def _check(elements: list[Element]) -> None:
-    names = [element.name for element in elements]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise MeshError(f"the header has two elements {twice:.40}")
+    names = Counter(element.name for element in elements)
     for element in elements:
+        if names[element.name] > 1:
+            raise MeshError(f"the header has {names[element.name]} elements {element.name:.40}")
         if element.count and not element.properties:
             raise MeshError(f"element {element.name:.40} has {element.count} rows and no property")
 

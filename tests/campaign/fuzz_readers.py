@@ -17,9 +17,9 @@ from pathlib import Path
 import atheris
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]  # tests, and the package if not installed
 
-from seeds import made_files  # noqa: E402
+from campaign.seeds import made_files  # noqa: E402
 
 with atheris.instrument_imports(include=["sparsenet.shapes"]):
     from sparsenet.shapes import MeshError

@@ -27,9 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]  # tests, and the package if not installed
 
-from seeds import found_files, made_files  # noqa: E402
+from campaign.seeds import found_files, made_files  # noqa: E402
 
 from sparsenet.shapes import Mesh, MeshError, read_mesh  # noqa: E402
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -113,6 +114,14 @@ def test_many_rows_of_both_kinds_are_read_alike(rng):
     assert len(mesh.faces) == (sizes - 2).sum()
 
 
+def test_a_header_of_very_many_elements_is_looked_through_once():
+    elements = b"".join(b"element a%d 0\n" % number for number in range(50_000))
+    began = time.process_time()
+    with pytest.raises(MeshError, match="no element 'vertex'"):
+        parse_ply(b"ply\nformat ascii 1.0\n" + elements + b"end_header\n")
+    assert time.process_time() - began < 5
+
+
 @pytest.mark.parametrize(("data", "message"), [
     (b"plyformat", "does not open with the line 'ply'"),
     (ply("ascii", VERTEX, FACE)[:60], "header has no end"),
@@ -127,7 +136,7 @@ def test_many_rows_of_both_kinds_are_read_alike(rng):
     (ply("ascii", VERTEX, FACE).replace(b"3 2 4", b"3 2 5"), "refers to vertex 5, there are 5"),
     (ply("ascii", VERTEX, FACE).replace(b"float z", b"float w"), "no property z"),
     (ply("ascii", ("point", XYZ, V)), "no element 'vertex'"),
-    (ply("ascii", VERTEX, VERTEX), "two elements vertex"),
+    (ply("ascii", VERTEX, VERTEX), "2 elements vertex"),
     (ply("ascii", ("vertex", XYZ, [])), "no face and no point"),
     (ply("ascii", VERTEX, ("face", [("int", "a")], [(1,)])), "element face has no list 'vertex_indices'"),
     (ply("binary_big_endian", VERTEX, FACE)[:-3], "ends before the 2 rows of element face"),

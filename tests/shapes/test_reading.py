@@ -226,17 +226,3 @@ def test_too_little_memory_is_said(tmp_path, monkeypatch):
 def test_a_missing_file_is_the_file_systems_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_mesh(tmp_path / "nothing.off")
-
-
-@pytest.mark.parametrize("file_type", ["off", "obj", "ply", "stl", "glb", "stl_ascii"])
-def test_files_cut_or_damaged_anywhere_do_not_crash(tmp_path, rng, file_type):
-    data = tetrahedron().export(file_type=file_type)
-    data = data if isinstance(data, bytes) else data.encode()
-    for _ in range(150):
-        damaged = bytearray(data[:rng.integers(1, len(data) + 1)] if rng.random() < 0.3 else data)
-        for position in rng.integers(0, len(damaged), rng.integers(1, 6)):
-            damaged[position] = rng.choice([rng.integers(256), *b"09-.\n f"])
-        try:
-            read_mesh(write(tmp_path, f"damaged.{file_type[:3]}", bytes(damaged)))
-        except MeshError as error:
-            assert "\n" not in str(error)
