@@ -313,12 +313,12 @@ def test_every_committed_tile(launch, kind, tile):
 @on_the_host
 def test_the_order_of_rows(launch, use_table):
     use_table(replace(small_table(order_work=1), order_window=100))
-    neighbours, features, weights, _, _ = case(30, 250, 5, 3, 4)
+    neighbours, features, weights, _, _ = case(30, 750, 5, 3, 4)
     launch("convolution_forward", features, weights, neighbours, None)
     order = convolution_cuda.row_order(neighbours, 12)
-    assert order.dtype == np.int32 and np.array_equal(np.sort(order), np.arange(250))
+    assert order.dtype == np.int32 and np.array_equal(np.sort(order), np.arange(750))
     bits = ((neighbours >= 0) << np.arange(5)).sum(axis=1)
-    for begin in (0, 100, 200):  # within each window: by offsets, then as they were
+    for begin in range(0, 750, 100):  # within each window: by offsets, then as they were
         window = order[begin:begin + 100]
         assert np.array_equal(window, begin + np.argsort(bits[begin:begin + 100], kind="stable"))
     assert convolution_cuda.row_order(neighbours, 12) is order
