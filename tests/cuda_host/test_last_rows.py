@@ -89,12 +89,15 @@ def test_max_pool_ground(run, rng, before, by_sample):
 SPLITS = np.array([0, CHUNK // 2, CHUNK // 2, 3 * CHUNK + 5])  # of the rows that are there
 
 
+each_distance_in_chunks = pytest.mark.parametrize("before", [0, 2**31 // CHANNELS * CHUNK])  # partial rows beyond, too
+
+
 def segments(before: int) -> np.ndarray:
     """Splits whose first segment has the rows that are not there."""
     return np.concatenate([[0], before + SPLITS])
 
 
-@each_distance
+@each_distance_in_chunks
 def test_segment_sum(run, rng, before):
     values = rng.integers(-5, 5, (SPLITS[-1], CHANNELS)).astype("f4")
     slots, far = segment._slots(before + len(values), 4), before // CHUNK
@@ -105,7 +108,7 @@ def test_segment_sum(run, rng, before):
     np.testing.assert_array_equal(out[1:], [values[a:b].sum(axis=0) for a, b in zip(SPLITS, SPLITS[1:], strict=False)])
 
 
-@each_distance
+@each_distance_in_chunks
 def test_segment_max_chunks(run, rng, before):
     values = rng.standard_normal((SPLITS[-1], CHANNELS)).astype("f4")
     slots, far = segment._slots(before + len(values), 4), before // CHUNK
