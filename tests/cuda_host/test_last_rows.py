@@ -163,8 +163,8 @@ def test_partial_maxima_of_many_wide_segments(run, rng):
     partial, rows = np.zeros((3, WIDE), "f4"), np.zeros((3, WIDE), np.int64)
     slots = segment._slots(6, MANY)
     grid, first = last_channels(splits, slots, 3)
-    run(segment._kernel("segment_max_chunks", values), grid, segment._BLOCK, first, values, splits, 6, MANY, WIDE, slots,
-        at(partial, slots - 3), at(rows, slots - 3))
+    run(segment._kernel("segment_max_chunks", values), grid, segment._BLOCK, first, values, splits, 6, MANY, WIDE,
+        slots, at(partial, slots - 3), at(rows, slots - 3))
     np.testing.assert_array_equal(partial[:, -32:], values.reshape(3, 2, WIDE).max(axis=1)[:, -32:])
     np.testing.assert_array_equal(rows[:, -32:], (values.reshape(3, 2, WIDE).argmax(axis=1)
                                                   + np.array([[0], [2], [4]]))[:, -32:])
