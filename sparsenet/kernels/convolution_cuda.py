@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy as np
 from sparsenet.backend import HALF, array_module, wide_dtype
 from sparsenet.kernels.cuda import MOST_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.precision import operand_precision
+from sparsenet.kernels.streams import shared
 from sparsenet.kernels.tiles import COMMITTED, TENSOR_CORES, WINDOW, Tile, load_tile_table, tile_table
 
 FORWARD = CudaSource("convolution")
@@ -200,9 +201,10 @@ def _word_count(channels: int, precision: str) -> int:
 
 
 # The order of the rows.  It is found once for a table of neighbours and kept as long as the table lives.
-# A stale one would still be an order, and no order changes a result.
+# A stale one would still be an order, and no order changes a result.  What is kept is a function that gives it to any
+# stream, which waits until it is made.
 
-_orders: dict[int, tuple[weakref.ref, Any]] = {}
+_orders: dict[int, tuple[weakref.ref, Callable[[], Any]]] = {}
 _orders_lock = threading.Lock()
 
 
@@ -216,15 +218,16 @@ def row_order(neighbours: Any, channels: int) -> Any | None:
     with _orders_lock:
         known = _orders.get(place)
     if known is not None and known[0]() is neighbours:
-        return known[1]
+        return known[1]()
     if rows * offsets * channels < table.order_work or offsets == 1:
         return None
     xp = array_module(neighbours)
     keys = xp.empty(rows, "int64")
     ORDER.kernel("neighbour_keys")(blocks_for(rows), THREADS, neighbours, rows, offsets, table.order_window, keys)
     order = xp.argsort(keys, kind="stable").astype("int32")
+    give = (lambda: order) if xp is np else shared(order)
     with _orders_lock:
-        _orders[place] = weakref.ref(neighbours, lambda _: _orders.pop(place, None)), order
+        _orders[place] = weakref.ref(neighbours, lambda _: _orders.pop(place, None)), give
     return order
 
 

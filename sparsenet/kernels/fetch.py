@@ -8,6 +8,7 @@ synchronisations of a step.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,10 @@ import numpy as np
 from sparsenet.backend import array_module, count_wait, device_of
 
 _state = threading.local()
+_lock = threading.Lock()
+# Copies begun, each with the memory that it goes to: if nobody waits for one, that memory must not be used again
+# before the copy is done.
+_under_way: deque[tuple[Any, Any]] = deque()
 
 
 def fetch(*numbers: Any) -> list[int]:
@@ -39,6 +44,10 @@ def fetch_later(array: Any) -> Callable[[], np.ndarray]:
     array.get(out=host, blocking=False)
     copied = cuda.Event(disable_timing=True)
     copied.record()
+    with _lock:
+        while _under_way and _under_way[0][0].done:
+            _under_way.popleft()
+        _under_way.append((copied, memory))
 
     def wait() -> np.ndarray:
         count_wait()

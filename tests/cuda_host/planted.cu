@@ -192,3 +192,22 @@ extern "C" __global__ void transpose(const short* x, short* out) {
             out[(threadIdx.x / 4) * 32 + matrix * 8 + threadIdx.x % 4 * 2 + which] =
                 static_cast<short>(words[matrix] >> 16 * which);
 }
+
+// Grid-stride loops: `step` is gridDim.x * blockDim.x if it is right, and the results the same on any number of blocks.
+extern "C" __global__ void count_on(int* out, int size, int step) {
+    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < size; i += gridDim.x * blockDim.x + step) out[i] = i;
+}
+
+extern "C" __global__ void sum_by_block(PER_BLOCK int* out, int size) {
+    int sum = 0;
+    for (int i = blockIdx.x; i < size; i += gridDim.x) sum += i;
+    if (threadIdx.x == 0) out[blockIdx.x] = sum;
+}
+
+// Rows (rows, channels) of which the last alone may be there.
+extern "C" __global__ void number_rows(int* out, long long rows, int channels, bool narrow) {
+    for (long long i = global_index(); i < rows * channels; i += global_stride()) {
+        const int row = static_cast<int>(i / channels), c = static_cast<int>(i % channels);
+        out[narrow ? row * channels + c : static_cast<long long>(row) * channels + c] = row;
+    }
+}

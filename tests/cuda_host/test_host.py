@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_host.host_driver import HostError, poisoned_empty
+from cuda_host.host_driver import HostError, LastRows, poisoned_empty
 
 from sparsenet.kernels.cuda import CompileError, CudaSource, use_driver
 
@@ -128,6 +128,23 @@ class TestFaultsAreCaught:
         with use_driver(host_driver), pytest.raises(CompileError, match="a sum of floats depends on the order"):
             kernel(1, 1, np.zeros(1, np.float32))
 
+    def test_a_loop_that_steps_too_far_when_it_goes_round(self, run, host_driver, monkeypatch):
+        run("count_on", 32, numbers(100), 100, 1, blocks=4)  # each thread goes round once
+        monkeypatch.setattr(host_driver, "few", 2)
+        run("count_on", 32, numbers(100) * 0, 100, 0, blocks=4)
+        with pytest.raises(HostError, match="order: argument out differs at byte 256 .* on a few blocks"):
+            run("count_on", 32, numbers(100) * 0, 100, 1, blocks=4)
+
+    def test_row_numbers_times_channels_beyond_32_bits(self, run, host_driver):
+        before, channels = 2**27, 32
+        rows = np.zeros((4, channels), np.int32)
+        grid = (before * channels + 4 * channels) // 64
+        with host_driver.last_blocks(grid - 2):
+            run("number_rows", 64, LastRows.of(rows, before), before + 4, channels, False, blocks=grid)
+            assert (rows == before + np.arange(4)[:, None]).all()
+            with pytest.raises(HostError, match="signed integer overflow"):
+                run("number_rows", 64, LastRows.of(rows, before), before + 4, channels, True, blocks=grid)
+
     def test_a_fault_does_not_disturb_the_next_launch(self, run):
         with pytest.raises(HostError):
             run("race_in_block", 2, numbers(1))
@@ -137,6 +154,12 @@ class TestFaultsAreCaught:
 
 
 class TestRightKernels:
+    def test_what_has_an_entry_for_each_block_runs_on_all_of_them_alone(self, run, host_driver, monkeypatch):
+        monkeypatch.setattr(host_driver, "few", 2)
+        out = numbers(4)
+        run("sum_by_block", 32, out, 8, blocks=4)
+        assert out.tolist() == [4, 6, 8, 10]
+
     def test_atomics(self, run):
         total, largest = np.zeros(1, np.uint64), np.zeros(1, np.uint32)
         run("count_up", 96, total, largest, blocks=5)

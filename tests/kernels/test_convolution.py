@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
-from cuda_host import device
+from cuda_host import cupy_of_numpy, device
 from cuda_host.storage import HALF, in_half, precise
 
 import sparsenet as sn
+from sparsenet.backend import to_device
 from sparsenet.kernels import convolution_cuda, tiles
 from sparsenet.sparse import ActiveSites, Geometry
 
@@ -313,18 +314,33 @@ def test_every_committed_tile(launch, kind, tile):
 @on_the_host
 def test_the_order_of_rows(launch, use_table):
     use_table(replace(small_table(order_work=1), order_window=100))
-    neighbours, features, weights, _, _ = case(30, 250, 5, 3, 4)
+    neighbours, features, weights, _, _ = case(30, 750, 5, 3, 4)
     launch("convolution_forward", features, weights, neighbours, None)
     order = convolution_cuda.row_order(neighbours, 12)
-    assert order.dtype == np.int32 and np.array_equal(np.sort(order), np.arange(250))
+    assert order.dtype == np.int32 and np.array_equal(np.sort(order), np.arange(750))
     bits = ((neighbours >= 0) << np.arange(5)).sum(axis=1)
-    for begin in (0, 100, 200):  # within each window: by offsets, then as they were
+    for begin in range(0, 750, 100):  # within each window: by offsets, then as they were
         window = order[begin:begin + 100]
         assert np.array_equal(window, begin + np.argsort(bits[begin:begin + 100], kind="stable"))
     assert convolution_cuda.row_order(neighbours, 12) is order
     known = convolution_cuda.orders_known()
     del neighbours
     assert convolution_cuda.orders_known() == known - 1
+
+
+@on_the_host
+def test_a_stream_that_reads_a_known_order_waits_until_it_is_made(host_driver, use_table, monkeypatch):
+    waited = []
+    monkeypatch.setattr(cupy_of_numpy._Event, "done", False)
+    monkeypatch.setattr(cupy_of_numpy._Stream, "wait_event", lambda stream, event: waited.append(stream))
+    use_table(replace(small_table(order_work=1), order_window=100))
+    with cupy_of_numpy.installed(host_driver):
+        neighbours = to_device(case(30, 50, 5, 3, 4)[0], "cuda")
+        order = convolution_cuda.row_order(neighbours, 12)
+        assert waited == []
+        with cupy_of_numpy._Stream() as other:
+            assert convolution_cuda.row_order(neighbours, 12) is order
+        assert waited == [other]
 
 
 @on_the_host

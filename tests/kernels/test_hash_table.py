@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from sparsenet.kernels import hash_table
 from sparsenet.kernels.fetch import fetches
-from sparsenet.kernels.hash_table import EMPTY, capacity_for, probe_lengths
+from sparsenet.kernels.hash_table import EMPTY, HashTable, capacity_for, probe_lengths
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 8, 1000])
@@ -57,3 +58,23 @@ def test_the_check_may_wait(launch):
         twice.check()
     with pytest.raises(ValueError, match="must not be negative"):
         negative.check(negative.unchecked.tolist())
+
+
+def test_two_threads_may_check_a_table_at_once(monkeypatch):
+    """The second finds it done while it waits for the device."""
+    keys, problems = np.array([3, 5]), np.zeros(1, np.int64)
+    table = HashTable(keys, np.array([0, 1], np.int32), keys, problems)
+    plain, entered = hash_table.fetch, []
+
+    def fetch(*numbers):
+        if not entered:
+            entered.append(True)
+            table.check()  # as another thread would
+        return plain(*numbers)
+
+    monkeypatch.setattr(hash_table, "fetch", fetch)
+    table.check()
+    assert entered and table.unchecked.size == 0
+    bad = HashTable(keys, np.array([0, 1], np.int32), np.array([3, 3]), np.ones(1, np.int64))
+    with pytest.raises(ValueError, match="key 3 of row 1 occurs twice"):
+        bad.check()

@@ -98,10 +98,11 @@ def test_backward_follows_the_argmax(launch, dtype, transposed, channels, thread
 
 
 @each_storage
-@pytest.mark.parametrize("outputs", [(12, 0, 18), (0, 64, 1), (0, 0, 0), (70, 130, 58)])
-def test_without_splits_all_rows_count_as_one_sample(launch, dtype, transposed, outputs):
-    features, neighbours, coordinates, splits = case(outputs, c=5, dtype=dtype)
-    _, argmax = launch("max_pool_forward", features, np.zeros((1, 5), dtype), neighbours, coordinates)
+@pytest.mark.parametrize(("outputs", "channels"), [((12, 0, 18), 5), ((0, 64, 1), 5), ((0, 0, 0), 5),
+                                                   ((70, 130, 58), 5), ((300, 400, 10), 70)])
+def test_without_splits_all_rows_count_as_one_sample(launch, dtype, transposed, outputs, channels):
+    features, neighbours, coordinates, splits = case(outputs, c=channels, dtype=dtype)
+    _, argmax = launch("max_pool_forward", features, np.zeros((1, channels), dtype), neighbours, coordinates)
     gradient = np.random.default_rng(1).integers(-5, 5, argmax.shape).astype(dtype)  # sums are exact
     rows = transposed(neighbours, len(features))
     by_sample = launch("max_pool_backward", gradient, argmax, neighbours, rows, splits, len(features))

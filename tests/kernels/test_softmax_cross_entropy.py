@@ -7,7 +7,7 @@ import pytest
 from reference import TOLERANCE, assert_close, softmax_cross_entropy
 
 from sparsenet import kernels
-from sparsenet.kernels import get_num_threads, set_num_threads
+from sparsenet.kernels import get_num_threads, losses, set_num_threads
 from sparsenet.kernels.losses import ROWS_OF_ONE_BLOCK
 from sparsenet.kernels.softmax_cross_entropy import _rows_float
 
@@ -28,7 +28,10 @@ def test_loss_and_gradient(launch, batch, classes, dtype, rng):
     check(launch, (3 * rng.standard_normal((batch, classes))).astype(dtype), rng.integers(0, classes, batch))
 
 
-def test_more_rows_than_one_block_takes(launch, dtype, rng):
+@pytest.mark.parametrize("blocks", [2, 2048])
+def test_more_rows_than_one_block_takes(launch, dtype, rng, monkeypatch, blocks):
+    """On a few blocks each warp takes row after row."""
+    monkeypatch.setattr(losses, "_MOST_BLOCKS", blocks)
     batch = ROWS_OF_ONE_BLOCK + 3
     check(launch, rng.standard_normal((batch, 5)).astype(dtype), rng.integers(0, 5, batch))
 

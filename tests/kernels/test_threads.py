@@ -1,12 +1,14 @@
 """The thread pool: every block once, errors surface, BLAS is held to one thread inside blocks."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sparsenet.kernels import get_num_threads, launch, set_num_threads
+from sparsenet.kernels import threads as threads_module
 from sparsenet.kernels.threads import run_blocks, serial, single_threaded_blas
 
 
@@ -106,13 +108,82 @@ def test_set_num_threads_rejects_zero():
         set_num_threads(0)
 
 
-def test_environment_variable(monkeypatch):
-    from sparsenet.kernels import threads
+def test_the_number_may_be_set_while_blocks_are_handed_out(monkeypatch):
+    """To a pool that is not closed in between."""
+    setters, done = [], []
 
-    monkeypatch.setattr(threads, "_num_threads", None)
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            setters.append(threading.Thread(target=set_num_threads, args=(4,)))
+            setters[-1].start()
+            setters[-1].join(0.1)
+            return super().submit(*arguments)
+
+    set_num_threads(3)
+    monkeypatch.setattr(threads_module, "ThreadPoolExecutor", Pool)
+    run_blocks(done.append, 5)
+    for setter in setters:
+        setter.join()
+    assert sorted(done) == [0, 1, 2, 3, 4] and get_num_threads() == 4
+
+
+def test_the_number_may_be_set_while_a_block_asks_for_blas():
+    """Which takes the lock that the pool is replaced under."""
+    set_num_threads(2)
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def block(number):
+        if threading.current_thread() is not caller:
+            begun.set()
+            go_on.wait(20)
+            with single_threaded_blas():
+                pass
+        else:
+            begun.wait(20)
+
+    def call():
+        run_blocks(block, 2)
+
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    assert begun.wait(20)
+    setter = threading.Thread(target=lambda: (set_num_threads(3), done.set()), daemon=True)
+    setter.start()
+    setter.join(0.1)
+    go_on.set()
+    assert done.wait(20)
+    caller.join(20)
+    assert not caller.is_alive()
+
+
+def test_a_number_that_is_set_is_not_written_over_by_the_first_look(monkeypatch):
+    looking, go_on = threading.Event(), threading.Event()
+
+    def cores():
+        looking.set()
+        go_on.wait(20)
+        return 7
+
+    monkeypatch.setattr(threads_module, "_num_threads", None)
+    monkeypatch.setattr(threads_module, "_available_cores", cores)
+    monkeypatch.delenv("SPARSENET_NUM_THREADS", raising=False)
+    reader = threading.Thread(target=get_num_threads)
+    reader.start()
+    assert looking.wait(20)
+    setter = threading.Thread(target=set_num_threads, args=(2,))
+    setter.start()
+    setter.join(0.1)
+    go_on.set()
+    for thread in (reader, setter):
+        thread.join()
+    assert get_num_threads() == 2
+
+
+def test_environment_variable(monkeypatch):
+    monkeypatch.setattr(threads_module, "_num_threads", None)
     monkeypatch.setenv("SPARSENET_NUM_THREADS", "3")
     assert get_num_threads() == 3
-    monkeypatch.setattr(threads, "_num_threads", None)
+    monkeypatch.setattr(threads_module, "_num_threads", None)
     monkeypatch.setenv("SPARSENET_NUM_THREADS", "many")
     with pytest.raises(ValueError, match="SPARSENET_NUM_THREADS is 'many'"):
         get_num_threads()

@@ -7,7 +7,7 @@ import pytest
 from reference import TOLERANCE, assert_close, triplet_loss
 
 from sparsenet import kernels
-from sparsenet.kernels import get_num_threads, set_num_threads
+from sparsenet.kernels import get_num_threads, losses, set_num_threads
 from sparsenet.kernels.losses import ROWS_OF_ONE_BLOCK
 from sparsenet.ops.triplet_loss import DISTANCES
 
@@ -33,7 +33,10 @@ def test_loss_and_gradients(launch, count, channels, margin, distance, dtype, rn
     check(launch, rng.standard_normal((3, count, channels)).astype(dtype), margin, distance)
 
 
-def test_more_rows_than_one_block_takes(launch, dtype, rng):
+@pytest.mark.parametrize("blocks", [2, 2048])
+def test_more_rows_than_one_block_takes(launch, dtype, rng, monkeypatch, blocks):
+    """On a few blocks each warp takes row after row."""
+    monkeypatch.setattr(losses, "_MOST_BLOCKS", blocks)
     check(launch, rng.standard_normal((3, ROWS_OF_ONE_BLOCK + 3, 5)).astype(dtype), 0.2, "l2")
 
 

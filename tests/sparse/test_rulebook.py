@@ -13,7 +13,7 @@ from rulebook_ways import bits, host
 
 from sparsenet import ops
 from sparsenet.backend import to_device
-from sparsenet.kernels import get_num_threads, rulebook_bits, set_num_threads
+from sparsenet.kernels import get_num_threads, rulebook_bits, rulebook_cuda, set_num_threads
 from sparsenet.kernels.fetch import fetches
 from sparsenet.kernels.reach import Reach
 from sparsenet.nn import s3dcnn
@@ -70,6 +70,13 @@ def test_more_than_one_block_and_any_number_of_threads(placed, geometry):
     cells = (out[:, None, 1:].astype(np.int64) * geometry.stride - geometry.padding + k * geometry.dilation)
     queries = np.concatenate([np.broadcast_to(out[:, None, :1], (*n.shape, 1)), cells], axis=2).reshape(-1, 4)
     assert np.array_equal(sites.lookup(queries).reshape(n.shape), n)
+
+
+def test_outputs_are_sorted_out_of_many_candidates(placed):
+    """As on a GPU where the grid is too large for a bit for each cell."""
+    with mock.patch.object(rulebook_cuda, "MOST_CELLS_PER_CANDIDATE", 0):
+        output = placed(random_sites(1200)).rulebook(Geometry.make(3, 2)).output_sites
+    assert np.array_equal(host(output.keys), random_sites(1200).rulebook(Geometry.make(3, 2)).output_sites.keys)
 
 
 def test_a_layer_waits_for_the_device_once(backend, placed):

@@ -1,0 +1,92 @@
+"""One kernel family, called for the first time in this process by eight threads at once.
+
+    python tests/kernels/cold_start.py FAMILY
+
+Prints what went wrong, or "fine" if all threads got the same bits.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import numpy as np
+
+from sparsenet.kernels import launch
+
+_F = np.linspace(-1, 1, 6, dtype=np.float32).reshape(3, 2)
+_KEYS = np.array([1, 4, 9], np.int64)
+_COORDINATES = np.array([[0, 1], [0, 4], [0, 9]], np.int32)
+_INPUTS = _KEYS, _COORDINATES, np.array([0, 3])
+_AXES = (12,), (11,), (2,), (1,), (0,), (1,)
+_NEIGHBOURS = np.array([[0, 1], [1, 2], [-1, 0]], np.int32)
+_PAIRS = np.array([[0, 0], [1, 2]], np.int32), np.array([0, 1, 2])
+_WEIGHTS = np.ones((2, 2, 3), np.float32)
+_SPLITS = np.array([0, 1, 3])
+_TRIANGLE = np.array([[1, 1, 1], [9001, 1, 1], [1, 9001, 1]], np.int64), np.array([[0, 1, 2]], np.int32)
+
+
+def _sgd() -> np.ndarray:
+    parameter = [_F.ravel().copy()]
+    launch("sgd_step", parameter, [_F.ravel().copy()], [_F.ravel().copy()], None, 0.1, 0.9, 0.0, False, 0.0, 1.0)
+    return parameter[0]
+
+
+def _meshes() -> tuple:
+    vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    placement = np.concatenate([np.eye(3).ravel(), np.eye(3).ravel(), np.zeros(3)])[None]
+    return launch("voxelize_meshes", vertices, np.array([0, 3]), _TRIANGLE[1], np.array([0, 1]), placement, (8, 8, 8),
+                  6, False)
+
+
+def _scaled() -> np.ndarray:
+    gradient = _F.ravel().copy()
+    launch("scale_gradient", gradient, np.array(3, np.float32))
+    return gradient
+
+
+CALLS = {
+    "matmul": lambda: launch("matmul", _F, np.ones((2, 4), np.float32)),
+    "hash_table": lambda: launch("hash_lookup", *launch("hash_insert", _KEYS, True), _KEYS),
+    "rulebook": lambda: (launch("output_keys", *_INPUTS, None, *_AXES),
+                         launch("transpose_neighbours", _NEIGHBOURS, 3)),
+    "convolution": lambda: launch("convolution_forward", _F, _WEIGHTS, _NEIGHBOURS, None),
+    "convolution_pairs": lambda: launch("convolution_forward_pairs", _F, _WEIGHTS, *_PAIRS, 3, None),
+    "max_pool": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
+    "leaky_relu": lambda: launch("leaky_relu_forward", _F, 0.33),
+    "segment": lambda: launch("segment_sum", _F, _SPLITS),
+    "sample_rows": lambda: launch("add_sample_rows", _F, _F[:1], _COORDINATES),
+    "voxelize": lambda: launch("voxelize_triangles", *_TRIANGLE, (8, 8, 8)),
+    "voxelize_meshes": _meshes,
+    "sgd": _sgd,
+    "softmax_cross_entropy": lambda: launch("softmax_cross_entropy", _F, np.array([0, 1, 1]), False),
+    "triplet_loss": lambda: launch("triplet_loss", _F, _F[::-1].copy(), _F, 1.0, 0, False),
+    "losses": _scaled,
+}
+
+
+def bits(result: object) -> bytes:
+    """Of all arrays in a result."""
+    return b"".join(map(bits, result)) if isinstance(result, tuple) else np.asarray(result).tobytes()
+
+
+def main(family: str) -> str:
+    start, results, faults = threading.Barrier(8), [], []
+
+    def work() -> None:
+        start.wait()
+        try:
+            results.append(bits(CALLS[family]()))
+        except BaseException as error:
+            faults.append(f"{type(error).__name__}: {error}")
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return faults[0] if faults else "fine" if len(set(results)) == 1 and len(results) == 8 else "bits differ"
+
+
+if __name__ == "__main__":
+    print(main(sys.argv[1]))

@@ -1,0 +1,109 @@
+"""Kernels that several threads call first, all at once, in a new process with nothing compiled yet."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from kernels.cold_start import CALLS
+
+import sparsenet
+from sparsenet.kernels import find, table
+from sparsenet.kernels.table import FAMILIES, declare
+
+ROOT = Path(sparsenet.__file__).parents[1]
+PROGRAM = Path(__file__).with_name("cold_start.py")
+
+
+def test_every_family_is_started():
+    assert set(CALLS) == set(FAMILIES)
+
+
+@pytest.fixture(scope="module")
+def cold_starts(tmp_path_factory) -> dict[str, str]:
+    """What each family's process printed; as many at a time as there are processors."""
+    folder, printed, gate = tmp_path_factory.mktemp("caches"), {}, threading.Semaphore(os.cpu_count() or 1)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SPARSENET_NUM_THREADS": "2"}
+
+    def start(family: str) -> None:
+        with gate:
+            done = subprocess.run([sys.executable, PROGRAM, family], capture_output=True, text=True, check=False,
+                                  timeout=300, env=environment | {"NUMBA_CACHE_DIR": str(folder / family)})
+        printed[family] = done.stdout.strip() or done.stderr
+
+    threads = [threading.Thread(target=start, args=(family,)) for family in FAMILIES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return printed
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_eight_threads_call_a_family_first(cold_starts, family):
+    assert cold_starts[family] == "fine"
+
+
+def test_a_kernel_is_found_only_once_its_family_is_imported(monkeypatch, tmp_path):
+    """A thread that comes while another is halfway through the import waits for it."""
+    import sparsenet.kernels as package
+
+    (tmp_path / "slow_family.py").write_text("""
+import slow_family_control as control
+from sparsenet.kernels.table import Scalar, declare
+
+SLOW = declare("slow", number=Scalar(int))
+control.halfway.set()
+assert control.go_on.wait(20)
+
+@SLOW.implementation("cpu")
+def _slow(number):
+    return number + 1
+""")
+    control = type(sys)("slow_family_control")
+    control.halfway, control.go_on = threading.Event(), threading.Event()
+    monkeypatch.setitem(sys.modules, "slow_family_control", control)
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    monkeypatch.setitem(table._MODULE_OF, "slow", "slow_family")
+    found: list[int] = []
+
+    def work() -> None:
+        found.append(find("slow")(1))
+
+    try:
+        threads = [threading.Thread(target=work)]
+        threads[0].start()
+        assert control.halfway.wait(20)
+        threads += [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads[1:]:
+            thread.start()
+        threads[1].join(0.2)
+        assert found == [] and all(thread.is_alive() for thread in threads)
+        control.go_on.set()
+        for thread in threads:
+            thread.join()
+        assert found == [2] * 4
+    finally:
+        control.go_on.set()
+        table._KERNELS.pop("slow", None)
+        table._READY.pop("slow", None)
+        sys.modules.pop("sparsenet.kernels.slow_family", None)
+        vars(package).pop("slow_family", None)
+
+
+def test_a_family_that_fails_to_import_is_tried_again(monkeypatch):
+    def broken(name: str) -> None:
+        declare("matmul")
+        raise ImportError("no such library")
+
+    monkeypatch.setattr(table, "_READY", {})
+    monkeypatch.setattr(table, "_KERNELS", dict(table._KERNELS))
+    with monkeypatch.context() as patch:
+        patch.setattr(table.importlib, "import_module", broken)
+        for _ in range(2):
+            with pytest.raises(ImportError, match="no such library"):
+                find("matmul")
