@@ -137,13 +137,14 @@ def test_what_is_no_dataset_or_batch_is_refused(net, dataset, ask):
 
 
 @pytest.mark.parametrize("ask", [lambda net, x, **options: net.predict(x, **options), embed])
-def test_numbers_that_are_not_finite_name_the_first_shape(net, dataset, ask, monkeypatch):
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_name_the_first_shape(net, dataset, ask, bad, monkeypatch):
     run = type(net).run
 
     def broken(self, x, *places):
         result = run(self, x, *places)
         value = result if isinstance(result, sn.Tensor) else result.features
-        value.array[3:] = np.nan
+        value.array[3:] = bad
         return result
 
     monkeypatch.setattr(type(net), "run", broken)

@@ -334,6 +334,7 @@ def test_the_largest_numbers_do_not_overflow(metric):
     ({"descriptors": np.ones(4)}, r"descriptors have shape \(4,\), expected \(S, C\)"),
     ({"labels": [0, 0, 1]}, r"labels have shape \(3,\), expected \(4,\)"),
     ({"labels": [0.0, 0.0, 1.0, 1.0]}, "labels have dtype float64, expected integers or strings"),
+    ({"labels": np.array(["a", "a", None, "b"], object)}, "labels have dtype object, expected integers or strings"),
     ({"names": ["a"]}, r"names have shape \(1,\), expected \(4,\)"),
     ({"metric": "manhattan"}, "metric is 'manhattan', expected one of cosine, l2"),
     ({"metric": np.eye(4)}, "metric is ndarray, expected one of cosine, l2"),
@@ -392,6 +393,11 @@ def test_it_prints_as_an_aligned_table_and_its_figures_are_json():
 def test_precision_is_told_at_the_ranks_that_there_are():
     result = on_a_line(range(12), [0, 1] * 6)
     assert list(result.figures()["precision_at"]) == ["1", "5", "10"] and "at 10 " in str(result)
+
+
+def test_labels_may_be_texts_in_an_array_of_objects():
+    labels = np.array(["bed", "bed", "cup", "cup"], object)
+    assert list(on_a_line([0, 1, 2, 3], labels).per_class) == ["bed", "cup"]
 
 
 def test_shapes_of_unknown_class_are_ranked_but_are_no_queries_and_never_relevant():
