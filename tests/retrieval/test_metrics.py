@@ -308,6 +308,12 @@ def test_paper_protocol_without_names_goes_by_row():
     assert np.isnan(result.per_query["AP"]).tolist() == [False] * 40 + [True] * 20
 
 
+def test_paper_protocol_takes_equal_names_by_row():
+    labels = np.repeat([0, 1], [60, 25])
+    result = evaluate(np.random.default_rng(2).normal(size=(85, 3)), labels, protocol="paper", names=["x"] * 85)
+    assert np.flatnonzero(~np.isnan(result.per_query["AP"])).tolist() == [*range(20), *range(60, 80)]
+
+
 def test_paper_protocol_refuses_a_small_class():
     with pytest.raises(ValueError, match="class 'cup' has 19 shapes, protocol 'paper' takes 20"):
         evaluate(np.ones((39, 2)), ["chair"] * 20 + ["cup"] * 19, protocol="paper")
