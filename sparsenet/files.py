@@ -1,27 +1,36 @@
 """Files that are always whole: written beside and renamed; HDF5 files that are checked when read.
 
-An HDF5 file of this package has the attributes `format` and `version`.  The small kinds (weights,
-checkpoints, descriptors, an index) are written and read in one go, and sealed: their user block, the
-first 512 bytes, which HDF5 leaves alone, states the sha256 of all that follows.  It is verified
-before the HDF5 library sees the file, which a changed byte can crash.
+An HDF5 file of this package has the attributes `format` and `version`, and is sealed: its user block, the
+first 512 bytes, which HDF5 leaves alone, states the sha256 of all that follows.  It is verified before the
+HDF5 library sees the file, which a changed byte can crash or turn into other numbers.  A dataset that
+another program wrote may lack the seal.  The small kinds (weights, checkpoints, descriptors, an index) are
+written and read in one go.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import reprlib
 import secrets
+import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from sparsenet.hdf5 import SIGNATURE, UNREADABLE, check_tree, read_attribute, read_attributes, read_dataset
+from sparsenet.hdf5_output import Hdf5Output
+
 _SEAL = b"sparsenet sha256 "
-_USER_BLOCK = 512  # bytes, the smallest there is
-_UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError)  # what h5py raises for a damaged file
+USER_BLOCK = 512  # bytes, the smallest there is
+_PART = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d+)\.[0-9a-f]{8}\.part", re.DOTALL)
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def check_folder(path: str | os.PathLike) -> None:
@@ -38,16 +47,26 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """The name of a file to write, beside `path`: it takes the place of `path` when the block ends, synced
     to the disk, and is removed when the block fails, Ctrl-C included.
 
-    Raises FileNotFoundError or IsADirectoryError, see `check_folder`.
+    What killed processes of this machine have left in the folder is removed, too.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError : see `check_folder`.
+    OSError : the disk is full, or refuses to write; it names `path`.
     """
     path = Path(path)
     check_folder(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    _remove_stale_parts(path.parent)
+    beside = path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         yield beside
         with open(beside, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        if error.filename == str(beside):  # a name that is gone by the time that anyone reads it
+            error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
     if os.name == "posix":  # the rename itself outlives a power cut; Windows cannot open folders
@@ -58,10 +77,52 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             os.close(folder)
 
 
+def _remove_stale_parts(folder: Path) -> None:
+    """Remove files of `replacing` in a folder whose process is gone; those of other machines stay."""
+    if os.name != "posix":  # where asking for a process by `os.kill` would end it
+        return
+    with os.scandir(folder) as entries:
+        stale = [entry.path for entry in entries if (part := _PART.fullmatch(entry.name))
+                 and part["machine"] == _machine() and not _is_running(int(part["process"]))]
+    for path in stale:
+        try:
+            os.unlink(path)
+        except OSError:  # removed meanwhile, or not ours to remove: it is in nobody's way
+            continue
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # of another user; a number that no process has, so none of ours
+        return True
+    return True
+
+
+@cache
+def _machine() -> str:
+    """Letters for the machine, or the container, within which a process number means one process."""
+    try:
+        numbering = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        numbering = ""
+    return hashlib.sha256(f"{socket.gethostname()} {numbering}".encode()).hexdigest()[:8]
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write a text as UTF-8; the file is always whole."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def size_text(size: int) -> str:
+    """A count of bytes in the unit that suits it: "312 bytes", "4.5 kB", "12.0 MB" (powers of 1000)."""
+    for unit, bytes_in_it in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= 0.99995 * bytes_in_it:
+            return f"{size / bytes_in_it:.1f} {unit}"
+    return f"{size} bytes"
 
 
 def arrays_digest(arrays: Mapping[str, Any]) -> str:
@@ -80,8 +141,8 @@ class Contents:
     """All that is in a small HDF5 file.
 
     kind, version : its header
-    attributes : name -> number or text
-    arrays : name -> array; a text or number for a dataset without axes; "GROUP/NAME" within a group
+    attributes : name -> bool, int, float, text, array or list of texts
+    arrays : name -> array; a text for a text without axes; "GROUP/NAME" within a group
     """
 
     path: Path
@@ -90,21 +151,61 @@ class Contents:
     attributes: dict[str, Any]
     arrays: dict[str, Any]
 
-    def attribute(self, name: str) -> Any:
-        """An attribute; ValueError where there is none."""
-        return self._get(self.attributes, name)
+    def attribute(self, name: str, kind: type | None = None, default: Any = None) -> Any:
+        """An attribute, or the default if it is missing and there is one.
 
-    def array(self, name: str) -> Any:
-        """An array; ValueError where there is none."""
-        return self._get(self.arrays, name)
+        Raises ValueError if it is missing or not of the kind (bool, int, float or str; an int is a float, too).
+        """
+        if default is not None and name not in self.attributes:
+            return default
+        value = self._get(self.attributes, name)
+        if kind is not None and type(value) not in ((int, float) if kind is float else (kind,)):
+            raise self.wrong(f"{name} is {reprlib.repr(value)}, expected {_KINDS[kind]}")
+        return value
 
-    def group(self, name: str) -> dict[str, Any]:
-        """The arrays of a group by name, in the order they were written."""
-        return {key.removeprefix(f"{name}/"): array for key, array in self.arrays.items() if key.startswith(f"{name}/")}
+    def array(self, name: str, kinds: str | None = None, ndim: int | None = None) -> Any:
+        """An array; ValueError if it is missing, of none of NumPy's kinds, or of another number of axes."""
+        array = self._get(self.arrays, name)
+        if kinds is not None and (np.asarray(array).dtype.kind not in kinds or np.ndim(array) != ndim):
+            kind = getattr(array, "dtype", type(array).__name__)
+            raise self.wrong(f"{name} is {kind} {np.shape(array)}, expected {ndim} axes and a dtype of kind {kinds!r}")
+        return array
+
+    def text(self, name: str) -> str:
+        """A text without axes."""
+        if not isinstance(text := self._get(self.arrays, name), str):
+            raise self.wrong(f"{name} is {type(text).__name__} {np.shape(text)}, expected a text")
+        return text
+
+    def texts(self, name: str) -> list[str]:
+        """A list of texts."""
+        return self.array(name, "O", 1).tolist()
+
+    def group(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of numbers of a group by name, in the order they were written."""
+        arrays = {key.removeprefix(f"{name}/"): array for key, array in self.arrays.items() if
+                  key.startswith(f"{name}/")}
+        for own, array in arrays.items():
+            if np.asarray(array).dtype.kind not in "biuf":
+                raise self.wrong(f"{name}/{own} has dtype {np.asarray(array).dtype}, expected numbers")
+        return arrays
+
+    def finite_group(self, name: str) -> dict[str, np.ndarray]:
+        """The same; ValueError for an array that holds NaN or infinity, which a diverged training leaves."""
+        arrays = self.group(name)
+        for own, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"{self.path}: {name}/{own} holds NaN or infinity in {np.sum(~np.isfinite(array))} of "
+                                 f"{np.size(array)} numbers: has the training diverged?")
+        return arrays
+
+    def wrong(self, problem: str) -> ValueError:
+        """The error that says what is wrong with the file."""
+        return ValueError(f"{self.path}: damaged ({problem}): make it again")
 
     def _get(self, found: dict[str, Any], name: str) -> Any:
         if name not in found:
-            raise ValueError(f"{self.path}: damaged ({name} is missing): make it again")
+            raise self.wrong(f"{name} is missing")
         return found[name]
 
 
@@ -117,7 +218,8 @@ def write_hdf5(path: str | os.PathLike, kind: str, version: int, attributes: Map
     import h5py
 
     with replacing(path) as beside:
-        with h5py.File(beside, "w", userblock_size=_USER_BLOCK) as file:
+        with Hdf5Output(beside, userblock_size=USER_BLOCK) as output:
+            file = output.file
             file.attrs.update({"format": kind, "version": version, **attributes})
             for name, value in arrays.items():
                 group, _, own = name.rpartition("/")
@@ -148,39 +250,42 @@ def read_hdf5(path: str | os.PathLike, versions: Mapping[str, int],
     Raises
     ------
     FileNotFoundError : no such file.
-    ValueError : it is no HDF5 file, damaged, of another kind, or of a newer version.
+    ValueError : it is not an HDF5 file, damaged, of another kind, or of a newer version.
     """
     path = Path(path)
-    sealed = path.is_file() and _is_sealed(path)
     with open_hdf5(path, versions) as file:
+        kind, version = read_attribute(file, "format"), read_attribute(file, "version")
+        if not file.userblock_size and (kind, version) not in unsealed:
+            raise _damaged(path, "it does not state its sha256")
         try:
-            attributes, arrays = dict(file.attrs.items()), _arrays(file)
-        except _UNREADABLE as error:
+            attributes, arrays = read_attributes(file), _arrays(file)
+        except UNREADABLE as error:
             raise _damaged(path, error) from error
-    kind, version = attributes["format"], int(attributes["version"])
-    if not sealed and (kind, version) not in unsealed:
-        raise _damaged(path, "it does not state its sha256")
     return Contents(path, kind, version, attributes, arrays)
 
 
 def open_hdf5(path: str | os.PathLike, versions: Mapping[str, int], **options: Any) -> Any:
-    """An open h5py.File whose header is as expected.  See `read_hdf5`; options are for h5py.File."""
+    """An open h5py.File whose seal (if it has one), header and structure are as expected, see `check_tree`.
+
+    See `read_hdf5`; options are for h5py.File.
+    """
     import h5py
 
     path = Path(path)
     expected = " or ".join(map(repr, versions))
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file, expected one of format {expected}")
+    if not path.is_file() or not _is_hdf5(path):
+        raise ValueError(f"{path}: not an HDF5 file, expected one of format {expected}")
     try:
-        if path.is_dir() or not h5py.is_hdf5(path):
-            raise ValueError(f"{path}: not an HDF5 file, expected one of format {expected}")
         file = h5py.File(path, "r", **options)
-    except OSError as error:
+    except UNREADABLE as error:
         raise _damaged(path, error) from error
     try:
-        kind, version = file.attrs.get("format"), file.attrs.get("version")
-        problem = _wrong_header(kind, version, versions)
-    except _UNREADABLE as error:
+        problem = _wrong_header(file, versions)
+        if not problem:
+            check_tree(file)
+    except UNREADABLE as error:
         file.close()
         raise _damaged(path, error) from error
     if problem:
@@ -189,12 +294,13 @@ def open_hdf5(path: str | os.PathLike, versions: Mapping[str, int], **options: A
     return file
 
 
-def _wrong_header(kind: Any, version: Any, versions: Mapping[str, int]) -> str:
+def _wrong_header(file: Any, versions: Mapping[str, int]) -> str:
     """What is wrong with a header, or nothing."""
+    kind, version = (read_attribute(file, name) if name in file.attrs else None for name in ("format", "version"))
     if not isinstance(kind, str) or kind not in versions:
-        return f"its format is {kind!r}, expected {' or '.join(map(repr, versions))}"
-    if not isinstance(version, int | np.integer) or version < 1:
-        return f"damaged (its version is {version!r}): make it again"
+        return f"its format is {reprlib.repr(kind)}, expected {' or '.join(map(repr, versions))}"
+    if type(version) is not int or version < 1:
+        return f"damaged (its version is {reprlib.repr(version)}): make it again"
     if version > versions[kind]:
         return f"version {version}, this package reads up to {versions[kind]}: update sparsenet"
     return ""
@@ -205,19 +311,21 @@ def _damaged(path: Path, reason: Exception | str) -> ValueError:
     return ValueError(f"{path}: cut short or damaged ({words}): make it again")
 
 
-def _is_sealed(path: Path) -> bool:
-    """Whether the file states its sha256.  Raises ValueError where that is another."""
+def _is_hdf5(path: Path) -> bool:
+    """Whether it is an HDF5 file, its seal verified.  Raises ValueError if the seal is broken."""
     with open(path, "rb") as file:
-        stated = file.read(_USER_BLOCK)
+        stated, signature = file.read(USER_BLOCK), file.read(len(SIGNATURE))
         if not stated.startswith(_SEAL):
-            return False
-        if stated != (_SEAL + _sealed_digest(file) + b"\n").ljust(_USER_BLOCK, b"\0"):
+            if signature == SIGNATURE and not stated.startswith(SIGNATURE):
+                raise _damaged(path, "the sha256 that it states is not legible")
+            return stated.startswith(SIGNATURE)
+        if stated != (_SEAL + _sealed_digest(file) + b"\n").ljust(USER_BLOCK, b"\0"):
             raise _damaged(path, "its sha256 is not the one that it states")
-    return True
+    return signature == SIGNATURE
 
 
 def _sealed_digest(file: BinaryIO) -> bytes:
-    file.seek(_USER_BLOCK)
+    file.seek(USER_BLOCK)
     return hashlib.file_digest(file, "sha256").hexdigest().encode()
 
 
@@ -228,7 +336,5 @@ def _arrays(file: Any) -> dict[str, Any]:
     arrays = {}
     for name, item in file.items():
         inside = {f"{name}/{own}": part for own, part in item.items()} if isinstance(item, h5py.Group) else {name: item}
-        for place, dataset in inside.items():
-            text = h5py.check_string_dtype(dataset.dtype) is not None
-            arrays[place] = dataset.asstr()[()] if text else dataset[()]
+        arrays |= {key: read_dataset(dataset) for key, dataset in inside.items()}
     return arrays

@@ -11,6 +11,8 @@ from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 
+from sparsenet.files import size_text
+
 # Distribution -> what it is needed for; those of the second table may be missing.
 NEEDED = {"numpy": "arrays", "numba": "kernels on the CPU", "h5py": "files", "trimesh": "OBJ, PLY, STL, GLB meshes",
           "tqdm": "progress bars", "threadpoolctl": "BLAS threads"}
@@ -102,14 +104,11 @@ def _caches() -> list[tuple[str, str]]:
             ("GPU kernels", _folder(cupy_cache(), ("*",), "CUPY_CACHE_DIR"))]
 
 
-def numba_cache() -> Path:
-    """Where compiled CPU kernels are kept: NUMBA_CACHE_DIR, beside the source, or the user's cache."""
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return Path(os.environ["NUMBA_CACHE_DIR"])
-    beside = Path(__file__).parent / "kernels"
-    if os.access(beside, os.W_OK):
-        return beside / "__pycache__"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numba"
+def numba_cache() -> Path | None:
+    """Where compiled CPU kernels are kept, see `sparsenet.kernels.numba_cache`; None: in memory alone."""
+    from sparsenet.kernels.numba_cache import cache_folder
+
+    return Path(os.environ["NUMBA_CACHE_DIR"]) if os.environ.get("NUMBA_CACHE_DIR") else cache_folder()
 
 
 def cupy_cache() -> Path:
@@ -117,9 +116,11 @@ def cupy_cache() -> Path:
     return Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))  # there may be no home
 
 
-def _folder(path: Path, patterns: tuple[str, ...], variable: str) -> str:
+def _folder(path: Path | None, patterns: tuple[str, ...], variable: str) -> str:
+    if path is None:
+        return f"in memory, compiled again in each process; {variable} names a folder to keep them in"
     sizes = list(_sizes(path, patterns))
-    held = f"files: {len(sizes)}, {sum(sizes) / 1e6:.1f} MB" if sizes else "empty so far"
+    held = f"files: {len(sizes)}, {size_text(sum(sizes))}" if sizes else "empty so far"
     return f"{path} ({held}); {variable} moves it"
 
 

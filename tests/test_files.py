@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import h5py
 import numpy as np
 import pytest
 
-from sparsenet.files import arrays_digest, open_hdf5, read_hdf5, replacing, seal, write_hdf5, write_text
+from sparsenet import files
+from sparsenet.files import arrays_digest, open_hdf5, read_hdf5, replacing, seal, size_text, write_hdf5, write_text
 from sparsenet.nn.weights_file import read_weights, write_weights
-from sparsenet.retrieval import Descriptors
+from sparsenet.retrieval import Descriptors, Index
 from sparsenet.training import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 
 KIND = {"sparsenet-test": 1}
@@ -58,6 +61,53 @@ def test_what_fails_leaves_the_old_file_and_no_other(tmp_path, error):
         beside.write_text("half")
         raise error
     assert [p.name for p in tmp_path.iterdir()] == ["x.txt"] and (tmp_path / "x.txt").read_text() == "old"
+
+
+def part_of(path, process, machine=None):
+    """A file as a process that was killed leaves it."""
+    part = path.with_name(f".{path.name}.{machine or files._machine()}.{process}.0123abcd.part")
+    part.write_text("half")
+    return part
+
+
+def dead_process():
+    return subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True,
+                          check=True).stdout.strip()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere parts are left alone")
+def test_parts_of_killed_processes_are_removed(tmp_path):
+    dead = dead_process()
+    stale = [part_of(tmp_path / name, dead) for name in ("x.txt", "other.h5", "two.dots.h5")]
+    kept = [part_of(tmp_path / "x.txt", os.getpid()), part_of(tmp_path / "x.txt", 1),
+            part_of(tmp_path / "x.txt", dead, "0123abcd"), part_of(tmp_path / "x.txt", 10**30)]
+    own = tmp_path / f".mine.{files._machine()}.{dead}.part"
+    own.touch()
+    write_text(tmp_path / "x.txt", "new")
+    assert not any(path.exists() for path in stale) and own.exists()
+    assert all(path.read_text() == "half" for path in kept)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere parts are left alone")
+def test_what_replacing_writes_is_known_as_a_part_while_it_lives(tmp_path):
+    with replacing(tmp_path / "x.txt") as beside:
+        beside.write_text("new")
+        name = files._PART.fullmatch(beside.name)
+        assert int(name["process"]) == os.getpid() and name["machine"] == files._machine()
+        write_text(tmp_path / "y.txt", "another")  # by the same process: it removes nothing that is being written
+        assert beside.exists()
+
+
+def test_an_error_names_the_file_and_not_its_part(tmp_path):
+    with pytest.raises(OSError, match="No space left on device: '.*/x.txt'"), replacing(tmp_path / "x.txt") as beside:
+        raise OSError(28, "No space left on device", str(beside))
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0 bytes"), (312, "312 bytes"), (999, "999 bytes"), (1000, "1.0 kB"),
+                                            (4_549, "4.5 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"),
+                                            (12_000_000, "12.0 MB"), (3_210_000_000, "3.2 GB")])
+def test_sizes_in_words(size, text):
+    assert size_text(size) == text
 
 
 def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path):
@@ -111,8 +161,14 @@ def save_descriptors(path):
     Descriptors(np.arange(12.0).reshape(4, 3), [0, 1, -1, 0], ["a", "b", "c", "d"], ["cup", "bed"], "beef").save(path)
 
 
+def save_index(path):
+    index = Index()
+    index.add(np.arange(12.0).reshape(4, 3))
+    index.save(path)
+
+
 @pytest.mark.parametrize(("save", "load"), [(save_weights, read_weights), (save_training, load_checkpoint),
-                                            (save_descriptors, Descriptors.load)])
+                                            (save_descriptors, Descriptors.load), (save_index, Index.load)])
 def test_a_byte_that_changed_anywhere_is_one_clear_error(tmp_path, save, load, rng):
     path = tmp_path / "x.h5"
     save(path)
@@ -135,6 +191,44 @@ def test_damage_of_a_checkpoint_is_a_checkpoint_error(tmp_path):
         load_checkpoint(tmp_path / "weights.h5")
     save_training(tmp_path / "last.h5")
     assert read_weights(tmp_path / "last.h5").keys() == weights().keys()
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_weights_that_are_not_finite_are_named(tmp_path, value):
+    write_weights(tmp_path / "x.h5", weights() | {"convolution1.bias": np.array([1.0, value, 2.0])})
+    with pytest.raises(ValueError, match="x.h5: weights/convolution1.bias holds NaN or infinity in 1 of 3 numbers"):
+        read_weights(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize(("save", "load"), [(save_weights, read_weights), (save_training, load_checkpoint),
+                                            (save_descriptors, Descriptors.load), (save_index, Index.load)])
+def test_a_small_file_of_a_stranger_is_refused_although_it_is_sealed(tmp_path, save, load):
+    path = tmp_path / "x.h5"
+    save(path)
+    with h5py.File(path, "a") as file:
+        file["weights/bad" if "weights" in file else "bad"] = h5py.ExternalLink("other.h5", "/x")
+    seal(path)
+    with pytest.raises(ValueError, match="x.h5: cut short or damaged .(weights/)?bad is a link to another file"):
+        load(path)
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("@metric", 3, "metric is 3, expected a text"), ("@metric", "x", "metric is 'x', expected one of cosine, l2"),
+    ("vectors", np.full((2, 2), np.nan), "vectors have NaN.*first in row 0"), ("vectors", "x", "vectors is str"),
+    ("vectors", np.ones(3), "vectors is float64 .3,., expected 2 axes"),
+])
+def test_wrong_contents_of_an_index_are_named(tmp_path, key, value, message):
+    path = tmp_path / "x.h5"
+    save_index(path)
+    with h5py.File(path, "a") as file:
+        if key.startswith("@"):
+            file.attrs[key[1:]] = value
+        else:
+            del file[key]
+            file[key] = value
+    seal(path)
+    with pytest.raises(ValueError, match=f"^[^\n]*x.h5: [^\n]*{message}[^\n]*$"):
+        Index.load(path)
 
 
 @pytest.mark.parametrize("save", [save_weights, save_training])

@@ -18,8 +18,9 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 def main() -> None:
     import numpy as np
 
+    from sparsenet.files import size_text
     from sparsenet.inspect.page import check_page, write_page
-    from sparsenet.inspect.page_shape import drawn_as_trained, mesh_in_cells
+    from sparsenet.inspect.page_shape import drawn_as_trained, mesh_as_trained, mesh_in_cells
     from sparsenet.shapes import Off3DPicture
     from sparsenet.sparse import SparseTensor
     from sparsenet.training import load_network, parse_config
@@ -46,7 +47,7 @@ def main() -> None:
     if arguments.target is not None and arguments.target not in classes:
         raise ValueError(f"--target is {arguments.target!r}, expected one of {', '.join(classes)}")
     render_size, fill = drawn_as_trained(config, arguments.checkpoint, arguments.render_size, arguments.fill)
-    picture = Off3DPicture(arguments.mesh, render_size)
+    picture = Off3DPicture(mesh_as_trained(arguments.mesh, config, arguments.checkpoint), render_size)
     voxels = picture.voxelize(net.field, fill=fill)
     x = SparseTensor(voxels.features, np.insert(voxels.coordinates, 0, 0, axis=1), net.field, batch_size=1)
     weights = "/".join(Path(arguments.checkpoint).parts[-2:])
@@ -58,7 +59,7 @@ def main() -> None:
         print(f"{lost}: a smaller --render-size keeps them", file=sys.stderr)
     target = None if arguments.target is None else classes.index(arguments.target)
     size = write_page(arguments.out, net, x, mesh_in_cells(picture, net.field), classes, title, target)
-    print(f"page: {arguments.out}, {size / 1e6:.1f} MB, {len(x):,} voxels through {len(net.layers)} layers")
+    print(f"page: {arguments.out}, {size_text(size)}, {len(x):,} voxels through {len(net.layers)} layers")
 
 
 if __name__ == "__main__":

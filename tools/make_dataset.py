@@ -16,26 +16,35 @@ EXAMPLES = """examples:
   python tools/make_dataset.py modelnet40-voxels modelnet40_voxels30/ modelnet40.h5
   python tools/make_dataset.py csv shapes.csv shapes.h5 --render-size 60
 
-Meshes are stored as they stand, and the training has to know which axis is up: z by default (OFF as
-ModelNet's); GLB files are y-up by their standard: train with --set augmentation.up_axis=1, and keep
-files of different up axes in different datasets.
+A folder named train, test, val, valid, validation or evaluation can be a split: within a class, or at
+the top if all folders there have such names.  --layout says so where the guess, which is printed, is wrong.
 
-The file is written beside OUTPUT and renamed when it is whole: Ctrl-C leaves an old one as it was.
-Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C.  Unreadable meshes
-are left out and listed; with --strict the first one is an error."""
+All shapes are stored standing along z.  Along which axis a file stands is guessed from its format: OBJ
+and GLB along y (they are turned), the others along z; --up-axis y or z overrules that.
+
+The file is written beside OUTPUT and renamed when it is whole: Ctrl-C or SIGTERM leaves an old one as it
+was.  Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after
+SIGTERM.  Unreadable meshes are left out and listed; with --strict the first one is an error.  The report
+goes to stdout, its warnings to stderr."""
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    from sparsenet.data.folders import LAYOUTS
     from sparsenet.data.importers import EXTENSIONS
 
     parser = argparse.ArgumentParser(description="Turn meshes or voxels into one dataset file (HDF5).",
                                      epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
 
-    folder = _command(commands, "folder", "meshes in folders CLASS/SPLIT/ (as ModelNet's) or CLASS/",
+    folder = _command(commands, "folder", "meshes in folders CLASS/, CLASS/SPLIT/ (as ModelNet's) or SPLIT/CLASS/",
                       "make_dataset.py folder ModelNet10/ modelnet10.h5 --keep-meshes")
-    _paths(folder, "folder with one folder for each class")
+    _paths(folder, "folder with a folder for each class or each split; searched to the bottom")
     _conversion(folder)
+    _up_axis(folder)
+    place = folder.add_mutually_exclusive_group()
+    place.add_argument("--layout", choices=LAYOUTS, help="what the upper folders are (default: guessed, and printed)")
+    place.add_argument("--unlabelled", action="store_true",
+                       help="take all meshes, whatever their folders, as shapes without a class")
     folder.add_argument("--extensions", nargs="+", default=EXTENSIONS, metavar="EXT",
                         help=f"file name endings to take (default: {' '.join(EXTENSIONS)})")
     folder.add_argument("--test-share", type=float, default=0.2, metavar="SHARE",
@@ -55,10 +64,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     voxels.add_argument("--poses", type=int, metavar="N", help="take the first N of an object's poses (default: all)")
     _quiet(voxels)
 
-    table = _command(commands, "csv", "meshes listed in a CSV file with columns path, label, split, name",
+    table = _command(commands, "csv", "meshes listed in a CSV file with the columns path, label, split, name",
                      "make_dataset.py csv shapes.csv shapes.h5 --render-size 60")
-    _paths(table, "CSV file; its first line names the columns, paths are relative to its folder")
+    _paths(table, "CSV file; its first line names the columns, paths are relative to its folder, and "
+                  "all columns but path may be missing")
     _conversion(table)
+    _up_axis(table)
 
     builtin = _command(commands, "builtin", "the built-in parametric shapes, made from a seed",
                        "make_dataset.py builtin shapes.h5 --train 60 --test 20 --keep-meshes")
@@ -75,8 +86,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     arguments = parse()
     report = _import(arguments)
-    for number, line in enumerate(str(report).splitlines()):
-        print(line, file=sys.stderr if number else sys.stdout)
+    if not arguments.quiet:
+        print("\n".join(report.lines()))
+    for line in report.warnings():
+        print(line, file=sys.stderr)
 
 
 def _import(arguments: argparse.Namespace) -> ImportReport:
@@ -92,10 +105,10 @@ def _import(arguments: argparse.Namespace) -> ImportReport:
     if arguments.source == "modelnet40-voxels":
         return import_modelnet40_voxels(arguments.input, arguments.output, arguments.poses, not arguments.quiet)
     conversion = Conversion(arguments.render_size, arguments.fill, arguments.keep_meshes, arguments.processes,
-                            arguments.strict, not arguments.quiet)
+                            arguments.strict, not arguments.quiet, getattr(arguments, "up_axis", "auto"))
     if arguments.source == "folder":
         return import_folder(arguments.input, arguments.output, conversion, arguments.extensions,
-                             arguments.test_share, arguments.seed)
+                             arguments.test_share, arguments.seed, arguments.layout, arguments.unlabelled)
     if arguments.source == "psb":
         return import_psb(arguments.input, arguments.output, conversion, arguments.shared_classes)
     if arguments.source == "csv":
@@ -129,13 +142,20 @@ def _conversion(parser: argparse.ArgumentParser) -> None:
     _quiet(parser)
 
 
+def _up_axis(parser: argparse.ArgumentParser) -> None:
+    from sparsenet.data.layout import UP_AXES
+
+    parser.add_argument("--up-axis", choices=UP_AXES, default="auto",
+                        help="along which the files' shapes stand (default: auto, by their formats)")
+
+
 def _quiet(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no report, but its warnings")
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
 

@@ -18,6 +18,7 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 
 
 def main() -> None:
+    from sparsenet.data.importers import axis_of
     from sparsenet.inspect.figures import check_picture, save_figure
     from sparsenet.retrieval import Descriptors, find_similar
     from sparsenet.shapes import read_mesh
@@ -65,6 +66,7 @@ def main() -> None:
     else:
         with open_shapes(config, arguments.checkpoint, arguments.dataset, arguments.split) as shapes:
             descriptors = embed_shapes(net, state, config, shapes, progress=not arguments.quiet)
+    query = query.upright(axis_of(arguments.query, descriptors.up_axis))
     if arguments.label:
         descriptors.check_class(arguments.label)
     found = find_similar(net, query, descriptors, min(arguments.k, len(descriptors)),

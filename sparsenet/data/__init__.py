@@ -1,9 +1,10 @@
 """Samples in files, batches out of them, and importers that make the files."""
 
 from sparsenet.data.batch import SparseBatch
-from sparsenet.data.convert import Conversion, ImportReport
+from sparsenet.data.convert import Conversion
 from sparsenet.data.dataset import SparseDataset
-from sparsenet.data.importers import import_csv, import_folder, import_parametric
+from sparsenet.data.import_report import ImportReport
+from sparsenet.data.importers import import_csv, import_folder, import_parametric, read_upright
 from sparsenet.data.modelnet40 import import_modelnet40_voxels
 from sparsenet.data.psb import import_psb
 from sparsenet.data.sample import Sample
@@ -12,4 +13,4 @@ from sparsenet.data.voxel_augment import VoxelAugmentation
 
 __all__ = ["BatchSampler", "ClassBalancedSampler", "Conversion", "ImportReport", "Sample", "SparseBatch",
            "SparseDataset", "TripletSampler", "VoxelAugmentation", "import_csv", "import_folder",
-           "import_modelnet40_voxels", "import_parametric", "import_psb"]
+           "import_modelnet40_voxels", "import_parametric", "import_psb", "read_upright"]

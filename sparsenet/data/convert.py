@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +23,9 @@ import numpy as np
 
 from sparsenet.command import deferred_interrupt
 from sparsenet.data.dataset import SparseDataset
-from sparsenet.data.layout import coordinate_dtype
+from sparsenet.data.folders import printable
+from sparsenet.data.import_report import ImportReport, duplicates_of
+from sparsenet.data.layout import UP_AXES, coordinate_dtype
 from sparsenet.data.sample import Sample
 from sparsenet.kernels import threads
 
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
 
 _CHUNK = 8  # meshes handed to a process at a time
+_PATIENCE = 0.2  # seconds between two looks whether Ctrl-C was pressed
 _UNUSABLE = (ValueError, OSError, OverflowError, MemoryError)  # MeshError is a ValueError
 
 
@@ -37,6 +44,7 @@ class MeshEntry:
     load : returns the Mesh; it must survive pickling, as `functools.partial(read_mesh, path)` does
     name, label, split : as in `Sample`
     source : what to call it in a report, such as the path
+    up_axis : along which the file's shape stands, "y" or "z", for the report; None if it comes from no file
     """
 
     load: Callable[[], Mesh]
@@ -44,26 +52,7 @@ class MeshEntry:
     label: int
     split: str
     source: str
-
-
-@dataclass
-class ImportReport:
-    """What an importer did.
-
-    path : the dataset file;  samples : how many it holds
-    failures : (source, reason) of each mesh that could not be used
-    """
-
-    path: Path
-    samples: int
-    failures: list[tuple[str, str]] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        lines = [f"{self.path}: {self.samples} samples, {self.path.stat().st_size / 1e6:.1f} MB"]
-        if self.failures:
-            lines.append(f"left out {len(self.failures)} unreadable meshes:")
-            lines += [f"  {source}: {reason.removeprefix(f'{source}: ')}" for source, reason in self.failures]
-        return "\n".join(lines)
+    up_axis: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +65,9 @@ class Conversion:
     processes : 1 works in this process; more are spawned, so a script that asks for them needs the
         `if __name__ == "__main__":` guard.  No effect on the file
     strict : raise at the first mesh that cannot be used, instead of leaving it out
-    progress : show a progress bar on stderr
+    progress : show a progress bar on stderr, if that is a terminal
+    up_axis : along which mesh files stand: "y" (they are turned upright, to z), "z" (left as they stand), or
+        "auto", by their formats (OBJ and GLB y, the others z)
     """
 
     render_size: int = 40
@@ -85,6 +76,7 @@ class Conversion:
     processes: int = 1
     strict: bool = False
     progress: bool = True
+    up_axis: str = "auto"
 
 
 DEFAULT = Conversion()
@@ -96,8 +88,12 @@ def available_processes() -> int:
 
 
 def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike, classes: Sequence[str],
-                   conversion: Conversion) -> ImportReport:
+                   conversion: Conversion, report: ImportReport | None = None) -> ImportReport:
     """Read and voxelize the meshes of the entries into the file `destination`, in their order.
+
+    Parameters
+    ----------
+    report : is completed, and returned; default: a new one
 
     Raises
     ------
@@ -106,10 +102,13 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
     """
     if conversion.render_size < 1:
         raise ValueError(f"import: render_size is {conversion.render_size}, expected a positive whole number")
-    report = ImportReport(Path(destination), 0)
+    if conversion.up_axis not in UP_AXES:
+        raise ValueError(f"import: up_axis is {conversion.up_axis!r}, expected {', '.join(UP_AXES)}")
+    report = report or ImportReport(Path(destination), 0)
+    report.classes = list(classes)
     with SparseDataset.create(destination, _samples(entries, conversion, report),
                               (conversion.render_size,) * 3, conversion.render_size, classes,
-                              conversion.fill) as dataset:
+                              conversion.fill, conversion.up_axis) as dataset:
         report.samples = len(dataset)
     return report
 
@@ -118,17 +117,18 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
 class _Shape:
     cells: np.ndarray
     mesh: Mesh | None
+    digest: bytes  # of the mesh
 
 
 def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: ImportReport) -> Iterator[Sample]:
     from tqdm import tqdm
 
-    used = 0
-    with tqdm(total=len(entries), unit="mesh", desc="voxelize", disable=not conversion.progress,
+    if conversion.progress:
+        _tell_of_compiling()
+    seen: list[tuple[bytes, str, str]] = []
+    with tqdm(total=len(entries), unit="mesh", desc="voxelize", disable=None if conversion.progress else True,
               mininterval=0.5) as bar, deferred_interrupt() as interrupted:
-        for entry, result in zip(entries, _results(entries, conversion), strict=True):
-            if interrupted():  # asked here: raised anywhere, it can be lost within a callback of the process pool
-                raise KeyboardInterrupt
+        for entry, result in zip(entries, _results(entries, conversion, interrupted), strict=True):
             bar.update()
             if isinstance(result, str):
                 if conversion.strict:
@@ -136,37 +136,78 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
                 report.failures.append((entry.source, result))
                 bar.set_postfix(unreadable=len(report.failures))
                 continue
-            used += 1
+            if entry.up_axis is not None:
+                report.up_axes[entry.up_axis, Path(entry.source).suffix.lower()] += 1
+            seen.append((result.digest, entry.split, entry.name))
+            report.counts[report.classes[entry.label] if entry.label >= 0 else None, entry.split] += 1
             yield Sample(result.cells, entry.label, entry.name, entry.split, mesh=result.mesh)
-    if not used:
+    report.duplicates = duplicates_of(seen)
+    if not seen:
         first = f": the first failed with: {report.failures[0][1]}" if report.failures else ""
         raise ValueError(f"import: none of {len(entries)} meshes could be used{first}")
 
 
-def _results(entries: Sequence[MeshEntry], conversion: Conversion) -> Iterator[_Shape | str]:
-    """For each entry in order its shape, or why there is none."""
-    chunks = (entries[start:start + _CHUNK] for start in range(0, len(entries), _CHUNK))
+def _tell_of_compiling() -> None:
+    from sparsenet.kernels.numba_cache import is_kept
+
+    if not is_kept("voxelize"):
+        print("the first mesh takes some seconds more: kernels are being compiled", file=sys.stderr)
+
+
+def _results(entries: Sequence[MeshEntry], conversion: Conversion,
+             interrupted: Callable[[], bool]) -> Iterator[_Shape | str]:
+    """For each entry in order its shape, or why there is none.
+
+    Ctrl-C is asked for here: raised anywhere, it can be lost within a callback of the process pool.
+    """
     processes = min(conversion.processes, -(-len(entries) // _CHUNK))
-    if processes <= 1:
-        for chunk in chunks:
-            for entry in chunk:
-                yield _convert(entry.load, conversion)
+    if processes > 1:
+        yield from _spawned(entries, conversion, processes, interrupted)
         return
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin_process)
-    waiting: deque = deque()
+    for entry in entries:
+        if interrupted():
+            raise KeyboardInterrupt
+        yield _convert(entry.load, conversion)
+
+
+def _spawned(entries: Sequence[MeshEntry], conversion: Conversion, processes: int,
+             interrupted: Callable[[], bool]) -> Iterator[_Shape | str]:
+    """The same, by processes that end with this one, however it ends."""
+    spawn = multiprocessing.get_context("spawn")
+    lifeline, held = spawn.Pipe(duplex=False)  # `held` is here alone: closed, it ends the processes
+    pool = ProcessPoolExecutor(processes, spawn, _begin_process, (lifeline,))
+    waiting: deque[Future] = deque()
     try:
-        for chunk in chunks:
+        for start in range(0, len(entries), _CHUNK):
             with _deaf_children():
-                waiting.append(pool.submit(_convert_chunk, [entry.load for entry in chunk], conversion))
+                loads = [entry.load for entry in entries[start:start + _CHUNK]]
+                waiting.append(pool.submit(_convert_chunk, loads, conversion))
             if len(waiting) > 2 * processes:  # what is held in memory stays bounded
-                yield from waiting.popleft().result()
+                yield from _awaited(waiting.popleft(), interrupted)
         while waiting:
-            yield from waiting.popleft().result()
-    except BrokenProcessPool:
+            yield from _awaited(waiting.popleft(), interrupted)
+    except (BrokenProcessPool, BrokenPipeError):  # the second: while it was being spawned
+        held.close()
+        if interrupted():  # by a signal to the whole group
+            raise KeyboardInterrupt from None
         raise RuntimeError("import: a spawned process died: out of memory, or a script without the "
                            "`if __name__ == \"__main__\":` guard; processes=1 does without them") from None
+    except BaseException:  # what is being done is of no use any more: nobody waits for it
+        held.close()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        held.close()
+        lifeline.close()
+
+
+def _awaited(future: Future, interrupted: Callable[[], bool]) -> list[_Shape | str]:
+    while not wait([future], timeout=_PATIENCE).done:
+        if interrupted():
+            raise KeyboardInterrupt
+    if interrupted():
+        raise KeyboardInterrupt
+    return future.result()
 
 
 @contextmanager
@@ -183,9 +224,18 @@ def _deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin_process() -> None:
+def _begin_process(lifeline: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
     threads.set_num_threads(1)
+
+
+def _end_with_parent(lifeline: Connection) -> None:
+    """Wait until the other end is closed, as it also is if the parent is killed; then end at once."""
+    try:
+        lifeline.poll(None)
+    finally:
+        os._exit(1)
 
 
 def _convert_chunk(loads: list[Callable[[], Mesh]], conversion: Conversion) -> list[_Shape | str]:
@@ -200,5 +250,6 @@ def _convert(load: Callable[[], Mesh], conversion: Conversion) -> _Shape | str:
         mesh = load()
         cells, _ = Off3DPicture(mesh, conversion.render_size).voxelize(sides, fill=conversion.fill)
     except _UNUSABLE as error:
-        return " ".join(str(error).split()) or type(error).__name__
-    return _Shape(cells.astype(coordinate_dtype(sides)), mesh if conversion.keep_meshes else None)
+        return " ".join(printable(str(error)).split()) or type(error).__name__
+    content = hashlib.sha256(mesh.vertices.tobytes() + mesh.faces.tobytes()).digest()
+    return _Shape(cells.astype(coordinate_dtype(sides)), mesh if conversion.keep_meshes else None, content)

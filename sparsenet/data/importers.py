@@ -8,90 +8,141 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from sparsenet.data.convert import DEFAULT, Conversion, ImportReport, MeshEntry, convert_meshes
+from sparsenet.data.convert import DEFAULT, Conversion, MeshEntry, convert_meshes
+from sparsenet.data.folders import LAYOUTS, FoundMesh, FoundMeshes, find_meshes, printable, split_name
+from sparsenet.data.import_report import ImportReport
 from sparsenet.random import keyed_rng
 
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
 
 EXTENSIONS = (".off", ".obj", ".ply", ".stl", ".glb")
+_DELIMITERS = (",", ";", "\t")
+_COLUMNS = ("path", "label", "split", "name")
+
+
+@dataclass(frozen=True)
+class _MeshFile:
+    """What is to be imported: a file, its sample's name, its class (None if not known) and its split."""
+
+    path: Path
+    name: str
+    label: str | None
+    split: str
+
+
+def axis_of(path: str | os.PathLike, up_axis: str) -> str:
+    """Along which axis a file's shape stands, "y" or "z": `up_axis`, or if that is "auto", by the file's format."""
+    from sparsenet.shapes.reading import up_axis_of
+
+    return up_axis_of(path) if up_axis == "auto" else up_axis
+
+
+def read_upright(path: str | os.PathLike, up_axis: str = "auto") -> Mesh:
+    """The mesh of a file, turned so that it stands along z: as the samples of a dataset, so its queries.
+
+    Parameters
+    ----------
+    up_axis : along which the file's shape stands: "y", "z" (nothing is turned), or "auto", by the file's
+        format (OBJ and GLB y, the others z); `SparseDataset.up_axis` says what a dataset was made with
+
+    Raises
+    ------
+    MeshError, OSError : see `sparsenet.shapes.read_mesh`.
+    ValueError : another axis.
+    """
+    from sparsenet.shapes import read_mesh
+
+    return read_mesh(path).upright(axis_of(path, up_axis))
 
 
 def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
                   conversion: Conversion = DEFAULT, extensions: Sequence[str] = EXTENSIONS,
-                  test_share: float = 0.2, seed: int = 0) -> ImportReport:
-    """The tree `folder/class/split/mesh.off`, as ModelNet is laid out, into a dataset.
+                  test_share: float = 0.2, seed: int = 0, layout: str | None = None,
+                  unlabelled: bool = False) -> ImportReport:
+    """A folder of meshes, searched to the bottom, into a dataset.
 
-    Of the n meshes that lie in `folder/class/` itself, test_share * n (rounded) are put in "test" and the
+    A folder named train, test, val, valid, validation or evaluation, in any case, can be a split ("train",
+    "test" or "val").  If every folder at the top that holds meshes has such a name, these are the splits, and
+    the folders in them the classes (`train/chair/a.off`).  Else every folder at the top is a class, whatever its
+    name, and within a class a folder with such a name is a split (`chair/train/a.off`).  All other folders
+    only keep files apart.  Meshes that lie in no class are left out, and named in the report.
+
+    Of the n meshes of a class that lie in no split, test_share * n (rounded) are put in "test" and the
     others in "train": with two or more at least one in each, unless test_share is 0 or 1.  Which ones
     is drawn by (seed, name): one mesh more or less moves at most one of the others.
 
-    Classes, splits and files are taken in the order of their names; a sample's name is `class/file`
-    without the extension.
+    Samples are in the order of their paths, classes are sorted by name.  A sample's name is its path within
+    the folder, without the extension if no other mesh has that name.  Bytes of a file name that are no text
+    are written as escapes.
+
+    Parameters
+    ----------
+    extensions : endings of the names of mesh files
+    layout : "class/split", "split/class" or "class" (no folder is a split); default: guessed as above
+    unlabelled : there are no classes: samples get the label -1, and the split "train" if no folder names one
 
     Raises
     ------
     FileNotFoundError : there is no such folder.
-    ValueError : it holds no mesh of these extensions; see also `convert_meshes`.
+    ValueError : it holds no mesh of these extensions, or none in a class; a layout that does not fit; see also
+        `convert_meshes`.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"import: there is no folder {folder}")
     if not 0 <= test_share <= 1:
         raise ValueError(f"import: test_share is {test_share}, expected 0 to 1")
-    suffixes = {f".{extension.lower().lstrip('.')}" for extension in extensions}
-    found: list[tuple[Path, str, str, str]] = []
-    for home in _folders(folder):
-        loose = _meshes(home, suffixes)
-        held_out = _held_out([f"{home.name}/{path.stem}" for path in loose], test_share, seed)
-        found += [(path, f"{home.name}/{path.stem}", home.name, "test" if number in held_out else "train")
-                  for number, path in enumerate(loose)]
-        for part in _folders(home):
-            found += [(path, f"{home.name}/{path.stem}", home.name, part.name) for path in _meshes(part, suffixes)]
-    if not found:
-        raise ValueError(f"import: {folder} holds no mesh: expected {folder}/CLASS/SPLIT/NAME"
-                         f"{'|'.join(sorted(suffixes))}, or {folder}/CLASS/NAME...")
-    return _convert_files(found, destination, conversion)
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(f"import: layout is {layout!r}, expected {', '.join(LAYOUTS)}")
+    if layout is not None and unlabelled:
+        raise ValueError(f"import: layout {layout} says where the classes are, and unlabelled that there are none: "
+                         "give one of the two")
+    suffixes = sorted(f".{extension.lower().lstrip('.')}" for extension in extensions)
+    found = find_meshes(folder, suffixes, layout, unlabelled)
+    if not found.meshes:
+        raise ValueError(_nothing_found(found, folder, suffixes))
+    if conversion.strict and found.without_class:
+        raise ValueError(f"import: {folder}: {found.without_class[0]} lies in no class folder")
+    if conversion.strict and found.unreadable:
+        raise ValueError(f"import: {': '.join(found.unreadable[0])}")
+    tested = _held_out_of_classes(found.meshes, test_share, seed) if not unlabelled else set()
+    files = [_MeshFile(mesh.path, mesh.name, mesh.label, mesh.split or ("test" if mesh.name in tested else "train"))
+             for mesh in found.meshes]
+    report = ImportReport(Path(destination), 0, ignored=found.ignored, without_class=found.without_class,
+                          failures=found.unreadable, remarks=_remarks(found, test_share, seed, len(tested)))
+    return _convert_files(files, destination, conversion, report)
 
 
 def import_csv(table: str | os.PathLike, destination: str | os.PathLike,
                conversion: Conversion = DEFAULT) -> ImportReport:
     """The meshes listed in a CSV file into a dataset, in its order.
 
-    The first line names the columns: `path` and `label` (the class's name), and perhaps `split`
-    ("train" where absent or empty) and `name` (the path where absent or empty).  Paths are relative
-    to the table's folder.  Classes are sorted by name.
+    The first line names the columns, in any case and order: `path`, and perhaps `label` (the class's name;
+    without that column nothing is labelled), `split` ("train" if absent or empty; names of splits as in
+    `import_folder`, or any other) and `name` (the path if absent or empty).  Columns are separated by commas,
+    semicolons or tabs.  Paths are relative to the table's folder.  Classes are sorted by name.
 
     Raises
     ------
     FileNotFoundError : there is no such table.
-    ValueError : a column is missing, a line has no path or no label, or there is no line.
+    ValueError : a column is missing or occurs twice, a line has no path, no label or too many values, a name
+        occurs twice, or there is no line.
     """
     table = Path(table)
-    found: list[tuple[Path, str, str, str]] = []
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            missing = [name for name in ("path", "label") if name not in columns]
-            if missing:
-                raise ValueError(f"import: {table} has the columns {', '.join(columns) or 'none'}, expected "
-                                 "path, label and perhaps split, name: add a first line that names them")
-            for row in reader:
-                path, label = (row["path"] or "").strip(), (row["label"] or "").strip()
-                if not path or not label:
-                    raise ValueError(f"import: {table} line {reader.line_num}: path or label is empty")
-                found.append((table.parent / path, (row.get("name") or "").strip() or path, label,
-                              (row.get("split") or "").strip() or "train"))
+            files, remarks = _listed_files(file, table)
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"import: {table} cannot be read as CSV in UTF-8: {error}") from None
-    if not found:
+    if not files:
         raise ValueError(f"import: {table} lists no mesh")
-    return _convert_files(found, destination, conversion)
+    return _convert_files(files, destination, conversion, ImportReport(Path(destination), 0, remarks=remarks))
 
 
 def import_parametric(destination: str | os.PathLike, per_class: Mapping[str, int], seed: int = 0,
@@ -132,22 +183,82 @@ def _parametric_mesh(name: str, seed: int, split: str, number: int) -> Mesh:
     return parametric_mesh(name, keyed_rng(seed, "parametric", split, name, number))
 
 
-def _convert_files(found: Sequence[tuple[Path, str, str, str]], destination: str | os.PathLike,
-                   conversion: Conversion) -> ImportReport:
-    """found : (path, name, class, split) of each mesh file."""
-    from sparsenet.shapes import read_mesh
-
-    classes = sorted({label for _, _, label, _ in found})
+def _convert_files(files: Sequence[_MeshFile], destination: str | os.PathLike, conversion: Conversion,
+                   report: ImportReport) -> ImportReport:
+    classes = sorted({file.label for file in files if file.label is not None})
     number = {label: index for index, label in enumerate(classes)}
-    entries = [MeshEntry(partial(read_mesh, path), name, number[label], split, str(path))
-               for path, name, label, split in found]
-    return convert_meshes(entries, destination, classes, conversion)
+    entries = [MeshEntry(partial(read_upright, file.path, conversion.up_axis), file.name,
+                         -1 if file.label is None else number[file.label], file.split, printable(str(file.path)),
+                         axis_of(file.path, conversion.up_axis)) for file in files]
+    return convert_meshes(entries, destination, classes, conversion, report)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _held_out_of_classes(meshes: Sequence[FoundMesh], share: float, seed: int) -> set[str]:
+    """Names of the meshes to test on, of those that lie in no split."""
+    loose: dict[str | None, list[str]] = {}
+    for mesh in meshes:
+        if mesh.split is None:
+            loose.setdefault(mesh.label, []).append(mesh.name)
+    return {names[number] for names in loose.values() for number in _held_out(names, share, seed)}
 
 
-def _meshes(folder: Path, suffixes: set[str]) -> list[Path]:
-    return sorted(path for path in folder.iterdir()
-                  if path.is_file() and path.suffix.lower() in suffixes and not path.name.startswith("."))
+def _nothing_found(found: FoundMeshes, folder: Path, suffixes: Sequence[str]) -> str:
+    if found.without_class:
+        return (f"import: the {len(found.without_class)} meshes in {folder} lie in no class folder (layout "
+                f"{found.layout}): expected CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME; if they have no classes, "
+                "import them as unlabelled")
+    problem = f"; {': '.join(found.unreadable[0])}" if found.unreadable else ""
+    return (f"import: {folder} holds no mesh: expected {folder}/CLASS/SPLIT/NAME{'|'.join(suffixes)}, or "
+            f"{folder}/CLASS/NAME...{problem}")
+
+
+def _remarks(found: FoundMeshes, share: float, seed: int, tested: int) -> list[str]:
+    remarks = [f"layout: {found.layout}{f' (guessed: {found.guess})' if found.guess else ''}"]
+    loose = sum(mesh.split is None for mesh in found.meshes)
+    if loose and found.layout == "unlabelled":
+        remarks.append(f"{loose} meshes lie in no split: all in train")
+    elif loose:
+        remarks.append(f"{loose} meshes lie in no split: {tested} of them drawn for test (test share {share:g}, seed "
+                       f"{seed}), the others in train")
+    return remarks
+
+
+def _listed_files(file: TextIO, table: Path) -> tuple[list[_MeshFile], list[str]]:
+    """The rows of a table, and what there is to say about its columns."""
+    header = file.readline()
+    delimiter = max(_DELIMITERS, key=header.count)
+    file.seek(0)
+    reader = csv.reader(file, strict=True, delimiter=delimiter, skipinitialspace=True)
+    columns = [name.strip().lower() for name in next(reader, [])]
+    if "path" not in columns:
+        raise ValueError(f"import: {table} has the columns {', '.join(columns) or 'none'}, expected path, label and "
+                         "perhaps split, name: add a first line that names them")
+    twice = [name for name in _COLUMNS if columns.count(name) > 1]
+    if twice:
+        raise ValueError(f"import: {table} has two columns {twice[0]}: leave one out")
+    files: list[_MeshFile] = []
+    line_of: dict[str, int] = {}
+    for row in reader:
+        if not row:
+            continue
+        place = f"import: {table} line {reader.line_num}"
+        if len(row) > len(columns):
+            raise ValueError(f"{place} has {len(row)} values for {len(columns)} columns: put a value with "
+                             f"{delimiter!r} in quotes")
+        cells = dict(zip(columns, (cell.strip() for cell in row), strict=False))
+        path, label, split = cells["path"], cells.get("label"), cells.get("split")
+        if not path or ("label" in columns and not label):
+            raise ValueError(f"{place}: path or label is empty (leave the column label out if nothing is labelled)")
+        name = cells.get("name") or path
+        if name in line_of:
+            raise ValueError(f"{place}: the name {name!r} is that of line {line_of[name]}, too: give each its own in a "
+                             "column name")
+        line_of[name] = reader.line_num
+        files.append(_MeshFile(table.parent / path, name, label, split_name(split or "train") or split or "train"))
+    return files, _column_remarks(columns)
+
+
+def _column_remarks(columns: Sequence[str]) -> list[str]:
+    unread = [name or "(no name)" for name in columns if name not in _COLUMNS]
+    remarks = [f"columns not read: {', '.join(unread)}"] if unread else []
+    return remarks if "label" in columns else [*remarks, "no column label: unlabelled"]

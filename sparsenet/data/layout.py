@@ -1,6 +1,7 @@
 """The dataset file: what is in it, and how it is checked when opened.
 
-    attributes  format "sparsenet-voxels", version, spatial_size (D,), render_size, fill, classes (K,) text
+    attributes  format "sparsenet-voxels", version, spatial_size (D,), render_size, fill, classes (K,) text,
+                up_axis "y", "z" or "auto" (by format): how mesh files were turned upright; absent: "z", not at all
     coordinates (D, total) smallest unsigned type     the cells of sample i are the columns
     row_splits  (S+1,) int64                          row_splits[i] to row_splits[i+1]
     features    (total, C) float32                    absent: one channel of ones
@@ -10,20 +11,26 @@
     meshes/vertices (., 3) float64, meshes/vertex_splits (S+1,) int64     absent: no meshes kept
     meshes/faces    (., 3) int32,   meshes/face_splits   (S+1,) int64
 
-Cells are in row-major order and distinct.  Coordinates lie one axis a row in chunks of (1, 65536):
-sorted cells make long runs there, which gzip turns into about a tenth of a byte each.
+Cells are in row-major order and distinct.  A file of another program may lack the seal (see `sparsenet.files`), and
+hold other integer types, floating-point features of any width, and texts of variable length, as h5py writes them by
+default.  Coordinates lie one axis a row in chunks of (1, 65536): sorted cells make long runs there, which gzip turns
+into about a tenth of a byte each.
 """
 
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sparsenet.files import open_hdf5
+from sparsenet.hdf5 import UNREADABLE, find_dataset, read_attribute, read_dataset
 
 FORMAT = "sparsenet-voxels"
 VERSION = 1
@@ -33,7 +40,9 @@ MAX_CLASSES = 4000  # an HDF5 attribute holds 64 kB, a text in it takes 16 bytes
 # several times faster than making the voxels; level 9 costs ten times that for another tenth.
 PACKED: dict[str, Any] = {"compression": "gzip", "compression_opts": 6, "shuffle": True}
 PACKED_MESHES: dict[str, Any] = {**PACKED, "compression_opts": 2}  # higher levels gain 2% and take twice as long
-FLAT = ("labels", "split", "names", "object", "pose")
+UP_AXES = ("auto", "y", "z")
+MAX_SIDE = 2**31 - 1  # coordinates are int32 in memory
+MAX_NUMBER = 2**31 - 1  # of an object or pose
 
 
 def coordinate_dtype(spatial_size: Sequence[int]) -> np.dtype:
@@ -50,7 +59,7 @@ def text_array(strings: Sequence[str]) -> np.ndarray:
 
 
 def write_attributes(file: Any, spatial_size: Sequence[int], render_size: int, fill: bool,
-                     classes: Sequence[str]) -> None:
+                     classes: Sequence[str], up_axis: str | None = None) -> None:
     import h5py
 
     file.attrs["format"] = FORMAT
@@ -58,14 +67,58 @@ def write_attributes(file: Any, spatial_size: Sequence[int], render_size: int, f
     file.attrs["spatial_size"] = np.array(spatial_size, np.int64)
     file.attrs["render_size"] = int(render_size)
     file.attrs["fill"] = bool(fill)
-    if len(classes) > MAX_CLASSES:
-        raise ValueError(f"SparseDataset.create: {len(classes)} classes, at most {MAX_CLASSES} fit the file's "
-                         "attribute: merge classes")
+    if up_axis is not None:
+        file.attrs["up_axis"] = up_axis
     file.attrs.create("classes", list(classes), shape=(len(classes),), dtype=h5py.string_dtype("utf-8"))
 
 
-def open_file(path: str | os.PathLike) -> Any:
-    """The open h5py.File, its layout checked.
+def wrong_classes(classes: Sequence[str]) -> str:
+    """What is wrong with a list of class names, or nothing."""
+    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
+        return f"classes are {reprlib.repr(classes)}, expected a list of texts that are not empty"
+    if len(set(classes)) != len(classes):
+        twice = next(name for number, name in enumerate(classes) if name in classes[:number])
+        return f"classes hold {reprlib.repr(twice)} twice, expected distinct names"
+    if len(classes) > MAX_CLASSES:
+        return f"{len(classes)} classes, at most {MAX_CLASSES} fit the file's attribute: merge classes"
+    return ""
+
+
+def wrong_sides(sides: Sequence[int]) -> str:
+    """What is wrong with the sides of a grid, or nothing."""
+    if not 1 <= len(sides) <= 4 or min(sides) < 1 or max(sides) > MAX_SIDE:
+        return f"spatial_size is {reprlib.repr(tuple(sides))}, expected 1 to 4 numbers from 1 to {MAX_SIDE}"
+    if prod(sides) >= 2**63:
+        return f"the grid {tuple(sides)} has 2^63 cells or more: use a smaller one"
+    return ""
+
+
+@dataclass
+class Columns:
+    """All of a dataset file but its cells, features and meshes, checked.
+
+    labels, object, pose (S,) int64;  split, names (S,) text;  row_splits (S+1,) int64
+    mesh_splits : (vertex_splits, face_splits), each (S+1,) int64; None if no meshes are kept
+    channels : C of the features; None if there are none
+    """
+
+    spatial_size: tuple[int, ...]
+    render_size: int
+    fill: bool
+    up_axis: str
+    classes: list[str]
+    row_splits: np.ndarray
+    labels: np.ndarray
+    split: np.ndarray
+    names: np.ndarray
+    object: np.ndarray
+    pose: np.ndarray
+    mesh_splits: tuple[np.ndarray, np.ndarray] | None
+    channels: int | None
+
+
+def open_file(path: str | os.PathLike) -> tuple[Any, Columns]:
+    """The open h5py.File, its layout checked, and its columns.
 
     Raises
     ------
@@ -79,59 +132,85 @@ def open_file(path: str | os.PathLike) -> Any:
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"SparseDataset.open: {error} (tools/make_dataset.py makes one)") from error
     try:
-        _check(file, path)
+        return file, _columns(file)
+    except UNREADABLE as error:
+        file.close()
+        reason = error.args[0] if error.args else error
+        raise ValueError(f"SparseDataset.open: {path} is damaged: {reason}: make it again") from error
     except BaseException:
         file.close()
         raise
-    return file
 
 
-def _check(file: Any, path: Path) -> None:
-    try:
-        _check_contents(file)
-    except (ValueError, KeyError, OSError) as error:
-        reason = error.args[0] if error.args else error
-        raise ValueError(f"SparseDataset.open: {path} is damaged: {reason}: make it again") from None
-
-
-def _check_contents(file: Any) -> None:
-    for name in ("spatial_size", "render_size", "classes"):
-        if name not in file.attrs:
-            raise ValueError(f"attribute {name} is missing")
-    for name in ("coordinates", "row_splits", *FLAT):
-        if name not in file:
-            raise ValueError(f"{name} is missing")
-    samples = len(file["row_splits"]) - 1
-    dimension = len(file.attrs["spatial_size"])
-    coordinates = file["coordinates"]
-    if coordinates.ndim != 2 or coordinates.shape[0] != dimension or coordinates.dtype.kind != "u":
-        raise ValueError(f"coordinates are {coordinates.dtype} {coordinates.shape}, expected unsigned "
-                         f"({dimension}, total)")
-    _check_splits(file, "row_splits", samples, coordinates.shape[1])
-    for name in FLAT:
-        if file[name].shape != (samples,):
-            raise ValueError(f"{name} has shape {file[name].shape}, expected ({samples},)")
-    if "features" in file and (file["features"].ndim != 2 or file["features"].shape[0] != coordinates.shape[1]):
-        raise ValueError(f"features have shape {file['features'].shape}, expected ({coordinates.shape[1]}, C)")
-    labels, classes = file["labels"][:], read_classes(file)
-    if labels.size and not (-1 <= labels.min() and labels.max() < len(classes)):
-        raise ValueError(f"a label is outside -1 to {len(classes) - 1}")
+def _columns(file: Any) -> Columns:
+    sides, render_size, fill, up_axis, classes = _header(file)
+    samples = len(find_dataset(file, "row_splits", "iu", (None,))) - 1
+    if not 0 <= samples <= file.id.get_filesize():  # no sample takes less than a byte
+        raise ValueError(f"row_splits are of {samples} samples, the file has {file.id.get_filesize()} bytes")
+    total = find_dataset(file, "coordinates", "u", (len(sides), None)).shape[1]
+    columns = {name: find_dataset(file, name, kinds, (samples,)) for name, kinds in
+               (("labels", "iu"), ("split", "T"), ("names", "T"), ("object", "iu"), ("pose", "iu"))}
+    channels = find_dataset(file, "features", "f", (total, None)).shape[1] if "features" in file else None
+    if channels == 0:
+        raise ValueError(f"features have shape {(total, 0)}, expected one channel or more")
+    mesh_splits = None
     if "meshes" in file:
-        for splits, values in (("vertex_splits", "vertices"), ("face_splits", "faces")):
-            if file[f"meshes/{values}"].shape[1:] != (3,):
-                raise ValueError(f"meshes/{values} has shape {file[f'meshes/{values}'].shape}, expected (n, 3)")
-            _check_splits(file, f"meshes/{splits}", samples, len(file[f"meshes/{values}"]))
+        vertices = find_dataset(file, "meshes/vertices", "f", (None, 3))
+        faces = find_dataset(file, "meshes/faces", "iu", (None, 3))
+        mesh_splits = (_splits(file, "meshes/vertex_splits", samples, len(vertices)),
+                       _splits(file, "meshes/face_splits", samples, len(faces)))
+    found = Columns(
+        sides, render_size, fill, up_axis, classes, _splits(file, "row_splits", samples, total),
+        _numbers(columns["labels"], -1, len(classes) - 1), _texts(columns["split"]), _texts(columns["names"]),
+        _numbers(columns["object"], 0, MAX_NUMBER), _numbers(columns["pose"], 0, MAX_NUMBER), mesh_splits, channels)
+    places = np.sort(found.object << 31 | found.pose)
+    if (same := places[1:][places[1:] == places[:-1]]).size:
+        raise ValueError(f"object {same[0] >> 31} has pose {same[0] & MAX_NUMBER} twice")
+    return found
 
 
-def _check_splits(file: Any, name: str, samples: int, total: int) -> None:
-    splits = file[name][:]
-    if splits.shape != (samples + 1,) or splits[0] != 0 or splits[-1] != total or (np.diff(splits) < 0).any():
-        raise ValueError(f"{name} does not go from 0 to {total} in {samples} steps")
+def _header(file: Any) -> tuple[tuple[int, ...], int, bool, str, list[str]]:
+    """Sides, render size, fill, up axis and class names."""
+    sides = np.asarray(read_attribute(file, "spatial_size"))
+    if sides.ndim != 1 or sides.dtype.kind not in "iu":
+        raise ValueError(f"attribute spatial_size is {sides.dtype} {sides.shape}, expected (D,) integers")
+    if problem := wrong_sides(sides.tolist()):
+        raise ValueError(f"attribute {problem}")
+    render_size = read_attribute(file, "render_size")
+    if type(render_size) is not int or not 1 <= render_size <= MAX_SIDE:
+        raise ValueError(f"attribute render_size is {reprlib.repr(render_size)}, expected a whole number from 1 to "
+                         f"{MAX_SIDE}")
+    fill = read_attribute(file, "fill") if "fill" in file.attrs else False
+    if type(fill) not in (bool, int) or fill not in (0, 1):
+        raise ValueError(f"attribute fill is {reprlib.repr(fill)}, expected true or false")
+    up_axis = read_attribute(file, "up_axis") if "up_axis" in file.attrs else "z"
+    if not isinstance(up_axis, str) or up_axis not in UP_AXES:
+        raise ValueError(f"attribute up_axis is {reprlib.repr(up_axis)}, expected {', '.join(UP_AXES)}")
+    classes = read_attribute(file, "classes")
+    if isinstance(classes, np.ndarray) and not classes.size:
+        classes = []  # h5py writes an empty list as numbers
+    if not isinstance(classes, list):
+        raise ValueError(f"attribute classes is {reprlib.repr(classes)}, expected a list of texts")
+    if problem := wrong_classes(classes):
+        raise ValueError(f"attribute {problem}")
+    return tuple(sides.tolist()), render_size, bool(fill), up_axis, classes
 
 
-def read_classes(file: Any) -> list[str]:
-    """The class names.  Raises ValueError where the attribute holds no list of text."""
-    classes = np.asarray(file.attrs["classes"]).tolist()
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise ValueError("attribute classes holds no list of text")
-    return classes
+def _splits(file: Any, key: str, samples: int, total: int) -> np.ndarray:
+    splits = _numbers(find_dataset(file, key, "iu", (samples + 1,)), 0, total)
+    if splits[0] != 0 or splits[-1] != total or (np.diff(splits) < 0).any():
+        raise ValueError(f"{key} does not go from 0 to {total} in {samples} steps")
+    return splits
+
+
+def _numbers(dataset: Any, low: int, high: int) -> np.ndarray:
+    """A column of integers as int64, each from low to high."""
+    numbers = dataset[:]
+    if numbers.size and not (low <= numbers.min() and numbers.max() <= high):
+        row = int(np.argmax((numbers < low) | (numbers > high)))
+        raise ValueError(f"{dataset.name.lstrip('/')} holds {numbers[row]} in row {row}, expected {low} to {high}")
+    return numbers.astype(np.int64)
+
+
+def _texts(dataset: Any) -> np.ndarray:
+    return np.array(read_dataset(dataset), np.str_)

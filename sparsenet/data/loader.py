@@ -11,13 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.data.batch import SparseBatch, join
 from sparsenet.data.preparation import Preparation
+from sparsenet.data.sample import SampleError
 from sparsenet.data.samplers import BatchSampler, Sampler
 from sparsenet.kernels import threads
 from sparsenet.kernels.streams import Work, side_stream
@@ -78,6 +79,10 @@ class BatchLoader:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("BatchLoader: an iteration that is under way can be neither pickled nor copied: pickle the "
+                        "dataset and call its batches(...) there, with start= to go on")
 
 
 class _Stopped(RuntimeError):
@@ -169,6 +174,8 @@ class _BatchMaker:
             raise self._failed(sample, error) from error
 
     def _failed(self, sample: int, reason: object) -> RuntimeError:
+        if isinstance(reason, SampleError):
+            return RuntimeError(f"batches: sample {sample}: {reason}")
         name, row = str(self.dataset.names[sample]), self.dataset.rows[sample]
         return RuntimeError(f"batches: sample {sample} ({name!r}, row {row} of {self.dataset.path}): {reason}")
 

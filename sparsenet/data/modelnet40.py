@@ -7,6 +7,7 @@ last axis; the object fills 24^3 of the grid.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from typing import IO
 
 import numpy as np
 
-from sparsenet.data.convert import ImportReport
+from sparsenet.command import deferred_interrupt
 from sparsenet.data.dataset import SparseDataset
+from sparsenet.data.import_report import ImportReport, duplicates_of
 from sparsenet.data.sample import Sample
 
 SIDE = 30
@@ -47,9 +49,11 @@ def import_modelnet40_voxels(folder: str | os.PathLike, destination: str | os.Pa
         raise ValueError(f"import: train.npz and test.npz in {folder} have different classes")
     if poses is not None and not 1 <= poses <= min(archive.poses for archive in archives):
         raise ValueError(f"import: poses is {poses}, expected 1 to {min(archive.poses for archive in archives)}")
-    with SparseDataset.create(destination, _samples(archives, poses, progress), (SIDE,) * 3, RENDER_SIZE,
-                              first.classes, fill=True) as dataset:
-        return ImportReport(Path(destination), len(dataset))
+    report = ImportReport(Path(destination), 0, classes=first.classes)
+    with SparseDataset.create(destination, _samples(archives, poses, progress, report), (SIDE,) * 3, RENDER_SIZE,
+                              first.classes, fill=True, up_axis="auto") as dataset:
+        report.samples = len(dataset)
+    return report
 
 
 class _Archive:
@@ -91,22 +95,28 @@ class _Archive:
             raise ValueError(f"import: {self.path} is damaged: {error}") from None
 
 
-def _samples(archives: list[_Archive], poses: int | None, progress: bool) -> Iterator[Sample]:
+def _samples(archives: list[_Archive], poses: int | None, progress: bool, report: ImportReport) -> Iterator[Sample]:
     from tqdm import tqdm
 
     number = 0
+    seen: list[tuple[bytes, str, str]] = []
     with tqdm(total=sum(archive.objects for archive in archives), unit="object", desc="import",
-              disable=not progress, mininterval=0.5) as bar:
+              disable=None if progress else True, mininterval=0.5) as bar, deferred_interrupt() as interrupted:
         for archive in archives:
             place = 0
             for block in archive.blocks():
                 for grids in block[:, :poses]:
+                    if interrupted():
+                        raise KeyboardInterrupt
                     label, name = int(archive.labels[place]), archive.names[place]
                     for pose, cells in enumerate(_cells(grids)):
                         yield Sample(cells, label, name, archive.split, object=number, pose=pose)
+                    seen.append((hashlib.sha256(grids).digest(), archive.split, name))
+                    report.counts[archive.classes[label], archive.split] += len(grids)
                     number += 1
                     place += 1
                     bar.update()
+    report.duplicates = duplicates_of(seen)
 
 
 def _cells(grids: np.ndarray) -> list[np.ndarray]:

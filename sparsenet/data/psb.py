@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from sparsenet.data.convert import DEFAULT, Conversion, ImportReport, MeshEntry, convert_meshes
+from sparsenet.data.convert import DEFAULT, Conversion, MeshEntry, convert_meshes
+from sparsenet.data.import_report import ImportReport
+from sparsenet.data.importers import read_upright
 
 _ROOT = "0"
 
@@ -91,8 +93,6 @@ def import_psb(folder: str | os.PathLike, destination: str | os.PathLike, conver
     ------
     FileNotFoundError, ValueError : the files are missing, or damaged; see also `convert_meshes`.
     """
-    from sparsenet.shapes import read_mesh
-
     folder = Path(folder)
     held = {split: {c.name: c.models for c in read_cla(_find_cla(folder, split)) if c.models}
             for split in ("train", "test")}
@@ -106,7 +106,8 @@ def import_psb(folder: str | os.PathLike, destination: str | os.PathLike, conver
         for label, name in enumerate(classes):
             for model in models.get(name, []):
                 path = mesh_path(model)
-                entries.append(MeshEntry(partial(read_mesh, path), f"m{model}", label, split, str(path)))
+                entries.append(MeshEntry(partial(read_upright, path, conversion.up_axis), f"m{model}", label, split,
+                                         str(path)))
     return convert_meshes(entries, destination, classes, conversion)
 
 

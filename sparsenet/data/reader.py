@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.data.layout import open_file, read_classes
+from sparsenet.data.layout import open_file
 from sparsenet.data.mesh_store import MOST_BYTES, MeshStore
+from sparsenet.data.sample import SampleError
 from sparsenet.files import arrays_digest
+from sparsenet.hdf5 import UNREADABLE
 from sparsenet.kernels.streams import shared
 
 if TYPE_CHECKING:
@@ -29,26 +32,16 @@ class DatasetReader:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        self.file = open_file(path)
-        attributes = self.file.attrs
-        self.spatial_size: tuple[int, ...] = tuple(int(side) for side in attributes["spatial_size"])
-        self.render_size = int(attributes["render_size"])
-        self.fill = bool(attributes.get("fill", False))
-        self.classes = read_classes(self.file)
-        self.row_splits: np.ndarray = self.file["row_splits"][:]
-        self.labels: np.ndarray = self.file["labels"][:].astype(np.int64)
-        self.split = np.char.decode(self.file["split"][:], "utf-8")
-        self.object: np.ndarray = self.file["object"][:].astype(np.int64)
-        self.pose: np.ndarray = self.file["pose"][:].astype(np.int64)
-        self._coordinates = self.file["coordinates"]
-        self._features = self.file["features"] if "features" in self.file else None
-        self.has_features = self._features is not None
-        self.has_meshes = "meshes" in self.file
-        self.channels = 1 if self._features is None else int(self._features.shape[1])
-
-    @cached_property
-    def names(self) -> np.ndarray:
-        return np.char.decode(self.file["names"][:], "utf-8")
+        self.file, columns = open_file(path)
+        self.spatial_size, self.render_size, self.fill = columns.spatial_size, columns.render_size, columns.fill
+        self.up_axis = columns.up_axis
+        self.classes, self.labels, self.row_splits = columns.classes, columns.labels, columns.row_splits
+        self.split, self.names, self.object, self.pose = columns.split, columns.names, columns.object, columns.pose
+        self._mesh_splits = columns.mesh_splits
+        keys = ("coordinates", "features", "meshes/vertices", "meshes/faces")
+        self._datasets = {key: self.file[key] for key in keys if key in self.file}
+        self.has_features, self.has_meshes = columns.channels is not None, columns.mesh_splits is not None
+        self.channels = 1 if columns.channels is None else columns.channels
 
     @cached_property
     def digest(self) -> str:
@@ -59,30 +52,62 @@ class DatasetReader:
             "split": self.split, "names": self.names, "object": self.object, "pose": self.pose,
             "has_features": self.has_features, "has_meshes": self.has_meshes})
 
-    @cached_property
-    def _mesh_splits(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.file["meshes/vertex_splits"][:], self.file["meshes/face_splits"][:]
-
     def coordinates(self, row: int) -> np.ndarray:
-        """(n, D) int32, sorted."""
+        """(n, D) int32, sorted.  Raises SampleError for a cell that lies outside the grid or is out of order."""
         start, stop = self.row_splits[row:row + 2]
-        return np.ascontiguousarray(self._coordinates[:, start:stop].T, dtype=np.int32)
+        stored = self._read("coordinates", np.s_[:, start:stop], row)
+        keys = np.zeros(stop - start, np.int64)
+        for column, side in zip(stored, self.spatial_size, strict=True):
+            if column.size and column.max() >= side:
+                cell = stored[:, np.argmax(column >= side)].tolist()
+                raise self._wrong(row, f"its cell {cell} lies outside the grid {self.spatial_size}")
+            keys *= side
+            keys += column.astype(np.int64)
+        if not (keys[1:] > keys[:-1]).all():
+            cell = stored[:, 1 + np.argmax(keys[1:] <= keys[:-1])].tolist()
+            raise self._wrong(row, f"its cell {cell} is out of order, or occurs twice")
+        return np.ascontiguousarray(stored.T, dtype=np.int32)
 
     def features(self, row: int) -> np.ndarray | None:
-        """(n, C) float32, or None where the file has none (one channel of ones)."""
-        if self._features is None:
+        """(n, C) float32, or None if the file has none (one channel of ones).  Raises SampleError for NaN, infinity."""
+        if not self.has_features:
             return None
         start, stop = self.row_splits[row:row + 2]
-        return self._features[start:stop]
+        with np.errstate(over="ignore"):
+            features = self._read("features", np.s_[start:stop], row).astype(np.float32, copy=False)
+        if not np.isfinite(features).all():
+            raise self._wrong(row, "its features hold a value that is not finite in float32")
+        return features
 
     def mesh(self, row: int) -> Mesh | None:
-        if not self.has_meshes:
+        """The mesh, or None if the file keeps none.  Raises SampleError for a mesh that cannot be used."""
+        if self._mesh_splits is None:
             return None
-        from sparsenet.shapes import Mesh
+        from sparsenet.shapes import Mesh, MeshError
 
-        vertex, face = self._mesh_splits
-        return Mesh(self.file["meshes/vertices"][vertex[row]:vertex[row + 1]],
-                    self.file["meshes/faces"][face[row]:face[row + 1]])
+        vertex, face = (splits[row:row + 2] for splits in self._mesh_splits)
+        vertices = self._read("meshes/vertices", np.s_[vertex[0]:vertex[1]], row)
+        faces = self._read("meshes/faces", np.s_[face[0]:face[1]], row)
+        try:
+            return Mesh(vertices, faces)
+        except MeshError as error:
+            raise self._wrong(row, f"its mesh cannot be used: {error}") from error
+
+    def check_open(self) -> None:
+        """Raises ValueError if the file was closed."""
+        if not self.file:
+            raise ValueError(f"SparseDataset: {self.path} is closed: open it again with SparseDataset.open")
+
+    def _read(self, key: str, part: Any, row: int) -> np.ndarray:
+        self.check_open()
+        try:
+            return self._datasets[key][part]
+        except UNREADABLE as error:
+            raise self._wrong(row, f"its {key} cannot be read ({error})") from error
+
+    def _wrong(self, row: int, problem: str) -> SampleError:
+        name = reprlib.repr(str(self.names[row]))
+        return SampleError(f"{self.path}, row {row} ({name}): {problem}: the file is damaged, make it again")
 
     @cached_property
     def kept_meshes(self) -> MeshStore[Mesh]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
+
+
+class SampleError(ValueError):
+    """A sample of a dataset file cannot be used; the message names the file and the sample."""
 
 
 @dataclass
@@ -44,8 +47,8 @@ def canonical(coordinates: Any, features: Any, spatial_size: tuple[int, ...]) ->
 
     Raises
     ------
-    TypeError : coordinates are not integers, or features no numbers.
-    ValueError : wrong shapes, a cell outside the grid or twice, a feature that is not finite.
+    TypeError : coordinates are not integers, or features not numbers.
+    ValueError : wrong shapes, a cell outside the grid or twice, a feature that is not finite in float32.
     """
     coordinates = np.asarray(coordinates)
     dimension = len(spatial_size)
@@ -59,14 +62,13 @@ def canonical(coordinates: Any, features: Any, spatial_size: tuple[int, ...]) ->
         features = np.asarray(features)
         if features.dtype.kind not in "fiub":
             raise TypeError(f"features are {features.dtype}, expected numbers")
-        features = features.astype(np.float32, copy=False)
-        if features.ndim != 2 or len(features) != len(coordinates):
+        with np.errstate(over="ignore"):
+            features = features.astype(np.float32, copy=False)
+        if features.ndim != 2 or len(features) != len(coordinates) or not features.shape[1]:
             raise ValueError(f"features have shape {features.shape}, expected ({len(coordinates)}, C): "
-                             "one row per cell")
+                             "one row per cell, of one channel or more")
         if not np.isfinite(features).all():
-            raise ValueError("features hold a value that is not finite")
-    if prod(spatial_size) >= 2**63:
-        raise ValueError(f"the grid {spatial_size} has 2^63 cells or more: use a smaller one")
+            raise ValueError("features hold a value that is not finite in float32")
     if not len(coordinates):
         return coordinates, features
     for axis, size in enumerate(spatial_size):

@@ -4,36 +4,53 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
 
-from sparsenet.data.layout import CHUNK, PACKED, PACKED_MESHES, coordinate_dtype, text_array, write_attributes
+from sparsenet.data.layout import (
+    CHUNK,
+    MAX_NUMBER,
+    MAX_SIDE,
+    PACKED,
+    PACKED_MESHES,
+    coordinate_dtype,
+    text_array,
+    write_attributes,
+    wrong_classes,
+    wrong_sides,
+)
 from sparsenet.data.sample import Sample, canonical
-from sparsenet.files import replacing
+from sparsenet.files import USER_BLOCK, replacing, seal
+from sparsenet.hdf5_output import Hdf5Output
 
 
 def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_size: Sequence[int],
-                  render_size: int, classes: Sequence[str], fill: bool) -> None:
+                  render_size: int, classes: Sequence[str], fill: bool, up_axis: str | None = None) -> None:
     """Write all samples to `path`; see `SparseDataset.create`."""
     spatial_size = _checked_size(spatial_size)
-    if len(set(classes)) != len(classes):
-        raise ValueError(f"SparseDataset.create: classes are {list(classes)}: expected distinct names")
-    if int(render_size) != render_size or render_size < 1:
-        raise ValueError(f"SparseDataset.create: render_size is {render_size}, expected a positive whole number")
-    import h5py
-
-    with replacing(path) as beside, h5py.File(beside, "w") as file:
-        write_attributes(file, spatial_size, render_size, fill, classes)
-        writer = _Writer(file, spatial_size, len(classes))
-        for sample in samples:
-            try:
-                writer.add(sample)
-            except (ValueError, TypeError) as error:
-                kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise kind(f"SparseDataset.create: sample {len(writer.labels)} ({sample.name!r}): "
-                           f"{error}") from error
-        writer.finish()
+    if problem := wrong_classes(classes):
+        raise ValueError(f"SparseDataset.create: {problem}")
+    _check_text("SparseDataset.create: a class", "".join(classes))
+    render_size = _whole("SparseDataset.create: render_size", render_size, 1, MAX_SIDE)
+    with replacing(path) as beside:
+        with Hdf5Output(beside, userblock_size=USER_BLOCK) as output:
+            write_attributes(output.file, spatial_size, render_size, fill, classes, up_axis)
+            writer = _Writer(output.file, spatial_size, len(classes))
+            for sample in samples:
+                output.check()
+                if not isinstance(sample, Sample):
+                    raise TypeError(f"SparseDataset.create: sample {len(writer.labels)} is a {type(sample).__name__}, "
+                                    "expected a Sample: Sample(coordinates, label, name)")
+                try:
+                    writer.add(sample)
+                except (ValueError, TypeError) as error:
+                    kind = TypeError if isinstance(error, TypeError) else ValueError
+                    raise kind(f"SparseDataset.create: sample {len(writer.labels)} ({sample.name!r}): "
+                               f"{error}") from error
+            writer.finish()
+        seal(beside)
 
 
 class _Writer:
@@ -56,18 +73,16 @@ class _Writer:
 
     def add(self, sample: Sample) -> None:
         coordinates, features = canonical(sample.coordinates, sample.features, self.spatial_size)
-        if not -1 <= sample.label < self.classes:
-            raise ValueError(f"label is {sample.label}, expected 0 to {self.classes - 1}, or -1 for unknown")
-        number = len(self.labels) if sample.object is None else int(sample.object)
-        if not 0 <= number < 2**31 or not 0 <= sample.pose < 2**31:
-            raise ValueError(f"object {number}, pose {sample.pose}: expected 0 to {2**31 - 1}")
-        if (number, sample.pose) in self.seen:
-            raise ValueError(f"object {number} has pose {sample.pose} twice: number the poses of an object 0, 1, ...")
-        for text in (sample.name, sample.split):
-            if "\0" in text:
-                raise ValueError("name or split holds a NUL character: remove it")
+        label = _whole("label", sample.label, -1, self.classes - 1, ", the index of its class, or -1: not known")
+        number = len(self.labels) if sample.object is None else _whole("object", sample.object, 0, MAX_NUMBER)
+        pose = _whole("pose", sample.pose, 0, MAX_NUMBER)
+        if (number, pose) in self.seen:
+            raise ValueError(f"object {number} has pose {pose} twice: number the poses of an object 0, 1, ...")
+        _check_text("name", sample.name)
+        _check_text("split", sample.split)
+        _check_mesh(sample.mesh)
         self._open_optional(sample, features)
-        self.seen.add((number, sample.pose))
+        self.seen.add((number, pose))
         self.coordinates.append(coordinates.T)
         self.row_splits.append(self.row_splits[-1] + len(coordinates))
         if self.features is not None:
@@ -77,11 +92,11 @@ class _Writer:
             self.faces.append(np.asarray(sample.mesh.faces))
             self.vertex_splits.append(self.vertex_splits[-1] + len(sample.mesh.vertices))
             self.face_splits.append(self.face_splits[-1] + len(sample.mesh.faces))
-        self.labels.append(int(sample.label))
+        self.labels.append(label)
         self.splits.append(sample.split)
         self.names.append(sample.name)
         self.objects.append(number)
-        self.poses.append(int(sample.pose))
+        self.poses.append(pose)
 
     def _open_optional(self, sample: Sample, features: np.ndarray | None) -> None:
         """The first sample says whether there are features and meshes; the others must agree."""
@@ -163,7 +178,42 @@ class _Stream:
 
 
 def _checked_size(spatial_size: Sequence[int]) -> tuple[int, ...]:
-    size = tuple(int(side) for side in spatial_size)
-    if not 1 <= len(size) <= 4 or min(size) < 1:
-        raise ValueError(f"SparseDataset.create: spatial_size is {size}, expected 1 to 4 positive numbers")
+    try:
+        size = tuple(index(side) for side in spatial_size)
+    except TypeError:
+        raise TypeError(f"SparseDataset.create: spatial_size is {spatial_size!r}, expected one whole number per "
+                        "dimension, such as (40, 40, 40)") from None
+    if problem := wrong_sides(size):
+        raise ValueError(f"SparseDataset.create: {problem}")
     return size
+
+
+def _whole(name: str, value: Any, low: int, high: int, hint: str = "") -> int:
+    """A whole number from low to high: not a bool, nor a float that happens to be whole."""
+    try:
+        number = None if isinstance(value, bool | np.bool_) else index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{name} is {value!r}, expected a whole number, {low} to {high}{hint}")
+    if not low <= number <= high:
+        raise ValueError(f"{name} is {number}, expected {low} to {high}{hint}")
+    return number
+
+
+def _check_text(name: str, text: Any) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is {text!r}, expected a text")
+    if "\0" in text:
+        raise ValueError(f"{name} holds a NUL character: remove it")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} is {text!r}, which is not Unicode ({error.reason}): rename it") from None
+
+
+def _check_mesh(mesh: Any) -> None:
+    from sparsenet.shapes import Mesh
+
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh is a {type(mesh).__name__}, expected a sparsenet.Mesh or None")

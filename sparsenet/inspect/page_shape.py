@@ -29,7 +29,7 @@ def drawn_as_trained(config: Config, checkpoint: str | Path, render_size: int | 
     """
     from sparsenet.data import SparseDataset
 
-    path = Path(config.data.path or Path(checkpoint).parent / "shapes.h5")
+    path = _trained_on(config, checkpoint)
     if path.exists():
         with SparseDataset.open(path) as shapes:
             known = config.data.render_size or shapes.render_size, shapes.fill
@@ -40,3 +40,19 @@ def drawn_as_trained(config: Config, checkpoint: str | Path, render_size: int | 
         raise ValueError(f"inspector page: {path}, the dataset that the network was trained on, is not there to tell "
                          f"the render size, and it is {render_size}: name one (--render-size)")
     return render_size, known[1] if fill is None else fill
+
+
+def mesh_as_trained(path: str | Path, config: Config, checkpoint: str | Path) -> Mesh:
+    """The mesh of a file, turned upright as those that were trained on; by its format if the dataset's file is not
+    there to tell how.  Raises MeshError, OSError, see `read_mesh`."""
+    from sparsenet.data import SparseDataset, read_upright
+
+    dataset = _trained_on(config, checkpoint)
+    if not dataset.exists():
+        return read_upright(path)
+    with SparseDataset.open(dataset) as shapes:
+        return read_upright(path, shapes.up_axis)
+
+
+def _trained_on(config: Config, checkpoint: str | Path) -> Path:
+    return Path(config.data.path or Path(checkpoint).parent / "shapes.h5")

@@ -20,9 +20,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from sparsenet.kernels.numba_cache import compiled
 
 
 class _UFunc(ctypes.Structure):
@@ -94,6 +96,6 @@ def multiply(typing: Any, loop: Any, a: Any, a_row: Any, a_column: Any, b: Any, 
     return types.void(*[types.int64] * 13), build
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _multiply_once(loop, a, a_row, a_column, b, b_row, b_column, out, out_row, m, k, n, itemsize):
     multiply(loop, a, a_row, a_column, b, b_row, b_column, out, out_row, m, k, n, itemsize)

@@ -7,6 +7,7 @@
 
 #define OPTIONAL   // before a pointer parameter: None is passed as a null pointer
 #define UNORDERED  // before a pointer parameter: what the kernel writes may depend on the order of the threads
+#define PER_BLOCK  // before a pointer parameter: one entry for each block, so what is written depends on their number
 
 // Number of this thread in a one-dimensional grid, and how far a grid-stride loop steps.
 __device__ inline long long global_index() { return static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; }

@@ -17,12 +17,12 @@ thread inside a block: results do not depend on the number of threads.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from sparsenet.kernels import blas, convolution_cuda
 from sparsenet.kernels.blas import multiply
 from sparsenet.kernels.memory import empty
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.scratch import scratch
 from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
@@ -114,7 +114,7 @@ def _rows_of_block(rows: int, row_bytes: int) -> int:
     return -(-min(most, max(64, -(-rows // _LEAST_BLOCKS))) // 16) * 16
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _gather(features, neighbours, start, stop, buffer):
     channels = features.shape[1]
     for m in range(start, stop):
@@ -128,7 +128,7 @@ def _gather(features, neighbours, start, stop, buffer):
                     buffer[m - start, k * channels + c] = features[n, c]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _forward_block(addresses, features, neighbours, first, last, base, constant, buffer, buffer_at, out):
     width, columns, size = buffer.shape[1], out.shape[1], out.itemsize
     _gather(features, neighbours, first, last, buffer)
@@ -140,7 +140,7 @@ def _forward_block(addresses, features, neighbours, first, last, base, constant,
                 out[m, c] += base[c]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _weights_of_rows(addresses, features, neighbours, first, last, index, buffer, buffer_at, product, product_at, sums):
     width, columns, size = buffer.shape[1], sums.shape[2], sums.itemsize
     start = first

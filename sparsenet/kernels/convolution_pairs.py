@@ -21,12 +21,12 @@ neighbour table skip what is empty (see convolution.cu).
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from sparsenet.kernels import blas
 from sparsenet.kernels.blas import multiply
 from sparsenet.kernels.memory import empty
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.rulebook import check_splits
 from sparsenet.kernels.scratch import scratch
 from sparsenet.kernels.table import Array, Scalar, declare
@@ -147,7 +147,7 @@ def _weight_gradient_cpu(features, gradient, pairs, pair_splits):
     return out
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _search(pairs, side, low, high, row):
     """The first pair of low ... high whose column `side` is not below `row`."""
     while low < high:
@@ -159,7 +159,7 @@ def _search(pairs, side, low, high, row):
     return low
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _gather(source, pairs, side, start, count, out):
     """The rows of `source` that column `side` of the pairs from `start` on names."""
     for i in range(count):
@@ -168,7 +168,7 @@ def _gather(source, pairs, side, start, count, out):
             out[i, c] = source[row, c]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _walk_block(addresses, source, pairs, splits, side, first, last, base, filled, apart, gathered, gathered_at,
                 products, products_at, out):
     depth, columns, size = source.shape[1], out.shape[1], out.itemsize
@@ -206,7 +206,7 @@ def _walk_block(addresses, source, pairs, splits, side, first, last, base, fille
             start = stop
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _weights_of_run(addresses, features, gradient, pairs, runs, index, left, left_at, right, right_at, product,
                     product_at, partial):
     c_in, c_out, size = features.shape[1], gradient.shape[1], features.itemsize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -42,14 +43,21 @@ class CupyDriver:
     def compile(self, kernel: CudaKernel) -> Launch:
         functions: dict[int, Any] = {}  # by device
         granted: dict[int, int] = {}  # bytes of shared memory asked for so far, by device
+        lock = threading.Lock()
+
+        def prepare(device: int, shared_bytes: int) -> Any:
+            with lock:  # a thread that asks for less must not take back what another was granted
+                function = functions.get(device) or self.load(kernel)
+                if shared_bytes > granted.get(device, _SHARED_WITHOUT_ASKING):
+                    function.max_dynamic_shared_size_bytes = granted[device] = shared_bytes
+                functions[device] = function
+            return function
 
         def launch(grid: tuple, block: tuple, arguments: tuple, shared_bytes: int) -> None:
             device = self._device()
             function = functions.get(device)
-            if function is None:
-                function = functions[device] = self.load(kernel)
-            if shared_bytes > granted.get(device, _SHARED_WITHOUT_ASKING):
-                function.max_dynamic_shared_size_bytes = granted[device] = shared_bytes
+            if function is None or shared_bytes > granted.get(device, _SHARED_WITHOUT_ASKING):
+                function = prepare(device, shared_bytes)
             function(grid, block, tuple(_NULL if value is None else value for value in arguments),
                      shared_mem=shared_bytes)
 

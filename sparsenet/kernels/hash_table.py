@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels.cuda import THREADS, CudaSource, blocks_for
 from sparsenet.kernels.fetch import fetch
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
@@ -50,7 +50,8 @@ class HashTable(tuple):
     @property
     def unchecked(self) -> Any:
         """(1,) int64 on the device: how many keys found no place; (0,) once it is known to be 0."""
-        return self[0][:0] if self._problems is None else self._problems
+        problems = self._problems  # another thread may be done with it in between
+        return self[0][:0] if problems is None else problems
 
     def check(self, problems: list[int] | None = None) -> None:
         """Raise ValueError if a key was negative or came twice.
@@ -58,11 +59,11 @@ class HashTable(tuple):
         problems : what is in `unchecked`, where it has been fetched along with something else; else
             this waits for the device, once in the life of a table.
         """
-        if self._problems is None:
+        keys, pending = self._keys, self._problems  # another thread may be done with them in between
+        if keys is None or pending is None:
             return
-        problems = fetch(self._problems) if problems is None else problems
-        if any(problems):
-            _raise_for(self._keys if isinstance(self._keys, np.ndarray) else self._keys.get())
+        if any(fetch(pending) if problems is None else problems):
+            _raise_for(keys if isinstance(keys, np.ndarray) else keys.get())
         self._keys = self._problems = None
 
 
@@ -71,14 +72,14 @@ def capacity_for(count: int) -> int:
     return max(8, 1 << (2 * count - 1).bit_length()) if count else 8
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def _home(key, mask):
     run = np.uint64(key) >> np.uint64(3)
     mixed = (run * _MIX) >> np.uint64(32)
     return np.int64(((mixed << np.uint64(3)) | (np.uint64(key) & np.uint64(7))) & mask)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _insert(keys, table_keys, table_rows):
     mask = np.uint64(table_keys.size - 1)
     for row in range(keys.size):
@@ -92,7 +93,7 @@ def _insert(keys, table_keys, table_rows):
     return -1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _lookup(table_keys, table_rows, queries, rows, start, stop):
     mask = np.uint64(table_keys.size - 1)
     for i in range(start, stop):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numba
-
 from sparsenet.backend import array_module
 from sparsenet.kernels import memory
 from sparsenet.kernels.cuda import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
@@ -84,14 +83,14 @@ def _backward_cuda(reference, gradient, slope, background, ground):
     return out if background is None else (out, more)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _forward(x, slope, out):
     for i in range(x.size):
         value = x[i]
         out[i] = value if value > 0 else value * slope
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _backward(reference, gradient, slope, out):
     for i in range(gradient.size):
         value = gradient[i]

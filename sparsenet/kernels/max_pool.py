@@ -24,6 +24,7 @@ from sparsenet.kernels.bits import lowest
 from sparsenet.kernels.cuda import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.lanes import load_either, load_some, prefetch, select, spread, store
 from sparsenet.kernels.lanes_joined import bits_of
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.table import Array, declare, launch
 from sparsenet.kernels.threads import run_blocks
 
@@ -104,7 +105,7 @@ def _tile(channels: int) -> int:
     return max(1, 4 * THREADS // max(channels, 1))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _forward(features, background, skip_inactive, neighbours, coordinates, out, argmax):
     channels = features.shape[1]
     for m in range(neighbours.shape[0]):
@@ -141,7 +142,7 @@ def _nothing(out, argmax):
         out[c] = argmax[c] = 0
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _forward_lanes(features, background, skip_inactive, neighbours, coordinates, out, argmax):
     """The same for 32 channels and more and 64 offsets at most: windows as bits, maxima in registers.
 
@@ -220,7 +221,7 @@ def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_spl
     return out[:inputs], out[inputs:].copy()  # who keeps the background's gradient keeps no more
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _backward(gradient, argmax, neighbours, first, last, start, stop, inputs, ground, out, rows):
     """rows : gets the rows that were cleared: the first, and the one behind the last;  ground : row of `out` for the
     background's gradient"""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numba
 import numpy as np
+
+from sparsenet.backend import array_module
+from sparsenet.kernels.numba_cache import compiled
 
 _NOWHERE = 1 << 60  # a cell beyond every grid that bit maps are made for; four of them still fit int64
 
@@ -32,7 +36,7 @@ class Reach:
         cells, offsets, self.most, self.lines = 1, 1, 1, 1
         for a in reversed(range(4)):
             size, side, kernel, *_ = axes[a]
-            joined = axis_map(*axes[a])
+            joined = joined_cells(np.arange(size), *axes[a][1:])
             entries = slice(first[a], first[a] + size)
             order = np.argsort(joined < 0, axis=0, kind="stable")  # those that reach a cell, in their order
             count[entries] = (joined >= 0).sum(axis=0)
@@ -52,9 +56,7 @@ class Reach:
         wide = [axis for axis in axes[lead:] if axis[0] > 1 or axis[1] > 1][:2] or axes[-1:]
         self.cells_in = prod(spatial_size)
         self.wide = wide + [(1, 1, 1, 1, 0, 1)] * (2 - len(wide))
-        size, _, kernel, _, _, dilation = self.wide[0]
-        seen = dilation * (kernel - 1) + 1
-        self.planes = min(seen, size + seen - 1)
+        self.planes = self.wide[0][2]  # of inputs that a plane of outputs sees: one for each offset of the first axis
 
     def inputs(self, keys, samples, low, high):
         """(T, X, 2) rows, from and to: runs of inputs among which are all that reach cells low to high - 1 of
@@ -65,7 +67,7 @@ class Reach:
         return runs
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _find_inputs(keys, samples, low, high, cells_in, cells, first_axis, second_axis, runs):
     line_in = cells_in // (first_axis[0] * second_axis[0])
     line_out = cells // (first_axis[1] * second_axis[1])
@@ -79,7 +81,7 @@ def _find_inputs(keys, samples, low, high, cells_in, cells, first_axis, second_a
             continue
         begin, end = _seen(low[t] // line_out % second_axis[1], (high[t] - 1) // line_out % second_axis[1], second_axis)
         for i in range(runs.shape[1]):
-            plane = first * first_axis[3] - first_axis[4] + i
+            plane = first * first_axis[3] - first_axis[4] + i * first_axis[5]
             if 0 <= plane < first_axis[0]:
                 start = base + plane * plane_in
                 _set_run(keys, start + begin * line_in, start + end * line_in, runs[t, i])
@@ -116,9 +118,9 @@ def _search(keys, key):
 reach_of = lru_cache(maxsize=16)(Reach)  # a network's filters, some KB each: see `rulebook_bits.fits`
 
 
-def axis_map(size_in, size_out, kernel, stride, padding, dilation) -> np.ndarray:
-    """(kernel, size_in) int64: the output coordinate that offset k joins to each input
-    coordinate, or -1."""
-    reach = np.arange(size_in)[None, :] + padding - dilation * np.arange(kernel)[:, None]
+def joined_cells(coordinates: Any, size_out: int, kernel: int, stride: int, padding: int, dilation: int) -> Any:
+    """(kernel, n) int64: the output coordinate that offset k joins to each input coordinate (n,) int64, or -1."""
+    xp = array_module(coordinates)
+    reach = coordinates[None, :] + padding - dilation * xp.arange(kernel)[:, None]
     inside = (reach % stride == 0) & (reach >= 0) & (reach // stride < size_out)
-    return np.where(inside, reach // stride, -1)
+    return xp.where(inside, reach // stride, -1)

@@ -8,13 +8,13 @@ arrays.  The GPU's half, which looks neighbours up in the hash table of the inpu
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels import rulebook_bits, rulebook_walk
 from sparsenet.kernels.memory import empty
-from sparsenet.kernels.reach import axis_map, reach_of
+from sparsenet.kernels.numba_cache import compiled
+from sparsenet.kernels.reach import joined_cells, reach_of
 from sparsenet.kernels.table import Array, Integers, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
@@ -71,7 +71,7 @@ def _coordinates_cpu(keys, spatial_size):
     return coordinates
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _write_coordinates(keys, sides, start, stop, coordinates):
     last = sides.size
     line, end = np.int64(0), np.int64(-1)  # keys of the line that the row before lies on
@@ -130,7 +130,7 @@ def _transposed_of_pairs_cpu(pairs, pair_splits, inputs):
     return table
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _write_transposed(pairs, splits, start, stop, table):
     for n in range(start, stop):
         for k in range(table.shape[1]):
@@ -174,8 +174,12 @@ def _pair_count(coordinates, *axes):
     product over the axes of the offsets that join its coordinate to an output."""
     xp = array_module(coordinates)
     counts = xp.ones(len(coordinates), np.int64)
-    for axis, sizes in enumerate(zip(*axes, strict=True)):
-        counts *= xp.asarray((axis_map(*sizes) >= 0).sum(axis=0))[coordinates[:, 1 + axis]]
+    for axis, (side, *sizes) in enumerate(zip(*axes, strict=True)):
+        column = coordinates[:, 1 + axis]
+        if side <= len(column):
+            counts *= xp.asarray((joined_cells(np.arange(side), *sizes) >= 0).sum(axis=0))[column]
+        else:  # a table of all coordinates would grow with the grid
+            counts *= (joined_cells(column.astype(np.int64), *sizes) >= 0).sum(axis=0)
     return int(counts.sum())
 
 
@@ -192,7 +196,7 @@ def _transpose_cpu(neighbours, inputs):
     return table
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _transpose(neighbours, table, start, stop):
     for m in range(start, stop):
         for k in range(neighbours.shape[1]):

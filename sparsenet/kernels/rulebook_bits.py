@@ -43,6 +43,7 @@ _SITES = 4096  # of a task, of samples with more cells
 _GROUPED, _WORDS = 2048, 1 << 14  # inputs and words of tasks that are done in one go
 _LEAST_TASKS = 8  # for few samples that are large enough to share out
 _LEAST_SITES = 1024
+_LEAST_ENTRIES = 1 << 16  # of a table of the axes: some MB, however few sites there are
 _LEAST_FOUND = 1 << 15  # pairs that are worth waking a thread for
 
 
@@ -50,7 +51,7 @@ def fits(keys, samples, spatial_size, output_size, kernel_size, stride, padding,
     """Whether bit maps of the output grids, and tables of the axes, are small beside the sites."""
     entries = sum(spatial_size) * max(kernel_size)
     return (0 < samples * prod(output_size) <= 64 * MOST_WORDS_PER_SITE * keys.size
-            and entries <= MOST_WORDS_PER_SITE * max(keys.size, _LEAST_SITES))
+            and entries <= max(keys.size, _LEAST_ENTRIES))
 
 
 def output_keys(keys, coordinates, batch_splits, reach: Reach) -> np.ndarray | None:

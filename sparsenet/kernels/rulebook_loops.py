@@ -14,6 +14,7 @@ import numba
 import numpy as np
 
 from sparsenet.kernels.bits import lowest, ones
+from sparsenet.kernels.numba_cache import compiled
 
 
 @numba.njit(nogil=True)
@@ -112,7 +113,7 @@ def _list_bits(bits, key, position, out):
     return position
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def list_cells(coordinates, tasks, apart, lines_at_most, inputs, low, high, before, first, count, offset, cell, least,
                window, bits):
     """Keys (M,) of the cells low to high - 1 that inputs reach, task by task.
@@ -205,7 +206,7 @@ def _join_apart(coordinates, begin, end, first, offset, least, low, span, bits, 
     return np.int64(total)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def look_up(coordinates, state, tasks_end, most, lines_at_most, inputs, output, rows, low, high, first, count, offset,
             cell, least, window, bits, ranks, counts, found):
     """Go on looking up what inputs reach until `found` is full or the tasks are done; returns how many were found.
@@ -240,7 +241,7 @@ def look_up(coordinates, state, tasks_end, most, lines_at_most, inputs, output, 
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def grouped(inputs, low, high, sites, words):
     """Borders (G+1,) int64 of groups of tasks, each of so many inputs and words of bits at most, or of one task."""
     borders, size = np.zeros(low.size + 1, np.int64), 0
@@ -259,13 +260,13 @@ def grouped(inputs, low, high, sites, words):
     return borders[: size + 2]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def write_table(found, count, table):
     for i in range(count):
         table[found[i, 1], found[i, 2]] = found[i, 0]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def by_offset(found, count, position, out):
     """Sort what was found by offset; position : (K,) where each offset's pairs begin."""
     for i in range(count):
@@ -275,7 +276,7 @@ def by_offset(found, count, position, out):
         out[p, 1] = found[i, 1]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def copy_lists(source, counts, starts, mirrored, mirror, out):
     p = 0
     for k in range(counts.size):

@@ -20,7 +20,7 @@ import numba
 import numpy as np
 
 from sparsenet.kernels.memory import empty
-from sparsenet.kernels.reach import axis_map
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.threads import run_blocks
 
 _ROWS = 4096  # output rows of a block
@@ -32,41 +32,48 @@ def output_keys(keys, batch_splits, spatial_size, output_size, kernel_size, stri
     parts: list[np.ndarray] = [keys[:0]] * samples
     cells_in, cells_out = prod(spatial_size), prod(output_size)
     axes = list(zip(spatial_size, output_size, kernel_size, stride, padding, dilation, strict=True))
-    maps = [axis_map(*axis) for axis in axes]
+    # The last axis first; those that grow (by padding) after the others, so that no grid in between has more cells
+    # than the first or the last, whose keys fit int64.
+    order = sorted(reversed(range(len(axes))), key=lambda axis: output_size[axis] > spatial_size[axis])
 
     def block(sample: int) -> None:
         part = keys[batch_splits[sample] : batch_splits[sample + 1]] - sample * cells_in
-        inner = 1
-        for axis in reversed(range(len(axes))):
-            offsets, side = maps[axis].shape[0], output_size[axis]
-            base, coordinate = np.empty(part.size, np.int64), np.empty(part.size, np.int32)
+        sides = list(spatial_size)
+        for axis in order:
+            offsets, side, inner = kernel_size[axis], output_size[axis], prod(sides[axis + 1:])
             merged = np.empty(part.size * min(offsets, side), np.int64)
             walks = np.full((2, offsets), -1, np.int64)
-            count = _merge_axis(part, inner, spatial_size[axis], side, maps[axis], base, coordinate, walks, merged)
+            count = _merge_axis(part, inner, *axes[axis], np.empty((3, part.size), np.int64), walks, merged)
             part = merged[:count]
-            inner *= side
+            sides[axis] = side
         parts[sample] = part + sample * cells_out
 
     run_blocks(block, samples)
     return np.concatenate(parts) if parts else keys[:0].copy()
 
 
-@numba.njit(nogil=True, cache=True)
-def _merge_axis(keys, inner, size_in, size_out, joined, base, coordinate, walks, out):
+@compiled
+def _merge_axis(keys, inner, size_in, size_out, offsets, stride, padding, dilation, scratch, walks, out):
     """Replace one axis of sorted keys by the coordinates it reaches; sorted, each once, into `out`.
 
-    key = (outer * size_in + c) * inner + r   ->   (outer * size_out + joined[k, c]) * inner + r
+    key = (outer * size_in + c) * inner + r   ->   (outer * size_out + joined) * inner + r
 
-    base, coordinate : scratch for each key;  walks : -1, the walks' rows and the keys at their heads.
+    joined = (c + padding - k * dilation) / stride, for offsets k that leave no remainder and lead to a cell; told by
+    the quotients and remainders of c + padding and of k * dilation, which are divided once.
+
+    scratch : (3, n);  walks : (2, K) -1, the walks' rows and the keys at their heads.
     Returns how many keys there are.  (No NumPy function is called here: it would have to be compiled.)
     """
-    n, offsets = keys.size, joined.shape[0]
+    n = keys.size
     row, head = walks[0], walks[1]
+    base, quotient, remainder = scratch[0], scratch[1], scratch[2]
     for i in range(n):
         line = keys[i] // inner
         outer = line // size_in
-        coordinate[i] = line - outer * size_in
+        place = line - outer * size_in + padding
         base[i] = outer * size_out * inner + (keys[i] - line * inner)
+        quotient[i] = place // stride
+        remainder[i] = place - quotient[i] * stride
     end = np.int64(9223372036854775807)
     count = 0
     value = np.int64(-1)
@@ -74,11 +81,13 @@ def _merge_axis(keys, inner, size_in, size_out, joined, base, coordinate, walks,
         smallest = end
         for k in range(offsets):
             if head[k] == value:  # used up: move to the next site that this offset joins
+                back = k * dilation // stride
+                rest = k * dilation - back * stride
                 i = row[k] + 1
-                while i < n and joined[k, coordinate[i]] < 0:
+                while i < n and not (remainder[i] == rest and 0 <= quotient[i] - back < size_out):
                     i += 1
                 row[k] = i
-                head[k] = base[i] + joined[k, coordinate[i]] * inner if i < n else end
+                head[k] = base[i] + (quotient[i] - back) * inner if i < n else end
             if head[k] < smallest:
                 smallest = head[k]
         if smallest == end:
@@ -104,7 +113,7 @@ def neighbours(keys, output_coordinates, spatial_size, output_size, kernel_size,
     def block(index: int) -> None:
         start = index * _ROWS
         stop = min(start + _ROWS, rows)
-        position = np.full(lines.shape[0], -1, np.int64)
+        position = np.zeros(lines.shape[0], np.int64)
         _walk(keys, output_coordinates, spatial_size, stride, padding, lines, kernel_size[-1],
               dilation[-1], position, table, start, stop)
 
@@ -112,10 +121,10 @@ def neighbours(keys, output_coordinates, spatial_size, output_size, kernel_size,
     return table
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _walk(keys, coordinates, spatial_size, stride, padding, lines, line_offsets, line_dilation,
           position, table, start, stop):
-    """Fill rows start to stop of the table.  position : (lines,) -1, where each line's walk stands."""
+    """Fill rows start to stop of the table.  position : (lines,) 0, where each line's walk stands."""
     dimension = spatial_size.size
     last = dimension - 1
     length = spatial_size[last]
@@ -136,24 +145,29 @@ def _walk(keys, coordinates, spatial_size, stride, padding, lines, line_offsets,
                 for k in range(line_offsets):
                     table[m, column + k] = -1
                 continue
-            p = position[line]
-            if p < 0:
-                p, above = 0, n
-                while p < above:  # binary search for the first key that is not smaller
-                    middle = (p + above) // 2
-                    if keys[middle] < base + low:
-                        p = middle + 1
-                    else:
-                        above = middle
-            while p < n and keys[p] < base + low:
-                p += 1
+            p = _advance(keys, position[line], base + low)
             position[line] = p
             for k in range(line_offsets):
                 z = first + k * line_dilation
                 row = np.int64(-1)
                 if 0 <= z < length:
-                    while p < n and keys[p] < base + z:
-                        p += 1
+                    p = _advance(keys, p, base + z)
                     if p < n and keys[p] == base + z:
                         row = p
                 table[m, column + k] = row
+
+
+@numba.njit(nogil=True)
+def _advance(keys, p, key):
+    """The first row from p on whose key is not below `key`: nearly always p or the next; otherwise strides that double
+    find it, so that keys which a dilation or a gap between outputs leaps over cost nothing."""
+    n = keys.size
+    stride = 1
+    while p < n and keys[p] < key:
+        p += 1
+        if p + stride < n and keys[p + stride] < key:
+            p += stride
+            stride *= 2
+        else:
+            stride = max(stride // 2, 1)
+    return p

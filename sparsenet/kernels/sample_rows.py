@@ -8,9 +8,8 @@ leaky_relu.py; on a GPU CuPy's own kernels do it.
 
 from __future__ import annotations
 
-import numba
-
 from sparsenet.kernels import memory
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks
 
@@ -73,7 +72,7 @@ def _combined(values, rows, coordinates, operation):
     return out
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _combine(values, rows, coordinates, operation, out):
     channels = values.shape[1]
     for n in range(values.shape[0]):

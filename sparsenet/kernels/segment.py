@@ -22,6 +22,7 @@ from numba.extending import intrinsic
 from sparsenet.backend import array_module
 from sparsenet.kernels.cuda import MOST_BLOCKS, SCALARS, CudaKernel, CudaSource, scalars_of
 from sparsenet.kernels.lanes import Lanes, load, prefetch, store
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks
 
@@ -134,7 +135,7 @@ def _chunks(name: str, values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarr
     return starts, np.minimum(starts + CHUNK, splits[owners + 1]), owners
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _sum_rows(values, start, stop, out):
     """Sums of several channels stay in registers while some rows go by."""
     for above in range(start, stop, _ROWS):
@@ -168,7 +169,7 @@ def _doubles(typing, lanes):
     return wide(lanes), generate
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _join_sums(partial, owners, out):
     for b in range(partial.shape[0]):
         for c in range(partial.shape[1]):
@@ -180,7 +181,7 @@ def _wins(value, best):
     return value > best or (value != value and best == best)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _max_rows(values, start, stop, out, out_rows):
     for c in range(values.shape[1]):
         out[c] = values[start, c]
@@ -192,7 +193,7 @@ def _max_rows(values, start, stop, out, out_rows):
                 out_rows[c] = row
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _join_maxima(partial, partial_rows, owners, out, out_rows):
     for b in range(partial.shape[0]):
         segment = owners[b]

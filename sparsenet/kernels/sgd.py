@@ -13,9 +13,8 @@ themselves that take each step; a parameter becomes its master's rounding.
 
 from __future__ import annotations
 
-import numba
-
 from sparsenet.kernels.cuda import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.table import Arrays, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
@@ -83,13 +82,13 @@ def _sgd_step_cuda(parameters, gradients, velocities, masters, lr, momentum, dam
         kernel(grid, THREADS, lr, weight_decay, momentum, 1 - dampening, nesterov, 1 / loss_scale, *slots)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _plain(parameter, gradient, rate, decay, unscale):
     for i in range(parameter.size):
         parameter[i] -= rate * (gradient[i] * unscale + decay * parameter[i])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _with_momentum(parameter, gradient, velocity, rate, kept, added, nesterov, decay, unscale):
     for i in range(parameter.size):
         new = added * (gradient[i] * unscale + decay * parameter[i])

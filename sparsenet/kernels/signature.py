@@ -44,6 +44,7 @@ class Parameter:
     exclusive : `__restrict__`: while it is written, no other argument may share its memory
     optional : marked OPTIONAL: None is passed as a null pointer
     ordered : False where marked UNORDERED: the contents may depend on the order of the threads
+    per_block : marked PER_BLOCK: an entry for each block, so that the contents depend on the size of the grid
     """
 
     name: str
@@ -53,6 +54,7 @@ class Parameter:
     exclusive: bool = False
     optional: bool = False
     ordered: bool = True
+    per_block: bool = False
 
     @cached_property
     def _simple(self) -> tuple[type, ...]:
@@ -144,11 +146,11 @@ def _parameter(kernel: str, text: str) -> Parameter:
     if match is None:
         raise ValueError(f"{kernel}: cannot read the parameter {words!r}, expected 'type name' or 'type* name'")
     before = match["type"].split()
-    marks = {"const", "OPTIONAL", "UNORDERED"}
+    marks = {"const", "OPTIONAL", "UNORDERED", "PER_BLOCK"}
     spelt = " ".join(word for word in before if word not in marks)
     if spelt not in DTYPES:
         raise ValueError(f"{kernel}: parameter {match['name']} has type {spelt!r}, expected one of "
                          f"{', '.join(DTYPES)}: define the variant's macro, or use one of them")
     pointer = bool(match["pointer"])
     return Parameter(match["name"], np.dtype(DTYPES[spelt]), pointer, pointer and "const" not in before,
-                     bool(match["restrict"]), "OPTIONAL" in before, "UNORDERED" not in before)
+                     bool(match["restrict"]), "OPTIONAL" in before, "UNORDERED" not in before, "PER_BLOCK" in before)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from functools import cache
 
-import numba
 import numpy as np
 
 from sparsenet.backend import array_module
@@ -28,6 +27,7 @@ from sparsenet.kernels.lanes import (
 )
 from sparsenet.kernels.lanes_joined import maximum_of, total_of
 from sparsenet.kernels.losses import mean_on_gpu, mean_on_host
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
@@ -157,10 +157,10 @@ def _rows_float(known):
         sums[1] += right
 
     rows_float.__qualname__ += f"_{known}"  # a file of its own in Numba's cache, where only types are told apart
-    return numba.njit(nogil=True, cache=True, error_model="numpy")(rows_float)
+    return compiled(rows_float, error_model="numpy")
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _rows_double(logits, labels, classes, share, out, step, sums):
     """As `_rows_float`, number by number."""
     for i in range(labels.size):
@@ -183,7 +183,7 @@ def _rows_double(logits, labels, classes, share, out, step, sums):
             sums[1] += _is_first(logits, row, row + label)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _is_first(numbers, start, place):
     """Whether none from `start` on before `place` is equal to the one there."""
     for j in range(start, place):

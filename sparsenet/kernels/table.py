@@ -50,7 +50,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 _KINDS = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}  # of scalars
 _MODULE_OF = {kernel: family for family, kernels in FAMILIES.items() for kernel in kernels}
-_KERNELS: dict[str, Kernel] = {}
+_KERNELS: dict[str, Kernel] = {}  # declared; the module that did so may still be half imported
+_READY: dict[str, Kernel] = {}  # those whose family is wholly imported
 
 
 @dataclass(frozen=True)
@@ -268,14 +269,14 @@ def declare(name: str, **arguments: Array | Arrays | Scalar | Integers | object)
 
 
 def find(name: str) -> Kernel:
-    """The kernel of that name; its family is imported at first use."""
-    kernel = _KERNELS.get(name)
+    """The kernel of that name; its family is imported at first use, by one thread, for which others wait."""
+    kernel = _READY.get(name)
     if kernel is not None:
         return kernel
     if name not in _MODULE_OF:
         raise KeyError(f"no kernel named {name!r}; there are {sorted(_MODULE_OF)}")
     importlib.import_module(f"sparsenet.kernels.{_MODULE_OF[name]}")
-    return _KERNELS[name]
+    return _READY.setdefault(name, _KERNELS[name])
 
 
 def launch(name: str, *values: Any, backend: str | None = None) -> Any:

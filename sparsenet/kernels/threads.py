@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 
@@ -28,9 +28,13 @@ _inside = threading.local()
 def get_num_threads() -> int:
     """Threads that kernels use on a CPU: `SPARSENET_NUM_THREADS`, or all cores this process may use."""
     global _num_threads
-    if _num_threads is None:
-        _num_threads = _from_environment() or _available_cores()
-    return _num_threads
+    number = _num_threads
+    if number is not None:
+        return number
+    with _lock:  # a number that is set meanwhile is not written over
+        if _num_threads is None:
+            _num_threads = _from_environment() or _available_cores()
+        return _num_threads
 
 
 def set_num_threads(number: int) -> None:
@@ -40,9 +44,9 @@ def set_num_threads(number: int) -> None:
         raise ValueError(f"set_num_threads: expected at least 1, got {number}")
     with _lock:
         _num_threads = int(number)
-        if _pool is not None:
-            _pool.shutdown(wait=True)
-            _pool = None
+        before, _pool = _pool, None
+    if before is not None:
+        before.shutdown(wait=True)  # not under the lock, which blocks that still run may ask for
 
 
 def run_blocks(function: Callable[[int], None], blocks: int) -> None:
@@ -69,7 +73,7 @@ def run_blocks(function: Callable[[int], None], blocks: int) -> None:
         finally:
             _inside.block = False
 
-    others = [_executor().submit(work) for _ in range(threads - 1)]
+    others = _submit(work, threads - 1)
     try:
         work()
     finally:  # a helper that has not begun is not needed any more
@@ -91,12 +95,13 @@ def serial() -> Iterator[None]:
         _inside.block = before
 
 
-def _executor() -> ThreadPoolExecutor:
+def _submit(work: Callable[[], None], times: int) -> list[Future]:
     global _pool
-    with _lock:
+    threads = get_num_threads()
+    with _lock:  # until all are submitted: `set_num_threads` would close the pool in between
         if _pool is None:
-            _pool = ThreadPoolExecutor(max(1, get_num_threads() - 1), thread_name_prefix="sparsenet")
-        return _pool
+            _pool = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="sparsenet")
+        return [_pool.submit(work) for _ in range(times)]
 
 
 def _available_cores() -> int:

@@ -45,7 +45,7 @@ __device__ inline Length length_of(const SCALAR* x, int channels, int lane) {
 extern "C" __global__ void __launch_bounds__(512, 1)
 triplet_loss(const SCALAR* __restrict__ anchor, const SCALAR* __restrict__ positive,
              const SCALAR* __restrict__ negative, const long long rows, const int channels, const double margin,
-             const int distance, OPTIONAL SCALAR* __restrict__ gradient, OPTIONAL double* __restrict__ sums,
+             const int distance, OPTIONAL SCALAR* __restrict__ gradient, OPTIONAL PER_BLOCK double* __restrict__ sums,
              OPTIONAL SCALAR* __restrict__ loss, OPTIONAL double* __restrict__ figures) {
     const int lane = threadIdx.x % 32;
     const bool cosine = distance == COSINE;

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels.cuda import CudaSource, ctype
 from sparsenet.kernels.losses import mean_on_gpu, mean_on_host
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
@@ -76,7 +76,7 @@ def _check(distance) -> None:
         raise ValueError(f"triplet_loss: distance is {distance}, expected COSINE, L2 or SQUARED_L2 of this module")
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _rows(anchor, positive, negative, margin, distance, share, gradient, sums):
     """Adds the terms to sums[0], those above 0 to sums[1]; no gradient where it has no rows."""
     for i in range(anchor.shape[0]):
@@ -117,7 +117,7 @@ def _rows(anchor, positive, negative, margin, distance, share, gradient, sums):
             _along(a, p, n, 2 * share, 2 * share, gradient[:, i])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _along(a, p, n, by_p, by_n, gradient):
     for c in range(a.size):
         here = np.float64(a[c])
@@ -125,7 +125,7 @@ def _along(a, p, n, by_p, by_n, gradient):
         gradient[0, c], gradient[1, c], gradient[2, c] = to_p - to_n, -to_p, to_n
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _across(a, p, n, lengths, near, far, by_p, by_n, gradient):
     """0 where a row or its partner is zero: by_p or by_n is 0 then."""
     of_a, of_p, of_n = lengths
@@ -137,7 +137,7 @@ def _across(a, p, n, lengths, near, far, by_p, by_n, gradient):
         gradient[2, c] = by_n * (u - w + far * w) * _inverse(of_n)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _length(x):
     """(largest number, length of x / that): the length is their product; (0, 1) for zeros."""
     largest, squares = 0.0, 0.0
@@ -152,11 +152,11 @@ def _length(x):
     return largest, math.sqrt(squares)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _unit(value, length):
     return value / length[0] / length[1] if length[0] != 0 else 0.0
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _inverse(length):
     return 1 / (length[0] * length[1]) if length[0] != 0 else 0.0

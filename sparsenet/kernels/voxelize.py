@@ -19,9 +19,9 @@ triangle's box has a thread.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.table import Array, Integers, declare
 
 STEPS = 2048  # of the lattice to a cell
@@ -103,7 +103,7 @@ def check_inside(low: np.ndarray, high: np.ndarray, size: np.ndarray) -> None:
                          f"grid of {size.tolist()}")
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _mark(corners, occupied):
     """Set the cells that the triangles (F, 9) meet; return how many there are."""
     size_x, size_y, size_z = occupied.shape
@@ -153,7 +153,7 @@ def _mark(corners, occupied):
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _to_own_cell(values):
     """Measure a triangle's three coordinates from its first cell: returns that cell and how many it spans."""
     first = min(values[0], values[1], values[2]) // STEPS
@@ -163,7 +163,7 @@ def _to_own_cell(values):
     return first, cells
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _rows(a, b, cells_a, cells_b, interval):
     """For each row of cells along a, the interval of cells along b that the flat triangle (a, b) meets.
 
@@ -198,7 +198,7 @@ def _coordinates(chosen, origin):
     return coordinates
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _list_cells(chosen, origin, coordinates):
     size_x, size_y, size_z = chosen.shape
     row = 0
@@ -212,7 +212,7 @@ def _list_cells(chosen, origin, coordinates):
                     row += 1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _flood(state):
     """Turn to 2 the cells of state 0 that hang together, over faces, with the border of the array."""
     size_x, size_y, size_z = state.shape

@@ -43,7 +43,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises
     ------
     FileNotFoundError : no such file.
-    ValueError : the file is no HDF5, damaged, or of another kind.
+    ValueError : the file is not HDF5, damaged, of another kind, or a weight is NaN or infinite.
     """
     try:
         return weights_of(read_hdf5(path, {FORMAT: VERSION, CHECKPOINT_FORMAT: CHECKPOINT_VERSION},
@@ -53,9 +53,9 @@ def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def weights_of(contents: Contents) -> dict[str, np.ndarray]:
-    """The weights of a file that was read, their digest verified.  Raises ValueError where it is another."""
-    weights = contents.group("weights")
-    if arrays_digest(weights) != contents.attribute("digest"):
+    """The weights of a file that was read.  Raises ValueError if their digest is another, or one is not finite."""
+    weights = contents.finite_group("weights")
+    if arrays_digest(weights) != contents.attribute("digest", str):
         raise ValueError(f"{contents.path}: the weights are damaged (their sha256 is not the one that the file "
                          "states): make it again")
     return weights

@@ -39,6 +39,7 @@ class Descriptors:
     layer : whose output they are, 0 if not known
     samples : (S,) int64, each shape's sample in the file `dataset`; by default 0, 1, ...
     render_size, fill : how the shapes were voxelized, so that a query can be voxelized likewise
+    up_axis : how their files were turned upright, see `SparseDataset.up_axis`
     """
 
     vectors: np.ndarray
@@ -51,6 +52,7 @@ class Descriptors:
     samples: np.ndarray | None = None
     render_size: int = 40
     fill: bool = False
+    up_axis: str = "z"
 
     def __post_init__(self) -> None:
         self._indices: dict[str, Index] = {}  # by metric
@@ -80,7 +82,7 @@ class Descriptors:
         return cls(vectors, dataset.object_labels, dataset.names[first], dataset.classes, checkpoint, layer,
                    str(Path(dataset.path).resolve()), dataset.rows[first],
                    dataset.render_size if render_size is None else render_size,
-                   dataset.fill if fill is None else fill)
+                   dataset.fill if fill is None else fill, dataset.up_axis)
 
     def index(self, metric: str = "cosine") -> Index:
         """An Index of the vectors: built at the first call for a metric, and again if the vectors have changed."""
@@ -107,7 +109,8 @@ class Descriptors:
 
     def save(self, path: str | Path) -> None:
         """Write an HDF5 file, beside it first: a crash leaves the old one."""
-        attributes = {name: getattr(self, name) for name in ("checkpoint", "layer", "dataset", "render_size", "fill")}
+        attributes = {name: getattr(self, name)
+                      for name in ("checkpoint", "layer", "dataset", "render_size", "fill", "up_axis")}
         arrays = {name: getattr(self, name) for name in ("vectors", "labels", "samples", "names")}
         write_hdf5(path, FORMAT, VERSION, attributes, arrays | {"classes": np.array(self.classes, object)})
 
@@ -120,10 +123,17 @@ class Descriptors:
         FileNotFoundError, ValueError : no such file; not a whole file of descriptors.
         """
         found = read_hdf5(path, {FORMAT: VERSION})
-        return cls(found.array("vectors"), found.array("labels"), found.array("names").astype(np.str_),
-                   found.array("classes").tolist(), str(found.attribute("checkpoint")), int(found.attribute("layer")),
-                   str(found.attribute("dataset")), found.array("samples"), int(found.attribute("render_size")),
-                   bool(found.attribute("fill")))
+        arguments = dict(
+            vectors=found.array("vectors", "fiu", 2), labels=found.array("labels", "iu", 1), names=found.texts("names"),
+            classes=found.texts("classes"), checkpoint=found.attribute("checkpoint", str),
+            layer=found.attribute("layer", int), dataset=found.attribute("dataset", str),
+            samples=found.array("samples", "iu", 1), render_size=found.attribute("render_size", int),
+            fill=found.attribute("fill", bool),
+            up_axis=found.attribute("up_axis", str) if "up_axis" in found.attributes else "z")
+        try:
+            return cls(**arguments)
+        except ValueError as error:
+            raise ValueError(f"Descriptors.load: {path}: {error}") from error
 
 
 def _single(vectors: np.ndarray) -> np.ndarray:

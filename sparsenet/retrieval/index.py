@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,14 @@ class Index:
         FileNotFoundError, ValueError : no such file; not a whole index file.
         """
         found = read_hdf5(path, {FORMAT: VERSION})
-        index = cls(str(found.attribute("metric")))
-        index.add(found.array("vectors"))
+        metric, vectors = found.attribute("metric", str), found.array("vectors", "fiu", 2)
+        if metric not in METRICS:
+            raise found.wrong(f"metric is {reprlib.repr(metric)}, expected one of {', '.join(METRICS)}")
+        index = cls(metric)
+        try:
+            index.add(vectors)
+        except ValueError as error:
+            raise ValueError(f"Index.load: {path}: {error}") from error
         return index
 
 

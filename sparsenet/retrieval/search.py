@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,17 +105,21 @@ def find_similar(net: SparseNetwork, mesh: Any, descriptors: Descriptors, k: int
     Parameters
     ----------
     net : the network that made the descriptors
-    mesh : a Mesh, or a file that `read_mesh` reads (OFF, OBJ, PLY, STL, GLB); voxelized as the shapes were
+    mesh : a Mesh that stands as the shapes do, or a file that `read_mesh` reads, which is turned upright as they
+        were; voxelized as they were
     k : 1 to the number of shapes;  metric : "cosine" or "l2";  name : of the query, for the picture
 
     Raises
     ------
     ValueError, OSError : the mesh cannot be read, or k or the descriptors do not fit.
     """
+    from sparsenet.data.importers import read_upright
     from sparsenet.shapes import Off3DPicture
 
     index = descriptors.index(metric)
     field = net.field or (descriptors.render_size,) * 3
+    if isinstance(mesh, str | os.PathLike):
+        mesh = read_upright(mesh, descriptors.up_axis)
     voxels = Off3DPicture(mesh, descriptors.render_size).voxelize(field, fill=descriptors.fill)
     coordinates = np.insert(voxels.coordinates, 0, 0, axis=1)
     weights = next(net.parameters())

@@ -5,16 +5,20 @@
     x y z                   for each vertex; normals or colours may follow on its line
     n i j k ...             for each face: how many corners, which vertices (from 0); a colour may follow
 
-Faces of three corners, the rule by far, are read in one sweep.
+Lines are what tells a colour from the next face.  A file whose lines do not fit, because a vertex or a
+face goes over several, is read as one row of words.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import chain
 
 import numpy as np
 
 from sparsenet.shapes.mesh import Mesh, MeshError
+from sparsenet.shapes.polygons import mesh_of_polygons
+from sparsenet.shapes.text import excerpt, indices, is_count, numbers
 
 _WORD = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:ST|C|N)*(?P<dimension>4?)OFF(?P<binary>[ \t]+BINARY\b)?",
                    re.IGNORECASE)
@@ -25,27 +29,32 @@ _BYTES_OF_A_FACE = len("1 0\n")
 
 
 def parse_off(data: bytes) -> Mesh:
-    """The mesh of a text OFF file; polygons are cut into fans of triangles (exact for convex ones).
+    """The mesh of a text OFF file; polygons are cut into triangles (see `mesh_of_polygons`).
 
     Raises
     ------
     MeshError : no header, another kind of OFF, fewer vertices or faces than the header promises,
-        words where numbers should be, and what `Mesh` refuses.
+        words where numbers should be, and what `mesh_of_polygons` refuses.
     """
     if b"#" in data:
         data = _COMMENT.sub(b"", data)
     body, vertex_count, face_count = _header(data)
-    words = body.split()
-    if len(words) == 3 * vertex_count + 4 * face_count:
-        faces = _numbers(words[3 * vertex_count:]).reshape(face_count, 4)
-        if (faces[:, 0] == 3).all():
-            return Mesh(_numbers(words[:3 * vertex_count]).reshape(vertex_count, 3), _indices(faces[:, 1:]))
-    polygons = _in_a_row(words[3 * vertex_count:], face_count) if len(words) >= 3 * vertex_count else None
-    if polygons is not None:
-        vertices = _numbers(words[:3 * vertex_count])
+    lines = [words for line in body.splitlines() if (words := line.split())]
+    first_words = {words[0] for words in lines[vertex_count:vertex_count + face_count]}
+    sizes = {word: int(word) for word in first_words if is_count(word)}
+    misfit = _misfit(lines, vertex_count, face_count, sizes)
+    if misfit is None:
+        coordinates = [word for words in lines[:vertex_count] for word in words[:3]]
+        faces = [words[1:1 + sizes[words[0]]] for words in lines[vertex_count:vertex_count + face_count]]
     else:
-        vertices, polygons = _by_lines(body, vertex_count, face_count)
-    return Mesh(vertices.reshape(vertex_count, 3), _fans(polygons))
+        words = list(chain.from_iterable(lines))
+        polygons = _in_a_row(words, 3 * vertex_count, face_count)
+        if polygons is None:
+            raise MeshError(misfit)
+        coordinates, faces = words[:3 * vertex_count], polygons
+    vertices = numbers(coordinates).reshape(vertex_count, 3)
+    corners = indices(numbers(list(chain.from_iterable(faces))))
+    return mesh_of_polygons(vertices, corners, np.array(list(map(len, faces)), np.int64))
 
 
 def _header(data: bytes) -> tuple[bytes, int, int]:
@@ -67,63 +76,31 @@ def _header(data: bytes) -> tuple[bytes, int, int]:
     return body, vertex_count, face_count
 
 
-def _in_a_row(words: list[bytes], face_count: int) -> list[list[bytes]] | None:
-    """The corners of each face where the words are faces and nothing else, on whatever lines."""
-    polygons, position = [], 0
+def _misfit(lines: list[list[bytes]], vertex_count: int, face_count: int, sizes: dict[bytes, int]) -> str | None:
+    """Why the lines are not a vertex each and then a face each; None if they are.
+
+    sizes : the whole number that each first word of the faces' lines stands for
+    """
+    if len(lines) < vertex_count + face_count:
+        return (f"the header promises {vertex_count} vertices and {face_count} faces, "
+                f"there are {len(lines)} lines after it")
+    short = next((words for words in lines[:vertex_count] if len(words) < 3), None)
+    if short is not None:
+        return f"a vertex is {excerpt(short)}, expected three numbers"
+    wrong = next((words for words in lines[vertex_count:vertex_count + face_count]
+                  if sizes.get(words[0], len(words)) >= len(words)), None)
+    if wrong is not None:
+        return f"a face is {excerpt(wrong)}, expected the number of corners and as many vertices"
+    return None
+
+
+def _in_a_row(words: list[bytes], position: int, face_count: int) -> list[list[bytes]] | None:
+    """The corners of each face if the words from `position` on are faces and nothing else, on whatever lines."""
+    polygons = []
     for _ in range(face_count):
-        if position >= len(words) or not _is_count(words[position]):
+        if position >= len(words) or not is_count(words[position]):
             return None
         end = position + 1 + int(words[position])
         polygons.append(words[position + 1:end])
         position = end
     return polygons if position == len(words) else None
-
-
-def _by_lines(body: bytes, vertex_count: int, face_count: int) -> tuple[np.ndarray, list[list[bytes]]]:
-    """Vertices and corners where more follows on the lines (normals, colours, edges)."""
-    lines = [words for line in body.splitlines() if (words := line.split())]
-    if len(lines) < vertex_count + face_count:
-        raise MeshError(f"the header promises {vertex_count} vertices and {face_count} faces, "
-                        f"there are {len(lines)} lines after it")
-    short = next((words for words in lines[:vertex_count] if len(words) < 3), None)
-    if short is not None:
-        raise MeshError(f"a vertex is {_shown(short)}, expected three numbers")
-    polygons = []
-    for words in lines[vertex_count:vertex_count + face_count]:
-        if not _is_count(words[0]) or int(words[0]) >= len(words):
-            raise MeshError(f"a face is {_shown(words)}, expected the number of corners and as many vertices")
-        polygons.append(words[1:1 + int(words[0])])
-    return _numbers([word for words in lines[:vertex_count] for word in words[:3]]), polygons
-
-
-def _fans(polygons: list[list[bytes]]) -> np.ndarray:
-    """(F, 3) triangles of the polygons of three corners or more."""
-    fans = [np.zeros((0, 3), np.int32)]
-    for corners in sorted({len(polygon) for polygon in polygons if len(polygon) >= 3}):
-        words = [word for polygon in polygons if len(polygon) == corners for word in polygon]
-        block = _indices(_numbers(words)).reshape(-1, corners)
-        fans += [block[:, [0, corner, corner + 1]] for corner in range(1, corners - 1)]
-    return np.concatenate(fans)
-
-
-def _is_count(word: bytes) -> bool:
-    return word.isdigit() and len(word) < 10
-
-
-def _numbers(words: list[bytes]) -> np.ndarray:
-    try:
-        return np.fromiter(map(float, words), np.float64, len(words))
-    except ValueError as error:
-        raise MeshError(f"a number is expected: {error}") from None
-
-
-def _indices(numbers: np.ndarray) -> np.ndarray:
-    whole = np.abs(numbers) < 2**31  # false for NaN
-    whole &= numbers == np.trunc(numbers)
-    if not whole.all():
-        raise MeshError(f"a face refers to vertex {numbers[~whole][0]:g}, expected a whole number")
-    return numbers.astype(np.int32)
-
-
-def _shown(words: list[bytes]) -> str:
-    return repr(b" ".join(words)[:60].decode("ascii", "replace"))

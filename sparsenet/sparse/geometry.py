@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 MAX_DIMENSION = 4
+_LIMIT = 2**31 - 1  # of a property of an axis, and of the kernel offsets: kernels take them as int32
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,19 @@ class Geometry:
     submanifold: bool = False
     channels: tuple[int, int] | None = field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        if self.volume > _LIMIT:
+            raise ValueError(f"Geometry: kernel_size is {self.size}, which is {self.volume} offsets, expected at most "
+                             f"{_LIMIT}: use a smaller filter")
+        if self.channels is not None and min(self.channels) < 1:
+            raise ValueError(f"Geometry: channels are {self.channels[0]} -> {self.channels[1]}, expected at least 1")
+
     @classmethod
     def make(cls, dimension: int, size: int | Sequence[int], stride: int | Sequence[int] = 1,
              padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1) -> Geometry:
         """A geometry from numbers (the same in every dimension) or one number per dimension.
 
-        Raises ValueError where there are too many or too few, or one is no whole number or too small.
+        Raises ValueError if there are too many or too few, or one is not a whole number, or too small or too large.
         """
         try:
             dimension = index(dimension)
@@ -69,6 +77,9 @@ class Geometry:
             raise ValueError(f"SubmanifoldConv: kernel_size is {plain.size}, expected odd numbers, "
                              "so that the filter has a centre")
         centre = tuple(d * (k // 2) for k, d in zip(plain.size, plain.dilation, strict=True))
+        if max(centre) > _LIMIT:
+            raise ValueError(f"SubmanifoldConv: a filter of size {plain.size}, dilation {plain.dilation} reaches "
+                             f"{max(centre)} cells from its centre, expected at most {_LIMIT}: use a smaller dilation")
         return cls(plain.size, plain.stride, centre, plain.dilation, submanifold=True)
 
     @property
@@ -141,8 +152,8 @@ def _per_axis(name: str, value: int | Sequence[int], dimension: int, least: int)
     if len(values) != dimension:
         raise ValueError(f"Geometry: {name} is {values}, expected {dimension} numbers")
     for number in values:
-        if not isinstance(number, (int, np.integer)) or number < least:
-            raise ValueError(f"Geometry: {name} is {value!r}, expected whole numbers from {least} up")
+        if not isinstance(number, (int, np.integer)) or not least <= number <= _LIMIT:
+            raise ValueError(f"Geometry: {name} is {value!r}, expected whole numbers from {least} to {_LIMIT}")
     return tuple(int(v) for v in values)
 
 

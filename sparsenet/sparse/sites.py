@@ -120,11 +120,12 @@ class ActiveSites:
         """(Q,) int32: the row of each site in `coordinates` (Q, 1+D) integer; -1 where the cell is
         not active or lies outside the grid."""
         xp = array_module(self.keys)
-        coordinates = xp.asarray(coordinates)
-        self._check_shape(coordinates)
-        limits = xp.asarray((self.batch_size, *self.spatial_size))
-        inside = ((coordinates >= 0) & (coordinates < limits)).all(axis=1)
-        queries = xp.where(inside, self._keys_of(coordinates), -1)
+        coordinates = xp.asarray(self._as_integers(coordinates))
+        inside = xp.ones(len(coordinates), bool)
+        for axis, size in enumerate((self.batch_size, *self.spatial_size)):
+            inside &= _is_below(coordinates[:, axis], size)
+        cells = xp.where(inside[:, None], coordinates, 0)  # before a cast, which would wrap numbers beyond int64
+        queries = xp.where(inside, self._keys_of(cells.astype(np.int64)), -1)
         self.hash_table.check()
         return launch("hash_lookup", *self.hash_table, queries)
 
@@ -166,12 +167,17 @@ class ActiveSites:
             raise TypeError(f"ActiveSites: coordinates are {coordinates.dtype}, expected integers: "
                             "voxelize points first, or convert with .astype('int32')")
 
-    def _checked(self, coordinates: Any) -> Any:
+    def _as_integers(self, coordinates: Any) -> Any:
+        """An array of the right width and kind; lists become one."""
         if not hasattr(coordinates, "dtype"):
             coordinates = np.asarray(coordinates)
             if coordinates.size == 0:
                 coordinates = coordinates.reshape(0, 1 + self.dimension).astype(np.int32)
         self._check_shape(coordinates)
+        return coordinates
+
+    def _checked(self, coordinates: Any) -> Any:
+        coordinates = self._as_integers(coordinates)
         if coordinates.shape[0] > _MAX_ROWS:
             raise OverflowError(f"ActiveSites: {coordinates.shape[0]} sites, at most {_MAX_ROWS} fit "
                                 "int32 rows: use smaller batches")
@@ -182,12 +188,17 @@ class ActiveSites:
         for axis, size in enumerate((self.batch_size, *self.spatial_size)):
             if not (0 <= extremes[2 * axis] and extremes[2 * axis + 1] < size):
                 column = coordinates[:, axis]
-                row = int(xp.flatnonzero((column < 0) | (column >= size))[0])
+                row = int(xp.flatnonzero(~_is_below(column, size))[0])
                 word = "batch_size" if axis == 0 else f"the grid {self.spatial_size} along axis {axis - 1}"
                 raise ValueError(f"ActiveSites: coordinates of row {row} are {coordinates[row].tolist()}: "
                                  f"{int(column[row])} is outside {word} (0 to {size - 1}): drop such rows "
                                  "or enlarge the grid")
         return coordinates
+
+
+def _is_below(column: Any, size: int) -> Any:
+    """(N,) bool: from 0 to size - 1, told in the column's own dtype: a wider one may not hold uint64."""
+    return (column >= 0) & (column <= min(size - 1, np.iinfo(column.dtype).max))
 
 
 def _checked_size(spatial_size: Sequence[int]) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsenet.files import arrays_digest, read_hdf5, write_hdf5
+from sparsenet.files import Contents, arrays_digest, read_hdf5, write_hdf5
 from sparsenet.nn.weights_file import CHECKPOINT_FORMAT, CHECKPOINT_VERSION, weights_of
 
 
@@ -76,22 +76,50 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises
     ------
-    CheckpointError : the file is absent, no HDF5, damaged, of another kind, or of a newer version.
+    CheckpointError : the file is absent, not HDF5, damaged, of another kind, of a newer version, or a number of its
+        weights or momentum is NaN or infinite.
     """
     try:
         # Files of version 1 are not sealed, and do not tell the dataset.
         found = read_hdf5(path, {CHECKPOINT_FORMAT: CHECKPOINT_VERSION}, unsealed=[(CHECKPOINT_FORMAT, 1)])
         return Checkpoint(
-            weights=weights_of(found), momentum=found.group("momentum"), epoch=int(found.attribute("epoch")),
-            step=int(found.attribute("step")), seconds=float(found.attribute("seconds")),
-            config=str(found.array("config")), classes=found.array("classes").tolist(),
-            running={name: float(value) for name, value in found.group("running").items()},
-            history=_rows(found.group("history")), dataset=str(found.attributes.get("dataset", "")))
+            weights=weights_of(found), momentum=_momentum(found), epoch=_count(found, "epoch"),
+            step=_count(found, "step"), seconds=float(found.attribute("seconds", float)),
+            config=found.text("config"), classes=found.texts("classes"), running=_running(found),
+            history=_rows(found), dataset=found.attribute("dataset", str, ""))
     except (FileNotFoundError, ValueError) as error:
         raise CheckpointError(f"checkpoint {error}") from error
 
 
-def _rows(columns: dict[str, np.ndarray]) -> list[dict[str, float]]:
-    length = len(next(iter(columns.values()))) if columns else 0
+def _count(found: Contents, name: str) -> int:
+    count = found.attribute(name, int)
+    if count < 0:
+        raise found.wrong(f"{name} is {count}, expected 0 or more")
+    return count
+
+
+def _momentum(found: Contents) -> dict[str, np.ndarray]:
+    momentum, weights = found.finite_group("momentum"), found.group("weights")
+    for name, array in momentum.items():
+        if name not in weights or np.shape(array) != np.shape(weights[name]):
+            raise found.wrong(f"momentum/{name} has shape {np.shape(array)}, expected a weight of this name and shape")
+    return momentum
+
+
+def _running(found: Contents) -> dict[str, float]:
+    running = found.group("running")
+    for name, value in running.items():
+        if np.ndim(value):
+            raise found.wrong(f"running/{name} has shape {np.shape(value)}, expected one number")
+    return {name: float(value) for name, value in running.items()}
+
+
+def _rows(found: Contents) -> list[dict[str, float]]:
+    columns = found.group("history")
+    length = next((len(column) for column in columns.values() if np.ndim(column)), 0)
+    for name, column in columns.items():
+        if np.shape(column) != (length,):
+            raise found.wrong(f"history/{name} has shape {np.shape(column)}, expected ({length},), one number "
+                              "per epoch")
     return [{name: float(column[i]) for name, column in columns.items() if not np.isnan(column[i])}
             for i in range(length)]

@@ -36,6 +36,7 @@ SANITIZERS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize
 OPTIONS = ("-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
            "-Wno-unused-function", "-Wno-unused-variable", "-Wno-sign-compare")
 MOST_PROCESSES = 12  # the one not used for longest makes way
+FEW = 2  # blocks, of the run in which grid-stride loops go round again
 _SCALAR, _ARRAY, _NULL, _SAME = range(4)
 _WRITTEN, _ORDERED = 1, 2
 
@@ -44,10 +45,25 @@ class HostError(AssertionError):
     """A kernel did what it must not: the message is the report of a sanitizer or of the scheduler."""
 
 
+class LastRows(np.ndarray):
+    """The last rows of an array of which the others are not there: `LastRows.of(array, before)`, with that many rows
+    before it.  A kernel reads and writes them under their numbers in the whole."""
+
+    before = 0
+
+    @classmethod
+    def of(cls, array: np.ndarray, before: int) -> LastRows:
+        rows = array.view(cls)
+        rows.before = before
+        return rows
+
+
 class HostDriver:
     """Compiles and runs kernels on the host.
 
     folder : where executables are kept
+    few : each launch of more blocks along x runs on that many, too; None: it does not
+    first_block : of a launch, the blocks before this one are left out (see `last_blocks`)
 
     Raises RuntimeError where there is no C++ compiler.
     """
@@ -56,6 +72,8 @@ class HostDriver:
         if shutil.which(COMPILER) is None:
             raise RuntimeError(f"kernels run on the host with a C++ compiler, and there is no {COMPILER}")
         self.folder = folder or cache_folder()
+        self.few: int | None = FEW
+        self.first_block = 0
         self._processes: dict[Path, _Process] = {}  # by executable; the one used last stands last
         self._lock = threading.Lock()
         atexit.register(self.close)
@@ -74,13 +92,24 @@ class HostDriver:
                 process = self._processes.pop(executable, None) or _Process(executable)
                 with ExitStack() as failing:
                     failing.callback(process.close)
-                    process.launch(kernel, grid, block, arguments, shared_bytes)
+                    few = None if any(p.per_block and value is not None for p, value in
+                                      zip(kernel.parameters, arguments, strict=True)) else self.few
+                    process.launch(kernel, grid, block, arguments, shared_bytes, few, self.first_block)
                     failing.pop_all()
                 self._processes[executable] = process
                 if len(self._processes) > MOST_PROCESSES:
                     self._processes.pop(next(iter(self._processes))).close()
 
         return launch
+
+    @contextmanager
+    def last_blocks(self, first: int) -> Iterator[None]:
+        """Within it, launches run their blocks from that number on alone, once."""
+        few, self.few, self.first_block = self.few, None, first
+        try:
+            yield
+        finally:
+            self.few, self.first_block = few, 0
 
     def close(self) -> None:
         """End the processes."""
@@ -136,26 +165,29 @@ class _Process:
         self.process = subprocess.Popen([executable], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
                                         env=environment)
 
-    def launch(self, kernel: CudaKernel, grid: tuple, block: tuple, arguments: tuple, shared_bytes: int) -> None:
+    def launch(self, kernel: CudaKernel, grid: tuple, block: tuple, arguments: tuple, shared_bytes: int,
+               few: int | None, first_block: int) -> None:
         self.launches += 1  # each launch has another random order
         head, contents, places = [], [], {}
         for number, (value, parameter) in enumerate(zip(arguments, kernel.parameters, strict=True)):
             if not parameter.pointer:
-                head += [_SCALAR, 8, 0, 0]
+                head += [_SCALAR, 8, 0, 0, 0]
                 contents.append(value.tobytes().ljust(8, b"\0"))
                 continue
             if value is None:
-                head += [_NULL, 0, 0, 0]
+                head += [_NULL, 0, 0, 0, 0]
                 continue
             address, flags = _address(value), _WRITTEN * parameter.written | _ORDERED * parameter.ordered
             place = (address, value.nbytes)
             if value.size and place in places:
-                head += [_SAME, value.nbytes, places[place], flags]
+                head += [_SAME, value.nbytes, places[place], flags, 0]
                 continue
             places[place] = number
-            head += [_ARRAY, value.nbytes, address % 16, flags]
+            before = value.before * value.strides[0] if isinstance(value, LastRows) else 0
+            head += [_ARRAY, value.nbytes, address % 16, flags, before]
             contents.append(value.tobytes())
-        numbers = [kernel.module.index(kernel.name), *grid, *block, shared_bytes, self.launches, len(arguments), *head]
+        numbers = [kernel.module.index(kernel.name), *grid, *block, shared_bytes, self.launches, few or 0, first_block,
+                   len(arguments), *head]
         try:
             self.process.stdin.write(struct.pack(f"{len(numbers)}q", *numbers) + b"".join(contents))
             self.process.stdin.flush()

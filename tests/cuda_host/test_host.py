@@ -15,8 +15,9 @@ SOURCE = CudaSource("planted", FOLDER)
 
 
 @pytest.fixture
-def run(host_driver):
-    """run(name, threads, *arguments, blocks=1, shared_bytes=0)."""
+def run(host_driver, monkeypatch):
+    """run(name, threads, *arguments, blocks=1, shared_bytes=0), on all its blocks alone."""
+    monkeypatch.setattr(host_driver, "few", None)
 
     def run(name: str, threads: int, *arguments, blocks: int = 1, shared_bytes: int = 0) -> None:
         with use_driver(host_driver):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import threading
 import time
 
 import numpy as np
 import pytest
 
-from sparsenet.data import BatchSampler, SparseDataset, TripletSampler, VoxelAugmentation
+from sparsenet.data import BatchSampler, Sample, SparseDataset, TripletSampler, VoxelAugmentation
 from sparsenet.shapes import Augmentation
 from sparsenet.sparse import Geometry
 
@@ -71,6 +73,63 @@ def test_the_pose_of_an_object_depends_on_nothing_else(voxels: SparseDataset):
 
     everything, train = poses(voxels, 5), poses(voxels.subset("train"), 2)
     assert all(everything[number] == pose for number, pose in train.items())
+
+
+@pytest.mark.parametrize("key", [{"seed": 1}, {"epoch": 1}])
+def test_poses_and_augmentation_are_drawn_anew_by_seed_and_epoch(voxels: SparseDataset, key: dict):
+    def poses(**key) -> list[int]:
+        return [number for batch in voxels.batches(5, poses="random", **key) for number in batch.sample_ids.tolist()]
+
+    def cells(**key) -> list[tuple]:
+        return contents(voxels.batches(5, augment=VoxelAugmentation(shift=3), field=16, **key))
+
+    assert poses() == poses() != poses(**key)
+    assert cells() == cells()
+    assert all(one != other for one, other in zip(cells(), cells(**key), strict=True))
+
+
+def test_each_object_draws_its_own_pose_and_each_sample_its_own_shift(tmp_path):
+    same = (Sample(np.array([[4, 4, 4]]), object=number // 3, pose=number % 3) for number in range(60))
+    with SparseDataset.create(tmp_path / "x.h5", same, (9, 9, 9), 9, ["a"]) as dataset:
+        (batch,) = dataset.batches(20, poses="random")
+        assert set(dataset.pose[batch.sample_ids].tolist()) == {0, 1, 2}
+        (batch,) = dataset.batches(60, poses="all", augment=VoxelAugmentation(shift=3))
+        assert len({tuple(cell) for cell in batch.input.coordinates[:, 1:].tolist()}) > 30
+
+
+def test_each_showing_of_an_object_draws_anew(voxels: SparseDataset):
+    class OneObject:
+        repeats = True
+
+        def __len__(self) -> int:
+            return 2
+
+        def batch(self, index: int, seed: int, epoch: int) -> np.ndarray:
+            return np.zeros(8, np.int64)
+
+    batches = list(voxels.batches(sampler=OneObject(), augment=VoxelAugmentation(shift=3), field=16))
+    for batch in batches:
+        assert len(set(batch.sample_ids.tolist())) > 1
+        shown = [batch.input.coordinates[batch.input.coordinates[:, 0] == number, 1:].tobytes() for number in range(8)]
+        assert len(set(shown)) == 8
+    assert contents(batches[:1]) != contents(batches[1:])
+
+
+def test_an_iteration_under_way_says_that_it_cannot_be_copied(voxels: SparseDataset):
+    with voxels.batches(5) as batches:
+        next(batches)
+        for twin in (pickle.dumps, copy.deepcopy):
+            with pytest.raises(TypeError, match="BatchLoader: an iteration that is under way can be neither pickled"):
+                twin(batches)
+
+
+def test_a_closed_dataset_gives_no_batches(voxels: SparseDataset):
+    batches = voxels.batches(5)
+    voxels.close()
+    with pytest.raises(ValueError, match="voxels.h5 is closed: open it again with SparseDataset.open"):
+        voxels.batches(5)
+    with pytest.raises(RuntimeError, match="voxels.h5 is closed"):
+        next(batches)
 
 
 @pytest.mark.parametrize("options", [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from sparsenet.command import run
+from sparsenet.command import deferred_interrupt, run
 
 
 def failing(error: BaseException):
@@ -62,3 +63,95 @@ def test_an_import_that_ctrl_c_broke_is_an_interruption(capsys):
     assert run(main, "tool") == 130 and capsys.readouterr().err == "\ntool: interrupted\n"
     with pytest.raises(ImportError):
         run(failing(ImportError("no module")))
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def tool(body: str, *, console: str = "utf-8", **options) -> subprocess.CompletedProcess:
+    """A tool whose `main` has this body."""
+    lines = "\n    ".join(body.splitlines())
+    code = f"import os, signal, sys\nfrom sparsenet.command import deferred_interrupt, run\ndef main():\n    {lines}\n"
+    return subprocess.run([sys.executable, "-c", f"{code}sys.exit(run(main, 'tool'))"], text=True, check=False,
+                          timeout=60, env={**ENVIRONMENT, "PYTHONIOENCODING": console}, stderr=subprocess.PIPE,
+                          **{"stdout": subprocess.PIPE, **options})
+
+
+@pytest.mark.parametrize(("console", "printed"), [
+    ("ascii", "T\\xfcr \\u6905 \\udce9"), ("utf-8", "Tür 椅 \\udce9"), ("cp1252", "T\ufffdr \\u6905 \\udce9")])
+def test_success_does_not_depend_on_the_console_s_encoding(console: str, printed: str):
+    body = "for stream in sys.stdout, sys.stderr:\n    print('T\\xfcr \\u6905 \\udce9', file=stream)"
+    done = tool(body, console=console, errors="replace", encoding="utf-8")
+    assert (done.returncode, done.stdout.strip(), done.stderr.strip()) == (0, printed, printed)
+
+
+def test_an_error_is_one_line_whatever_the_console_s_encoding():
+    done = tool("raise ValueError('T\\xfcr')", console="ascii")
+    assert (done.returncode, done.stderr) == (1, "tool: error: T\\xfcr\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a file that is always full")
+def test_output_to_a_full_disk_is_one_error():
+    with open("/dev/full", "w") as full:
+        done = tool("print('x')", stdout=full)
+    assert (done.returncode, done.stderr) == (1, "tool: error: [Errno 28] No space left on device\n")
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="sends signals")
+
+
+@posix
+@pytest.mark.parametrize(("number", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+class TestSignals:
+    def test_the_exit_code_tells_which_came(self, number: str, code: int, word: str):
+        done = tool(f"try:\n    signal.raise_signal(signal.{number})\nfinally:\n    print('cleaned')")
+        assert (done.returncode, done.stdout, done.stderr) == (code, "cleaned\n", f"\ntool: {word}\n")
+
+    def test_a_deferred_one_is_a_flag_until_it_is_read(self, number: str, code: int, word: str):
+        done = tool(f"""with deferred_interrupt() as interrupted:
+    print(interrupted())
+    signal.raise_signal(signal.{number})
+    print(interrupted())
+    raise KeyboardInterrupt""")
+        assert (done.returncode, done.stdout, done.stderr) == (code, "False\nTrue\n", f"\ntool: {word}\n")
+
+    def test_a_second_one_interrupts_at_once(self, number: str, code: int, word: str):
+        done = tool(f"""with deferred_interrupt():
+    signal.raise_signal(signal.{number})
+    print('first')
+    signal.raise_signal(signal.{number})
+    print('second')""")
+        assert (done.returncode, done.stdout) == (code, "first\n")
+
+    def test_one_that_nobody_read_is_not_lost(self, number: str, code: int, word: str):
+        done = tool(f"""with deferred_interrupt() as interrupted:
+    with deferred_interrupt() as inner:
+        print(inner())
+        signal.raise_signal(signal.{number})
+    print(interrupted())
+print('left')""")
+        assert (done.returncode, done.stdout) == (0, "False\nTrue\nleft\n")  # read: whoever read it decides
+        done = tool(f"with deferred_interrupt():\n    signal.raise_signal(signal.{number})\nprint('left')")
+        assert (done.returncode, done.stdout, done.stderr) == (code, "", f"\ntool: {word}\n")
+
+    def test_what_was_ignored_from_the_start_stays_so(self, number: str, code: int, word: str):
+        def ignore():
+            signal.signal(signal.Signals[number], signal.SIG_IGN)
+
+        done = tool(f"with deferred_interrupt() as interrupted:\n    signal.raise_signal(signal.{number})\n"
+                    "    print(interrupted())", preexec_fn=ignore)
+        assert (done.returncode, done.stdout) == (0, "False\n")
+
+
+@posix
+def test_signal_handlers_are_put_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def main():
+        assert signal.getsignal(signal.SIGTERM) != before[1]
+        with deferred_interrupt():
+            assert signal.getsignal(signal.SIGINT) != before[0]
+        raise ValueError
+
+    assert run(main, "tool") == 1
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

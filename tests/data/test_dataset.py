@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import threading
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparsenet.data import Sample, SparseDataset
+from sparsenet.files import seal
 from sparsenet.shapes import Mesh
 
 TRIANGLE = Mesh(np.array([[0.1, 1 / 3, -2e9], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]))
@@ -108,7 +110,7 @@ def test_long_datasets_are_written_in_chunks(tmp_path: Path, rng: np.random.Gene
     (Sample(np.array([[1, 2, 3], [0, 0, 0], [1, 2, 3]])), r"cell \[1, 2, 3\] occurs twice"),
     (Sample(np.array([[0.0, 0, 0]])), "expected integers"),
     (Sample(np.array([[0, 0]])), r"expected \(n, 3\)"),
-    (Sample(np.array([[0, 0, 0]]), label=2), "label is 2, expected 0 to 1"),
+    (Sample(np.array([[0, 0, 0]]), label=2), "label is 2, expected -1 to 1, the index of its class"),
     (Sample(np.array([[0, 0, 0]]), features=np.ones((2, 1))), r"expected \(1, C\)"),
     (Sample(np.array([[0, 0, 0]]), features=np.full((1, 1), np.nan)), "not finite"),
     (Sample(np.array([[0, 0, 0]]), features=np.ones((1, 1))), "some samples have features"),
@@ -138,6 +140,37 @@ def test_an_interruption_keeps_the_old_file(tmp_path: Path, error: type[BaseExce
         assert dataset.names.tolist() == ["old"]
 
 
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"label": 0.0}, "label is 0.0, expected a whole number, -1 to 1, the index of its class"),
+    ({"label": np.nan}, "label is nan, expected a whole number"), ({"label": True}, "label is True"),
+    ({"label": "cup"}, "label is 'cup', expected a whole number, -1 to 1, the index of its class"),
+    ({"label": -2}, "label is -2, expected -1 to 1"), ({"label": None}, "label is None"),
+    ({"pose": 0.5}, "pose is 0.5"), ({"pose": -1}, "pose is -1"), ({"object": 1.5}, "object is 1.5"),
+    ({"object": 2**31}, "object is 2147483648, expected 0 to 2147483647"),
+    ({"name": b"n"}, "name is b'n', expected a text"), ({"split": None}, "split is None, expected a text"),
+    ({"name": "n\udcff"}, "name is .*, which is not Unicode"), ({"name": "a\0"}, "name holds a NUL character"),
+    ({"mesh": ([], [])}, "mesh is a tuple, expected a sparsenet.Mesh or None"),
+    ({"features": np.ones((1, 0))}, r"features have shape \(1, 0\)"),
+    ({"features": np.full((1, 1), 1e300)}, "not finite in float32"),
+    ({"coordinates": np.array([[2**63, 0, 0]], np.uint64)}, "lies outside the grid"),
+])
+def test_values_that_would_be_changed_silently_are_refused(tmp_path: Path, changes: dict, message: str):
+    sample = Sample(**{"coordinates": np.array([[0, 0, 0]]), **changes})
+    with pytest.raises((ValueError, TypeError), match=f"create: sample 0 .*{message}"):
+        create(tmp_path / "x.h5", [sample])
+
+
+@pytest.mark.parametrize("sample", [(np.array([[0, 0, 0]]), 1), np.zeros((1, 3), int), None])
+def test_what_is_not_a_sample_is_named(tmp_path: Path, sample):
+    with pytest.raises(TypeError, match="sample 0 is a (tuple|ndarray|NoneType), expected a Sample: Sample.coord"):
+        create(tmp_path / "x.h5", [sample])
+
+
+def test_the_longest_side_keeps_its_last_cell(tmp_path: Path):
+    with create(tmp_path / "x.h5", [Sample(np.array([[2**31 - 2, 1]]))], (2**31 - 1, 2)) as dataset:
+        assert dataset[0].coordinates.tolist() == [[2**31 - 2, 1]]
+
+
 def test_create_refuses_a_missing_folder(tmp_path: Path):
     with pytest.raises(OSError, match="the folder .*absent does not exist"):
         create(tmp_path / "absent" / "x.h5", [])
@@ -145,11 +178,20 @@ def test_create_refuses_a_missing_folder(tmp_path: Path):
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"sides": ()}, "spatial_size"), ({"sides": (0,)}, "spatial_size"), ({"classes": ("a", "a")}, "distinct"),
-    ({"classes": tuple(map(str, range(5000)))}, "at most 4000"),
+    ({"classes": tuple(map(str, range(5000)))}, "at most 4000"), ({"classes": "ab"}, "expected a list of texts"),
+    ({"classes": ("a", "")}, "not empty"), ({"classes": (1,)}, "expected a list of texts"),
+    ({"classes": ("a\0",)}, "NUL"), ({"classes": ("\udcff",)}, "not Unicode"),
+    ({"sides": (2**31, 4)}, "spatial_size is .2147483648, 4., expected 1 to 4 numbers from 1 to 2147483647"),
+    ({"sides": (2**31 - 1,) * 3}, "2.63 cells or more"), ({"sides": (4.5, 4)}, "expected one whole number per"),
+    ({"sides": 4}, "spatial_size is 4, expected one whole number per dimension"),
+    ({"render_size": 4.5}, "render_size is 4.5"), ({"render_size": "4"}, "render_size is '4'"),
+    ({"render_size": 0}, "render_size is 0, expected 1 to"), ({"render_size": True}, "render_size is True"),
 ])
 def test_create_refuses_wrong_arguments(tmp_path: Path, options: dict, message: str):
-    with pytest.raises(ValueError, match=message):
-        SparseDataset.create(tmp_path / "x.h5", [], options.get("sides", SIDES), 4, options.get("classes", ("a",)))
+    with pytest.raises((ValueError, TypeError), match=f"SparseDataset.create: .*{message}"):
+        SparseDataset.create(tmp_path / "x.h5", [], options.get("sides", SIDES), options.get("render_size", 4),
+                             options.get("classes", ("a",)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_open_explains_what_is_wrong(tmp_path: Path):
@@ -194,16 +236,155 @@ def shorten_object(file):
 
 @pytest.mark.parametrize(("damage", "message"), [
     (damage_version, "version 2.*update sparsenet"), (damage_splits, "damaged: row_splits"),
-    (damage_label, "damaged: a label"), (drop_names, "damaged: names is missing"),
-    (drop_classes, "attribute classes is missing"), (shorten_object, "object has shape"),
+    (damage_label, "damaged: labels holds 7 in row 0, expected -1 to 1"), (drop_names, "damaged: names is missing"),
+    (drop_classes, "damaged: attribute classes is missing"), (shorten_object, "object has shape"),
 ])
 def test_open_finds_damage(tmp_path: Path, damage, message: str):
     path = tmp_path / "x.h5"
     create(path, [Sample(np.array([[1, 2, 3]])), Sample(np.array([[1, 2, 3]]))]).close()
     with h5py.File(path, "r+") as file:
         damage(file)
+    seal(path)
     with pytest.raises(ValueError, match=message):
         SparseDataset.open(path)
+
+
+def foreign(path: Path, **changes) -> Path:
+    """A dataset as another program writes it with h5py's defaults: no seal, nothing packed, texts of any length."""
+    parts = {"@format": "sparsenet-voxels", "@version": 1, "@spatial_size": [4, 300], "@render_size": 9,
+             "@classes": ["cup", "żółw"], "coordinates": np.array([[1, 2, 3, 0], [4, 5, 299, 0]], np.uint64),
+             "row_splits": [0, 2, 3, 4], "labels": [0, 1, -1], "split": ["train", "test", "test"],
+             "names": ["a", "żółw", ""], "object": [0, 1, 1], "pose": [0, 0, 1], "features": np.ones((4, 2))}
+    with h5py.File(path, "w") as file:
+        for name, value in (parts | changes).items():
+            if value is not None:
+                (file.attrs if name[0] == "@" else file)[name.lstrip("@")] = value
+    return path
+
+
+def test_a_file_that_another_program_wrote_with_default_texts_is_read(tmp_path: Path):
+    with SparseDataset.open(foreign(tmp_path / "x.h5")) as dataset:
+        assert (dataset.spatial_size, dataset.classes, dataset.fill) == ((4, 300), ["cup", "żółw"], False)
+        assert dataset.names.tolist() == ["a", "żółw", ""] and dataset.subset("test").labels.tolist() == [1, -1]
+        assert dataset[1].coordinates.tolist() == [[3, 299]] and dataset[1].features.tolist() == [[1, 1]]
+        assert dataset[1].coordinates.dtype == np.int32 and dataset[1].features.dtype == np.float32
+    fixed = {"names": np.array([b"a", b"b", b"c"]), "split": np.array([b"train", b"test", b"test"]),
+             "@classes": np.array([b"cup", b"bed"]), "@format": np.bytes_(b"sparsenet-voxels")}
+    with SparseDataset.open(foreign(tmp_path / "x.h5", **fixed)) as dataset:
+        assert dataset.names.tolist() == ["a", "b", "c"] and dataset.classes == ["cup", "bed"]
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"labels": [0.0, 1.0, -1.0]}, "labels has dtype float64, expected integers"),
+    ({"labels": [np.nan, 1, 1]}, "labels has dtype float64"),
+    ({"labels": [True, False, True]}, "labels has dtype bool"),
+    ({"labels": ["cup", "bed", "cup"]}, "labels has dtype object, expected integers"),
+    ({"labels": [0, 2, 1]}, "labels holds 2 in row 1, expected -1 to 1"),
+    ({"labels": np.array([0, 2**64 - 1, 1], np.uint64)}, "labels holds 18446744073709551615 in row 1"),
+    ({"labels": [[0], [1], [1]]}, r"labels has shape \(3, 1\), expected \(3,\)"),
+    ({"labels": 1}, r"labels has shape \(\), expected \(3,\)"),
+    ({"object": [0, -1, 1]}, "object holds -1 in row 1"),
+    ({"object": [0, 2**31, 1]}, "object holds 2147483648 in row 1, expected 0 to 2147483647"),
+    ({"pose": [0, 0, 0]}, "object 1 has pose 0 twice"),
+    ({"pose": None}, "pose is missing"),
+    ({"names": [1, 2, 3]}, "names has dtype int64, expected text"),
+    ({"names": ["a", "b"]}, r"names has shape \(2,\)"),
+    ({"names": np.array([b"\xff", b"b", b"c"])}, "names holds a text that is not UTF-8"),
+    ({"split": np.zeros(3)}, "split has dtype float64, expected text"),
+    ({"row_splits": []}, "row_splits"),
+    ({"row_splits": [0.0, 2, 3, 4]}, "row_splits has dtype float64"),
+    ({"row_splits": np.array([0, 3, 2, 4], np.uint64)}, "row_splits does not go from 0 to 4 in 3 steps"),
+    ({"row_splits": [0, 9, 3, 4]}, "row_splits holds 9 in row 1, expected 0 to 4"),
+    ({"coordinates": np.zeros((2, 4), int)}, "coordinates has dtype int64, expected unsigned integers"),
+    ({"coordinates": np.zeros((3, 4), np.uint8)}, r"coordinates has shape \(3, 4\), expected \(2, n\)"),
+    ({"features": np.ones((4, 0))}, r"features have shape \(4, 0\), expected one channel"),
+    ({"features": np.ones((3, 2))}, r"features has shape \(3, 2\), expected \(4, n\)"),
+    ({"features": np.ones((4, 2), int)}, "features has dtype int64, expected floating-point"),
+    ({"meshes": np.ones(3)}, "meshes/vertices is missing"),
+    ({"meshes/faces": np.zeros((1, 3), int), "meshes/vertices": np.zeros((3, 2))}, "meshes/vertices has shape"),
+    ({"@classes": ["cup", "cup"]}, "attribute classes hold 'cup' twice, expected distinct"),
+    ({"@classes": ["cup", ""]}, "attribute classes are .*, expected a list of texts that are not empty"),
+    ({"@classes": "cup"}, "attribute classes is 'cup', expected a list of texts"),
+    ({"@classes": [1, 2]}, "attribute classes is .*, expected a list of texts"),
+    ({"@spatial_size": [4.0, 300.0]}, r"attribute spatial_size is float64 \(2,\), expected \(D,\) integers"),
+    ({"@spatial_size": 4}, "attribute spatial_size is int64"),
+    ({"@spatial_size": "4 300"}, "attribute spatial_size is"),
+    ({"@spatial_size": [0, 300]}, "attribute spatial_size is .0, 300., expected 1 to 4 numbers"),
+    ({"@spatial_size": [2**31, 3]}, "attribute spatial_size is .2147483648, 3., expected 1 to 4 numbers from 1"),
+    ({"@spatial_size": [2**31 - 1] * 3}, "has 2.63 cells or more"),
+    ({"@render_size": 2.5}, "attribute render_size is 2.5, expected a whole number"),
+    ({"@render_size": 0}, "attribute render_size is 0"), ({"@render_size": [3, 4]}, "attribute render_size is"),
+    ({"@fill": "no"}, "attribute fill is 'no', expected true or false"),
+    ({"@format": 3}, "its format is 3"), ({"@version": 1.5}, "its version is 1.5"),
+    ({"@version": h5py.Empty("i4")}, "attribute version holds no value"),
+])
+def test_wrong_kinds_shapes_and_values_are_one_line_with_file_and_key(tmp_path: Path, changes: dict, message: str):
+    foreign(tmp_path / "x.h5", **changes)
+    with pytest.raises(ValueError, match=f"^SparseDataset.open: [^\n]*x.h5[^\n]*{message}[^\n]*$"):
+        SparseDataset.open(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"coordinates": np.array([[1, 2, 4, 0], [4, 5, 6, 0]], np.uint8)}, r"its cell \[4, 6\] lies outside the grid"),
+    ({"coordinates": np.array([[1, 2, 2**32 + 1, 0], [4, 5, 6, 0]], np.uint64)}, r"its cell \[4294967297, 6\] lies"),
+    ({"features": np.array([[1.0], [1], [np.nan], [1]])}, "its features hold a value that is not finite"),
+    ({"features": np.array([[1.0], [1], [1e300], [1]])}, "its features hold a value that is not finite in float32"),
+])
+def test_a_wrong_sample_is_named_with_its_file_when_it_is_read(tmp_path: Path, changes: dict, message: str):
+    with SparseDataset.open(foreign(tmp_path / "x.h5", **changes)) as dataset:
+        with pytest.raises(ValueError, match=f"x.h5, row 1 .'żółw'.: {message}"):
+            dataset[1]
+        with pytest.raises(RuntimeError, match=f"batches: sample 1: .*x.h5, row 1 .'żółw'.: {message}"):
+            list(dataset.batches(1, workers=1))
+        assert len(dataset[0]) == 2
+
+
+@pytest.mark.parametrize("cells", [[[1, 4], [1, 4]], [[2, 4], [1, 5]]])
+def test_cells_out_of_order_are_named(tmp_path: Path, cells: list):
+    stored = np.array([*cells, [3, 6], [0, 0]], np.uint8).T
+    with SparseDataset.open(foreign(tmp_path / "x.h5", coordinates=stored)) as dataset, (
+            pytest.raises(ValueError, match=r"row 0 .'a'.: its cell .* is out of order, or occurs twice")):
+        dataset[0]
+
+
+def test_a_mesh_that_cannot_be_used_is_named(tmp_path: Path):
+    create(tmp_path / "x.h5", [Sample(np.array([[0, 0, 0]]), name="n", mesh=TRIANGLE)]).close()
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file["meshes/faces"][0, 0] = 9
+    seal(tmp_path / "x.h5")
+    with SparseDataset.open(tmp_path / "x.h5") as dataset, (
+            pytest.raises(ValueError, match="x.h5, row 0 .'n'.: its mesh cannot be used: a face refers to vertex 9")):
+        dataset.mesh(0)
+
+
+def test_samples_that_take_no_bytes_are_refused_before_their_columns_are_read(tmp_path: Path):
+    with h5py.File(foreign(tmp_path / "x.h5"), "r+") as file:
+        del file["row_splits"]
+        file.create_dataset("row_splits", data=np.zeros(10**6, np.int64), compression="gzip")
+    with pytest.raises(ValueError, match="row_splits are of 999999 samples, the file has"):
+        SparseDataset.open(tmp_path / "x.h5")
+
+
+def test_a_byte_that_changed_anywhere_is_found_before_hdf5_sees_the_file(tmp_path: Path, rng: np.random.Generator):
+    path = tmp_path / "x.h5"
+    create(path, [Sample(np.array([[0, 0, 0], [1, 2, 3]]), name="n", mesh=TRIANGLE)]).close()
+    whole = path.read_bytes()
+    for place in [*range(0, 600, 7), *rng.choice(len(whole), 100, replace=False)]:
+        damaged = bytearray(whole)
+        damaged[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="^[^\n]*x.h5: [^\n]*damaged[^\n]*$"):
+            SparseDataset.open(path)
+
+
+def test_a_closed_dataset_says_so(tmp_path: Path):
+    dataset = create(tmp_path / "x.h5", [Sample(np.array([[0, 0, 0]]), name="n", mesh=TRIANGLE)])
+    view = dataset.select([0])
+    dataset.close()
+    for use in (lambda: dataset[0], lambda: view.voxels(0), lambda: dataset.mesh(0), lambda: list(dataset)):
+        with pytest.raises(ValueError, match="x.h5 is closed: open it again with SparseDataset.open"):
+            use()
+    assert dataset.names.tolist() == ["n"]
 
 
 def test_open_of_a_file_cut_short(tmp_path: Path, rng: np.random.Generator):
@@ -282,6 +463,23 @@ def test_a_view_survives_pickling(voxels: SparseDataset):
     with pickle.loads(pickle.dumps(part)) as copy:
         assert copy.labels.tolist() == part.labels.tolist() and copy.classes == ["b", "c"]
         np.testing.assert_array_equal(copy[1].coordinates, part[1].coordinates)
+
+
+def test_a_copy_is_the_same_view_of_a_file_of_its_own(voxels: SparseDataset):
+    part = voxels.subset("test")
+    for before_or_after_use in range(2):
+        with copy.deepcopy(part) as twin:
+            np.testing.assert_array_equal(twin[1].coordinates, part[1].coordinates)
+        assert part[0].name and list(part.batches(4)), before_or_after_use
+
+
+def test_another_dataset_in_the_place_of_a_pickled_one_is_refused(tmp_path: Path):
+    samples = [Sample(np.array([[0, 0, 0]]), name=name) for name in "abc"]
+    with create(tmp_path / "x.h5", samples) as dataset:
+        pickled = pickle.dumps(dataset)
+    create(tmp_path / "x.h5", samples[::-1]).close()
+    with pytest.raises(ValueError, match="x.h5 is not the dataset that was pickled or copied"):
+        pickle.loads(pickled)
 
 
 def test_the_file_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -42,8 +44,8 @@ def test_folder_tree(tmp_path: Path):
     report = import_folder(tree, tmp_path / "x.h5", QUIET)
     found = contents(report.path)
     assert [part[:3] for part in found] == [
-        ("bed", "train", "bed/b1"), ("chair", "test", "chair/c3"), ("chair", "train", "chair/c10"),
-        ("chair", "train", "chair/c2")]
+        ("bed", "train", "bed/train/b1"), ("chair", "test", "chair/test/c3"), ("chair", "train", "chair/train/c10"),
+        ("chair", "train", "chair/train/c2")]
     expected, _ = Off3DPicture(tree / "chair/train/c10.off", 8).voxelize(8)
     assert found[2][3] == expected.tolist()
     assert (report.samples, report.failures) == (4, [])
@@ -90,7 +92,7 @@ def test_unreadable_meshes_are_listed_and_lose_nothing_else(tmp_path: Path):
     (tree / "a/train/m1.off").write_text("OFF\n900 1 0\n0 0 0\n")
     (tree / "a/train/m3.off").write_bytes(b"")
     report = import_folder(tree, tmp_path / "x.h5", QUIET)
-    assert [part[2] for part in contents(report.path)] == ["a/m0", "a/m2", "a/m4"]
+    assert [part[2] for part in contents(report.path)] == ["a/train/m0", "a/train/m2", "a/train/m4"]
     assert [Path(source).name for source, _ in report.failures] == ["m1.off", "m3.off"]
     assert "left out 2 unreadable meshes" in str(report) and "m3.off: the file is empty" in str(report)
     with pytest.raises(ValueError, match="m1.off"):
@@ -142,8 +144,34 @@ def test_csv(tmp_path: Path):
     assert contents(tmp_path / "x.h5")[0][:2] == ("1", "train")
 
 
+@pytest.mark.parametrize("text", [
+    "path, label, split\nc.off, bed, Test\n", " Path ,LABEL,Split\n c.off,bed ,TEST\n",
+    "\ufeffpath;label;split\nc.off;bed;test",
+    "label\tpath\tsplit\nbed\tc.off\ttest\n", 'path, label, split\r\n"c.off", "bed", "test"\r\n\r\n',
+    "path,label,colour,split\nc.off,bed,red,test\n"])
+def test_headers_and_cells_may_have_blanks_and_other_delimiters(tmp_path: Path, text: str):
+    write_mesh(tmp_path / "c.off")
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    import_csv(tmp_path / "list.csv", tmp_path / "x.h5", QUIET)
+    assert [part[:3] for part in contents(tmp_path / "x.h5")] == [("bed", "test", "c.off")]
+
+
+@pytest.mark.parametrize(("given", "split"), [("Validation", "val"), ("EVALUATION", "val"), ("valid", "val"),
+                                              ("Train", "train"), ("", "train"), ("Fold 1", "Fold 1")])
+def test_splits_of_a_table(tmp_path: Path, given: str, split: str):
+    write_mesh(tmp_path / "c.off")
+    (tmp_path / "list.csv").write_text(f"path,label,split\nc.off,bed,{given}\n")
+    import_csv(tmp_path / "list.csv", tmp_path / "x.h5", QUIET)
+    assert contents(tmp_path / "x.h5")[0][1] == split
+
+
 @pytest.mark.parametrize(("text", "message"), [
-    ("", "has the columns none"), ("path;label\n", "expected path, label"), ("path,label\n", "lists no mesh"),
+    ("", "has the columns none"), ("file;label\n", "has the columns file, label, expected path, label"),
+    ("path,label\n", "lists no mesh"), ("path,label,Label\n", "two columns label"),
+    ("path,label\na,b.off,chair\n", "line 2 has 3 values for 2 columns: put a value with ',' in quotes"),
+    ("path,label\na.off,chair\n\na.off,bed\n", "line 4: the name 'a.off' is that of line 2, too"),
+    ("path,label,name\na.off,chair,x\nb.off,bed,x\n", "line 3: the name 'x' is that of line 2, too"),
+    ("path,label\na.off,\n", "line 2: path or label is empty"),
     ("path,label\nx.off\n", "line 2: path or label is empty"), ("path,label\n\xff,a\n", "UTF-8"),
     ('path,label\n"x', "cannot be read as CSV"),
 ])
@@ -151,6 +179,39 @@ def test_wrong_tables_are_refused(tmp_path: Path, text: str, message: str):
     (tmp_path / "list.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=message):
         import_csv(tmp_path / "list.csv", tmp_path / "x.h5", QUIET)
+
+
+class Screen(io.StringIO):
+    """What a terminal shows, or a file keeps."""
+
+    def __init__(self, terminal: bool):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize(("terminal", "progress"), [(True, True), (True, False), (False, True)])
+def test_progress_bars_are_for_terminals(archives, tmp_path: Path, monkeypatch, terminal: bool, progress: bool):
+    write_mesh(tmp_path / "tree/a/m.off")
+    monkeypatch.setattr(sys, "stderr", screen := Screen(terminal))
+    import_folder(tmp_path / "tree", tmp_path / "x.h5", Conversion(8, progress=progress))
+    import_modelnet40_voxels(archives[0], tmp_path / "y.h5", 1, progress=progress)
+    bars = [name for name in ("voxelize", "import") if f"{name}:" in screen.getvalue()]
+    assert bars == (["voxelize", "import"] if terminal and progress else [])
+
+
+def test_voxels_of_both_splits_that_are_the_same_are_told(archives, tmp_path: Path):
+    folder, _ = archives
+    with np.load(folder / "train.npz") as train, np.load(folder / "test.npz") as test:
+        arrays = {**test, "vox_packed": test["vox_packed"].copy()}
+        arrays["vox_packed"][2] = train["vox_packed"][5]
+    np.savez(folder / "test.npz", **arrays)
+    report = import_modelnet40_voxels(folder, tmp_path / "x.h5", progress=False)
+    assert report.duplicates == [[("train", "cup/train5"), ("test", "cup/test2")]]
+    assert report.counts == {("bowl", "train"): 420, ("cup", "train"): 420, ("bowl", "test"): 24, ("cup", "test"): 12}
+    assert "cup/train5 (train) = cup/test2 (test)" in report.warnings()[0]
 
 
 CLA = "PSB 1\n4 3\n\nair 0 0\n\nplane air 2\n7\n1\n\nboat 0 1\n3\n\nempty 0 0\n"

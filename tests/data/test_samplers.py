@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -75,6 +78,26 @@ def test_an_epoch_of_triplets_shows_each_item_once_on_average():
 def test_labels_without_triplets_are_refused(labels: list, message: str):
     with pytest.raises(ValueError, match=message):
         TripletSampler(np.array(labels) if labels else np.zeros(0, int), 2)
+
+
+@pytest.mark.parametrize("sampler", [
+    BatchSampler(100, 20, shuffle=True), TripletSampler(np.arange(120) % 6, 2, 5),
+    ClassBalancedSampler(np.arange(120) % 6, 12, 2, 5)], ids=lambda sampler: type(sampler).__name__)
+def test_a_batch_depends_on_seed_epoch_and_number_each(sampler):
+    keys = [(index, seed, epoch) for index in range(3) for seed in range(3) for epoch in range(3)]
+    drawn = [tuple(sampler.batch(*key).tolist()) for key in keys]
+    assert len(set(drawn)) == len(keys)
+    again = copy.deepcopy(sampler)
+    assert [tuple(again.batch(*key).tolist()) for key in reversed(keys)] == drawn[::-1]
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda sampler: pickle.loads(pickle.dumps(sampler))])
+@pytest.mark.parametrize("sampler", [BatchSampler(9, 2, shuffle=True), TripletSampler(LABELS, 2, 5),
+                                     ClassBalancedSampler(LABELS, 6, 2, 5)], ids=lambda sampler: type(sampler).__name__)
+def test_samplers_are_copied_before_and_after_use(sampler, twin):
+    before = twin(sampler)
+    expected = epoch_of(sampler, 1, 2)
+    assert epoch_of(before, 1, 2) == epoch_of(twin(sampler), 1, 2) == expected
 
 
 def test_balanced_batches():

@@ -42,9 +42,25 @@ def test_polygons_are_cut_into_fans_and_colours_are_passed_over(body):
 
 
 def test_triangles_quads_and_larger_polygons_together():
-    body = VERTICES + "2 2 2\n" + "3 0 1 2\n4 0 1 2 3\n5 0 1 2 3 4\n2 0 1\n"
+    body = VERTICES + "-1 0.5 0.2\n" + "3 0 1 2\n4 0 1 2 3\n5 0 1 2 3 4\n2 0 1\n"
     faces = parse_off(("OFF\n5 4 0\n" + body).encode()).faces.tolist()
     assert sorted(faces) == sorted([[0, 1, 2], *EXPECTED, *EXPECTED, [0, 3, 4]])
+
+
+@pytest.mark.parametrize("colours", [
+    ("9 1 2", "3 1 2"), ("5", "5"), ("1 2 3 4 5", "3 0 1 2 0"), ("0.5 0.5 0.5", "1 1 1"), ("3 0 1 2", "3 0 1 2")])
+def test_colours_in_whole_numbers_are_not_taken_for_faces(colours):
+    """Some of these words, read one after another, make faces: lines tell."""
+    lines = [f"{face} {colour}" for face, colour in zip(TRIANGLES.splitlines(), colours, strict=True)]
+    mesh = parse_off(("OFF\n4 2 0\n" + VERTICES + "\n".join(lines)).encode())
+    assert mesh.faces.tolist() == EXPECTED
+
+
+def test_a_notch_is_not_filled():
+    mesh = parse_off(b"OFF\n4 1 0\n0 0 0\n2 0 0\n0.5 0.5 0\n0 2 0\n4 0 1 2 3\n")
+    assert {tuple(sorted(face)) for face in mesh.faces.tolist()} == {(0, 1, 2), (0, 2, 3)}
+    mesh = parse_off(b"OFF\n4 1 0\n0.5 0.5 0\n0 2 0\n0 0 0\n2 0 0\n4 1 2 3 0\n")
+    assert {tuple(sorted(face)) for face in mesh.faces.tolist()} == {(0, 1, 2), (0, 2, 3)}
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -56,7 +72,7 @@ def test_triangles_quads_and_larger_polygons_together():
     ("OFF\n4000000000 2 0\n" + VERTICES, "promises 4000000000 vertices and 2 faces, more than"),
     ("OFF\n4 99999999999 0\n" + VERTICES, "promises 4 vertices and 99999999999 faces"),
     ("OFF\n4 3 0\n" + VERTICES + TRIANGLES, "promises 4 vertices and 3 faces, there are 6 lines"),
-    ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "high") + TRIANGLES, "a number is expected: .*high"),
+    ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "high") + TRIANGLES, "'high' stands where a number is expected"),
     ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "nan") + TRIANGLES, "vertex 3 is .* must be finite"),
     ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "1e999") + TRIANGLES, "vertex 3 is .* must be finite"),
     ("OFF\n4 2 0\n" + VERTICES + "3 0 1 4\n3 0 2 3\n", "refers to vertex 4, there are 4"),
@@ -70,8 +86,11 @@ def test_triangles_quads_and_larger_polygons_together():
     ("OFF\n4 1 0\n" + VERTICES + "9" * 5000 + " 0 1\n", "a face is '999"),
     ("OFF\n5 0 0\n" + VERTICES + " " * 30, "promises 5 vertices and 0 faces, there are 4 lines"),
     ("OFF\n4 1 0\n" + VERTICES + "2 0 1\n", "no face"),
+    ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "x" * 5000) + TRIANGLES, "'xxx.*'[.][.][.] stands where a number"),
+    ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "1_0") + TRIANGLES, "'1_0' stands where a number"),
+    ("OFF\n4 2 0\n" + VERTICES + "3 0 1 " + "7" * 400 + "\n3 0 2 3\n", "refers to vertex inf"),
 ])
 def test_what_is_wrong_is_said(text, message):
     with pytest.raises(MeshError, match=message) as raised:
         parse_off(text.encode())
-    assert "\n" not in str(raised.value)
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 200

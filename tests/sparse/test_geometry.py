@@ -1,5 +1,7 @@
 """Filter geometry: sizes, offsets, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,9 +44,18 @@ def test_sizes_may_be_arrays_of_integers():
     [
         (lambda: Geometry.make(5, 2), "dimension is 5, expected 1 to 4"),
         (lambda: Geometry.make(3, (2, 2)), "kernel_size is .2, 2., expected 3 numbers"),
-        (lambda: Geometry.make(3, 0), "kernel_size is 0, expected whole numbers from 1 up"),
-        (lambda: Geometry.make(3, 2, stride=0), "stride is 0"),
-        (lambda: Geometry.make(3, 2, padding=-1), "padding is -1"),
+        (lambda: Geometry.make(3, 0), "kernel_size is 0, expected whole numbers from 1 to 2147483647"),
+        (lambda: Geometry.make(3, (2, 0, 2)), "kernel_size is .2, 0, 2., expected whole numbers from 1"),
+        (lambda: Geometry.make(3, 2, stride=0), "stride is 0, expected whole numbers from 1"),
+        (lambda: Geometry.make(3, 2, padding=-1), "padding is -1, expected whole numbers from 0"),
+        (lambda: Geometry.make(3, 2, stride=2**63), f"stride is {2**63}, expected whole numbers from 1 to 2147483647"),
+        (lambda: Geometry.make(3, 2, stride=2**31), f"stride is {2**31}, expected whole numbers from 1 to 2147483647"),
+        (lambda: Geometry.make(3, 2, padding=2**31), f"padding is {2**31}, expected"),
+        (lambda: Geometry.make(3, 2, dilation=2**31), f"dilation is {2**31}, expected"),
+        (lambda: Geometry.make(3, 2**11), "which is 8589934592 offsets, expected at most 2147483647: use a smaller"),
+        (lambda: replace(Geometry.make(3, 2), channels=(0, 8)), "channels are 0 -> 8, expected at least 1"),
+        (lambda: replace(Geometry.make(3, 2), channels=(8, 0)), "channels are 8 -> 0, expected at least 1"),
+        (lambda: Geometry.make_submanifold(3, 5, 2**30), "reaches 2147483648 cells from its centre, expected at most"),
         (lambda: Geometry.make(3, 2.5), "kernel_size is 2.5, expected whole numbers"),
         (lambda: Geometry.make(3, "2"), "kernel_size is '2', expected whole numbers"),
         (lambda: Geometry.make(2, np.array([2.0, 2.0])), "kernel_size is .*, expected whole numbers"),
@@ -58,3 +69,9 @@ def test_sizes_may_be_arrays_of_integers():
 def test_what_is_refused(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+def test_the_largest_numbers_that_kernels_take():
+    largest = 2**31 - 1
+    far = Geometry.make(1, 2, largest, largest, largest)
+    assert far.output_size((2,)) == (2,) and Geometry.make_submanifold(1, 3, largest).padding == (largest,)

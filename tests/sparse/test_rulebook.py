@@ -2,6 +2,8 @@
 
 import gc
 import itertools
+import time
+import tracemalloc
 import weakref
 from unittest import mock
 
@@ -136,6 +138,62 @@ def test_an_output_grid_beyond_64_bits_raises():
     sites = ActiveSites([[0, 5, 5, 5]], (side,) * 3, 1)
     with pytest.raises(OverflowError, match=r"Rulebook: 1/1 padding 40 leads to 1 grids.*pad less"):
         sites.rulebook(Geometry.make(3, 1, padding=40))
+
+
+@pytest.mark.parametrize(("size", "geometry"), [
+    ((2**31 - 1,), Geometry.make(1, 1, padding=1)),
+    ((4, 2**31 - 1), Geometry.make(2, (4, 1), padding=(0, 1))),  # fewer cells than the input has
+])
+def test_an_output_side_beyond_32_bits_raises_however_few_the_cells(size, geometry):
+    sites = ActiveSites([[0] * (1 + len(size))], size, 1)
+    with pytest.raises(OverflowError, match=r"sides must be below 2\^31 and .*: pad less"):
+        sites.rulebook(geometry)
+    assert len(ActiveSites([[0] * (1 + len(size))], (*size[:-1], 2**31 - 3), 1).rulebook(geometry).output_sites) == 1
+
+
+def test_keys_fit_64_bits_between_the_axes(placed):
+    """Where one axis shrinks and another grows by its padding: the grid with neither done or both has 2^62 cells."""
+    size = (2**31 - 1, 2**30, 2)
+    sites = placed(ActiveSites([[0, 2**31 - 2, 2**30 - 1, 1], [0, 2**20, 5, 0]], size, 1))
+    rulebook = sites.rulebook(Geometry.make(3, 1, (2**20, 1, 1), (0, 0, 2**20 - 1)))
+    assert rulebook.output_size == (2**11, 2**30, 2**21)
+    assert rulebook.output_sites.coordinates.tolist() == [[0, 1, 5, 2**20 - 1]]
+    assert rulebook.pairs.tolist() == [[0, 0]] and rulebook.neighbours.tolist() == [[0]]
+
+
+def test_memory_follows_the_sites_not_the_grid_nor_the_dilation():
+    """All views of two sites, with the coordinates of the far ends of grids that no table could be made of."""
+    far = 2**31 - 2
+    cases = [((10**8,), [[0, 0], [0, 10**8 - 1]], Geometry.make(1, 3, 2)),
+             ((far + 1,), [[0, 0], [0, far]], Geometry.make_submanifold(1, 3, 10**9)),
+             ((far + 1, 2**31 - 1), [[0, 0, far], [0, far, 0]], Geometry.make(2, 3, 5, 10**9, 10**9)),
+             ((4,), [[0, 0], [0, 3]], Geometry.make(1, 3, 1, 10**6, 10**6)),
+             ((4, 4, 4), [[0, 0, 0, 0], [0, 3, 3, 3]], Geometry.make(3, 3, 1, 10**6, 10**6))]
+    for size, cells, geometry in cases:
+        sites = ActiveSites(cells, size, 1)
+        _ = sites.copy().rulebook(geometry).pairs  # what is compiled and imported stays
+        tracemalloc.start()
+        rulebook = sites.rulebook(geometry)
+        assert rulebook.pair_count == len(rulebook.pairs) and rulebook.neighbours.shape[1] == geometry.volume
+        assert rulebook.transposed_neighbours.shape == (2, geometry.volume)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 4 << 20, f"{size} {geometry}: {most / 2**20:.1f} MB"
+
+
+def test_a_walk_leaps_over_the_sites_between_dilated_offsets():
+    """A filled line of 2^19 sites in a grid too large for bit maps, whose windows reach over nearly all of it: a walk
+    that looks at each site in between does so 10^11 times."""
+    count, side = 2**19, 2**31 - 1
+    line = np.stack([np.zeros(count, int), np.zeros(count, int), np.arange(count)], axis=1)
+    sites = ActiveSites(line, (3, side), 1)
+    dilation = count // 2 - 1
+    begun = time.process_time()
+    neighbours = sites.rulebook(Geometry.make_submanifold(2, (1, 3), dilation)).neighbours
+    assert time.process_time() - begun < 20  # a second, with compiling
+    rows = np.arange(count)
+    expected = np.stack([rows - dilation, rows, rows + dilation], axis=1)
+    assert np.array_equal(neighbours, np.where((expected >= 0) & (expected < count), expected, -1))
 
 
 def test_grids_with_more_cells_than_memory(placed):

@@ -1,10 +1,11 @@
 """Rulebooks of whatever sites and geometries against brute force, on every backend: the invariant, and every pair
 exactly once."""
 
+from math import prod
 from unittest import mock
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from rulebook_ways import bits, host
 
@@ -50,9 +51,13 @@ def brute_force(sites, geometry):
 def test_every_pair_exactly_once(placed, case, as_bits):
     sites, geometry = case
     with mock.patch.object(rulebook_cuda, "MOST_CELLS_PER_CANDIDATE", 10**9 if as_bits else 0), bits(as_bits):
-        rulebook = placed(sites).rulebook(geometry)
-        count = rulebook.pair_count
-        views = rulebook.output_sites, rulebook.neighbours, rulebook.pairs
+        check_against_brute_force(sites, geometry, placed)
+
+
+def check_against_brute_force(sites, geometry, placed):
+    rulebook = placed(sites).rulebook(geometry)
+    count = rulebook.pair_count
+    views = rulebook.output_sites, rulebook.neighbours, rulebook.pairs
     assert views[0] is rulebook.output_sites and count == len(views[2]) <= len(sites) * geometry.most_pairs
     expected = brute_force(sites, geometry)
     inputs, outputs = sites.coordinates.tolist(), rulebook.output_sites.coordinates.tolist()
@@ -61,6 +66,38 @@ def test_every_pair_exactly_once(placed, case, as_bits):
              for m, row in enumerate(rulebook.neighbours.tolist()) for k, n in enumerate(row) if n >= 0]
     assert len(found) == len(set(found)) and set(found) == expected
     assert rulebook.pair_count == len(expected)
+
+
+@st.composite
+def far_apart(draw):
+    """Few sites in grids of sides up to 2^31 - 1, in steps of the dilation from each other, so that windows meet
+    several; strides, dilations and paddings from 1 up to the side."""
+    dimension = draw(st.integers(1, 4))
+    sides, kernel, stride, padding, dilation = [], [], [], [], []
+    for _ in range(dimension):
+        side = draw(st.sampled_from([3, 60, 10**4, 10**8, 2**31 - 1]))
+        k = draw(st.integers(1, 3))
+        d = draw(st.sampled_from([1, 2, side // 7, side // 2, side]))
+        sides.append(side)
+        kernel.append(k)
+        dilation.append(max(1, d))
+        stride.append(max(1, draw(st.sampled_from([1, 2, 3, dilation[-1], dilation[-1] // 2, side // 3]))))
+        padding.append(draw(st.sampled_from([0, 1, dilation[-1] * (k - 1) // 2, side // 2])))
+    geometry = Geometry.make(dimension, tuple(kernel), tuple(stride), tuple(padding), tuple(dilation))
+    assume(all(side + 2 * p > d * (k - 1) for side, k, p, d in zip(sides, kernel, padding, dilation, strict=True)))
+    outputs = geometry.output_size(tuple(sides))
+    assume(2 * prod(sides) < 2**63 and 2 * prod(outputs) < 2**63 and max(outputs) < 2**31)
+    cells = set()
+    for _ in range(draw(st.integers(1, 12))):
+        steps = [draw(st.integers(0, 4)) * d + draw(st.integers(0, 2)) for d in dilation]
+        cells.add((draw(st.integers(0, 1)), *(min(step, side - 1) for step, side in zip(steps, sides, strict=True))))
+    return ActiveSites(np.array(sorted(cells)), sides, 2), geometry
+
+
+@settings(max_examples=150, **ONE_FIXTURE)
+@given(case=far_apart())
+def test_grids_and_windows_of_any_size(placed, case):
+    check_against_brute_force(*case, placed)
 
 
 @st.composite

@@ -61,3 +61,39 @@ def test_a_grid_with_more_than_2_to_the_32_cells():
     coordinates = np.array([[1, far, far, far], [0, 0, 0, 0], [1, far, far, 0]])
     sites = ActiveSites(coordinates, (2**20,) * 3, 2)
     assert sites.lookup(coordinates).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4", ">u8"])
+def test_every_integer_dtype_is_looked_up_as_it_is_given(placed, backend, dtype):
+    if backend == "gpu" and dtype.startswith(">"):
+        pytest.skip("CuPy has no arrays in foreign byte order")
+    cells = np.array([[0, 0, 0, 0], [0, 1, 1, 1], [1, 3, 3, 3]]).astype(dtype)
+    sites = placed(ActiveSites(cells, (4, 4, 300), 2))
+    assert sites.coordinates.dtype == np.int32 and sites.coordinates.tolist() == cells.tolist()
+    assert sites.lookup(cells[::-1]).tolist() == [2, 1, 0]
+    assert sites.lookup(np.zeros((0, 4), dtype)).tolist() == []
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint32, np.int64, np.uint64])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_what_lies_outside_is_never_another_cell(placed, dtype, axis):
+    """Neither by the key, whose next line it would name, nor by a cast that wraps."""
+    sites = placed(ActiveSites(np.indices((2, 3, 3)).reshape(3, -1).T, (3, 3), 2))  # all cells are active
+    side = (2, 3, 3)[axis]
+    limits = np.iinfo(dtype)
+    outside = [number for number in (-1, -side, side, side + 1, 2**7, 2**32, 2**32 + 1, 2**53 + 1, 2**63, 2**63 + 1,
+                                     2**64 - 1, limits.min, limits.max)
+               if limits.min <= number <= limits.max and not 0 <= number < side]
+    queries = np.ones((len(outside) + 1, 3), dtype)
+    queries[:-1, axis] = outside
+    assert sites.lookup(queries).tolist() == [-1] * len(outside) + [int(sites.lookup([[1, 1, 1]])[0])]
+    for number in outside:
+        with pytest.raises(ValueError, match=rf"{number} is outside"):
+            ActiveSites(np.insert(np.ones((1, 2), dtype), axis, number, axis=1), (3, 3), 2)
+
+
+def test_lists_are_looked_up():
+    sites = ActiveSites([[0, 1]], (5,), 1)
+    assert sites.lookup([[0, 1], [0, 2]]).tolist() == [0, -1] and sites.lookup([]).tolist() == []
+    with pytest.raises(TypeError, match="coordinates are float64, expected integers"):
+        sites.lookup([[0.0, 1.0]])

@@ -1,4 +1,4 @@
-"""Ctrl-C while a tool still imports: exit code 130, no traceback."""
+"""Ctrl-C or SIGTERM while a tool still imports: exit code 130 or 143, no traceback."""
 
 from __future__ import annotations
 
@@ -41,3 +41,15 @@ def test_ctrl_c_while_importing(tool, module, tmp_path):
     done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
                           timeout=60, cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (130, False), done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGTERM")
+@pytest.mark.parametrize("tool", ARGUMENTS)
+def test_sigterm_while_importing(tool, tmp_path):
+    module = "sparsenet.data" if tool == "make_dataset" else "sparsenet.training"
+    script = SCRIPT.replace("raise KeyboardInterrupt", "signal.raise_signal(signal.SIGTERM)")
+    words = [sys.executable, "-c", f"import signal\n{script}", module, str(ROOT / "tools" / f"{tool}.py"),
+             *ARGUMENTS[tool]]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+                          timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (143, f"\n{tool}: terminated\n")

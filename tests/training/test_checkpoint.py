@@ -116,6 +116,49 @@ def test_a_changed_number_is_found(tmp_path, checkpoint, part):
         load_checkpoint(tmp_path / "last.h5")
 
 
+@pytest.mark.parametrize("part", ["weights", "momentum"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_named(tmp_path, checkpoint, part, value):
+    getattr(checkpoint, part)["layers.2.bias"][1] = value
+    save_checkpoint(tmp_path / "last.h5", checkpoint)
+    with pytest.raises(CheckpointError, match=f"last.h5: {part}/layers.2.bias holds NaN or infinity in 1 of 3 numbers"):
+        load_checkpoint(tmp_path / "last.h5")
+
+
+def without(file, name):
+    if name in file:
+        del file[name]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("@epoch", 1.5, "epoch is 1.5, expected a whole number"), ("@epoch", -1, "epoch is -1, expected 0 or more"),
+    ("@step", "one", "step is 'one', expected a whole number"), ("@seconds", "long", "seconds is 'long', expected a num"),
+    ("@dataset", 3, "dataset is 3, expected a text"), ("@digest", 3, "digest is 3, expected a text"),
+    ("config", 3, "config is int64"), ("config", ["a", "b"], "config is ndarray .2,., expected a text"),
+    ("classes", [1, 2], "classes is int64 .2,."), ("classes", "cup", "classes is str"),
+    ("running/loss", [1.0, 2.0], r"running/loss has shape \(2,\), expected one number"),
+    ("running/loss", "low", "running/loss has dtype <U3, expected numbers"),
+    ("history/loss", [1.0], r"history/(loss|accuracy) has shape .*one number per epoch"),
+    ("history/loss", 1.0, r"history/loss has shape \(\), expected \(2,\)"),
+    ("history/loss", ["a", "b"], "history/loss has dtype object, expected numbers"),
+    ("weights/layers.2.bias", "text", "weights/layers.2.bias has dtype .*, expected numbers"),
+    ("momentum/layers.2.bias", [1.0], r"momentum/layers.2.bias has shape \(1,\), expected a weight of this name and"),
+    ("momentum/other", [1.0], "momentum/other has shape"),
+])
+def test_wrong_kinds_and_shapes_are_one_line_with_file_and_key(tmp_path, checkpoint, key, value, message):
+    path = tmp_path / "last.h5"
+    save_checkpoint(path, checkpoint)
+    with h5py.File(path, "a") as file:
+        if key.startswith("@"):
+            file.attrs[key[1:]] = value
+        else:
+            without(file, key)
+            file[key] = value
+    seal(path)
+    with pytest.raises(CheckpointError, match=f"^checkpoint [^\n]*last.h5: damaged .{message}[^\n]*$"):
+        load_checkpoint(path)
+
+
 def test_version_1_is_read_whose_digest_is_of_the_weights_alone(tmp_path, checkpoint):
     path = tmp_path / "last.h5"
     save_checkpoint(path, checkpoint)

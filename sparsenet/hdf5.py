@@ -1,0 +1,243 @@
+"""Reads HDF5 files that a stranger may have made: only what lies in them, in the memory that this justifies.
+
+A valid HDF5 file may lead to other files (external and soft links, external storage, virtual datasets), to itself
+without end, or claim gigabytes that it does not store.  `check_tree` refuses all of that through the low-level
+interface, before any value is read.  What is read afterwards are numbers and texts of the root's attributes and of
+datasets at most one group deep.
+
+Every refusal is a ValueError that begins with the key, such as `meshes/faces`; the caller adds the file.
+"""
+
+from __future__ import annotations
+
+import mmap
+import reprlib
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError)  # by h5py, for a damaged file
+MOST_EXPANSION = 1100  # bytes per stored byte; deflate packs at most 1,032 to 1
+_MOST_CHUNK = 1 << 26  # bytes of a chunk: reading a single number unpacks all of it
+_MOST_ATTRIBUTE = 1 << 16  # bytes, as in files of the earliest format
+_MOST_TEXT = 1 << 26  # bytes of texts of variable length that are read in one go
+_MOST_NAME = 200  # characters
+_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
+_HEAP = b"GCOL"  # a global heap collection, where the texts of variable length are
+_WORDS = {"b": "booleans", "i": "integers", "u": "unsigned integers", "f": "floating-point numbers", "T": "text"}
+
+
+def check_tree(file: Any) -> None:
+    """Check every link and dataset of an open h5py.File, reading no value.
+
+    Raises ValueError for a link that is not to an object of this file or the second one to it, a group within a group,
+    virtual or external storage, another filter than gzip, shuffle and fletcher32, another type than numbers and text, a
+    chunk of more than 64 MiB, and a dataset that claims more than 1,100 times its stored bytes.
+    """
+    from h5py import h5o
+
+    stored, size = 0, file.id.get_filesize()
+    for key, dataset in _datasets(file.id, "", {h5o.get_info(file.id).addr}):
+        stored += _check_storage(key, dataset)
+        if stored > size:
+            raise ValueError(f"{key}: the datasets up to here claim {stored} stored bytes, the file has {size}")
+
+
+def _datasets(group: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Keys and low-level datasets of a group; each object is opened only when its link is known to be a plain one."""
+    from h5py import h5d, h5g, h5l, h5o
+
+    for name in group:
+        key = path + _checked_name(name)
+        if (kind := group.links.get_info(name).type) != h5l.TYPE_HARD:
+            words = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "a link to another file"}
+            raise ValueError(f"{key} is {words.get(kind, 'a special link')}, expected the data themselves")
+        found = h5o.get_info(group, name)
+        if found.addr in seen:
+            raise ValueError(f"{key} is a second link to an object of this file, expected one")
+        seen.add(found.addr)
+        if found.type == h5o.TYPE_DATASET:
+            yield key, h5d.open(group, name)
+        elif found.type != h5o.TYPE_GROUP:
+            raise ValueError(f"{key} is a named type, expected a dataset or a group")
+        elif path:
+            raise ValueError(f"{key} is a group within a group, expected a dataset")
+        else:
+            yield from _datasets(h5g.open(group, name), f"{key}/", seen)
+
+
+def _check_storage(key: str, dataset: Any) -> int:
+    """Bytes that the file stores of a low-level dataset; see `check_tree`."""
+    from h5py import h5d
+
+    properties = dataset.get_create_plist()
+    layout = properties.get_layout()
+    if layout not in (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED):
+        raise ValueError(f"{key} is a virtual dataset, expected the data themselves")
+    if properties.get_external_count():
+        raise ValueError(f"{key} is stored in another file, expected the data themselves")
+    filters = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
+    for code in filters:
+        if code not in _FILTERS or filters.count(code) > 1:
+            known = ", ".join(f"{word} ({number})" for number, word in _FILTERS.items())
+            raise ValueError(f"{key} is packed by the filters {filters}, expected each of {known} at most once")
+    shape, width = _form(key, dataset)
+    claimed, stored = prod(shape) * width, dataset.get_storage_size()
+    if layout == h5d.CHUNKED:
+        chunk = prod(properties.get_chunk()) * width
+        if chunk > _MOST_CHUNK:
+            raise ValueError(f"{key} lies in chunks of {chunk} bytes, expected at most {_MOST_CHUNK}")
+        claimed = max(claimed, chunk * dataset.get_num_chunks())
+    if claimed > MOST_EXPANSION * stored:
+        raise ValueError(f"{key} claims {claimed} bytes and stores {stored}, expected at most {MOST_EXPANSION} per "
+                         "stored byte")
+    return stored
+
+
+def _form(key: str, found: Any) -> tuple[tuple[int, ...], int]:
+    """Shape and bytes per element of a low-level dataset or attribute of numbers or text."""
+    from h5py import h5s, h5t
+
+    kind, space = found.get_type(), found.get_space()
+    if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT, h5t.STRING, h5t.ENUM):
+        raise ValueError(f"{key} is neither numbers nor text")
+    if space.get_simple_extent_type() == h5s.NULL:
+        raise ValueError(f"{key} holds no value")
+    try:
+        found.dtype  # noqa: B018  (raises for numbers that NumPy does not have)
+    except UNREADABLE as error:
+        raise ValueError(f"{key} is of a type that cannot be read ({error})") from error
+    return space.get_simple_extent_dims(), kind.get_size()
+
+
+def find_dataset(file: Any, key: str, kinds: str, shape: tuple[int | None, ...]) -> Any:
+    """The h5py.Dataset `key` of a file that passed `check_tree`.
+
+    kinds : letters of NumPy's kinds that it may have, "T" for text
+    shape : None for any length
+
+    Raises ValueError where it is missing, a group, or of another kind or shape.
+    """
+    import h5py
+
+    dataset = file.get(key)
+    if dataset is None:
+        raise ValueError(f"{key} is missing")
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"{key} is a group, expected a dataset")
+    if _kind(dataset.dtype) not in kinds:
+        words = " or ".join(_WORDS[kind] for kind in kinds)
+        raise ValueError(f"{key} has dtype {dataset.dtype}, expected {words}")
+    if dataset.ndim != len(shape) or any(want not in (None, length) for want, length in
+                                         zip(shape, dataset.shape, strict=True)):
+        words = ", ".join("n" if want is None else str(want) for want in shape)
+        raise ValueError(f"{key} has shape {dataset.shape}, expected ({words}{',' * (len(shape) == 1)})")
+    return dataset
+
+
+def read_dataset(dataset: Any) -> Any:
+    """The whole of an h5py.Dataset that passed `check_tree`: an array of numbers; texts (n,) as an array of str
+    objects; a str for a text without axes.
+
+    Raises ValueError for a text that is not UTF-8, and texts that repeat until they are longer than the file.
+    """
+    if _kind(dataset.dtype) != "T":
+        return dataset[()]
+    key = dataset.name.lstrip("/")
+    try:
+        return _read_text(dataset, key)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{key} holds a text that is not UTF-8 ({error.reason})") from error
+
+
+def _read_text(dataset: Any, key: str) -> Any:
+    import h5py
+
+    if dataset.ndim > 1:
+        raise ValueError(f"{key} has shape {dataset.shape}, expected (n,) texts")
+    text = dataset.asstr()
+    if dataset.ndim == 0:
+        return text[()]
+    if h5py.check_string_dtype(dataset.dtype).length is not None:
+        return text[:]
+    # The elements may all refer to one long text: as many at a time as fit if each is the longest.
+    step = max(1, _MOST_TEXT // max(1, _largest_heap(dataset.file)))
+    parts, size = [np.zeros(0, object)], dataset.file.id.get_filesize()
+    for start in range(0, len(dataset), step):
+        parts.append(text[start : start + step])
+        size -= sum(map(len, parts[-1]))
+        if size < 0:
+            raise ValueError(f"{key} holds texts that are longer than the file")
+    return np.concatenate(parts)
+
+
+def read_attribute(file: Any, name: str) -> Any:
+    """An attribute of the root: a bool, int, float or str; an array of numbers; a list of str.
+
+    Raises ValueError where it is missing, neither numbers nor text, or too long.
+    """
+    from h5py import h5a
+
+    key = f"attribute {name}"
+    if not h5a.exists(file.id, name.encode()):
+        raise ValueError(f"{key} is missing")
+    found = h5a.open(file.id, name.encode())
+    shape, width = _form(key, found)
+    if prod(shape) * width > _MOST_ATTRIBUTE:
+        raise ValueError(f"{key} has {prod(shape) * width} bytes, expected at most {_MOST_ATTRIBUTE}")
+    elements = prod(shape)
+    if found.dtype.kind == "O" and elements * file.id.get_filesize() > _MOST_TEXT < elements * _largest_heap(file):
+        raise ValueError(f"{key} may claim more than {_MOST_TEXT} bytes of text")
+    value = file.attrs[name]
+    if isinstance(value, np.generic) and value.dtype.kind != "S":
+        return value.item()
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "SO":
+        return value
+    if isinstance(value, np.ndarray):
+        return [_decoded(text, key) for text in value.ravel().tolist()]
+    return _decoded(value, key)
+
+
+def read_attributes(file: Any) -> dict[str, Any]:
+    """All attributes of the root by name, see `read_attribute`."""
+    from h5py import h5a
+
+    names = [h5a.open(file.id, index=number).name for number in range(h5a.get_num_attrs(file.id))]
+    return {name: read_attribute(file, name) for name in map(_checked_name, names)}
+
+
+def _kind(dtype: np.dtype) -> str:
+    import h5py
+
+    return dtype.kind if h5py.check_string_dtype(dtype) is None else "T"
+
+
+def _decoded(text: bytes | str, key: str) -> str:
+    """A text that is UTF-8; h5py lets other bytes pass as surrogates."""
+    raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{key} is not UTF-8 ({error.reason})") from error
+
+
+def _checked_name(name: bytes | str) -> str:
+    """The name of a dataset, group or attribute, fit for a line of text."""
+    text = _decoded(name, f"the name {reprlib.repr(name)}")
+    if not text.isprintable() or len(text) > _MOST_NAME:
+        raise ValueError(f"the name {reprlib.repr(text)} is not printable, or longer than {_MOST_NAME} characters")
+    return text
+
+
+def _largest_heap(file: Any) -> int:
+    """Bytes of the file's largest global heap collection: no text of variable length is longer."""
+    largest = 0
+    with open(file.filename, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = data.find(_HEAP)
+        while place >= 0:
+            largest = max(largest, int.from_bytes(data[place + 8 : place + 16], "little"))
+            place = data.find(_HEAP, place + 1)
+        return min(largest, len(data))

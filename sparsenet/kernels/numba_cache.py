@@ -1,0 +1,118 @@
+"""Compiled functions, and where Numba keeps what it compiled.
+
+    @compiled                           # numba.njit(nogil=True), kept on disk
+    def _forward(x, slope, out): ...
+
+The first place that can be written to is taken: the folder that NUMBA_CACHE_DIR names, `__pycache__` beside the
+source, the user's cache folder (these three are Numba's own search), and this user's folder under the system's
+temporary folder.  Without any of them functions are compiled in memory, again in each process.  Whoever falls back
+to one of the last two is told so once, by a line on the standard error that names NUMBA_CACHE_DIR.
+
+What Numba keeps are pickles: reading them runs code.  So a temporary folder is used only if it belongs to this user
+and nobody else may write to it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+from numba import config, njit
+from numba.core.caching import FunctionCache
+
+PYTHON = f"py{sys.version_info.major}{sys.version_info.minor}"  # in the names of Numba's files
+_lock = threading.Lock()
+_told: set[str] = set()
+
+
+def compiled(function: Callable | None = None, **options: Any) -> Any:
+    """Decorator: the function compiled by Numba at its first call, without the GIL, and kept on disk if possible.
+
+    options : further ones of `numba.njit`
+    """
+    if function is None:
+        return lambda decorated: compiled(decorated, **options)
+    dispatcher = njit(nogil=True, **options)(function)
+    cache = _cache_of(function)
+    if cache is not None:
+        dispatcher._cache = cache  # what njit(cache=True) sets, but raises instead of looking further
+    return dispatcher
+
+
+def cache_folder() -> Path | None:
+    """Where the functions of this package are kept; None if they are compiled in memory."""
+    cache = _cache_of(_cache_of)
+    return None if cache is None else Path(cache.cache_path)
+
+
+def is_kept(family: str) -> bool:
+    """Whether functions of a module of this package, such as "voxelize", were compiled and kept before."""
+    folder = cache_folder()
+    return folder is not None and any(folder.glob(f"{family}.*.{PYTHON}*.nbi"))
+
+
+class _Cache(FunctionCache):
+    """Numba's cache of one function; a disk that is full costs the cached copy, not the call."""
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        try:
+            super().save_overload(signature, result)
+        except OSError as error:
+            _tell(f"compiled kernels cannot be kept in {self.cache_path} ({error.strerror})")
+
+
+def _cache_of(function: Callable) -> _Cache | None:
+    try:
+        return _Cache(function)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):  # Numba's words if no folder can be written to
+            raise
+    folder = _temporary_folder()
+    if folder is not None:
+        with _lock:  # Numba reads the setting while it makes the cache, never later
+            before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
+            try:
+                cache = _Cache(function)
+            except RuntimeError:  # it cannot be written to, or NUMBA_CACHE_LOCATOR_CLASSES looks elsewhere
+                cache = None
+            finally:
+                config.CACHE_DIR = before
+        if cache is not None:
+            _tell(f"compiled kernels are kept in {folder}, since neither the package's folder nor a home can be "
+                  "written to")
+            return cache
+    _tell("kernels are compiled again in each process, since no folder to keep them in can be written to")
+    return None
+
+
+def _temporary_folder() -> Path | None:
+    """This user's own folder under the system's temporary folder; None if there is none that can be trusted."""
+    try:
+        parent = Path(tempfile.gettempdir())
+    except FileNotFoundError:  # no temporary folder can be written to
+        return None
+    own = os.getuid() if hasattr(os, "getuid") else None  # on Windows the temporary folder is the user's
+    folder = parent / ("sparsenet-numba" if own is None else f"sparsenet-numba-{own}")
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()  # of a link itself: it may lead anywhere
+    except OSError:
+        return None
+    mine = own is None or (found.st_uid == own and not stat.S_IMODE(found.st_mode) & 0o077)
+    return folder if stat.S_ISDIR(found.st_mode) and mine else None
+
+
+def _tell(words: str) -> None:
+    """One line on the standard error, once; worker processes leave it to the process that started them."""
+    with _lock:
+        known = words in _told
+        _told.add(words)
+    if not known and parent_process() is None:
+        print(f"sparsenet: {words}: set NUMBA_CACHE_DIR to choose a folder", file=sys.stderr)
