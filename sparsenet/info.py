@@ -11,6 +11,8 @@ from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 
+from sparsenet.files import size_text
+
 # Distribution -> what it is needed for; those of the second table may be missing.
 NEEDED = {"numpy": "arrays", "numba": "kernels on the CPU", "h5py": "files", "trimesh": "OBJ, PLY, STL, GLB meshes",
           "tqdm": "progress bars", "threadpoolctl": "BLAS threads"}
@@ -118,7 +120,7 @@ def _folder(path: Path | None, patterns: tuple[str, ...], variable: str) -> str:
     if path is None:
         return f"in memory, compiled again in each process; {variable} names a folder to keep them in"
     sizes = list(_sizes(path, patterns))
-    held = f"files: {len(sizes)}, {sum(sizes) / 1e6:.1f} MB" if sizes else "empty so far"
+    held = f"files: {len(sizes)}, {size_text(sum(sizes))}" if sizes else "empty so far"
     return f"{path} ({held}); {variable} moves it"
 
 

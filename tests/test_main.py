@@ -59,7 +59,7 @@ class TestInfo:
         (tmp_path / "gone.nbi").symlink_to(tmp_path / "nowhere")  # as one that another process removes meanwhile
         (tmp_path / "whole.nbc").write_bytes(bytes(100_000))
         (tmp_path / "other.txt").write_bytes(bytes(900_000))
-        assert f"{tmp_path} (files: 1, 0.1 MB)" in info()
+        assert f"{tmp_path} (files: 1, 100.0 kB)" in info()
 
     def test_a_cache_folder_that_is_not_there_is_empty(self, monkeypatch, tmp_path):
         monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "absent"))

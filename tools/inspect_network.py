@@ -18,6 +18,7 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 def main() -> None:
     import numpy as np
 
+    from sparsenet.files import size_text
     from sparsenet.inspect.page import check_page, write_page
     from sparsenet.inspect.page_shape import drawn_as_trained, mesh_as_trained, mesh_in_cells
     from sparsenet.shapes import Off3DPicture
@@ -58,7 +59,7 @@ def main() -> None:
         print(f"{lost}: a smaller --render-size keeps them", file=sys.stderr)
     target = None if arguments.target is None else classes.index(arguments.target)
     size = write_page(arguments.out, net, x, mesh_in_cells(picture, net.field), classes, title, target)
-    print(f"page: {arguments.out}, {size / 1e6:.1f} MB, {len(x):,} voxels through {len(net.layers)} layers")
+    print(f"page: {arguments.out}, {size_text(size)}, {len(x):,} voxels through {len(net.layers)} layers")
 
 
 if __name__ == "__main__":

@@ -137,13 +137,14 @@ def test_what_is_no_dataset_or_batch_is_refused(net, dataset, ask):
 
 
 @pytest.mark.parametrize("ask", [lambda net, x, **options: net.predict(x, **options), embed])
-def test_numbers_that_are_not_finite_name_the_first_shape(net, dataset, ask, monkeypatch):
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_name_the_first_shape(net, dataset, ask, bad, monkeypatch):
     run = type(net).run
 
     def broken(self, x, *places):
         result = run(self, x, *places)
         value = result if isinstance(result, sn.Tensor) else result.features
-        value.array[3:] = np.nan
+        value.array[3:] = bad
         return result
 
     monkeypatch.setattr(type(net), "run", broken)
@@ -202,56 +203,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     ({"labels": [0, 1, 2, 0]}, "labels go from 0 to 2, expected -1 to 1"),
     ({"labels": [0, 1, -2, 0]}, "labels go from -2 to 1, expected -1 to 1"),
     ({"classes": [], "labels": [0, 0, 0, 0]}, "labels go from 0 to 0, expected -1 to -1"),
-    ({"labels": [0.0, 1.5, 0.0, 1.0]}, "labels have dtype float64, expected integers"),
-    ({"labels": np.array([0, 1, 2**64 - 1, 1], np.uint64)}, "labels go to 1844.* expected numbers below 2"),
-    ({"samples": [0.0, 1.0, 2.0, 3.0]}, "samples have dtype float64, expected integers"),
     ({"vectors": np.full((4, 3), np.nan)}, "vectors have NaN, .* 4 of 4 rows, first in row 0"),
     ({"vectors": np.diag([1.0, -np.inf, 1.0, 1.0])}, "vectors have NaN, infinite .* 1 of 4 rows, first in row 1"),
-    ({"vectors": np.diag([1.0, 1.0, -4e38, 1.0])}, "1 of 4 rows, first in row 2"),  # beyond float32
 ])
 def test_contents_that_do_not_fit_are_named(changes, message):
     with pytest.raises((ValueError, TypeError), match=message):
         some(**changes)
-
-
-@pytest.mark.parametrize(("changes", "error", "message"), [
-    ({"labels": [0.5, 1, 1, 1]}, TypeError, "labels have dtype float64, expected integers"),
-    ({"labels": [True, False, True, True]}, TypeError, "labels have dtype bool, expected integers"),
-    ({"labels": np.array([0, 1, 1, 2**64 - 1], np.uint64)}, ValueError, "labels go to 18446744073709551615"),
-    ({"samples": [0.0, 1, 2, 3]}, TypeError, "samples have dtype float64, expected integers"),
-    ({"vectors": np.array([[1.0], [2], [1e60], [3]])}, ValueError, "numbers beyond float32 in 1 of 4 rows, first in"),
-])
-def test_values_that_would_be_changed_silently_are_refused(changes, error, message):
-    with pytest.raises(error, match=message):
-        some(**changes)
-
-
-def changed(path, key, value):
-    some().save(path)
-    with h5py.File(path, "a") as file:
-        if key.startswith("@"):
-            file.attrs[key[1:]] = value
-        else:
-            del file[key]
-            file[key] = value
-    seal(path)
-
-
-@pytest.mark.parametrize(("key", "value", "message"), [
-    ("vectors", np.array([[1.0], [np.nan], [1], [1]]), "vectors have NaN.* in 1 of 4 rows, first in row 1"),
-    ("vectors", np.array([[1.0], [1], [np.inf], [1]]), "vectors have NaN, infinite.* first in row 2"),
-    ("vectors", ["a", "b"], "vectors is object .2,., expected 2 axes and a dtype of kind 'fiu'"),
-    ("vectors", np.ones(4), "vectors is float64 .4,., expected 2 axes"),
-    ("labels", np.zeros(4), "labels is float64 .4,."), ("labels", [0, 1, 7, 1], "labels go from 0 to 7"),
-    ("labels", [0, 1], r"labels have shape \(2,\)"), ("names", [1, 2, 3, 4], "names is int64"),
-    ("classes", "cup", "classes is str"), ("samples", np.zeros((4, 1), int), "samples is int64 .4, 1."),
-    ("@layer", 1.5, "layer is 1.5, expected a whole number"), ("@fill", "no", "fill is 'no', expected true or false"),
-    ("@dataset", 3, "dataset is 3, expected a text"), ("@render_size", [4], "render_size is array.*expected a whole"),
-])
-def test_wrong_contents_of_a_file_are_one_line_with_file_and_key(tmp_path, key, value, message):
-    changed(tmp_path / "d.h5", key, value)
-    with pytest.raises(ValueError, match=f"^[^\n]*d.h5: [^\n]*{message}[^\n]*$"):
-        Descriptors.load(tmp_path / "d.h5")
 
 
 def test_no_shapes_at_all_are_descriptors_too():
@@ -295,6 +252,47 @@ def test_a_copy_holds_the_same_before_and_after_use(copied):
     for other in (fresh, copied(descriptors)):
         assert np.array_equal(other.vectors, descriptors.vectors) and other.label_names() == descriptors.label_names()
         assert other.index() is not index and len(pickle.dumps(other)) == size
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), [
+    ({"vectors": np.diag([1.0, 1.0, -4e38, 1.0])}, ValueError, "beyond float32 in 1 of 4 rows, first in row 2"),
+    ({"labels": [0.5, 1, 1, 1]}, TypeError, "labels have dtype float64, expected integers"),
+    ({"labels": [True, False, True, True]}, TypeError, "labels have dtype bool, expected integers"),
+    ({"labels": np.array([0, 1, 1, 2**64 - 1], np.uint64)}, ValueError, "labels go to 18446744073709551615"),
+    ({"samples": [0.0, 1, 2, 3]}, TypeError, "samples have dtype float64, expected integers"),
+    ({"vectors": np.array([[1.0], [2], [1e60], [3]])}, ValueError, "numbers beyond float32 in 1 of 4 rows, first in"),
+])
+def test_values_that_would_be_changed_silently_are_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        some(**changes)
+
+
+def changed(path, key, value):
+    some().save(path)
+    with h5py.File(path, "a") as file:
+        if key.startswith("@"):
+            file.attrs[key[1:]] = value
+        else:
+            del file[key]
+            file[key] = value
+    seal(path)
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("vectors", np.array([[1.0], [np.nan], [1], [1]]), "vectors have NaN.* in 1 of 4 rows, first in row 1"),
+    ("vectors", np.array([[1.0], [1], [np.inf], [1]]), "vectors have NaN, infinite.* first in row 2"),
+    ("vectors", ["a", "b"], "vectors is object .2,., expected 2 axes and a dtype of kind 'fiu'"),
+    ("vectors", np.ones(4), "vectors is float64 .4,., expected 2 axes"),
+    ("labels", np.zeros(4), "labels is float64 .4,."), ("labels", [0, 1, 7, 1], "labels go from 0 to 7"),
+    ("labels", [0, 1], r"labels have shape \(2,\)"), ("names", [1, 2, 3, 4], "names is int64"),
+    ("classes", "cup", "classes is str"), ("samples", np.zeros((4, 1), int), "samples is int64 .4, 1."),
+    ("@layer", 1.5, "layer is 1.5, expected a whole number"), ("@fill", "no", "fill is 'no', expected true or false"),
+    ("@dataset", 3, "dataset is 3, expected a text"), ("@render_size", [4], "render_size is array.*expected a whole"),
+])
+def test_wrong_contents_of_a_file_are_one_line_with_file_and_key(tmp_path, key, value, message):
+    changed(tmp_path / "d.h5", key, value)
+    with pytest.raises(ValueError, match=f"^[^\n]*d.h5: [^\n]*{message}[^\n]*$"):
+        Descriptors.load(tmp_path / "d.h5")
 
 
 def test_files_of_another_kind_or_version_are_refused(tmp_path, dataset):

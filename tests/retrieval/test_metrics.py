@@ -308,6 +308,12 @@ def test_paper_protocol_without_names_goes_by_row():
     assert np.isnan(result.per_query["AP"]).tolist() == [False] * 40 + [True] * 20
 
 
+def test_paper_protocol_takes_equal_names_by_row():
+    labels = np.repeat([0, 1], [60, 25])
+    result = evaluate(np.random.default_rng(2).normal(size=(85, 3)), labels, protocol="paper", names=["x"] * 85)
+    assert np.flatnonzero(~np.isnan(result.per_query["AP"])).tolist() == [*range(20), *range(60, 80)]
+
+
 def test_paper_protocol_refuses_a_small_class():
     with pytest.raises(ValueError, match="class 'cup' has 19 shapes, protocol 'paper' takes 20"):
         evaluate(np.ones((39, 2)), ["chair"] * 20 + ["cup"] * 19, protocol="paper")
@@ -334,6 +340,7 @@ def test_the_largest_numbers_do_not_overflow(metric):
     ({"descriptors": np.ones(4)}, r"descriptors have shape \(4,\), expected \(S, C\)"),
     ({"labels": [0, 0, 1]}, r"labels have shape \(3,\), expected \(4,\)"),
     ({"labels": [0.0, 0.0, 1.0, 1.0]}, "labels have dtype float64, expected integers or strings"),
+    ({"labels": np.array(["a", "a", None, "b"], object)}, "labels have dtype object, expected integers or strings"),
     ({"names": ["a"]}, r"names have shape \(1,\), expected \(4,\)"),
     ({"metric": "manhattan"}, "metric is 'manhattan', expected one of cosine, l2"),
     ({"metric": np.eye(4)}, "metric is ndarray, expected one of cosine, l2"),
@@ -392,6 +399,11 @@ def test_it_prints_as_an_aligned_table_and_its_figures_are_json():
 def test_precision_is_told_at_the_ranks_that_there_are():
     result = on_a_line(range(12), [0, 1] * 6)
     assert list(result.figures()["precision_at"]) == ["1", "5", "10"] and "at 10 " in str(result)
+
+
+def test_labels_may_be_texts_in_an_array_of_objects():
+    labels = np.array(["bed", "bed", "cup", "cup"], object)
+    assert list(on_a_line([0, 1, 2, 3], labels).per_class) == ["bed", "cup"]
 
 
 def test_shapes_of_unknown_class_are_ranked_but_are_no_queries_and_never_relevant():

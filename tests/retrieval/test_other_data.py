@@ -122,7 +122,7 @@ def test_of_the_dataset_trained_on_the_classes_are_those_trained_on(tool, experi
 
     from sparsenet.training import save_checkpoint
 
-    data = make_shapes(tmp_path / "d.h5", {"mug": 3, "pear": 2, "table": 3, "stool": 2})
+    data = make_shapes(tmp_path / "d.h5", {"mug": 3, "pear": 2, "table": 3, "stool": 2}, unlabelled=4)
     _, state = load_network(experiment.checkpoint)
     with SparseDataset.open(data) as shapes:
         digest = shapes.digest
@@ -130,6 +130,7 @@ def test_of_the_dataset_trained_on_the_classes_are_those_trained_on(tool, experi
     save_checkpoint(tmp_path / "shared.h5", replace(state, config=config, dataset=digest))
     _, out, _ = tool("evaluate", tmp_path / "shared.h5", "--dataset", data, "--quiet")
     assert "8 queries of 3 classes" in out
-    assert "left out: 2 shapes of classes that are not in both splits (data.classes is 'shared')" in out
+    assert "left out: 2 shapes of classes that are not in both splits (data.classes is 'shared')\n" in out
+    assert "left out: 4 shapes without a label\n" in out
     save_checkpoint(tmp_path / "other.h5", replace(state, config=config, dataset="another"))
     assert "10 queries of 4 classes" in tool("evaluate", tmp_path / "other.h5", "--dataset", data, "--quiet")[1]

@@ -1,0 +1,53 @@
+"""What the tools print on a console whose encoding lacks some of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sparsenet.data import Sample, SparseDataset
+from sparsenet.shapes import parametric_mesh
+from sparsenet.training import Checkpoint, build_network, parse_config, save_checkpoint
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ["mug_杯", "stuhl_ü"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A checkpoint, its dataset and a mesh, all with names beyond ASCII."""
+    folder = tmp_path_factory.mktemp("lauf_ü")
+    rng = np.random.default_rng(0)
+    samples = [Sample(np.unique(rng.integers(0, 12, (40, 3)), axis=0), number % 2, f"杯/{number}", "test")
+               for number in range(4)]
+    SparseDataset.create(folder / "shapes.h5", samples, (12, 12, 12), 12, CLASSES).close()
+    config = parse_config('data.path = "shapes.h5"\ndata.render_size = 0\nnetwork.channels = [4, 5, 6]\n', "test")
+    save_checkpoint(folder / "best.h5", Checkpoint(build_network(config, 2).get_weights(), {}, epoch=0, step=0,
+                                                   seconds=0.0, config=config.text(), classes=CLASSES))
+    mesh = parametric_mesh("mug", rng)
+    lines = ["OFF", f"{len(mesh.vertices)} {len(mesh.faces)} 0",
+             *(" ".join(map(repr, map(float, vertex))) for vertex in mesh.vertices),
+             *("3 " + " ".join(map(str, face)) for face in mesh.faces)]
+    (folder / "杯.off").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(("tool", "arguments", "told"), [
+    ("evaluate", ["best.h5", "--json", "e_ü.json"], "figures: e_ü.json"),
+    ("embed", ["best.h5", "d_杯.h5"], "d_杯.h5: 4 shapes of 2 classes"),
+    ("retrieve", ["best.h5", "杯.off"], "mug_杯"),
+    ("inspect_network", ["--checkpoint", "best.h5", "--mesh", "杯.off", "--out", "p_杯.html"], "page: p_杯.html"),
+])
+def test_a_console_s_encoding_is_no_error(folder, tool, arguments, told):
+    if tool == "inspect_network":
+        pytest.importorskip("plotly", reason="needs plotly")
+    done = subprocess.run([sys.executable, str(ROOT / "tools" / f"{tool}.py"), *arguments], cwd=folder, timeout=120,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+                          capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert told.encode("ascii", "backslashreplace") in done.stdout
