@@ -12,6 +12,7 @@ import importlib
 from typing import Any
 
 from sparsenet import nn, ops
+from sparsenet.anomaly import detect_anomaly
 from sparsenet.autograd import Function, Tensor, no_grad
 from sparsenet.gradcheck import gradcheck
 from sparsenet.kernels import (
@@ -39,6 +40,7 @@ __all__ = [
     "SparseTensor",
     "Tensor",
     "__version__",
+    "detect_anomaly",
     "get_float32_matmul_precision",
     "get_num_threads",
     "gradcheck",

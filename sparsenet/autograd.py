@@ -22,6 +22,7 @@ import weakref
 from contextlib import ContextDecorator
 from typing import Any, NamedTuple
 
+from sparsenet import anomaly
 from sparsenet.backend import array_module, device_of
 from sparsenet.tensor_base import TensorBase, as_array, check_floating, check_gradient
 
@@ -115,7 +116,10 @@ class Tensor(TensorBase):
             raise ValueError(f"backward: the tensor has shape {self.shape}, expected one element: pass a "
                              "gradient, or reduce it with .sum() or .mean()")
         gradient = array_module(self._array).ones_like(self._array) if gradient is None else gradient
-        _run_backward(self, check_gradient("backward", getattr(gradient, "array", gradient), self))
+        gradient = check_gradient("backward", getattr(gradient, "array", gradient), self)
+        if anomaly.detecting():
+            anomaly.check_gradients("backward", "", [gradient], "the gradient given to it, output")
+        _run_backward(self, gradient)
 
     def __repr__(self) -> str:
         return f"Tensor({self._array!r}{', requires_grad=True' if self._requires_grad else ''})"
@@ -148,6 +152,7 @@ class Function:
         self._inputs: tuple[Edge | None, ...] = ()
         self._watched: list[tuple[list[int], int]] = []  # version counters, and what they were
         self._output_count, self._state = 0, "new"  # then "applied", then "used up"
+        self._layer = ""  # that applied it, in words; known under detect_anomaly alone
 
     def save(self, *arrays: Any) -> None:
         """Keep arrays (or anything) for `backward`; nothing is kept where no input needs a gradient."""
@@ -169,6 +174,9 @@ class Function:
         outputs = tuple(Tensor(array) for array in (result if isinstance(result, tuple) else (result,)))
         for tensor in outputs:  # an output may be a view of an input
             tensor._writes = (_writes_of(tensor.array, given) or [tensor._writes])[0]
+        if anomaly.detecting():
+            self._layer = anomaly.layer_path()
+            anomaly.check_outputs(self.name, inputs, outputs)
         if any(self.needs):
             known = given + [(tensor.array, tensor._writes) for tensor in outputs]
             self._watched = [(w, w[0]) for value in self.saved for w in _writes_of(value, known)]
@@ -196,6 +204,9 @@ class Function:
         if len(results) != len(self.needs):
             raise ValueError(f"{self.name}: backward returned {len(results)} gradients, expected "
                              f"{len(self.needs)}: return one for each input, None where not needed")
+        if anomaly.detecting():
+            needed = [result if need else None for result, need in zip(results, self.needs, strict=True)]
+            anomaly.check_gradients(f"backward of {self.name}", self._layer, needed, "the gradient of input")
         pairs = [(edge, check_gradient(self.name, result, edge)) for edge, result, need
                  in zip(self._inputs, results, self.needs, strict=True) if need and result is not None]
         self._state, self.saved, self._inputs, self._watched = "used up", (), (), []

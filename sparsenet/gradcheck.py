@@ -18,6 +18,7 @@ import numpy as np
 
 from sparsenet.autograd import Function, Tensor, no_grad
 from sparsenet.backend import array_module, to_device
+from sparsenet.tensor_base import tensors_in
 
 STEP = 1e-5  # a central difference errs by about STEP**2 of the third derivative ...
 ROUNDING = 2e-15  # ... and by this much of the outputs, divided by the step
@@ -86,7 +87,7 @@ class _Measure:
     def __init__(self, function: Callable[..., Any], inputs: Sequence[Any] | Mapping[str, Any],
                  rng: np.random.Generator):
         self.rng = rng
-        self.call = lambda: _tensors(function(**inputs) if isinstance(inputs, Mapping) else function(*inputs))
+        self.call = lambda: tensors_in(function(**inputs) if isinstance(inputs, Mapping) else function(*inputs))
         with no_grad():
             outputs = self.call()
         self.weights = [rng.standard_normal(output.shape) for output in outputs]
@@ -157,23 +158,13 @@ def _check_direction(name: str, tensor: Tensor, gradient: np.ndarray, measure: _
             f"predicts a slope of {predicted:.12g}, differences give {measured:.12g}")
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    """The Tensors in an output or input: itself, or a SparseTensor's features and background."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, (tuple, list)):
-        return [tensor for part in value for tensor in _tensors(part)]
-    parts = (getattr(value, "features", None), getattr(value, "background", None))
-    return [part for part in parts if isinstance(part, Tensor)]
-
-
 def _collect(inputs: Any, parameters: Any) -> dict[str, Tensor]:
     """The tensors to check, by name."""
     checked: dict[str, Tensor] = {}
     for group in (inputs, parameters):
         kind = "parameter " if group is parameters else ""
         for key, value in group.items() if isinstance(group, Mapping) else enumerate(group):
-            tensors = _tensors(value)
+            tensors = tensors_in(value)
             for index, tensor in enumerate(tensors):
                 name = f"{kind}{key}" + (f"[{index}]" if len(tensors) > 1 else "")
                 if tensor.requires_grad:

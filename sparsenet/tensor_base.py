@@ -110,6 +110,16 @@ def check_floating(array: Any, requires_grad: bool) -> None:
         raise TypeError(f"Tensor: array is {array.dtype}, which can not require a gradient: make it float32")
 
 
+def tensors_in(value: Any) -> list[Any]:
+    """The Tensors in an input or output: itself, a SparseTensor's features and background, or a sequence's."""
+    if isinstance(value, TensorBase):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [tensor for part in value for tensor in tensors_in(part)]
+    parts = (getattr(value, "features", None), getattr(value, "background", None))
+    return [part for part in parts if isinstance(part, TensorBase)]
+
+
 def check_gradient(name: str, gradient: Any, tensor: Any) -> Any:
     """The gradient, C-contiguous, if it has the tensor's shape and dtype; else ValueError."""
     gradient = as_array(gradient)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsenet import anomaly
 from sparsenet.autograd import Tensor
 from sparsenet.backend import HALF, check_float_dtype, to_device
 from sparsenet.random import keyed_rng
@@ -54,6 +55,14 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__}: forward is not defined")
 
     def __call__(self, *inputs: Any) -> Any:
+        if not anomaly.detecting():
+            return self._run(inputs)
+        with anomaly.entered(self):
+            output = self._run(inputs)
+            anomaly.check_layer(inputs, output)
+        return output
+
+    def _run(self, inputs: tuple[Any, ...]) -> Any:
         intercept = getattr(_thread, "intercept", None)
         try:
             return self.forward(*inputs) if intercept is None else intercept(self, inputs)

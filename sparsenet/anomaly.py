@@ -1,0 +1,138 @@
+"""`detect_anomaly`: stop where a number first stops being finite, and name the layer.
+
+Off, it costs one look at a flag per call.  On, every output of every operation and layer is searched, and
+every gradient (on a GPU each search waits for the device), so it is for finding a fault, not for training.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ContextDecorator, contextmanager
+from typing import Any
+
+from sparsenet.backend import array_module
+from sparsenet.tensor_base import TensorBase, as_array, tensors_in
+
+
+class _State(threading.local):
+    depth = 0  # of detect_anomaly blocks entered on this thread
+
+    def __init__(self) -> None:
+        self.modules: list[Any] = []  # that run at this moment, the outermost first
+
+
+_state = _State()
+
+
+class detect_anomaly(ContextDecorator):
+    """Context manager and decorator: on this thread, raise at the first NaN or infinity.
+
+    In a forward pass the error names the layer (its path in the network and its class), the operation, and
+    which of its inputs and parameters were no longer finite when it began; in a backward pass the operation
+    whose gradient it was, and the layer, if the forward pass ran under `detect_anomaly`, too.
+
+    Raises
+    ------
+    FloatingPointError : from the operation, layer or `backward` that made the number.
+
+    Example
+    -------
+    >>> import numpy as np, sparsenet as sn
+    >>> layer = sn.nn.Linear(1, 1, rng=0)
+    >>> layer.weight.array = np.full((1, 1), np.inf, np.float32)
+    >>> with sn.detect_anomaly():
+    ...     layer(sn.Tensor(np.ones((1, 1), np.float32)))
+    Traceback (most recent call last):
+    FloatingPointError: detect_anomaly: Linear in layer Linear(1 -> 1) gave inf at (0, 0) of its output, float32 \
+(1, 1): its parameter weight, float32 (1, 1), already held inf
+    """
+
+    def __enter__(self) -> None:
+        _state.depth += 1
+
+    def __exit__(self, *error: object) -> None:
+        _state.depth -= 1
+
+
+def detecting() -> bool:
+    """Whether this thread is within `detect_anomaly`."""
+    return _state.depth > 0
+
+
+@contextmanager
+def entered(module: Any) -> Iterator[None]:
+    """What runs within it runs in that layer."""
+    _state.modules.append(module)
+    try:
+        yield
+    finally:
+        _state.modules.pop()
+
+
+def layer_path() -> str:
+    """" in layer PATH: DESCRIPTION" for the innermost layer that runs now; "" outside all layers."""
+    if not _state.modules:
+        return ""
+    names = [_name_in(parent, child) for parent, child in zip(_state.modules, _state.modules[1:], strict=False)]
+    path = ".".join(name for name in names if name)
+    return f" in layer {path}{': ' if path else ''}{_described(_state.modules[-1])}"
+
+
+def check_outputs(operation: str, inputs: Sequence[TensorBase | None], outputs: Sequence[Any]) -> None:
+    """Raise FloatingPointError if an output of an operation is not finite."""
+    for output in outputs:
+        number = _not_finite(output.array)
+        if number:
+            raise FloatingPointError(f"detect_anomaly: {operation}{layer_path()} gave {number} of its output, "
+                                     f"{_kind(output)}: {_origin(inputs)}")
+
+
+def check_layer(inputs: Sequence[Any], output: Any) -> None:
+    """Raise FloatingPointError if what the innermost layer gave is not finite, whatever it computed it with."""
+    check_outputs("forward", tensors_in(inputs), tensors_in(output))
+
+
+def check_gradients(operation: str, layer: str, gradients: Sequence[Any], what: str) -> None:
+    """Raise FloatingPointError if a gradient is not finite; layer: `layer_path` while it ran forward."""
+    for position, gradient in enumerate(gradients):
+        gradient = None if gradient is None else as_array(gradient)
+        number = None if gradient is None else _not_finite(gradient)
+        if number:
+            raise FloatingPointError(f"detect_anomaly: {operation}{layer}: {what} {position}, {gradient.dtype} "
+                                     f"{gradient.shape}, is {number}")
+
+
+def _origin(inputs: Sequence[TensorBase | None]) -> str:
+    parameters = dict(_state.modules[-1].named_parameters()) if _state.modules else {}
+    for position, tensor in enumerate(inputs):
+        number = None if tensor is None else _not_finite(tensor.array)
+        if number:
+            names = [f"parameter {name}" for name, parameter in parameters.items() if parameter is tensor]
+            return f"its {(names or [f'input {position}'])[0]}, {_kind(tensor)}, already held {number.split()[0]}"
+    return "its inputs were finite"
+
+
+def _not_finite(array: Any) -> str:
+    """The first number that is not finite and its place, in words; "" if there is none."""
+    if array.dtype.kind != "f":
+        return ""
+    xp = array_module(array)
+    wrong = xp.flatnonzero(~xp.isfinite(array))
+    if not wrong.size:
+        return ""
+    place = tuple(int(i) for i in xp.unravel_index(wrong[0], array.shape)) if array.ndim else ()
+    return f"{float(array[place])} at {place}" if place else f"{float(array)} as the one number"
+
+
+def _kind(tensor: TensorBase) -> str:
+    return f"{tensor.dtype} {tensor.shape}"
+
+
+def _name_in(parent: Any, child: Any) -> str:
+    """The name of `child` among what `parent` holds; its kind, if that is no child of it."""
+    return next((name for name, module in parent.named_children() if module is child), child.kind)
+
+
+def _described(module: Any) -> str:
+    return f"{type(module).__name__}({module.extra_repr()})"
