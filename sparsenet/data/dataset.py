@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 class SparseDataset:
     """S samples of a dataset file, or of a part of it.  Made by `create`, `open`, `subset`, `select`,
-    `only_classes`.
+    `only_classes`, `split`.
 
     Several samples may be poses of one object.  An epoch goes over the objects: see `batches`.
 
@@ -31,7 +31,7 @@ class SparseDataset:
     ----------
     labels : (S,) int64, index into `classes`, -1 where it is not known
     classes : the class names
-    split, names : (S,) text
+    splits, names : (S,) text
     object, pose : (S,) int64, which object a sample shows, and which pose of it
     rows : (S,) int64, the sample's number in the file
     object_samples : list of O arrays of int64, the samples of each object by pose, in order of first sample
@@ -156,7 +156,7 @@ class SparseDataset:
         return self._reader.names[self.rows]
 
     @property
-    def split(self) -> np.ndarray:
+    def splits(self) -> np.ndarray:
         return self._reader.split[self.rows]
 
     @cached_property
@@ -186,9 +186,9 @@ class SparseDataset:
         """
         if not isinstance(which, str):
             return self.select(which)
-        chosen = np.flatnonzero(self.split == which)
+        chosen = np.flatnonzero(self.splits == which)
         if not chosen.size:
-            there = ", ".join(map(repr, sorted(set(self.split.tolist())))) or "none"
+            there = ", ".join(map(repr, sorted(set(self.splits.tolist())))) or "none"
             raise ValueError(f"SparseDataset.subset: split {which!r} has no sample in {self.path}: there is {there}")
         return self.select(chosen)
 
@@ -231,6 +231,23 @@ class SparseDataset:
         labels = new_label[self.labels]
         chosen = np.flatnonzero(labels >= 0)
         return SparseDataset(self._reader, self.rows[chosen], names, labels[chosen])
+
+    def split(self, share: float, seed: int) -> tuple[SparseDataset, SparseDataset]:
+        """Two views: the objects that stay, and `share` of each class held out, drawn by (seed, name).
+
+        All samples of an object go the same way.  Of a class of n objects share * n are held out, rounded, and at
+        least one; a class with fewer than five objects keeps them all.  One object more or less in the dataset
+        moves at most one of the others.
+
+        Raises ValueError for a share below 0, or of 1 or more.
+        """
+        from sparsenet.data.holdout import held_out
+
+        mask = held_out(self.names[self.first_poses], self.object_labels, share, seed)
+        chosen = np.zeros(len(self), bool)
+        for samples in (self.object_samples[number] for number in np.flatnonzero(mask)):
+            chosen[samples] = True
+        return self.select(~chosen), self.select(chosen)
 
     def shared_classes(self, *splits: str) -> list[str]:
         """Names of the classes that have a sample in each of the splits, in the order of `classes`."""

@@ -221,7 +221,7 @@ def test_open_of_a_file_cut_short(tmp_path: Path, rng: np.random.Generator):
 def test_views(voxels: SparseDataset):
     train, test = voxels.subset("train"), voxels.subset("test")
     assert (len(train), len(test)) == (27, 9)
-    assert set(train.split) == {"train"} and set(test.object.tolist()) == {3, 7, 11}
+    assert set(train.splits) == {"train"} and set(test.object.tolist()) == {3, 7, 11}
     part = train.select([5, 2])
     assert part.rows.tolist() == [train.rows[5], train.rows[2]]
     assert part[0].name == train[5].name and part[-1].name == train[2].name

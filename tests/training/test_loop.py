@@ -356,9 +356,9 @@ def test_cells_that_augmentation_moves_out_of_the_grid_are_counted(config, tmp_p
 @pytest.mark.parametrize("kind", ["softmax", "triplet"])
 def test_a_classifier_needs_no_class_with_two_test_objects(config, tmp_path, path, kind):
     with SparseDataset.open(path) as dataset:
-        train = [dataset[int(row)] for row in np.flatnonzero(dataset.split == "train")]
-        test = [next(dataset[int(row)] for row in np.flatnonzero((dataset.split == "test") & (dataset.labels == label)))
-                for label in range(3)]
+        train = [dataset[int(row)] for row in np.flatnonzero(dataset.splits == "train")]
+        tested = dataset.splits == "test"
+        test = [dataset[int(np.flatnonzero(tested & (dataset.labels == label))[0])] for label in range(3)]
     SparseDataset.create(tmp_path / "few.h5", [*train, *test], (8, 8, 8), 8, CLASSES).close()
     lines, few = [], [f"data.path={tmp_path / 'few.h5'}", "training.epochs=1", f"loss.kind={kind}"]
     if kind == "triplet":
