@@ -58,6 +58,24 @@ class Mesh:
         new_row = np.cumsum(used, dtype=np.int32) - np.int32(1)
         return Mesh(self.vertices[used], new_row[self.faces])
 
+    def upright(self, up_axis: str) -> Mesh:
+        """The mesh turned so that it stands along z, as ModelNet and the Princeton Shape Benchmark do.
+
+        Parameters
+        ----------
+        up_axis : "y" (a quarter turn about x, which takes y to z and z to -y, exactly) or "z" (itself)
+
+        Raises
+        ------
+        ValueError : another axis.
+        """
+        if up_axis not in ("y", "z"):
+            raise ValueError(f"Mesh.upright: up_axis is {up_axis!r}, expected 'y' or 'z'")
+        if up_axis == "z":
+            return self
+        x, y, z = self.vertices.T
+        return Mesh(np.stack([x, 0.0 - z, y], axis=1), self.faces)  # 0 - z: no negative zeros
+
 
 def merge(meshes: list[Mesh]) -> Mesh:
     """One mesh of all the triangles, in order."""

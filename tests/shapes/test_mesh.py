@@ -37,3 +37,18 @@ def test_merging_keeps_all_triangles():
     both = merge([one, two])
     assert both.faces.tolist() == [[0, 1, 2], [5, 4, 3], [3, 4, 5]] and len(both.vertices) == 6
     assert merge([one]) is one
+
+
+def test_a_mesh_along_y_is_turned_to_stand_along_z():
+    mesh = Mesh([[1, 2, 3], [4, 5, 0], [0, 1, 0]], [[0, 1, 2]])
+    turned = mesh.upright("y")
+    assert turned.vertices.tolist() == [[1, -3, 2], [4, 0, 5], [0, 0, 1]] and turned.faces.tolist() == [[0, 1, 2]]
+    assert not np.signbit(turned.vertices[1:]).any()
+    basis = Mesh(np.eye(3), [[0, 1, 2]]).upright("y").vertices
+    assert np.linalg.det(basis) == 1  # a rotation, not a mirror
+    assert mesh.upright("z") is mesh
+
+
+def test_another_axis_is_refused():
+    with pytest.raises(ValueError, match="up_axis is 'x', expected 'y' or 'z'"):
+        Mesh(CORNERS, [[0, 1, 2]]).upright("x")

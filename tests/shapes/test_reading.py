@@ -15,6 +15,7 @@ import pytest
 import trimesh
 
 from sparsenet.shapes import Mesh, MeshError, read_mesh
+from sparsenet.shapes.reading import up_axis_of
 
 REQUIRED = ("numpy", "numba", "llvmlite", "h5py", "trimesh", "tqdm", "threadpoolctl", "sparsenet")
 # Files that hold no surface, or are broken, by what the reader says
@@ -211,6 +212,12 @@ def test_what_is_wrong_is_said_in_one_line_with_the_files_name(tmp_path, name, d
     with pytest.raises(MeshError, match=message) as raised:
         read_mesh(path)
     assert str(raised.value).startswith(str(path)) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "axis"), [
+    ("a.obj", "y"), ("A.GLB", "y"), ("a.gltf", "y"), ("a.off", "z"), ("a.stl", "z"), ("a.ply", "z")])
+def test_the_axis_that_points_up_is_known_by_the_format(name, axis):
+    assert up_axis_of(Path("folder") / name) == axis
 
 
 def test_a_missing_file_is_the_file_systems_error(tmp_path):
