@@ -1,7 +1,12 @@
-"""How a command-line tool ends: the exit code, one line instead of a traceback, Ctrl-C at a good moment."""
+"""How a command-line tool ends: the exit code, one line instead of a traceback, Ctrl-C at a good moment.
+
+SIGTERM, which batch systems and containers send before they kill, is treated as Ctrl-C throughout: a
+KeyboardInterrupt, after which the exit code tells the two apart.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -11,11 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
+INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM: what a shell reports
+_WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
+_latest_signal = signal.SIGINT  # behind the latest KeyboardInterrupt
 
 
 def run(main: Callable[[], int | None], name: str | None = None) -> int:
     """Call `main` and return the exit code of the tool: `sys.exit(run(main))`.
+
+    Characters that the console's encoding lacks are printed as escapes (`\\xfc`).
 
     Parameters
     ----------
@@ -25,55 +34,117 @@ def run(main: Callable[[], int | None], name: str | None = None) -> int:
     Returns
     -------
     0, or what `main` returned; 1 after a ValueError, OSError or RuntimeError, whose message goes to
-    stderr as one line `name: error: ...`; 130 after Ctrl-C.  A reader that closed the pipe (`| head`)
-    is no error.  Other exceptions are defects of the program and keep their traceback; a wrong
-    command line ends with 2, by argparse.
+    stderr as one line `name: error: ...`; 130 after Ctrl-C, 143 after SIGTERM.  A reader that closed
+    the pipe (`| head`) is no error.  Other exceptions are defects of the program and keep their
+    traceback; a wrong command line ends with 2, by argparse.
     """
     name = name or Path(sys.argv[0]).stem
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        code = main() or 0
-        sys.stdout.flush()
+        with _terminable():
+            code = main() or 0
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print(f"\n{name}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted(name)
     except BrokenPipeError:
-        # The interpreter flushes stdout once more as it ends: give it somewhere to write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        if _interrupted(error):
-            print(f"\n{name}: interrupted", file=sys.stderr)
-            return INTERRUPTED
+        if _is_interruption(error):
+            return _interrupted(name)
         if isinstance(error, ImportError):
             raise
         print(f"{name}: error: {_one_line(error)}", file=sys.stderr)
+        _flush_or_drop()
         return 1
 
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within it the first Ctrl-C only sets a flag, which the function that it yields reads; the second
-    interrupts at once.  (Python gives signals to the main thread alone: elsewhere this does nothing.)"""
+    """Within it the first Ctrl-C or SIGTERM only sets a flag, which the function that it yields reads; the
+    second interrupts at once.  One that nobody has read when the block ends is delivered then.
+
+    A signal that the program was started to ignore stays ignored.  (Python gives signals to the main thread
+    alone: elsewhere this does nothing.)
+    """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    requested = False
+    requested: int | None = None
+    read = False
 
-    def request(_signal: int, _frame: FrameType | None) -> None:
+    def request(number: int, _frame: FrameType | None) -> None:
         nonlocal requested
-        if requested:
-            raise KeyboardInterrupt
-        requested = True
+        if requested is not None:
+            _interrupt(number, None)
+        requested = _noted(number)
 
-    before = signal.signal(signal.SIGINT, request)
+    def is_requested() -> bool:
+        nonlocal read
+        read = requested is not None
+        return read
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)
+              if signal.getsignal(number) not in (signal.SIG_IGN, None)}  # None: C code handles it
     try:
-        yield lambda: requested
+        yield is_requested
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if requested is not None and not read:
+        signal.raise_signal(requested)
 
 
-def _interrupted(error: BaseException | None) -> bool:
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within it SIGTERM raises KeyboardInterrupt, unless the program was started to ignore it."""
+    _noted(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or (
+            signal.getsignal(signal.SIGTERM) != signal.SIG_DFL):
+        yield
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    _noted(number)
+    raise KeyboardInterrupt
+
+
+def _noted(number: int) -> int:
+    global _latest_signal
+    _latest_signal = signal.Signals(number)
+    return number
+
+
+def _interrupted(name: str) -> int:
+    code = TERMINATED if _latest_signal == signal.SIGTERM else INTERRUPTED
+    print(f"\n{name}: {_WORDS[code]}", file=sys.stderr)
+    return code
+
+
+def _drop_output() -> None:
+    """The interpreter flushes stdout once more as it ends: give it somewhere to write."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _flush_or_drop() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk, which is the error just told, or comes on top of it
+        _drop_output()
+
+
+def _is_interruption(error: BaseException | None) -> bool:
     """Whether Ctrl-C led to the error, as it does within the import of a compiled module."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__

@@ -10,17 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
+import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from sparsenet.hdf5_output import Hdf5Output
+
 _SEAL = b"sparsenet sha256 "
 _USER_BLOCK = 512  # bytes, the smallest there is
+_PART = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d+)\.[0-9a-f]{8}\.part", re.DOTALL)
 _UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError)  # what h5py raises for a damaged file
 
 
@@ -38,16 +44,26 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """The name of a file to write, beside `path`: it takes the place of `path` when the block ends, synced
     to the disk, and is removed when the block fails, Ctrl-C included.
 
-    Raises FileNotFoundError or IsADirectoryError, see `check_folder`.
+    What killed processes of this machine have left in the folder is removed, too.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError : see `check_folder`.
+    OSError : the disk is full, or refuses to write; it names `path`.
     """
     path = Path(path)
     check_folder(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    _remove_stale_parts(path.parent)
+    beside = path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         yield beside
         with open(beside, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        if error.filename == str(beside):  # a name that is gone by the time that anyone reads it
+            error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
     if os.name == "posix":  # the rename itself outlives a power cut; Windows cannot open folders
@@ -58,10 +74,52 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             os.close(folder)
 
 
+def _remove_stale_parts(folder: Path) -> None:
+    """Remove files of `replacing` in a folder whose process is gone; those of other machines stay."""
+    if os.name != "posix":  # where asking for a process by `os.kill` would end it
+        return
+    with os.scandir(folder) as entries:
+        stale = [entry.path for entry in entries if (part := _PART.fullmatch(entry.name))
+                 and part["machine"] == _machine() and not _is_running(int(part["process"]))]
+    for path in stale:
+        try:
+            os.unlink(path)
+        except OSError:  # removed meanwhile, or not ours to remove: it is in nobody's way
+            continue
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # of another user; a number that no process has, so none of ours
+        return True
+    return True
+
+
+@cache
+def _machine() -> str:
+    """Letters for the machine, or the container, within which a process number means one process."""
+    try:
+        numbering = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        numbering = ""
+    return hashlib.sha256(f"{socket.gethostname()} {numbering}".encode()).hexdigest()[:8]
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write a text as UTF-8; the file is always whole."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def size_text(size: int) -> str:
+    """A count of bytes in the unit that suits it: "312 bytes", "4.5 kB", "12.0 MB" (powers of 1000)."""
+    for unit, bytes_in_it in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= 0.9995 * bytes_in_it:
+            return f"{size / bytes_in_it:.1f} {unit}"
+    return f"{size} bytes"
 
 
 def arrays_digest(arrays: Mapping[str, Any]) -> str:
@@ -117,7 +175,8 @@ def write_hdf5(path: str | os.PathLike, kind: str, version: int, attributes: Map
     import h5py
 
     with replacing(path) as beside:
-        with h5py.File(beside, "w", userblock_size=_USER_BLOCK) as file:
+        with Hdf5Output(beside, userblock_size=_USER_BLOCK) as output:
+            file = output.file
             file.attrs.update({"format": kind, "version": version, **attributes})
             for name, value in arrays.items():
                 group, _, own = name.rpartition("/")

@@ -37,6 +37,8 @@ class SparseDataset:
     object_samples : list of O arrays of int64, the samples of each object by pose, in order of first sample
     object_labels : (O,) int64, the label of each object's first sample
     spatial_size : (D,) of the stored cells;  render_size : in cells;  fill : whether solids were stored
+    up_axis : how mesh files were turned upright, and queries should be: "y", "z" (not at all), or "auto", by
+        their formats (`read_upright`)
     channels : C;  has_features : whether features are stored (else one channel of ones)
     has_meshes : whether `batches` can voxelize anew
     """
@@ -51,6 +53,7 @@ class SparseDataset:
         self.spatial_size = reader.spatial_size
         self.render_size = reader.render_size
         self.fill = reader.fill
+        self.up_axis = reader.up_axis
         self.channels = reader.channels
         self.has_features = reader.has_features
         self.has_meshes = reader.has_meshes
@@ -58,7 +61,8 @@ class SparseDataset:
 
     @classmethod
     def create(cls, path: str | os.PathLike, samples: Iterable[Sample], spatial_size: Sequence[int],
-               render_size: int, classes: Sequence[str], fill: bool = False) -> SparseDataset:
+               render_size: int, classes: Sequence[str], fill: bool = False,
+               up_axis: str | None = None) -> SparseDataset:
         """Write samples to a file, one after the other, and open it.
 
         The file is written beside `path` and renamed when whole: a crash or Ctrl-C leaves the old
@@ -71,13 +75,14 @@ class SparseDataset:
         render_size : int, cells along the longest side of a shape
         classes : names that labels refer to, at most 4000
         fill : whether the cells are solids, so that meshes are voxelized anew in the same way
+        up_axis : "y", "z" or "auto", if the shapes come from mesh files; see `SparseDataset.up_axis`
 
         Raises
         ------
         ValueError, TypeError : a sample does not fit; its number and name are told.
         OSError : the folder does not exist or is not writable.
         """
-        write_dataset(path, samples, spatial_size, render_size, classes, fill)
+        write_dataset(path, samples, spatial_size, render_size, classes, fill, up_axis)
         return cls.open(path)
 
     @classmethod

@@ -1,6 +1,7 @@
 """The dataset file: what is in it, and how it is checked when opened.
 
-    attributes  format "sparsenet-voxels", version, spatial_size (D,), render_size, fill, classes (K,) text
+    attributes  format "sparsenet-voxels", version, spatial_size (D,), render_size, fill, classes (K,) text,
+                up_axis "y", "z" or "auto" (by format): how mesh files were turned upright; absent: "z", not at all
     coordinates (D, total) smallest unsigned type     the cells of sample i are the columns
     row_splits  (S+1,) int64                          row_splits[i] to row_splits[i+1]
     features    (total, C) float32                    absent: one channel of ones
@@ -33,6 +34,7 @@ MAX_CLASSES = 4000  # an HDF5 attribute holds 64 kB, a text in it takes 16 bytes
 # several times faster than making the voxels; level 9 costs ten times that for another tenth.
 PACKED: dict[str, Any] = {"compression": "gzip", "compression_opts": 6, "shuffle": True}
 PACKED_MESHES: dict[str, Any] = {**PACKED, "compression_opts": 2}  # higher levels gain 2% and take twice as long
+UP_AXES = ("auto", "y", "z")
 FLAT = ("labels", "split", "names", "object", "pose")
 
 
@@ -50,7 +52,7 @@ def text_array(strings: Sequence[str]) -> np.ndarray:
 
 
 def write_attributes(file: Any, spatial_size: Sequence[int], render_size: int, fill: bool,
-                     classes: Sequence[str]) -> None:
+                     classes: Sequence[str], up_axis: str | None = None) -> None:
     import h5py
 
     file.attrs["format"] = FORMAT
@@ -58,6 +60,8 @@ def write_attributes(file: Any, spatial_size: Sequence[int], render_size: int, f
     file.attrs["spatial_size"] = np.array(spatial_size, np.int64)
     file.attrs["render_size"] = int(render_size)
     file.attrs["fill"] = bool(fill)
+    if up_axis is not None:
+        file.attrs["up_axis"] = up_axis
     if len(classes) > MAX_CLASSES:
         raise ValueError(f"SparseDataset.create: {len(classes)} classes, at most {MAX_CLASSES} fit the file's "
                          "attribute: merge classes")
@@ -98,6 +102,8 @@ def _check_contents(file: Any) -> None:
     for name in ("spatial_size", "render_size", "classes"):
         if name not in file.attrs:
             raise ValueError(f"attribute {name} is missing")
+    if file.attrs.get("up_axis", "z") not in UP_AXES:
+        raise ValueError(f"attribute up_axis is {file.attrs['up_axis']!r}, expected {', '.join(UP_AXES)}")
     for name in ("coordinates", "row_splits", *FLAT):
         if name not in file:
             raise ValueError(f"{name} is missing")

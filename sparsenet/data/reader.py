@@ -34,6 +34,7 @@ class DatasetReader:
         self.spatial_size: tuple[int, ...] = tuple(int(side) for side in attributes["spatial_size"])
         self.render_size = int(attributes["render_size"])
         self.fill = bool(attributes.get("fill", False))
+        self.up_axis = str(attributes.get("up_axis", "z"))
         self.classes = read_classes(self.file)
         self.row_splits: np.ndarray = self.file["row_splits"][:]
         self.labels: np.ndarray = self.file["labels"][:].astype(np.int64)

@@ -11,22 +11,22 @@ import numpy as np
 from sparsenet.data.layout import CHUNK, PACKED, PACKED_MESHES, coordinate_dtype, text_array, write_attributes
 from sparsenet.data.sample import Sample, canonical
 from sparsenet.files import replacing
+from sparsenet.hdf5_output import Hdf5Output
 
 
 def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_size: Sequence[int],
-                  render_size: int, classes: Sequence[str], fill: bool) -> None:
+                  render_size: int, classes: Sequence[str], fill: bool, up_axis: str | None = None) -> None:
     """Write all samples to `path`; see `SparseDataset.create`."""
     spatial_size = _checked_size(spatial_size)
     if len(set(classes)) != len(classes):
         raise ValueError(f"SparseDataset.create: classes are {list(classes)}: expected distinct names")
     if int(render_size) != render_size or render_size < 1:
         raise ValueError(f"SparseDataset.create: render_size is {render_size}, expected a positive whole number")
-    import h5py
-
-    with replacing(path) as beside, h5py.File(beside, "w") as file:
-        write_attributes(file, spatial_size, render_size, fill, classes)
-        writer = _Writer(file, spatial_size, len(classes))
+    with replacing(path) as beside, Hdf5Output(beside) as output:
+        write_attributes(output.file, spatial_size, render_size, fill, classes, up_axis)
+        writer = _Writer(output.file, spatial_size, len(classes))
         for sample in samples:
+            output.check()
             try:
                 writer.add(sample)
             except (ValueError, TypeError) as error:
@@ -66,6 +66,7 @@ class _Writer:
         for text in (sample.name, sample.split):
             if "\0" in text:
                 raise ValueError("name or split holds a NUL character: remove it")
+            text.encode()  # a UnicodeEncodeError now, and not when all samples are done
         self._open_optional(sample, features)
         self.seen.add((number, sample.pose))
         self.coordinates.append(coordinates.T)

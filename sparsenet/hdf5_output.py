@@ -1,0 +1,129 @@
+"""Writing an HDF5 file so that a disk that is full is an error, and never more than that.
+
+HDF5 keeps what it could not write and tries again when the file is closed, and once more as the
+interpreter ends, which is a segmentation fault.  So here its file is an object of Python's that never
+fails: what the disk refuses is kept in memory, the file is closed as any other, and then the error is
+raised.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from types import TracebackType
+from typing import Any
+
+
+class Hdf5Output:
+    """A new HDF5 file, open for writing within a `with` block; `.file` is the h5py.File.
+
+    Parameters
+    ----------
+    path : of the file, which is overwritten
+    options : for h5py.File, such as userblock_size
+
+    Raises
+    ------
+    OSError : by `check`, and when the block ends: something could not be written.
+    KeyboardInterrupt : at the same places, if Ctrl-C came while HDF5 wrote.
+    """
+
+    def __init__(self, path: str | os.PathLike, **options: Any):
+        import h5py
+
+        self._disk = _PatientFile(path)
+        try:
+            self.file = h5py.File(self._disk, "w", **options)
+        except BaseException:
+            self._disk.close()
+            raise
+
+    def check(self) -> None:
+        """Raise what went wrong so far: a long work need not go on to its end."""
+        if self._disk.error is not None:
+            raise self._disk.error
+
+    def __enter__(self) -> Hdf5Output:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        try:
+            self.file.close()
+        finally:
+            self._disk.close()
+        if error is None:
+            self.check()
+
+
+class _PatientFile(io.RawIOBase):
+    """A file that takes every byte: from the first error on they stay in memory, and can be read back there.
+
+    Little comes after it, the writer stops: the chunks and the metadata that HDF5 still holds.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self._file = io.FileIO(path, "w+")
+        self._place = 0
+        self._kept: list[tuple[int, bytes]] = []
+        self.name = os.fspath(path)
+        self.error: OSError | KeyboardInterrupt | None = None
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset if whence == io.SEEK_SET else self._file.seek(offset, whence)
+        return self._place
+
+    def write(self, data: Any) -> int:
+        data = memoryview(data).cast("B")
+        try:
+            if self.error is None:
+                self._write(data)
+        except (OSError, KeyboardInterrupt) as error:
+            self.error = error
+            if isinstance(error, OSError):
+                error.filename = self.name
+        if self.error is not None:
+            self._kept.append((self._place, bytes(data)))
+        self._place += len(data)
+        return len(data)
+
+    def _write(self, data: memoryview) -> None:
+        self._file.seek(self._place)
+        while data:
+            data = data[self._file.write(data):]
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = memoryview(buffer).cast("B")
+        start, stop = self._place, self._place + len(wanted)
+        self._file.seek(start)
+        found = self._file.read(len(wanted))
+        wanted[:] = found.ljust(len(wanted), b"\0")
+        for place, data in self._kept:
+            low, high = max(start, place), min(stop, place + len(data))
+            if low < high:
+                wanted[low - start:high - start] = data[low - place:high - place]
+        self._place = stop
+        return len(wanted)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self._place if size is None else size
+        try:
+            if self.error is None:
+                self._file.truncate(size)
+        except OSError as error:
+            error.filename = self.name
+            self.error = error
+        return size
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
