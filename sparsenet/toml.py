@@ -1,4 +1,4 @@
-"""TOML that a stranger may have written: whatever is wrong with it is one short line."""
+"""Reads TOML that a stranger may have written, so that whatever is wrong with it is one short line; writes values."""
 
 from __future__ import annotations
 
@@ -53,6 +53,18 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise TomlError("not TOML that can be read: it is nested too deeply") from None
     except ValueError:  # what `int` raises; TOMLDecodeError, which is one too, is dealt with
         raise TomlError("not TOML that can be read: it has a whole number of thousands of digits") from None
+
+
+def as_toml(value: Any) -> str:
+    """A value as TOML: a text, a number, true or false, or a list of these.  (repr of a finite float is TOML.)"""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = "".join(f"\\u{ord(c):04X}" if ord(c) < 32 or c in '"\\\x7f' else c for c in value)
+        return f'"{escaped}"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return repr(value)
 
 
 def shown(value: Any) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sparsenet.kernels.precision import PRECISIONS
+from sparsenet.toml import as_toml
 
 
 def key(default: Any, meaning: str, *, choices: tuple[str, ...] = (), at_least: float | None = None,
@@ -130,7 +131,8 @@ class AugmentationConfig:
                         choices=("none", "upright", "so3"))
     affine: float = key(0.0, "I + U(-a, a)^(3x3) is applied (the paper: 0.2)", at_least=0)
     shift: float = key(0.0, "render_size * U(-s, s) per axis (the paper: 0.2)", at_least=0)
-    up_axis: int = key(2, "the upright axis: 0, 1 or 2 is x, y or z. GLB files are y-up: 1", at_least=0, below=3)
+    up_axis: int = key(2, "the upright axis of the dataset's meshes: 0, 1 or 2 is x, y or z. Imported meshes stand "
+                          "along z: 2", at_least=0, below=3)
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class Config:
         for section in fields(self):
             lines.append(f"[{section.name}]")
             values = getattr(self, section.name)
-            lines += [f"{f.name} = {_toml(getattr(values, f.name))}" for f in fields(values)]
+            lines += [f"{f.name} = {as_toml(getattr(values, f.name))}" for f in fields(values)]
             lines.append("")
         return "\n".join(lines)
 
@@ -180,7 +182,7 @@ class Config:
     def shown(self, name: str) -> str:
         """The value of 'section.key' as TOML."""
         section, _, entry = name.partition(".")
-        return _toml(getattr(getattr(self, section), entry))
+        return as_toml(getattr(getattr(self, section), entry))
 
 
 def describe_keys() -> str:
@@ -190,18 +192,6 @@ def describe_keys() -> str:
         lines += [f"# {' '.join((type(section.default).__doc__ or '').split())}", f"[{section.name}]"]
         for f in fields(section.default):
             choices = f" Choices: {', '.join(f.metadata['choices'])}." if f.metadata["choices"] else ""
-            lines += [f"# {f.metadata['meaning']}.{choices}", f"{f.name} = {_toml(f.default)}"]
+            lines += [f"# {f.metadata['meaning']}.{choices}", f"{f.name} = {as_toml(f.default)}"]
         lines.append("")
     return "\n".join(lines)
-
-
-def _toml(value: Any) -> str:
-    """A value as TOML.  (repr of a finite float is TOML; of a text it is not.)"""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        escaped = "".join(f"\\u{ord(c):04X}" if ord(c) < 32 or c in '"\\\x7f' else c for c in value)
-        return f'"{escaped}"'
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return repr(value)
