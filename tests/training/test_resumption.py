@@ -84,6 +84,15 @@ def test_ctrl_c_says_how_to_continue_if_there_is_something_to_continue(config, t
     assert lines[-1] == "stopped before the first checkpoint: there is nothing to resume"
 
 
+def test_resumed_it_keeps_a_best_of_before_the_stop(config, tmp_path, monkeypatch):
+    validating(monkeypatch, (0.9, 1), (0.5, 1))
+    run(config("training.epochs=1"), tmp_path)
+    result = run(config("training.epochs=2"), tmp_path, resume=True)
+    best = load_checkpoint(tmp_path / "best.h5")
+    assert best.epoch == 1 and len(result.history) == 2
+    assert all((array == best.weights[name]).all() for name, array in result.net.get_weights().items())
+
+
 def test_resumed_without_best_it_keeps_the_best_of_the_rest(config, tmp_path, monkeypatch):
     validating(monkeypatch, (0.9, 1), (0.5, 1), (0.6, 1))
     run(config("training.epochs=1"), tmp_path)
