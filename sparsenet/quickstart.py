@@ -27,7 +27,7 @@ def quickstart(out: str | Path, seconds: float | None = None, progress: bool = T
         last.h5 and best.h5 (checkpoints), metrics.csv, descriptors.h5, query.off and, with matplotlib,
         curves.png, precision_recall.png and found.png
     seconds : stop training after so many
-    progress : show bars on stderr
+    progress : show bars on stderr, if that is a terminal
     say : is given each line of the report
 
     Returns
@@ -44,14 +44,14 @@ def quickstart(out: str | Path, seconds: float | None = None, progress: bool = T
     begun = time.monotonic()
     out = Path(out)
     config = load_config("quickstart", [] if seconds is None else [f"training.max_seconds={seconds}"])
-    say(f"1. {config.data.parametric_train} shapes of each of ten classes to train on, {config.data.parametric_test} "
-        f"to test on; training a small S3DCNN in {out}")
+    say(f"1. {config.data.parametric_train} shapes of each of ten classes to train and validate on, "
+        f"{config.data.parametric_test} to test on; training a small S3DCNN in {out}")
     result = train(config, out, overwrite=True, progress=progress, say=say)
 
     say("2. retrieval on the test shapes: each is a query, the others are ranked")
     say(str(result.evaluation))
-    net, state = load_network(out / "last.h5")
-    with open_shapes(config, out / "last.h5") as shapes:
+    net, state = load_network(out / "best.h5")
+    with open_shapes(config, out / "best.h5") as shapes:
         descriptors = embed_shapes(net, state, config, shapes)
     descriptors.save(out / "descriptors.h5")
 
@@ -66,7 +66,7 @@ def quickstart(out: str | Path, seconds: float | None = None, progress: bool = T
         from sparsenet.inspect.figures import save_figure
 
         save_figure(found.picture(label=QUERY_CLASS), out / "found.png")
-        curves = out / "curves.png"  # there is none where the time was up within the first epoch
+        curves = out / "curves.png"  # there is none if the time was up within the first epoch
         say(f"picture of query and results: {out / 'found.png'}{f'; of the training: {curves}' * curves.exists()}")
     figures = result.figures
     say(f"accuracy {100 * figures['test_accuracy']:.1f}%, mAP {100 * figures['test_mAP']:.1f}%, in "

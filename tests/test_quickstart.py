@@ -27,7 +27,7 @@ def test_it_builds_trains_evaluates_and_searches(tmp_path, monkeypatch):
     assert 0 <= figures["test_accuracy"] <= 1 and 0 < figures["test_mAP"] <= 1
     assert lines[-1].startswith(f"accuracy {100 * figures['test_accuracy']:.1f}%, mAP {100 * figures['test_mAP']:.1f}%")
     descriptors = Descriptors.load(tmp_path / "descriptors.h5")
-    assert len(descriptors) == 20 and descriptors.checkpoint == load_checkpoint(tmp_path / "last.h5").digest
+    assert len(descriptors) == 20 and descriptors.checkpoint == load_checkpoint(tmp_path / "best.h5").digest
     with open(tmp_path / "metrics.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 1
     if module.importlib.util.find_spec("matplotlib"):

@@ -14,8 +14,11 @@ EXAMPLES = """examples:
   python tools/train.py modelnet40 --out runs/first --resume    # the same bits as without the stop
   python tools/train.py --keys                             # every key, its default and meaning
 
+The best epoch is chosen on a part of the training split that is held out (data.validation_share), or on
+the data's split `val`; the test split is looked at once, at the end.
+
 A run's folder holds last.h5 and best.h5 (checkpoints), metrics.csv, config.toml and, with
-matplotlib, curves.png.  Ctrl-C writes last.h5 and ends with exit code 130.
+matplotlib, curves.png.  Ctrl-C and SIGTERM write last.h5 and end with exit code 130 and 143.
 """
 
 
@@ -28,12 +31,12 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
                         help="override a key of the config (a TOML value); may be given many times")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the run (default: runs/NAME of CONFIG)")
-    parser.add_argument("--resume", action="store_true", help="go on from FOLDER/last.h5")
+    parser.add_argument("--resume", action="store_true", help="continue from FOLDER/last.h5")
     parser.add_argument("--overwrite", action="store_true",
-                        help="start anew where FOLDER holds a training, whose files are removed")
+                        help="start anew if FOLDER holds a training, whose files are removed")
     parser.add_argument("--seconds", type=float, metavar="N",
                         help="stop resumably after N seconds and evaluate (training.max_seconds)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar (there is one on a terminal alone)")
     parser.add_argument("--keys", action="store_true", help="print every key with its default and meaning")
     arguments = parser.parse_args()
     if arguments.keys:

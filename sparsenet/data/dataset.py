@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsenet.data.holdout import SplitColumn
 from sparsenet.data.reader import DatasetReader
 from sparsenet.data.sample import Sample
 from sparsenet.data.writer import write_dataset
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 class SparseDataset:
     """S samples of a dataset file, or of a part of it.  Made by `create`, `open`, `subset`, `select`,
-    `only_classes`.
+    `only_classes`, `split`.
 
     Several samples may be poses of one object.  An epoch goes over the objects: see `batches`.
 
@@ -31,7 +32,7 @@ class SparseDataset:
     ----------
     labels : (S,) int64, index into `classes`, -1 where it is not known
     classes : the class names
-    split, names : (S,) text
+    split, names : (S,) text; split(share, seed) holds a part out, see `SplitColumn`
     object, pose : (S,) int64, which object a sample shows, and which pose of it
     rows : (S,) int64, the sample's number in the file
     object_samples : list of O arrays of int64, the samples of each object by pose, in order of first sample
@@ -161,8 +162,9 @@ class SparseDataset:
         return self._reader.names[self.rows]
 
     @property
-    def split(self) -> np.ndarray:
-        return self._reader.split[self.rows]
+    def split(self) -> SplitColumn:
+        """(S,) text, the split of each sample; called, it holds a part of the dataset out: `split(share, seed)`."""
+        return SplitColumn(self)
 
     @cached_property
     def object_samples(self) -> list[np.ndarray]:

@@ -5,12 +5,13 @@ The committed table is tiles.toml beside this file; `set_tile_table` puts anothe
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+
+from sparsenet.toml import TomlError, read_toml
 
 KINDS = ("forward", "weight_gradient")
 ITEM_SIZES = {"float32": 4, "float64": 8}  # of the precisions that threads multiply in
@@ -129,9 +130,8 @@ def load_tile_table(path: str | Path) -> TileTable:
         architecture and any number of channels.
     """
     try:
-        with open(path, "rb") as file:
-            content = tomllib.load(file)
-    except tomllib.TOMLDecodeError as error:
+        content = read_toml(Path(path))
+    except TomlError as error:
         raise TileError(f"tile table {path}: {error}") from None
     _check_keys(path, "table", content, (*KINDS, "order", "split"))
     _check_keys(path, "[order]", content["order"], ("window", "work"))

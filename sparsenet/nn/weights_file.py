@@ -18,7 +18,7 @@ from sparsenet.backend import to_device
 from sparsenet.files import Contents, arrays_digest, read_hdf5, write_hdf5
 
 FORMAT, VERSION = "sparsenet-weights", 1
-CHECKPOINT_FORMAT, CHECKPOINT_VERSION = "sparsenet-checkpoint", 2
+CHECKPOINT_FORMAT, CHECKPOINT_VERSION = "sparsenet-checkpoint", 3
 
 
 def write_weights(path: str | os.PathLike, weights: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """A checkpoint: everything a training needs to go on with the same bits, in one HDF5 file.
 
-    attributes   format, version, epoch, step, seconds, dataset, digest (of the weights)
-    config, classes                 the full config text; the class names by label
+    attributes   format, version, epoch, step, seconds, dataset, digest (of the weights), processor, blas
+    config, classes                 the full config text, with a table [voxelization] at its end; the class names by
+                                    label
     weights/NAME, momentum/NAME     arrays, by parameter name
     running/NAME                    sums of the epoch under way
     history/NAME                    (epochs done,) float64; NaN where an epoch has no such figure
@@ -19,10 +20,13 @@ import numpy as np
 
 from sparsenet.files import Contents, arrays_digest, read_hdf5, write_hdf5
 from sparsenet.nn.weights_file import CHECKPOINT_FORMAT, CHECKPOINT_VERSION, weights_of
+from sparsenet.toml import TomlError, as_toml, parse_toml
+
+_VOXELIZATION = "\n[voxelization]\n"
 
 
 class CheckpointError(ValueError):
-    """A file that is no whole checkpoint, or not one of this experiment."""
+    """A file that is not a whole checkpoint, or not one of this experiment."""
 
 
 @dataclass
@@ -32,11 +36,13 @@ class Checkpoint:
     weights, momentum : name -> array; momentum is empty before the first step.
     epoch, step : the epoch under way (from 0), and how many of its batches are done.
     seconds : training time so far.
-    config : the full config text (`Config.text`).
+    config : the full config text (`Config.text`), without the table [voxelization] that the file has at its end.
     classes : the class names, by label.
     running : sums of the epoch under way, by name.
     history : one dict of figures per finished epoch.
-    dataset : digest of the dataset file trained on (`SparseDataset.digest`), "" where not known.
+    dataset : digest of the dataset file trained on (`SparseDataset.digest`), "" if not known.
+    voxelization : how the dataset's meshes were made voxels: "render_size", "fill", "up_axis"; empty if not known.
+    processor, blas : the machine that wrote it (`sparsenet.kernels.machine`), "" if not known.
     """
 
     weights: dict[str, np.ndarray]
@@ -49,6 +55,9 @@ class Checkpoint:
     running: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     dataset: str = ""
+    voxelization: dict[str, int | bool | str] = field(default_factory=dict)
+    processor: str = ""
+    blas: str = ""
 
     @property
     def digest(self) -> str:
@@ -66,8 +75,9 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     }
     arrays = {f"{group}/{name}": array for group, of_group in groups.items() for name, array in of_group.items()}
     # The config is no attribute: those end at 64 KiB.
-    arrays |= {"config": checkpoint.config, "classes": np.array(checkpoint.classes, object)}
-    attributes = {name: getattr(checkpoint, name) for name in ("epoch", "step", "seconds", "dataset", "digest")}
+    arrays |= {"config": _joined(checkpoint), "classes": np.array(checkpoint.classes, object)}
+    attributes = {name: getattr(checkpoint, name)
+                  for name in ("epoch", "step", "seconds", "dataset", "digest", "processor", "blas")}
     write_hdf5(path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION, attributes, arrays)
 
 
@@ -82,13 +92,30 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         # Files of version 1 are not sealed, and do not tell the dataset.
         found = read_hdf5(path, {CHECKPOINT_FORMAT: CHECKPOINT_VERSION}, unsealed=[(CHECKPOINT_FORMAT, 1)])
+        config, voxelization = _parted(found.text("config"), path)
         return Checkpoint(
             weights=weights_of(found), momentum=_momentum(found), epoch=_count(found, "epoch"),
-            step=_count(found, "step"), seconds=float(found.attribute("seconds", float)),
-            config=found.text("config"), classes=found.texts("classes"), running=_running(found),
-            history=_rows(found), dataset=found.attribute("dataset", str, ""))
+            step=_count(found, "step"), seconds=float(found.attribute("seconds", float)), config=config,
+            classes=found.texts("classes"), running=_running(found), history=_rows(found),
+            dataset=found.attribute("dataset", str, ""), voxelization=voxelization,
+            processor=found.attribute("processor", str, ""), blas=found.attribute("blas", str, ""))
     except (FileNotFoundError, ValueError) as error:
         raise CheckpointError(f"checkpoint {error}") from error
+
+
+def _joined(checkpoint: Checkpoint) -> str:
+    """The config text with the table of the voxelization at its end."""
+    lines = [f"{name} = {as_toml(value)}" for name, value in checkpoint.voxelization.items()]
+    return checkpoint.config + _VOXELIZATION + "\n".join([*lines, ""]) if lines else checkpoint.config
+
+
+def _parted(text: str, path: str | Path) -> tuple[str, dict[str, int | bool | str]]:
+    """The config text, and what its table of the voxelization says; empty in files older than that."""
+    config, _, table = text.partition(_VOXELIZATION)
+    try:
+        return config, parse_toml(table)
+    except TomlError as error:
+        raise ValueError(f"{path}: damaged (the table of the voxelization: {error}): make it again") from None
 
 
 def _count(found: Contents, name: str) -> int:

@@ -7,14 +7,16 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from sparsenet.suggestion import did_you_mean
+from sparsenet.toml import TomlError, parse_toml, read_toml, shortened, shown
 from sparsenet.training.schema import Config
+
+MOST = {"int": 2**31 - 1, "seed": 2**63 - 1, "list": 30}  # of a whole number, of the seed, of the numbers in a list
 
 
 class ConfigError(ValueError):
@@ -48,30 +50,34 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """
     path = find_config(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"config {path}: not a text in UTF-8 ({error.reason} at byte {error.start})") from None
-    return parse_config(text, str(path), overrides)
+        tables = read_toml(path)
+    except TomlError as error:
+        raise ConfigError(f"config {path}: {error}") from None
+    return _config_of(tables, str(path), overrides)
 
 
 def parse_config(text: str, source: str, overrides: Iterable[str] = ()) -> Config:
     """The config that a TOML text describes; `source` is how messages call it.  See `load_config`."""
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"config {source}: not TOML: {error}") from None
+        tables = parse_toml(text)
+    except TomlError as error:
+        raise ConfigError(f"config {source}: {error}") from None
+    return _config_of(tables, source, overrides)
+
+
+def _config_of(tables: dict[str, Any], source: str, overrides: Iterable[str]) -> Config:
     sections = {section.name: section.default for section in fields(Config)}
     stated: dict[str, dict[str, Any]] = {name: {} for name in sections}
     for name, table in tables.items():
         if name in sections and not isinstance(table, dict):
-            raise ConfigError(f"config {source}: {name} is {table!r}, expected a table [{name}]")
+            raise ConfigError(f"config {source}: {name} is {shown(table)}, expected a table [{name}]")
         if name not in sections:
-            raise ConfigError(f"config {source}: {name!r} is no section{did_you_mean(name, sections)}")
+            raise ConfigError(f"config {source}: {shown(name)} is not a section{did_you_mean(name, sections)}")
         for entry, value in table.items():
             stated[name][entry] = _checked(sections[name], name, entry, value, source)
     for override in overrides:
         name, entry, value = _parse_override(override, sections)
-        stated[name][entry] = _checked(sections[name], name, entry, value, f"--set {override}")
+        stated[name][entry] = _checked(sections[name], name, entry, value, f"--set {shortened(override)}")
     config = Config(**{name: type(default)(**stated[name]) for name, default in sections.items()})
     _check_together(config, source)
     return config
@@ -81,14 +87,16 @@ def _parse_override(override: str, sections: dict[str, Any]) -> tuple[str, str, 
     name, equals, text = override.partition("=")
     section, dot, entry = name.strip().partition(".")
     if not equals or not dot:
-        raise ConfigError(f"--set {override}: expected section.key=value, as in training.epochs=10")
+        raise ConfigError(f"--set {shortened(override)}: expected section.key=value, as in training.epochs=10")
     if section not in sections:
-        raise ConfigError(f"--set {override}: {section!r} is no section{did_you_mean(section, sections)}")
+        raise ConfigError(f"--set {shortened(override)}: {shown(section)} is not a section"
+                          f"{did_you_mean(section, sections)}")
     try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()  # a text without its quotation marks, which a shell eats
-    return section, entry, value
+        tables = parse_toml(f"value = {text.strip()}")
+    except TomlError:
+        tables = {}
+    # A text comes without its quotation marks, which a shell eats.
+    return section, entry, tables["value"] if list(tables) == ["value"] else text.strip()
 
 
 def _checked(defaults: Any, section: str, entry: str, value: Any, source: str) -> Any:
@@ -97,40 +105,61 @@ def _checked(defaults: Any, section: str, entry: str, value: Any, source: str) -
     if entry not in known:
         everywhere = [f"{s.name}.{f.name}" for s in fields(Config) for f in fields(s.default)]
         hint = did_you_mean(entry, known, f"{section}.") or did_you_mean(f"{section}.{entry}", everywhere)
-        raise ConfigError(f"config {source}: {section}.{entry} is no key{hint}")
+        raise ConfigError(f"config {source}: {section}.{shortened(entry)} is not a key{hint}")
     kind, limits, name = known[entry].type, known[entry].metadata, f"config {source}: {section}.{entry}"
-    if kind == "float" and type(value) is int:
-        value = float(value)
-    if kind.startswith("tuple") and isinstance(value, list) and all(type(v) is int for v in value) and value:
-        value = tuple(value)
-    if type(value) is not {"int": int, "float": float, "bool": bool, "str": str}.get(kind, tuple):
-        words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
-        raise ConfigError(f"{name} is {value!r}, expected {words.get(kind, 'a list of whole numbers')}")
+    value = _of_kind(kind, value, name)
     if limits["choices"] and value not in limits["choices"]:
-        raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(limits['choices'])}"
+        raise ConfigError(f"{name} is {shown(value)}, expected one of {', '.join(limits['choices'])}"
                           f"{did_you_mean(value, limits['choices'])}")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, float) and not math.isfinite(number):
             raise ConfigError(f"{name} is {number}, expected a finite number")
         if limits["at_least"] is not None and number < limits["at_least"]:
-            raise ConfigError(f"{name} is {number}, expected at least {limits['at_least']}")
+            raise ConfigError(f"{name} is {shown(number)}, expected at least {limits['at_least']}")
         if limits["above"] is not None and number <= limits["above"]:
-            raise ConfigError(f"{name} is {number}, expected more than {limits['above']}")
+            raise ConfigError(f"{name} is {shown(number)}, expected more than {limits['above']}")
+        if limits["below"] is not None and number >= limits["below"]:
+            raise ConfigError(f"{name} is {shown(number)}, expected less than {limits['below']}")
+        if type(number) is int and number > MOST.get(entry, MOST["int"]):
+            raise ConfigError(f"{name} is {shown(number)}, expected at most {MOST.get(entry, MOST['int'])}")
     return value
 
 
+def _of_kind(kind: str, value: Any, name: str) -> Any:
+    """The value as one of the type that a key has: a whole number stands for a float, a list for a tuple."""
+    if kind == "float" and type(value) is int:
+        try:
+            value = float(value)
+        except OverflowError:
+            raise ConfigError(f"{name} is {shown(value)}, expected a number below 1e308") from None
+    if kind.startswith("tuple") and isinstance(value, list) and all(type(v) is int for v in value) and value:
+        value = tuple(value)
+        if len(value) > MOST["list"]:
+            raise ConfigError(f"{name} has {len(value)} numbers, expected at most {MOST['list']}")
+    if type(value) is not {"int": int, "float": float, "bool": bool, "str": str}.get(kind, tuple):
+        words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+        raise ConfigError(f"{name} is {shown(value)}, expected {words.get(kind, 'a list of whole numbers')}")
+    if kind == "str" and not _is_file_name(value):
+        raise ConfigError(f"{name} is {shown(value)}, expected a text in UTF-8 without a NUL")
+    return value
+
+
+def _is_file_name(text: str) -> bool:
+    """Whether a text can be stored as UTF-8 and handed to the system: a name from the command line need not be."""
+    try:
+        return b"\0" not in text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+
+
 def _check_together(config: Config, source: str) -> None:
-    """What no key can tell on its own."""
+    """Checks that involve more than one key."""
     parametric = config.data.parametric_train, config.data.parametric_test
     if any(parametric) and (config.data.path or not all(parametric)):
         raise ConfigError(f"config {source}: the parametric dataset needs data.parametric_train and "
                           "data.parametric_test above 0, and no data.path")
     if not any(parametric) and not config.data.path:
         raise ConfigError(f"config {source}: data.path is not set: name the HDF5 file of tools/make_dataset.py")
-    if config.network.dropout >= 1:
-        raise ConfigError(f"config {source}: network.dropout is {config.network.dropout}, expected less than 1")
-    if config.augmentation.up_axis > 2:
-        raise ConfigError(f"config {source}: augmentation.up_axis is {config.augmentation.up_axis}, expected 0 to 2")
     if config.loss.mining == "semi_hard" and not config.loss.margin:
         raise ConfigError(f"config {source}: loss.margin is 0, semi-hard mining needs more than 0")
     mined = config.loss.kind == "triplet" and config.loss.mining != "none"

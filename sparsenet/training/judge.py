@@ -1,4 +1,4 @@
-"""How good the network is on the test split: while training, and at its end."""
+"""How good the network is: on the validation part while training, on the test split at its end."""
 
 from __future__ import annotations
 
@@ -20,17 +20,28 @@ if TYPE_CHECKING:
 NO_RETRIEVAL = "no class has two test objects: retrieval is not evaluated"
 
 
-def judge(net: SparseNetwork, test_set: SparseDataset, config: Config) -> dict[str, float]:
-    """A validation: test_accuracy and test_loss of a classifier, or test_mAP of triplet descriptors.
+def judge(net: SparseNetwork, validation_set: SparseDataset, config: Config) -> dict[str, float]:
+    """A validation: validation_accuracy and validation_loss of a classifier, or validation_mAP of triplet descriptors.
 
     One pass over the objects, each in its first pose, as it is.
     """
+    labels = validation_set.object_labels
     if config.loss.kind == "softmax":
-        return _classification(net.predict(test_set, **_options(config)), test_set.object_labels)
+        return _classification(net.predict(validation_set, **_options(config)), labels, "validation")
     from sparsenet.retrieval import embed, evaluate
 
-    found = evaluate(embed(net, test_set, **_options(config)), test_set.object_labels, ranking_metric(config))
-    return {"test_mAP": found.mAP}
+    found = evaluate(embed(net, validation_set, **_options(config)), labels, ranking_metric(config))
+    return {"validation_mAP": found.mAP}
+
+
+def score(figures: dict[str, float]) -> tuple[float, float] | None:
+    """A validation for comparison, the greater the better, or None without one: the accuracy, and among equals the
+    loss; of triplets the mAP."""
+    if "validation_mAP" in figures:
+        return figures["validation_mAP"], 0.0
+    if "validation_accuracy" in figures:
+        return figures["validation_accuracy"], -figures["validation_loss"]
+    return None
 
 
 def judge_finally(net: SparseNetwork, test_set: SparseDataset, config: Config, classes: Sequence[str] | None = None
@@ -53,7 +64,7 @@ def judge_finally(net: SparseNetwork, test_set: SparseDataset, config: Config, c
     known = labels >= 0
     if config.loss.kind == "softmax" and known.any():
         probabilities = net.predict(test_set, poses=config.evaluation.poses, **options)
-        figures |= _classification(probabilities[known], labels[known])
+        figures |= _classification(probabilities[known], labels[known], "test")
     if not retrievable(test_set):
         return figures, None
     descriptors = embed(net, test_set, poses=config.evaluation.poses, **options)
@@ -77,7 +88,7 @@ def retrievable(test_set: SparseDataset) -> bool:
 
 
 def check_judgeable(test_set: SparseDataset, config: Config) -> None:
-    """Raise ConfigError now for what the final evaluation would stumble over hours later."""
+    """Raise ConfigError now for what would fail in the final evaluation, hours later."""
     counts = np.bincount(test_set.object_labels, minlength=len(test_set.classes))
     present = counts[counts > 0]
     if config.evaluation.protocol == "paper" and present.min() < PAPER_OBJECTS:
@@ -92,8 +103,16 @@ def check_judgeable(test_set: SparseDataset, config: Config) -> None:
                           "augmentation.rotation all are the same: set it to 1, or evaluation.poses to 'mean'")
 
 
+def check_validation(validation_set: SparseDataset, config: Config) -> None:
+    """Raise ConfigError if triplets are to be validated by a part in which no class has two objects."""
+    if config.loss.kind == "triplet" and len(validation_set) and not retrievable(validation_set):
+        raise ConfigError(f"config: no class has two objects in the part of {validation_set.path} to validate on: "
+                          "triplets are judged by retrieval: raise data.validation_share, which is "
+                          f"{config.data.validation_share:g}, or set it to 0")
+
+
 def _options(config: Config) -> dict[str, Any]:
-    """For `predict` and `embed`: how the test samples are made."""
+    """For `predict` and `embed`: how the samples are made."""
     return {"batch_size": config.evaluation.batch_size, "workers": config.data.workers,
             "render_size": config.data.render_size or None, "device": config.training.device}
 
@@ -104,7 +123,7 @@ def _rotations(config: Config) -> Any:
     return Augmentation(config.augmentation.rotation, affine=0.0, shift=0.0, up_axis=config.augmentation.up_axis)
 
 
-def _classification(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def _classification(probabilities: np.ndarray, labels: np.ndarray, part: str) -> dict[str, float]:
     of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return {"test_accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
-            "test_loss": float(-np.log(np.maximum(of_label, np.finfo(np.float32).tiny)).mean())}
+    return {f"{part}_accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
+            f"{part}_loss": float(-np.log(np.maximum(of_label, np.finfo(np.float32).tiny)).mean())}

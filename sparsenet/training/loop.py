@@ -16,19 +16,25 @@ from sparsenet.command import deferred_interrupt
 from sparsenet.files import write_text
 from sparsenet.kernels import set_float32_matmul_precision, set_tile_table
 from sparsenet.kernels.fetch import fetch_later
+from sparsenet.kernels.machine import blas_type, processor_type
+from sparsenet.lock import locked
 from sparsenet.optim import clip_gradients
-from sparsenet.training.build import build_batching, build_network, build_optimizer, load_resumable, open_dataset
-from sparsenet.training.checkpoint import Checkpoint, CheckpointError, save_checkpoint
-from sparsenet.training.judge import NO_RETRIEVAL, judge, judge_finally
+from sparsenet.training.build import build_batching, build_network, build_optimizer, voxelization_of
+from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from sparsenet.training.finite import anomalies_named, check_finite, not_finite
+from sparsenet.training.judge import NO_RETRIEVAL, check_judgeable, check_validation, judge, judge_finally, score
 from sparsenet.training.record import (
     Stopwatch,
+    compilation_told,
     draw_figures,
     epoch_line,
     figures_line,
     resident_megabytes,
     write_csv,
 )
+from sparsenet.training.resumption import load_resumable, resumption_lines, resumption_told, score_of
 from sparsenet.training.schema import Config
+from sparsenet.training.splits import Splits, opened_splits
 
 if TYPE_CHECKING:
     from sparsenet.autograd import Tensor
@@ -43,13 +49,13 @@ OUTPUTS = ("metrics.csv", "evaluation.csv", "curves.png", "precision_recall.png"
 
 @dataclass
 class TrainingResult:
-    """What `train` ends with.
+    """The result of `train`.
 
-    net : the trained network.
-    history : a dict of figures for each epoch done, as in metrics.csv.
-    figures : the final evaluation's: "test_accuracy" of a classifier, "test_mAP", "test_AUC", ...
-    evaluation : of the retrieval, with its curve and table; None where no class has two test objects.
-    finished : False where max_seconds stopped it: it can be resumed.
+    net : the network of best.h5.
+    history : a dict of figures for each epoch, as in metrics.csv.
+    figures : of the final evaluation of `net`, on the test split: "test_accuracy" of a classifier, "test_mAP", ...
+    evaluation : of the retrieval, with its curve and table; None if no class has two test objects.
+    finished : False if max_seconds stopped it: it can be resumed.
     """
 
     net: SparseNetwork
@@ -61,40 +67,55 @@ class TrainingResult:
 
 def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: bool = False, progress: bool = True,
           say: Callable[[str], None] = print) -> TrainingResult:
-    """Train a network as the config says, and evaluate it on the test split.
+    """Train a network as the config says, choose the best epoch, and evaluate that one on the test split.
+
+    The best epoch is chosen on the validation part of the data, never on the test split: by accuracy, and by loss
+    among equals; of triplets by mAP.  Without a validation part the last epoch is the best.
 
     Writes into the folder `out`: last.h5 (checkpoint, after each epoch and every
-    training.checkpoint_seconds), best.h5 (of the epoch that validated best; of the end where none
-    was validated), metrics.csv (a line an epoch), config.toml (every key), evaluation.csv and, with
-    matplotlib, curves.png and precision_recall.png.
+    training.checkpoint_seconds), best.h5 (of the best epoch), metrics.csv (a line an epoch), config.toml (every key),
+    evaluation.csv and, with matplotlib, curves.png and precision_recall.png.
 
     Parameters
     ----------
-    resume : go on from out/last.h5, with the same bits as if there had been no stop.
-    overwrite : start anew where there is a last.h5 or best.h5; what the old training wrote is removed.
-    progress : show a bar on stderr.
-    say : is given a line for each epoch, and the final figures.
+    resume : continue from out/last.h5, with the same bits as if there had been no stop.
+    overwrite : start anew if there is a last.h5 or best.h5; what the old training wrote is removed.
+    progress : show a bar on stderr, if that is a terminal.
+    say : is given a line for each epoch, the final figures, and what else there is to know.
 
     Raises
     ------
     ConfigError, ValueError : the config does not fit itself, the dataset, or the checkpoint resumed.
     CheckpointError : nothing whole to resume, or something there that would be overwritten.
-    RuntimeError : the loss is no longer finite.
+    LockedError : another training writes into `out`.
+    RuntimeError : the loss, or a weight, is no longer finite; with training.detect_anomaly it names the layer.
     KeyboardInterrupt : after Ctrl-C, when last.h5 is written; a second one interrupts at once.
     """
-    from tqdm import tqdm
-
-    begun = time.monotonic()
     out, last, best = Path(out), Path(out) / "last.h5", Path(out) / "best.h5"
-    there = [path for path in (last, best) if path.exists()]
-    if there and not resume and not overwrite:
-        raise CheckpointError(f"training: {there[0]} is there already: resume it, overwrite it, or name another "
-                              "folder")
     if resume and not last.exists():
         raise CheckpointError(f"training: {last}: no such file: there is nothing to resume, start anew")
     out.mkdir(parents=True, exist_ok=True)
-    training_set, test_set = open_dataset(config, out, anew=not resume, progress=progress)
+    with locked(out), resumption_told(out, say), compilation_told(say):
+        there = [path for path in (last, best) if path.exists()]
+        if there and not resume and not overwrite:
+            raise CheckpointError(f"training: {there[0]} is there already: continue it with --resume (resume=True), "
+                                  "replace it with --overwrite (overwrite=True), or name another folder")
+        with opened_splits(config, out, anew=not resume, progress=progress) as splits:
+            for line in splits.lines():
+                say(line)
+            return train_on(splits, config, out, resume, progress, say)
+
+
+def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: bool,
+             say: Callable[[str], None]) -> TrainingResult:
+    """The same on data that are open, in a folder that is locked and may be written to."""
+    from tqdm import tqdm
+
+    begun = time.monotonic()
+    training_set, last, best = splits.training, out / "last.h5", out / "best.h5"
     state = load_resumable(last, config, training_set) if resume else None
+    check_judgeable(splits.test, config)
+    check_validation(splits.validation, config)
     set_float32_matmul_precision(config.training.precision)
     set_tile_table(config.training.tiles or None)
     net = build_network(config, len(training_set.classes)).to(config.training.device)
@@ -103,19 +124,26 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
     for name in () if resume else OUTPUTS:
         (out / name).unlink(missing_ok=True)
     write_text(out / "config.toml", config.text())
-    epoch, step, earlier, sums, history = 0, 0, 0.0, {}, []
+    machine = {"processor": processor_type(config.training.device), "blas": blas_type()}
+    epoch, step, earlier, sums, history, best_score = 0, 0, 0.0, {}, [], None
     if state is not None:
         net.load_state_dict(state.weights)
         optimizer.load_state_dict(state.momentum)
         epoch, step, earlier, sums, history = state.epoch, state.step, state.seconds, state.running, state.history
-        say(f"resuming {last} at epoch {epoch + 1}, batch {step + 1}")
+        best_score = score_of(best)
+        for line in resumption_lines(state, last, best_score is not None, machine):
+            say(line)
 
     def save(path: Path) -> None:
-        save_checkpoint(path, Checkpoint(
-            weights=net.get_weights(), epoch=epoch, step=step,
-            momentum={name: to_device(array, "cpu") for name, array in optimizer.state_dict().items()},
-            seconds=earlier + time.monotonic() - begun, config=config.text(), classes=training_set.classes,
-            running=sums, history=history, dataset=training_set.digest))
+        weights = net.get_weights()
+        check_finite(weights, config, epoch, step)
+        with deferred_interrupt():
+            save_checkpoint(path, Checkpoint(
+                weights=weights, epoch=epoch, step=step,
+                momentum={name: to_device(array, "cpu") for name, array in optimizer.state_dict().items()},
+                seconds=earlier + time.monotonic() - begun, config=config.text(), classes=training_set.classes,
+                running=sums, history=history, dataset=training_set.digest,
+                voxelization=voxelization_of(config, training_set), **machine))
 
     out_of_time = False
     saved = time.monotonic()
@@ -126,8 +154,8 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
         batches = training_set.batches(**batching, epoch=epoch, start=step)
         count = step + len(batches)
         bar = tqdm(total=count, initial=step, desc=f"epoch {epoch + 1}", unit="batch", leave=False,
-                   disable=not progress)
-        with batches, bar, deferred_interrupt() as interrupted:
+                   disable=None if progress else True)  # None: shown on a terminal alone
+        with batches, bar, deferred_interrupt() as interrupted, anomalies_named(config):
             for batch in watch.waiting("waiting", batches):
                 net.reseed(config.training.seed, epoch, step)
                 with watch("forward"):
@@ -143,8 +171,7 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
                     optimizer.zero_grad()
                     value, *right = arriving().tolist()  # a GPU has what follows the loss still to do meanwhile
                 if not math.isfinite(value):  # nothing of this step is ever saved
-                    raise RuntimeError(f"training: the loss is {value} at epoch {epoch + 1}, batch {step + 1}: lower "
-                                       f"optimizer.lr, which is {config.optimizer.lr:g}")
+                    raise not_finite(f"the loss is {value}", config, epoch, step)
                 step += 1
                 sums["samples"] += len(batch)
                 sums["loss"] += value * len(batch)
@@ -164,29 +191,34 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
                     raise KeyboardInterrupt
                 if out_of_time:
                     break
+            if step == count:
+                save(last)  # a Ctrl-C while validating loses nothing: resumed, the epoch has no batch left
         if step < count:
             break
-        save(last)  # a Ctrl-C while validating loses nothing: resumed, the epoch has no batch left
 
         row = summary_of(epoch, learning_rate(epoch, 1.0), sums, config)
-        if validates(epoch + 1, config):
-            row |= judge(net, test_set, config)
+        if len(splits.validation) and validates(epoch + 1, config):
+            row |= judge(net, splits.validation, config)
         row |= {"seconds": earlier + time.monotonic() - begun, "resident_MB": resident_megabytes()}
         history.append(row)
         epoch, step, sums = epoch + 1, 0, {}
+        new_score = score(row)
+        if new_score is not None and (best_score is None or new_score > best_score):
+            best_score = new_score
+            save(best)  # before last.h5: whoever resumes from there either has this best or finds it again
         save(last)
         saved = time.monotonic()
-        if is_best(history, config):
-            save(best)
         write_csv(out / "metrics.csv", history)
         say(epoch_line(row, config.training.epochs))
 
-    if not best.exists():
+    if best_score is None:
         save(best)
-    figures, evaluation = judge_finally(net, test_set, config)
+    net.load_state_dict(load_checkpoint(best).weights)
+    figures, evaluation = judge_finally(net, splits.test, config)
     write_csv(out / "evaluation.csv", [figures])
     draw_figures(out, history, evaluation)
-    say(figures_line(figures) if evaluation is not None else f"{figures_line(figures)}; {NO_RETRIEVAL}")
+    say("; ".join(filter(None, [figures_line(figures), "" if evaluation is not None else NO_RETRIEVAL,
+                                splits.remark])))
     return TrainingResult(net, history, figures, evaluation, finished=epoch >= config.training.epochs)
 
 
@@ -238,10 +270,3 @@ def validates(done: int, config: Config) -> bool:
     """Whether the epoch that ends, the `done`th, is validated."""
     every = config.training.validate_every
     return every > 0 and (done % every == 0 or done == config.training.epochs)
-
-
-def is_best(history: list[dict[str, float]], config: Config) -> bool:
-    """Whether the last epoch validated better than all before."""
-    figure = "test_accuracy" if config.loss.kind == "softmax" else "test_mAP"
-    earlier = [row[figure] for row in history[:-1] if figure in row]
-    return figure in history[-1] and history[-1][figure] > max(earlier, default=-1.0)

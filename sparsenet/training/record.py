@@ -1,4 +1,4 @@
-"""What a training tells about itself: time, memory, lines, the CSV, pictures."""
+"""The record of a training: time, memory, lines, the CSV, pictures."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sparsenet.files import write_text
+from sparsenet.kernels.compiling import compilation_announced
 
 if TYPE_CHECKING:
     from sparsenet.retrieval import Evaluation
@@ -47,8 +48,21 @@ class Stopwatch:
             yield item
 
 
+@contextmanager
+def compilation_told(say: Callable[[str], None]) -> Iterator[None]:
+    """Within it `say` is given a line before the first kernel that is compiled, between the states of a bar."""
+    from tqdm import tqdm
+
+    def announce() -> None:
+        with tqdm.external_write_mode():
+            say("compiling kernels for this processor: the first steps take longer")
+
+    with compilation_announced(announce):
+        yield
+
+
 def resident_megabytes() -> float:
-    """Resident memory of this process in MB (10^6 bytes); where only its peak is known, the peak."""
+    """Resident memory of this process in MB (10^6 bytes); if only its peak is known, the peak."""
     if os.path.exists("/proc/self/statm"):
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -78,7 +92,8 @@ def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
 def epoch_line(row: dict[str, float], epochs: int) -> str:
     """A line about an epoch, and where its time went."""
     figures = [f"{name.replace('_', ' ')} {_figure(name, row[name])}"
-               for name in ("loss", "accuracy", "test_loss", "test_accuracy", "test_mAP") if name in row]
+               for name in ("loss", "accuracy", "validation_loss", "validation_accuracy", "validation_mAP")
+               if name in row]
     times = ", ".join(f"{part} {row[part]:.1f}" for part in ("waiting", "forward", "backward", "update"))
     lost = f" | {row['dropped']:,.0f} cells lay outside the grid and were dropped" if row["dropped"] else ""
     return (f"epoch {row['epoch']:.0f}/{epochs}: {', '.join(figures)} | {row['samples_per_second']:.0f} samples/s: "

@@ -1,6 +1,6 @@
 """The keys of a config: sections, defaults, meanings, and the values that a key may have.
 
-Each default, and what its key means, stands here and nowhere else.  A key marked (ours) is no
+Each default, and what its key means, stands here and nowhere else.  A key marked (ours) is not a
 number of the paper.
 """
 
@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sparsenet.kernels.precision import PRECISIONS
+from sparsenet.toml import as_toml
 
 
 def key(default: Any, meaning: str, *, choices: tuple[str, ...] = (), at_least: float | None = None,
-        above: float | None = None) -> Any:
+        above: float | None = None, below: float | None = None) -> Any:
     """A key of a section: its default, its meaning, and the values it may have."""
     return field(default=default, metadata={"meaning": meaning, "choices": choices, "at_least": at_least,
-                                            "above": above})
+                                            "above": above, "below": below})
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,15 @@ class DataConfig:
                                    "and trained on; 0: read data.path", at_least=0)
     parametric_test: int = key(0, "shapes per class of it that are held out", at_least=0)
     train_split: str = key("train", "name of the split trained on")
-    test_split: str = key("test", "name of the split validated and tested on")
-    classes: str = key("all", "'all', or 'shared': only the classes that both splits have (21 of PSB's)",
-                       choices=("all", "shared"))
+    test_split: str = key("test", "name of the split that the final evaluation is of; training never looks at it")
+    validation_split: str = key("", "name of the split validated on; empty: val, valid or validation, if the data has "
+                                    "one that is not trained or tested on")
+    validation_share: float = key(0.1, "share of each class of the training split that is held out to validate on, if "
+                                       "there is no such split; drawn by (seed, name), at least one object, none of "
+                                       "a class with fewer than five. 0: none, and the last epoch is the best",
+                                  at_least=0, below=1)
+    classes: str = key("all", "'all', or 'shared': only the classes that the splits to train and to test on share "
+                              "(21 of PSB's)", choices=("all", "shared"))
     render_size: int = key(40, "voxels along the longest side; a size other than the stored one needs a dataset that "
                                "keeps its meshes. 0: as stored", at_least=0)
     workers: int = key(2, "loader threads that prepare the next batches; 0: none. No effect on results",
@@ -45,7 +52,7 @@ class NetworkConfig:
                                     "output channels of the convolutions (Table 1). Their number sets the field, the "
                                     "sides of the input's grid: 14, 30, 62, 126 for 3, 4, 5, 6", at_least=1)
     dropout: float = key(0.0, "probability of dropping a descriptor's channel before the classifier (ours)",
-                         at_least=0)
+                         at_least=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -59,10 +66,12 @@ class TrainingConfig:
     precision: str = key("highest", "what a GPU rounds float32 factors to before it multiplies them: highest (not at "
                                     "all), tf32, fp16, bf16. No effect on a CPU", choices=PRECISIONS)
     tiles: str = key("", "TOML table of the GPU's tile sizes, as tools/tune_tiles.py writes; empty: the committed one")
-    validate_every: int = key(1, "epochs between validations; the last epoch ends with one too; 0: only the final "
-                                 "evaluation", at_least=0)
+    validate_every: int = key(1, "epochs between validations; the last epoch ends with one too. 0: none, and the last "
+                                 "epoch is the best (data.validation_share holds shapes out all the same)", at_least=0)
     checkpoint_seconds: float = key(300.0, "most seconds between two writings of last.h5", above=0)
     max_seconds: float = key(0.0, "stop after so many seconds, resumably, and evaluate; 0: no limit", at_least=0)
+    detect_anomaly: bool = key(False, "check every layer and stop at the first NaN or infinity, naming the layer: "
+                                      "slower, no effect on results")
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,8 @@ class AugmentationConfig:
                         choices=("none", "upright", "so3"))
     affine: float = key(0.0, "I + U(-a, a)^(3x3) is applied (the paper: 0.2)", at_least=0)
     shift: float = key(0.0, "render_size * U(-s, s) per axis (the paper: 0.2)", at_least=0)
-    up_axis: int = key(2, "the upright axis: 0, 1 or 2 is x, y or z. Imported shapes stand along z", at_least=0)
+    up_axis: int = key(2, "the upright axis of the dataset's meshes: 0, 1 or 2 is x, y or z. Imported meshes stand "
+                          "along z: 2", at_least=0, below=3)
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,7 @@ class Config:
         for section in fields(self):
             lines.append(f"[{section.name}]")
             values = getattr(self, section.name)
-            lines += [f"{f.name} = {_toml(getattr(values, f.name))}" for f in fields(values)]
+            lines += [f"{f.name} = {as_toml(getattr(values, f.name))}" for f in fields(values)]
             lines.append("")
         return "\n".join(lines)
 
@@ -169,6 +179,11 @@ class Config:
                 for section in fields(self) for f in fields(getattr(self, section.name))
                 if getattr(getattr(self, section.name), f.name) != getattr(getattr(other, section.name), f.name)]
 
+    def shown(self, name: str) -> str:
+        """The value of 'section.key' as TOML."""
+        section, _, entry = name.partition(".")
+        return as_toml(getattr(getattr(self, section), entry))
+
 
 def describe_keys() -> str:
     """The reference of all keys, as TOML with each key's meaning above it."""
@@ -177,18 +192,6 @@ def describe_keys() -> str:
         lines += [f"# {' '.join((type(section.default).__doc__ or '').split())}", f"[{section.name}]"]
         for f in fields(section.default):
             choices = f" Choices: {', '.join(f.metadata['choices'])}." if f.metadata["choices"] else ""
-            lines += [f"# {f.metadata['meaning']}.{choices}", f"{f.name} = {_toml(f.default)}"]
+            lines += [f"# {f.metadata['meaning']}.{choices}", f"{f.name} = {as_toml(f.default)}"]
         lines.append("")
     return "\n".join(lines)
-
-
-def _toml(value: Any) -> str:
-    """A value as TOML.  (repr of a finite float is TOML; of a text it is not.)"""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        escaped = "".join(f"\\u{ord(c):04X}" if ord(c) < 32 or c in '"\\\x7f' else c for c in value)
-        return f'"{escaped}"'
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return repr(value)

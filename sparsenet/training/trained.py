@@ -60,7 +60,7 @@ def embed_shapes(net: SparseNetwork, state: Checkpoint, config: Config, shapes: 
                  layer: int | None = None, poses: str = "first", progress: bool = False) -> Descriptors:
     """Descriptors of the shapes, voxelized and batched as the config says.
 
-    Raises ConfigError where they are larger than the network's field.
+    Raises ConfigError if they are larger than the network's field.
     """
     check_field(config, shapes, net)
     source = Watched(shapes, "embed") if progress else shapes

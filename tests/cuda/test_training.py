@@ -15,6 +15,7 @@ TEXT = """
 path = "{path}"
 render_size = 0
 workers = 0
+validation_share = 0.0
 [network]
 channels = [4, 6]
 [training]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 
 import h5py
 import numpy as np
@@ -26,7 +27,8 @@ def checkpoint():
     history = [{"epoch": 0.0, "loss": 0.1 + 0.2}, {"epoch": 1.0, "loss": 1 / 3, "accuracy": 0.5}]
     return Checkpoint(weights, momentum, epoch=2, step=5, seconds=1.5, config="[data]\npath = \"é.h5\"\n",
                       classes=["chair", "stół"], running={"loss": 0.7, "samples": 12}, history=history,
-                      dataset="beef")
+                      dataset="beef", voxelization={"render_size": 40, "fill": True, "up_axis": "auto"},
+                      processor="znver4", blas="openblas 0.3.31 SkylakeX")
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, checkpoint):
@@ -38,9 +40,36 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, checkpoint):
         for name in ours:
             assert ours[name].dtype == theirs[name].dtype
             np.testing.assert_array_equal(ours[name], theirs[name])
-    for part in ("epoch", "step", "seconds", "config", "classes", "running", "history", "digest",
-                 "dataset"):
+    for part in ("epoch", "step", "seconds", "config", "classes", "running", "history", "digest", "dataset",
+                 "voxelization", "processor", "blas"):
         assert getattr(loaded, part) == getattr(checkpoint, part)
+
+
+def test_the_config_text_in_the_file_says_how_meshes_were_made_voxels(tmp_path, checkpoint):
+    save_checkpoint(tmp_path / "last.h5", checkpoint)
+    with h5py.File(tmp_path / "last.h5") as file:
+        text = file["config"].asstr()[()]
+    assert tomllib.loads(text) == {"data": {"path": "é.h5"},
+                                   "voxelization": {"render_size": 40, "fill": True, "up_axis": "auto"}}
+
+
+def test_version_2_is_read_which_tells_neither_voxelization_nor_machine(tmp_path, checkpoint):
+    checkpoint.voxelization = {}
+    save_checkpoint(tmp_path / "last.h5", checkpoint)
+    with h5py.File(tmp_path / "last.h5", "a") as file:
+        file.attrs["version"] = 2
+        for name in ("processor", "blas"):
+            del file.attrs[name]
+    seal(tmp_path / "last.h5")
+    loaded = load_checkpoint(tmp_path / "last.h5")
+    assert (loaded.voxelization, loaded.processor, loaded.blas, loaded.config) == ({}, "", "", checkpoint.config)
+
+
+def test_a_table_that_is_not_toml_is_told(tmp_path, checkpoint):
+    checkpoint.voxelization, checkpoint.config = {}, f"\n[voxelization]\na = {'[' * 5000}"
+    save_checkpoint(tmp_path / "last.h5", checkpoint)
+    with pytest.raises(CheckpointError, match="last.h5: damaged .the table of the voxelization: .*nested too deeply"):
+        load_checkpoint(tmp_path / "last.h5")
 
 
 def test_before_the_first_step_there_is_no_momentum_and_no_history(tmp_path):

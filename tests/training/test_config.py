@@ -47,12 +47,14 @@ def test_the_reference_names_every_key_with_its_default():
     ("[training]\nepohs = 3", ["a.toml", "training.epohs", "did you mean training.epochs?"]),
     ("[training]\nmomentum = 3", ["training.momentum", "optimizer.momentum"]),
     ("[trainig]\nepochs = 3", ["a.toml", "'trainig'", "did you mean training?"]),
-    ("epochs = 3", ["'epochs'", "no section"]),
+    ("epochs = 3", ["'epochs'", "not a section"]),
     ("training = 3", ["a.toml", "training is 3, expected a table [training]"]),
     ("[evaluation]\nposes = 'all'", ["evaluation.poses", "first, mean"]),
     ("[training]\nepochs = 3.5", ["a.toml", "training.epochs", "3.5", "whole number"]),
     ("[training]\nepochs = true", ["training.epochs", "True", "whole number"]),
     ("[training]\nepochs = 0", ["training.epochs", "at least 1"]),
+    ('[data]\npath = "a\\u0000b"', ["data.path", "without a NUL"]),
+    ("[data]\nvalidation_share = 1.0", ["data.validation_share", "less than 1"]),
     ("[optimizer]\nlr = '0.1'", ["optimizer.lr", "a number"]),
     ("[optimizer]\nlr = 0", ["optimizer.lr", "more than 0"]),
     ("[optimizer]\nlr = nan", ["optimizer.lr", "finite"]),
@@ -61,19 +63,41 @@ def test_the_reference_names_every_key_with_its_default():
     ("[network]\nchannels = [8, 0]", ["network.channels", "at least 1"]),
     ("[network]\ndropout = 1.0", ["network.dropout", "less than 1"]),
     ("[loss]\nkind = 'triplets'", ["loss.kind", "softmax, triplet", "did you mean triplet?"]),
-    ("[augmentation]\nup_axis = 3", ["augmentation.up_axis", "0 to 2"]),
+    ("[augmentation]\nup_axis = 3", ["augmentation.up_axis", "less than 3"]),
     ("[loss]\nkind = 'triplet'\nmining = 'hard'\nclasses_per_batch = 7", ["training.batch_size", "multiple"]),
     ("[loss]\nmining = 'semi_hard'\nmargin = 0", ["loss.margin", "more than 0"]),
     ("[data]\npath = 'a.h5'\nparametric_train = 3\nparametric_test = 3", ["parametric_train", "no data.path"]),
     ("[data]\nparametric_train = 3", ["parametric_test", "above 0"]),
     ("[training\nepochs = 3", ["a.toml", "not TOML"]),
-])
-def test_what_is_wrong_is_named(text, words):
+    ("[optimizer]\nlr = 1e400", ["a.toml", "optimizer.lr is inf", "finite"]),
+    ("[optimizer]\nlr = -inf", ["optimizer.lr is -inf", "finite"]),
+    (f"[optimizer]\nlr = {10**400}", ["a.toml", "optimizer.lr", "below 1e308"]),
+    (f"[training]\nepochs = {10**4000}", ["a.toml", "training.epochs", "at most 2147483647"]),
+    (f"[training]\nepochs = {-10**4000}", ["a.toml", "training.epochs", "at least 1"]),
+    (f"[training]\nepochs = 1{'0' * 5000}", ["a.toml", "thousands of digits"]),
+    (f"[training]\nepochs = 0x{'f' * 90_000}", ["training.epochs is a whole number of 360000 bits", "at most"]),
+    (f"[network]\nchannels = [0x{'f' * 90_000}]", ["network.channels is a whole number of 360000 bits", "at most"]),
+    (f"[training]\nepochs = [0x{'f' * 90_000}]", ["training.epochs is a list of 1"]),
+    (f"[training]\nseed = {2**63}", ["training.seed", "at most 9223372036854775807"]),
+    (f"[network]\nchannels = [{2**40}]", ["network.channels", "at most 2147483647"]),
+    (f"[network]\nchannels = [{'1,' * 31}]", ["network.channels has 31 numbers", "at most 30"]),
+    (f"[training]\nepochs = {'[' * 2000}", ["a.toml", "nested too deeply"]),
+    (f"[training]\nepochs = {'{a=' * 2000}", ["a.toml", "nested too deeply"]),
+    (f"[training]\nepochs{'.a' * 90} = 1", ["a.toml", "training.epochs is a table"]),
+    (f"[training]\nepochs{'.a' * 40_000} = 1", ["a.toml", "line 2 has 40000 dots"]),
+    (f"[training]\nepochs = [{'[],' * 9000}]", ["a.toml", "training.epochs is a list of 9000"]),
+    (f"[training]\nepochs = '{'x' * 90_000}'", ["a.toml", "training.epochs", "whole number"]),
+    (f"[training]\n{'x' * 90_000} = 1", ["a.toml", "training.xxx", "not a key"]),
+    (f"[{'x' * 90_000}]", ["a.toml", "xxx", "not a section"]),
+    (f"[loss]\nkind = '{'x' * 90_000}'", ["a.toml", "loss.kind", "softmax, triplet"]),
+    ("#" * 200_000, ["a.toml", "longer than 100,000 bytes"]),
+], ids=lambda value: value[:40] if isinstance(value, str) else "")
+def test_what_is_wrong_is_named_in_one_short_line(text, words):
     with pytest.raises(ConfigError) as error:
         parse_config(text if "[data]" in text else text + "\n" + DATA, "a.toml")
     for word in words:
         assert word in str(error.value)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 250
 
 
 def test_a_config_without_data_says_what_to_set():
@@ -103,11 +127,16 @@ def test_an_override_with_text_may_go_without_quotation_marks():
     ("training.epoch=3", "did you mean training.epochs?"),
     ("training.epochs=soon", "whole number"),
     ("train.epochs=3", "did you mean training?"),
-])
+    (f"training.epochs=1{'0' * 5000}", "whole number"),
+    (f"training.epochs={'[' * 5000}", "whole number"),
+    ("training.epochs=3\n[optimizer]\nlr=5", "whole number"),
+    ("data.path=\udcff.h5", "a text in UTF-8"),
+    (f"{'x' * 5000}=3", "expected section.key=value"),
+], ids=lambda value: value[:40])
 def test_a_wrong_override_is_named(override, words):
     with pytest.raises(ConfigError) as error:
         parse_config(DATA, "a.toml", [override])
-    assert words in str(error.value) and override in str(error.value)
+    assert words in str(error.value) and override[:40] in str(error.value) and len(str(error.value)) < 250
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -123,6 +152,19 @@ def test_a_config_that_is_not_utf_8_is_named(tmp_path):
     path.write_bytes('[data]\npath = "é.h5"\n'.encode("latin-1"))
     with pytest.raises(ConfigError, match="latin.toml: not a text in UTF-8 .invalid .* at byte 15"):
         load_config(path)
+
+
+def test_a_file_of_gigabytes_is_not_read(tmp_path):
+    path = tmp_path / "large.toml"
+    with open(path, "wb") as file:
+        file.truncate(10**12)  # a sparse file
+    with pytest.raises(ConfigError, match="large.toml: longer than 100,000 bytes"):
+        load_config(path)
+
+
+def test_the_largest_numbers_that_are_taken_survive_the_text():
+    config = parse_config(DATA, "a", [f"training.seed={2**63 - 1}", "training.epochs=2147483647", "optimizer.lr=1e308"])
+    assert parse_config(config.text(), "again") == config
 
 
 def test_a_missing_config_lists_the_shipped_ones():

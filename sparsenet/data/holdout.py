@@ -1,0 +1,86 @@
+"""The splits of a dataset, and which objects of each class are held out to validate on: drawn by (seed, name)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sparsenet.random import keyed_rng
+
+if TYPE_CHECKING:
+    from sparsenet.data.dataset import SparseDataset
+
+FEWEST = 5  # a class with fewer objects keeps them all
+
+
+def held_out(names: np.ndarray, labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """A mask (O,) of the objects held out: `share` of each class, rounded, and at least one.
+
+    Each object draws a number by (seed, name), and those of a class with the lowest numbers are held out: one
+    object more or less moves at most one of the others.  A class with fewer than FEWEST objects keeps them all.
+
+    Parameters
+    ----------
+    names : (O,) text, of the objects
+    labels : (O,) integer, their classes; unlabelled objects (-1) count as one class
+    share : 0 to less than 1; 0 holds nothing out
+    seed : int
+
+    Raises
+    ------
+    ValueError : a share outside 0 to 1, or 1.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"SparseDataset.split: share is {share!r}, expected 0 or more and less than 1")
+    mask = np.zeros(len(labels), bool)
+    if not share:
+        return mask
+    draws = np.array([keyed_rng(seed, "held out", str(name)).random() for name in names])
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) >= FEWEST:
+            count = min(max(1, int(share * len(members) + 0.5)), len(members) - 1)
+            mask[members[np.argsort(draws[members], kind="stable")[:count]]] = True
+    return mask
+
+
+class SplitColumn(np.ndarray):
+    """The split of each sample of a dataset, (S,) text; calling it holds a part of the dataset out.
+
+        dataset.split == "train"
+        training_set, validation_set = dataset.split(0.1, seed=0)
+
+    Comparisons give plain arrays; a part or a copy of it cannot be called.
+    """
+
+    _dataset: SparseDataset | None = None
+
+    def __new__(cls, dataset: SparseDataset) -> SplitColumn:
+        column = dataset._reader.split[dataset.rows].view(cls)
+        column._dataset = dataset
+        return column
+
+    def __array_wrap__(self, array: np.ndarray, context: object = None, return_scalar: bool = False) -> np.ndarray:
+        return np.asarray(array)  # of comparisons
+
+    def __call__(self, share: float, seed: int) -> tuple[SparseDataset, SparseDataset]:
+        """Two views: the objects that stay, and `share` of each class held out, drawn by (seed, name).
+
+        All samples of an object go the same way.  Of a class of n objects share * n are held out, rounded, and at
+        least one; a class with fewer than five objects keeps them all.  One object more or less in the dataset
+        moves at most one of the others.
+
+        Raises
+        ------
+        ValueError : a share below 0, or of 1 or more.
+        TypeError : this is a part or a copy of the column, not a dataset's `split` itself.
+        """
+        dataset = self._dataset
+        if dataset is None:
+            raise TypeError("split: a part of the column cannot be called, call the dataset's own: dataset.split(...)")
+        mask = held_out(dataset.names[dataset.first_poses], dataset.object_labels, share, seed)
+        chosen = np.zeros(len(dataset), bool)
+        for samples in (dataset.object_samples[number] for number in np.flatnonzero(mask)):
+            chosen[samples] = True
+        return dataset.select(~chosen), dataset.select(chosen)

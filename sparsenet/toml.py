@@ -1,0 +1,91 @@
+"""Reads TOML that a stranger may have written, so that whatever is wrong with it is one short line; writes values."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 100_000  # of a text; parsing takes well under a second up to here
+MOST_DOTS = 100  # on a line: the time for a key with dots grows with the square of their number
+_SHOWN = 60  # characters of a value in a message
+
+
+class TomlError(ValueError):
+    """A text that is not TOML, or more of it than the settings of anything need."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises
+    ------
+    TomlError : it is too long, not UTF-8, or see `parse_toml`; the message does not name the file.
+    OSError : it cannot be read.
+    """
+    with open(path, "rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    try:
+        return parse_toml(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        if len(content) > MOST_BYTES:
+            raise _too_long() from None
+        raise TomlError(f"not a text in UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML text.
+
+    Raises
+    ------
+    TomlError : it is not TOML, too long, nested too deeply, or has a number of thousands of digits.
+    """
+    if len(text) > MOST_BYTES:
+        raise _too_long()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.count(".") > MOST_DOTS:
+            raise TomlError(f"line {number} has {line.count('.')} dots, expected at most {MOST_DOTS}")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TomlError(f"not TOML: {shortened(' '.join(str(error).split()), 2 * _SHOWN)}") from None
+    except RecursionError:
+        raise TomlError("not TOML that can be read: it is nested too deeply") from None
+    except ValueError:  # what `int` raises; TOMLDecodeError, which is one too, is dealt with
+        raise TomlError("not TOML that can be read: it has a whole number of thousands of digits") from None
+
+
+def as_toml(value: Any) -> str:
+    """A value as TOML: a text, a number, true or false, or a list of these.  (repr of a finite float is TOML.)"""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = "".join(f"\\u{ord(c):04X}" if ord(c) < 32 or c in '"\\\x7f' else c for c in value)
+        return f'"{escaped}"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return repr(value)
+
+
+def shown(value: Any) -> str:
+    """A value for a message: its repr, shortened; what is large or nested in words."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list | tuple):
+        plain = len(value) <= _SHOWN and not any(isinstance(v, list | dict) or _is_huge(v) for v in value)
+        return shortened(repr(value)) if plain else f"a list of {len(value)}"
+    return f"a whole number of {value.bit_length()} bits" if _is_huge(value) else shortened(repr(value))
+
+
+def _is_huge(value: Any) -> bool:
+    """Whether it is a number whose digits Python may refuse to print."""
+    return isinstance(value, int) and value.bit_length() > 1000
+
+
+def shortened(text: str, most: int = _SHOWN) -> str:
+    """A text with its middle left out if it is longer than `most`."""
+    return text if len(text) <= most else f"{text[:most - 20]}...{text[-17:]}"
+
+
+def _too_long() -> TomlError:
+    return TomlError(f"longer than {MOST_BYTES:,} bytes, expected the few lines of a settings file")

@@ -1,0 +1,39 @@
+"""NaN and infinity end a training, and what is saved never holds one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+
+from sparsenet.training.schema import Config
+
+
+def not_finite(what: str, config: Config, epoch: int, step: int) -> RuntimeError:
+    """The error about a loss or a weight that is not finite, with what to do."""
+    return RuntimeError(f"training: {what} at epoch {epoch + 1}, batch {step + 1}: lower optimizer.lr, which is "
+                        f"{config.optimizer.lr:g}, or set optimizer.max_gradient_norm; training.detect_anomaly = true "
+                        "names the layer where it begins")
+
+
+def check_finite(weights: Mapping[str, np.ndarray], config: Config, epoch: int, step: int) -> None:
+    """Raise RuntimeError if a weight is not finite: the last checkpoint without one stays."""
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise not_finite(f"{name} is no longer finite", config, epoch, step)
+
+
+@contextmanager
+def anomalies_named(config: Config) -> Iterator[None]:
+    """With training.detect_anomaly a RuntimeError names the layer that makes the first NaN or infinity within it."""
+    from sparsenet import detect_anomaly
+
+    if not config.training.detect_anomaly:
+        yield
+        return
+    try:
+        with detect_anomaly():
+            yield
+    except FloatingPointError as error:
+        raise RuntimeError(f"training: {error}") from error

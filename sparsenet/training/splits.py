@@ -1,0 +1,140 @@
+"""The parts of a dataset that a training uses: to train, to validate and to test on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sparsenet.training.config import ConfigError
+from sparsenet.training.schema import Config
+
+if TYPE_CHECKING:
+    from sparsenet.data import SparseDataset
+
+VALIDATION_NAMES = ("val", "valid", "validation")  # of splits; the first that the data has
+_NAMED = 5  # classes that a message names
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Three views of one dataset, labelled alike.
+
+    training, test : neither is empty, and each class has a training sample
+    validation : empty if there is no validation part: then the last epoch is the best
+    held_out_of : the split that the validation part was held out of; "" if it is a split of its own
+    unused : number of samples by the name of each split that is not used
+    left_out : samples of the splits used that are of no class used, unlabelled ones among them
+    """
+
+    training: SparseDataset
+    validation: SparseDataset
+    test: SparseDataset
+    held_out_of: str
+    unused: dict[str, int]
+    left_out: int
+
+    def lines(self) -> list[str]:
+        """What to know before the first epoch."""
+        validation = f"{len(self.validation.object_samples)} to validate on"
+        if self.held_out_of:
+            validation += f" (held out of {self.held_out_of!r})"
+        if not len(self.validation):
+            validation = "none to validate on (the last epoch is the best)"
+        lines = [f"data: {len(self.training.object_samples)} shapes of {len(self.training.classes)} classes to train "
+                 f"on, {validation}, {len(self.test.object_samples)} to test on"]
+        if self.unused:
+            counts = ", ".join(f"{name!r} {count}" for name, count in self.unused.items())
+            lines.append(f"note: {sum(self.unused.values())} samples are in no split that is used: {counts}")
+        if self.left_out:
+            lines.append(f"note: {self.left_out} samples are left out: unlabelled, or of a class that is not used")
+        return [*lines, *filter(None, [self.remark])]
+
+    @property
+    def remark(self) -> str:
+        """What makes an accuracy meaningless, or ""."""
+        if len(self.training.classes) > 1:
+            return ""
+        return f"note: there is one class, {self.training.classes[0]!r}: any network is 100% right about it"
+
+
+@contextmanager
+def opened_splits(config: Config, out: Path, anew: bool, progress: bool = False) -> Iterator[Splits]:
+    """The parts of the dataset that the config names, of the classes that it names; closed at the end.
+
+    The parametric dataset is made in `out`; `anew` makes it again if it is there already.
+
+    Raises
+    ------
+    ConfigError : a split is empty, or a class has no training sample.
+    FileNotFoundError, ValueError : no such dataset, not a dataset, no such split.
+    """
+    from sparsenet.data import SparseDataset
+
+    path = Path(config.data.path or out / "shapes.h5")
+    if not config.data.path and (anew or not path.exists()):
+        make_parametric(config, path, progress)
+    with SparseDataset.open(path) as dataset:
+        yield _split(dataset, config)
+
+
+def _split(dataset: SparseDataset, config: Config) -> Splits:
+    data = config.data
+    own = _validation_split(dataset, config)
+    names = dataset.classes if data.classes == "all" else dataset.shared_classes(data.train_split, data.test_split)
+    used = list(dict.fromkeys(name for name in (data.train_split, own, data.test_split) if name))
+    parts = {name: dataset.subset(name).only_classes(names) for name in used}
+    training, test = parts[data.train_split], parts[data.test_split]
+    if not len(training) or not len(test):
+        raise ConfigError(f"config: {dataset.path} has {len(training)} labelled samples in {data.train_split!r} and "
+                          f"{len(test)} in {data.test_split!r}: set data.train_split and data.test_split")
+    _check_classes(training, config)
+    if own:
+        validation = parts[own]
+    else:
+        training, validation = training.split(data.validation_share, config.training.seed)
+    counts = {str(name): int(count) for name, count in zip(*np.unique(dataset.split, return_counts=True), strict=True)}
+    return Splits(training, validation, test, held_out_of="" if own else data.train_split,
+                  unused={name: count for name, count in counts.items() if name not in used},
+                  left_out=sum(counts[name] for name in used) - sum(map(len, parts.values())))
+
+
+def _validation_split(dataset: SparseDataset, config: Config) -> str:
+    """The name of the split to validate on, or "" if the data has none for it."""
+    if config.data.validation_split:
+        if config.data.validation_split == config.data.test_split:
+            raise ConfigError(f"config: data.validation_split is {config.data.test_split!r}, which is the test split: "
+                              "it chooses nothing; empty it, and data.validation_share is held out of the training "
+                              "split")
+        return config.data.validation_split
+    taken = config.data.train_split, config.data.test_split
+    there = set(dataset.split.tolist()) - set(taken)
+    return next((name for name in VALIDATION_NAMES if name in there), "")
+
+
+def _check_classes(training: SparseDataset, config: Config) -> None:
+    """Raise ConfigError if a class has no training sample: the network would never name it."""
+    counts = np.bincount(training.labels, minlength=len(training.classes))
+    missing = [name for name, count in zip(training.classes, counts, strict=True) if not count]
+    if missing:
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        raise ConfigError(f"config: {training.path} has no training sample (split {config.data.train_split!r}) of "
+                          f"{', '.join(map(repr, missing[:_NAMED]))}{more}: give each class one, set data.train_split, "
+                          "or leave such classes out with data.classes = 'shared'")
+
+
+def make_parametric(config: Config, path: Path, progress: bool = False) -> None:
+    """Write the built-in shapes of (training.seed, counts) to a dataset file; meshes kept if turned."""
+    from sparsenet.data.convert import Conversion
+    from sparsenet.data.importers import import_parametric
+
+    if not config.data.render_size:
+        raise ConfigError("config: data.render_size is 0, the parametric dataset needs a size to be made at")
+    moved = config.augmentation.rotation != "none" or config.augmentation.affine > 0
+    import_parametric(path, {config.data.train_split: config.data.parametric_train,
+                             config.data.test_split: config.data.parametric_test}, config.training.seed,
+                      Conversion(config.data.render_size, keep_meshes=moved, progress=progress))
