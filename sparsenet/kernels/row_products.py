@@ -5,14 +5,14 @@
 A BLAS multiplies rows in groups, and how it sums one may depend on how many there are and on which place the row has
 among them.  Here each element of a product is one chain of multiply-adds from zero, fused if the processor has the
 instruction, and the chain is then added to what is there already; deep products have a chain for each 256 terms, in
-their order.  Eight rows pass side by side through a strip of the matrix's columns:
+their order.  Four rows pass side by side through a strip of the matrix's columns:
 
-    registers     sums0 += source[row0, c] * weights[k, c, strip]     the strip of one c is loaded once for eight rows;
-                  sums1 += source[row1, c] * weights[k, c, strip]     eight chains hide the latency of one
-                  ...
+    registers     sums0 += source[row0, c] * weights[k, c, strip]     the strip of one c is loaded once for four rows;
+                  sums1 += source[row1, c] * weights[k, c, strip]     four registers of each row make enough chains to
+                  ...                                                 hide the latency of a multiply-add
 
-If fewer than eight rows are left, the last one stands in for the missing ones, whose sums are dropped.  A strip of 256
-terms stays in the first cache while a run of links goes through it, the run's rows in the second.
+If fewer than four rows are left, the last one stands in for the missing ones, whose sums are dropped.  What a strip
+holds of 256 terms stays in the first cache while a run of links goes through it, the run's rows in the second.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from numba.core.registry import cpu_target
 from numba.extending import overload
 from numba.np.numpy_support import as_dtype
 
-from sparsenet.kernels.lanes import fma, load_some, spread, store_some
+from sparsenet.kernels.lanes import fma, load, load_some, spread, store, store_some
 
 RUN = 256  # links that go through a strip before the next strip is taken
 _DEPTH = 256  # terms of a chain
-_GROUP = 8  # rows side by side
+_GROUP = 4  # rows side by side
 
 _TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()  # of the processor that Numba compiles for
-# A strip: eight rows of two registers each if there are 32 registers of 64 bytes, else of 32 bytes.
-_STRIP_BYTES = 128 if "+avx512f" in _FEATURES.split(",") else 32
+_STRIP_BYTES = 256 if "+avx512f" in _FEATURES.split(",") else 64  # so that sums and strip fit the vector registers
 _FUSED = "+fma" in _FEATURES.split(",") or not _TRIPLE.startswith(("x86", "i386", "i686"))
 
 
@@ -57,59 +56,52 @@ def _add_run(source, first, last, weights, k, links, start, stop, out):
 @overload(_add_run)
 def _add_run_of(source, first, last, weights, k, links, start, stop, out):
     wide = _STRIP_BYTES * 8 // out.dtype.bitwidth
-    narrow = wide // 2
+    half, quarter = wide // 2, wide // 4
 
     def add_run(source, first, last, weights, k, links, start, stop, out):
-        for j in range(0, out.shape[1], wide):
-            if out.shape[1] - j > narrow:
-                _add_strip(source, first, last, weights, k, links, start, stop, out, j, wide)
-            else:
-                _add_strip(source, first, last, weights, k, links, start, stop, out, j, narrow)
+        j = 0
+        while out.shape[1] - j >= wide:
+            _add_strip(source, first, last, weights, k, links, start, stop, out, j, wide, True)
+            j += wide
+        if out.shape[1] - j >= half:
+            _add_strip(source, first, last, weights, k, links, start, stop, out, j, half, True)
+            j += half
+        if out.shape[1] - j >= quarter:
+            _add_strip(source, first, last, weights, k, links, start, stop, out, j, quarter, True)
+            j += quarter
+        if out.shape[1] > j:
+            _add_strip(source, first, last, weights, k, links, start, stop, out, j, quarter, False)
 
     return add_run
 
 
-def _add_strip(source, first, last, weights, k, links, start, stop, out, j, width):
-    """The columns from j on, `width` at most."""
+def _add_strip(source, first, last, weights, k, links, start, stop, out, j, width, whole):
+    """`width` columns from j on; those that are left, if not `whole`."""
 
 
 @overload(_add_strip, prefer_literal=True)
-def _add_strip_of(source, first, last, weights, k, links, start, stop, out, j, width):
-    lanes, zero = width.literal_value, as_dtype(out.dtype).type(0)
+def _add_strip_of(source, first, last, weights, k, links, start, stop, out, j, width, whole):
+    lanes, zero, full = width.literal_value, as_dtype(out.dtype).type(0), whole.literal_value
 
-    def add_strip(source, first, last, weights, k, links, start, stop, out, j, width):
+    def add_strip(source, first, last, weights, k, links, start, stop, out, j, width, whole):
         columns, end = out.shape[1] - j, stop - 1
         for p in range(start, stop, _GROUP):
-            p1, p2, p3, p4 = min(p + 1, end), min(p + 2, end), min(p + 3, end), min(p + 4, end)
-            p5, p6, p7 = min(p + 5, end), min(p + 6, end), min(p + 7, end)
+            p1, p2, p3 = min(p + 1, end), min(p + 2, end), min(p + 3, end)
             r0, r1, r2, r3 = links[p, 0], links[p1, 0], links[p2, 0], links[p3, 0]
-            r4, r5, r6, r7 = links[p4, 0], links[p5, 0], links[p6, 0], links[p7, 0]
-            sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = sums6 = sums7 = spread(zero, lanes)
+            sums0 = sums1 = sums2 = sums3 = spread(zero, lanes)
             for c in range(first, last):
-                strip = load_some(weights, (k, c, j), columns, zero, lanes)
+                strip = load(weights, (k, c, j), lanes) if full else load_some(weights, (k, c, j), columns, zero, lanes)
                 sums0 = _term(source[r0, c], strip, sums0)
                 sums1 = _term(source[r1, c], strip, sums1)
                 sums2 = _term(source[r2, c], strip, sums2)
                 sums3 = _term(source[r3, c], strip, sums3)
-                sums4 = _term(source[r4, c], strip, sums4)
-                sums5 = _term(source[r5, c], strip, sums5)
-                sums6 = _term(source[r6, c], strip, sums6)
-                sums7 = _term(source[r7, c], strip, sums7)
-            _add_row(out, links[p, 1], j, columns, sums0)
+            _add_row(out, links[p, 1], j, columns, sums0, whole)
             if p + 1 < stop:
-                _add_row(out, links[p1, 1], j, columns, sums1)
+                _add_row(out, links[p1, 1], j, columns, sums1, whole)
             if p + 2 < stop:
-                _add_row(out, links[p2, 1], j, columns, sums2)
+                _add_row(out, links[p2, 1], j, columns, sums2, whole)
             if p + 3 < stop:
-                _add_row(out, links[p3, 1], j, columns, sums3)
-            if p + 4 < stop:
-                _add_row(out, links[p4, 1], j, columns, sums4)
-            if p + 5 < stop:
-                _add_row(out, links[p5, 1], j, columns, sums5)
-            if p + 6 < stop:
-                _add_row(out, links[p6, 1], j, columns, sums6)
-            if p + 7 < stop:
-                _add_row(out, links[p7, 1], j, columns, sums7)
+                _add_row(out, links[p3, 1], j, columns, sums3, whole)
 
     return add_strip
 
@@ -125,15 +117,17 @@ def _term_of(number, strip, sums):
     return lambda number, strip, sums: sums + number * strip
 
 
-def _add_row(out, m, j, columns, sums):
+def _add_row(out, m, j, columns, sums, whole):
     """Add the sums to row m of `out`, from column j on."""
 
 
-@overload(_add_row)
-def _add_row_of(out, m, j, columns, sums):
+@overload(_add_row, prefer_literal=True)
+def _add_row_of(out, m, j, columns, sums, whole):
     lanes, zero = sums.width, as_dtype(out.dtype).type(0)
+    if whole.literal_value:
+        return lambda out, m, j, columns, sums, whole: store(out, (m, j), load(out, (m, j), lanes) + sums)
 
-    def add_row(out, m, j, columns, sums):
+    def add_row(out, m, j, columns, sums, whole):
         store_some(out, (m, j), columns, load_some(out, (m, j), columns, zero, lanes) + sums)
 
     return add_row
