@@ -6,6 +6,9 @@ BLAS picks its own split, and with it the order of its sums, by the threads it m
 of `a` are cut into blocks of a size that depends on K and N alone, and each block is one product on
 one thread.  On the GPU cuBLAS does it, whose bits are the same from run to run on one device; float16
 is summed in float32 (CUBLAS_COMPUTE_32F).
+
+`matmul_by_row` is the same product with another promise, on a CPU: the bits of a row depend on no other row of a,
+which no BLAS gives (see row_products.py).
 """
 
 from __future__ import annotations

@@ -1,5 +1,10 @@
 """Products of rows with a matrix: right, within their borders, and each row as if it were alone."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from reference import assert_close
@@ -56,3 +61,24 @@ def test_an_element_is_one_chain_of_its_terms_upwards(rng):
         out = np.zeros((1, 1))
         add_products(np.ascontiguousarray(large[:, order]), ones, 0, link, 0, 1, out)
         assert out[0, 0] == expected
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="an older processor of another kind")
+def test_a_processor_without_fused_instructions_multiplies_and_adds(tmp_path):
+    script = """if True:
+        import numpy as np
+        from sparsenet.kernels import row_products
+        assert not row_products._FUSED and row_products._STRIP_BYTES == 64
+        a, b = np.random.default_rng(0).standard_normal((9, 30)), np.random.default_rng(1).standard_normal((1, 30, 27))
+        links = np.repeat(np.arange(9), 2).reshape(9, 2).astype(np.int32)
+        out, alone = np.zeros((9, 27)), np.zeros((9, 27))
+        row_products.add_products(a, b, 0, links, 0, 9, out)
+        total = np.zeros((9, 27))
+        for c in range(30):
+            total += a[:, c, None] * b[0, c]  # rounded twice
+        assert np.array_equal(out, total)
+        row_products.add_products(a, b, 0, links, 8, 9, alone)
+        assert np.array_equal(alone[8], out[8])
+    """
+    settings = {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse4.2", "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, **settings})
