@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import sparsenet as sn
 from sparsenet import ops
 from sparsenet.autograd import Tensor, no_grad
+from sparsenet.kernels.product_record import recorded_products
 from sparsenet.nn import Module
 from sparsenet.retrieval.embedding import describe
 from sparsenet.sparse import SparseTensor
@@ -158,6 +159,21 @@ def test_descriptors_of_parts_are_those_of_the_whole():
         found = [describe(net, shapes.batch(rows)) for rows in cut(range(60), size)]
         assert np.array_equal(np.concatenate(found), whole)
     assert net.training
+
+
+@pytest.mark.parametrize("c_in", [1, 16])
+def test_training_and_plain_calls_multiply_with_the_blas_as_before(c_in):
+    x, layer = Shapes(9, c_in, np.dtype("float32"), "none").batch(range(9)), LAYERS["plain"](c_in, 40)
+    calls = {"training": lambda: layer.train()(x), "evaluation": lambda: layer.eval()(x),
+             "plain": lambda: ops.convolution(x, layer.weight, layer.bias, layer.geometry)}
+    made = {}
+    for name, call in calls.items():
+        with recorded_products() as products:
+            found = call().features.numpy()
+        made[name] = found, len(products)
+    assert made["training"][1] == made["plain"][1] > 0 == made["evaluation"][1]
+    assert np.array_equal(made["training"][0], made["plain"][0])
+    np.testing.assert_allclose(made["evaluation"][0], made["training"][0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
