@@ -37,7 +37,6 @@ setup(
         "numpy>=1.26",
         "numba>=0.62",
         "h5py>=3.10",
-        "trimesh>=4.0",
         "tqdm>=4.60",
         "threadpoolctl>=3.5",
     ],
@@ -46,7 +45,7 @@ setup(
         "cuda13x": ["cupy-cuda13x[ctk]>=14"],
         "plot": ["matplotlib>=3.8"],
         "inspect": ["plotly>=5.20"],
-        "test": ["pytest>=8", "hypothesis>=6", "scikit-learn>=1.4", "selenium>=4.20"],
+        "test": ["pytest>=8", "hypothesis>=6", "scikit-learn>=1.4", "selenium>=4.20", "trimesh>=4.4"],
         "kernel-test": ["nvidia-cuda-nvrtc-cu12>=12.8"],  # compiles kernels for GPUs without one; 80 MB
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.25"],
         "dev": ["coverage>=7.10", "mypy>=1.10", "ruff>=0.6"],

@@ -2,8 +2,7 @@
 
     import sparsenet as sn
 
-Heavy libraries (Numba, h5py, trimesh, matplotlib, CuPy) are imported when something first needs
-them.
+Heavy libraries (Numba, h5py, matplotlib, CuPy) are imported when something first needs them.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from sparsenet.sparse import SparseTensor
 
 __version__ = "0.1.0"
 
-# Imported when first used: these lead to h5py, trimesh or matplotlib.
+# Imported when first used: these lead to h5py or matplotlib.
 _LATER = {"SparseDataset": "data", "SparseBatch": "data", "Off3DPicture": "shapes"}
 _MODULES = ("data", "inspect", "optim", "retrieval", "shapes", "training")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from sparsenet.files import size_text
 
 # Distribution -> what it is needed for; those of the second table may be missing.
-NEEDED = {"numpy": "arrays", "numba": "kernels on the CPU", "h5py": "files", "trimesh": "OBJ, PLY, STL, GLB meshes",
+NEEDED = {"numpy": "arrays", "numba": "kernels on the CPU", "h5py": "files",
           "tqdm": "progress bars", "threadpoolctl": "BLAS threads"}
 OPTIONAL = {"matplotlib": ("pictures", "plot"), "plotly": ("the inspector page", "inspect")}
 _INDENT = " " * 14

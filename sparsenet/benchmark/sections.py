@@ -8,7 +8,17 @@ from contextlib import ExitStack
 from dataclasses import asdict
 
 from sparsenet import backend
-from sparsenet.benchmark import convolution, hash_table, machine, memory_bound, passes, startup, training, voxelizer
+from sparsenet.benchmark import (
+    convolution,
+    hash_table,
+    invariance,
+    machine,
+    memory_bound,
+    passes,
+    startup,
+    training,
+    voxelizer,
+)
 from sparsenet.benchmark.figures import Results
 from sparsenet.benchmark.shapes import Shapes
 from sparsenet.benchmark.timing import Settings
@@ -24,6 +34,8 @@ SECTIONS: dict[str, tuple[str, Callable, bool, tuple[str, ...]]] = {
     "memory-bound": ("pooling, leaky ReLU, loss, SGD beside a copy", memory_bound.measure_memory_bound, True,
                      backend.DEVICES),
     "steps": ("S3DCNN training steps by render size, split and cost", training.measure_steps, True, backend.DEVICES),
+    "invariance": ("forward passes of which no sample depends on its batch", invariance.measure_invariance, True,
+                   ("cpu",)),
     "memory": ("peak memory of a training step", training.measure_memory, True, ("cpu",)),
     "scaling": ("threads 1 to all, batch 1 to 256", training.measure_scaling, True, backend.DEVICES),
     "pipeline": ("epochs with the loader", training.measure_pipeline, True, backend.DEVICES),

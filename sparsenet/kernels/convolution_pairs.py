@@ -96,8 +96,7 @@ def _walk(source, weights, pairs, splits, side, out, base, apart):
         out[...] = base
         return
     filled = apart and len(pairs) == rows  # each row is written once: nothing is left to fill
-    step = min(max(_RUN, _TARGET_BYTES // (columns * size)), -(-rows // _LEAST_BLOCKS))
-    step = max(16, -(-step // 16) * 16)
+    step = rows_of_block(rows, columns * size)
     addresses = np.array([blas.product_loop(out.dtype), source.ctypes.data, weights.ctypes.data, *weights.strides])
 
     def block(index: int) -> None:
@@ -109,6 +108,12 @@ def _walk(source, weights, pairs, splits, side, out, base, apart):
 
     with single_threaded_blas():
         run_blocks(block, -(-rows // step))
+
+
+def rows_of_block(rows: int, row_bytes: int) -> int:
+    """Output rows of a block, a multiple of 16: as many as stay in the cache, fewer if the rows are few."""
+    step = min(max(_RUN, _TARGET_BYTES // max(row_bytes, 1)), -(-rows // _LEAST_BLOCKS))
+    return max(16, -(-step // 16) * 16)
 
 
 @WEIGHT_GRADIENT.implementation("cpu")
@@ -148,7 +153,7 @@ def _weight_gradient_cpu(features, gradient, pairs, pair_splits):
 
 
 @compiled
-def _search(pairs, side, low, high, row):
+def first_pair(pairs, side, low, high, row):
     """The first pair of low ... high whose column `side` is not below `row`."""
     while low < high:
         middle = (low + high) // 2
@@ -179,8 +184,8 @@ def _walk_block(addresses, source, pairs, splits, side, first, last, base, fille
             for c in range(columns):
                 out[m, c] = base[c]
     for k in range(splits.size - 1):
-        start = _search(pairs, side, splits[k], splits[k + 1], first)
-        end = _search(pairs, side, start, splits[k + 1], last)
+        start = first_pair(pairs, side, splits[k], splits[k + 1], first)
+        end = first_pair(pairs, side, start, splits[k + 1], last)
         weight_at = weights_at + k * addresses[3]
         while start < end:
             stop = min(start + run, end)

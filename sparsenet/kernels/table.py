@@ -30,13 +30,14 @@ from sparsenet.backend import FLOAT_DTYPES, HALF, check_float_dtype, device_of, 
 # Which module declares which kernel: imported at the first launch, so that
 # `import sparsenet` does not pay for Numba.
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "matmul": ("matmul",),
+    "matmul": ("matmul", "matmul_by_row"),
     "hash_table": ("hash_insert", "hash_lookup"),
     "rulebook": ("site_coordinates", "output_keys", "neighbours", "transpose_neighbours", "transposed_of_pairs",
                  "pairs", "pair_count"),
     "convolution": ("convolution_forward", "convolution_weight_gradient"),
     "convolution_pairs": ("convolution_forward_pairs", "convolution_input_gradient_pairs",
                           "convolution_weight_gradient_pairs"),
+    "convolution_rows": ("convolution_forward_by_row", "convolution_forward_pairs_by_row"),
     "max_pool": ("max_pool_forward", "max_pool_backward"),
     "leaky_relu": ("leaky_relu_forward", "leaky_relu_backward"),
     "segment": ("segment_sum", "segment_max"),

@@ -67,7 +67,7 @@ class SparseConv(Module):
         return init.weight_bound(fan_in, self.out_channels, init.fan_out_factor(self.geometry, pool))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        return convolution(x, self.weight, self.bias, self.geometry)
+        return convolution(x, self.weight, self.bias, self.geometry, batch_invariant=not self.training)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels} -> {self.out_channels}, {self.geometry}{', no bias' if self.bias is None else ''}"
@@ -138,7 +138,7 @@ class Linear(Module):
         if isinstance(x, SparseTensor):
             raise TypeError("Linear: the input is a SparseTensor, expected a Tensor (B, C): put a GlobalPool "
                             "before it")
-        return linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias, batch_invariant=not self.training)
 
     def extra_repr(self) -> str:
         return f"{self.in_features} -> {self.out_features}{', no bias' if self.bias is None else ''}"

@@ -20,12 +20,15 @@ from sparsenet.kernels import launch
 from sparsenet.sparse import Geometry, Rulebook, SparseTensor
 
 
-def convolution(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> SparseTensor:
+def convolution(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: Geometry,
+                batch_invariant: bool = False) -> SparseTensor:
     """Cross-correlation as in `torch.nn.ConvNd`, on active sites.
 
     x : SparseTensor with C_in channels
     weight : Tensor (K, C_in, C_out), offsets row-major, last axis fastest
     bias : Tensor (C_out,) or None
+    batch_invariant : on a CPU, a sample's output has the same bits whatever else is in its batch; gradients have no
+        such promise.  The layers ask for it in evaluation
 
     Raises
     ------
@@ -33,24 +36,25 @@ def convolution(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: 
     """
     _check(x, weight, geometry)
     rulebook = x.sites.rulebook(geometry)
-    features, background = _Convolution(x, rulebook).apply(x.features, x.background, weight, bias)
+    features, background = _Convolution(x, rulebook, batch_invariant).apply(x.features, x.background, weight, bias)
     if x.background is None:
         background = None
     return SparseTensor.from_sites(features, rulebook.output_sites, background)
 
 
 class _Convolution(Function):
-    def __init__(self, x: SparseTensor, rulebook: Rulebook):
+    def __init__(self, x: SparseTensor, rulebook: Rulebook, batch_invariant: bool):
         super().__init__()
         self.name = "SubmanifoldConv" if rulebook.geometry.submanifold else "SparseConv"
         self.rulebook = rulebook
+        self.suffix = "_by_row" if batch_invariant else ""  # of the kernels of the forward pass
 
     def forward(self, features: Any, background: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
         xp = array_module(features)
         constant, total_weight = bias, None
         if background is not None:
             total_weight = weight.sum(axis=0)
-            constant = _times(background, total_weight)
+            constant = _times(background, total_weight, "matmul" + self.suffix)
             constant = constant if bias is None else constant + bias
             if _may_differ_from_zero(background):
                 features = launch("subtract_sample_rows", features, background.reshape(-1, background.shape[-1]),
@@ -87,9 +91,9 @@ class _Convolution(Function):
     def _products(self, features: Any, weight: Any, constant: Any) -> Any:
         rulebook = self.rulebook
         if rulebook.way("forward", *weight.shape[1:]) == "pairs":
-            return launch("convolution_forward_pairs", features, weight, rulebook.pairs, rulebook.pair_splits,
-                          len(rulebook.output_sites), constant)
-        return launch("convolution_forward", features, weight, rulebook.neighbours, constant)
+            return launch("convolution_forward_pairs" + self.suffix, features, weight, rulebook.pairs,
+                          rulebook.pair_splits, len(rulebook.output_sites), constant)
+        return launch("convolution_forward" + self.suffix, features, weight, rulebook.neighbours, constant)
 
     def _input_gradient(self, gradient: Any, weight: Any) -> Any:
         xp, rulebook = array_module(weight), self.rulebook
@@ -140,9 +144,9 @@ def _outer(background: Any, constant: Any) -> Any:
     return launch("matmul", array_module(background).ascontiguousarray(background.T), constant)
 
 
-def _times(rows: Any, matrix: Any) -> Any:
+def _times(rows: Any, matrix: Any, kernel: str = "matmul") -> Any:
     """rows (C,) or (B, C) times a matrix."""
-    product = launch("matmul", rows.reshape(-1, rows.shape[-1]), array_module(matrix).ascontiguousarray(matrix))
+    product = launch(kernel, rows.reshape(-1, rows.shape[-1]), array_module(matrix).ascontiguousarray(matrix))
     return product.reshape(*rows.shape[:-1], -1)
 
 

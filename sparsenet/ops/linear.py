@@ -11,11 +11,15 @@ from sparsenet.tensor_base import check_tensor
 
 
 class Linear(Function):
+    def __init__(self, batch_invariant: bool):
+        super().__init__()
+        self.kernel = "matmul_by_row" if batch_invariant else "matmul"
+
     def forward(self, x: Any, weight: Any, bias: Any) -> Any:
         xp = array_module(x)
         x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
         self.save(x if self.needs[1] else None, weight if self.needs[0] else None)
-        out = launch("matmul", x, weight)
+        out = launch(self.kernel, x, weight)
         if bias is not None:
             out += bias
         return out
@@ -34,11 +38,14 @@ class Linear(Function):
         return x_gradient, weight_gradient, bias_gradient
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, batch_invariant: bool = False) -> Tensor:
     """x (B, C_in) times weight (C_in, C_out), plus bias (C_out,): a Tensor (B, C_out).
 
     Differentiable in all three.  The weight is laid out as one offset of a convolution's, the
     transpose of PyTorch's.
+
+    batch_invariant : on a CPU, a row of the result has the same bits whatever the other rows are; gradients have no
+        such promise.  The layer asks for it in evaluation
 
     Raises
     ------
@@ -58,4 +65,4 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     for name, tensor in (("weight", weight), ("bias", bias)):
         if tensor is not None and tensor.dtype != x.dtype:
             raise TypeError(f"Linear: {name} is {tensor.dtype}, x is {x.dtype}: convert one of them")
-    return Linear().apply(x, weight, bias)
+    return Linear(batch_invariant).apply(x, weight, bias)

@@ -47,6 +47,13 @@ def test_training_sections_give_their_figures():
     assert results.value("S3DCNN pipeline", "parametric shapes, render 20, augmented, 1 worker", "rate") > 0
 
 
+def test_evaluation_is_timed_beside_training():
+    results = run(QUICK, ["invariance"], say=lambda line: None)
+    assert not results.failed
+    ratios = {figure.case: figure.value for figure in results.of("batch invariance") if figure.unit == "x"}
+    assert len(ratios) == 2 + 5 and all(ratio > 0 for ratio in ratios.values())
+
+
 def test_start_up_is_measured_in_new_processes():
     results = run(QUICK, ["start-up"], say=lambda line: None)
     cold, warm = (results.value("start-up", f"{state} cache", "all") for state in ("cold", "warm"))

@@ -11,6 +11,9 @@ from sparsenet.kernels import get_num_threads, set_num_threads
 SHAPES = [(1, 1, 1), (7, 5, 3), (64, 192, 40), (1000, 1, 1), (5000, 64, 96), (33, 1000, 1), (1, 300, 70)]
 
 
+KERNELS = pytest.mark.parametrize("kernel", ["matmul", "matmul_by_row"])
+
+
 @pytest.fixture
 def threads():
     before = get_num_threads()
@@ -19,34 +22,47 @@ def threads():
 
 
 @each_storage
+@KERNELS
 @pytest.mark.parametrize("rows, depth, columns", SHAPES)
-def test_equals_numpy_in_float64(launch, rows, depth, columns, dtype, rng):
+def test_equals_numpy_in_float64(launch, kernel, rows, depth, columns, dtype, rng):
     a, b = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
-    out = launch("matmul", a, b)
+    out = launch(kernel, a, b)
     assert out.dtype == dtype and out.flags.c_contiguous
     assert_close(out, a.astype(np.float64) @ b.astype(np.float64))
 
 
+@KERNELS
 @pytest.mark.parametrize("rows, depth, columns", [(5000, 64, 96), (20_000, 256, 32), (33, 1000, 1)])
-def test_bits_do_not_depend_on_the_number_of_threads(rows, depth, columns, dtype, rng, threads):
+def test_bits_do_not_depend_on_the_number_of_threads(kernel, rows, depth, columns, dtype, rng, threads):
     a, b = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
     results = []
     for number in (1, 2, 3):
         threads(number)
-        results.append(kernels.launch("matmul", a, b))
+        results.append(kernels.launch(kernel, a, b))
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
+@pytest.mark.parametrize("depth, columns", [(192, 40), (7, 1), (1, 9), (1536, 192), (64, 64)])
+def test_by_row_a_row_has_the_same_bits_in_every_company(depth, columns, dtype, rng):
+    a, b = rng.standard_normal((700, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
+    together = kernels.launch("matmul_by_row", a, b)
+    for chosen in (slice(0, 1), slice(5, 7), slice(3, 35), slice(640, 700), slice(None, None, -1)):
+        part = np.ascontiguousarray(a[chosen])
+        assert np.array_equal(kernels.launch("matmul_by_row", part, b), together[chosen])
+
+
+@KERNELS
 @pytest.mark.parametrize("rows, depth, columns", [(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0)])
-def test_empty_operands(launch, rows, depth, columns, dtype):
-    out = launch("matmul", np.ones((rows, depth), dtype), np.ones((depth, columns), dtype))
+def test_empty_operands(launch, kernel, rows, depth, columns, dtype):
+    out = launch(kernel, np.ones((rows, depth), dtype), np.ones((depth, columns), dtype))
     assert out.shape == (rows, columns) and out.dtype == dtype and not out.any()
 
 
-def test_inputs_stay_untouched(launch, rng):
+@KERNELS
+def test_inputs_stay_untouched(launch, kernel, rng):
     a, b = rng.standard_normal((40, 30)), rng.standard_normal((30, 20))
     before = a.copy(), b.copy()
-    launch("matmul", a, b)
+    launch(kernel, a, b)
     assert np.array_equal(a, before[0]) and np.array_equal(b, before[1])
 
 

@@ -74,10 +74,17 @@ def test_mean_of_the_poses(net, dataset):
     np.testing.assert_allclose(mean, single.mean(axis=0), rtol=1e-5, atol=1e-7)
 
 
-def test_workers_and_batch_size_change_nothing_of_note(net, dataset):
+def test_workers_batch_size_and_company_change_no_bit(net, dataset):
     one = embed(net, dataset, batch_size=2)
     assert np.array_equal(one, embed(net, dataset, batch_size=2, workers=2))
-    np.testing.assert_allclose(one, embed(net, dataset, batch_size=5), rtol=1e-5, atol=1e-7)
+    for poses in ("first", "mean"):
+        whole, probabilities = embed(net, dataset, poses=poses), net.predict(dataset, poses=poses)
+        for size in (1, 2, 5):
+            assert np.array_equal(embed(net, dataset, batch_size=size, poses=poses), whole)
+            assert np.array_equal(net.predict(dataset, batch_size=size, poses=poses), probabilities)
+        parts = [embed(net, dataset.select(np.arange(3 * first, 3 * last)), poses=poses)
+                 for first, last in ((0, 1), (1, 4), (4, 5))]
+        assert np.array_equal(np.concatenate(parts), whole)
 
 
 def test_each_module_is_put_back_into_its_mode_and_no_gradient_is_left(net, dataset):
