@@ -14,7 +14,7 @@ from sparsenet import ops
 from sparsenet.autograd import Tensor, no_grad
 from sparsenet.kernels.product_record import recorded_products
 from sparsenet.nn import Module
-from sparsenet.retrieval.embedding import describe
+from sparsenet.retrieval import embed
 from sparsenet.sparse import SparseTensor
 
 SIZE = (6, 7, 6)
@@ -154,9 +154,9 @@ def test_bits_do_not_depend_on_threads(dtype):
 def test_descriptors_of_parts_are_those_of_the_whole():
     shapes, net = Shapes(60, 1, np.dtype("float32"), "zeros"), sn.nn.SparseNetwork(3, 1, seed=1)
     net.add_convolution(32, 2).add_leaky_relu(0.33).add_max_pool(2).add_convolution(48, 2).add_linear(10)
-    whole = describe(net, shapes.batch(range(60)))
+    whole = embed(net, shapes.batch(range(60)))
     for size in BATCHES:
-        found = [describe(net, shapes.batch(rows)) for rows in cut(range(60), size)]
+        found = [embed(net, shapes.batch(rows)) for rows in cut(range(60), size)]
         assert np.array_equal(np.concatenate(found), whole)
     assert net.training
 
