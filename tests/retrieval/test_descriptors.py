@@ -183,6 +183,15 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     assert loaded.label_names() == ["cup", "bed", "?", "bed"]
 
 
+def test_the_up_axis_is_kept_and_z_in_files_that_do_not_tell_it(tmp_path):
+    some(up_axis="y").save(tmp_path / "d.h5")
+    assert Descriptors.load(tmp_path / "d.h5").up_axis == "y"
+    with h5py.File(tmp_path / "d.h5", "a") as file:
+        del file.attrs["up_axis"]
+    seal(tmp_path / "d.h5")
+    assert Descriptors.load(tmp_path / "d.h5").up_axis == "z"
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     some().save(tmp_path / "d.h5")
     before = (tmp_path / "d.h5").read_bytes()
