@@ -55,6 +55,15 @@ def test_descriptor_layer_is_17_in_the_papers_network():
     assert descriptor_layer(s3dcnn(40)) == descriptor_layer(s3dcnn()) == 17
 
 
+def test_descriptor_layer_is_the_last_that_is_no_classifier():
+    net = sn.SparseNetwork().add_convolution(2, 2).add_leaky_relu()
+    assert descriptor_layer(net) == 2
+    assert descriptor_layer(net.add_dropout()) == descriptor_layer(net.add_linear(3)) == 2
+    for empty in (sn.SparseNetwork(), sn.SparseNetwork().add_linear(3)):
+        with pytest.raises(ValueError, match="the network has no layer before its classifier"):
+            descriptor_layer(empty)
+
+
 def test_a_layer_with_several_cells_is_averaged_over_all_of_them(net, dataset):
     vectors = embed(net, dataset, layer=2)
     output = net.eval().run(next(dataset.batches(5, field=14)), 0, 2)
