@@ -55,6 +55,15 @@ def test_descriptor_layer_is_17_in_the_papers_network():
     assert descriptor_layer(s3dcnn(40)) == descriptor_layer(s3dcnn()) == 17
 
 
+def test_descriptor_layer_is_the_last_that_is_no_classifier():
+    net = sn.SparseNetwork().add_convolution(2, 2).add_leaky_relu()
+    assert descriptor_layer(net) == 2
+    assert descriptor_layer(net.add_dropout()) == descriptor_layer(net.add_linear(3)) == 2
+    for empty in (sn.SparseNetwork(), sn.SparseNetwork().add_linear(3)):
+        with pytest.raises(ValueError, match="the network has no layer before its classifier"):
+            descriptor_layer(empty)
+
+
 def test_a_layer_with_several_cells_is_averaged_over_all_of_them(net, dataset):
     vectors = embed(net, dataset, layer=2)
     output = net.eval().run(next(dataset.batches(5, field=14)), 0, 2)
@@ -188,6 +197,15 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     assert loaded.names.tolist() == ["a", "b", "ç", ""]
     assert (loaded.classes, loaded.checkpoint) == (["cup", "bed"], "beef")
     assert loaded.label_names() == ["cup", "bed", "?", "bed"]
+
+
+def test_the_up_axis_is_kept_and_z_in_files_that_do_not_tell_it(tmp_path):
+    some(up_axis="y").save(tmp_path / "d.h5")
+    assert Descriptors.load(tmp_path / "d.h5").up_axis == "y"
+    with h5py.File(tmp_path / "d.h5", "a") as file:
+        del file.attrs["up_axis"]
+    seal(tmp_path / "d.h5")
+    assert Descriptors.load(tmp_path / "d.h5").up_axis == "z"
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

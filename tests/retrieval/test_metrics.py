@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -399,6 +400,26 @@ def test_it_prints_as_an_aligned_table_and_its_figures_are_json():
 def test_precision_is_told_at_the_ranks_that_there_are():
     result = on_a_line(range(12), [0, 1] * 6)
     assert list(result.figures()["precision_at"]) == ["1", "5", "10"] and "at 10 " in str(result)
+
+
+def test_precision_at_the_last_rank_is_told_too():
+    assert list(on_a_line(range(6), [0, 1] * 3).figures()["precision_at"]) == ["1", "5"]
+
+
+def test_scores_print_as_a_table_of_percentages():
+    result = on_a_line([0, 1, 2, 3], [0, 0, 1, 1])
+    header, figures = str(result.macro).splitlines()
+    assert header.split() == list(MEASURES) and len(header) == len(figures)
+    ends = [[match.end() for match in re.finditer(r"\S+", line)] for line in (header, figures)]
+    assert ends[0] == ends[1]
+    assert figures.split() == [f"{100 * getattr(result.macro, name):.2f}" for name in MEASURES]
+
+
+def test_the_repr_of_a_result_has_no_arrays():
+    result = on_a_line([0, 1, 2, 3], [0, 0, 1, 1])
+    text = repr(result)
+    assert f"mAP={result.mAP}" in text and "queries=4" in text
+    assert not any(f" {name}=" in text for name in ("precision", "recall", "per_class", "per_query", "hits"))
 
 
 def test_labels_may_be_texts_in_an_array_of_objects():

@@ -36,6 +36,13 @@ def test_a_mesh_of_the_dataset_finds_itself(experiment, trained, metric, tmp_pat
         assert np.array_equal(from_file.rows, from_memory.rows)
 
 
+def test_a_network_for_any_field_sees_the_query_in_a_grid_of_its_render_size(experiment, trained, monkeypatch):
+    net, _, _, known = trained
+    monkeypatch.setattr(net, "field", None)
+    found = find_similar(net, experiment.meshes[0], replace(known, render_size=14), 2)
+    assert found.dropped == 0 and np.ptp(found.cells, axis=0).max() == 13
+
+
 def test_the_index_is_built_once(experiment, trained, monkeypatch):
     net, _, _, known = trained
     built = []
