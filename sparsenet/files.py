@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sparsenet.hdf5 import SIGNATURE, UNREADABLE, check_tree, read_attribute, read_attributes, read_dataset
+from sparsenet.hdf5 import SIGNATURE, UNREADABLE, check_heaps, check_tree, read_attribute, read_attributes, read_dataset
 from sparsenet.hdf5_output import Hdf5Output
 
 _SEAL = b"sparsenet sha256 "
@@ -278,6 +278,7 @@ def open_hdf5(path: str | os.PathLike, versions: Mapping[str, int], **options: A
     if not path.is_file() or not _is_hdf5(path):
         raise ValueError(f"{path}: not an HDF5 file, expected one of format {expected}")
     try:
+        check_heaps(path)
         file = h5py.File(path, "r", **options)
     except UNREADABLE as error:
         raise _damaged(path, error) from error

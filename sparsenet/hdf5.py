@@ -11,8 +11,10 @@ Every refusal is a ValueError that begins with the key, such as `meshes/faces`; 
 from __future__ import annotations
 
 import mmap
+import os
 import reprlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -26,8 +28,24 @@ _MOST_ATTRIBUTE = 1 << 16  # bytes, as in files of the earliest format
 _MOST_TEXT = 1 << 26  # bytes of texts of variable length that are read in one go
 _MOST_NAME = 200  # characters
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
-_HEAP = b"GCOL"  # a global heap collection, where the texts of variable length are
+_HEAP = b"GCOL\x01"  # a global heap collection, where the texts of variable length are
 _WORDS = {"b": "booleans", "i": "integers", "u": "unsigned integers", "f": "floating-point numbers", "T": "text"}
+
+
+def check_heaps(path: str | os.PathLike) -> None:
+    """Check the collections that hold texts of variable length: over an empty piece of free space in one, as zeroed
+    bytes are, the HDF5 library loops for ever.  Raises ValueError.  To be called before the library reads the file.
+    """
+    with _mapped(path) as data:
+        for place, size in _heaps(data):
+            end = place + size
+            at = place + 16
+            while end - at >= 16:  # an object: index and count of references, 4 bytes of padding, length; its bytes
+                index, length = int.from_bytes(data[at : at + 2], "little"), _number(data, at + 8)
+                needed = 16 + -(-length // 8) * 8 if index else length
+                if not 16 <= needed <= end - at:
+                    raise ValueError(f"the texts at byte {place} are damaged")
+                at += needed
 
 
 def check_tree(file: Any) -> None:
@@ -234,10 +252,25 @@ def _checked_name(name: bytes | str) -> str:
 
 def _largest_heap(file: Any) -> int:
     """Bytes of the file's largest global heap collection: no text of variable length is longer."""
-    largest = 0
-    with open(file.filename, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place = data.find(_HEAP)
-        while place >= 0:
-            largest = max(largest, int.from_bytes(data[place + 8 : place + 16], "little"))
-            place = data.find(_HEAP, place + 1)
-        return min(largest, len(data))
+    with _mapped(file.filename) as data:
+        return max((size for _, size in _heaps(data)), default=0)
+
+
+@contextmanager
+def _mapped(path: str | os.PathLike) -> Iterator[mmap.mmap]:
+    with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
+
+
+def _heaps(data: mmap.mmap) -> Iterator[tuple[int, int]]:
+    """Place and bytes of each global heap collection of a file."""
+    place = data.find(_HEAP)
+    while place >= 0:
+        size = _number(data, place + 8)
+        if size <= len(data) - place:  # else the four letters are something else, or the library refuses them
+            yield place, size
+        place = data.find(_HEAP, place + 1)
+
+
+def _number(data: mmap.mmap, place: int) -> int:
+    return int.from_bytes(data[place : place + 8], "little")

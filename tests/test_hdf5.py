@@ -157,6 +157,22 @@ def test_texts_that_repeat_one_long_text_are_refused_before_they_fill_the_memory
     assert "ValueError: texts holds texts that are longer than the file" in done.stderr
 
 
+def test_zeros_in_the_place_of_texts_are_refused_before_the_library_loops_over_them(build):
+    path = build(lambda file: file.attrs.update({"x": ["word"] * 3}))
+    with open(path, "rb+") as file:
+        place = file.read().find(b"GCOL") + 16
+        file.seek(place)
+        file.write(bytes(64))
+    with pytest.raises(ValueError, match=f"x.h5: cut short or damaged .the texts at byte {place - 16} are damaged"):
+        open_hdf5(path, KIND)
+
+
+def test_any_number_of_texts_passes_the_check_of_their_heaps(build):
+    texts = ["x" * length for length in (*range(300), 5000, 70_000)]
+    with open_hdf5(build(add("texts", data=texts)), KIND) as file:
+        assert read_dataset(file["texts"]).tolist() == texts
+
+
 def test_texts_that_are_not_utf8_are_named(build):
     with open_hdf5(build(add("texts", data=np.array([b"\xff"]))), KIND) as file, (
             pytest.raises(ValueError, match="texts holds a text that is not UTF-8")):
