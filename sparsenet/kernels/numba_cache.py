@@ -76,7 +76,7 @@ def sources_digest() -> str:
 
 
 class _Implementation(CompileResultCacheImpl):
-    """What Numba's cache of one function does, with the digest of the sources in the files' names."""
+    """The files of one function, with the digest of the sources in their names."""
 
     def get_filename_base(self, fullname: str, abiflags: str) -> str:
         name, dot, python = super().get_filename_base(fullname, abiflags).rpartition(".")

@@ -1,4 +1,4 @@
-"""What a Module may hold in its attributes, so that no weight is passed over in silence."""
+"""Checks of what a Module's attributes hold, so that no weight is overlooked in silence."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _parts(container: Any) -> Iterator[Any]:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """What a value holds, through all containers within it."""
+    """The values within it, through all containers; itself if it is none."""
     if isinstance(value, _CONTAINERS):
         for part in _parts(value):
             yield from _leaves(part)

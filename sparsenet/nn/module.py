@@ -3,7 +3,8 @@
 An attribute that is a Parameter is a parameter, one that is a Module a child; a list or tuple may hold several
 of both.  A Tensor that `register_buffer` was given is a buffer, any other Tensor a constant of which nothing is
 kept.  Attributes that begin with an underscore are passed over.  Names are the attributes' names joined with dots.
-What would be overlooked (a weight that is no Parameter, one within a dict, ...) raises: see `nn.attributes`.
+Anything that would be overlooked (a weight that is not a Parameter, one within a dict, ...) raises: see
+`nn.attributes`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""== != < <= > >= of a `Tensor`: elementwise, as in PyTorch, a Tensor of bool that is no part of the graph.
+"""== != < <= > >= of a `Tensor`: elementwise, as in PyTorch, a Tensor of bool that is not part of the graph.
 
 Shapes broadcast and dtypes promote as in NumPy; the numbers of a list are rounded to the tensor's dtype first,
 as a single number is.  A Tensor keeps its hash, by identity: compare with `is` to find one among others.

@@ -25,7 +25,7 @@ def test_every_family_is_started():
 
 @pytest.fixture(scope="module")
 def cold_starts(tmp_path_factory) -> dict[str, str]:
-    """What each family's process printed; as many at a time as there are processors."""
+    """The output of each family's process; as many run at a time as there are processors."""
     folder, printed, gate = tmp_path_factory.mktemp("caches"), {}, threading.Semaphore(os.cpu_count() or 1)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "SPARSENET_NUM_THREADS": "2"}
 

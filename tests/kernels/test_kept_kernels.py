@@ -1,4 +1,4 @@
-"""What is known of the kernels that Numba has kept."""
+"""Whether Numba has kept the kernels of a family."""
 
 from __future__ import annotations
 
