@@ -5,8 +5,8 @@
 
 The first place that can be written to is taken: the folder that NUMBA_CACHE_DIR names, `__pycache__` beside the
 source, the user's cache folder (these three are Numba's own search), and this user's folder under the system's
-temporary folder.  Without any of them functions are compiled in memory, again in each process.  Whoever falls back
-to one of the last two is told so once, by a line on the standard error that names NUMBA_CACHE_DIR.
+temporary folder.  Without any of them functions are compiled in memory, again in each process.  A line on the
+standard error, once in a process, tells of the last two, and of a NUMBA_CACHE_DIR that cannot be used.
 
 What Numba keeps are pickles: reading them runs code.  So a temporary folder is used only if it belongs to this user
 and nobody else may write to it.
@@ -107,10 +107,15 @@ class _Cache(FunctionCache):
 
 def _cache_of(function: Callable) -> _Cache | None:
     try:
-        return _Cache(function)
+        cache = _Cache(function)
     except RuntimeError as error:
         if "no locator available" not in str(error):  # Numba's words if no folder can be written to
             raise
+    else:
+        named = config.CACHE_DIR
+        if named and Path(named) not in Path(cache.cache_path).parents:
+            _tell(f"compiled kernels are kept in {cache.cache_path}, since {named} cannot be used")
+        return cache
     folder = _temporary_folder()
     if folder is not None:
         with _lock:  # Numba reads the setting while it makes the cache, never later

@@ -86,6 +86,18 @@ def test_a_folder_that_is_named_is_used_and_nothing_is_told(read_only, temporary
     assert printed == "[[-0.5, 2.0]]\n" and said == [] and list(named.rglob("*.nbc")) and not list(temporary.iterdir())
 
 
+def test_a_folder_that_is_named_but_cannot_be_used_is_told(temporary, tmp_path):
+    (tmp_path / "file").touch()
+    done = subprocess.run([sys.executable, "-c", "from sparsenet.kernels import launch; import numpy as np; "
+                           "print(launch('leaky_relu_forward', np.array([[-1.0, 2.0]]), 0.5).tolist())"],
+                          capture_output=True, text=True, timeout=300, check=True,
+                          env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "file/in"), "TMPDIR": str(temporary),
+                               "PYTHONPATH": str(PACKAGE.parent)})
+    said = done.stderr.splitlines()
+    assert done.stdout == "[[-0.5, 2.0]]\n" and len(said) == 1
+    assert f"since {tmp_path / 'file/in'} cannot be used: set NUMBA_CACHE_DIR" in said[0]
+
+
 def test_without_any_folder_functions_are_compiled_in_memory_and_info_says_so(read_only, temporary):
     (temporary / f"sparsenet-numba-{os.getuid()}").write_text("in the way")
     printed, said = read_only(temporary, "info")
