@@ -62,12 +62,15 @@ def detecting() -> bool:
 
 @contextmanager
 def entered(module: Any) -> Iterator[None]:
-    """What runs within it runs in that layer."""
-    _state.modules.append(module)
+    """What runs within it runs in that layer.  Entering the innermost layer again changes nothing."""
+    again = bool(_state.modules) and _state.modules[-1] is module
+    if not again:
+        _state.modules.append(module)
     try:
         yield
     finally:
-        _state.modules.pop()
+        if not again:
+            _state.modules.pop()
 
 
 def layer_path() -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from sparsenet.autograd import Parameter, Tensor
 
-_CONTAINERS = (list, tuple, set, frozenset, Mapping)
+_CONTAINERS = (list, tuple, set, frozenset, deque, Mapping)
 
 
 def check_attribute(owner: Any, name: str, value: Any, module: type) -> None:
@@ -47,7 +49,7 @@ def _is_weight(value: Any) -> bool:
 
 
 def _parts(container: Any) -> Iterator[Any]:
-    return iter(container.values() if isinstance(container, Mapping) else container)
+    return chain(container, container.values()) if isinstance(container, Mapping) else iter(container)
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -46,12 +46,15 @@ def _scaled() -> np.ndarray:
 
 
 CALLS = {
-    "matmul": lambda: launch("matmul", _F, np.ones((2, 4), np.float32)),
+    "matmul": lambda: (launch("matmul", _F, np.ones((2, 4), np.float32)),
+                       launch("matmul_by_row", _F, np.ones((2, 4), np.float32))),
     "hash_table": lambda: launch("hash_lookup", *launch("hash_insert", _KEYS, True), _KEYS),
     "rulebook": lambda: (launch("output_keys", *_INPUTS, None, *_AXES),
                          launch("transpose_neighbours", _NEIGHBOURS, 3)),
     "convolution": lambda: launch("convolution_forward", _F, _WEIGHTS, _NEIGHBOURS, None),
     "convolution_pairs": lambda: launch("convolution_forward_pairs", _F, _WEIGHTS, *_PAIRS, 3, None),
+    "convolution_rows": lambda: (launch("convolution_forward_by_row", _F, _WEIGHTS, _NEIGHBOURS, None),
+                                 launch("convolution_forward_pairs_by_row", _F, _WEIGHTS, *_PAIRS, 3, None)),
     "max_pool": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
     "leaky_relu": lambda: launch("leaky_relu_forward", _F, 0.33),
     "segment": lambda: launch("segment_sum", _F, _SPLITS),
