@@ -22,8 +22,9 @@ from sparsenet.kernels.cuda import use_driver
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """The whole suite runs on two processes if pytest-xdist is there, a part of it in this one."""
-    if config.pluginmanager.hasplugin("xdist") and config.args_source is config.ArgsSource.TESTPATHS:
-        if config.option.numprocesses is None and not config.option.usepdb:
+    whole = config.args_source is config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
+    if whole and config.pluginmanager.hasplugin("xdist") and not config.option.usepdb:
+        if config.option.numprocesses is None:
             config.option.numprocesses, config.option.dist = 2, "worksteal"
 
 
