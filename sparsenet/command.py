@@ -19,6 +19,7 @@ from types import FrameType
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM: what a shell reports
 _WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 _latest_signal = signal.SIGINT  # behind the latest KeyboardInterrupt
+_raised: int | None = None  # the signal for which `run` has raised a KeyboardInterrupt
 
 
 def run(main: Callable[[], int | None], name: str | None = None) -> int:
@@ -67,13 +68,14 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Within it the first Ctrl-C or SIGTERM only sets a flag, which the function that it yields reads; the
     second interrupts at once.  One that nobody has read when the block ends is delivered then.
 
-    A signal that the program was started to ignore stays ignored.  (Python gives signals to the main thread
-    alone: elsewhere this does nothing.)
+    The flag is set from the start if a KeyboardInterrupt of `run` got lost before, as those do that are raised
+    within a destructor.  A signal that the program was started to ignore stays ignored.  (Python gives signals to
+    the main thread alone: elsewhere this does nothing.)
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _is_main_thread():
         yield lambda: False
         return
-    requested: int | None = None
+    requested = _raised
     read = False
 
     def request(number: int, _frame: FrameType | None) -> None:
@@ -87,34 +89,64 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         read = requested is not None
         return read
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)
-              if signal.getsignal(number) not in (signal.SIG_IGN, None)}  # None: C code handles it
-    try:
+    with _handled_by(request):
         yield is_requested
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if requested is not None and not read:
         signal.raise_signal(requested)
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Within it SIGTERM raises KeyboardInterrupt, unless the program was started to ignore it."""
-    _noted(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or (
-            signal.getsignal(signal.SIGTERM) != signal.SIG_DFL):
+def uninterrupted() -> Iterator[None]:
+    """Within it, for work that is short and must not stop half-way, Ctrl-C and SIGTERM wait until the block ends."""
+    if not _is_main_thread():
         yield
         return
-    signal.signal(signal.SIGTERM, _interrupt)
+    waiting: list[int] = []
+    try:
+        with _handled_by(lambda number, _frame: waiting.append(number)):
+            yield
+    finally:
+        for number in waiting:
+            signal.raise_signal(number)
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM call the handler, unless the program was started to ignore them."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
+              if signal.getsignal(number) not in (signal.SIG_IGN, None)}  # None: C code handles it
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, own in before.items():
+            signal.signal(number, own)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM raise KeyboardInterrupt, unless somebody else handles or ignores them."""
+    global _raised
+    _noted(signal.SIGINT)
+    _raised = None
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    own = [number for number, handler in defaults.items() if _is_main_thread() and signal.getsignal(number) == handler]
+    for number in own:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        # Once a signal ends the program, one more has nothing left to end but its last steps.
+        for number in own:
+            signal.signal(number, defaults[number] if _raised is None else signal.SIG_IGN)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    _noted(number)
+    global _raised
+    _raised = _noted(number)
     raise KeyboardInterrupt
 
 

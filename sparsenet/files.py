@@ -218,7 +218,7 @@ def write_hdf5(path: str | os.PathLike, kind: str, version: int, attributes: Map
     import h5py
 
     with replacing(path) as beside:
-        with Hdf5Output(beside, userblock_size=USER_BLOCK) as output:
+        with Hdf5Output(beside, userblock_size=USER_BLOCK) as output, output.writing():
             file = output.file
             file.attrs.update({"format": kind, "version": version, **attributes})
             for name, value in arrays.items():

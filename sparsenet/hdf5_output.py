@@ -3,15 +3,19 @@
 HDF5 keeps what it could not write and tries again when the file is closed, and once more as the
 interpreter ends, which is a segmentation fault.  So here its file is an object of Python's that never
 fails: what the disk refuses is kept in memory, the file is closed as any other, and then the error is
-raised.
+raised.  For the same reason Ctrl-C waits while HDF5 works.
 """
 
 from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
+
+from sparsenet.command import uninterrupted
 
 
 class Hdf5Output:
@@ -24,22 +28,29 @@ class Hdf5Output:
 
     Raises
     ------
-    OSError : by `check`, and when the block ends: something could not be written.
-    KeyboardInterrupt : at the same places, if Ctrl-C came while HDF5 wrote.
+    OSError : by `writing`, and when the block ends: something could not be written.
     """
 
     def __init__(self, path: str | os.PathLike, **options: Any):
         import h5py
 
-        self._disk = _PatientFile(path)
-        try:
-            self.file = h5py.File(self._disk, "w", **options)
-        except BaseException:
-            self._disk.close()
-            raise
+        with uninterrupted():
+            self._disk = _PatientFile(path)
+            try:
+                self.file = h5py.File(self._disk, "w", **options)
+            except BaseException:
+                self._disk.close()
+                raise
 
-    def check(self) -> None:
-        """Raise what went wrong so far: a long work need not go on to its end."""
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """To be put around all use of `.file`: Ctrl-C waits until it ends, and then raises what has gone wrong so
+        far, so that a long work need not go on to its end."""
+        with uninterrupted():
+            yield
+        self._check()
+
+    def _check(self) -> None:
         if self._disk.error is not None:
             raise self._disk.error
 
@@ -48,12 +59,13 @@ class Hdf5Output:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        try:
-            self.file.close()
-        finally:
-            self._disk.close()
+        with uninterrupted():
+            try:
+                self.file.close()
+            finally:
+                self._disk.close()
         if error is None:
-            self.check()
+            self._check()
 
 
 class _PatientFile(io.RawIOBase):
@@ -67,7 +79,7 @@ class _PatientFile(io.RawIOBase):
         self._place = 0
         self._kept: list[tuple[int, bytes]] = []
         self.name = os.fspath(path)
-        self.error: OSError | KeyboardInterrupt | None = None
+        self.error: OSError | None = None
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._place = offset if whence == io.SEEK_SET else self._file.seek(offset, whence)
@@ -78,10 +90,9 @@ class _PatientFile(io.RawIOBase):
         try:
             if self.error is None:
                 self._write(data)
-        except (OSError, KeyboardInterrupt) as error:
+        except OSError as error:
+            error.filename = self.name
             self.error = error
-            if isinstance(error, OSError):
-                error.filename = self.name
         if self.error is not None:
             self._kept.append((self._place, bytes(data)))
         self._place += len(data)

@@ -1,4 +1,4 @@
-"""A disk that refuses to write is one error, and HDF5 never sees it."""
+"""A disk that refuses to write is one error, and HDF5 never sees it; nor does it see Ctrl-C."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def test_what_is_written_is_what_the_file_holds(tmp_path: Path, rng: np.random.G
     with Hdf5Output(tmp_path / "x.h5", userblock_size=512) as output:
         grown = output.file.create_dataset("grown", (0, 40), "f4", maxshape=(None, 40), compression="gzip")
         for start in range(0, 300, 50):
-            grown.resize(start + 50, axis=0)
-            grown[start:] = values[start:start + 50]
-            output.check()
+            with output.writing():
+                grown.resize(start + 50, axis=0)
+                grown[start:] = values[start:start + 50]
         np.testing.assert_array_equal(grown[:], values.astype(np.float32))
         output.file.create_group("group")["text"] = "word"
     with h5py.File(tmp_path / "x.h5") as file:
@@ -101,20 +101,52 @@ class _Refusing:
         return self.file.write(data)
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_after_an_error_hdf5_reads_back_all_that_it_wrote(tmp_path: Path, error: BaseException):
+def test_after_an_error_hdf5_reads_back_all_that_it_wrote(tmp_path: Path):
     values = np.random.default_rng(1).integers(0, 255, (200_000, 3))
-    with pytest.raises(type(error)):  # raised when the block ends, which it reaches
+    with pytest.raises(OSError, match="No space"):  # raised when the block ends, which it reaches
         with Hdf5Output(tmp_path / "x.h5") as output:
             output.file["before"] = values
             output.file.flush()
-            output._disk._file = _Refusing(output._disk._file, 1, error)
+            output._disk._file = _Refusing(output._disk._file, 1, OSError(28, "No space left on device"))
             output.file["after"] = values + 1
             output.file.flush()
             np.testing.assert_array_equal(output.file["before"][:], values)
             np.testing.assert_array_equal(output.file["after"][:], values + 1)
-            with pytest.raises(type(error)):
-                output.check()
+            with pytest.raises(OSError, match="No space"), output.writing():
+                pass
+
+
+# A tool that writes a dataset, and at each of the calls by which HDF5 reaches its file gets Ctrl-C that many times.
+INTERRUPTED = """
+import signal, sys
+import numpy as np
+from sparsenet import hdf5_output
+from sparsenet.command import run
+from sparsenet.data import Sample, SparseDataset
+which, times, number, calls = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), 0
+def interrupting(method):
+    def called(*arguments):
+        global calls
+        calls += 1
+        if calls == number:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+        return method(*arguments)
+    return called
+disk = hdf5_output._PatientFile
+setattr(disk, which, interrupting(getattr(disk, which)))
+cells = np.argwhere(np.random.default_rng(0).random((40, 40, 40)) < 0.05)
+samples = (Sample(cells, 0, f"n{i}") for i in range(60))
+sys.exit(run(lambda: SparseDataset.create(sys.argv[1], samples, (40,) * 3, 40, ["a"]), "tool"))
+"""
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize(("method", "call"), [("write", 1), ("write", 4), ("seek", 3), ("truncate", 1), ("close", 1)])
+def test_ctrl_c_waits_until_hdf5_has_done_what_it_does(tmp_path: Path, method: str, call: int, times: int):
+    words = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "x.h5"), method, str(times), str(call)]
+    done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=120, check=False)
+    assert (done.returncode, done.stderr, os.listdir(tmp_path)) == (130, "\ntool: interrupted\n", [])
 
 
 def test_bytes_that_are_kept_lie_over_those_of_the_disk(tmp_path: Path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from operator import index
 from typing import Any
 
@@ -39,21 +40,28 @@ def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_si
     render_size = _whole("SparseDataset.create: render_size", render_size, 1, MAX_SIDE)
     with replacing(path) as beside:
         with Hdf5Output(beside, userblock_size=USER_BLOCK) as output:
-            write_attributes(output.file, spatial_size, render_size, fill, classes, up_axis)
-            writer = _Writer(output.file, spatial_size, len(classes))
-            for sample in samples:
-                output.check()
+            with output.writing():
+                write_attributes(output.file, spatial_size, render_size, fill, classes, up_axis)
+                writer = _Writer(output.file, spatial_size, len(classes))
+            for number, sample in enumerate(samples):
                 if not isinstance(sample, Sample):
-                    raise TypeError(f"SparseDataset.create: sample {len(writer.labels)} is a {type(sample).__name__}, "
-                                    "expected a Sample: Sample(coordinates, label, name)")
-                try:
+                    raise TypeError(f"SparseDataset.create: sample {number} is a {type(sample).__name__}, expected a "
+                                    "Sample: Sample(coordinates, label, name)")
+                with output.writing(), _named(number, sample):
                     writer.add(sample)
-                except (ValueError, TypeError) as error:
-                    kind = TypeError if isinstance(error, TypeError) else ValueError
-                    raise kind(f"SparseDataset.create: sample {len(writer.labels)} ({sample.name!r}): "
-                               f"{error}") from error
-            writer.finish()
+            with output.writing():
+                writer.finish()
         seal(beside)
+
+
+@contextmanager
+def _named(number: int, sample: Sample) -> Iterator[None]:
+    """What is wrong with a sample names it."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"SparseDataset.create: sample {number} ({sample.name!r}): {error}") from error
 
 
 class _Writer:

@@ -71,7 +71,8 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 def tool(body: str, *, console: str = "utf-8", **options) -> subprocess.CompletedProcess:
     """A tool whose `main` has this body."""
     lines = "\n    ".join(body.splitlines())
-    code = f"import os, signal, sys\nfrom sparsenet.command import deferred_interrupt, run\ndef main():\n    {lines}\n"
+    code = ("import os, signal, sys\nfrom sparsenet.command import deferred_interrupt, run, uninterrupted\n"
+            f"def main():\n    {lines}\n")
     return subprocess.run([sys.executable, "-c", f"{code}sys.exit(run(main, 'tool'))"], text=True, check=False,
                           timeout=60, env={**ENVIRONMENT, "PYTHONIOENCODING": console}, stderr=subprocess.PIPE,
                           **{"stdout": subprocess.PIPE, **options})
@@ -133,6 +134,35 @@ print('left')""")
         assert (done.returncode, done.stdout) == (0, "False\nTrue\nleft\n")  # read: whoever read it decides
         done = tool(f"with deferred_interrupt():\n    signal.raise_signal(signal.{number})\nprint('left')")
         assert (done.returncode, done.stdout, done.stderr) == (code, "", f"\ntool: {word}\n")
+
+    def test_one_that_got_lost_is_in_the_flag_from_the_start(self, number: str, code: int, word: str):
+        done = tool(f"""class Lost:
+    def __del__(self):
+        signal.raise_signal(signal.{number})
+Lost()
+print('went on')
+with deferred_interrupt() as interrupted:
+    print(interrupted())""")
+        assert (done.returncode, done.stdout) == (0, "went on\nTrue\n")
+
+    def test_what_must_not_stop_half_way_does_not(self, number: str, code: int, word: str):
+        done = tool(f"""with uninterrupted():
+    for _ in range(3):
+        signal.raise_signal(signal.{number})
+    print('whole')
+print('left')""")
+        assert (done.returncode, done.stdout, done.stderr) == (code, "whole\n", f"\ntool: {word}\n")
+        done = tool(f"""with deferred_interrupt() as interrupted:
+    with uninterrupted():
+        signal.raise_signal(signal.{number})
+        print(interrupted())
+    print(interrupted())""")
+        assert (done.returncode, done.stdout) == (0, "False\nTrue\n")
+
+    def test_a_tool_that_ends_cannot_be_interrupted_again(self, number: str, code: int, word: str):
+        done = tool(f"import atexit\natexit.register(signal.raise_signal, signal.{number})\n"
+                    f"signal.raise_signal(signal.{number})")
+        assert (done.returncode, done.stderr) == (code, f"\ntool: {word}\n")
 
     def test_what_was_ignored_from_the_start_stays_so(self, number: str, code: int, word: str):
         def ignore():
