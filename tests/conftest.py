@@ -90,7 +90,7 @@ def data_root() -> Path:
     if not folder:
         pytest.skip("SPARSENET_DATA is not set: no real data to test on")
     if not Path(folder).is_dir():
-        pytest.fail(f"SPARSENET_DATA is {folder!r}, which is no folder")
+        pytest.fail(f"SPARSENET_DATA is {folder!r}, which is not a folder")
     return Path(folder)
 
 
