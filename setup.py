@@ -34,18 +34,18 @@ setup(
                   "sparsenet.inspect": ["page*.html", "page*.css", "page*.js"],
                   "sparsenet.kernels": ["*.cu", "*.cuh", "*.toml"]},
     install_requires=[
-        "numpy>=1.26",
+        "numpy>=2.0",
         "numba>=0.62",
-        "h5py>=3.10",
+        "h5py>=3.11",
         "tqdm>=4.60",
         "threadpoolctl>=3.5",
     ],
     extras_require={
         "cuda12x": ["cupy-cuda12x[ctk]>=14"],
         "cuda13x": ["cupy-cuda13x[ctk]>=14"],
-        "plot": ["matplotlib>=3.8"],
+        "plot": ["matplotlib>=3.9"],
         "inspect": ["plotly>=5.20"],
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "scikit-learn>=1.4", "selenium>=4.20",
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "scikit-learn>=1.5", "selenium>=4.20",
                  "trimesh>=4.4"],
         "kernel-test": ["nvidia-cuda-nvrtc-cu12>=12.8"],  # compiles kernels for GPUs without one; 80 MB
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.25"],
