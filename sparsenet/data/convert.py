@@ -252,6 +252,7 @@ def _convert(load: Callable[[], Mesh], conversion: Conversion) -> _Shape | str:
         mesh = load()
         cells, _ = Off3DPicture(mesh, conversion.render_size).voxelize(sides, fill=conversion.fill)
     except _UNUSABLE as error:
-        return " ".join(printable(str(error)).split()) or type(error).__name__
+        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return " ".join(printable(words).split()) or type(error).__name__
     content = hashlib.sha256(mesh.vertices.tobytes() + mesh.faces.tobytes()).digest()
     return _Shape(cells.astype(coordinate_dtype(sides)), mesh if conversion.keep_meshes else None, content)

@@ -48,9 +48,9 @@ def test_a_folder_becomes_a_file(tmp_path: Path):
     options = ("--render-size", 12, "--keep-meshes", "--processes", 1)
     result = call("folder", tmp_path / "tree", tmp_path / "x.h5", *options)
     assert result.returncode == 0
-    assert result.stdout.startswith(f"{tmp_path / 'x.h5'}: 1 samples")
+    assert result.stdout.startswith(f"{tmp_path / 'x.h5'}: 1 sample")
     assert "chair      1" in result.stdout and "layout: class/split (guessed" in result.stdout
-    assert "left out 1 unreadable meshes" in result.stderr and "bad.off" in result.stderr
+    assert "left out 1 file or folder that cannot be used" in result.stderr and "bad.off" in result.stderr
     assert "voxelize" not in result.stderr  # a bar, on what is not a terminal
     with SparseDataset.open(tmp_path / "x.h5") as dataset:
         assert dataset.render_size == 12 and dataset.has_meshes
