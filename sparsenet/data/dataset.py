@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.data.holdout import SplitColumn
+from sparsenet.data.import_report import table_of
 from sparsenet.data.reader import DatasetReader
 from sparsenet.data.sample import Sample
 from sparsenet.data.writer import write_dataset
@@ -114,6 +116,11 @@ class SparseDataset:
         return (f"SparseDataset({str(self.path)!r}: {len(self)} samples of {len(self.object_samples)} objects, "
                 f"{len(self.classes)} classes, spatial_size={self.spatial_size}, render_size={self.render_size}"
                 f"{', with meshes' if self.has_meshes else ''})")
+
+    def summary(self) -> str:
+        """The dataset in a line, and a table of its classes x splits, in samples."""
+        names = [self.classes[label] if label >= 0 else None for label in self.labels]
+        return f"{self!r}\n{table_of(Counter(zip(names, self.split.tolist(), strict=True)), self.classes)}"
 
     def __getitem__(self, index: int) -> Sample:
         """Sample `index` as stored; its features are never None, its mesh is None if not kept.

@@ -38,7 +38,7 @@ def held_out(names: np.ndarray, labels: np.ndarray, share: float, seed: int) -> 
     ------
     ValueError : a share outside 0 to 1, or 1.
     """
-    if not 0 <= share < 1:
+    if not isinstance(share, int | float | np.number) or not 0 <= share < 1:
         raise ValueError(f"SparseDataset.split: share is {share!r}, expected 0 or more and less than 1")
     mask = np.zeros(len(labels), bool)
     if not share:

@@ -52,7 +52,7 @@ class ImportReport:
             lines.append(f"up axis: {', '.join(self._axes_in_words())}")
         lines += self.table().splitlines()
         again = sum(len(group) - 1 for group in self.duplicates)
-        lines.append(f"ignored {counted(self.ignored.total(), 'file')}{_kinds(self.ignored)}; "
+        lines.append(f"ignored {counted(self.ignored.total(), 'file')}{kinds_in_words(self.ignored)}; "
                      f"unreadable: {len(self.failures)}; same content as an earlier sample: {again}")
         return lines
 
@@ -65,7 +65,7 @@ class ImportReport:
             found += [f"  {source}: {reason.removeprefix(f'{source}: ')}" for source, reason in self.failures]
         if self.without_class:
             meshes = counted(len(self.without_class), "mesh that lies", "meshes that lie")
-            found.append(f"left out {meshes} in no class folder (take all as unlabelled instead): "
+            found.append(f"left out {meshes} in no class folder (unlabelled, --unlabelled, takes all): "
                          f"{listed(self.without_class, _LISTED)}")
         shared = [group for group in self.duplicates if len({split for split, _ in group}) > 1]
         if shared:
@@ -75,28 +75,36 @@ class ImportReport:
                          f"on: {listed(pairs, _LISTED)}")
         if len({axis for axis, _ in self.up_axes}) > 1:
             found.append("warning: the up axes are mixed, and were guessed from the formats: if all the files stand "
-                         "along one axis, say which (up_axis y or z)")
+                         "along one axis, say which (up_axis, on the command line --up-axis y or z)")
         return found
 
     def table(self) -> str:
         """Classes x splits, in samples."""
-        splits = sorted({split for _, split in self.counts}, key=lambda split: (
-            _ORDER.index(split) if split in _ORDER else len(_ORDER), split))
-        names: list[str | None] = [*self.classes]
-        if any(label is None for label, _ in self.counts):
-            names.append(None)
-        rows = [["class", *splits]]
-        rows += [[name or "(no label)", *(str(self.counts[name, split]) for split in splits)] for name in names]
-        totals = [str(sum(self.counts[name, split] for name in names)) for split in splits]
-        return aligned([*rows, ["all", *totals]], left=(0,), rules=(1, -1))
+        return table_of(self.counts, self.classes)
 
     def _axes_in_words(self) -> list[str]:
         words = []
         for axis, what in (("y", "turned upright, to z"), ("z", "left as they stand")):
             kinds = Counter({kind: count for (own, kind), count in self.up_axes.items() if own == axis})
             if kinds:
-                words.append(f"{axis} for {counted(kinds.total(), 'file')}{_kinds(kinds)}, {what}")
+                words.append(f"{axis} for {counted(kinds.total(), 'file')}{kinds_in_words(kinds)}, {what}")
         return words
+
+
+def table_of(counts: Counter[tuple[str | None, str]], classes: Sequence[str]) -> str:
+    """A table of classes x splits.
+
+    counts : (class, split) -> how many samples; the class is None for what has no label
+    """
+    splits = sorted({split for _, split in counts}, key=lambda split: (
+        _ORDER.index(split) if split in _ORDER else len(_ORDER), split))
+    names: list[str | None] = [*classes]
+    if any(label is None for label, _ in counts):
+        names.append(None)
+    rows = [["class", *splits]]
+    rows += [[name or "(no label)", *(str(counts[name, split]) for split in splits)] for name in names]
+    totals = [str(sum(counts[name, split] for name in names)) for split in splits]
+    return aligned([*rows, ["all", *totals]], left=(0,), rules=(1, -1))
 
 
 def duplicates_of(samples: Sequence[tuple[bytes, str, str]]) -> list[list[tuple[str, str]]]:
@@ -114,5 +122,6 @@ def _across_splits(group: Sequence[tuple[str, str]]) -> str:
     return f"{name} ({split}) = {same} ({other})"
 
 
-def _kinds(kinds: Counter[str]) -> str:
+def kinds_in_words(kinds: Counter[str]) -> str:
+    """How many of each kind, in brackets after their sum; empty if there is none."""
     return f" ({', '.join(f'{kind} {count}' for kind, count in sorted(kinds.items()))})" if kinds else ""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from sparsenet.data.convert import DEFAULT, Conversion, MeshEntry, convert_meshes
 from sparsenet.data.folders import LAYOUTS, FoundMesh, FoundMeshes, find_meshes, printable, split_name
 from sparsenet.data.holdout import lowest_draws
-from sparsenet.data.import_report import ImportReport
+from sparsenet.data.import_report import ImportReport, kinds_in_words
 from sparsenet.random import keyed_rng
 from sparsenet.wording import counted
 
@@ -209,10 +209,12 @@ def _nothing_found(found: FoundMeshes, folder: Path, suffixes: Sequence[str]) ->
     if found.without_class:
         meshes = counted(len(found.without_class), "mesh", "meshes")
         return (f"import: of {meshes} in {folder} none lies in a class folder (layout {found.layout}): expected "
-                "CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME; if they have no classes, import them as unlabelled")
+                "CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME; if they have no classes, import them as unlabelled "
+                "(--unlabelled)")
     problem = f"; {': '.join(found.unreadable[0])}" if found.unreadable else ""
-    return (f"import: {folder} holds no mesh: expected {folder}/CLASS/SPLIT/NAME{'|'.join(suffixes)}, or "
-            f"{folder}/CLASS/NAME...{problem}")
+    return (f"import: {folder} holds no mesh: expected CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME, each NAME "
+            f"ending in {', '.join(suffixes)}; ignored {counted(found.ignored.total(), 'file')}"
+            f"{kinds_in_words(found.ignored)}{problem}")
 
 
 def _remarks(found: FoundMeshes, share: float, seed: int, tested: int) -> list[str]:

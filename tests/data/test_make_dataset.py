@@ -127,7 +127,7 @@ def test_a_table_may_lack_labels(tmp_path: Path, capsys):
 
 
 @pytest.mark.parametrize(("kept", "options", "said"), [
-    (False, (), "the first mesh takes some seconds more: kernels are being compiled\n"), (True, (), ""),
+    (False, (), "compiling kernels for this processor: the first mesh takes some seconds more\n"), (True, (), ""),
     (False, ("--quiet",), "")])
 def test_the_first_mesh_says_that_kernels_are_being_compiled(tmp_path: Path, monkeypatch, capsys, kept: bool,
                                                             options: tuple, said: str):

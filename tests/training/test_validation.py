@@ -141,7 +141,7 @@ def test_a_single_class_gets_a_remark(config, tmp_path, path):
     SparseDataset.create(tmp_path / "one.h5", samples, (8, 8, 8), 8, ["bar"]).close()
     lines = []
     result = run(config(f"data.path={tmp_path / 'one.h5'}", "training.epochs=1"), tmp_path / "run", say=lines.append)
-    assert result.figures["test_accuracy"] == 1
+    assert result.figures["test_accuracy"] == 1 and "test loss 0.0000" in lines[-1]  # not -0.0000
     remark = "note: there is one class, 'bar': any network is 100% right about it"
     assert remark in lines and lines[-1].endswith(remark)
 
