@@ -45,7 +45,8 @@ setup(
         "cuda13x": ["cupy-cuda13x[ctk]>=14"],
         "plot": ["matplotlib>=3.8"],
         "inspect": ["plotly>=5.20"],
-        "test": ["pytest>=8", "hypothesis>=6", "scikit-learn>=1.4", "selenium>=4.20", "trimesh>=4.4"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "scikit-learn>=1.4", "selenium>=4.20",
+                 "trimesh>=4.4"],
         "kernel-test": ["nvidia-cuda-nvrtc-cu12>=12.8"],  # compiles kernels for GPUs without one; 80 MB
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.25"],
         "dev": ["coverage>=7.10", "mypy>=1.10", "ruff>=0.6"],

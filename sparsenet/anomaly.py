@@ -62,12 +62,15 @@ def detecting() -> bool:
 
 @contextmanager
 def entered(module: Any) -> Iterator[None]:
-    """What runs within it runs in that layer."""
-    _state.modules.append(module)
+    """Operations within the block belong to that layer.  Entering the innermost layer again changes nothing."""
+    again = bool(_state.modules) and _state.modules[-1] is module
+    if not again:
+        _state.modules.append(module)
     try:
         yield
     finally:
-        _state.modules.pop()
+        if not again:
+            _state.modules.pop()
 
 
 def layer_path() -> str:
@@ -130,7 +133,7 @@ def _kind(tensor: TensorBase) -> str:
 
 
 def _name_in(parent: Any, child: Any) -> str:
-    """The name of `child` among what `parent` holds; its kind, if that is no child of it."""
+    """The name of `child` among what `parent` holds; its kind if it is not a child."""
     return next((name for name, module in parent.named_children() if module is child), child.kind)
 
 

@@ -122,7 +122,7 @@ class Tensor(TensorBase):
         _run_backward(self, gradient)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled and copied: a computed tensor's copy is cut from the graph, as by `detach`."""
+        """The state to pickle and copy: the copy of a computed tensor is cut from the graph, as by `detach`."""
         state = vars(self).copy()
         return state if self.is_leaf else state | {"_creator": None, "_requires_grad": False}
 
@@ -176,7 +176,7 @@ class Function:
         self._layer = ""  # that applied it, in words; known under detect_anomaly alone
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled and copied: of a function that was applied not the graph, so its copy is used up."""
+        """The state to pickle and copy: once applied, without the graph, so that the copy counts as used up."""
         state, cut = vars(self).copy(), {"_state": "used up", "saved": (), "_inputs": (), "_watched": []}
         return state if self._state == "new" else state | cut
 

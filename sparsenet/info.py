@@ -100,15 +100,10 @@ def _cuda_version(number: int) -> str:
 
 
 def _caches() -> list[tuple[str, str]]:
-    return [("CPU kernels", _folder(numba_cache(), ("*.nbi", "*.nbc"), "NUMBA_CACHE_DIR")),
-            ("GPU kernels", _folder(cupy_cache(), ("*",), "CUPY_CACHE_DIR"))]
-
-
-def numba_cache() -> Path | None:
-    """Where compiled CPU kernels are kept, see `sparsenet.kernels.numba_cache`; None: in memory alone."""
     from sparsenet.kernels.numba_cache import cache_folder
 
-    return Path(os.environ["NUMBA_CACHE_DIR"]) if os.environ.get("NUMBA_CACHE_DIR") else cache_folder()
+    return [("CPU kernels", _folder(cache_folder(), ("*.nbi", "*.nbc"), "NUMBA_CACHE_DIR")),
+            ("GPU kernels", _folder(cupy_cache(), ("*",), "CUPY_CACHE_DIR"))]
 
 
 def cupy_cache() -> Path:

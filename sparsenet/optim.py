@@ -44,8 +44,8 @@ class SGD:
     Raises
     ------
     ValueError : a setting is out of range; no parameter; a name or a Tensor comes twice.
-    TypeError : a setting is no number; a parameter is no Tensor, or one that was computed, or requires no gradient
-        without being a Parameter.
+    TypeError : a setting is not a number; a parameter is not a Tensor, or one that was computed, or requires no
+        gradient without being a Parameter.
 
     Example
     -------
@@ -101,7 +101,7 @@ class SGD:
         """Move each parameter that has a gradient and is not frozen, writing to its array in place, all in one
         launch of each dtype.
 
-        Raises ValueError where a gradient does not have the shape of its parameter; none has moved then.
+        Raises ValueError if a gradient does not have the shape of its parameter; none has moved then.
         """
         moved = {name: tensor for name, tensor in self.parameters.items() if _moves(tensor)}
         for name, tensor in moved.items():
@@ -151,7 +151,7 @@ class SGD:
         """Take velocities and masters from `state`, copied; velocities that it does not name start at 0 again,
         masters at the parameter.
 
-        Raises ValueError where a name or a shape is not that of a parameter, or a number is not finite; nothing changes
+        Raises ValueError if a name or a shape is not that of a parameter, or a number is not finite; nothing changes
         then.
         """
         kept: dict[str, dict[str, Any]] = {"velocity": {}, "master": {}}

@@ -69,8 +69,8 @@ class TensorBase:
         return self._array.item()
 
     def item(self) -> float:
-        """The one element, as a Python number."""
-        return self._array.item()
+        """The one element, as a Python number.  Raises ValueError unless there is one."""
+        return self._only_element("item", "reduce it with .sum() or .mean(), or copy it with .numpy()")
 
     def numpy(self) -> np.ndarray:
         """The array as NumPy's: the same memory on a CPU, a copy from a GPU."""
@@ -119,17 +119,26 @@ class TensorBase:
 def as_array(value: Any) -> Any:
     """`value` as a NumPy or CuPy array: numbers and lists become NumPy's, floats among them float32.
 
-    Raises TypeError for what is not an array of real numbers.
+    Raises TypeError for what is not an array of real numbers, ValueError for lists of different lengths.
     """
     if value is None:
         raise TypeError("Tensor: array is None, expected a NumPy or CuPy array, a number or a list")
     if isinstance(value, (int, float, list, tuple)) and not isinstance(value, np.generic):
-        value = np.asarray(value)
+        value = rectangular("Tensor", value)
         value = value.astype(np.float32) if value.dtype == np.float64 else value
     device_of(value)  # raises for what is no array
     if value.dtype.kind not in "biuf":
         raise TypeError(f"Tensor: array is {value.dtype}, expected real numbers")
     return np.asarray(value) if isinstance(value, np.generic) else value
+
+
+def rectangular(operation: str, value: Any) -> np.ndarray:
+    """A number or lists of numbers as an array.  Raises ValueError if lists side by side differ in length."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{operation}: lists side by side differ in length or depth, expected rows of one "
+                         "length") from None
 
 
 def check_floating(array: Any, requires_grad: bool) -> None:

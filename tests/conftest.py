@@ -19,6 +19,15 @@ from sparsenet import kernels
 from sparsenet.kernels.cuda import use_driver
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite runs on two processes if pytest-xdist is there, a part of it in this one."""
+    whole = config.args_source is config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
+    if whole and config.pluginmanager.hasplugin("xdist") and not config.option.usepdb:
+        if config.option.numprocesses is None:
+            config.option.numprocesses, config.option.dist = 2, "worksteal"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     skip_without_extras(items)
 
@@ -81,7 +90,7 @@ def data_root() -> Path:
     if not folder:
         pytest.skip("SPARSENET_DATA is not set: no real data to test on")
     if not Path(folder).is_dir():
-        pytest.fail(f"SPARSENET_DATA is {folder!r}, which is no folder")
+        pytest.fail(f"SPARSENET_DATA is {folder!r}, which is not a folder")
     return Path(folder)
 
 

@@ -39,6 +39,15 @@ def test_finite_passes_are_left_alone(net, x):
     assert (result.numpy() == plain).all() and net.layers[0].weight.grad is not None
 
 
+@pytest.mark.parametrize("call", [lambda net, x: net.run(x), lambda net, x: net.run(net.run(x, 0, 1), 1, 3),
+                                  lambda net, x: net.activations(x), lambda net, x: nn.Sequential(net)(x)])
+def test_the_path_is_the_same_however_the_network_is_run(net, x, call):
+    poison(net.layers[2].bias)
+    with sn.detect_anomaly(), pytest.raises(FloatingPointError, match=r"in layer (0\.)?convolution2: SparseConv\(3 ->"):
+        call(net, x)
+    assert call(net, x) is not None and not anomaly.layer_path()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_forward_names_the_layer_the_class_the_operation_and_the_parameter(net, x, value):
     poison(net.layers[2].bias, value)

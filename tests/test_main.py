@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 import reference
@@ -14,7 +15,9 @@ import reference
 from sparsenet import __main__ as command_line
 from sparsenet import info as info_module
 from sparsenet import selfcheck as selfcheck_module
-from sparsenet.info import cupy_cache, info, numba_cache
+from sparsenet.info import cupy_cache, info
+from sparsenet.kernels import numba_cache
+from sparsenet.kernels.numba_cache import cache_folder
 from sparsenet.selfcheck import Finding, dense_forward, selfcheck
 
 ROOT = Path(__file__).parents[1]
@@ -46,23 +49,23 @@ class TestInfo:
         assert "numba         missing, needed for kernels on the CPU: pip install numba" in text
 
     def test_caches_go_where_the_environment_says(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "a"))
+        monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "a"))  # as Numba reads NUMBA_CACHE_DIR
         monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "b"))
-        assert numba_cache() == tmp_path / "a" and cupy_cache() == tmp_path / "b"
-        (tmp_path / "a").mkdir()
-        (tmp_path / "a" / "kernel.nbi").write_bytes(bytes(2_500_000))
-        assert f"{tmp_path / 'a'} (files: 1, 2.5 MB)" in info() and f"{tmp_path / 'b'} (empty so far)" in info()
-
+        folder = cache_folder()
+        assert tmp_path / "a" in folder.parents and cupy_cache() == tmp_path / "b"
+        assert f"{folder} (empty so far)" in info() and f"{tmp_path / 'b'} (empty so far)" in info()
+        (folder / "kernel.nbi").write_bytes(bytes(2_500_000))
+        assert f"{folder} (files: 1, 2.5 MB)" in info()
 
     def test_a_file_of_the_cache_that_cannot_be_read_is_passed_over(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+        monkeypatch.setattr(numba_cache, "cache_folder", lambda: tmp_path)
         (tmp_path / "gone.nbi").symlink_to(tmp_path / "nowhere")  # as one that another process removes meanwhile
         (tmp_path / "whole.nbc").write_bytes(bytes(100_000))
         (tmp_path / "other.txt").write_bytes(bytes(900_000))
         assert f"{tmp_path} (files: 1, 100.0 kB)" in info()
 
     def test_a_cache_folder_that_is_not_there_is_empty(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "absent"))
+        monkeypatch.setattr(numba_cache, "cache_folder", lambda: tmp_path / "absent")
         assert f"{tmp_path / 'absent'} (empty so far)" in info()
 
     def test_without_a_home_it_works_too(self):

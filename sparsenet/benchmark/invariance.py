@@ -1,5 +1,5 @@
-"""What it costs that a sample has the same bits in every batch: the same forward passes as in training and as in
-evaluation, taking turns, with rulebooks that a loader has built."""
+"""The cost of batch invariance: the same forward passes as in training and as in evaluation, taking turns, with
+rulebooks that a loader has built."""
 
 from __future__ import annotations
 

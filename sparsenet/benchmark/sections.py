@@ -34,7 +34,7 @@ SECTIONS: dict[str, tuple[str, Callable, bool, tuple[str, ...]]] = {
     "memory-bound": ("pooling, leaky ReLU, loss, SGD beside a copy", memory_bound.measure_memory_bound, True,
                      backend.DEVICES),
     "steps": ("S3DCNN training steps by render size, split and cost", training.measure_steps, True, backend.DEVICES),
-    "invariance": ("forward passes of which no sample depends on its batch", invariance.measure_invariance, True,
+    "invariance": ("forward passes whose samples do not depend on their batch", invariance.measure_invariance, True,
                    ("cpu",)),
     "memory": ("peak memory of a training step", training.measure_memory, True, ("cpu",)),
     "scaling": ("threads 1 to all, batch 1 to 256", training.measure_scaling, True, backend.DEVICES),

@@ -3,7 +3,7 @@
     exp(v) = 2^n exp(r)        n = round(v / log 2)        r = v - n log 2, taken off in two steps
 
 n is added to the bits of the exponent; exp(r) is a polynomial whose relative error on |r| <= log(2) / 2 is at
-most 3.1e-9 (a minimax fit).  Numba's cache of a kernel does not see a change of this file, as with lanes.py.
+most 3.1e-9 (a minimax fit).
 """
 
 from __future__ import annotations

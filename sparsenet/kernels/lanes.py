@@ -15,8 +15,6 @@ index : a number where the array has one axis, else a tuple.  Arrays are C-conti
 width : a constant.  All lanes of one operation have the same.
 Operators are + - * of floats, and to truth values < != of floats and > of floats and signed integers.  Beside
     lanes a number of their type may stand, in operators, `fma`, `maximum` and `select`: it is in each lane then.
-
-Numba's cache of a kernel does not see a change of this file: remove `__pycache__` then.
 """
 
 from __future__ import annotations

@@ -5,27 +5,34 @@
 
 The first place that can be written to is taken: the folder that NUMBA_CACHE_DIR names, `__pycache__` beside the
 source, the user's cache folder (these three are Numba's own search), and this user's folder under the system's
-temporary folder.  Without any of them functions are compiled in memory, again in each process.  Whoever falls back
-to one of the last two is told so once, by a line on the standard error that names NUMBA_CACHE_DIR.
+temporary folder.  Without any of them functions are compiled in memory, again in each process.  A line on the
+standard error, once in a process, tells of the last two, and of a NUMBA_CACHE_DIR that cannot be used.
 
 What Numba keeps are pickles: reading them runs code.  So a temporary folder is used only if it belongs to this user
 and nobody else may write to it.
+
+Numba itself compiles a function anew if its own file has changed, but not if one has whose functions are inlined into
+it.  So the names of the files hold a digest of this folder's sources, too; files of other sources are removed.
 """
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import os
 import stat
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
 from numba import config, njit
-from numba.core.caching import FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 PYTHON = f"py{sys.version_info.major}{sys.version_info.minor}"  # in the names of Numba's files
 _lock = threading.Lock()
@@ -55,25 +62,60 @@ def cache_folder() -> Path | None:
 def is_kept(family: str) -> bool:
     """Whether functions of a module of this package, such as "voxelize", were compiled and kept before."""
     folder = cache_folder()
-    return folder is not None and any(folder.glob(f"{family}.*.{PYTHON}*.nbi"))
+    return folder is not None and any(folder.glob(f"{family}.*-{sources_digest()}.{PYTHON}*.nbi"))
+
+
+@cache
+def sources_digest() -> str:
+    """Of the names and contents of this folder's modules, as they are when it is first asked for."""
+    found = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        content = path.read_bytes()
+        found.update(f"{path.name} {len(content)} ".encode() + content)
+    return found.hexdigest()[:16]
+
+
+class _Implementation(CompileResultCacheImpl):
+    """The files of one function, with the digest of the sources in their names."""
+
+    def get_filename_base(self, fullname: str, abiflags: str) -> str:
+        name, dot, python = super().get_filename_base(fullname, abiflags).rpartition(".")
+        return f"{name}-{sources_digest()}{dot}{python}"
 
 
 class _Cache(FunctionCache):
     """Numba's cache of one function; a disk that is full costs the cached copy, not the call."""
 
+    _impl_class = _Implementation
+
     def save_overload(self, signature: Any, result: Any) -> None:
         try:
+            self._remove_other_sources()
             super().save_overload(signature, result)
         except OSError as error:
             _tell(f"compiled kernels cannot be kept in {self.cache_path} ({error.strerror})")
 
+    def _remove_other_sources(self) -> None:
+        """Remove what was compiled of this function, wherever it stood in its file, from other sources."""
+        name, python = self._impl.filename_base.rsplit(".", 1)
+        function = name.rsplit("-", 2)[0]  # then the line and the digest
+        for path in Path(self.cache_path).glob(f"{glob.escape(function)}-*.{python}.*nb[ci]"):
+            if f"-{sources_digest()}." not in path.name:
+                with suppress(OSError):  # another process was faster, or has it open (Windows)
+                    path.unlink()
+
 
 def _cache_of(function: Callable) -> _Cache | None:
     try:
-        return _Cache(function)
+        cache = _Cache(function)
     except RuntimeError as error:
         if "no locator available" not in str(error):  # Numba's words if no folder can be written to
             raise
+    else:
+        named = config.CACHE_DIR
+        if named and Path(named) not in Path(cache.cache_path).parents:
+            _tell(f"compiled kernels are kept in {cache.cache_path}, since {named} cannot be used")
+        return cache
     folder = _temporary_folder()
     if folder is not None:
         with _lock:  # Numba reads the setting while it makes the cache, never later

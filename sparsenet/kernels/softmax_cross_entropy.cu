@@ -17,8 +17,9 @@ __device__ inline double exponential(double value) { return exp(value); }
 
 extern "C" __global__ void __launch_bounds__(512, 1)
 softmax_cross_entropy(const SCALAR* __restrict__ logits, const long long* __restrict__ labels, const long long batch,
-                      const int classes, OPTIONAL SCALAR* __restrict__ gradient, OPTIONAL PER_BLOCK double* __restrict__ sums,
-                      OPTIONAL SCALAR* __restrict__ loss, OPTIONAL double* __restrict__ figures) {
+                      const int classes, OPTIONAL SCALAR* __restrict__ gradient,
+                      OPTIONAL PER_BLOCK double* __restrict__ sums, OPTIONAL SCALAR* __restrict__ loss,
+                      OPTIONAL double* __restrict__ figures) {
     const int lane = threadIdx.x % 32;
     double terms = 0;
     int right = 0;

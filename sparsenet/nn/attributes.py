@@ -1,13 +1,15 @@
-"""What a Module may hold in its attributes, so that no weight is passed over in silence."""
+"""Checks of what a Module's attributes hold, so that no weight is overlooked in silence."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from sparsenet.autograd import Parameter, Tensor
 
-_CONTAINERS = (list, tuple, set, frozenset, Mapping)
+_CONTAINERS = (list, tuple, set, frozenset, deque, Mapping)
 
 
 def check_attribute(owner: Any, name: str, value: Any, module: type) -> None:
@@ -47,11 +49,11 @@ def _is_weight(value: Any) -> bool:
 
 
 def _parts(container: Any) -> Iterator[Any]:
-    return iter(container.values() if isinstance(container, Mapping) else container)
+    return chain(container, container.values()) if isinstance(container, Mapping) else iter(container)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """What a value holds, through all containers within it."""
+    """The values within it, through all containers; itself if it is none."""
     if isinstance(value, _CONTAINERS):
         for part in _parts(value):
             yield from _leaves(part)

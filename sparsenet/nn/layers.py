@@ -54,12 +54,12 @@ class SparseConv(Module):
         self._build(in_channels, out_channels, bias, rng)
 
     def _build(self, in_channels: int, out_channels: int, bias: bool, rng: Any) -> None:
-        _check_channels(self, in_channels, out_channels)
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.geometry = replace(self.geometry, channels=(in_channels, out_channels))
-        shape = (self.geometry.volume, in_channels, out_channels)
+        self.in_channels = whole_channels(type(self).__name__, "in_channels", in_channels)
+        self.out_channels = whole_channels(type(self).__name__, "out_channels", out_channels)
+        self.geometry = replace(self.geometry, channels=(self.in_channels, self.out_channels))
+        shape = (self.geometry.volume, self.in_channels, self.out_channels)
         self.weight = init.uniform(shape, self.weight_bound(), rng)
-        self.bias = init.zeros((out_channels,)) if bias else None
+        self.bias = init.zeros((self.out_channels,)) if bias else None
 
     def weight_bound(self, pool: tuple[int, ...] | None = None) -> float:
         """The bound that first weights keep, where a max-pooling of that size follows (None: none does)."""
@@ -129,10 +129,11 @@ class Linear(Module):
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, rng: Any = None):
-        _check_channels(self, in_features, out_features)
-        self.in_features, self.out_features = in_features, out_features
-        self.weight = init.uniform((in_features, out_features), init.weight_bound(in_features, out_features), rng)
-        self.bias = init.zeros((out_features,)) if bias else None
+        self.in_features = whole_channels("Linear", "in_features", in_features)
+        self.out_features = whole_channels("Linear", "out_features", out_features)
+        shape = (self.in_features, self.out_features)
+        self.weight = init.uniform(shape, init.weight_bound(*shape), rng)
+        self.bias = init.zeros((self.out_features,)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, SparseTensor):
@@ -198,20 +199,10 @@ def _finite(layer: Module, name: str, value: Any) -> float:
     return float(value)
 
 
-def _check_channels(layer: Module, inputs: int, outputs: int) -> None:
-    try:
-        index(inputs), index(outputs)
-    except TypeError:
-        raise TypeError(f"{type(layer).__name__}: channels are {inputs!r} -> {outputs!r}, expected whole "
-                        "numbers") from None
-    if inputs < 1 or outputs < 1:
-        raise ValueError(f"{type(layer).__name__}: channels are {inputs} -> {outputs}, expected at least 1")
-
-
 def whole_channels(owner: str, name: str, count: Any) -> int:
     """A number of channels.  Raises TypeError unless it is a whole number, ValueError below 1."""
     try:
-        count = index(count)
+        count = int(index(count))
     except TypeError:
         raise TypeError(f"{owner}: {name} is {count!r}, expected a whole number") from None
     if count < 1:

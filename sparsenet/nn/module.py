@@ -3,7 +3,8 @@
 An attribute that is a Parameter is a parameter, one that is a Module a child; a list or tuple may hold several
 of both.  A Tensor that `register_buffer` was given is a buffer, any other Tensor a constant of which nothing is
 kept.  Attributes that begin with an underscore are passed over.  Names are the attributes' names joined with dots.
-What would be overlooked (a weight that is no Parameter, one within a dict, ...) raises: see `nn.attributes`.
+Anything that would be overlooked (a weight that is not a Parameter, one within a dict, ...) raises: see
+`nn.attributes`.
 """
 
 from __future__ import annotations
@@ -87,12 +88,15 @@ class Module:
 
         array : array or Tensor that requires no gradient, of any dtype.  Another Tensor may be assigned later
 
-        Raises ValueError if the name is no attribute's, begins with an underscore, or is taken; TypeError if the
-        Tensor requires a gradient.
+        Raises ValueError if the name cannot be an attribute's, begins with an underscore, or is taken; TypeError if
+        the Tensor requires a gradient or is a Parameter.
         """
-        if not name.isidentifier() or name.startswith("_") or hasattr(self, name):
+        if not isinstance(name, str) or not name.isidentifier() or name.startswith("_") or hasattr(self, name):
             raise ValueError(f"register_buffer: name is {name!r}, expected one that {type(self).__name__} does not "
                              "have yet, of letters, digits and underscores, not beginning with an underscore")
+        if isinstance(array, Parameter):
+            raise TypeError(f"register_buffer: {name} is a Parameter, expected an array or a Tensor that is not to be "
+                            "trained: assign a Parameter to an attribute, or register its array")
         setattr(self, name, array if isinstance(array, Tensor) else Tensor(array))
         self._buffers = (*self._buffers, name)
 

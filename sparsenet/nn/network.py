@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsenet import anomaly
 from sparsenet.autograd import no_grad
 from sparsenet.backend import to_device
 from sparsenet.nn import init
@@ -166,8 +167,9 @@ class SparseNetwork(Module):
         """
         start, stop = self._checked_range(start, stop)
         x = self._checked_input(x) if start == 0 else x
-        for layer in self.layers[start:stop]:
-            x = layer(x)
+        with anomaly.entered(self):
+            for layer in self.layers[start:stop]:
+                x = layer(x)
         return x
 
     def activations(self, batch: Any) -> list[Activation]:
@@ -178,10 +180,11 @@ class SparseNetwork(Module):
         the network as it predicts.
         """
         x, records = self._checked_input(batch), []
-        for number, (name, layer) in enumerate(zip(self.names(), self.layers, strict=True), start=1):
-            output = layer(x)
-            records.append(Activation(number, name, layer, (x,), output))
-            x = output
+        with anomaly.entered(self):
+            for number, (name, layer) in enumerate(zip(self.names(), self.layers, strict=True), start=1):
+                output = layer(x)
+                records.append(Activation(number, name, layer, (x,), output))
+                x = output
         return records
 
     def summary(self, batch: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a network gives for a dataset, batch after batch, or for a single batch, as one array."""
+"""A network's outputs for a dataset, batch after batch, or for a single batch, as one array."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from sparsenet.autograd import Tensor
 from sparsenet.backend import array_module, to_device
+from sparsenet.tensor_base import rectangular
 
 
 class UnmatchedNames(NamedTuple):
@@ -23,7 +24,7 @@ def fitting_array(name: str, value: Any, tensor: Tensor, problems: list[str]) ->
     If it does not fit, what is wrong is appended to `problems`.
     """
     value = value.array if isinstance(value, Tensor) else value
-    value = value if hasattr(value, "dtype") else np.asarray(value)
+    value = value if hasattr(value, "dtype") else rectangular(f"load_state_dict: {name}", value)
     if value.shape != tensor.shape:
         problems.append(f"shape of {name} is {value.shape}, expected {tensor.shape}")
         return None

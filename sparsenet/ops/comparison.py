@@ -1,4 +1,4 @@
-"""== != < <= > >= of a `Tensor`: elementwise, as in PyTorch, a Tensor of bool that is no part of the graph.
+"""== != < <= > >= of a `Tensor`: elementwise, as in PyTorch, a Tensor of bool that is not part of the graph.
 
 Shapes broadcast and dtypes promote as in NumPy; the numbers of a list are rounded to the tensor's dtype first,
 as a single number is.  A Tensor keeps its hash, by identity: compare with `is` to find one among others.
@@ -16,6 +16,7 @@ import numpy as np
 from sparsenet.autograd import Tensor
 from sparsenet.backend import device_of
 from sparsenet.ops.arithmetic import check_broadcast
+from sparsenet.tensor_base import rectangular
 
 
 def _operand(other: Any, dtype: np.dtype) -> Any:
@@ -23,11 +24,13 @@ def _operand(other: Any, dtype: np.dtype) -> Any:
     if isinstance(other, Tensor):
         return other.array
     if isinstance(other, (list, tuple)):
-        array = np.asarray(other)
+        array = rectangular("Tensor", other)
         if array.dtype.kind not in "biuf":
             return NotImplemented
         return array.astype(dtype) if array.dtype.kind == dtype.kind == "f" else array
-    return other if isinstance(other, numbers.Real | np.bool_) or hasattr(other, "dtype") else NotImplemented
+    if isinstance(other, int | float | complex) or hasattr(other, "dtype"):
+        return other
+    return float(other) if isinstance(other, numbers.Number) else NotImplemented  # fractions and decimals
 
 
 def _comparison(compare: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], Any]:
@@ -35,7 +38,7 @@ def _comparison(compare: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], A
         value = _operand(other, self.dtype)
         if value is NotImplemented:
             return NotImplemented
-        if not isinstance(value, numbers.Real | np.generic):
+        if not isinstance(value, int | float | complex | np.generic):
             device_of(self.array, value)  # raises if they differ
             check_broadcast(compare.__name__, self.shape, value.shape)
         return Tensor(compare(self.array, value))

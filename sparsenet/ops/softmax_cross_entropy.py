@@ -86,5 +86,5 @@ def _checked(logits: Tensor, labels: Any) -> Any:
                          f"{classes - 1}: the logits have {classes} classes")
     if device_of(numbers) == "cpu":
         numbers = to_device(numbers, logits.device)
-    device_of(logits.array, numbers)  # raises where they differ
+    device_of(logits.array, numbers)  # raises if they differ
     return numbers

@@ -151,7 +151,7 @@ class ActiveSites:
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled and copied: the rulebooks and what is found from the keys are left behind, and made again
+        """The state to pickle and copy: rulebooks, and all that follows from the keys, are left behind and made again
         when they are needed."""
         kept = ("spatial_size", "batch_size", "coordinates", "keys", "permutation")
         return {name: value for name, value in vars(self).items() if name in kept} | {"_rulebooks": {}}

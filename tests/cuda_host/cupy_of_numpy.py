@@ -250,7 +250,8 @@ class _Module(types.ModuleType):
         get_elapsed_time=lambda begin, end: 1e3 * (end.time - begin.time),
         runtime=types.SimpleNamespace(
             getDeviceProperties=lambda number: {"name": b"NumPy", "major": 9, "minor": 0, "totalGlobalMem": 2**34},
-            runtimeGetVersion=lambda: 12090, driverGetVersion=lambda: 12090, getDeviceCount=lambda: 1))
+            runtimeGetVersion=lambda: 12090, driverGetVersion=lambda: 12090, getDeviceCount=lambda: 1,
+            getDevice=lambda: 0))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -46,7 +46,7 @@ class HostError(AssertionError):
 
 
 class LastRows(np.ndarray):
-    """The last rows of an array of which the others are not there: `LastRows.of(array, before)`, with that many rows
+    """The last rows of an array whose other rows do not exist: `LastRows.of(array, before)`, with that many rows
     before it.  A kernel reads and writes them under their numbers in the whole."""
 
     before = 0

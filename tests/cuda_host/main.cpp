@@ -5,7 +5,7 @@
 //     answer    the bytes of each written array, then one '.'
 //
 // A launch runs three times from the same memory: forward, in reverse, in random order, with shared memory poisoned
-// differently; and, where the grid has more blocks than `few` along x (0: never), a fourth time with that many, so
+// differently; and, if the grid has more blocks than `few` along x (0: never), a fourth time with that many, so
 // that grid-stride loops go round again.  What differs in a written array is a race, was never written, or depends on
 // the number of blocks: the process ends and says so, as it does at the first report of a sanitizer.
 //

@@ -204,7 +204,7 @@ extern "C" __global__ void sum_by_block(PER_BLOCK int* out, int size) {
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 
-// Rows (rows, channels) of which the last alone may be there.
+// Numbers the rows of (rows, channels), of which only the last may exist.
 extern "C" __global__ void number_rows(int* out, long long rows, int channels, bool narrow) {
     for (long long i = global_index(); i < rows * channels; i += global_stride()) {
         const int row = static_cast<int>(i / channels), c = static_cast<int>(i % channels);

@@ -1,4 +1,4 @@
-"""Row-wise kernels on the last rows of arrays of more than 2^31 elements, of which nothing else is there."""
+"""Row-wise kernels on the last rows of arrays of more than 2^31 elements, whose other rows do not exist."""
 
 from __future__ import annotations
 

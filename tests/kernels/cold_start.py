@@ -52,6 +52,8 @@ CALLS = {
                          launch("transpose_neighbours", _NEIGHBOURS, 3)),
     "convolution": lambda: launch("convolution_forward", _F, _WEIGHTS, _NEIGHBOURS, None),
     "convolution_pairs": lambda: launch("convolution_forward_pairs", _F, _WEIGHTS, *_PAIRS, 3, None),
+    "convolution_rows": lambda: (launch("convolution_forward_by_row", _F, _WEIGHTS, _NEIGHBOURS, None),
+                                 launch("convolution_forward_pairs_by_row", _F, _WEIGHTS, *_PAIRS, 3, None)),
     "max_pool": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
     "leaky_relu": lambda: launch("leaky_relu_forward", _F, 0.33),
     "segment": lambda: launch("segment_sum", _F, _SPLITS),

@@ -1,4 +1,4 @@
-"""What is known of the kernels that Numba has kept."""
+"""Whether Numba has kept the kernels of a family."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ def test_whether_a_family_was_compiled_before(tmp_path, monkeypatch):
     (tmp_path / "voxelize_meshes._mark-1.py311.nbi").touch()
     (tmp_path / "voxelize._mark-106.py27.nbi").touch()
     assert not is_kept("voxelize")
-    (tmp_path / f"voxelize._mark-106.{numba_cache.PYTHON}.nbi").touch()
+    (tmp_path / f"voxelize._mark-106-0123456789abcdef.{numba_cache.PYTHON}.nbi").touch()  # of other sources
+    assert not is_kept("voxelize")
+    (tmp_path / f"voxelize._mark-106-{numba_cache.sources_digest()}.{numba_cache.PYTHON}.nbi").touch()
     assert is_kept("voxelize")
     monkeypatch.setattr(numba_cache, "cache_folder", lambda: None)
     assert not is_kept("voxelize")

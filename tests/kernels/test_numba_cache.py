@@ -86,6 +86,18 @@ def test_a_folder_that_is_named_is_used_and_nothing_is_told(read_only, temporary
     assert printed == "[[-0.5, 2.0]]\n" and said == [] and list(named.rglob("*.nbc")) and not list(temporary.iterdir())
 
 
+def test_a_folder_that_is_named_but_cannot_be_used_is_told(temporary, tmp_path):
+    (tmp_path / "file").touch()
+    done = subprocess.run([sys.executable, "-c", "from sparsenet.kernels import launch; import numpy as np; "
+                           "print(launch('leaky_relu_forward', np.array([[-1.0, 2.0]]), 0.5).tolist())"],
+                          capture_output=True, text=True, timeout=300, check=True,
+                          env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "file/in"), "TMPDIR": str(temporary),
+                               "PYTHONPATH": str(PACKAGE.parent)})
+    said = done.stderr.splitlines()
+    assert done.stdout == "[[-0.5, 2.0]]\n" and len(said) == 1
+    assert f"since {tmp_path / 'file/in'} cannot be used: set NUMBA_CACHE_DIR" in said[0]
+
+
 def test_without_any_folder_functions_are_compiled_in_memory_and_info_says_so(read_only, temporary):
     (temporary / f"sparsenet-numba-{os.getuid()}").write_text("in the way")
     printed, said = read_only(temporary, "info")
@@ -150,6 +162,52 @@ def test_a_full_disk_costs_the_cached_copy_and_not_the_call(monkeypatch, capsys)
     assert function(3) == 6 and function(np.float64(1.5)) == 3.0
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and "No space left on device" in said[0] and "NUMBA_CACHE_DIR" in said[0]
+
+
+class TestAChangeOfWhatIsInlined:
+    """A package of numba_cache.py, a function that is kept, and one from another file that is inlined into it."""
+
+    CALLER = """
+from small.numba_cache import compiled
+from small.shared import step
+
+@compiled
+def twice(x):
+    return step(step(x))
+"""
+    SHARED = "import numba\n\n@numba.njit\ndef step(x):\n    return x {}\n"
+    PROGRAM = "from small.caller import twice; print(twice(3), sum(twice.stats.cache_hits.values()))"
+
+    @pytest.fixture
+    def package(self, tmp_path) -> Path:
+        (tmp_path / "small").mkdir()
+        shutil.copy(numba_cache.__file__, tmp_path / "small/numba_cache.py")
+        (tmp_path / "small/caller.py").write_text(self.CALLER)
+        return tmp_path / "small"
+
+    def run(self, package: Path, change: str) -> str:
+        """The value of twice(3), and how many functions were not compiled but loaded."""
+        (package / "shared.py").write_text(self.SHARED.format(change))
+        environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+        done = subprocess.run([sys.executable, "-B", "-c", self.PROGRAM], capture_output=True, text=True, check=False,
+                              timeout=300, cwd=package.parent, env=environment | {"PYTHONPATH": str(package.parent)})
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        return done.stdout.strip()
+
+    def test_compiles_the_caller_anew(self, package):
+        assert [self.run(package, change) for change in ("+ 1", "+ 1", "+ 5", "* 2", "+ 1")] == \
+            ["5 0", "5 1", "13 0", "12 0", "5 0"]
+
+    def test_leaves_the_files_of_the_present_sources_alone(self, package):
+        self.run(package, "+ 1")
+        before = set((package / "__pycache__").glob("*.nb[ci]"))
+        other = package / "__pycache__" / f"caller.twice_more-6-0123456789abcdef.{numba_cache.PYTHON}.nbi"
+        other.touch()
+        self.run(package, "+ 5")
+        (package / "caller.py").write_text("# a line\n" + self.CALLER)
+        self.run(package, "+ 5")
+        after = set((package / "__pycache__").glob("*.nb[ci]"))
+        assert len(before) == 2 and len(after) == 3 and other in after and not after & before
 
 
 def test_every_function_that_is_kept_goes_through_it():

@@ -216,11 +216,11 @@ def test_without_background_layers_skip_inactive_cells(rng):
 
 
 def test_wrong_settings_are_named():
-    with pytest.raises(ValueError, match="SparseConv: channels are 0 -> 3"):
+    with pytest.raises(ValueError, match="SparseConv: in_channels is 0, expected at least 1"):
         nn.SparseConv(0, 3, 2)
-    with pytest.raises(TypeError, match="SparseConv: channels are 1 -> 4.0, expected whole numbers"):
+    with pytest.raises(TypeError, match="SparseConv: out_channels is 4.0, expected a whole number"):
         nn.SparseConv(1, 4.0, 2)
-    with pytest.raises(TypeError, match="Linear: channels are '3' -> 4, expected whole numbers"):
+    with pytest.raises(TypeError, match="Linear: in_features is '3', expected a whole number"):
         nn.Linear("3", 4)
     with pytest.raises(ValueError, match="SubmanifoldConv: kernel_size is .*expected odd"):
         nn.SubmanifoldConv(1, 3, 2)

@@ -1,4 +1,4 @@
-"""What layers, networks, losses and tensors say of arguments that can not be meant."""
+"""Errors of layers, networks, losses and tensors about arguments that make no sense."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def network():
     (lambda: sn.SparseTensor(np.zeros((2, 0), "f4"), X.coordinates, (4, 4), 1), ValueError,
      r"features have shape \(2, 0\), expected at least one channel"),
     (lambda: sn.SparseTensor.from_dense(np.zeros((1, 0, 4, 4))), ValueError, "expected at least one channel"),
-    (lambda: nn.SparseConv(0, 1, 2), ValueError, "SparseConv: channels are 0 -> 1, expected at least 1"),
-    (lambda: nn.SubmanifoldConv(1, 0, 3), ValueError, "SubmanifoldConv: channels are 1 -> 0, expected at least 1"),
-    (lambda: nn.Linear(1, -1), ValueError, "Linear: channels are 1 -> -1, expected at least 1"),
+    (lambda: nn.SparseConv(0, 1, 2), ValueError, "SparseConv: in_channels is 0, expected at least 1"),
+    (lambda: nn.SubmanifoldConv(1, 0, 3), ValueError, "SubmanifoldConv: out_channels is 0, expected at least"),
+    (lambda: nn.Linear(1, -1), ValueError, "Linear: out_features is -1, expected at least 1"),
     (lambda: sn.SparseNetwork(in_channels=0), ValueError, "SparseNetwork: in_channels is 0, expected at least 1"),
     (lambda: sn.SparseNetwork(in_channels=1.5), TypeError, "SparseNetwork: in_channels is 1.5, expected a whole"),
     (lambda: sn.SparseNetwork(dimension=7), ValueError, "dimension is 7, expected 1 to 4"),
     (lambda: sn.SparseNetwork(dimension="a"), ValueError, "dimension is 'a', expected a whole number"),
     (lambda: sn.s3dcnn(channels=3), ValueError, "s3dcnn: channels is 3, expected a sequence"),
     (lambda: sn.s3dcnn(channels="ab"), ValueError, "s3dcnn: channels is 'ab', expected a sequence"),
-    (lambda: sn.s3dcnn(channels=(0, 3)), ValueError, "channels are 1 -> 0, expected at least 1"),
+    (lambda: sn.s3dcnn(channels=(0, 3)), ValueError, "SparseConv: out_channels is 0, expected at least 1"),
     (lambda: nn.LeakyReLU("a"), ValueError, "LeakyReLU: negative_slope is 'a', expected a finite number"),
     (lambda: nn.LeakyReLU(float("nan")), ValueError, "LeakyReLU: negative_slope is nan"),
     (lambda: nn.Dropout("a"), ValueError, "Dropout: p is 'a', expected a finite number"),

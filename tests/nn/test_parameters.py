@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import deque
 
 import numpy as np
 import pytest
@@ -122,6 +123,8 @@ class TestRefused:
         ([[nn.Linear(1, 1)]], r"Module\.w holds a Linear within a list"),
         (({"a": [nn.Parameter([1.0])]},), r"Module\.w holds a Parameter within a tuple"),
         ({nn.Parameter([1.0])}, r"Module\.w holds a Parameter within a set"),
+        (deque([nn.Linear(1, 1)]), r"Module\.w holds a Linear within a deque"),
+        ({nn.Parameter([1.0]): "a"}, r"Module\.w holds a Parameter within a dict"),
     ])
     def test_weights_that_would_be_overlooked(self, value, message):
         with pytest.raises(TypeError, match=message):
@@ -162,7 +165,7 @@ class TestRefused:
         module.mean = None
         assert list(module.state_dict()) == ["factor", "count"]
 
-    @pytest.mark.parametrize("name", ["", "a.b", "_mean", "mean", "forward", "training"])
+    @pytest.mark.parametrize("name", ["", "a.b", "_mean", "mean", "forward", "training", 3, None])
     def test_names_that_a_buffer_can_not_have(self, name):
         with pytest.raises(ValueError, match="register_buffer: name is"):
             Scale().register_buffer(name, np.zeros(1))
@@ -170,6 +173,13 @@ class TestRefused:
     def test_a_buffer_requires_no_gradient(self):
         with pytest.raises(TypeError, match=r"Scale\.w is a Tensor that requires a gradient"):
             Scale().register_buffer("w", weight())
+
+    @pytest.mark.parametrize("requires_grad", [True, False])
+    def test_a_parameter_does_not_become_a_buffer(self, requires_grad):
+        module = Scale()
+        with pytest.raises(TypeError, match="register_buffer: w is a Parameter, expected an array or a Tensor"):
+            module.register_buffer("w", nn.Parameter([1.0], requires_grad))
+        assert not hasattr(module, "w")
 
 
 class TestState:

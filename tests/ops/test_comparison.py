@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -41,6 +43,20 @@ def test_a_number_and_a_list_are_rounded_as_the_tensor_is():
     assert (Tensor(np.array([0])) == [0.5]).numpy().tolist() == [False]
 
 
+@pytest.mark.parametrize("other", [2 + 0j, Decimal(2), Fraction(2)])
+def test_a_number_of_any_kind_is_compared(other):
+    x = Tensor([1.0, 2.0, float("nan")])
+    assert (x == other).numpy().tolist() == (other == x).numpy().tolist() == [False, True, False]
+    assert (x != other).numpy().tolist() == [True, False, True]
+
+
+def test_lists_of_different_lengths_raise():
+    with pytest.raises(ValueError, match="Tensor: lists side by side differ in length or depth"):
+        Tensor([1.0, 2.0]) == [[1.0], [2.0, 3.0]]  # noqa: B015
+    with pytest.raises(ValueError, match="Tensor: lists side by side differ in length or depth"):
+        Tensor([[1.0], [2.0, 3.0]])
+
+
 def test_the_result_is_no_part_of_the_graph():
     x = Tensor([1.0, 2.0], requires_grad=True)
     assert not (x * 2 > x).requires_grad
@@ -66,11 +82,13 @@ def test_bool_is_that_of_the_one_element(value, truth):
 
 
 @pytest.mark.parametrize("array", [np.zeros(2), np.ones((2, 1)), np.zeros((0, 3))])
-def test_bool_and_float_of_several_elements_or_none_raise(array):
+def test_bool_float_and_item_of_several_elements_or_none_raise(array):
     with pytest.raises(ValueError, match=r"bool: the tensor has shape .*, expected one element: .*\.all\(\) or"):
         bool(Tensor(array))
     with pytest.raises(ValueError, match=r"float: the tensor has shape .*, expected one element: reduce it"):
         float(Tensor(array))
+    with pytest.raises(ValueError, match=r"item: the tensor has shape .*, expected one element: reduce it"):
+        Tensor(array).item()
 
 
 def test_float_is_a_python_number():

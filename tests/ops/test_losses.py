@@ -95,6 +95,8 @@ def test_cross_entropy_names_what_does_not_fit():
                          (np.zeros(2, bool), "bool"), (["a", "b"], "<U1"), ("ab", "str"), (None, "NoneType")]:
         with pytest.raises(TypeError, match=f"softmax_cross_entropy: labels are {kind}, expected integers"):
             softmax_cross_entropy(logits, labels)
+    with pytest.raises(ValueError, match=r"softmax_cross_entropy: labels: lists side by side differ in length"):
+        softmax_cross_entropy(logits, [[0], [1, 0]])
     with pytest.raises(ValueError, match=r"labels have shape \(3,\), expected \(2,\)"):
         softmax_cross_entropy(logits, np.zeros(3, np.int64))
     with pytest.raises(ValueError, match="label of row 1 is 3, expected 0 to 2"):
