@@ -68,14 +68,16 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Within it the first Ctrl-C or SIGTERM only sets a flag, which the function that it yields reads; the
     second interrupts at once.  One that nobody has read when the block ends is delivered then.
 
-    The flag is set from the start if a KeyboardInterrupt of `run` got lost before, as those do that are raised
-    within a destructor.  A signal that the program was started to ignore stays ignored.  (Python gives signals to
-    the main thread alone: elsewhere this does nothing.)
+    If a KeyboardInterrupt of `run` got lost before, as those do that are raised within a destructor, it is raised
+    again as the block begins.  A signal that the program was started to ignore stays ignored.  (Python gives
+    signals to the main thread alone: elsewhere this does nothing.)
     """
     if not _is_main_thread():
         yield lambda: False
         return
-    requested = _raised
+    if _raised is not None:
+        raise KeyboardInterrupt
+    requested: int | None = None
     read = False
 
     def request(number: int, _frame: FrameType | None) -> None:

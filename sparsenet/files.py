@@ -34,12 +34,14 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 
 def check_folder(path: str | os.PathLike) -> None:
-    """Raises FileNotFoundError or IsADirectoryError where a file at `path` cannot be written."""
+    """Raises FileNotFoundError, IsADirectoryError or PermissionError if a file at `path` cannot be written."""
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist: make it")
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder, expected the name of a file")
+    if not os.access(path.parent, os.W_OK | os.X_OK):  # files are written beside and renamed: the folder must allow it
+        raise PermissionError(f"{path}: the folder {path.parent} cannot be written to")
 
 
 @contextmanager
@@ -51,7 +53,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
     Raises
     ------
-    FileNotFoundError, IsADirectoryError : see `check_folder`.
+    FileNotFoundError, IsADirectoryError, PermissionError : see `check_folder`.
     OSError : the disk is full, or refuses to write; it names `path`.
     """
     path = Path(path)
@@ -64,7 +66,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(beside, path)
     except OSError as error:
-        if error.filename == str(beside):  # a name that is gone by the time that anyone reads it
+        if str(error.filename) == str(beside):  # a name that is gone by the time that anyone reads it
             error.filename = str(path)
         raise
     finally:
@@ -213,7 +215,7 @@ def write_hdf5(path: str | os.PathLike, kind: str, version: int, attributes: Map
                arrays: Mapping[str, Any]) -> None:
     """Write a small HDF5 file; `path` is always whole.  Arguments as in `Contents`, texts as str.
 
-    Raises FileNotFoundError, IsADirectoryError, see `check_folder`.
+    Raises FileNotFoundError, IsADirectoryError, PermissionError, see `check_folder`.
     """
     import h5py
 

@@ -137,7 +137,7 @@ def find_dataset(file: Any, key: str, kinds: str, shape: tuple[int | None, ...])
     kinds : letters of NumPy's kinds that it may have, "T" for text
     shape : None for any length
 
-    Raises ValueError where it is missing, a group, or of another kind or shape.
+    Raises ValueError if it is missing, a group, or of another kind or shape.
     """
     import h5py
 
@@ -195,7 +195,7 @@ def _read_text(dataset: Any, key: str) -> Any:
 def read_attribute(file: Any, name: str) -> Any:
     """An attribute of the root: a bool, int, float or str; an array of numbers; a list of str.
 
-    Raises ValueError where it is missing, neither numbers nor text, or too long.
+    Raises ValueError if it is missing, neither numbers nor text, or too long.
     """
     from h5py import h5a
 

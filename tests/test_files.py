@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
 from sparsenet import files
-from sparsenet.files import arrays_digest, open_hdf5, read_hdf5, replacing, seal, size_text, write_hdf5, write_text
+from sparsenet.files import (
+    arrays_digest,
+    check_folder,
+    open_hdf5,
+    read_hdf5,
+    replacing,
+    seal,
+    size_text,
+    write_hdf5,
+    write_text,
+)
 from sparsenet.nn.weights_file import read_weights, write_weights
 from sparsenet.retrieval import Descriptors, Index
 from sparsenet.training import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
@@ -98,9 +109,17 @@ def test_what_replacing_writes_is_known_as_a_part_while_it_lives(tmp_path):
         assert beside.exists()
 
 
+def test_a_folder_that_may_not_be_written_to_is_told_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write anywhere
+    with pytest.raises(PermissionError, match=f"x.h5: the folder {tmp_path} cannot be written to"):
+        check_folder(tmp_path / "x.h5")
+
+
 def test_an_error_names_the_file_and_not_its_part(tmp_path):
-    with pytest.raises(OSError, match="No space left on device: '.*/x.txt'"), replacing(tmp_path / "x.txt") as beside:
-        raise OSError(28, "No space left on device", str(beside))
+    for given in (str, Path):  # the system gives back the name that a file was opened by
+        with pytest.raises(OSError, match="No space left on device: '.*/x.txt'"), (
+                replacing(tmp_path / "x.txt")) as beside:
+            raise OSError(28, "No space left on device", given(beside))
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0 bytes"), (312, "312 bytes"), (999, "999 bytes"), (1000, "1.0 kB"),

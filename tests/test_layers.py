@@ -12,7 +12,8 @@ import sparsenet
 PACKAGE = Path(sparsenet.__file__).parent
 # "sparsenet" is the package itself: what `from sparsenet import SparseTensor` asks.
 LAYERS = (
-    ("command", "hdf5"), ("hdf5_output",), ("backend", "files", "lock", "random", "suggestion", "tables", "toml"),
+    ("command", "hdf5"), ("hdf5_output",), ("backend", "files", "lock", "random", "suggestion", "tables", "toml",
+                                                 "wording"),
     ("kernels",), ("tensor_base",), ("anomaly",), ("autograd",), ("gradcheck", "optim", "sparse"), ("ops",), ("nn",),
     ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("retrieval",), ("training",),
     ("benchmark", "info", "quickstart", "selfcheck"), ("__main__",))

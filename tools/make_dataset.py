@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   python tools/make_dataset.py csv shapes.csv shapes.h5 --render-size 60
 
 A folder named train, test, val, valid, validation or evaluation can be a split: within a class, or at
-the top if all folders there have such names.  --layout says so where the guess, which is printed, is wrong.
+the top if all folders there have such names.  --layout says so if the guess, which is printed, is wrong.
 
 All shapes are stored standing along z.  Along which axis a file stands is guessed from its format: OBJ
 and glTF along y (they are turned), the others along z; --up-axis y or z overrules that.

@@ -31,9 +31,10 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
                         help="override a key of the config (a TOML value); may be given many times")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the run (default: runs/NAME of CONFIG)")
-    parser.add_argument("--resume", action="store_true", help="continue from FOLDER/last.h5")
-    parser.add_argument("--overwrite", action="store_true",
-                        help="start anew if FOLDER holds a training, whose files are removed")
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument("--resume", action="store_true", help="continue from FOLDER/last.h5")
+    earlier.add_argument("--overwrite", action="store_true",
+                         help="start anew if FOLDER holds a training, whose files are removed")
     parser.add_argument("--seconds", type=float, metavar="N",
                         help="stop resumably after N seconds and evaluate (training.max_seconds)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar (there is one on a terminal alone)")

@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   python tools/tune_tiles.py tiles_h200.toml --precision tf32 --channels 64 128 --candidates 40
   python tools/train.py modelnet40 --set training.device=cuda --set training.tiles=tiles_h200.toml
 
-The table is written after each line that is found, so that what was found stays where the rest does not finish.
+The table is written after each line that is found, so that what was found stays if the rest does not finish.
 """
 
 

@@ -150,10 +150,11 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
 
 
 def _tell_of_compiling() -> None:
+    """Asked beforehand, not announced by `compilation_announced`: spawned processes may be those that compile."""
     from sparsenet.kernels.numba_cache import is_kept
 
     if not is_kept("voxelize"):
-        print("the first mesh takes some seconds more: kernels are being compiled", file=sys.stderr)
+        print("compiling kernels for this processor: the first mesh takes some seconds more", file=sys.stderr)
 
 
 def _results(entries: Sequence[MeshEntry], conversion: Conversion,
@@ -194,7 +195,7 @@ def _spawned(entries: Sequence[MeshEntry], conversion: Conversion, processes: in
             raise KeyboardInterrupt from None
         raise RuntimeError("import: a spawned process died: out of memory, or a script without the "
                            "`if __name__ == \"__main__\":` guard; processes=1 does without them") from None
-    except BaseException:  # what is being done is of no use any more: nobody waits for it
+    except BaseException:  # the results under way are of no use any more
         held.close()
         raise
     finally:
@@ -252,6 +253,7 @@ def _convert(load: Callable[[], Mesh], conversion: Conversion) -> _Shape | str:
         mesh = load()
         cells, _ = Off3DPicture(mesh, conversion.render_size).voxelize(sides, fill=conversion.fill)
     except _UNUSABLE as error:
-        return " ".join(printable(str(error)).split()) or type(error).__name__
+        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return " ".join(printable(words).split()) or type(error).__name__
     content = hashlib.sha256(mesh.vertices.tobytes() + mesh.faces.tobytes()).digest()
     return _Shape(cells.astype(coordinate_dtype(sides)), mesh if conversion.keep_meshes else None, content)

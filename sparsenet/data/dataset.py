@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.data.holdout import SplitColumn
+from sparsenet.data.import_report import table_of
 from sparsenet.data.reader import DatasetReader
 from sparsenet.data.sample import Sample
 from sparsenet.data.writer import write_dataset
@@ -30,7 +32,7 @@ class SparseDataset:
 
     Attributes
     ----------
-    labels : (S,) int64, index into `classes`, -1 where it is not known
+    labels : (S,) int64, index into `classes`, -1 if it is not known
     classes : the class names
     split, names : (S,) text; split(share, seed) holds a part out, see `SplitColumn`
     object, pose : (S,) int64, which object a sample shows, and which pose of it
@@ -115,10 +117,15 @@ class SparseDataset:
                 f"{len(self.classes)} classes, spatial_size={self.spatial_size}, render_size={self.render_size}"
                 f"{', with meshes' if self.has_meshes else ''})")
 
+    def summary(self) -> str:
+        """The dataset in a line, and a table of its classes x splits, in samples."""
+        names = [self.classes[label] if label >= 0 else None for label in self.labels]
+        return f"{self!r}\n{table_of(Counter(zip(names, self.split.tolist(), strict=True)), self.classes)}"
+
     def __getitem__(self, index: int) -> Sample:
         """Sample `index` as stored; its features are never None, its mesh is None if not kept.
 
-        Raises IndexError outside -S to S-1, TypeError for what is no integer.
+        Raises IndexError outside -S to S-1, TypeError for anything but an integer.
         """
         if not isinstance(index, int | np.integer):
             raise TypeError(f"SparseDataset: index is {index!r}, expected an integer: dataset.select(indices) gives "
@@ -227,7 +234,7 @@ class SparseDataset:
     def only_classes(self, names: Sequence[str]) -> SparseDataset:
         """The samples of these classes, labelled 0, 1, ... in the order of `names`, as a view.
 
-        Raises ValueError for a name that is no class, or that occurs twice.
+        Raises ValueError for a name that is not a class, or that occurs twice.
         """
         unknown = [name for name in names if name not in self.classes]
         if unknown or len(set(names)) != len(names):
@@ -268,7 +275,7 @@ class SparseDataset:
         backward : for training: what backward reads of the rulebooks is built ahead, too
         render_size : voxelizes kept meshes at another size than the stored one
         start : the first batch to give, to resume within an epoch
-        sampler : what says which objects form a batch, such as `TripletSampler`; then there is no
+        sampler : says which objects form a batch, such as `TripletSampler`; then there is no
             `batch_size` and no `shuffle`
         device : where the batches are put.  On "cuda" meshes are voxelized there, a batch at a time, to the same
             cells; with workers all that a batch needs happens on a stream beside the one that is current where

@@ -33,7 +33,7 @@ class FoundMesh:
 
 @dataclass
 class FoundMeshes:
-    """What a folder holds.
+    """The contents of a folder.
 
     meshes : in the order of their paths
     layout : one of LAYOUTS, or "unlabelled"
@@ -76,7 +76,7 @@ def find_meshes(folder: Path, extensions: Collection[str], layout: str | None = 
     Raises
     ------
     OSError : the folder itself cannot be listed.
-    ValueError : layout "split/class", and a folder at the top has not the name of a split.
+    ValueError : layout "split/class", and a folder at the top does not have the name of a split.
     """
     ignored: Counter[str] = Counter()
     unreadable: list[tuple[str, str]] = []
@@ -149,8 +149,8 @@ def _place(home: tuple[str, ...], layout: str, folder: Path) -> tuple[str | None
         return None, _first_split(home)
     if layout == "split/class":
         if home and split_name(home[0]) is None:
-            raise ValueError(f"import: layout split/class: {printable(str(folder / home[0]))} has not the name of a "
-                             f"split ({', '.join(SPLITS)}): rename it, or take another layout")
+            raise ValueError(f"import: layout split/class: {printable(str(folder / home[0]))} does not have the name "
+                             f"of a split ({', '.join(SPLITS)}): rename it, or take another layout")
         return (printable(home[1]), split_name(home[0])) if len(home) > 1 else (None, None)
     if not home:
         return None, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
 FEWEST = 5  # a class with fewer objects keeps them all
 
 
-def held_out(names: np.ndarray, labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """A mask (O,) of the objects held out: `share` of each class, rounded, and at least one.
+def lowest_draws(names: Sequence[str] | np.ndarray, count: int, seed: int, purpose: str) -> np.ndarray:
+    """(count,) int64 places of the names that draw the lowest numbers, each by (seed, purpose, name): one name more
+    or less moves at most one of the others."""
+    draws = [keyed_rng(seed, purpose, str(name)).random() for name in names]
+    return np.argsort(draws, kind="stable")[:count]
 
-    Each object draws a number by (seed, name), and those of a class with the lowest numbers are held out: one
-    object more or less moves at most one of the others.  A class with fewer than FEWEST objects keeps them all.
+
+def held_out(names: np.ndarray, labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """A mask (O,) of the objects held out: `share` of each class, rounded, and at least one; see `lowest_draws`.
+
+    A class with fewer than FEWEST objects keeps them all.
 
     Parameters
     ----------
@@ -31,17 +38,16 @@ def held_out(names: np.ndarray, labels: np.ndarray, share: float, seed: int) -> 
     ------
     ValueError : a share outside 0 to 1, or 1.
     """
-    if not 0 <= share < 1:
+    if not isinstance(share, int | float | np.number) or not 0 <= share < 1:
         raise ValueError(f"SparseDataset.split: share is {share!r}, expected 0 or more and less than 1")
     mask = np.zeros(len(labels), bool)
     if not share:
         return mask
-    draws = np.array([keyed_rng(seed, "held out", str(name)).random() for name in names])
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) >= FEWEST:
             count = min(max(1, int(share * len(members) + 0.5)), len(members) - 1)
-            mask[members[np.argsort(draws[members], kind="stable")[:count]]] = True
+            mask[members[lowest_draws(names[members], count, seed, "held out")]] = True
     return mask
 
 

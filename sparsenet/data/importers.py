@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from sparsenet.data.convert import DEFAULT, Conversion, MeshEntry, convert_meshes
 from sparsenet.data.folders import LAYOUTS, FoundMesh, FoundMeshes, find_meshes, printable, split_name
-from sparsenet.data.import_report import ImportReport
+from sparsenet.data.holdout import lowest_draws
+from sparsenet.data.import_report import ImportReport, kinds_in_words
 from sparsenet.random import keyed_rng
+from sparsenet.wording import counted
 
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
@@ -29,7 +31,7 @@ _COLUMNS = ("path", "label", "split", "name")
 
 @dataclass(frozen=True)
 class _MeshFile:
-    """What is to be imported: a file, its sample's name, its class (None if not known) and its split."""
+    """A file to import, its sample's name, its class (None if not known) and its split."""
 
     path: Path
     name: str
@@ -79,7 +81,7 @@ def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
     is drawn by (seed, name): one mesh more or less moves at most one of the others.
 
     Samples are in the order of their paths, classes are sorted by name.  A sample's name is its path within
-    the folder, without the extension if no other mesh has that name.  Bytes of a file name that are no text
+    the folder, without the extension if no other mesh has that name.  Bytes of a file name that are not text
     are written as escapes.
 
     Parameters
@@ -128,7 +130,8 @@ def import_csv(table: str | os.PathLike, destination: str | os.PathLike,
     The first line names the columns, in any case and order: `path`, and perhaps `label` (the class's name;
     without that column nothing is labelled), `split` ("train" if absent or empty; names of splits as in
     `import_folder`, or any other) and `name` (the path if absent or empty).  Columns are separated by commas,
-    semicolons or tabs.  Paths are relative to the table's folder.  Classes are sorted by name.
+    semicolons or tabs; lines without a value are passed over.  Paths are relative to the table's folder.  Classes
+    are sorted by name.
 
     Raises
     ------
@@ -170,15 +173,6 @@ def import_parametric(destination: str | os.PathLike, per_class: Mapping[str, in
     return convert_meshes(entries, destination, list(CLASSES), conversion)
 
 
-def _held_out(names: Sequence[str], share: float, seed: int) -> set[int]:
-    """Which of a class's meshes are tested on: those that drew the lowest numbers."""
-    count = round(share * len(names))
-    if 0 < share < 1:
-        count = min(max(count, 1), len(names) - 1) if len(names) > 1 else 0
-    draws = [(keyed_rng(seed, "split", name).random(), number) for number, name in enumerate(names)]
-    return {number for _, number in sorted(draws)[:count]}
-
-
 def _parametric_mesh(name: str, seed: int, split: str, number: int) -> Mesh:
     from sparsenet.shapes.parametric import parametric_mesh
 
@@ -201,37 +195,48 @@ def _held_out_of_classes(meshes: Sequence[FoundMesh], share: float, seed: int) -
     for mesh in meshes:
         if mesh.split is None:
             loose.setdefault(mesh.label, []).append(mesh.name)
-    return {names[number] for names in loose.values() for number in _held_out(names, share, seed)}
+    return {names[place] for names in loose.values()
+            for place in lowest_draws(names, _test_count(len(names), share), seed, "split")}
+
+
+def _test_count(meshes: int, share: float) -> int:
+    """How many of the meshes of a class to test on: with two or more at least one, and not all."""
+    count = round(share * meshes)
+    return count if share in (0, 1) else min(max(count, 1), meshes - 1)
 
 
 def _nothing_found(found: FoundMeshes, folder: Path, suffixes: Sequence[str]) -> str:
     if found.without_class:
-        return (f"import: the {len(found.without_class)} meshes in {folder} lie in no class folder (layout "
-                f"{found.layout}): expected CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME; if they have no classes, "
-                "import them as unlabelled")
+        meshes = counted(len(found.without_class), "mesh", "meshes")
+        return (f"import: of {meshes} in {folder} none lies in a class folder (layout {found.layout}): expected "
+                "CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME; if they have no classes, import them as unlabelled "
+                "(--unlabelled)")
     problem = f"; {': '.join(found.unreadable[0])}" if found.unreadable else ""
-    return (f"import: {folder} holds no mesh: expected {folder}/CLASS/SPLIT/NAME{'|'.join(suffixes)}, or "
-            f"{folder}/CLASS/NAME...{problem}")
+    return (f"import: {folder} holds no mesh: expected CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME, each NAME "
+            f"ending in {', '.join(suffixes)}; ignored {counted(found.ignored.total(), 'file')}"
+            f"{kinds_in_words(found.ignored)}{problem}")
 
 
 def _remarks(found: FoundMeshes, share: float, seed: int, tested: int) -> list[str]:
     remarks = [f"layout: {found.layout}{f' (guessed: {found.guess})' if found.guess else ''}"]
     loose = sum(mesh.split is None for mesh in found.meshes)
+    meshes = counted(loose, "mesh lies", "meshes lie")
     if loose and found.layout == "unlabelled":
-        remarks.append(f"{loose} meshes lie in no split: all in train")
+        remarks.append(f"{meshes} in no split: all in train")
     elif loose:
-        remarks.append(f"{loose} meshes lie in no split: {tested} of them drawn for test (test share {share:g}, seed "
+        remarks.append(f"{meshes} in no split: {tested} of them drawn for test (test share {share:g}, seed "
                        f"{seed}), the others in train")
     return remarks
 
 
 def _listed_files(file: TextIO, table: Path) -> tuple[list[_MeshFile], list[str]]:
     """The rows of a table, and what there is to say about its columns."""
-    header = file.readline()
+    lines = file.readlines()
+    header = next((line for line in lines if line.strip()), "")
     delimiter = max(_DELIMITERS, key=header.count)
-    file.seek(0)
-    reader = csv.reader(file, strict=True, delimiter=delimiter, skipinitialspace=True)
-    columns = [name.strip().lower() for name in next(reader, [])]
+    reader = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=True)
+    rows = (cells for row in reader if any(cells := [cell.strip() for cell in row]))
+    columns = [name.lower() for name in next(rows, [])]
     if "path" not in columns:
         raise ValueError(f"import: {table} has the columns {', '.join(columns) or 'none'}, expected path, label and "
                          "perhaps split, name: add a first line that names them")
@@ -240,14 +245,12 @@ def _listed_files(file: TextIO, table: Path) -> tuple[list[_MeshFile], list[str]
         raise ValueError(f"import: {table} has two columns {twice[0]}: leave one out")
     files: list[_MeshFile] = []
     line_of: dict[str, int] = {}
-    for row in reader:
-        if not row:
-            continue
+    for row in rows:
         place = f"import: {table} line {reader.line_num}"
-        if len(row) > len(columns):
+        if any(row[len(columns):]):
             raise ValueError(f"{place} has {len(row)} values for {len(columns)} columns: put a value with "
                              f"{delimiter!r} in quotes")
-        cells = dict(zip(columns, (cell.strip() for cell in row), strict=False))
+        cells = dict(zip(columns, row, strict=False))
         path, label, split = cells["path"], cells.get("label"), cells.get("split")
         if not path or ("label" in columns and not label):
             raise ValueError(f"{place}: path or label is empty (leave the column label out if nothing is labelled)")

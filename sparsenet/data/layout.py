@@ -74,7 +74,8 @@ def write_attributes(file: Any, spatial_size: Sequence[int], render_size: int, f
 
 def wrong_classes(classes: Sequence[str]) -> str:
     """What is wrong with a list of class names, or nothing."""
-    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
+    if isinstance(classes, str) or not isinstance(classes, Sequence | np.ndarray) or not all(
+            isinstance(name, str) and name for name in classes):
         return f"classes are {reprlib.repr(classes)}, expected a list of texts that are not empty"
     if len(set(classes)) != len(classes):
         twice = next(name for number, name in enumerate(classes) if name in classes[:number])

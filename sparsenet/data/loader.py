@@ -1,4 +1,4 @@
-"""Makes the batches of an epoch, ahead of their use where there are workers.
+"""Makes the batches of an epoch, ahead of their use if there are workers.
 
     worker threads     poses, augmentation, reading | on a GPU: upload, voxelize | rulebooks     all on the side stream
     the consumer       waits for a batch to be made, not for the GPU             | its step      on its own stream
@@ -86,7 +86,7 @@ class BatchLoader:
 
 
 class _Stopped(RuntimeError):
-    """The consumer is gone; nobody sees this."""
+    """Raised inside a worker after the consumer closed the loader; never reaches the user."""
 
 
 class _BatchMaker:
@@ -167,7 +167,7 @@ class _BatchMaker:
         return self.preparation.pose(self.dataset.object_samples[item], showing)
 
     def _named(self, sample: int, function: Callable, *arguments: Any) -> Any:
-        """What the function gives; what it raises names the sample."""
+        """The result of the function; an error that it raises is told with the sample's name."""
         try:
             return function(*arguments)
         except (ValueError, TypeError, OSError, RuntimeError) as error:

@@ -24,12 +24,13 @@ T = TypeVar("T", bound=_Arrays)  # Mesh on a CPU, MeshBatch of one on a GPU
 
 
 class MeshStore(Generic[T]):
-    """What `read` gives for a row of the file: read once where there is room to keep it.
+    """The meshes of the rows of a file, each read once if there is room to keep it.
 
     What came first is kept and never replaced: an epoch asks for every mesh once, in an order of its own, so
     that none is a better guess than another.  Any thread may ask.
 
-    share : makes of a mesh that was just read what gives it to any asker, on a GPU on any stream
+    read : row -> its mesh
+    share : mesh that was just read -> a function that returns it to any thread, on a GPU to any stream
     """
 
     def __init__(self, read: Callable[[int], T], most_bytes: int,

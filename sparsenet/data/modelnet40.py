@@ -40,7 +40,7 @@ def import_modelnet40_voxels(folder: str | os.PathLike, destination: str | os.Pa
     Raises
     ------
     FileNotFoundError : one of the two files is missing.
-    ValueError : it is no such archive; the key is named.
+    ValueError : it is not such an archive; the key is named.
     """
     folder = Path(folder)
     archives = [_Archive(folder / f"{split}.npz", split) for split in _SPLITS]
@@ -73,7 +73,7 @@ class _Archive:
             raise FileNotFoundError(f"import: {path} does not exist: expected train.npz and test.npz in one "
                                     "folder") from None
         except (KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"import: {path} is no archive of packed voxels: {error}") from None
+            raise ValueError(f"import: {path} is not an archive of packed voxels: {error}") from None
         packed = -(-SIDE**3 // 8)
         if len(shape) != 3 or shape[2] != packed or dtype != np.uint8 or fortran:
             raise ValueError(f"import: {path}: vox_packed is {dtype} {shape}, expected uint8 (N, poses, {packed})")

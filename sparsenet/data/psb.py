@@ -44,12 +44,12 @@ def read_cla(path: str | os.PathLike) -> list[PsbClass]:
     Raises
     ------
     FileNotFoundError : there is no such file.
-    ValueError : it is no classification, a count does not match, a parent is unknown, or a class or
+    ValueError : it is not a classification, a count does not match, a parent is unknown, or a class or
         model occurs twice; the class is named.
     """
     words = Path(path).read_text(encoding="utf-8", errors="replace").split()
     if words[:2] != ["PSB", "1"]:
-        raise ValueError(f"read_cla: {path} begins with {' '.join(words[:2])[:40]!r}, expected 'PSB 1': it is no "
+        raise ValueError(f"read_cla: {path} begins with {' '.join(words[:2])[:40]!r}, expected 'PSB 1': it is not a "
                          "classification of the Princeton Shape Benchmark")
     classes: dict[str, PsbClass] = {}
     seen: set[int] = set()

@@ -20,7 +20,7 @@ class Sample:
     """One shape, or one pose of it: what `SparseDataset.create` takes and `dataset[i]` gives.
 
     coordinates : (n, D) integer, the active cells of the dataset's grid; n may be 0
-    label : index into the dataset's classes, or -1 where it is not known
+    label : index into the dataset's classes, or -1 if it is not known
     name : of the object; poses of one object share it
     split : such as "train" or "test"
     object : number of the object; None while creating: each sample is an object of its own

@@ -130,7 +130,7 @@ class ClassBalancedSampler:
 
     Raises
     ------
-    ValueError : fewer classes than asked for, or batch_size is no multiple of them.
+    ValueError : fewer classes than asked for, or batch_size is not a multiple of them.
     """
 
     repeats = True

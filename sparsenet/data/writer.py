@@ -37,6 +37,9 @@ def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_si
     _check_text("SparseDataset.create: a class", "".join(classes))
     if up_axis is not None and up_axis not in UP_AXES:
         raise ValueError(f"SparseDataset.create: up_axis is {up_axis!r}, expected {', '.join(UP_AXES)}")
+    if isinstance(samples, Sample) or not isinstance(samples, Iterable):
+        raise TypeError(f"SparseDataset.create: samples are a {type(samples).__name__}, expected Samples, one after "
+                        "another: a list or an iterator")
     render_size = _whole("SparseDataset.create: render_size", render_size, 1, MAX_SIDE)
     with replacing(path) as beside:
         with Hdf5Output(beside, userblock_size=USER_BLOCK) as output:

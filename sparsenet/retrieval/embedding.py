@@ -37,7 +37,7 @@ def embed(net: SparseNetwork, dataset: SparseDataset | SparseBatch | SparseTenso
     Returns
     -------
     (S, C) float32, a row for each object, in the order of `dataset.object_samples` (the order of the
-    samples, where each object has one pose).
+    samples, if each object has one pose).
 
     Raises
     ------
@@ -67,7 +67,7 @@ def descriptor_layer(net: SparseNetwork) -> int:
 
 
 def checked_layer(net: SparseNetwork, layer: int | None) -> int:
-    """The layer, or `descriptor_layer` for None.  Raises ValueError where there is no such layer."""
+    """The layer, or `descriptor_layer` for None.  Raises ValueError if there is no such layer."""
     layer = descriptor_layer(net) if layer is None else layer
     if not 1 <= layer <= len(net.layers):
         raise ValueError(f"embed: layer is {layer}, expected 1 to {len(net.layers)}: {', '.join(net.names())}")

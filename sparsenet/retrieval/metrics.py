@@ -42,17 +42,17 @@ def evaluate(descriptors: Any, labels: Any, metric: str = "cosine", protocol: st
     Parameters
     ----------
     descriptors : (S, C) real numbers; computed on in float64.
-    labels : (S,) integers or strings, the class of each shape; -1 where it is not known: such a shape is
-        ranked, but is no query and never relevant (protocol "paper" leaves it out).
+    labels : (S,) integers or strings, the class of each shape; -1 if it is not known: such a shape is
+        ranked, but is not a query and never relevant (protocol "paper" leaves it out).
     metric : "cosine" or "l2"; a zero vector has cosine 0 with every vector.
-    protocol : None takes all shapes; "paper" the first 20 of each class by name (by row where no
+    protocol : None takes all shapes; "paper" the first 20 of each class by name (by row if no
         names are given), and leaves the others out of queries and rankings alike.
     names : (S,) strings, the name of each shape; only protocol "paper" looks at them.
 
     Returns
     -------
     Evaluation : mAP, AUC, NN, FT, ST, E and NDCG as means over the queries and over the classes, the
-        precision-recall curve, each query's own figures.  A shape without a relevant item is no
+        precision-recall curve, each query's own figures.  A shape without a relevant item is not a
         query, but is ranked; `skipped` counts them, `unknown` those labelled -1.
 
     Raises

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from sparsenet.tables import aligned
+from sparsenet.wording import counted
 
 CUT_OFFS = (1, 5, 10, 20)  # ranks that precision is told at
 MEASURES = ("mAP", "AUC", "NN", "FT", "ST", "E", "NDCG")
@@ -38,7 +39,7 @@ class Evaluation(Scores):
     macro : means over the classes of the means over a class's queries.
     per_class : the means over its queries of each class that has some.
     per_query : name of a measure ("AP" in place of mAP) -> (S,) float64, a figure for each row that
-        was given, NaN where it was no query.
+        was given, NaN if it was not a query.
     queries, skipped : how many shapes were queries, and how many had no relevant item.
     unknown : how many more shapes are of unknown class: ranked, but no queries and never relevant.
     hits : (M,) float64, relevant items at ranks 1 to M, as a mean over the queries.
@@ -86,7 +87,8 @@ class Evaluation(Scores):
         skipped = f", {self.skipped} skipped (alone in their class)" if self.skipped else ""
         unknown = f", {self.unknown} of unknown class are ranked but are not queries" if self.unknown else ""
         precision = ", ".join(f"at {k} {100 * self.precision_at(k):.2f}" for k in self._cut_offs())
-        queries = f"{self.queries} queries of {len(self.per_class)} classes, each ranks {self.hits.size} shapes"
+        queries = (f"{counted(self.queries, 'query', 'queries')} of "
+                   f"{counted(len(self.per_class), 'class', 'classes')}, each ranks {counted(self.hits.size, 'shape')}")
         return (f"{aligned(rows, left=(0,), rules=())}\nprecision, %: {precision}\n"
                 f"{queries} by {self.metric}{skipped}{unknown}")
 

@@ -46,7 +46,7 @@ class Found:
 
     @property
     def labels(self) -> list[str]:
-        """Class names, "?" where not known."""
+        """Class names, "?" if not known."""
         all_labels = self.descriptors.label_names()
         return [all_labels[row] for row in self.rows]
 
@@ -65,13 +65,13 @@ class Found:
         dataset : file that the results' voxels are read from; by default the one they were embedded from
         label : class of the query, if known: then results of the same class are marked as right
 
-        The results are drawn as they were embedded: where that was at another render size than the
+        The results are drawn as they were embedded: if that was at another render size than the
         dataset stores, their meshes are voxelized anew.
 
         Raises
         ------
         FileNotFoundError, ValueError : the dataset's file is not there, or not the one embedded; the label
-            is no class.
+            is not a class.
         """
         from sparsenet.data import SparseDataset
         from sparsenet.inspect.gallery import Picture, gallery

@@ -62,7 +62,7 @@ class MeshBatch:
         return device_of(self.vertices)
 
     def to(self, device: str) -> MeshBatch:
-        """The meshes on `device` ("cpu" or "cuda"); itself where they are there."""
+        """The meshes on `device` ("cpu" or "cuda"); itself if they are there."""
         if device == self.device:
             return self
         return MeshBatch._of(to_device(self.vertices, device), self.vertex_splits, to_device(self.faces, device),

@@ -50,7 +50,7 @@ class Mesh:
         object.__setattr__(self, "faces", np.ascontiguousarray(faces, dtype=np.int32))
 
     def without_unused_vertices(self) -> Mesh:
-        """The same triangles without the vertices that no face refers to; itself where there are none."""
+        """The same triangles without the vertices that no face refers to; itself if there are none."""
         used = np.zeros(len(self.vertices), dtype=bool)
         used[self.faces.ravel()] = True
         if used.all():

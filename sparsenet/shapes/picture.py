@@ -21,7 +21,7 @@ class Off3DPicture:
     path_or_mesh : a file for `read_mesh` (OFF, OBJ, PLY, STL, GLB and others), or anything that has `vertices`
         (V, 3) and `faces` (F, 3), such as a Mesh or a trimesh.Trimesh
     render_size : cells along the longest side of the mesh's bounding box
-    label : the class, -1 where it is not known
+    label : the class, -1 if it is not known
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Off3DPicture:
     Raises
     ------
     MeshError : the file or the mesh cannot be used; the message says why.
-    ValueError : render_size is no positive whole number.
+    ValueError : render_size is not a positive whole number.
 
     Example
     -------

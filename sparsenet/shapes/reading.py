@@ -56,7 +56,7 @@ def read_mesh(path: str | os.PathLike) -> Mesh:
     suffix = mesh_suffix(path)
     if suffix not in MESH_SUFFIXES:
         raise MeshError(f"{path}: a mesh file ends in {', '.join(MESH_SUFFIXES)}, each also with .gz, "
-                        f"not in {suffix or 'nothing'!r}")
+                        f"{f'not in {suffix!r}' if suffix else 'and this name has no ending'}")
     try:
         data = path.read_bytes()
         if path.suffix.lower() == ".gz":

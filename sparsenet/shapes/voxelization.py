@@ -68,7 +68,7 @@ def voxelize(mesh: Mesh, spatial_size: int | Sequence[int], render_size: int,
 
 
 def grid_of(spatial_size: int | Sequence[int]) -> tuple[int, int, int]:
-    """Three sides from one number or three; raises ValueError for what is no size."""
+    """Three sides from one number or three; raises ValueError for anything else."""
     sides = tuple(spatial_size) if isinstance(spatial_size, Sequence | np.ndarray) else (spatial_size,) * 3
     sides = tuple(operator.index(side) for side in sides)
     if len(sides) != 3 or min(sides) < 1 or max(sides) >= 2**31:

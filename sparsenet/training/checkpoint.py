@@ -74,7 +74,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "history": {name: np.array([row.get(name, np.nan) for row in checkpoint.history]) for name in names},
     }
     arrays = {f"{group}/{name}": array for group, of_group in groups.items() for name, array in of_group.items()}
-    # The config is no attribute: those end at 64 KiB.
+    # The config is not an attribute: those end at 64 KiB.
     arrays |= {"config": _joined(checkpoint), "classes": np.array(checkpoint.classes, object)}
     attributes = {name: getattr(checkpoint, name)
                   for name in ("epoch", "step", "seconds", "dataset", "digest", "processor", "blas")}

@@ -126,4 +126,4 @@ def _rotations(config: Config) -> Any:
 def _classification(probabilities: np.ndarray, labels: np.ndarray, part: str) -> dict[str, float]:
     of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return {f"{part}_accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
-            f"{part}_loss": float(-np.log(np.maximum(of_label, np.finfo(np.float32).tiny)).mean())}
+            f"{part}_loss": 0.0 - float(np.log(np.maximum(of_label, np.finfo(np.float32).tiny)).mean())}  # no -0.0

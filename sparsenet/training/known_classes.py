@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.training.config import ConfigError
+from sparsenet.wording import counted, listed
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
@@ -56,7 +57,7 @@ class Selection:
     def remarks(self, classifies: bool) -> list[str]:
         """What was left out, a sentence each; `classifies` says that the network has an accuracy."""
         lines = []
-        total, names = len(self.shapes.object_labels), _some(self.unknown_classes)
+        total, names = len(self.shapes.object_labels), listed(self.unknown_classes, NAMES_TOLD)
         if classifies and not self.known:
             lines.append(f"no accuracy: the network knows none of the classes ({names}); retrieval alone is evaluated")
         elif classifies and self.unknown:
@@ -65,10 +66,14 @@ class Selection:
         elif self.unknown:
             lines.append(f"{self.unknown} of {total} shapes are of classes that the network was not trained on "
                          f"({names})")
+        labels = set(self.shapes.object_labels.tolist())
+        if len(labels) == 1:
+            lines.append(f"note: all shapes are of one class, {self.shapes.classes[labels.pop()]!r}: any ranking is "
+                         "100% right about it")
         if self.unlabelled:
-            lines.append(f"left out: {self.unlabelled} shapes without a label")
+            lines.append(f"left out: {counted(self.unlabelled, 'shape')} without a label")
         if self.not_shared:
-            lines.append(f"left out: {self.not_shared} shapes of classes that are not in both splits "
+            lines.append(f"left out: {counted(self.not_shared, 'shape')} of classes that are not in both splits "
                          "(data.classes is 'shared')")
         return lines
 
@@ -97,10 +102,5 @@ def select_shapes(dataset: SparseDataset, state: Checkpoint, config: Config) -> 
     if not retrievable(shapes) and not (classifies and selection.known):
         why = "the network knows none of the classes, and " if classifies else ""
         raise ConfigError(f"{dataset.path}: {why}no class has two shapes here: there is nothing to evaluate; the "
-                          f"classes are {_some(sorted(present))}")
+                          f"classes are {listed(sorted(present), NAMES_TOLD)}")
     return selection
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else ""
-    return ", ".join(names[:NAMES_TOLD]) + more

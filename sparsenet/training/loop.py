@@ -92,6 +92,10 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
     KeyboardInterrupt : after Ctrl-C, when last.h5 is written; a second one interrupts at once.
     """
     out, last, best = Path(out), Path(out) / "last.h5", Path(out) / "best.h5"
+    if resume and overwrite:
+        raise ValueError("training: resume goes on with what is in the folder, overwrite removes it: give one of them")
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"training: {out} is a file, expected the folder of the run")
     if resume and not last.exists():
         raise CheckpointError(f"training: {last}: no such file: there is nothing to resume, start anew")
     out.mkdir(parents=True, exist_ok=True)
@@ -131,7 +135,7 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
         optimizer.load_state_dict(state.momentum)
         epoch, step, earlier, sums, history = state.epoch, state.step, state.seconds, state.running, state.history
         best_score = score_of(best)
-        for line in resumption_lines(state, last, best_score is not None, machine):
+        for line in resumption_lines(state, last, best_score is not None, machine, config.training.epochs):
             say(line)
 
     def save(path: Path) -> None:

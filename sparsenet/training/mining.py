@@ -31,7 +31,7 @@ def batch_hard(descriptors: Any, labels: Any, distance: str = "cosine") -> Tripl
     distance : "cosine", "l2" or "squared_l2", as in `ops.triplet_loss`
 
     Returns anchor, positive, negative : (T,) int64 indices of rows, anchors ascending.  An item that has
-    no other of its class, or none of another class, is no anchor.  Of equal distances the first counts.
+    no other of its class, or none of another class, is not an anchor.  Of equal distances the first counts.
 
     Raises
     ------

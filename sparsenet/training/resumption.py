@@ -1,4 +1,4 @@
-"""What a training needs to continue where it stopped, and what it says about that."""
+"""How a training continues where it stopped, and what it says about that."""
 
 from __future__ import annotations
 
@@ -72,11 +72,14 @@ def score_of(best: Path) -> tuple[float, float] | None:
     return score(history[-1]) if history else None
 
 
-def resumption_lines(state: Checkpoint, last: Path, has_best: bool, machine: dict[str, str]) -> list[str]:
+def resumption_lines(state: Checkpoint, last: Path, has_best: bool, machine: dict[str, str], epochs: int) -> list[str]:
     """What to know when a training continues: where, on which other machine, and without what.
 
     machine : "processor" and "blas" of this one
+    epochs : training.epochs
     """
+    if state.epoch >= epochs:
+        return [f"{last} has {state.epoch} epochs behind it, and training.epochs is {epochs}: it is only evaluated"]
     lines = [f"resuming {last} at epoch {state.epoch + 1}, batch {state.step + 1}"]
     others = [f"{name} {getattr(state, name)!r}, here {value!r}" for name, value in machine.items()
               if getattr(state, name) not in ("", value)]

@@ -30,8 +30,8 @@ class DataConfig:
     parametric_test: int = key(0, "shapes per class of it that are held out", at_least=0)
     train_split: str = key("train", "name of the split trained on")
     test_split: str = key("test", "name of the split that the final evaluation is of; training never looks at it")
-    validation_split: str = key("", "name of the split validated on; empty: val, valid or validation, if the data has "
-                                    "one that is not trained or tested on")
+    validation_split: str = key("", "name of the split validated on; empty: val, valid, validation or evaluation, if "
+                                    "the data has one that is not trained or tested on")
     validation_share: float = key(0.1, "share of each class of the training split that is held out to validate on, if "
                                        "there is no such split; drawn by (seed, name), at least one object, none of "
                                        "a class with fewer than five. 0: none, and the last epoch is the best",

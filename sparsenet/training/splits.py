@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sparsenet.data.folders import SPLITS
 from sparsenet.training.config import ConfigError
 from sparsenet.training.schema import Config
+from sparsenet.wording import counted, listed
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
 
-VALIDATION_NAMES = ("val", "valid", "validation")  # of splits; the first that the data has
+# Names of splits to validate on; the first that the data has.  (Importers write all of them as "val".)
+VALIDATION_NAMES = tuple(name for name, split in SPLITS.items() if split == "val")
 _NAMED = 5  # classes that a message names
 
 
@@ -45,13 +48,16 @@ class Splits:
             validation += f" (held out of {self.held_out_of!r})"
         if not len(self.validation):
             validation = "none to validate on (the last epoch is the best)"
-        lines = [f"data: {len(self.training.object_samples)} shapes of {len(self.training.classes)} classes to train "
-                 f"on, {validation}, {len(self.test.object_samples)} to test on"]
+        lines = [f"data: {counted(len(self.training.object_samples), 'shape')} of "
+                 f"{counted(len(self.training.classes), 'class', 'classes')} to train on, {validation}, "
+                 f"{len(self.test.object_samples)} to test on"]
         if self.unused:
             counts = ", ".join(f"{name!r} {count}" for name, count in self.unused.items())
-            lines.append(f"note: {sum(self.unused.values())} samples are in no split that is used: {counts}")
+            samples = counted(sum(self.unused.values()), "sample is", "samples are")
+            lines.append(f"note: {samples} in no split that is used: {counts}")
         if self.left_out:
-            lines.append(f"note: {self.left_out} samples are left out: unlabelled, or of a class that is not used")
+            lines.append(f"note: {counted(self.left_out, 'sample is', 'samples are')} left out: unlabelled, or of a "
+                         "class that is not used")
         return [*lines, *filter(None, [self.remark])]
 
     @property
@@ -85,6 +91,8 @@ def opened_splits(config: Config, out: Path, anew: bool, progress: bool = False)
 def _split(dataset: SparseDataset, config: Config) -> Splits:
     data = config.data
     own = _validation_split(dataset, config)
+    _check_split(dataset, "train_split", data.train_split)
+    _check_split(dataset, "test_split", data.test_split)
     names = dataset.classes if data.classes == "all" else dataset.shared_classes(data.train_split, data.test_split)
     used = list(dict.fromkeys(name for name in (data.train_split, own, data.test_split) if name))
     parts = {name: dataset.subset(name).only_classes(names) for name in used}
@@ -106,6 +114,7 @@ def _split(dataset: SparseDataset, config: Config) -> Splits:
 def _validation_split(dataset: SparseDataset, config: Config) -> str:
     """The name of the split to validate on, or "" if the data has none for it."""
     if config.data.validation_split:
+        _check_split(dataset, "validation_split", config.data.validation_split)
         if config.data.validation_split == config.data.test_split:
             raise ConfigError(f"config: data.validation_split is {config.data.test_split!r}, which is the test split: "
                               "it chooses nothing; empty it, and data.validation_share is held out of the training "
@@ -116,14 +125,22 @@ def _validation_split(dataset: SparseDataset, config: Config) -> str:
     return next((name for name in VALIDATION_NAMES if name in there), "")
 
 
+def _check_split(dataset: SparseDataset, key: str, name: str) -> None:
+    """Raise ConfigError if the split that a key of [data] names has no sample."""
+    there = sorted(set(dataset.split.tolist()))
+    if name not in there:
+        raise ConfigError(f"config: data.{key} is {name!r}, which has no sample in {dataset.path}: there is "
+                          f"{listed(list(map(repr, there)), _NAMED) or 'none'}: name another, or make the dataset with "
+                          "one")
+
+
 def _check_classes(training: SparseDataset, config: Config) -> None:
     """Raise ConfigError if a class has no training sample: the network would never name it."""
     counts = np.bincount(training.labels, minlength=len(training.classes))
     missing = [name for name, count in zip(training.classes, counts, strict=True) if not count]
     if missing:
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise ConfigError(f"config: {training.path} has no training sample (split {config.data.train_split!r}) of "
-                          f"{', '.join(map(repr, missing[:_NAMED]))}{more}: give each class one, set data.train_split, "
+                          f"{listed(list(map(repr, missing)), _NAMED)}: give each class one, set data.train_split, "
                           "or leave such classes out with data.classes = 'shared'")
 
 

@@ -48,8 +48,8 @@ def open_shapes(config: Config, checkpoint: str | Path, dataset: str | Path | No
 
 
 def check_output(output: str | Path, *sources: str | Path) -> None:
-    """Raises ValueError if a file to write is one of those read from, and FileNotFoundError or IsADirectoryError
-    as `check_folder` does."""
+    """Raises ValueError if a file to write is one of those read from, and FileNotFoundError, IsADirectoryError
+    or PermissionError as `check_folder` does."""
     check_folder(output)
     for source in sources:
         if Path(output).exists() and Path(source).exists() and Path(output).samefile(source):

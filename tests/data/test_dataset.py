@@ -168,6 +168,29 @@ def test_what_is_not_a_sample_is_named(tmp_path: Path, sample):
         create(tmp_path / "x.h5", [sample])
 
 
+@pytest.mark.parametrize("samples", [Sample(np.array([[0, 0, 0]])), None, 3])
+def test_samples_come_one_after_another(tmp_path: Path, samples):
+    with pytest.raises(TypeError, match="samples are a (Sample|NoneType|int), expected Samples, one after another"):
+        create(tmp_path / "x.h5", samples)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_summary_counts_classes_by_splits(tmp_path: Path):
+    samples = [Sample(np.array([[0, 0, 0]]), label, split=split) for label, split in
+               ((0, "test"), (0, "train"), (0, "train"), (1, "dev"), (-1, "train"))]
+    with create(tmp_path / "x.h5", samples, classes=("bed", "chair", "none")) as dataset:
+        assert dataset.summary() == f"""{dataset!r}
+class       train  test  dev
+----------------------------
+bed             2     1    0
+chair           0     0    1
+none            0     0    0
+(no label)      1     0    0
+----------------------------
+all             3     1    1"""
+        assert dataset.subset("dev").summary().splitlines()[-1].split() == ["all", "1"]
+
+
 def test_the_longest_side_keeps_its_last_cell(tmp_path: Path):
     with create(tmp_path / "x.h5", [Sample(np.array([[2**31 - 2, 1]]))], (2**31 - 1, 2)) as dataset:
         assert dataset[0].coordinates.tolist() == [[2**31 - 2, 1]]
@@ -181,6 +204,7 @@ def test_create_refuses_a_missing_folder(tmp_path: Path):
 @pytest.mark.parametrize(("options", "message"), [
     ({"sides": ()}, "spatial_size"), ({"sides": (0,)}, "spatial_size"), ({"classes": ("a", "a")}, "distinct"),
     ({"classes": tuple(map(str, range(5000)))}, "at most 4000"), ({"classes": "ab"}, "expected a list of texts"),
+    ({"classes": None}, "expected a list of texts"), ({"classes": iter("ab")}, "expected a list of texts"),
     ({"classes": ("a", "")}, "not empty"), ({"classes": (1,)}, "expected a list of texts"),
     ({"classes": ("a\0",)}, "NUL"), ({"classes": ("\udcff",)}, "not Unicode"),
     ({"sides": (2**31, 4)}, "spatial_size is .2147483648, 4., expected 1 to 4 numbers from 1 to 2147483647"),

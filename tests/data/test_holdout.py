@@ -70,7 +70,7 @@ def test_an_empty_dataset_splits_into_two(tmp_path):
         assert [len(part) for part in dataset.split(0.1, 0)] == [0, 0]
 
 
-@pytest.mark.parametrize("share", [-0.1, 1, 1.5, float("nan")])
+@pytest.mark.parametrize("share", [-0.1, 1, 1.5, float("nan"), "0.1"])
 def test_a_share_that_is_none_is_refused(tmp_path, share):
     with SparseDataset.create(tmp_path / "x.h5", [Sample(CELL)], (2, 2, 2), 2, []) as dataset, \
             pytest.raises(ValueError, match="share is .*, expected 0 or more and less than 1"):

@@ -79,7 +79,7 @@ def test_extensions_are_chosen(tmp_path: Path):
     (tmp_path / "tree/a/train/two.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
     assert import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET).samples == 2
     assert import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, extensions=["obj"]).samples == 1
-    with pytest.raises(ValueError, match="holds no mesh: expected"):
+    with pytest.raises(ValueError, match="holds no mesh: expected .* ending in .ply; ignored 2 files .*obj 1, .off 1"):
         import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, extensions=["ply"])
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         import_folder(tmp_path / "absent", tmp_path / "x.h5", QUIET)
@@ -94,7 +94,7 @@ def test_unreadable_meshes_are_listed_and_lose_nothing_else(tmp_path: Path):
     report = import_folder(tree, tmp_path / "x.h5", QUIET)
     assert [part[2] for part in contents(report.path)] == ["a/train/m0", "a/train/m2", "a/train/m4"]
     assert [Path(source).name for source, _ in report.failures] == ["m1.off", "m3.off"]
-    assert "left out 2 unreadable meshes" in str(report) and "m3.off: the file is empty" in str(report)
+    assert "left out 2 files or folders" in str(report) and "m3.off: the file is empty" in str(report)
     with pytest.raises(ValueError, match="m1.off"):
         import_folder(tree, tmp_path / "y.h5", Conversion(render_size=8, progress=False, strict=True))
     assert not (tmp_path / "y.h5").exists()
@@ -148,12 +148,20 @@ def test_csv(tmp_path: Path):
     "path, label, split\nc.off, bed, Test\n", " Path ,LABEL,Split\n c.off,bed ,TEST\n",
     "\ufeffpath;label;split\nc.off;bed;test",
     "label\tpath\tsplit\nbed\tc.off\ttest\n", 'path, label, split\r\n"c.off", "bed", "test"\r\n\r\n',
-    "path,label,colour,split\nc.off,bed,red,test\n"])
+    "path,label,colour,split\nc.off,bed,red,test\n", "\n \npath,label,split,\n,,,\nc.off,bed,test,,,\n \n,,,,\n"])
 def test_headers_and_cells_may_have_blanks_and_other_delimiters(tmp_path: Path, text: str):
     write_mesh(tmp_path / "c.off")
     (tmp_path / "list.csv").write_text(text, encoding="utf-8")
     import_csv(tmp_path / "list.csv", tmp_path / "x.h5", QUIET)
     assert [part[:3] for part in contents(tmp_path / "x.h5")] == [("bed", "test", "c.off")]
+
+
+def test_a_listed_file_that_is_not_there_is_left_out_in_one_line(tmp_path: Path):
+    write_mesh(tmp_path / "c.off")
+    (tmp_path / "list.csv").write_text("path\nc.off\nabsent.off\n")
+    report = import_csv(tmp_path / "list.csv", tmp_path / "x.h5", QUIET)
+    assert report.failures == [(str(tmp_path / "absent.off"), "No such file or directory")]
+    assert f"left out 1 file or folder that cannot be used:\n  {tmp_path / 'absent.off'}: No such file" in str(report)
 
 
 @pytest.mark.parametrize(("given", "split"), [("Validation", "val"), ("EVALUATION", "val"), ("valid", "val"),
@@ -301,7 +309,7 @@ def test_damaged_voxel_archives_are_refused(archives, tmp_path: Path):
         import_modelnet40_voxels(folder, tmp_path / "x.h5", poses=13, progress=False)
     whole = (folder / "train.npz").read_bytes()
     (folder / "train.npz").write_bytes(whole[:len(whole) // 2])
-    with pytest.raises(ValueError, match="no archive of packed voxels"):
+    with pytest.raises(ValueError, match="not an archive of packed voxels"):
         import_modelnet40_voxels(folder, tmp_path / "x.h5", progress=False)
     broken = bytearray(whole)
     broken[len(whole) // 4:len(whole) // 4 + 100] = bytes(100)
@@ -309,7 +317,7 @@ def test_damaged_voxel_archives_are_refused(archives, tmp_path: Path):
     with pytest.raises(ValueError, match="is damaged"):
         import_modelnet40_voxels(folder, tmp_path / "x.h5", progress=False)
     np.savez(folder / "train.npz", label=np.zeros(1))
-    with pytest.raises(ValueError, match="no archive of packed voxels: .*name"):
+    with pytest.raises(ValueError, match="not an archive of packed voxels: .*name"):
         import_modelnet40_voxels(folder, tmp_path / "x.h5", progress=False)
     (folder / "train.npz").unlink()
     with pytest.raises(FileNotFoundError, match="expected train.npz and test.npz"):

@@ -48,9 +48,9 @@ def test_a_folder_becomes_a_file(tmp_path: Path):
     options = ("--render-size", 12, "--keep-meshes", "--processes", 1)
     result = call("folder", tmp_path / "tree", tmp_path / "x.h5", *options)
     assert result.returncode == 0
-    assert result.stdout.startswith(f"{tmp_path / 'x.h5'}: 1 samples")
+    assert result.stdout.startswith(f"{tmp_path / 'x.h5'}: 1 sample")
     assert "chair      1" in result.stdout and "layout: class/split (guessed" in result.stdout
-    assert "left out 1 unreadable meshes" in result.stderr and "bad.off" in result.stderr
+    assert "left out 1 file or folder that cannot be used" in result.stderr and "bad.off" in result.stderr
     assert "voxelize" not in result.stderr  # a bar, on what is not a terminal
     with SparseDataset.open(tmp_path / "x.h5") as dataset:
         assert dataset.render_size == 12 and dataset.has_meshes
@@ -127,7 +127,7 @@ def test_a_table_may_lack_labels(tmp_path: Path, capsys):
 
 
 @pytest.mark.parametrize(("kept", "options", "said"), [
-    (False, (), "the first mesh takes some seconds more: kernels are being compiled\n"), (True, (), ""),
+    (False, (), "compiling kernels for this processor: the first mesh takes some seconds more\n"), (True, (), ""),
     (False, ("--quiet",), "")])
 def test_the_first_mesh_says_that_kernels_are_being_compiled(tmp_path: Path, monkeypatch, capsys, kept: bool,
                                                             options: tuple, said: str):

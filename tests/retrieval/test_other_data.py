@@ -72,6 +72,12 @@ def test_without_a_known_class_the_retrieval_alone_is_evaluated(judged, experime
     assert "test_accuracy" not in figures and figures["retrieval"]["queries"] == 6
 
 
+def test_a_ranking_of_one_class_gets_a_remark(judged, experiment, make_shapes, tmp_path):
+    lines, figures = judged(experiment.checkpoint, make_shapes(tmp_path / "d.h5", {"mug": 3, "pear": 0}))
+    assert lines[1] == "note: all shapes are of one class, 'mug': any ranking is 100% right about it"
+    assert figures["test_mAP"] == 1 and "3 queries of 1 class, each ranks 2 shapes by l2" in lines
+
+
 def test_unlabelled_shapes_are_counted_and_left_out(judged, experiment, make_shapes, tmp_path):
     data = make_shapes(tmp_path / "d.h5", {"mug": 3, "pear": 2}, unlabelled=4)
     lines, figures = judged(experiment.checkpoint, data)

@@ -172,9 +172,9 @@ PLY = "ply\nformat {}\nelement vertex {}\nproperty float x\nproperty float y\npr
     ("void.glb", glb({"asset": {"version": "2.0"}}), "no scene"),
     ("blank.off", " \n\n", "the file is empty"),
     ("picture.png.gz", b"\x1f\x8b", "not in '.png'"),
-    ("gz.gz", b"\x1f\x8b", "not in 'nothing'"),
+    ("gz.gz", b"\x1f\x8b", "this name has no ending"),
     ("picture.png", b"\x89PNG", "a mesh file ends in .off, .* each also with .gz, not in '.png'"),
-    ("bare", b"OFF", "not in 'nothing'"),
+    ("bare", b"OFF", "this name has no ending"),
 ])
 def test_what_is_wrong_is_said_in_one_line_with_the_files_name(tmp_path, name, data, message):
     path = write(tmp_path, name, data)

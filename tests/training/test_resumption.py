@@ -176,6 +176,20 @@ def test_one_training_at_a_time_in_a_folder(config, tmp_path, monkeypatch):
     assert len(run(config(), tmp_path, resume=True).history) == 2
 
 
+def test_what_has_all_its_epochs_is_evaluated_and_says_so(config, tmp_path):
+    figures, lines = run(config(), tmp_path).figures, []
+    assert run(config("training.epochs=1"), tmp_path, resume=True, say=lines.append).figures == figures
+    assert lines[1] == f"{tmp_path / 'last.h5'} has 2 epochs behind it, and training.epochs is 1: it is only evaluated"
+
+
+def test_a_folder_that_cannot_be_meant_is_refused(config, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file is a file, expected the folder of the run"):
+        run(config(), tmp_path / "file")
+    with pytest.raises(ValueError, match="give one of them"):
+        run(config(), tmp_path, resume=True, overwrite=True)
+
+
 def test_resuming_without_a_checkpoint_or_with_another_config_says_so(config, tmp_path):
     with pytest.raises(CheckpointError, match="last.h5: no such file"):
         run(config(), tmp_path, resume=True)

@@ -63,7 +63,7 @@ def test_the_test_split_is_looked_at_once(config, tmp_path, monkeypatch):
     assert judged == [("validation", {"train"}), ("validation", {"train"}), ("test", {"test"})]
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "evaluation"])
 def test_a_validation_split_of_the_data_is_used_and_all_of_train_is_trained_on(config, tmp_path, name):
     lines = []
     make(tmp_path / "three.h5", train=30, test=6, **{name: 9}, holdout=3)
@@ -78,7 +78,7 @@ def test_any_split_can_be_named_to_validate_on_but_the_test_split(config, tmp_pa
     assert "30 shapes of 3 classes to train on, 9 to validate on, 6 to test on" in lines[0]
     with pytest.raises(ConfigError, match="data.validation_split is 'test', which is the test split"):
         run(config(three, "data.validation_split=test"), tmp_path / "run", overwrite=True)
-    with pytest.raises(ValueError, match="split 'absent' has no sample"):
+    with pytest.raises(ValueError, match="data.validation_split is 'absent', which has no sample"):
         run(config(three, "data.validation_split=absent"), tmp_path / "run", overwrite=True)
 
 
@@ -141,7 +141,7 @@ def test_a_single_class_gets_a_remark(config, tmp_path, path):
     SparseDataset.create(tmp_path / "one.h5", samples, (8, 8, 8), 8, ["bar"]).close()
     lines = []
     result = run(config(f"data.path={tmp_path / 'one.h5'}", "training.epochs=1"), tmp_path / "run", say=lines.append)
-    assert result.figures["test_accuracy"] == 1
+    assert result.figures["test_accuracy"] == 1 and "test loss 0.0000" in lines[-1]  # not -0.0000
     remark = "note: there is one class, 'bar': any network is 100% right about it"
     assert remark in lines and lines[-1].endswith(remark)
 
