@@ -10,6 +10,11 @@ import pytest
 STEPS = 2048
 
 
+def cross(a, b):
+    """The cross product of two vectors of 3, of any dtype: `numpy.cross` refuses Python integers before NumPy 2.1."""
+    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]], a.dtype)
+
+
 def meets(triangle: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Whether the triangle (3, 3) meets each closed cell of `cells` (n, 3): all 13 axes, in the dtype given.
 
@@ -17,7 +22,7 @@ def meets(triangle: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """
     edges = [triangle[(k + 1) % 3] - triangle[k] for k in range(3)]
     axes = [np.eye(3, dtype=int)[k].astype(triangle.dtype) for k in range(3)]
-    axes += [np.cross(edges[0], edges[1])] + [np.cross(edge, axis) for edge in edges for axis in axes[:3]]
+    axes += [cross(edges[0], edges[1])] + [cross(edge, axis) for edge in edges for axis in axes[:3]]
     result = np.ones(len(cells), bool)
     for axis in axes:
         shadow = triangle @ axis
