@@ -14,7 +14,7 @@ from sparsenet import backend, command  # noqa: E402
 from sparsenet.benchmark import campaign, rehearsal  # noqa: E402
 
 EXAMPLES = """examples:
-  python tools/gpu_campaign.py --call 1                     # into docs/results/<name of the GPU>: at most 480 s
+  python tools/gpu_campaign.py --call 1                     # into docs/results/<name of the GPU>-1: at most 480 s
   python tools/gpu_campaign.py --call 2                     # tests and NVIDIA's checkers: at most 300 s
   python tools/gpu_campaign.py --call tune                  # time tile sizes, write tiles.toml: at most 300 s
   python tools/gpu_campaign.py --call 1 results --carried carried --archive out/results.tgz
@@ -31,7 +31,7 @@ left out and says why."""
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, nargs="?", metavar="FOLDER", help="default: docs/results/<name of the GPU>")
+    parser.add_argument("out", type=Path, nargs="?", metavar="FOLDER", help="default: docs/results/<name of the GPU>-<call>")
     parser.add_argument("--call", choices=tuple(campaign.SECONDS), default="1", help="default: 1")
     parser.add_argument("--only", nargs="+", default=[], metavar="STAGE", help="these stages alone")
     parser.add_argument("--seconds", type=float, metavar="N", help="of the whole call (default: "
@@ -43,7 +43,7 @@ def main() -> int:
     arguments = parser.parse_args()
     driver = rehearsal.choose_driver(ROOT)
     backend.cupy()  # says what is missing, before anything else
-    out = (arguments.out or ROOT / "docs" / "results" / campaign.folder_name()).resolve()
+    out = (arguments.out or ROOT / "docs" / "results" / f"{campaign.folder_name()}-{arguments.call}").resolve()
     carried = arguments.carried.resolve() if arguments.carried else None
     setting = campaign.Setting(ROOT, out, driver, arguments.peers, carried)
     listed = campaign.stages(arguments.call, setting)

@@ -152,6 +152,7 @@ def run_campaign(listed: Sequence[Stage], root: Path, out: Path, seconds: float 
     backend.cupy()
     out.mkdir(parents=True, exist_ok=True)
     archive = archive or out / ARCHIVE
+    (out / FIGURES).unlink(missing_ok=True)  # of an earlier campaign
     facts = {"began": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(root),
              "command": [sys.executable, *sys.argv], "machine": machine.describe("cuda"), "missing": missing()}
     say(f"{facts['machine']['gpu']}, commit {facts['commit']}, into {out}")

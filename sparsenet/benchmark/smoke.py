@@ -50,6 +50,7 @@ def parts() -> list[Part]:
             listed += [Part(f"{name}, {precision}", _at(precision, partial(smoke_parts.layer_error, layer)), limit)
                        for precision, limit in LIMITS.items() if precision != "highest"]
     listed += [Part("sorted rows", _sorted(partial(smoke_parts.layer_error, smoke_parts.SUBMANIFOLD)), plain),
+               Part("softmax cross-entropy", smoke_parts.cross_entropy, plain),
                Part("triplet loss", smoke_parts.triplet, plain),
                Part("S3DCNN, two steps", smoke_parts.two_steps, _NETWORK_LIMIT),
                Part("S3DCNN, ten times the same bits", smoke_parts.same_bits, 0.0),
