@@ -31,7 +31,8 @@ left out and says why."""
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, nargs="?", metavar="FOLDER", help="default: docs/results/<name of the GPU>-<call>")
+    parser.add_argument("out", type=Path, nargs="?", metavar="FOLDER",
+                        help="default: docs/results/<name of the GPU>-<call>")
     parser.add_argument("--call", choices=tuple(campaign.SECONDS), default="1", help="default: 1")
     parser.add_argument("--only", nargs="+", default=[], metavar="STAGE", help="these stages alone")
     parser.add_argument("--seconds", type=float, metavar="N", help="of the whole call (default: "
