@@ -267,7 +267,8 @@ class _Module(types.ModuleType):
         runtime=types.SimpleNamespace(
             getDeviceProperties=lambda number: {"name": b"NumPy", "major": 9, "minor": 0, "totalGlobalMem": 2**34},
             runtimeGetVersion=lambda: 12090, driverGetVersion=lambda: 12090, getDeviceCount=lambda: 1,
-            getDevice=lambda: 0, deviceGetAttribute=lambda attribute, number: {13: 1_980_000, 16: 132}[attribute]))
+            getDevice=lambda: 0, memGetInfo=lambda: (2**30, 2**34),
+            deviceGetAttribute=lambda attribute, number: {13: 1_980_000, 16: 132}[attribute]))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
