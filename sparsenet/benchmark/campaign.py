@@ -87,7 +87,7 @@ def stages(call: str, setting: Setting) -> list[Stage]:
 def _benchmark(name: str, setting: Setting) -> Stage:
     seconds, sections = _SECTIONS[name]
     command = [sys.executable, str(setting.root / "tools" / "benchmark.py"), "--device", "cuda", "--repeats", "7",
-               "--seconds", "2", "--peers", setting.peers, "--json", str(setting.out / f"{name}.json"),
+               "--seconds", "2", "--peers", setting.peers if name == "peers" else "none", "--json", str(setting.out / f"{name}.json"),
                "--follow", str(setting.out / FIGURES)]
     if setting.driver == "host":
         command.append("--quick")

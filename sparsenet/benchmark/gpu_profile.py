@@ -67,16 +67,16 @@ def timed_kernels() -> Iterator[Any]:
         cuda.Device().synchronize()
         return taken
 
-    CudaKernel.__call__ = call  # type: ignore[method-assign]
+    CudaKernel.__call__ = call
     try:
         yield give
     finally:
-        CudaKernel.__call__ = plain  # type: ignore[method-assign]
+        CudaKernel.__call__ = plain
 
 
 def _add_functions(results: Results, profile: cProfile.Profile, case: str, count: int) -> None:
     """The functions that take longest by themselves."""
-    stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    stats = pstats.Stats(profile).stats
     results.add(SECTION, case, "all", 1e3 * sum(own for _, _, own, _, _ in stats.values()) / count, "ms",
                 better="lower")
     found: dict[str, np.ndarray] = {}

@@ -174,6 +174,11 @@ def test_what_is_carried_is_used(tmp_path):
     assert "unpack" not in without and without["training"].why == "no modelnet40.h5 is carried"
 
 
+def test_peers_are_started_in_their_stage_alone(tmp_path):
+    listed = stages("1", setting(tmp_path, peers="python9", carried=tmp_path))
+    assert [one.name for one in listed if "python9" in (one.command or ())] == ["peers"]
+
+
 def test_tests_run_plainly(tmp_path):
     tests = next(one for one in stages("2", setting(tmp_path)) if one.name == "tests")
     words = " ".join(tests.command)
@@ -241,3 +246,24 @@ def test_nothing_of_it_needs_what_a_bare_machine_lacks(command):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "SPARSENET_DATA": ""}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_call_is_rehearsed_from_the_first_line_to_the_last(tmp_path):
+    """The tool itself, on the host: imports through the stand-in for CuPy, a section, what cannot run, tests."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    for call, only in (("1", ["imports", "profile", "wgmma"]), ("2", ["imports", "tests"])):
+        out, archive = tmp_path / call, tmp_path / f"{call}.tgz"
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "tools" / "gpu_campaign.py"), str(out), "--call", call, "--archive",
+             str(archive), "--peers", "none", "--only", *only], cwd=tmp_path, capture_output=True, text=True,
+            check=False, env=environment | {"SPARSENET_DRIVER": "host", "SPARSENET_DATA": ""})
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.splitlines()[-1] == f"all of it: {archive}"
+        assert "cupy 0 (of NumPy)" in (out / "imports.txt").read_text()
+        summed = (out / "summary.txt").read_text()
+        assert summed in done.stdout and len(summed.splitlines()) <= 60
+        with tarfile.open(archive) as packed:
+            assert {f"results/{name}.txt" for name in only} <= set(packed.getnames())
+    assert "S3DCNN profile" in (tmp_path / "1" / "summary.txt").read_text()
+    assert "wgmma cannot run on the host" in (tmp_path / "1" / "summary.txt").read_text()
+    assert " passed" in (tmp_path / "2" / "tests.txt").read_text().splitlines()[-1]

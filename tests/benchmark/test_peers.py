@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -87,3 +88,26 @@ def test_a_pass_that_is_wrong_is_not_timed(task):
             made.verify()
     finally:
         weight.array = before
+
+
+def test_packages_that_a_folder_carries_are_found_and_the_checkouts_are_not(monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text("")
+    root = peers._CHECKOUT
+    given = [str(root), str(root / "tests" / "cuda_host" / "stand_in"), str(tmp_path), ""]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(given))
+    monkeypatch.setattr(peers, "WORKER", tmp_path / "elsewhere" / "worker.py")
+    peers.WORKER.parent.mkdir()
+    peers.WORKER.write_text("""
+import json, os, sys
+import torch
+for line in sys.stdin:
+    print(json.dumps({"torch": torch.__file__, "spconv": os.environ["PYTHONPATH"]}), flush=True)
+""")
+    with peers.Peer("spconv", sys.executable) as peer:
+        assert peer.versions == {"torch": str(tmp_path / "torch.py"), "spconv": str(tmp_path)}
+
+
+def test_only_peers_of_the_names_given_are_looked_for(tmp_path):
+    notes = []
+    assert peers.available(str(tmp_path / "python"), notes.append, "cuda", names=("triton",)) == []
+    assert len(notes) == 1 and notes[0].startswith("peer triton left out: ")

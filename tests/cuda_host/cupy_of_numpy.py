@@ -15,6 +15,7 @@ Streams and events are there in name: everything happens at once, so every event
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import inspect
 import sys
@@ -292,10 +293,9 @@ class _Module(types.ModuleType):
 
 def install(driver: Driver) -> None:
     """From here to the end of the process `import cupy` gives this module, and kernels run by `driver`."""
-    for_good.enter_context(installed(driver))
-
-
-for_good = ExitStack()  # never closed
+    until_the_end = ExitStack()
+    until_the_end.enter_context(installed(driver))
+    atexit.register(until_the_end.close)
 
 
 @contextmanager
