@@ -31,7 +31,11 @@ def main() -> int:
     parser.add_argument("--meshes", action="store_true", help=f"{carried.MESH_COUNT} meshes of PSB")
     parser.add_argument("--peers", action="store_true", help="spconv, for Python 3.12")
     parser.add_argument("--modelnet40", action="store_true", help="all of ModelNet40's voxels")
+    parser.add_argument("--unpack", type=Path, metavar="TARGET", help="unpack the peers of FOLDER, for PYTHONPATH")
     arguments = parser.parse_args()
+    if arguments.unpack:
+        carried.unpack_peers(arguments.folder, arguments.unpack)
+        return 0
     chosen = {pack for pack, wanted in ((carried.pack_meshes, arguments.meshes), (carried.pack_peers, arguments.peers),
                                         (carried.pack_modelnet40, arguments.modelnet40)) if wanted}
     for pack in (carried.pack_meshes, carried.pack_peers, carried.pack_modelnet40):

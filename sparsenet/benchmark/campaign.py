@@ -72,8 +72,8 @@ def stages(call: str, setting: Setting) -> list[Stage]:
     if call == "1":
         listed.append(Stage("smoke", (python, str(setting.root / "tools" / "gpu_smoke.py")), 75))
         if _is_carried(carried.PEERS, setting):
-            listed.append(Stage("unpack", (python, "-m", "sparsenet.benchmark.carried", str(setting.carried),
-                                           str(setting.out / "peers")), 40))
+            listed.append(Stage("unpack", (python, str(setting.root / "tools" / "gpu_pack.py"), str(setting.carried),
+                                           "--unpack", str(setting.out / "peers")), 40))
         listed += [_benchmark(name, setting) for name in _SECTIONS]
     elif call == "2":
         listed += [_tests(setting), *_sanitizers(setting)]
@@ -86,8 +86,9 @@ def stages(call: str, setting: Setting) -> list[Stage]:
 
 def _benchmark(name: str, setting: Setting) -> Stage:
     seconds, sections = _SECTIONS[name]
+    peers = setting.peers if name == "peers" else "none"
     command = [sys.executable, str(setting.root / "tools" / "benchmark.py"), "--device", "cuda", "--repeats", "7",
-               "--seconds", "2", "--peers", setting.peers if name == "peers" else "none", "--json", str(setting.out / f"{name}.json"),
+               "--seconds", "2", "--peers", peers, "--json", str(setting.out / f"{name}.json"),
                "--follow", str(setting.out / FIGURES)]
     if setting.driver == "host":
         command.append("--quick")

@@ -86,7 +86,3 @@ def unpack_peers(folder: Path, target: Path) -> None:
     """Into a folder that can be named in PYTHONPATH."""
     with tarfile.open(folder / PEERS) as packed:
         packed.extractall(target, filter="data")
-
-
-if __name__ == "__main__":  # python -m sparsenet.benchmark.carried FOLDER TARGET
-    unpack_peers(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -167,7 +167,7 @@ def test_what_is_carried_is_used(tmp_path):
         (tmp_path / name).touch()
     listed = {one.name: one for one in stages("1", setting(tmp_path / "out", carried=tmp_path))}
     assert list(listed).index("unpack") < list(listed).index("peers")
-    assert listed["unpack"].command[-2:] == (str(tmp_path), str(tmp_path / "out" / "peers"))
+    assert listed["unpack"].command[-3:] == (str(tmp_path), "--unpack", str(tmp_path / "out" / "peers"))
     assert listed["peers"].environment["PYTHONPATH"] == str(tmp_path / "out" / "peers")
     assert listed["training"].command is not None
     without = {one.name: one for one in stages("1", setting(tmp_path / "out"))}

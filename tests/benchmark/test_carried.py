@@ -33,8 +33,9 @@ def test_peers_are_packed_and_found_where_they_are_unpacked(tmp_path):
 
     carried.pack_peers(tmp_path / "carried", ["first==1", "second==1"], pip)
     assert asked[-2:] == ["first==1", "second==1"] and "--no-deps" in asked
-    subprocess.run([sys.executable, "-m", "sparsenet.benchmark.carried", str(tmp_path / "carried"),
-                    str(tmp_path / "there")], check=True, cwd=Path(carried.__file__).parents[2])
+    tool = Path(carried.__file__).parents[2] / "tools" / "gpu_pack.py"
+    command = [sys.executable, str(tool), str(tmp_path / "carried"), "--unpack", str(tmp_path / "there")]
+    subprocess.run(command, check=True)
     names = {path.relative_to(tmp_path / "there").as_posix() for path in (tmp_path / "there").rglob("*.*")}
     assert names == {"first/__init__.py", "second.py"}
     done = subprocess.run([sys.executable, "-c", "import second; print(second.value)"], check=True, text=True,

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sparsenet.benchmark import Results, convolution, peers
+from sparsenet.benchmark import Results, beside_peers, convolution, passes, peers
 from sparsenet.benchmark.workloads import WORKLOADS
+from sparsenet.sparse import ActiveSites, Geometry
 
 
 def test_an_interpreter_that_does_not_exist_is_noted(tmp_path):
@@ -76,6 +77,19 @@ def test_an_installed_peer_agrees_with_the_reference(task, name):
     with peers.Peer(name, sys.executable) as peer:
         assert convolution._is_correct(peer, made, expected, Results("cpu"))
         assert peer.case("backward")() > 0
+
+
+@pytest.mark.parametrize(("name", "width"), [("spconv", 8), ("triton", 64)])
+def test_an_installed_peer_agrees_at_a_surface(monkeypatch, name, width):
+    pytest.importorskip(name, reason=f"{name} is not installed: no peer to compare with")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # its kernels run on the CPU
+    keys, side = passes.surface_keys(4)
+    sites = ActiveSites.from_keys(keys, (side,) * 3, 1)
+    task = passes.Task(sites.rulebook(Geometry.make_submanifold(3, 3)), width, width)
+    results = Results("cpu")
+    with peers.Peer(name, sys.executable) as peer:
+        assert beside_peers._is_right(peer, task, "float32", "a surface", results), results.notes
+        assert peer.case("forward")() > 0 and peer.case("backward")() > 0
 
 
 def test_a_pass_that_is_wrong_is_not_timed(task):

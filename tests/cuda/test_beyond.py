@@ -3,7 +3,10 @@ the tests themselves are right."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import fcntl
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -20,15 +23,18 @@ BYTES = 45 << 30  # of GPU memory that the largest of these takes
 
 
 @pytest.fixture(params=["host", *([] if device.missing() else [pytest.param("gpu", marks=pytest.mark.gpu)])])
-def far(request) -> bool:
+def far(request) -> Iterator[bool]:
     """Whether rows are many: on a GPU."""
-    on_gpu = request.param == "gpu"
-    if on_gpu and backend.cupy().cuda.runtime.memGetInfo()[0] < BYTES:
-        pytest.skip(f"the GPU has less than {BYTES >> 30} GiB free: no array of more than 2^31 elements is tried")
-    with nullcontext() if on_gpu else cupy_of_numpy.installed(request.getfixturevalue("host_driver")):
-        yield on_gpu
-        if on_gpu:
-            backend.cupy().get_default_memory_pool().free_all_blocks()
+    if request.param == "host":
+        with cupy_of_numpy.installed(request.getfixturevalue("host_driver")):
+            yield False
+        return
+    with open(Path(tempfile.gettempdir()) / "sparsenet_beyond.lock", "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # several processes may share the tests: one at a time has the memory
+        if backend.cupy().cuda.runtime.memGetInfo()[0] < BYTES:
+            pytest.skip(f"the GPU has less than {BYTES >> 30} GiB free: no array of more than 2^31 elements is tried")
+        yield True
+        backend.cupy().get_default_memory_pool().free_all_blocks()
 
 
 @pytest.fixture
