@@ -25,7 +25,7 @@ WHEELS = ("spconv-cu126==2.3.8", "cumm-cu126==0.7.11", "pccm==0.4.16", "ccimport
           "termcolor==3.3.0", "lark==1.3.1")
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 _PYTHON = "3.12"
-_LEFT_OUT = ("/include/", ".a", ".h", ".pdb")  # what compiling alone needs
+_LEFT_OUT = (".a",)  # what linking alone needs
 
 
 class PackError(RuntimeError):
@@ -76,8 +76,7 @@ def pack_peers(folder: Path, wheels: Sequence[str] = WHEELS,
             for path in sorted(Path(scratch).glob("*.whl")):
                 with zipfile.ZipFile(path) as wheel:
                     for name in wheel.namelist():
-                        if not any(part in f"/{name}" if part.endswith("/") else name.endswith(part)
-                                   for part in _LEFT_OUT):
+                        if not name.endswith(_LEFT_OUT):
                             packed.add(wheel.extract(name, scratch), name, recursive=False)
     return folder / PEERS
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sparsenet.backend import cupy, to_device
-from sparsenet.benchmark import floors, gpu, numbers, reference
+from sparsenet.benchmark import floors, gpu, operands, reference
 from sparsenet.benchmark.figures import Results
 from sparsenet.benchmark.shapes import Shapes
 from sparsenet.benchmark.steps import Steps
@@ -82,7 +82,7 @@ def measure_layers(results: Results, settings: Settings, shapes: Shapes) -> None
 
 @dataclass
 class Task:
-    """A convolution's arrays, made on the GPU: a peer makes the same (see `numbers`)."""
+    """A convolution's arrays, made on the GPU: a peer makes the same (see `operands`)."""
 
     rulebook: Rulebook
     c_in: int
@@ -92,7 +92,7 @@ class Task:
         self.inputs, self.outputs = len(self.rulebook.input_sites), len(self.rulebook.output_sites)
         self.offsets = self.rulebook.neighbours.shape[1]
         self.pairs = self.rulebook.pair_count
-        self.weight = numbers.whole("weight", self.offsets * self.c_in, self.c_out, depth=self.c_in).reshape(
+        self.weight = operands.whole("weight", self.offsets * self.c_in, self.c_out, depth=self.c_in).reshape(
             self.offsets, self.c_in, self.c_out)
         self._expected: dict[str, np.ndarray] = {}  # by pass: the same for each precision
         self.transposed = self.rulebook.neighbours if self._reversed else self.rulebook.transposed_neighbours
@@ -115,8 +115,8 @@ class Task:
     def passes(self, dtype: str) -> dict[str, Callable[[], Any]]:
         """Each pass as a function of no argument."""
         xp = cupy()
-        features = numbers.whole("features", self.inputs, self.c_in, xp).astype(dtype, copy=False)
-        gradient = numbers.whole("gradient", self.outputs, self.c_out, xp).astype(dtype, copy=False)
+        features = operands.whole("features", self.inputs, self.c_in, xp).astype(dtype, copy=False)
+        gradient = operands.whole("gradient", self.outputs, self.c_out, xp).astype(dtype, copy=False)
         weight = to_device(self.weight.astype(dtype, copy=False), "cuda")
         neighbours, transposed = self.rulebook.neighbours, self.transposed
         flipped = weight.transpose(0, 2, 1)
@@ -151,15 +151,15 @@ class Task:
         out = np.zeros((len(rows), weight.shape[2]))
         for k in range(self.offsets):
             present = table[:, k] >= 0
-            values = numbers.operand(source, table[present, k], np.arange(width), width)
+            values = operands.operand(source, table[present, k], np.arange(width), width)
             out[present] += values.astype(np.float64) @ weight[k]
         return out
 
     def weight_gradient_corner(self) -> np.ndarray:
         """(K, 8, 8) float64."""
         neighbours = to_device(self.rulebook.neighbours, "cpu")
-        features = numbers.operand("features", np.arange(self.inputs), np.arange(min(8, self.c_in)), self.c_in)
-        gradient = numbers.operand("gradient", np.arange(self.outputs), np.arange(min(8, self.c_out)), self.c_out)
+        features = operands.operand("features", np.arange(self.inputs), np.arange(min(8, self.c_in)), self.c_in)
+        gradient = operands.operand("gradient", np.arange(self.outputs), np.arange(min(8, self.c_out)), self.c_out)
         corner = []
         for k in range(self.offsets):
             rows = np.flatnonzero(neighbours[:, k] >= 0)

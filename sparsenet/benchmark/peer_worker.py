@@ -7,7 +7,7 @@ Reads one JSON command a line, answers with one JSON line:
     {"do": "convolution", "inputs": FILE.npz, "outputs": FILE.npz, "size", "stride", "padding", "submanifold"}
         runs forward and backward once and saves output, output_coordinates, input_gradient, weight_gradient
     {"do": "large", "inputs": FILE.npz, "outputs": FILE.npz, "precision", "c_in", "c_out"}
-        submanifold 3^3 of arrays found from their places (numbers.py); saves some rows of output and
+        submanifold 3^3 of arrays found from their places (operands.py); saves some rows of output and
         input_gradient, and a corner of the weight_gradient
     {"do": "network", "inputs": FILE.npz, "outputs": FILE.npz}     S3DCNN up to the descriptor, likewise
     {"do": "time", "pass": NAME}                   {"seconds": ...} of one pass of what was set up last
@@ -287,7 +287,7 @@ def beside(name: str):  # noqa: ANN201
 
 
 def operand(name: str, count: int, width: int, depth: int = 0):  # noqa: ANN201
-    """(count, width) float32 on the device: as in numbers.py, in torch, which has no arithmetic of uint32."""
+    """(count, width) float32 on the device: as in operands.py, in torch, which has no arithmetic of uint32."""
     import numpy as np
     import torch
 

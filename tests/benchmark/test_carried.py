@@ -27,8 +27,7 @@ def test_peers_are_packed_and_found_where_they_are_unpacked(tmp_path):
     def pip(command) -> None:
         asked.extend(command)
         folder = Path(command[command.index("--dest") + 1])
-        wheel(folder, "first", {"first/__init__.py": "value = 7", "first/include/first.h": "x",
-                                "first/lib/first.a": "x"})
+        wheel(folder, "first", {"first/__init__.py": "value = 7", "first/lib/first.a": "x"})
         wheel(folder, "second", {"second.py": "import first; value = first.value"})
 
     carried.pack_peers(tmp_path / "carried", ["first==1", "second==1"], pip)
