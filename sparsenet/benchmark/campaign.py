@@ -34,7 +34,7 @@ RESERVE = 5  # seconds at a call's end, to pack and to sum up
 NEEDED = ("numpy", "numba", "h5py", "threadpoolctl", "tqdm", "pytest")
 OF_SOME_TESTS = ("hypothesis", "trimesh", "matplotlib", "plotly", "sklearn", "selenium")
 ARCHIVE, FIGURES, SUMMARY = "results.tgz", "figures.jsonl", "summary.txt"
-_PACKED = (".txt", ".json", ".jsonl", ".toml", ".csv")  # what a stage writes; no weights
+_PACKED = (".txt", ".json", ".jsonl", ".toml")  # what a stage writes
 _SANITIZED = "training_gives"  # nearly every kernel, in small
 _PROCESSES = 8  # that share the tests
 SLOWER = {"gpu": 1, "host": 20}  # limits of a rehearsal are as much longer
@@ -177,12 +177,12 @@ def run_campaign(listed: Sequence[Stage], root: Path, out: Path, seconds: float 
 
 
 def pack(out: Path, archive: Path) -> None:
-    """All that stages wrote, but no weights, into one file, which is whole at any time."""
+    """What stages wrote, neither weights nor unpacked peers, into one file, which is whole at any time."""
     beside = archive.with_name(f".{archive.name}.part")
     with tarfile.open(beside, "w:gz") as packed:
-        for path in sorted(out.rglob("*")):
+        for path in sorted(out.iterdir()):
             if path.suffix in _PACKED and path.is_file():
-                packed.add(path, Path("results") / path.relative_to(out))
+                packed.add(path, f"results/{path.name}")
     os.replace(beside, archive)
 
 

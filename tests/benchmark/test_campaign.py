@@ -84,13 +84,15 @@ def test_the_archive_is_whole_after_each_stage_and_holds_no_weights(gpu, tmp_pat
     archive.parent.mkdir()
     look = (f"import tarfile; names = tarfile.open({str(archive)!r}).getnames(); "
             "assert 'results/first.txt' in names and 'results/summary.txt' in names, names")
+    (out / "peers").mkdir(parents=True)
+    (out / "peers" / "license.txt").touch()
     write = f"open({str(out / 'last.h5')!r}, 'w').write('weights')"
     assert run_campaign([python("first", write), python("second", look)], ROOT, out, archive=archive,
                         say=lambda line: None)
     with tarfile.open(archive) as packed:
         names = packed.getnames()
     assert {"results/campaign.json", "results/second.txt"} <= set(names)
-    assert not any(name.endswith(".h5") for name in names)
+    assert not any(name.endswith(".h5") or "peers" in name for name in names)
     assert [path.name for path in archive.parent.iterdir()] == ["results.tgz"]
 
 
