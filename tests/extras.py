@@ -15,7 +15,7 @@ from cuda_host import nvrtc
 
 INSTALLED = {
     "inspect": ("plotly", lambda: find_spec("plotly") is not None),
-    "kernel-test": ("NVRTC", lambda: nvrtc.library() is not None),
+    "kernel-test": ("NVRTC", lambda: bool(nvrtc.libraries())),
     "dev": ("mypy", lambda: find_spec("mypy") is not None),
 }
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from sparsenet import benchmark, command
-from sparsenet.benchmark import SECTIONS, comparison, picture, report
+from sparsenet.benchmark import SECTIONS, comparison, figures, picture, report
 
 EXAMPLES = """examples:
   python tools/benchmark.py                                    # all of it: some 15 minutes on two cores
@@ -40,6 +41,8 @@ def main() -> int:
     parser.add_argument("--peers", metavar="PYTHON", default=sys.executable,
                         help="interpreter that has torch and spconv, or 'none' (default: this one)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--follow", type=Path, metavar="FILE", help="append each figure to FILE as it is found")
+    parser.add_argument("--carried", type=Path, metavar="FOLDER", help="what tools/gpu_pack.py packed: shapes")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw them to FILE (needs matplotlib)")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="report what changed since FILE was written")
     arguments = parser.parse_args()
@@ -50,13 +53,22 @@ def main() -> int:
     before = benchmark.Results.load(arguments.compare) if arguments.compare else None
 
     settings = benchmark.Settings(1 if arguments.quick else arguments.repeats, arguments.seconds, arguments.quick,
-                                  arguments.device, None if arguments.peers == "none" else arguments.peers)
+                                  arguments.device, None if arguments.peers == "none" else arguments.peers,
+                                  arguments.carried)
 
     def keep(so_far: benchmark.Results) -> None:
         if arguments.json:
             so_far.save(arguments.json)
 
-    results = benchmark.run(settings, arguments.only, lambda line: print(line, file=sys.stderr, flush=True), keep)
+    with ExitStack() as stack:
+        following = stack.enter_context(open(arguments.follow, "a", encoding="utf-8")) if arguments.follow else None
+
+        def heard(figure: benchmark.Figure) -> None:
+            if following:
+                print(figures.line(figure), file=following, flush=True)
+
+        results = benchmark.run(settings, arguments.only, lambda line: print(line, file=sys.stderr, flush=True), keep,
+                                heard)
     print(report.text(results))
     if arguments.picture:
         picture.draw(results, arguments.picture)

@@ -1,7 +1,11 @@
-"""All that a GPU is needed for, in one go and in a few minutes: tests, NVIDIA's checkers, benchmarks.
+"""All that a GPU is needed for, in two calls of a few minutes, each complete in itself; the most valuable first.
 
-Each stage is a process with a time limit, and what it says is kept in a file of its own.  A stage that fails does
-not keep the next ones from running; one that meets its limit is interrupted, so that it tells what it has found.
+    call 1   480 s   imports, compile, smoke, large convolutions, peers, steps, pipeline, profile, wgmma, training
+    call 2   300 s   imports, compile, tests, memcheck, racecheck
+    tune     300 s   imports, compile, tiles
+
+Each stage is a process with a limit, which is never more than what its call has left, and what it says is kept in a
+file of its own; figures are written one by one, as they come.  After each stage everything is packed into one archive.
 """
 
 from __future__ import annotations
@@ -11,137 +15,175 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sparsenet import backend
-from sparsenet.benchmark import machine
-from sparsenet.benchmark.sections import SECTIONS
+from sparsenet.benchmark import carried, machine, summary
+from sparsenet.benchmark.stage import GRACE, Outcome, Stage, run_stage
 from sparsenet.files import write_text
 
-MOST_SECONDS = 450  # of all stages together, but for the tuning of tiles
-GRACE = 5  # seconds from a stage's interrupt to its end
-FIRST = ("ceilings", "large", "layers", "steps")  # sections of the benchmark that come first
+SECONDS = {"1": 480, "2": 300, "tune": 300}  # of each call, whatever happens
+RESERVE = 5  # seconds at a call's end, to pack and to sum up
 NEEDED = ("numpy", "numba", "h5py", "threadpoolctl", "tqdm", "pytest")
 OF_SOME_TESTS = ("hypothesis", "trimesh", "matplotlib", "plotly", "sklearn", "selenium")
+ARCHIVE, FIGURES, SUMMARY = "results.tgz", "figures.jsonl", "summary.txt"
+_PACKED = (".txt", ".json", ".jsonl", ".toml")  # what a stage writes
 _SANITIZED = "training_gives"  # nearly every kernel, in small
-_LAST_LINES = 3  # of a failed stage, told at once
+_PROCESSES = 8  # that share the tests
+SLOWER = {"gpu": 1, "host": 20}  # limits of a rehearsal are as much longer
+_REHEARSED = ("cuda/test_device.py", "kernels/test_leaky_relu.py")  # of the tests
+# Stage -> (seconds, sections of the benchmark).
+_SECTIONS = {"large": (110, ("ceilings", "large")), "peers": (90, ("peers",)), "steps": (75, ("steps", "layers")),
+             "pipeline": (60, ("pipeline", "voxelizer", "hash")), "profile": (40, ("profile",)),
+             "wgmma": (25, ("ceilings", "wgmma")), "training": (110, ("modelnet40",))}
+_IMPORTS = ("import numpy, numba, h5py, cupy; print(*(f'{one.__name__} {one.__version__}' for one in (numpy, numba, "
+            "h5py, cupy)), sep=', ')")
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A command with a limit, run in the folder of the checkout.
+class Setting:
+    """What stages are made of.
 
-    command : None where it cannot be run; then `why` says why not
-    """
-
-    name: str
-    command: tuple[str, ...] | None
-    seconds: int
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a stage ended: passed is None where it was left out."""
-
-    name: str
-    passed: bool | None
-    words: str
-    seconds: float = 0.0
-    command: str = ""
-
-
-def stages(root: Path, out: Path, *, tune: bool = False, peers: str = sys.executable) -> list[Stage]:
-    """What is run on a GPU, in order.
-
-    root : of the checkout: its tests and tools are run
-    out : folder that results are written to
-    tune : time tile sizes for this GPU first, and write `tiles.toml`
+    root : of the checkout;  out : folder of the results
+    driver : "gpu", or "host" for a rehearsal: sizes are small then
     peers : the interpreter that has torch and spconv, or "none"
+    carried : folder that `tools/gpu_pack.py` made, or None
     """
-    python, tests = sys.executable, root / "tests"
-    absent = tuple(f"--ignore={path}" for path in needing_what_is_missing(tests))
-    pytest = (python, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", "-m", "gpu")
-    network = str(tests / "cuda" / "test_network.py")
-    listed = [Stage("versions", (python, "-m", "sparsenet", "info"), 15),
-              Stage("compile", (python, "-m", "sparsenet.kernels.warm"), 70),
-              Stage("tests", (*pytest, "-k", "not compute_sanitizer", *absent, str(tests)), 115)]
+
+    root: Path
+    out: Path
+    driver: str = "gpu"
+    peers: str = sys.executable
+    carried: Path | None = None
+
+
+def stages(call: str, setting: Setting) -> list[Stage]:
+    """What a call runs, in order."""
+    python = sys.executable
+    listed = [Stage("imports", (python, "-c", _IMPORTS), 30, needed=True),
+              Stage("compile", (python, "-m", "sparsenet.benchmark.warm"), 100)]
+    if call == "1":
+        listed.append(Stage("smoke", (python, str(setting.root / "tools" / "gpu_smoke.py")), 75))
+        if _is_carried(carried.PEERS, setting):
+            listed.append(Stage("unpack", (python, str(setting.root / "tools" / "gpu_pack.py"), str(setting.carried),
+                                           "--unpack", str(setting.out / "peers")), 40))
+        listed += [_benchmark(name, setting) for name in _SECTIONS]
+    elif call == "2":
+        listed += [_tests(setting), *_sanitizers(setting)]
+    else:
+        listed.append(Stage("tiles", (python, str(setting.root / "tools" / "tune_tiles.py"),
+                                      str(setting.out / "tiles.toml"), "--precision", "tf32", "fp16",
+                                      "--channels", "64", "128", "--candidates", "40"), 240))
+    return [replace(stage, seconds=stage.seconds * SLOWER[setting.driver]) for stage in listed]
+
+
+def _benchmark(name: str, setting: Setting) -> Stage:
+    seconds, sections = _SECTIONS[name]
+    peers = setting.peers if name == "peers" else "none"
+    command = [sys.executable, str(setting.root / "tools" / "benchmark.py"), "--device", "cuda", "--repeats", "7",
+               "--seconds", "2", "--peers", peers, "--json", str(setting.out / f"{name}.json"),
+               "--follow", str(setting.out / FIGURES)]
+    if setting.driver == "host":
+        command.append("--quick")
+    if setting.carried is not None:
+        command += ["--carried", str(setting.carried)]
+    why = _why_not(name, setting)
+    return Stage(name, None if why else (*command, "--only", *sections), seconds, why,
+                 environment={"PYTHONPATH": str(setting.out / "peers")})
+
+
+def _why_not(name: str, setting: Setting) -> str:
+    """Why a stage of the benchmark cannot be run; "" if it can."""
+    if name == "wgmma" and setting.driver == "host":
+        return "wgmma cannot run on the host"
+    if name == "training" and setting.driver == "gpu" and not _is_carried(carried.MODELNET40, setting):
+        return f"no {carried.MODELNET40} is carried"
+    return ""
+
+
+def _is_carried(name: str, setting: Setting) -> bool:
+    return setting.carried is not None and (setting.carried / name).is_file()
+
+
+def _pytest(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "pytest", "--tb=short", "-p", "no:cacheprovider", "-W", "default", "-m", "gpu",
+            *arguments)
+
+
+def _tests(setting: Setting) -> Stage:
+    tests = setting.root / "tests"
+    shared = ("-p", "xdist.plugin", "-n", str(_PROCESSES)) if importlib.util.find_spec("xdist") else ()
+    absent = (f"--ignore={path}" for path in needing_what_is_missing(tests))
+    chosen = [tests / name for name in _REHEARSED] if setting.driver == "host" else [tests]
+    command = _pytest("-q", "--maxfail", "20", *shared, "-k", "not compute_sanitizer", *absent, *map(str, chosen))
+    return Stage("tests", command, 120, environment=_PLAIN)
+
+
+def _sanitizers(setting: Setting) -> Iterator[Stage]:
     tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
+    network = str(setting.root / "tests" / "cuda" / "test_network.py")
     for check in ("memcheck", "racecheck"):
-        command = (str(tool), "--tool", check, "--error-exitcode", "9", *pytest, "-k", _SANITIZED, network)
-        listed.append(Stage(check, command if tool else None, 30, "compute-sanitizer is not installed"))
-    if tune:
-        listed.append(Stage("tiles", (python, str(root / "tools" / "tune_tiles.py"), str(out / "tiles.toml"),
-                                      "--precision", "tf32", "fp16", "--channels", "64", "128",
-                                      "--candidates", "40"), 230))
-    sections = [name for name, (*_, devices) in SECTIONS.items() if "cuda" in devices and name not in FIRST]
-    benchmark = (python, str(root / "tools" / "benchmark.py"), "--device", "cuda", "--repeats", "7", "--seconds", "2",
-                 "--peers", peers, "--json", str(out / "benchmark.json"), "--only", *FIRST, *sections)
-    listed.append(Stage("benchmark", benchmark, 185))
-    return listed
+        command = (str(tool), "--tool", check, "--error-exitcode", "9", *_pytest("-v", "-k", _SANITIZED, network))
+        yield Stage(check, command if tool else None, 75, "compute-sanitizer is not installed", environment=_PLAIN)
 
 
-def run_campaign(listed: Sequence[Stage], root: Path, out: Path, say: Callable[[str], None] = print) -> bool:
-    """Run the stages; write NAME.txt of each and campaign.json; False where one failed.
+_PLAIN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # no plugins but those that are named
+
+
+def run_campaign(listed: Sequence[Stage], root: Path, out: Path, seconds: float = SECONDS["1"],
+                 archive: Path | None = None, say: Callable[[str], None] = print) -> bool:
+    """Run the stages; write NAME.txt of each, campaign.json and summary.txt, and all of it into the archive; False if
+    one failed.
+
+    seconds : of all stages together: one that would need more is cut short, or left out
+    archive : a .tgz file (default: results.tgz in `out`)
 
     Raises
     ------
     RuntimeError : there is no CuPy, or no GPU.
     """
+    begun = time.monotonic()
     backend.cupy()
     out.mkdir(parents=True, exist_ok=True)
+    archive = archive or out / ARCHIVE
+    (out / FIGURES).unlink(missing_ok=True)  # of an earlier campaign
     facts = {"began": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(root),
              "command": [sys.executable, *sys.argv], "machine": machine.describe("cuda"), "missing": missing()}
     say(f"{facts['machine']['gpu']}, commit {facts['commit']}, into {out}")
     for name in facts["missing"]:
-        use = "needed" if name in NEEDED else "tests that import it are left out"
-        say(f"{name} is not installed: {use}")
+        say(f"{name} is not installed: {'needed' if name in NEEDED else 'tests that import it are left out'}")
     outcomes: list[Outcome] = []
+    lost = ""
     for stage in listed:
-        outcome = run_stage(stage, root, out / f"{stage.name}.txt")
+        left = seconds - RESERVE - GRACE - (time.monotonic() - begun)
+        if lost:
+            outcome = Outcome(stage.name, None, f"{lost} failed, which it needs")
+        else:
+            outcome = run_stage(stage, root, out / f"{stage.name}.txt", left)
         outcomes.append(outcome)
-        verdict = {True: "passed", False: "FAILED", None: "left out"}[outcome.passed]
-        say(f"{stage.name:<10} {verdict:<8} {outcome.seconds:6.1f} s  {outcome.words}")
+        lost = lost or (stage.name if stage.needed and outcome.passed is False else "")
+        say(summary.line(outcome))
         write_text(out / "campaign.json", json.dumps({**facts, "stages": [asdict(one) for one in outcomes]}, indent=1))
+        write_text(out / SUMMARY, "\n".join(summary.lines(facts, outcomes, out)) + "\n")
+        pack(out, archive)
     return all(outcome.passed is not False for outcome in outcomes)
 
 
-def run_stage(stage: Stage, root: Path, log: Path) -> Outcome:
-    """Run one, its output into `log`.  At the limit the process and its children are interrupted, as by Ctrl-C, and
-    after GRACE seconds ended."""
-    if stage.command is None:
-        write_text(log, f"{stage.why}\n")
-        return Outcome(stage.name, None, stage.why)
-    words = " ".join(stage.command)
-    begun = time.monotonic()
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *_paths()]), "PYTHONUNBUFFERED": "1"}
-    with open(log, "w", encoding="utf-8") as file:
-        file.write(f"$ {words}\n")
-        file.flush()
-        process = subprocess.Popen(stage.command, cwd=root, env=environment, stdout=file, stderr=subprocess.STDOUT,
-                                   start_new_session=True)
-        try:
-            code = process.wait(timeout=stage.seconds)
-            ended = "" if code == 0 else f"exit code {code}: {_last_lines(log)}"
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=GRACE)
-            ended = f"over its limit of {stage.seconds} s: {_last_lines(log)}"
-        finally:
-            with suppress(ProcessLookupError):  # none of its children is left
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    return Outcome(stage.name, not ended, ended, round(time.monotonic() - begun, 1), words)
+def pack(out: Path, archive: Path) -> None:
+    """What stages wrote, neither weights nor unpacked peers, into one file, which is whole at any time."""
+    beside = archive.with_name(f".{archive.name}.part")
+    with tarfile.open(beside, "w:gz") as packed:
+        for path in sorted(out.iterdir()):
+            if path.suffix in _PACKED and path.is_file():
+                packed.add(path, f"results/{path.name}")
+    os.replace(beside, archive)
 
 
 def missing() -> list[str]:
@@ -179,13 +221,3 @@ def _imported(path: Path) -> Iterator[str]:
             yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module.split(".")[0]
-
-
-def _last_lines(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return " | ".join(lines[-_LAST_LINES:])
-
-
-def _paths() -> list[Any]:
-    given = os.environ.get("PYTHONPATH", "")
-    return [given] if given else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Results:
 
     device : "cpu" or "cuda";  machine : what `machine.describe` tells;  settings : of the run
     notes : what was left out, and why;  failed : sections that an error ended, by name, and the error
+    heard : is given each figure as it is added
     """
 
     device: str
@@ -66,6 +67,7 @@ class Results:
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    heard: Callable[[Figure], None] = field(default=lambda figure: None, repr=False, compare=False)
 
     def add(self, section: str, case: str, name: str, value: float, unit: str = "", *, spread: float = 0.0,
             better: str = "", goal: float | None = None) -> None:
@@ -76,6 +78,7 @@ class Results:
         if self.find(*figure.key) is not None:
             raise ValueError(f"benchmark: {figure.key} is there already")
         self.figures.append(figure)
+        self.heard(figure)
 
     def find(self, section: str, case: str, name: str) -> Figure | None:
         return next((figure for figure in self.figures if figure.key == (section, case, name)), None)
@@ -120,6 +123,19 @@ class Results:
         figures = [Figure(**figure) for figure in content["figures"]]
         return cls(content["device"], content["machine"], content["settings"], figures, content["notes"],
                    content.get("failed", {}))
+
+
+def line(figure: Figure) -> str:
+    """The figure as one line of JSON."""
+    return json.dumps(_compact(figure), ensure_ascii=False)
+
+
+def read_lines(path: Path) -> list[Figure]:
+    """Figures that were written one a line; a last line that was cut off is left out, a missing file is empty."""
+    if not path.exists():
+        return []
+    whole = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [Figure(**json.loads(one)) for one in whole if one.endswith("\n")]
 
 
 def _compact(figure: Figure) -> dict[str, Any]:

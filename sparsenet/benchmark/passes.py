@@ -1,5 +1,5 @@
 """Single passes of a convolution on a GPU: kernels alone, in every precision, at the sizes of S3DCNN's layers and
-at a million sites, beside the matrix rate that was measured in the run, and beside spconv.
+at a million sites, beside the matrix rate that was measured in the run, and beside what limits them (`floors`).
 
 Multiply-adds counted are the useful ones, those of the pairs that there are: C_in * C_out for each.
 """
@@ -7,14 +7,14 @@ Multiply-adds counted are the useful ones, those of the pairs that there are: C_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sparsenet.backend import to_device
-from sparsenet.benchmark import gpu, peers, reference
+from sparsenet.backend import cupy, to_device
+from sparsenet.benchmark import floors, gpu, operands, reference
 from sparsenet.benchmark.figures import Results
 from sparsenet.benchmark.shapes import Shapes
 from sparsenet.benchmark.steps import Steps
@@ -27,43 +27,45 @@ LARGE, LAYERS = "large convolution", "S3DCNN convolutions"
 # What is multiplied, and what features are stored in: (setting, dtype).
 PRECISIONS = {"float32": ("highest", "float32"), "tf32": ("tf32", "float32"), "fp16": ("fp16", "float32"),
               "bf16": ("bf16", "float32"), "float16 stored": ("highest", "float16")}
-_TOLERANCES = {"float32": 1e-4, "tf32": 3e-3, "fp16": 3e-3, "bf16": 2e-2, "float16 stored": 5e-3}
+TOLERANCES = {"float32": 1e-4, "tf32": 3e-3, "fp16": 3e-3, "bf16": 2e-2, "float16 stored": 5e-3}
 _PRODUCTS = {"float32": "highest", "float16 stored": "fp16"}  # the matrix rate it is compared with, if not its own
 LAYER_PRECISIONS = ("float32", "tf32")
 PASSES = ("forward", "input gradient", "weight gradient")
 WIDTHS = (64, 128)
 TF32_GOAL = ("128 -> 128", "tf32", 50.0)  # % of the TF32 matrix rate
-PEER_GOAL = 1.3
 _ROWS_CHECKED = 512
 
 
 def measure_large(results: Results, settings: Settings) -> None:
     """Adds the section: submanifold 3^3 at a million sites of a surface, each pass in each precision."""
-    keys, side = surface_keys(3 if settings.quick else 200)
-    sites = ActiveSites.from_keys(to_device(keys, "cuda"), (side,) * 3, 1)
-    geometry = Geometry.make_submanifold(3, 3)
+    sites, geometry = surface(settings)
     results.add(LARGE, "sites", "count", len(sites))
     results.add(LARGE, "sites", "pairs", sites.rulebook(geometry).pair_count)
     rulebook = case(lambda fresh: (fresh.rulebook(geometry).neighbours,), sites.copy, "cuda")
-    with ExitStack() as stack:
-        running = [stack.enter_context(peer) for peer in peers.available(settings.peers, results.notes.append, "cuda")
-                   if peer.name == "spconv"]
-        for width in (8,) if settings.quick else WIDTHS:
-            task = Task(sites.rulebook(geometry), width, width)
-            name = f"{width} -> {width}"
-            times = {}
-            for precision in PRECISIONS:
-                times |= task.measure(precision, settings)
-            task.report(LARGE, name, times, results)
-            for peer in running:
-                _beside(peer, task, name, times, results, settings)
+    for width in reversed(widths(settings)):
+        task = Task(sites.rulebook(geometry), width, width)
+        for precision in PRECISIONS:
+            task.report(LARGE, f"{width} -> {width}", task.measure(precision, settings), results)
+            floors.report(LARGE, f"{width} -> {width}, {precision}", task, precision, results)
     timing = interleave({"rulebook": rulebook}, settings)["rulebook"]
     results.add(LARGE, "sites", "rulebook", 1e3 * timing.median, "ms", spread=timing.spread, better="lower")
 
 
+def widths(settings: Settings) -> tuple[int, ...]:
+    """Channels of the convolutions that are measured, from few to many."""
+    return (8,) if settings.quick else WIDTHS
+
+
+def surface(settings: Settings) -> tuple[ActiveSites, Geometry]:
+    """A million sites of a sphere's surface on the GPU, and a submanifold 3^3."""
+    keys, side = surface_keys(3 if settings.quick else 200)
+    return ActiveSites.from_keys(to_device(keys, "cuda"), (side,) * 3, 1), Geometry.make_submanifold(3, 3)
+
+
 def measure_layers(results: Results, settings: Settings, shapes: Shapes) -> None:
     """Adds the section: the convolutions of S3DCNN for a batch of 64 at render size 40."""
-    steps = Steps(shapes.batch(1 if settings.quick else 64, 4 if settings.quick else 40), "cuda")
+    steps = Steps(shapes.batch(1 if settings.quick else 64, 4 if settings.quick else 40), "cuda", settings.quick)
+    results.settings["shapes"] = shapes.source
     sites, number = steps.prepared().sites, 0
     for layer in steps.net.layers:
         if not hasattr(layer, "geometry"):
@@ -72,16 +74,15 @@ def measure_layers(results: Results, settings: Settings, shapes: Shapes) -> None
         if isinstance(layer, SparseConv):
             number += 1
             task = Task(rulebook, *layer.weight.shape[1:])
-            times = {}
             for precision in LAYER_PRECISIONS:
-                times |= task.measure(precision, settings)
-            task.report(LAYERS, f"layer {number}: {task.c_in} -> {task.c_out}", times, results)
+                task.report(LAYERS, f"layer {number}: {task.c_in} -> {task.c_out}",
+                            task.measure(precision, settings), results)
         sites = rulebook.output_sites
 
 
 @dataclass
 class Task:
-    """A convolution's arrays on the GPU, made from seeds: a peer makes the same."""
+    """A convolution's arrays, made on the GPU: a peer makes the same (see `operands`)."""
 
     rulebook: Rulebook
     c_in: int
@@ -91,9 +92,8 @@ class Task:
         self.inputs, self.outputs = len(self.rulebook.input_sites), len(self.rulebook.output_sites)
         self.offsets = self.rulebook.neighbours.shape[1]
         self.pairs = self.rulebook.pair_count
-        self.shapes = {"features": (self.inputs, self.c_in), "weight": (self.offsets, self.c_in, self.c_out),
-                       "gradient": (self.outputs, self.c_out)}
-        self.host = {name: made(name, shape) for name, shape in self.shapes.items()}
+        self.weight = operands.whole("weight", self.offsets * self.c_in, self.c_out, depth=self.c_in).reshape(
+            self.offsets, self.c_in, self.c_out)
         self._expected: dict[str, np.ndarray] = {}  # by pass: the same for each precision
         self.transposed = self.rulebook.neighbours if self._reversed else self.rulebook.transposed_neighbours
 
@@ -114,8 +114,10 @@ class Task:
 
     def passes(self, dtype: str) -> dict[str, Callable[[], Any]]:
         """Each pass as a function of no argument."""
-        features, weight, gradient = (to_device(self.host[name].astype(dtype, copy=False), "cuda")
-                                      for name in ("features", "weight", "gradient"))
+        xp = cupy()
+        features = operands.whole("features", self.inputs, self.c_in, xp).astype(dtype, copy=False)
+        gradient = operands.whole("gradient", self.outputs, self.c_out, xp).astype(dtype, copy=False)
+        weight = to_device(self.weight.astype(dtype, copy=False), "cuda")
         neighbours, transposed = self.rulebook.neighbours, self.transposed
         flipped = weight.transpose(0, 2, 1)
         flipped = (flipped[::-1] if self._reversed else flipped).copy()
@@ -127,7 +129,7 @@ class Task:
         """Some rows, or some channels of the weight gradient, against sums in float64."""
         what = f"convolution {self.c_in} -> {self.c_out}, {precision}, {name}"
         part = result[:, :8, :8] if name == "weight gradient" else result[to_device(self.rows_checked(name), "cuda")]
-        reference.check(what, to_device(part, "cpu").astype(np.float64), self.expected(name), _TOLERANCES[precision])
+        reference.check(what, to_device(part, "cpu").astype(np.float64), self.expected(name), TOLERANCES[precision])
 
     def expected(self, name: str) -> np.ndarray:
         """What `check` compares with."""
@@ -143,19 +145,21 @@ class Task:
     def expected_rows(self, name: str, rows: np.ndarray) -> np.ndarray:
         """(rows, channels) float64."""
         there = to_device(self.rulebook.neighbours if name == "forward" else self.rulebook.transposed_neighbours, "cpu")
-        table, weight = there[rows], self.host["weight"].astype(np.float64)
-        source = self.host["features" if name == "forward" else "gradient"]
+        table, weight = there[rows], self.weight.astype(np.float64)
+        source, width = ("features", self.c_in) if name == "forward" else ("gradient", self.c_out)
         weight = weight if name == "forward" else weight.transpose(0, 2, 1)
         out = np.zeros((len(rows), weight.shape[2]))
         for k in range(self.offsets):
             present = table[:, k] >= 0
-            out[present] += source[table[present, k]].astype(np.float64) @ weight[k]
+            values = operands.operand(source, table[present, k], np.arange(width), width)
+            out[present] += values.astype(np.float64) @ weight[k]
         return out
 
     def weight_gradient_corner(self) -> np.ndarray:
         """(K, 8, 8) float64."""
         neighbours = to_device(self.rulebook.neighbours, "cpu")
-        features, gradient = self.host["features"][:, :8], self.host["gradient"][:, :8]
+        features = operands.operand("features", np.arange(self.inputs), np.arange(min(8, self.c_in)), self.c_in)
+        gradient = operands.operand("gradient", np.arange(self.outputs), np.arange(min(8, self.c_out)), self.c_out)
         corner = []
         for k in range(self.offsets):
             rows = np.flatnonzero(neighbours[:, k] >= 0)
@@ -175,46 +179,6 @@ class Task:
                 goal = TF32_GOAL[2] if (row, precision, name) == (*TF32_GOAL[:2], "forward") else None
                 results.add(*place, f"{name}, of matrix rate", 100 * rate / ceiling, "%", spread=timing.spread,
                             better="higher", goal=goal)
-
-
-def _beside(peer: peers.Peer, task: Task, row: str, times: dict[tuple[str, str], Timing], results: Results,
-            settings: Settings) -> None:
-    """spconv's forward and backward at the same precision, its results checked first."""
-    coordinates = to_device(task.rulebook.input_sites.coordinates, "cpu")
-    rows = task.rows_checked("forward")  # the input gradient's, too: as many inputs as outputs
-    expected = {"output": task.expected("forward"), "input_gradient": task.expected("input gradient"),
-                "weight_gradient": task.expected("weight gradient")}
-    for precision in ("float32", "tf32", "fp16"):
-        ours = "float16 stored" if precision == "fp16" else precision  # its halves are stored, too
-        try:
-            got = peer.set_up("large", {"coordinates": coordinates, "rows": rows,
-                                        "grid": np.array(task.rulebook.input_sites.spatial_size)},
-                              precision=precision, c_in=task.c_in, c_out=task.c_out)
-        except peers.PeerError as error:
-            results.notes.append(f"{peer.label}, {row}, {precision}: left out: {error}")
-            return
-        errors = {name: reference.relative_error(got[name].astype(np.float64), value)
-                  for name, value in expected.items()}
-        worst = max(errors.values())
-        if not worst <= 2 * _TOLERANCES[ours]:
-            results.notes.append(f"{peer.label}, {row}, {precision}: wrong by {worst:.2g} of the largest value: left "
-                                 "out of the ratios")
-            continue
-        theirs = interleave({name: peer.case(name) for name in ("forward", "backward")}, settings)
-        mine = {"forward": times[ours, "forward"].median,
-                "backward": times[ours, "input gradient"].median + times[ours, "weight gradient"].median}
-        for name, timing in theirs.items():
-            place = LARGE, f"{row}, {ours}"
-            results.add(*place, f"{name}, {peer.name}", 1e3 * timing.median, "ms", spread=timing.spread, better="lower")
-            results.add(*place, f"{name}, {peer.name} / ours", timing.median / mine[name], "x", spread=timing.spread,
-                        better="higher", goal=PEER_GOAL)
-
-
-def made(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Normal float32 numbers by their name; the worker of the peers has the same function."""
-    rng = np.random.default_rng(sum(map(ord, name)))
-    array = rng.standard_normal(shape, np.float32)
-    return array / np.float32(np.sqrt(8 * shape[1])) if name == "weight" else array
 
 
 def surface_keys(radius: int) -> tuple[np.ndarray, int]:

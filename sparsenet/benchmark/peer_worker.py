@@ -1,4 +1,4 @@
-"""Runs a peer in a process of its own: `python peer_worker.py torch|spconv THREADS [cpu|cuda]`.
+"""Runs a peer in a process of its own: `python peer_worker.py torch|spconv|triton THREADS [cpu|cuda]`.
 
 Stands alone (NumPy, torch and spconv, nothing of this package), so that any interpreter can run it.
 Reads one JSON command a line, answers with one JSON line:
@@ -7,8 +7,8 @@ Reads one JSON command a line, answers with one JSON line:
     {"do": "convolution", "inputs": FILE.npz, "outputs": FILE.npz, "size", "stride", "padding", "submanifold"}
         runs forward and backward once and saves output, output_coordinates, input_gradient, weight_gradient
     {"do": "large", "inputs": FILE.npz, "outputs": FILE.npz, "precision", "c_in", "c_out"}
-        submanifold 3^3 of arrays made from seeds; saves some rows of output and input_gradient, and a corner of
-        the weight_gradient
+        submanifold 3^3 of arrays found from their places (operands.py); saves some rows of output and
+        input_gradient, and a corner of the weight_gradient
     {"do": "network", "inputs": FILE.npz, "outputs": FILE.npz}     S3DCNN up to the descriptor, likewise
     {"do": "time", "pass": NAME}                   {"seconds": ...} of one pass of what was set up last
 """
@@ -59,6 +59,10 @@ def versions(peer: str) -> dict:
         import spconv
 
         found["spconv"] = spconv.__version__
+    if peer == "triton":
+        import triton
+
+        found["triton"] = triton.__version__
     return found
 
 
@@ -221,10 +225,10 @@ class SpconvLarge(SpconvConvolution):
         count, self.submanifold = len(data["coordinates"]), True
         self.grid = [int(side) for side in data["grid"]]
         self.layer = spconv.SubMConv3d(c_in, c_out, 3, bias=False, indice_key="sites").to(DEVICE, dtype)
-        weight = made("weight", (27, c_in, c_out)).transpose(2, 0, 1).reshape(c_out, 3, 3, 3, c_in)
+        weight = operand("weight", 27 * c_in, c_out, c_in).reshape(27, c_in, c_out).permute(2, 0, 1)
         with torch.no_grad():
-            self.layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
-        self.features, self.gradient = (torch.from_numpy(made(name, (count, width))).to(DEVICE, dtype)
+            self.layer.weight.copy_(weight.reshape(c_out, 3, 3, 3, c_in))
+        self.features, self.gradient = (operand(name, count, width).to(dtype)
                                         for name, width in (("features", c_in), ("gradient", c_out)))
         self.features.requires_grad_()
         self.given = torch.from_numpy(data["coordinates"]).to(DEVICE)
@@ -237,13 +241,66 @@ class SpconvLarge(SpconvConvolution):
         self.passes = {"forward": (lambda: None, self.forward), "backward": (self.fresh, self.backward)}
 
 
-def made(name: str, shape: tuple):  # noqa: ANN201
-    """As in passes.py."""
-    import numpy as np
+class TritonLarge(Passes):
+    """The same by the kernels in triton_convolution.py."""
 
-    rng = np.random.default_rng(sum(map(ord, name)))
-    array = rng.standard_normal(shape, np.float32)
-    return array / np.float32(np.sqrt(8 * shape[1])) if name == "weight" else array
+    def __init__(self, command: dict):
+        import numpy as np
+        import torch
+
+        kernels = beside("triton_convolution")
+        data = np.load(command["inputs"])
+        c_in, c_out, rows = command["c_in"], command["c_out"], data["rows"]
+        dtype = torch.float16 if command["precision"] == "fp16" else torch.float32
+        exact = command["precision"] == "float32"
+        count = len(data["coordinates"])
+        features, gradient = (operand(name, count, width).to(dtype)
+                              for name, width in (("features", c_in), ("gradient", c_out)))
+        weight = operand("weight", 27 * c_in, c_out, c_in).reshape(27, c_in, c_out).to(dtype)
+        turned = weight.flip(0).transpose(1, 2).contiguous()
+        table = kernels.Table(torch.from_numpy(data["coordinates"]).to(DEVICE), data["grid"])
+
+        def backward(_: None) -> tuple:
+            return (kernels.forward(gradient, turned, table, exact),
+                    kernels.weight_gradient(features, gradient, table, exact))
+
+        def forward(_: None):  # noqa: ANN202
+            return kernels.forward(features, weight, table, exact)
+
+        output, (input_gradient, weight_gradient) = forward(None), backward(None)
+        np.savez(command["outputs"], output=output[rows].float().cpu().numpy(),
+                 input_gradient=input_gradient[rows].float().cpu().numpy(),
+                 weight_gradient=weight_gradient[:, :8, :8].float().cpu().numpy())
+        self.passes = {"forward": (lambda: None, forward), "backward": (lambda: None, backward)}
+
+
+def beside(name: str):  # noqa: ANN201
+    """A module of this folder, which is not among the paths that imports are looked for in."""
+    from importlib import util
+    from pathlib import Path
+
+    spec = util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def operand(name: str, count: int, width: int, depth: int = 0):  # noqa: ANN201
+    """(count, width) float32 on the device: as in operands.py, in torch, which has no arithmetic of uint32."""
+    import numpy as np
+    import torch
+
+    seed = {"features": 0x243F6A88, "weight": 0x85A308D3, "gradient": 0x13198A2E}[name]
+    bits = torch.arange(count * width, device=DEVICE, dtype=torch.int64).bitwise_xor_(seed)
+    for factor in (0x85EBCA6B, 0xC2B2AE35):
+        bits ^= bits >> 16
+        bits *= factor
+        bits &= 0xFFFFFFFF
+    bits ^= bits >> 16
+    values = (bits >> 8).to(torch.float32) * 2.0**-23 - 1
+    values *= float(np.float32(np.sqrt(3) / (np.sqrt(8 * depth) if name == "weight" else 1)))
+    return values.reshape(count, width)
 
 
 class TorchNetwork(Passes):
@@ -317,7 +374,8 @@ def _spconv():  # noqa: ANN202
 
 
 KINDS = {("torch", "convolution"): TorchConvolution, ("spconv", "convolution"): SpconvConvolution,
-         ("torch", "network"): TorchNetwork, ("spconv", "network"): SpconvNetwork, ("spconv", "large"): SpconvLarge}
+         ("torch", "network"): TorchNetwork, ("spconv", "network"): SpconvNetwork, ("spconv", "large"): SpconvLarge,
+         ("triton", "large"): TritonLarge}
 
 if __name__ == "__main__":
     main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -2,6 +2,7 @@
 
 torch     dense convolution (oneDNN, cuDNN), on all threads
 spconv    on a CPU on one thread: on two its scatter races and its results are wrong
+triton    a masked implicit product (triton_convolution.py), on a GPU at a million sites alone
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +23,7 @@ from sparsenet.kernels import get_num_threads
 
 WORKER = Path(__file__).with_name("peer_worker.py")
 PEERS = ("torch", "spconv")
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _CALM = 0.005  # seconds: OpenMP threads spin for a while after their last work
 
 
@@ -35,7 +37,7 @@ class Peer:
     def __init__(self, name: str, python: str, device: str = "cpu"):
         self.name, self.device = name, device
         self.threads = 1 if name == "spconv" and device == "cpu" else get_num_threads()
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment = os.environ | {"PYTHONPATH": paths_of_others(os.environ.get("PYTHONPATH", ""))}
         environment |= {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
         with ExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -103,12 +105,22 @@ class Peer:
         self.close()
 
 
-def available(python: str | None, note: Callable[[str], None], device: str = "cpu") -> list[Peer]:
-    """The peers that this interpreter has, running on the device; what is missing is noted."""
+def paths_of_others(given: str) -> str:
+    """PYTHONPATH without this checkout's own entries: packages that a folder carries are found by it, this one's
+    modules are not."""
+    own = (_CHECKOUT, _CHECKOUT / "tests")
+    kept = [path for path in given.split(os.pathsep) if path and Path(path).resolve() != own[0]
+            and own[1] not in Path(path).resolve().parents]
+    return os.pathsep.join(kept)
+
+
+def available(python: str | None, note: Callable[[str], None], device: str = "cpu",
+              names: Sequence[str] = PEERS) -> list[Peer]:
+    """The peers of those names that this interpreter has, running on the device; what is missing is noted."""
     if python is None:
         return []
     found = []
-    for name in PEERS:
+    for name in names:
         try:
             found.append(Peer(name, python, device))
         except (PeerError, OSError) as error:

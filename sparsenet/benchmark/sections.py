@@ -9,7 +9,9 @@ from dataclasses import asdict
 
 from sparsenet import backend
 from sparsenet.benchmark import (
+    beside_peers,
     convolution,
+    gpu_profile,
     hash_table,
     invariance,
     machine,
@@ -18,10 +20,12 @@ from sparsenet.benchmark import (
     startup,
     training,
     voxelizer,
+    wgmma,
+    whole_training,
 )
-from sparsenet.benchmark.figures import Results
+from sparsenet.benchmark.figures import Figure, Results
 from sparsenet.benchmark.shapes import Shapes
-from sparsenet.benchmark.timing import Settings
+from sparsenet.benchmark.timing import Settings, covers
 
 # name -> (what it measures, function, whether it is given shapes, its devices)
 SECTIONS: dict[str, tuple[str, Callable, bool, tuple[str, ...]]] = {
@@ -30,6 +34,7 @@ SECTIONS: dict[str, tuple[str, Callable, bool, tuple[str, ...]]] = {
                     backend.DEVICES),
     "hash": ("hash table insertion and look-up", hash_table.measure_hash_table, False, backend.DEVICES),
     "large": ("each pass of a convolution at a million sites, by precision", passes.measure_large, False, ("cuda",)),
+    "peers": ("the same in other packages", beside_peers.measure_beside_peers, False, ("cuda",)),
     "layers": ("each pass of S3DCNN's convolutions alone", passes.measure_layers, True, ("cuda",)),
     "memory-bound": ("pooling, leaky ReLU, loss, SGD beside a copy", memory_bound.measure_memory_bound, True,
                      backend.DEVICES),
@@ -40,13 +45,18 @@ SECTIONS: dict[str, tuple[str, Callable, bool, tuple[str, ...]]] = {
     "scaling": ("threads 1 to all, batch 1 to 256", training.measure_scaling, True, backend.DEVICES),
     "pipeline": ("epochs with the loader", training.measure_pipeline, True, backend.DEVICES),
     "voxelizer": ("meshes a second", voxelizer.measure_voxelizer, True, backend.DEVICES),
+    "profile": ("where a step's time goes, on the GPU and on the host", gpu_profile.measure_profile, True, ("cuda",)),
+    "wgmma": ("the rate of Hopper's wgmma out of shared memory", wgmma.measure_wgmma, False, ("cuda",)),
+    "modelnet40": ("a whole training, and what the paper's epochs would take", whole_training.measure_modelnet40,
+                   False, ("cuda",)),
     "start-up": ("import, first batch, cold and warm cache", startup.measure_startup, True, ("cpu",)),
 }
 _SHAPES = 512
 
 
 def run(settings: Settings, only: Sequence[str] = (), say: Callable[[str], None] = print,
-        keep: Callable[[Results], None] = lambda results: None) -> Results:
+        keep: Callable[[Results], None] = lambda results: None,
+        heard: Callable[[Figure], None] = lambda figure: None) -> Results:
     """Verify and time the sections of that device.
 
     A section that a RuntimeError or a MemoryError ends (a pass disagrees with its reference, memory does not
@@ -55,6 +65,7 @@ def run(settings: Settings, only: Sequence[str] = (), say: Callable[[str], None]
     only : names of SECTIONS, in the order they are run in; empty: all
     say : is told what is happening
     keep : is given the results so far after each section
+    heard : is given each figure as it is found
 
     Raises
     ------
@@ -70,14 +81,17 @@ def run(settings: Settings, only: Sequence[str] = (), say: Callable[[str], None]
     if settings.device == "cuda":
         backend.cupy()  # raises here, before anything has run
     results = Results(settings.device, machine.describe(settings.device),
-                      {key: value for key, value in asdict(settings).items() if key != "peers"})
+                      {key: value for key, value in asdict(settings).items() if key not in ("peers", "carried")},
+                      heard=heard)
     with ExitStack() as stack:
+        stack.enter_context(covers(settings.quick))
         shapes = None
         for name in names:
             title, measure, needs_shapes, _ = SECTIONS[name]
             if needs_shapes and shapes is None:
                 say("shapes: reading")
-                shapes = stack.enter_context(Shapes(16 if settings.quick else _SHAPES, results.notes.append))
+                shapes = stack.enter_context(Shapes(16 if settings.quick else _SHAPES, results.notes.append,
+                                                    settings.carried))
             say(f"{name}: {title}")
             begun = time.perf_counter()
             try:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sparsenet.benchmark.carried import MESHES
 from sparsenet.data import SparseBatch, SparseDataset
 from sparsenet.data.convert import Conversion, MeshEntry, convert_meshes
 from sparsenet.data.importers import import_parametric
@@ -29,17 +30,20 @@ class Shapes:
     """Datasets in a temporary folder; use as a context manager.
 
     count : shapes of each
+    carried : folder that may hold packed ones (see `carried`), which are taken then
     meshes : SparseDataset with meshes;  source : where they come from
     """
 
-    def __init__(self, count: int, note: Callable[[str], None]):
+    def __init__(self, count: int, note: Callable[[str], None], carried: Path | None = None):
         self.count = count
         self._folder = tempfile.TemporaryDirectory()
         self._root = Path(os.environ.get("SPARSENET_DATA") or "/nowhere")
         path = Path(self._folder.name) / "meshes.h5"
-        if (self._root / "psb" / "train.cla").is_file():
+        if carried is not None and (carried / MESHES).is_file():
+            path, self.source = carried / MESHES, "PSB"
+        elif (self._root / "psb" / "train.cla").is_file():
             self.source = "PSB"
-            _import_psb(self._root / "psb", path, count)
+            import_psb(self._root / "psb", path, count)
         else:
             self.source = "parametric shapes"
             note("PSB left out: SPARSENET_DATA names no folder that holds it: parametric shapes instead")
@@ -81,7 +85,7 @@ def _unpack(bits: np.ndarray) -> np.ndarray:
     return np.argwhere(np.unpackbits(bits)[:_MODELNET_SIDE**3].reshape((_MODELNET_SIDE,) * 3)).astype(np.int32)
 
 
-def _import_psb(folder: Path, destination: Path, count: int) -> None:
+def import_psb(folder: Path, destination: Path, count: int) -> None:
     """`count` meshes drawn from the training classes."""
     from sparsenet.data.psb import read_cla
     from sparsenet.shapes import read_mesh

@@ -21,16 +21,20 @@ from sparsenet.sparse import SparseTensor, prepare
 CLASSES = 40
 PHASES = ("forward", "backward", "update")
 IN_A_ROW = 8
+CHANNELS_OF_QUICK = (4,) * 6
 
 
 class Steps:
     """S3DCNN with a classifier and the paper's SGD, on one batch that is met again and again.
 
     Each step begins with rulebooks as a loader of training builds them.
+
+    quick : a network of few channels, if that is on the device "cuda"
     """
 
-    def __init__(self, batch: SparseBatch, device: str):
-        self.net: SparseNetwork = s3dcnn(CLASSES).to(device)
+    def __init__(self, batch: SparseBatch, device: str, quick: bool = False):
+        few = {"channels": CHANNELS_OF_QUICK} if quick and device == "cuda" else {}
+        self.net: SparseNetwork = s3dcnn(CLASSES, **few).to(device)
         self.optimizer = SGD(self.net.named_parameters(), 2e-3, 0.9, 0.9, nesterov=True)
         self.device = device
         self.geometries = self.net.geometries()

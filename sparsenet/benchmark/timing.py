@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ class Settings:
     quick : small batches and few sizes, to see that everything runs: its figures mean nothing
     device : "cpu" or "cuda"
     peers : the Python interpreter that has the peers; None: no peers
+    carried : folder of packed shapes (see `carried`); None: there is none
     """
 
     repeats: int = 11
@@ -40,6 +43,7 @@ class Settings:
     quick: bool = False
     device: str = "cpu"
     peers: str | None = None
+    carried: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -144,14 +148,27 @@ class stopwatch:
 
 
 COVER_SIDE, COVER_PRODUCTS = 4096, 4  # some 10 ms of a large GPU: more than any case takes to launch
+_SIDE_OF_QUICK = 8
 _covers: dict[int, Any] = {}
+_side = COVER_SIDE
+
+
+@contextmanager
+def covers(quick: bool) -> Iterator[None]:
+    """Within it the GPU is kept busy before each case, or, if figures mean nothing, hardly."""
+    global _side
+    before, _side = _side, _SIDE_OF_QUICK if quick else COVER_SIDE
+    try:
+        yield
+    finally:
+        _side = before
 
 
 def _cover() -> None:
     """Work for the GPU that nobody waits for."""
     xp = backend.cupy()
-    if COVER_SIDE not in _covers:
-        _covers[COVER_SIDE] = [xp.ones((COVER_SIDE, COVER_SIDE), np.float32) for _ in range(2)]
-    a, out = _covers[COVER_SIDE]
+    if _side not in _covers:
+        _covers[_side] = [xp.ones((_side, _side), np.float32) for _ in range(2)]
+    a, out = _covers[_side]
     for _ in range(COVER_PRODUCTS):
         xp.matmul(a, a, out=out)

@@ -57,7 +57,7 @@ def measure_steps(results: Results, settings: Settings, shapes: Shapes) -> None:
     """Steps on prepared batches at each render size: their split, their cost, the dense peer's."""
     sizes = _sizes(settings)
     batch = _batch(settings)
-    steps = {size: Steps(shapes.batch(batch, size), settings.device) for size in sizes}
+    steps = {size: Steps(shapes.batch(batch, size), settings.device, settings.quick) for size in sizes}
     _verify(shapes, sizes[0])
     cases = {f"render {size}": one.case for size, one in steps.items()}
     cases |= {f"rulebooks {size}": one.rulebooks for size, one in steps.items()}
@@ -211,7 +211,7 @@ def measure_scaling(results: Results, settings: Settings, shapes: Shapes) -> Non
     size = _sizes(settings)[0] if settings.quick else 40
     threads = get_num_threads()
     if threads > 1 and settings.device == "cpu":
-        usual = Steps(shapes.batch(_batch(settings), size), settings.device)
+        usual = Steps(shapes.batch(_batch(settings), size), settings.device, settings.quick)
         counts = sorted({1, 2, threads})
         try:
             times = interleave({f"{count}": partial(_on_threads, count, usual) for count in counts}, settings)
@@ -224,7 +224,7 @@ def measure_scaling(results: Results, settings: Settings, shapes: Shapes) -> Non
             results.add(SCALING, case, "speed-up", times["1"].median / timing.median, "x", spread=timing.spread,
                         better="higher")
     batches = (1, 4) if settings.quick else (1, 4, 16, 64, 256)
-    steps = {count: Steps(shapes.batch(count, size), settings.device) for count in batches}
+    steps = {count: Steps(shapes.batch(count, size), settings.device, settings.quick) for count in batches}
     times = interleave({f"{count}": one.case for count, one in steps.items()}, settings)
     for count in batches:
         timing = times[f"{count}"]
@@ -250,7 +250,7 @@ def measure_pipeline(results: Results, settings: Settings, shapes: Shapes) -> No
     if voxels is not None:
         sources["ModelNet40, 30^3 voxels"] = (voxels, {})
     for source, (dataset, options) in sources.items():
-        steps = Steps(shapes.batch(batch, size), settings.device)
+        steps = Steps(shapes.batch(batch, size), settings.device, settings.quick)
         if settings.device == "cpu":
             order: dict[str, Any] = {"batch_size": batch, "shuffle": True}
         else:  # a GPU is through with the shapes there are before the first workers have begun

@@ -52,7 +52,7 @@ __device__ inline void load_step(Shared& shared, int stage, Depth start, int slo
                                               features + (n < 0 ? 0 : static_cast<long long>(n) * c_in + at.column),
                                               n >= 0);
     }
-#pragma unroll
+#pragma unroll 1  // unrolled, its addresses take registers that the sums need: CUDA 13 spills at 128 columns
     for (int e = threadIdx.x; e < TILE_DEPTH * B_CHUNKS; e += THREADS) {
         const int depth = e / B_CHUNKS, column = e % B_CHUNKS * B_VECTOR;
         const Depth d = further(start, depth, c_in);

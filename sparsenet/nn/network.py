@@ -48,12 +48,14 @@ class SparseNetwork(Module):
     seed : of the first weights; each layer's are keyed by (seed, its place in the network)
     field : sides of the input's grid, one number or (D,), that is checked at each call; None: any
 
-    Raises ValueError for another dimension, or less than one channel; TypeError for channels that are not a whole
-    number.
-
     Attributes
     ----------
     layers : list of Modules, may be changed: insert, replace, remove, truncate (`del net.layers[17:]`)
+
+    Raises
+    ------
+    ValueError : another dimension, or less than one channel.
+    TypeError : channels that are not a whole number.
 
     A layer is named by its kind and how many of the kind came before: "convolution1", "leaky_relu1",
     "max_pool1", "convolution2", ...; its parameters "convolution1.weight", "convolution1.bias".

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from sparsenet.benchmark import Results, convolution, peers
+from sparsenet.benchmark import Results, beside_peers, convolution, passes, peers
 from sparsenet.benchmark.workloads import WORKLOADS
+from sparsenet.sparse import ActiveSites, Geometry
 
 
 def test_an_interpreter_that_does_not_exist_is_noted(tmp_path):
@@ -77,6 +79,19 @@ def test_an_installed_peer_agrees_with_the_reference(task, name):
         assert peer.case("backward")() > 0
 
 
+@pytest.mark.parametrize(("name", "width"), [("spconv", 8), ("triton", 64)])
+def test_an_installed_peer_agrees_at_a_surface(monkeypatch, name, width):
+    pytest.importorskip(name, reason=f"{name} is not installed: no peer to compare with")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # its kernels run on the CPU
+    keys, side = passes.surface_keys(4)
+    sites = ActiveSites.from_keys(keys, (side,) * 3, 1)
+    task = passes.Task(sites.rulebook(Geometry.make_submanifold(3, 3)), width, width)
+    results = Results("cpu")
+    with peers.Peer(name, sys.executable) as peer:
+        assert beside_peers._is_right(peer, task, "float32", "a surface", results), results.notes
+        assert peer.case("forward")() > 0 and peer.case("backward")() > 0
+
+
 def test_a_pass_that_is_wrong_is_not_timed(task):
     made, _ = task
     weight = made.layer.weight
@@ -87,3 +102,26 @@ def test_a_pass_that_is_wrong_is_not_timed(task):
             made.verify()
     finally:
         weight.array = before
+
+
+def test_packages_that_a_folder_carries_are_found_and_the_checkouts_are_not(monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text("")
+    root = peers._CHECKOUT
+    given = [str(root), str(root / "tests" / "cuda_host" / "stand_in"), str(tmp_path), ""]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(given))
+    monkeypatch.setattr(peers, "WORKER", tmp_path / "elsewhere" / "worker.py")
+    peers.WORKER.parent.mkdir()
+    peers.WORKER.write_text("""
+import json, os, sys
+import torch
+for line in sys.stdin:
+    print(json.dumps({"torch": torch.__file__, "spconv": os.environ["PYTHONPATH"]}), flush=True)
+""")
+    with peers.Peer("spconv", sys.executable) as peer:
+        assert peer.versions == {"torch": str(tmp_path / "torch.py"), "spconv": str(tmp_path)}
+
+
+def test_only_peers_of_the_names_given_are_looked_for(tmp_path):
+    notes = []
+    assert peers.available(str(tmp_path / "python"), notes.append, "cuda", names=("triton",)) == []
+    assert len(notes) == 1 and notes[0].startswith("peer triton left out: ")

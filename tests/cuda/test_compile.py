@@ -42,17 +42,19 @@ def label(key: tuple) -> str:
     return " ".join([key[0], *(f"{name}={value}" for name, value in key[1:])])
 
 
+@pytest.mark.parametrize("version", nvrtc.libraries() or ["none"])
 @pytest.mark.parametrize("key", VARIANTS, ids=label)
-def test_compiles_without_warnings_or_spills(key, resources):
+def test_compiles_without_warnings_or_spills(key, version, resources):
     listed = VARIANTS[key]
     kernel = CudaSource(key[0]).kernel(next(iter(listed)), **dict(key[1:]))
     architectures = [number for number in nvrtc.COMPILED if number >= min(listed.values())]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(lambda number: nvrtc.compile_kernels(kernel, number), architectures))
+        found = list(pool.map(lambda number: nvrtc.compile_kernels(kernel, number, version), architectures))
     spilled = []
     for architecture, taken in zip(architectures, found, strict=True):
         for name, least in listed.items():
-            resources[name, label(key)[len(key[0]):].strip(), architecture] = taken[name]
+            variant = f"{label(key)[len(key[0]):].strip()} NVRTC {version}"
+            resources[name, variant, architecture] = taken[name]
             if architecture >= least and (taken[name].spill_stores or taken[name].spill_loads):
                 spilled.append(f"{name} sm_{architecture}: {taken[name]}")
     assert not spilled, "registers are spilled to memory: smaller tiles or other launch bounds"

@@ -15,6 +15,7 @@ Streams and events are there in name: everything happens at once, so every event
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import inspect
 import sys
@@ -23,8 +24,9 @@ import time
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -156,7 +158,8 @@ def _to_device(value: Any) -> Any:
 
 @cache
 def _real() -> types.ModuleType | None:
-    if importlib.util.find_spec("cupy") is None:
+    spec = importlib.util.find_spec("cupy")
+    if spec is None or Path(spec.origin or "").parent == Path(__file__).with_name("stand_in"):
         return None
     import cupy
 
@@ -240,18 +243,33 @@ def _using_allocator(allocator: Callable) -> Iterator[None]:
     yield  # NumPy's arrays have memory of their own
 
 
+class _RawModule:
+    """A source that CuPy would compile; none of it runs."""
+
+    def __init__(self, code: str, options: tuple[str, ...] = ()):
+        self.code = code
+
+    def get_function(self, name: str) -> Any:
+        if f" {name}(" not in self.code and f"\n{name}(" not in self.code:
+            raise ValueError(f"the source has no kernel {name!r}")
+        return types.SimpleNamespace(name=name)
+
+
 class _Module(types.ModuleType):
     ndarray = DeviceArray
+    RawModule = _RawModule
     __version__ = "0 (of NumPy)"
     cuda = types.SimpleNamespace(
         is_available=lambda: True, Device=_Device, Stream=_Stream, Event=_Event,
         get_current_stream=_current_stream, get_allocator=lambda: None,
         using_allocator=_using_allocator, alloc_pinned_memory=bytearray,
         get_elapsed_time=lambda begin, end: 1e3 * (end.time - begin.time),
+        compiler=types.SimpleNamespace(CompileException=RuntimeError),
         runtime=types.SimpleNamespace(
             getDeviceProperties=lambda number: {"name": b"NumPy", "major": 9, "minor": 0, "totalGlobalMem": 2**34},
             runtimeGetVersion=lambda: 12090, driverGetVersion=lambda: 12090, getDeviceCount=lambda: 1,
-            getDevice=lambda: 0))
+            getDevice=lambda: 0, memGetInfo=lambda: (2**30, 2**34),
+            deviceGetAttribute=lambda attribute, number: {13: 1_980_000, 16: 132}[attribute]))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -271,6 +289,13 @@ class _Module(types.ModuleType):
             return _to_device(function(*arguments, **options))
 
         return on_device
+
+
+def install(driver: Driver) -> None:
+    """From here to the end of the process `import cupy` gives this module, and kernels run by `driver`."""
+    until_the_end = ExitStack()
+    until_the_end.enter_context(installed(driver))
+    atexit.register(until_the_end.close)
 
 
 @contextmanager

@@ -35,27 +35,34 @@ class Resources:
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """NVRTC of the wheel or of a toolkit; None where neither is installed."""
+def libraries() -> dict[str, ctypes.CDLL]:
+    """NVRTC of each CUDA, by its version ("12.9"), of wheels, or else of a toolkit; empty if none is installed."""
     spec = importlib.util.find_spec("nvidia")
-    folders = list(spec.submodule_search_locations) if spec else []
-    wheels = (path for folder in folders for pattern in ("cuda_nvrtc/lib/libnvrtc.so.*", "cu*/lib/libnvrtc.so.*")
-              for path in sorted(Path(folder).glob(pattern)))
-    found = next(map(str, wheels), None) or ctypes.util.find_library("nvrtc")
-    return ctypes.CDLL(found) if found else None
+    folders = [Path(folder) for folder in spec.submodule_search_locations] if spec else []
+    paths = [path for folder in folders for wheel in ("cuda_nvrtc", "cu*")
+             for path in sorted(folder.glob(f"{wheel}/lib/libnvrtc.so.*"))]
+    for path in paths:
+        for builtins in sorted(path.parent.glob("libnvrtc-builtins.so.*")):  # CUDA 13's is not found by itself
+            ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
+    toolkit = ctypes.util.find_library("nvrtc")
+    loaded = [ctypes.CDLL(str(path)) for path in paths] or ([ctypes.CDLL(toolkit)] if toolkit else [])
+    return {".".join(map(str, _version(nvrtc))): nvrtc for nvrtc in loaded}
 
 
-def compile_kernels(kernel: CudaKernel, architecture: int) -> dict[str, Resources]:
+def compile_kernels(kernel: CudaKernel, architecture: int, version: str | None = None) -> dict[str, Resources]:
     """What each kernel of the source takes, in the variant of `kernel`, on sm_`architecture`; compiled as CuPy does.
+
+    version : of NVRTC, among `libraries()` (default: the first)
 
     Kept on disk by the digest of all that goes in.  Raises CompileError for an error and for any warning.
     """
+    version = version or next(iter(libraries()))
     options = [*options_of(kernel), *CUPYS, f"-arch=sm_{architecture}", "--ptxas-options=-v"]
-    kept = cache_folder() / f"nvrtc-{digest(str(_version()), kernel.source.text, *options)}.txt"
+    kept = cache_folder() / f"nvrtc-{digest(version, kernel.source.text, *options)}.txt"
     if kept.exists():
         log = kept.read_text(encoding="utf-8")
     else:
-        failed, log = _compile(kernel.source.text, options)
+        failed, log = compile_source(libraries()[version], kernel.source.text, options)
         if failed or "warning" in log:
             raise CompileError(kernel, f"sm_{architecture}:\n{log}")
         fresh = kept.with_suffix(f".{threading.get_ident()}.{os.getpid()}")
@@ -73,9 +80,9 @@ def _resources(report: str) -> Resources:
                      number(r"(\d+) bytes spill stores"), number(r"(\d+) bytes spill loads"))
 
 
-def _compile(text: str, options: list[str]) -> tuple[bool, str]:
+def compile_source(nvrtc: ctypes.CDLL, text: str, options: list[str]) -> tuple[bool, str]:
     """Whether it failed, and the compiler's words."""
-    nvrtc, program, size = library(), ctypes.c_void_p(), ctypes.c_size_t()
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None))
     try:
         status = nvrtc.nvrtcCompileProgram(program, len(options),
@@ -88,9 +95,9 @@ def _compile(text: str, options: list[str]) -> tuple[bool, str]:
     return status != 0, log.value.decode()
 
 
-def _version() -> tuple[int, int]:
+def _version(nvrtc: ctypes.CDLL) -> tuple[int, int]:
     major, minor = ctypes.c_int(), ctypes.c_int()
-    _check(library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
+    _check(nvrtc.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
     return major.value, minor.value
 
 

@@ -112,19 +112,19 @@ def test_a_wrong_command_line_ends_with_2(tool, experiment):
     assert tool("evaluate")[0] == 2
 
 
+@pytest.mark.extra("inspect")
 @pytest.mark.parametrize(("options", "message"), [
     (["--target", "tabel"], "--target is 'tabel', expected one of mug, stool, table"),
     (["--render-size", "0"], "render"),
 ])
 def test_the_page_of_a_network_names_what_is_wrong(tool, experiment, mesh, tmp_path, options, message):
-    pytest.importorskip("plotly", reason="needs plotly")
     words = ["--checkpoint", experiment.checkpoint, "--mesh", mesh, "--out", tmp_path / "p.html"]
     code, out, err = tool("inspect_network", *words, *options)
     assert (code, out) == (1, "") and message in err and not list(tmp_path.iterdir())
 
 
+@pytest.mark.extra("inspect")
 def test_a_triplet_network_has_a_page_but_no_target(tool, triplet_experiment, mesh, tmp_path):
-    pytest.importorskip("plotly", reason="needs plotly")
     words = ["--checkpoint", triplet_experiment.checkpoint, "--mesh", mesh, "--out", tmp_path / "p.html"]
     code, _, err = tool("inspect_network", *words, "--target", "mug")
     assert code == 1 and "--target: the network was trained with triplets and has no logits: leave it out" in err

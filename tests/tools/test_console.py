@@ -41,11 +41,10 @@ def folder(tmp_path_factory) -> Path:
     ("evaluate", ["best.h5", "--json", "e_ü.json"], "figures: e_ü.json"),
     ("embed", ["best.h5", "d_杯.h5"], "d_杯.h5: 4 shapes of 2 classes"),
     ("retrieve", ["best.h5", "杯.off"], "mug_杯"),
-    ("inspect_network", ["--checkpoint", "best.h5", "--mesh", "杯.off", "--out", "p_杯.html"], "page: p_杯.html"),
+    pytest.param("inspect_network", ["--checkpoint", "best.h5", "--mesh", "杯.off", "--out", "p_杯.html"],
+                 "page: p_杯.html", marks=pytest.mark.extra("inspect")),
 ])
 def test_a_console_s_encoding_is_no_error(folder, tool, arguments, told):
-    if tool == "inspect_network":
-        pytest.importorskip("plotly", reason="needs plotly")
     done = subprocess.run([sys.executable, str(ROOT / "tools" / f"{tool}.py"), *arguments], cwd=folder, timeout=120,
                           env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
                           capture_output=True)
