@@ -32,7 +32,7 @@ def test_peers_are_packed_and_found_where_they_are_unpacked(tmp_path):
 
     carried.pack_peers(tmp_path / "carried", ["first==1", "second==1"], pip)
     assert asked[-2:] == ["first==1", "second==1"] and "--no-deps" in asked
-    tool = Path(carried.__file__).parents[2] / "tools" / "gpu_pack.py"
+    tool = Path(__file__).parents[2] / "tools" / "gpu_pack.py"
     command = [sys.executable, str(tool), str(tmp_path / "carried"), "--unpack", str(tmp_path / "there")]
     subprocess.run(command, check=True)
     names = {path.relative_to(tmp_path / "there").as_posix() for path in (tmp_path / "there").rglob("*.*")}
