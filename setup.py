@@ -48,7 +48,7 @@ setup(
         "inspect": ["plotly>=5.20"],
         "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "scikit-learn>=1.5", "selenium>=4.20",
                  "trimesh>=4.4"],
-        "kernel-test": ["nvidia-cuda-nvrtc-cu12>=12.8", "nvidia-cuda-nvrtc>=13"],  # compile kernels for GPUs without one
+        "kernel-test": ["nvidia-cuda-nvrtc-cu12>=12.8", "nvidia-cuda-nvrtc>=13"],  # compile, without a GPU
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.25"],
         "dev": ["coverage>=7.10", "mypy>=1.10", "ruff>=0.6"],
     },
