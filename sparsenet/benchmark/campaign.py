@@ -49,7 +49,7 @@ _IMPORTS = ("import numpy, numba, h5py, cupy; print(*(f'{one.__name__} {one.__ve
 
 @dataclass(frozen=True)
 class Setting:
-    """What stages are made of.
+    """The parts that stages are made of.
 
     root : of the checkout;  out : folder of the results
     driver : "gpu", or "host" for a rehearsal: sizes are small then
@@ -65,7 +65,7 @@ class Setting:
 
 
 def stages(call: str, setting: Setting) -> list[Stage]:
-    """What a call runs, in order."""
+    """The stages of a call, in order."""
     python = sys.executable
     listed = [Stage("imports", (python, "-c", _IMPORTS), 30, needed=True),
               Stage("compile", (python, "-m", "sparsenet.benchmark.warm"), 100)]
@@ -177,7 +177,7 @@ def run_campaign(listed: Sequence[Stage], root: Path, out: Path, seconds: float 
 
 
 def pack(out: Path, archive: Path) -> None:
-    """What stages wrote, neither weights nor unpacked peers, into one file, which is whole at any time."""
+    """Pack the output of the stages, without weights and unpacked peers, into one file that is whole at any time."""
     beside = archive.with_name(f".{archive.name}.part")
     with tarfile.open(beside, "w:gz") as packed:
         for path in sorted(out.iterdir()):

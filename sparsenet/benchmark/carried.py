@@ -1,4 +1,4 @@
-"""What a machine with a GPU, which reaches no network, is given besides the checkout: real shapes, and peers.
+"""Files that a GPU machine without a network is given besides the checkout: real shapes, and peers.
 
     psb.h5          meshes of the Princeton Shape Benchmark     pack_meshes
     modelnet40.h5   ModelNet40 as 30^3 voxels                   pack_modelnet40
@@ -29,7 +29,7 @@ _LEFT_OUT = (".a",)  # what linking alone needs
 
 
 class PackError(RuntimeError):
-    """What was asked for cannot be packed; the message says why."""
+    """Raised if the shapes or peers asked for cannot be packed; the message says why."""
 
 
 def data_root() -> Path:

@@ -1,4 +1,4 @@
-"""What a convolution cannot be faster than, by what its tiles read and multiply: a model, printed beside each figure.
+"""Lower bounds of a convolution's time, by what its tiles read and multiply: a model, printed beside each figure.
 
 A tile of rows multiplies every offset that any of its rows has.  For each such (tile, offset), of `rows` x `columns`:
 
