@@ -41,6 +41,7 @@ def main() -> int:
                         help="interpreter that has torch and spconv, or 'none' (default: this one)")
     parser.add_argument("--carried", type=Path, metavar="FOLDER", help="what tools/gpu_pack.py packed: shapes, peers")
     parser.add_argument("--archive", type=Path, metavar="FILE", help="default: results.tgz in FOLDER")
+    parser.add_argument("--commit", default="", metavar="NAME", help="what to write down where there is no git")
     arguments = parser.parse_args()
     driver = rehearsal.choose_driver(ROOT)
     backend.cupy()  # says what is missing, before anything else
@@ -54,7 +55,7 @@ def main() -> int:
     chosen = [stage for stage in listed if not arguments.only or stage.name in arguments.only]
     archive = (arguments.archive or out / campaign.ARCHIVE).resolve()
     seconds = arguments.seconds or campaign.SECONDS[arguments.call] * campaign.SLOWER[driver]
-    passed = campaign.run_campaign(chosen, ROOT, out, seconds, archive)
+    passed = campaign.run_campaign(chosen, ROOT, out, seconds, archive, commit_name=arguments.commit)
     print(f"\n{(out / campaign.SUMMARY).read_text(encoding='utf-8')}\nall of it: {archive}")
     return 0 if passed else 1
 

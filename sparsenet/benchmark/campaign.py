@@ -138,12 +138,13 @@ _PLAIN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # no plugins but those that ar
 
 
 def run_campaign(listed: Sequence[Stage], root: Path, out: Path, seconds: float = SECONDS["1"],
-                 archive: Path | None = None, say: Callable[[str], None] = print) -> bool:
+                 archive: Path | None = None, say: Callable[[str], None] = print, commit_name: str = "") -> bool:
     """Run the stages; write NAME.txt of each, campaign.json and summary.txt, and all of it into the archive; False if
     one failed.
 
     seconds : of all stages together: one that would need more is cut short, or left out
     archive : a .tgz file (default: results.tgz in `out`)
+    commit_name : of the checkout (default: as git tells it)
 
     Raises
     ------
@@ -154,7 +155,7 @@ def run_campaign(listed: Sequence[Stage], root: Path, out: Path, seconds: float 
     out.mkdir(parents=True, exist_ok=True)
     archive = archive or out / ARCHIVE
     (out / FIGURES).unlink(missing_ok=True)  # of an earlier campaign
-    facts = {"began": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(root),
+    facts = {"began": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit_name or commit(root),
              "command": [sys.executable, *sys.argv], "machine": machine.describe("cuda"), "missing": missing()}
     say(f"{facts['machine']['gpu']}, commit {facts['commit']}, into {out}")
     for name in facts["missing"]:
