@@ -16,7 +16,6 @@ setup(
     python_requires=">=3.11",
     packages=[
         "sparsenet",
-        "sparsenet.benchmark",
         "sparsenet.configs",
         "sparsenet.data",
         "sparsenet.inspect",
@@ -31,7 +30,6 @@ setup(
     # configs/ holds TOML files alone: a namespace package, which `find_config` reads.
     package_dir={"sparsenet": "sparsenet", "sparsenet.configs": "configs"},
     package_data={"sparsenet": ["py.typed"], "sparsenet.configs": ["*.toml"],
-                  "sparsenet.benchmark": ["*.cu"],
                   "sparsenet.inspect": ["page*.html", "page*.css", "page*.js"],
                   "sparsenet.kernels": ["*.cu", "*.cuh", "*.toml"]},
     install_requires=[

@@ -16,7 +16,7 @@ LAYERS = (
                                                  "wording"),
     ("kernels",), ("tensor_base",), ("anomaly",), ("autograd",), ("gradcheck", "optim", "sparse"), ("ops",), ("nn",),
     ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("retrieval",), ("training",),
-    ("benchmark", "info", "quickstart", "selfcheck"), ("__main__",))
+    ("info", "quickstart", "selfcheck"), ("__main__",))
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -8,8 +8,12 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from sparsenet import benchmark, command
-from sparsenet.benchmark import SECTIONS, comparison, figures, picture, report
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import benchmarks  # noqa: E402
+from benchmarks import SECTIONS, comparison, figures, picture, report  # noqa: E402
+from sparsenet import command  # noqa: E402
 
 EXAMPLES = """examples:
   python tools/benchmark.py                                    # all of it: some 15 minutes on two cores
@@ -27,7 +31,7 @@ after an error or a section that failed, 2 after a wrong command line, 130 after
 
 
 def main() -> int:
-    plain = benchmark.Settings()
+    plain = benchmarks.Settings()
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default=plain.device, help=f"default: {plain.device}")
@@ -50,30 +54,30 @@ def main() -> int:
         parser.error(f"--repeats is {arguments.repeats}, expected 1 or more")
     if arguments.picture:
         picture.check(arguments.picture)
-    before = benchmark.Results.load(arguments.compare) if arguments.compare else None
+    before = benchmarks.Results.load(arguments.compare) if arguments.compare else None
 
-    settings = benchmark.Settings(1 if arguments.quick else arguments.repeats, arguments.seconds, arguments.quick,
+    settings = benchmarks.Settings(1 if arguments.quick else arguments.repeats, arguments.seconds, arguments.quick,
                                   arguments.device, None if arguments.peers == "none" else arguments.peers,
                                   arguments.carried)
 
-    def keep(so_far: benchmark.Results) -> None:
+    def keep(so_far: benchmarks.Results) -> None:
         if arguments.json:
             so_far.save(arguments.json)
 
     with ExitStack() as stack:
         following = stack.enter_context(open(arguments.follow, "a", encoding="utf-8")) if arguments.follow else None
 
-        def heard(figure: benchmark.Figure) -> None:
+        def heard(figure: benchmarks.Figure) -> None:
             if following:
                 print(figures.line(figure), file=following, flush=True)
 
-        results = benchmark.run(settings, arguments.only, lambda line: print(line, file=sys.stderr, flush=True), keep,
+        results = benchmarks.run(settings, arguments.only, lambda line: print(line, file=sys.stderr, flush=True), keep,
                                 heard)
     print(report.text(results))
     if arguments.picture:
         picture.draw(results, arguments.picture)
     if before is not None:
-        print(f"\n{comparison.report(benchmark.compare(results, before))}")
+        print(f"\n{comparison.report(benchmarks.compare(results, before))}")
     return 1 if results.failed else 0
 
 

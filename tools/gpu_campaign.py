@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import campaign, rehearsal  # noqa: E402
 from sparsenet import backend, command  # noqa: E402
-from sparsenet.benchmark import campaign, rehearsal  # noqa: E402
 
 EXAMPLES = """examples:
   python tools/gpu_campaign.py --call 1                     # into docs/results/<name of the GPU>-1: at most 480 s

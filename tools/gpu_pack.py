@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import carried  # noqa: E402
 from sparsenet import command  # noqa: E402
-from sparsenet.benchmark import carried  # noqa: E402
 from sparsenet.files import size_text  # noqa: E402
 
 EXAMPLES = """examples:

@@ -11,8 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import rehearsal, smoke  # noqa: E402
 from sparsenet import backend, command  # noqa: E402
-from sparsenet.benchmark import rehearsal, smoke  # noqa: E402
 
 EXAMPLES = """examples:
   python tools/gpu_smoke.py
