@@ -19,6 +19,7 @@ setup(
         "sparsenet.configs",
         "sparsenet.data",
         "sparsenet.inspect",
+        "sparsenet.inspect.page",
         "sparsenet.kernels",
         "sparsenet.nn",
         "sparsenet.ops",
@@ -30,7 +31,7 @@ setup(
     # configs/ holds TOML files alone: a namespace package, which `find_config` reads.
     package_dir={"sparsenet": "sparsenet", "sparsenet.configs": "configs"},
     package_data={"sparsenet": ["py.typed"], "sparsenet.configs": ["*.toml"],
-                  "sparsenet.inspect": ["page*.html", "page*.css", "page*.js"],
+                  "sparsenet.inspect.page": ["*.html", "*.css", "*.js"],
                   "sparsenet.kernels": ["*.cu", "*.cuh", "*.toml"]},
     install_requires=[
         "numpy>=2.0",

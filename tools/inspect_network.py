@@ -20,7 +20,7 @@ def main() -> None:
 
     from sparsenet.files import size_text
     from sparsenet.inspect.page import check_page, write_page
-    from sparsenet.inspect.page_shape import drawn_as_trained, mesh_as_trained, mesh_in_cells
+    from sparsenet.inspect.page.shape import drawn_as_trained, mesh_as_trained, mesh_in_cells
     from sparsenet.shapes import Off3DPicture
     from sparsenet.sparse import SparseTensor
     from sparsenet.training import load_network, parse_config

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 import sparsenet as sn
-from sparsenet.inspect.page import MAX_BYTES, check_page, inspector_page, write_page
-from sparsenet.inspect.page_arrays import Arrays
-from sparsenet.inspect.page_parts import MAX_FACES, MAX_VALUES, channel_cap, mesh_facts
-from sparsenet.inspect.page_shape import drawn_as_trained, mesh_in_cells
+from sparsenet.inspect.page import check_page, inspector_page, write_page
+from sparsenet.inspect.page.arrays import Arrays
+from sparsenet.inspect.page.document import MAX_BYTES
+from sparsenet.inspect.page.parts import MAX_FACES, MAX_VALUES, channel_cap, mesh_facts
+from sparsenet.inspect.page.shape import drawn_as_trained, mesh_in_cells
 from sparsenet.shapes import Mesh, Off3DPicture
 from sparsenet.shapes.parametric import parametric_mesh
 from sparsenet.training import Checkpoint, build_network, load_network, parse_config, save_checkpoint
@@ -136,13 +137,13 @@ def test_ten_thousand_sites_fit_ten_megabytes():
 
 
 def test_a_page_that_grows_too_large_is_refused(net, shape, monkeypatch):
-    monkeypatch.setattr("sparsenet.inspect.page.MAX_BYTES", 1000)
+    monkeypatch.setattr("sparsenet.inspect.page.document.MAX_BYTES", 1000)
     with pytest.raises(ValueError, match=r"it would take [\d,]+ bytes for \d+ sites, expected at most 1,000"):
         inspector_page(net, shape[1])
 
 
 def test_of_too_many_channels_those_that_vary_most_are_kept(net, shape, monkeypatch):
-    monkeypatch.setattr("sparsenet.inspect.page_parts.MAX_VALUES", 3000)
+    monkeypatch.setattr("sparsenet.inspect.page.parts.MAX_VALUES", 3000)
     facts, arrays = held(inspector_page(net, shape[1], classes=CLASSES))
     widest, record = facts["layers"][1], net.eval().activations(shape[1])[0]
     spread = record.features.std(axis=0)

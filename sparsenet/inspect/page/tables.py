@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from sparsenet.inspect.page_layers import LayerView, NetworkView
+from sparsenet.inspect.page.layers import LayerView, NetworkView
 
 SHOWN_CLASSES = 8
 _COLUMNS = ("", "layer", "settings", "spatial size", "channels", "sites", "active %", "pairs", "multiply-adds",

@@ -13,7 +13,7 @@ _WIDE = {"i": np.int32, "u": np.uint32, "f": np.float32}
 
 
 class Arrays:
-    """Named arrays, for `page_model.js` to take apart.
+    """Named arrays, for `model.js` to take apart.
 
     places : name -> [dtype, offset in bytes, shape], little-endian and row-major
     """

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsenet.files import replacing
-from sparsenet.inspect.page_arrays import Arrays, base64_gzip
-from sparsenet.inspect.page_layers import look_into
-from sparsenet.inspect.page_parts import facts, mesh_facts
-from sparsenet.inspect.page_tables import class_table, layer_table
+from sparsenet.inspect.page.arrays import Arrays, base64_gzip
+from sparsenet.inspect.page.layers import look_into
+from sparsenet.inspect.page.parts import facts, mesh_facts
+from sparsenet.inspect.page.tables import class_table, layer_table
 
 if TYPE_CHECKING:
     from sparsenet.nn import SparseNetwork
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 10_000_000  # of the file
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("page_model.js", "page_scene.js", "page_film.js", "page_panels.js", "page_view.js",
-            "page_input.js")
+_SCRIPTS = ("model.js", "scene.js", "film.js", "panels.js", "view.js", "input.js")
 
 
 def inspector_page(net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None, classes: Sequence[str] = (),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.backend import to_device
-from sparsenet.inspect.page_arrays import Arrays, smallest_unsigned
-from sparsenet.inspect.page_layers import FILTER, LayerView, NetworkView
+from sparsenet.inspect.page.arrays import Arrays, smallest_unsigned
+from sparsenet.inspect.page.layers import FILTER, LayerView, NetworkView
 from sparsenet.kernels.hash_table import probe_lengths
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ MAX_FACES = 60_000
 
 
 def facts(view: NetworkView, arrays: Arrays) -> dict[str, Any]:
-    """What `page_model.js` reads, JSON; the arrays that belong to it are added to `arrays`."""
+    """What `model.js` reads, JSON; the arrays that belong to it are added to `arrays`."""
     grids: list[ActiveSites] = []
     for layer in view.layers:
         if layer.sites is not None and not any(layer.sites is known for known in grids):
