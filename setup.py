@@ -16,6 +16,7 @@ setup(
     python_requires=">=3.11",
     packages=[
         "sparsenet",
+        "sparsenet.cli",
         "sparsenet.configs",
         "sparsenet.data",
         "sparsenet.inspect",

@@ -14,7 +14,7 @@ import sys
 import time
 
 from benchmarks import smoke, smoke_parts
-from sparsenet import command
+from sparsenet.cli.exit_code import run
 from sparsenet.kernels.warm import warm
 
 
@@ -39,4 +39,4 @@ def compile_for_cpu() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(run(main))

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sparsenet import __version__, command
+from sparsenet import __version__
+from sparsenet.cli.exit_code import run
 
 EXAMPLES = """examples:
   python -m sparsenet quickstart                     # builds a dataset, trains, evaluates, searches
@@ -55,4 +56,4 @@ def run_selfcheck(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, "sparsenet"))
+    sys.exit(run(main, "sparsenet"))

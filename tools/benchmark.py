@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 import benchmarks  # noqa: E402
 from benchmarks import SECTIONS, comparison, figures, picture, report  # noqa: E402
-from sparsenet import command  # noqa: E402
+from sparsenet.cli.exit_code import run  # noqa: E402
 
 EXAMPLES = """examples:
   python tools/benchmark.py                                    # all of it: some 15 minutes on two cores
@@ -82,4 +82,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(run(main))

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import campaign, rehearsal  # noqa: E402
-from sparsenet import backend, command  # noqa: E402
+from sparsenet import backend  # noqa: E402
+from sparsenet.cli.exit_code import run  # noqa: E402
 
 EXAMPLES = """examples:
   python tools/gpu_campaign.py --call 1                     # into docs/results/<name of the GPU>-1: at most 480 s
@@ -61,4 +62,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(run(main))

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import carried  # noqa: E402
-from sparsenet import command  # noqa: E402
+from sparsenet.cli.exit_code import run  # noqa: E402
 from sparsenet.files import size_text  # noqa: E402
 
 EXAMPLES = """examples:
@@ -46,4 +46,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(run(main))

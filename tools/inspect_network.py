@@ -64,7 +64,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        from sparsenet.command import run
+        from sparsenet.cli.exit_code import run
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(run(main))

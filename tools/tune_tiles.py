@@ -8,7 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sparsenet import backend, command
+from sparsenet import backend
+from sparsenet.cli.exit_code import run
 from sparsenet.kernels import convolution_cuda, tiles, tuning
 
 EXAMPLES = """examples:
@@ -51,4 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(run(main))

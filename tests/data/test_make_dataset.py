@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sparsenet.command import run
+from sparsenet.cli.exit_code import run
 from sparsenet.data import SparseDataset
 from sparsenet.kernels import numba_cache
 

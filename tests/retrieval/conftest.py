@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sparsenet.command import run
+from sparsenet.cli.exit_code import run
 from sparsenet.data import Sample, SparseDataset
 from sparsenet.random import keyed_rng
 from sparsenet.shapes import Mesh, Off3DPicture, parametric_mesh

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from sparsenet.command import deferred_interrupt, run
+from sparsenet.cli.exit_code import run
+from sparsenet.interrupts import deferred_interrupt
 
 
 def failing(error: BaseException):
@@ -44,7 +45,7 @@ def test_a_defect_keeps_its_traceback():
 
 
 def test_a_closed_pipe_is_no_error():
-    code = "import sys; from sparsenet.command import run; sys.exit(run(lambda: print('x' * 100_000)))"
+    code = "import sys; from sparsenet.cli.exit_code import run; sys.exit(run(lambda: print('x' * 100_000)))"
     read, write = os.pipe()
     os.close(read)
     result = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE,
@@ -71,7 +72,8 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 def tool(body: str, *, console: str = "utf-8", **options) -> subprocess.CompletedProcess:
     """A tool whose `main` has this body."""
     lines = "\n    ".join(body.splitlines())
-    code = ("import os, signal, sys\nfrom sparsenet.command import deferred_interrupt, run, uninterrupted\n"
+    code = ("import os, signal, sys\nfrom sparsenet.cli.exit_code import run\n"
+            "from sparsenet.interrupts import deferred_interrupt, uninterrupted\n"
             f"def main():\n    {lines}\n")
     return subprocess.run([sys.executable, "-c", f"{code}sys.exit(run(main, 'tool'))"], text=True, check=False,
                           timeout=60, env={**ENVIRONMENT, "PYTHONIOENCODING": console}, stderr=subprocess.PIPE,
