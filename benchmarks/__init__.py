@@ -4,7 +4,7 @@
     results = run(Settings(), only=["convolution"])
     results.save("cpu.json")
 
-What the figures mean: docs/performance.md.  The tool: tools/benchmark.py.
+What the figures mean: docs/performance.md.  The command: `sparsenet benchmark`.
 """
 
 from benchmarks.comparison import compare

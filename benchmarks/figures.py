@@ -119,7 +119,7 @@ class Results:
             raise ValueError(f"benchmark: {path} is no JSON: {error}") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
             raise ValueError(f"benchmark: {path} is no {FORMAT} file of version {VERSION}: make it with "
-                             "tools/benchmark.py --json")
+                             "sparsenet benchmark --json")
         figures = [Figure(**figure) for figure in content["figures"]]
         return cls(content["device"], content["machine"], content["settings"], figures, content["notes"],
                    content.get("failed", {}))

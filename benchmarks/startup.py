@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import sparsenet
 from benchmarks.figures import Results
 from benchmarks.shapes import Shapes
 from benchmarks.timing import Settings, Timing
@@ -43,7 +44,7 @@ def measure_startup(results: Results, settings: Settings, shapes: Shapes) -> Non
 
 
 def _child(cache: str, dataset: str, batch: int, size: int) -> dict:
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(sparsenet.__file__).parents[1])  # the package that this process imports
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"NUMBA_CACHE_DIR": cache, "PYTHONPATH": path}
     done = subprocess.run([sys.executable, str(CHILD), dataset, str(batch), str(size)], env=environment,

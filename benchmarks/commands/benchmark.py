@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Verify each pass against a reference, then time it: beside its ceiling, and beside other packages."""
 
 from __future__ import annotations
@@ -8,19 +7,15 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-import benchmarks  # noqa: E402
-from benchmarks import SECTIONS, comparison, figures, picture, report  # noqa: E402
-from sparsenet.cli.exit_code import run  # noqa: E402
+import benchmarks
+from benchmarks import SECTIONS, comparison, figures, picture, report
 
 EXAMPLES = """examples:
-  python tools/benchmark.py                                    # all of it: some 15 minutes on two cores
-  python tools/benchmark.py --quick                            # a minute: does everything run?
-  python tools/benchmark.py --only convolution hash            # some sections
-  python tools/benchmark.py --peers .venv-peers/bin/python     # torch and spconv live in another environment
-  python tools/benchmark.py --json cpu.json --picture cpu.png --compare docs/results/cpu.json
+  sparsenet benchmark                                    # all of it: some 15 minutes on two cores
+  sparsenet benchmark --quick                            # a minute: does everything run?
+  sparsenet benchmark --only convolution hash            # some sections
+  sparsenet benchmark --peers .venv-peers/bin/python     # torch and spconv live in another environment
+  sparsenet benchmark --json cpu.json --picture cpu.png --compare docs/results/cpu.json
 
 sections:
 """ + "\n".join(f"  {name:14} {title}" for name, (title, *_) in SECTIONS.items()) + """
@@ -30,9 +25,9 @@ begins; FILE is written after each.  A figure that a comparison calls worse does
 after an error or a section that failed, 2 after a wrong command line, 130 after Ctrl-C."""
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     plain = benchmarks.Settings()
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
+    parser = argparse.ArgumentParser(prog="sparsenet benchmark", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default=plain.device, help=f"default: {plain.device}")
     parser.add_argument("--only", nargs="+", default=[], choices=list(SECTIONS), metavar="SECTION",
@@ -49,37 +44,33 @@ def main() -> int:
     parser.add_argument("--carried", type=Path, metavar="FOLDER", help="what tools/gpu_pack.py packed: shapes")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw them to FILE (needs matplotlib)")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="report what changed since FILE was written")
-    arguments = parser.parse_args()
-    if arguments.repeats < 1:
-        parser.error(f"--repeats is {arguments.repeats}, expected 1 or more")
-    if arguments.picture:
-        picture.check(arguments.picture)
-    before = benchmarks.Results.load(arguments.compare) if arguments.compare else None
+    given = parser.parse_args(arguments)
+    if given.repeats < 1:
+        parser.error(f"--repeats is {given.repeats}, expected 1 or more")
+    if given.picture:
+        picture.check(given.picture)
+    before = benchmarks.Results.load(given.compare) if given.compare else None
 
-    settings = benchmarks.Settings(1 if arguments.quick else arguments.repeats, arguments.seconds, arguments.quick,
-                                  arguments.device, None if arguments.peers == "none" else arguments.peers,
-                                  arguments.carried)
+    settings = benchmarks.Settings(1 if given.quick else given.repeats, given.seconds, given.quick,
+                                  given.device, None if given.peers == "none" else given.peers,
+                                  given.carried)
 
     def keep(so_far: benchmarks.Results) -> None:
-        if arguments.json:
-            so_far.save(arguments.json)
+        if given.json:
+            so_far.save(given.json)
 
     with ExitStack() as stack:
-        following = stack.enter_context(open(arguments.follow, "a", encoding="utf-8")) if arguments.follow else None
+        following = stack.enter_context(open(given.follow, "a", encoding="utf-8")) if given.follow else None
 
         def heard(figure: benchmarks.Figure) -> None:
             if following:
                 print(figures.line(figure), file=following, flush=True)
 
-        results = benchmarks.run(settings, arguments.only, lambda line: print(line, file=sys.stderr, flush=True), keep,
+        results = benchmarks.run(settings, given.only, lambda line: print(line, file=sys.stderr, flush=True), keep,
                                 heard)
     print(report.text(results))
-    if arguments.picture:
-        picture.draw(results, arguments.picture)
+    if given.picture:
+        picture.draw(results, given.picture)
     if before is not None:
         print(f"\n{comparison.report(benchmarks.compare(results, before))}")
     return 1 if results.failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """On a machine with a GPU: does it work, how fast is it, do its tests pass; in two calls of eight and five minutes."""
 
 from __future__ import annotations
@@ -7,13 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks import campaign, rehearsal
+from sparsenet import backend
 
-from benchmarks import campaign, rehearsal  # noqa: E402
-from sparsenet import backend  # noqa: E402
-from sparsenet.cli.exit_code import run  # noqa: E402
-
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = """examples:
   python tools/gpu_campaign.py --call 1                     # into docs/results/<name of the GPU>-1: at most 480 s
   python tools/gpu_campaign.py --call 2                     # tests and NVIDIA's checkers: at most 300 s
@@ -29,8 +25,8 @@ the archive after each stage.  Exit code: 0, or 1 if a stage failed or there is 
 left out and says why."""
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="gpu_campaign.py", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, nargs="?", metavar="FOLDER",
                         help="default: docs/results/<name of the GPU>-<call>")
@@ -43,23 +39,19 @@ def main() -> int:
     parser.add_argument("--carried", type=Path, metavar="FOLDER", help="what tools/gpu_pack.py packed: shapes, peers")
     parser.add_argument("--archive", type=Path, metavar="FILE", help="default: results.tgz in FOLDER")
     parser.add_argument("--commit", default="", metavar="NAME", help="what to write down where there is no git")
-    arguments = parser.parse_args()
+    given = parser.parse_args(arguments)
     driver = rehearsal.choose_driver(ROOT)
     backend.cupy()  # says what is missing, before anything else
-    out = (arguments.out or ROOT / "docs" / "results" / f"{campaign.folder_name()}-{arguments.call}").resolve()
-    carried = arguments.carried.resolve() if arguments.carried else None
-    setting = campaign.Setting(ROOT, out, driver, arguments.peers, carried)
-    listed = campaign.stages(arguments.call, setting)
+    out = (given.out or ROOT / "docs" / "results" / f"{campaign.folder_name()}-{given.call}").resolve()
+    carried = given.carried.resolve() if given.carried else None
+    setting = campaign.Setting(ROOT, out, driver, given.peers, carried)
+    listed = campaign.stages(given.call, setting)
     names = [stage.name for stage in listed]
-    if unknown := set(arguments.only) - set(names):
+    if unknown := set(given.only) - set(names):
         parser.error(f"--only {' '.join(sorted(unknown))}: expected some of {', '.join(names)}")
-    chosen = [stage for stage in listed if not arguments.only or stage.name in arguments.only]
-    archive = (arguments.archive or out / campaign.ARCHIVE).resolve()
-    seconds = arguments.seconds or campaign.SECONDS[arguments.call] * campaign.SLOWER[driver]
-    passed = campaign.run_campaign(chosen, ROOT, out, seconds, archive, commit_name=arguments.commit)
+    chosen = [stage for stage in listed if not given.only or stage.name in given.only]
+    archive = (given.archive or out / campaign.ARCHIVE).resolve()
+    seconds = given.seconds or campaign.SECONDS[given.call] * campaign.SLOWER[driver]
+    passed = campaign.run_campaign(chosen, ROOT, out, seconds, archive, commit_name=given.commit)
     print(f"\n{(out / campaign.SUMMARY).read_text(encoding='utf-8')}\nall of it: {archive}")
     return 0 if passed else 1
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

@@ -1,18 +1,17 @@
-#!/usr/bin/env python3
 """Evaluate a trained network on a dataset: a classifier's accuracy, and how well its descriptors retrieve."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from pathlib import Path
 
+from sparsenet.cli.parser import command_parser
+
 EXAMPLES = """examples:
-  python tools/evaluate.py runs/quickstart/best.h5
-  python tools/evaluate.py runs/modelnet40/best.h5 --protocol paper --poses mean --json result.json
-  python tools/evaluate.py runs/modelnet40/best.h5 --dataset psb.h5 --split all
-  python tools/evaluate.py runs/psb/best.h5 --metric cosine --picture precision_recall.png
+  sparsenet evaluate runs/quickstart/best.h5
+  sparsenet evaluate runs/modelnet40/best.h5 --protocol paper --poses mean --json result.json
+  sparsenet evaluate runs/modelnet40/best.h5 --dataset psb.h5 --split all
+  sparsenet evaluate runs/psb/best.h5 --metric cosine --picture precision_recall.png
 
 Classes are matched by name.  The accuracy is that over the shapes whose class the network knows; the
 retrieval is over all shapes, whatever their class.  Shapes without a label are left out.  What was left
@@ -32,7 +31,7 @@ CHOICES = {
 }
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     from sparsenet.files import write_text
     from sparsenet.inspect.curves import precision_recall
     from sparsenet.inspect.figures import check_picture, save_figure
@@ -43,8 +42,7 @@ def main() -> None:
     from sparsenet.training.known_classes import select_shapes
     from sparsenet.training.trained import check_output
 
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("evaluate", __doc__, EXAMPLES)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a training")
     parser.add_argument("--dataset", metavar="FILE", help="dataset file (default: the one trained on)")
     parser.add_argument("--split", metavar="NAME", help="its split, or 'all' (default: the test split)")
@@ -55,46 +53,38 @@ def main() -> None:
                         help="draw precision against recall (.png, .pdf or .svg; needs matplotlib)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    arguments = parser.parse_args()
-    if arguments.picture:
-        check_picture(arguments.picture)
-    if arguments.json:
-        check_output(arguments.json, arguments.checkpoint)
+    given = parser.parse_args(arguments)
+    if given.picture:
+        check_picture(given.picture)
+    if given.json:
+        check_output(given.json, given.checkpoint)
 
-    net, state = load_network(arguments.checkpoint)
-    changes = [f"evaluation.{name}={getattr(arguments, name)}" for name in CHOICES if getattr(arguments, name)]
-    config = parse_config(state.config, arguments.checkpoint, [*changes, f"training.device={arguments.device}"])
-    with open_shapes(config, arguments.checkpoint, arguments.dataset, arguments.split) as dataset:
-        if arguments.json:
-            check_output(arguments.json, dataset.path)
+    net, state = load_network(given.checkpoint)
+    changes = [f"evaluation.{name}={getattr(given, name)}" for name in CHOICES if getattr(given, name)]
+    config = parse_config(state.config, given.checkpoint, [*changes, f"training.device={given.device}"])
+    with open_shapes(config, given.checkpoint, given.dataset, given.split) as dataset:
+        if given.json:
+            check_output(given.json, dataset.path)
         selection = select_shapes(dataset, state, config)
         check_judgeable(selection.shapes, config)
         check_field(config, selection.shapes, net)
-        source = selection.shapes if arguments.quiet else Watched(selection.shapes, "evaluate")
-        figures, evaluation = judge_finally(net.to(arguments.device), source, config, state.classes)
+        source = selection.shapes if given.quiet else Watched(selection.shapes, "evaluate")
+        figures, evaluation = judge_finally(net.to(given.device), source, config, state.classes)
     if "test_accuracy" in figures:
         print(f"accuracy {100 * figures['test_accuracy']:.2f}%, loss {figures['test_loss']:.4f}, over "
               f"{selection.known} shapes")
     for remark in selection.remarks(classifies=config.loss.kind == "softmax"):
         print(remark)
     print(NO_RETRIEVAL if evaluation is None else evaluation)
-    if arguments.json:
+    if given.json:
         retrieval = None if evaluation is None else evaluation.figures(selection.shapes.classes)
-        write_text(arguments.json, json.dumps({**figures, **selection.figures(), "retrieval": retrieval,
+        write_text(given.json, json.dumps({**figures, **selection.figures(), "retrieval": retrieval,
                                                "checkpoint": state.digest}, indent=2, allow_nan=False) + "\n")
-        print(f"figures: {arguments.json}")
-    if arguments.picture:
+        print(f"figures: {given.json}")
+    if given.picture:
         if evaluation is None:
             print(f"no picture: {NO_RETRIEVAL}")
         else:
-            save_figure(precision_recall({Path(arguments.checkpoint).parent.name or "retrieval": evaluation}),
-                        arguments.picture)
-            print(f"picture: {arguments.picture}")
-
-
-if __name__ == "__main__":
-    try:
-        from sparsenet.cli.exit_code import run
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(run(main))
+            name = Path(given.checkpoint).parent.name or "retrieval"
+            save_figure(precision_recall({name: evaluation}), given.picture)
+            print(f"picture: {given.picture}")

@@ -1,4 +1,4 @@
-"""Make a dataset file: argument parsing only; the work is done by sparsenet.data."""
+"""Turn meshes or voxels into one dataset file (HDF5)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from sparsenet.cli.parser import command_parser
+
 if TYPE_CHECKING:
     from sparsenet.data import ImportReport
 
 EXAMPLES = """examples:
-  python tools/make_dataset.py builtin shapes.h5
-  python tools/make_dataset.py folder ModelNet10/ modelnet10.h5 --keep-meshes
-  python tools/make_dataset.py psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes
-  python tools/make_dataset.py modelnet40-voxels modelnet40_voxels30/ modelnet40.h5
-  python tools/make_dataset.py csv shapes.csv shapes.h5 --render-size 60
+  sparsenet make-dataset builtin shapes.h5
+  sparsenet make-dataset folder ModelNet10/ modelnet10.h5 --keep-meshes
+  sparsenet make-dataset psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes
+  sparsenet make-dataset modelnet40-voxels modelnet40_voxels30/ modelnet40.h5
+  sparsenet make-dataset csv shapes.csv shapes.h5 --render-size 60
 
 A folder named train, test, val, valid, validation or evaluation can be a split: within a class, or at
 the top if all folders there have such names.  --layout says so if the guess, which is printed, is wrong.
@@ -28,16 +30,15 @@ SIGTERM.  Unreadable meshes are left out and listed; with --strict the first one
 goes to stdout, its warnings to stderr."""
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse(arguments: list[str]) -> argparse.Namespace:
     from sparsenet.data.folders import LAYOUTS
     from sparsenet.data.importers import EXTENSIONS
 
-    parser = argparse.ArgumentParser(description="Turn meshes or voxels into one dataset file (HDF5).",
-                                     epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("make-dataset", __doc__, EXAMPLES)
     commands = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
 
     folder = _command(commands, "folder", "meshes in folders CLASS/, CLASS/SPLIT/ (as ModelNet's) or SPLIT/CLASS/",
-                      "make_dataset.py folder ModelNet10/ modelnet10.h5 --keep-meshes")
+                      "folder ModelNet10/ modelnet10.h5 --keep-meshes")
     _paths(folder, "folder with a folder for each class or each split; searched to the bottom")
     _conversion(folder)
     _up_axis(folder)
@@ -54,26 +55,26 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     folder.add_argument("--seed", type=int, default=0, help="of that choice (default: 0)")
 
     psb = _command(commands, "psb", "the Princeton Shape Benchmark: train.cla, test.cla and meshes",
-                   "make_dataset.py psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes")
+                   "psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes")
     _paths(psb, "folder with train.cla and test.cla")
     _conversion(psb)
     psb.add_argument("--shared-classes", action="store_true", help="only the 21 classes that both splits have")
 
     voxels = _command(commands, "modelnet40-voxels", "ModelNet40 as packed 30^3 voxels: train.npz, test.npz",
-                      "make_dataset.py modelnet40-voxels modelnet40_voxels30/ modelnet40.h5")
+                      "modelnet40-voxels modelnet40_voxels30/ modelnet40.h5")
     _paths(voxels, "folder with train.npz and test.npz")
     voxels.add_argument("--poses", type=int, metavar="N", help="take the first N of an object's poses (default: all)")
     _quiet(voxels)
 
     table = _command(commands, "csv", "meshes listed in a CSV file with the columns path, label, split, name",
-                     "make_dataset.py csv shapes.csv shapes.h5 --render-size 60")
+                     "csv shapes.csv shapes.h5 --render-size 60")
     _paths(table, "CSV file; its first line names the columns, paths are relative to its folder, and "
                   "all columns but path may be missing")
     _conversion(table)
     _up_axis(table)
 
     builtin = _command(commands, "builtin", "the built-in parametric shapes, made from a seed",
-                       "make_dataset.py builtin shapes.h5 --train 60 --test 20 --keep-meshes")
+                       "builtin shapes.h5 --train 60 --test 20 --keep-meshes")
     builtin.add_argument("output", metavar="OUTPUT", help="dataset file to write")
     builtin.add_argument("--train", type=_positive, default=60, metavar="N",
                          help="shapes of each class to train on (default: 60)")
@@ -84,16 +85,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main() -> None:
-    arguments = parse()
-    report = _import(arguments)
-    if not arguments.quiet:
+def main(arguments: list[str]) -> None:
+    given = parse(arguments)
+    report = _import(given)
+    if not given.quiet:
         print("\n".join(report.lines()))
     for line in report.warnings():
         print(line, file=sys.stderr)
 
 
-def _import(arguments: argparse.Namespace) -> ImportReport:
+def _import(given: argparse.Namespace) -> ImportReport:
     from sparsenet.data import (
         Conversion,
         import_csv,
@@ -103,24 +104,24 @@ def _import(arguments: argparse.Namespace) -> ImportReport:
         import_psb,
     )
 
-    if arguments.source == "modelnet40-voxels":
-        return import_modelnet40_voxels(arguments.input, arguments.output, arguments.poses, not arguments.quiet)
-    conversion = Conversion(arguments.render_size, arguments.fill, arguments.keep_meshes, arguments.processes,
-                            arguments.strict, not arguments.quiet, getattr(arguments, "up_axis", "auto"))
-    if arguments.source == "folder":
-        return import_folder(arguments.input, arguments.output, conversion, arguments.extensions,
-                             arguments.test_share, arguments.seed, arguments.layout, arguments.unlabelled)
-    if arguments.source == "psb":
-        return import_psb(arguments.input, arguments.output, conversion, arguments.shared_classes)
-    if arguments.source == "csv":
-        return import_csv(arguments.input, arguments.output, conversion)
-    return import_parametric(arguments.output, {"train": arguments.train, "test": arguments.test}, arguments.seed,
+    if given.source == "modelnet40-voxels":
+        return import_modelnet40_voxels(given.input, given.output, given.poses, not given.quiet)
+    conversion = Conversion(given.render_size, given.fill, given.keep_meshes, given.processes,
+                            given.strict, not given.quiet, getattr(given, "up_axis", "auto"))
+    if given.source == "folder":
+        return import_folder(given.input, given.output, conversion, given.extensions,
+                             given.test_share, given.seed, given.layout, given.unlabelled)
+    if given.source == "psb":
+        return import_psb(given.input, given.output, conversion, given.shared_classes)
+    if given.source == "csv":
+        return import_csv(given.input, given.output, conversion)
+    return import_parametric(given.output, {"train": given.train, "test": given.test}, given.seed,
                              conversion)
 
 
 def _command(commands: argparse._SubParsersAction, name: str, text: str, example: str) -> argparse.ArgumentParser:
     return commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
-                               epilog=f"example:\n  python tools/{example}",
+                               epilog=f"example:\n  sparsenet make-dataset {example}",
                                formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
@@ -158,11 +159,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
-
-
-if __name__ == "__main__":
-    try:
-        from sparsenet.cli.exit_code import run
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(run(main))

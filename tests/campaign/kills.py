@@ -53,7 +53,7 @@ def jobs(folder: Path) -> list[Job]:
     trained = folder / "sources/trained"
     must_run(command("train", "quickstart", *TRAINING, "--out", trained, "--quiet"))
     dataset, descriptors = folder / "make/shapes.h5", folder / "embedded/descriptors.h5"
-    make = command("make_dataset", "builtin", dataset, "--train", 12, "--test", 4, "--render-size", 20,
+    make = command("make-dataset", "builtin", dataset, "--train", 12, "--test", 4, "--render-size", 20,
                    "--keep-meshes", "--processes", 2, "--quiet")
     train = command("train", "quickstart", *TRAINING, "--out", folder / "run", "--quiet")
     embed = command("embed", trained / "last.h5", descriptors, "--split", "all", "--quiet")

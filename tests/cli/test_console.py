@@ -1,20 +1,17 @@
-"""What the tools print on a console whose encoding lacks some of it."""
+"""What commands print on a console whose encoding lacks some of it."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import ENVIRONMENT, invoke
 
 from sparsenet.data import Sample, SparseDataset
 from sparsenet.shapes import parametric_mesh
 from sparsenet.training import Checkpoint, build_network, parse_config, save_checkpoint
 
-ROOT = Path(__file__).parents[2]
 CLASSES = ["mug_杯", "stuhl_ü"]
 
 
@@ -37,16 +34,14 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("tool", "arguments", "told"), [
+@pytest.mark.parametrize(("command", "arguments", "told"), [
     ("evaluate", ["best.h5", "--json", "e_ü.json"], "figures: e_ü.json"),
     ("embed", ["best.h5", "d_杯.h5"], "d_杯.h5: 4 shapes of 2 classes"),
-    ("retrieve", ["best.h5", "杯.off"], "mug_杯"),
-    pytest.param("inspect_network", ["--checkpoint", "best.h5", "--mesh", "杯.off", "--out", "p_杯.html"],
+    ("search", ["best.h5", "杯.off"], "mug_杯"),
+    pytest.param("inspect", ["--checkpoint", "best.h5", "--mesh", "杯.off", "--out", "p_杯.html"],
                  "page: p_杯.html", marks=pytest.mark.extra("inspect")),
 ])
-def test_a_console_s_encoding_is_no_error(folder, tool, arguments, told):
-    done = subprocess.run([sys.executable, str(ROOT / "tools" / f"{tool}.py"), *arguments], cwd=folder, timeout=120,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
-                          capture_output=True)
+def test_a_console_s_encoding_is_no_error(folder, command, arguments, told):
+    done = invoke(command, *arguments, cwd=folder, env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii"}, text=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert told.encode("ascii", "backslashreplace") in done.stdout

@@ -1,31 +1,23 @@
-"""tools/train.py: a config in, a run's folder out; one line of error, and what Ctrl-C leaves is whole."""
+"""`sparsenet train`: a config in, a run's folder out; one line of error, and what Ctrl-C leaves is whole."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from command_line import ENVIRONMENT, invoke, words
 
 from sparsenet.training.checkpoint import load_checkpoint
 
-ROOT = Path(__file__).parents[2]
 SMALL = ["quickstart", "--set", "data.parametric_train=4", "--set", "data.parametric_test=2",
          "--set", "network.channels=[2,3,4,5]", "--set", "schedule.kind=constant", "--set", "training.epochs=2"]
 
 
-def command(*arguments):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return [sys.executable, str(ROOT / "tools" / "train.py"), *map(str, arguments)], environment
-
-
 def train(*arguments):
-    words, environment = command(*arguments)
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    return invoke("train", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +64,9 @@ def test_seconds_stop_it_resumably(tmp_path):
 @pytest.mark.parametrize(("sent", "code", "word"), [(signal.SIGINT, 130, "interrupted"),
                                                     (signal.SIGTERM, 143, "terminated")])
 def test_a_signal_leaves_a_whole_checkpoint_and_says_how_to_continue(tmp_path, sent, code, word):
-    words, environment = command(*SMALL, "--set", "training.epochs=100000", "--out", tmp_path)
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    endless = words("train", *SMALL, "--set", "training.epochs=100000", "--out", tmp_path)
+    with subprocess.Popen(endless, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as process:
         deadline = time.monotonic() + 60
         while not (tmp_path / "metrics.csv").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -86,21 +79,21 @@ def test_a_signal_leaves_a_whole_checkpoint_and_says_how_to_continue(tmp_path, s
     assert load_checkpoint(tmp_path / "last.h5").weights
     assert not [name for name in os.listdir(tmp_path) if name.endswith((".part", ".lock"))]
     told = output.splitlines()[-1]
-    assert told.startswith(f"stopped, {tmp_path / 'last.h5'} is whole; to continue: tools/train.py ")
-    resumed = train(*told.partition("tools/train.py ")[2].split(), "--seconds", "0.001")
+    assert told.startswith(f"stopped, {tmp_path / 'last.h5'} is whole; to continue: sparsenet train ")
+    resumed = train(*told.partition("sparsenet train ")[2].split(), "--seconds", "0.001")
     assert resumed.returncode == 0 and "resuming" in resumed.stdout, resumed.stderr
 
 
 def test_a_killed_training_leaves_no_lock(tmp_path):
-    words, environment = command(*SMALL, "--set", "training.epochs=100000", "--out", tmp_path)
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    endless = words("train", *SMALL, "--set", "training.epochs=100000", "--out", tmp_path)
+    with subprocess.Popen(endless, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline()
         process.kill()
     assert (tmp_path / ".lock").exists()
     assert train(*SMALL, "--out", tmp_path, "--overwrite", "--seconds", "0.001").returncode == 0
 
 
-@pytest.mark.parametrize(("arguments", "code", "words"), [
+@pytest.mark.parametrize(("arguments", "code", "told"), [
     (["nowhere.toml"], 1, "nowhere.toml: no such file; the package ships with"),
     (["quickstart", "--set", "training.epohs=3"], 1, "did you mean training.epochs?"),
     (["quickstart", "--set", "optimizer.lr=1e400"], 1, "optimizer.lr is inf, expected a finite number"),
@@ -109,9 +102,9 @@ def test_a_killed_training_leaves_no_lock(tmp_path):
     (["quickstart", "--resume"], 1, "last.h5: no such file"),
     ([], 2, "CONFIG is missing"),
 ])
-def test_an_error_is_one_line(tmp_path, arguments, code, words):
+def test_an_error_is_one_line(tmp_path, arguments, code, told):
     done = train(*arguments, "--out", tmp_path / "run")
-    assert done.returncode == code and words in done.stderr
+    assert done.returncode == code and told in done.stderr
     assert "Traceback" not in done.stderr and (code == 2 or done.stderr.count("\n") == 1)
 
 

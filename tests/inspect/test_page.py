@@ -5,15 +5,12 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import invoke
 
 import sparsenet as sn
 from sparsenet.inspect.page import check_page, inspector_page, write_page
@@ -27,7 +24,6 @@ from sparsenet.training import Checkpoint, build_network, load_network, parse_co
 
 pytestmark = pytest.mark.extra("inspect")
 
-ROOT = Path(__file__).parents[2]
 CLASSES = ["ball", "box", "bar"]
 
 
@@ -231,9 +227,7 @@ def test_the_tool_writes_the_page(tmp_path, checkpoint):
     (tmp_path / "box.off").write_text("OFF 4 4 0\n0 0 0\n2 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n")
 
     def tool(*words):
-        given = [sys.executable, str(ROOT / "tools" / "inspect_network.py"), "--checkpoint", str(checkpoint), *words]
-        return subprocess.run(given, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-                              cwd=tmp_path, timeout=120)
+        return invoke("inspect", "--checkpoint", checkpoint, *words, cwd=tmp_path)
 
     done = tool("--mesh", "box.off", "--out", "box.html", "--target", "bar")
     assert done.returncode == 0, done.stderr

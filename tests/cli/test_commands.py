@@ -1,8 +1,7 @@
-"""python -m sparsenet: info and selfcheck."""
+"""`sparsenet info` and `selfcheck`, and the command line as a whole."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,22 +10,19 @@ import numba
 import numpy as np
 import pytest
 import reference
+from command_line import ENVIRONMENT, invoke
 
-from sparsenet import __main__ as command_line
+import sparsenet
 from sparsenet import info as info_module
 from sparsenet import selfcheck as selfcheck_module
+from sparsenet.cli import main
+from sparsenet.cli.commands import COMMANDS
 from sparsenet.info import cupy_cache, info
 from sparsenet.kernels import numba_cache
 from sparsenet.kernels.numba_cache import cache_folder
 from sparsenet.selfcheck import Finding, dense_forward, selfcheck
 
-ROOT = Path(__file__).parents[1]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-m", "sparsenet", *arguments], env=environment, capture_output=True,
-                          text=True, timeout=120)
+SCRIPTS = sorted(path for path in (Path(__file__).parents[2] / "tools").glob("*.py") if path.stem != "start")
 
 
 class TestInfo:
@@ -70,11 +66,11 @@ class TestInfo:
 
     def test_without_a_home_it_works_too(self):
         """As in a container: no home, and a user that the system does not know."""
-        environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+        environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("HOME", "XDG_CACHE_HOME")}
         done = subprocess.run([sys.executable, "-c", "import os, runpy, sys; sys.argv = ['sparsenet', 'info']; "
                                "os.path.expanduser = lambda path: path; "
                                "runpy.run_module('sparsenet', run_name='__main__')"],
-                              env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
+                              env=environment, capture_output=True, text=True, timeout=120)
         assert (done.returncode, done.stderr) == (0, "") and "CPU kernels" in done.stdout
 
 
@@ -123,12 +119,52 @@ class TestSelfcheck:
 
 class TestCommandLine:
     def test_info(self):
-        done = run("info")
+        done = invoke("info")
         assert done.returncode == 0 and done.stdout.startswith("sparsenet") and not done.stderr
 
     @pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1)])
     def test_selfcheck_s_exit_code_is_its_verdict(self, monkeypatch, capsys, passed, code):
         monkeypatch.setattr(selfcheck_module, "findings_of_all_devices", lambda: [Finding("cpu", passed, "words")])
-        monkeypatch.setattr(sys, "argv", ["sparsenet", "selfcheck"])
-        assert command_line.main() == code
+        assert main(["selfcheck"]) == code
         assert ("PASS" if passed else "FAIL") in capsys.readouterr().out
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_each_command_explains_itself(self, capsys, command):
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        told = capsys.readouterr().out
+        assert ended.value.code == 0 and told.startswith(f"usage: sparsenet {command} ") and "examples:" in told
+
+    def test_help_lists_them_all(self, capsys):
+        with pytest.raises(SystemExit) as ended:
+            main(["--help"])
+        told = capsys.readouterr().out
+        assert ended.value.code == 0 and set(COMMANDS) <= set(told.split())
+
+    def test_the_version(self, capsys):
+        with pytest.raises(SystemExit) as ended:
+            main(["--version"])
+        assert (ended.value.code, capsys.readouterr().out) == (0, f"sparsenet {sparsenet.__version__}\n")
+
+    @pytest.mark.parametrize(("arguments", "told"), [
+        ([], "the following arguments are required: COMMAND"), (["nothing"], "invalid choice: 'nothing'"),
+        (["--quiet", "train"], "unrecognized arguments"), (["info", "more"], "sparsenet info: error: unrecognized")])
+    def test_a_wrong_command_line_ends_with_2(self, capsys, arguments, told):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2 and told in capsys.readouterr().err
+
+    def test_without_a_clone_there_are_no_benchmarks(self, monkeypatch, capsys, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sparsenet, "__file__", str(tmp_path / "site" / "sparsenet" / "__init__.py"))
+        assert main(["benchmark", "--quick"]) == 1
+        assert "run it in a clone of the repository" in capsys.readouterr().err
+        with pytest.raises(SystemExit) as ended:
+            main(["benchmark", "--help"])
+        assert ended.value.code == 0 and "not installed with the package" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+    def test_each_script_of_tools_starts_its_command(self, path):
+        done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, timeout=120,
+                              env=ENVIRONMENT, check=False)
+        assert done.returncode == 0 and "examples:" in done.stdout and not done.stderr

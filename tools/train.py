@@ -1,0 +1,7 @@
+#!/usr/bin/env python3
+"""`sparsenet train`, from a clone."""
+
+from start import start
+
+if __name__ == "__main__":
+    start("train")
