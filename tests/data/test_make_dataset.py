@@ -168,7 +168,7 @@ def test_an_interruption_leaves_the_old_file_and_no_part(tmp_path: Path, number:
     tool = begin(tmp_path, processes, wait)
     (os.killpg if whole_group else os.kill)(tool.pid, number)
     _, errors = tool.communicate(timeout=60)
-    assert tool.returncode == code and b"make_dataset: " + word in errors and b"Traceback" not in errors
+    assert tool.returncode == code and b"make-dataset: " + word in errors and b"Traceback" not in errors
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x.h5", "the old file")]
 
 

@@ -102,7 +102,7 @@ def test_errors_are_one_line_with_exit_code_1(tool, experiment, mesh, tmp_path, 
     places = {"run": experiment.folder, "out": tmp_path, "mesh": mesh}
     code, out, err = tool(name, *(argument.format(**places) for argument in arguments))
     assert (code, out) == (1, "")
-    assert err.startswith(f"{name}: error: ") and err.count("\n") == 1
+    assert err.startswith(f"sparsenet {name}: error: ") and err.count("\n") == 1
     assert message.format(**places) in err
     assert not list(tmp_path.iterdir())
 
