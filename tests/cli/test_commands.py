@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,8 @@ from sparsenet.kernels import numba_cache
 from sparsenet.kernels.numba_cache import cache_folder
 from sparsenet.selfcheck import Finding, dense_forward, selfcheck
 
-SCRIPTS = sorted(path for path in (Path(__file__).parents[2] / "tools").glob("*.py") if path.stem != "start")
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(path for path in (ROOT / "tools").glob("*.py") if path.stem != "start")
 
 
 class TestInfo:
@@ -140,6 +142,10 @@ class TestCommandLine:
             main(["--help"])
         told = capsys.readouterr().out
         assert ended.value.code == 0 and set(COMMANDS) <= set(told.split())
+
+    def test_the_page_lists_them_all(self):
+        page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+        assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == list(COMMANDS)
 
     def test_the_version(self, capsys):
         with pytest.raises(SystemExit) as ended:
