@@ -24,7 +24,7 @@ from sparsenet.kernels import (
 from sparsenet.nn import SparseNetwork, s3dcnn
 from sparsenet.sparse import SparseTensor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Imported when first used: these lead to h5py or matplotlib.
 _LATER = {"SparseDataset": "data", "SparseBatch": "data", "Off3DPicture": "shapes"}

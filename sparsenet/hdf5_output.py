@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from sparsenet.command import uninterrupted
+from sparsenet.interrupts import uninterrupted
 
 
 class Hdf5Output:

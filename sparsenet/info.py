@@ -1,4 +1,4 @@
-"""What `python -m sparsenet info` prints: versions, devices, threads, caches, and what is missing."""
+"""What `sparsenet info` prints: versions, devices, threads, caches, and what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `python -m sparsenet selfcheck` does: the promises, tried out in small on each device.
+"""What `sparsenet selfcheck` does: the promises, tried out in small on each device.
 
 The dense network that the sparse one is held against is here too: plain loops over kernel offsets.
 """
@@ -56,7 +56,7 @@ def selfcheck(say: Callable[[str], None] = print) -> bool:
     if failed:
         devices = ", ".join(sorted({finding.device for finding in failed}))
         say(f"{len(failed)} of {len(findings)} checks failed, on {devices}: do not trust results from there; report it "
-            "with the output of `python -m sparsenet info`.")
+            "with the output of `sparsenet info`.")
     else:
         say(f"All checks passed on: {', '.join(good)}.")
     return not failed

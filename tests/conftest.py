@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from extras import skip_without_extras
 
 from sparsenet import kernels
 from sparsenet.kernels.cuda import use_driver
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks/; last, so that an installed sparsenet is tested
 
 
 @pytest.hookimpl(tryfirst=True)

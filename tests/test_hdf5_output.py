@@ -121,7 +121,7 @@ INTERRUPTED = """
 import signal, sys
 import numpy as np
 from sparsenet import hdf5_output
-from sparsenet.command import run
+from sparsenet.cli.exit_code import run
 from sparsenet.data import Sample, SparseDataset
 which, times, number, calls = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), 0
 def interrupting(method):

@@ -12,11 +12,11 @@ import sparsenet
 PACKAGE = Path(sparsenet.__file__).parent
 # "sparsenet" is the package itself: what `from sparsenet import SparseTensor` asks.
 LAYERS = (
-    ("command", "hdf5"), ("hdf5_output",), ("backend", "files", "lock", "random", "suggestion", "tables", "toml",
+    ("hdf5", "interrupts"), ("hdf5_output",), ("backend", "files", "lock", "random", "suggestion", "tables", "toml",
                                                  "wording"),
     ("kernels",), ("tensor_base",), ("anomaly",), ("autograd",), ("gradcheck", "optim", "sparse"), ("ops",), ("nn",),
     ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("retrieval",), ("training",),
-    ("benchmark", "info", "quickstart", "selfcheck"), ("__main__",))
+    ("info", "quickstart", "selfcheck"), ("cli",), ("__main__",))
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

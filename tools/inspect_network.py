@@ -1,70 +1,7 @@
 #!/usr/bin/env python3
-"""Write an HTML page that shows a trained network and what it computes from a mesh."""
+"""`sparsenet inspect`, from a clone."""
 
-from __future__ import annotations
-
-import argparse
-import sys
-from pathlib import Path
-
-EXAMPLES = """examples:
-  python tools/inspect_network.py --checkpoint runs/quickstart/best.h5 --mesh chair.off --out page.html
-  python tools/inspect_network.py --checkpoint runs/psb/best.h5 --mesh plane.obj --render-size 80 --out plane.html
-
-The page is a single file.  Any browser with WebGL opens it from disk, without an internet connection.
-Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after SIGTERM."""
-
-
-def main() -> None:
-    import numpy as np
-
-    from sparsenet.files import size_text
-    from sparsenet.inspect.page import check_page, write_page
-    from sparsenet.inspect.page_shape import drawn_as_trained, mesh_as_trained, mesh_in_cells
-    from sparsenet.shapes import Off3DPicture
-    from sparsenet.sparse import SparseTensor
-    from sparsenet.training import load_network, parse_config
-
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="best.h5 or last.h5 of a training")
-    parser.add_argument("--mesh", required=True, metavar="FILE", help="mesh file: OFF, OBJ, PLY, STL or GLB")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="page to write (.html)")
-    parser.add_argument("--render-size", type=int, metavar="N",
-                        help="cells along the longest side of the mesh (default: as the network was trained)")
-    parser.add_argument("--fill", action=argparse.BooleanOptionalAction,
-                        help="voxelize the solid, or only its surface (default: as the network was trained)")
-    parser.add_argument("--target", metavar="CLASS",
-                        help="show the gradients of this class's logit (default: of the predicted class's)")
-    arguments = parser.parse_args()
-    check_page(arguments.out)
-
-    net, state = load_network(arguments.checkpoint)
-    config = parse_config(state.config, arguments.checkpoint)
-    classes = state.classes if config.loss.kind == "softmax" else []
-    if arguments.target is not None and not classes:
-        raise ValueError("--target: the network was trained with triplets and has no logits: leave it out")
-    if arguments.target is not None and arguments.target not in classes:
-        raise ValueError(f"--target is {arguments.target!r}, expected one of {', '.join(classes)}")
-    render_size, fill = drawn_as_trained(config, arguments.checkpoint, arguments.render_size, arguments.fill)
-    picture = Off3DPicture(mesh_as_trained(arguments.mesh, config, arguments.checkpoint), render_size)
-    voxels = picture.voxelize(net.field, fill=fill)
-    x = SparseTensor(voxels.features, np.insert(voxels.coordinates, 0, 0, axis=1), net.field, batch_size=1)
-    weights = "/".join(Path(arguments.checkpoint).parts[-2:])
-    title = f"{Path(arguments.mesh).name} at render size {render_size}, seen by {weights}"
-    if voxels.dropped:
-        lost = (f"{voxels.dropped:,} of {voxels.dropped + len(x):,} voxels lie outside the network's grid and were "
-                "dropped")
-        title += f" - {lost}"
-        print(f"{lost}: a smaller --render-size keeps them", file=sys.stderr)
-    target = None if arguments.target is None else classes.index(arguments.target)
-    size = write_page(arguments.out, net, x, mesh_in_cells(picture, net.field), classes, title, target)
-    print(f"page: {arguments.out}, {size_text(size)}, {len(x):,} voxels through {len(net.layers)} layers")
-
+from start import start
 
 if __name__ == "__main__":
-    try:
-        from sparsenet.command import run
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(run(main))
+    start("inspect")

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparsenet.command import deferred_interrupt
 from sparsenet.data.dataset import SparseDataset
 from sparsenet.data.folders import printable
 from sparsenet.data.import_report import ImportReport, duplicates_of
 from sparsenet.data.layout import UP_AXES, coordinate_dtype
 from sparsenet.data.sample import Sample
+from sparsenet.interrupts import deferred_interrupt
 from sparsenet.kernels import threads
 
 if TYPE_CHECKING:

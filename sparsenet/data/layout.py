@@ -131,7 +131,7 @@ def open_file(path: str | os.PathLike) -> tuple[Any, Columns]:
     try:
         file = open_hdf5(path, {FORMAT: VERSION}, rdcc_nbytes=4 << 20)
     except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"SparseDataset.open: {error} (tools/make_dataset.py makes one)") from error
+        raise type(error)(f"SparseDataset.open: {error} (`sparsenet make-dataset` makes one)") from error
     try:
         return file, _columns(file)
     except UNREADABLE as error:

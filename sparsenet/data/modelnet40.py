@@ -16,10 +16,10 @@ from typing import IO
 
 import numpy as np
 
-from sparsenet.command import deferred_interrupt
 from sparsenet.data.dataset import SparseDataset
 from sparsenet.data.import_report import ImportReport, duplicates_of
 from sparsenet.data.sample import Sample
+from sparsenet.interrupts import deferred_interrupt
 
 SIDE = 30
 RENDER_SIZE = 24

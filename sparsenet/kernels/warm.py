@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from sparsenet import command, kernels
+from sparsenet import kernels
 from sparsenet.backend import cupy
 from sparsenet.kernels.cuda import FOLDER, CompileError, CudaKernel, CudaSource
 from sparsenet.kernels.signature import names
@@ -75,8 +75,11 @@ def warm() -> int:
 
 
 def main() -> None:
-    print(f"{warm()} variants are compiled")
+    try:
+        print(f"{warm()} variants are compiled")
+    except RuntimeError as error:
+        sys.exit(f"warm: error: {error}")
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    main()

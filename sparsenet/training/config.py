@@ -159,7 +159,7 @@ def _check_together(config: Config, source: str) -> None:
         raise ConfigError(f"config {source}: the parametric dataset needs data.parametric_train and "
                           "data.parametric_test above 0, and no data.path")
     if not any(parametric) and not config.data.path:
-        raise ConfigError(f"config {source}: data.path is not set: name the HDF5 file of tools/make_dataset.py")
+        raise ConfigError(f"config {source}: data.path is not set: name the HDF5 file of `sparsenet make-dataset`")
     if config.loss.mining == "semi_hard" and not config.loss.margin:
         raise ConfigError(f"config {source}: loss.margin is 0, semi-hard mining needs more than 0")
     mined = config.loss.kind == "triplet" and config.loss.mining != "none"

@@ -97,7 +97,7 @@ def select_shapes(dataset: SparseDataset, state: Checkpoint, config: Config) -> 
                           len(dataset.object_labels) - unlabelled - len(labels))
     if not len(labels):
         raise ConfigError(f"{dataset.path}: none of its {len(dataset.object_labels)} shapes here has a label: there is "
-                          "nothing to evaluate (tools/embed.py and tools/retrieve.py need no labels)")
+                          "nothing to evaluate (`sparsenet embed` and `sparsenet search` need no labels)")
     classifies = config.loss.kind == "softmax"
     if not retrievable(shapes) and not (classifies and selection.known):
         why = "the network knows none of the classes, and " if classifies else ""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.backend import array_module, to_device
-from sparsenet.command import deferred_interrupt
 from sparsenet.files import write_text
+from sparsenet.interrupts import deferred_interrupt
 from sparsenet.kernels import set_float32_matmul_precision, set_tile_table
 from sparsenet.kernels.fetch import fetch_later
 from sparsenet.kernels.machine import blas_type, processor_type

@@ -98,7 +98,7 @@ def resumption_told(out: Path, say: Callable[[str], None]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         last = out / "last.h5"
-        say(f"stopped, {last} is whole; to continue: tools/train.py {shlex.quote(str(out / 'config.toml'))} "
+        say(f"stopped, {last} is whole; to continue: sparsenet train {shlex.quote(str(out / 'config.toml'))} "
             f"--out {shlex.quote(str(out))} --resume" if last.exists() else
             "stopped before the first checkpoint: there is nothing to resume")
         raise

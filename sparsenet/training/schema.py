@@ -24,7 +24,7 @@ def key(default: Any, meaning: str, *, choices: tuple[str, ...] = (), at_least: 
 class DataConfig:
     """Which shapes."""
 
-    path: str = key("", "HDF5 file of tools/make_dataset.py")
+    path: str = key("", "HDF5 file of `sparsenet make-dataset`")
     parametric_train: int = key(0, "shapes per class of the built-in parametric dataset, made in the run's folder "
                                    "and trained on; 0: read data.path", at_least=0)
     parametric_test: int = key(0, "shapes per class of it that are held out", at_least=0)

@@ -59,7 +59,7 @@ def main() -> int:
         versions = {one["name"].lower(): one["version"] for one in json.loads(listed.stdout)}
         told = ("numpy", "numba", "h5py", "trimesh", "tqdm", "threadpoolctl", "matplotlib", "pytest", "hypothesis",
                 "scikit-learn")
-        done = subprocess.run([python, "-m", "pytest", "-q", *arguments.tests], cwd=ROOT, check=False)
+        done = subprocess.run([python, "-P", "-m", "pytest", "-q", *arguments.tests], cwd=ROOT, check=False)
         print(f"bounds: {arguments.end} on {arguments.python}: exit code {done.returncode}; "
               + ", ".join(f"{name} {versions.get(name, '-')}" for name in told))
     return done.returncode

@@ -57,7 +57,7 @@ def commands(sources: Path) -> dict[str, tuple[list[str], str]]:
     query.write_text("OFF\n4 4 6\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n", encoding="ascii")
     last = trained / "last.h5"
     return {
-        "make_dataset": (command("make_dataset", "builtin", "DISK/shapes.h5", "--train", 8, "--test", 4,
+        "make-dataset": (command("make-dataset", "builtin", "DISK/shapes.h5", "--train", 8, "--test", 4,
                                  "--processes", 2, "--keep-meshes", "--quiet"), "shapes.h5"),
         "train": ([*train, "--out", "DISK", "--overwrite"], "last.h5"),
         "quickstart": ([sys.executable, "-m", "sparsenet", "quickstart", "--out", "DISK", "--seconds", "1", "--quiet"],
@@ -65,9 +65,9 @@ def commands(sources: Path) -> dict[str, tuple[list[str], str]]:
         "embed": (command("embed", last, "DISK/descriptors.h5", "--quiet"), "descriptors.h5"),
         "evaluate": (command("evaluate", last, "--json", "DISK/figures.json", "--picture", "DISK/curve.png", "--quiet"),
                      "figures.json"),
-        "retrieve": (command("retrieve", last, query, "--descriptors", sources / "descriptors.h5", "--picture",
+        "search": (command("search", last, query, "--descriptors", sources / "descriptors.h5", "--picture",
                              "DISK/found.png"), "found.png"),
-        "inspect_network": (command("inspect_network", "--checkpoint", last, "--mesh", query, "--out",
+        "inspect": (command("inspect", "--checkpoint", last, "--mesh", query, "--out",
                                     "DISK/page.html"), "page.html"),
     }
 

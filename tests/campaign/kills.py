@@ -2,7 +2,7 @@
 
     python tests/campaign/kills.py --count 50 --seed 0
 
-Each round kills make_dataset, train or embed at a random moment of its run; a round whose command ended before is
+Each round kills make-dataset, train or embed at a random moment of its run; a round whose command ended before is
 repeated.  Afterwards every file that does not end in .part must open and be one that an undisturbed run writes; then
 the command runs again (train resumes) and its file must equal the undisturbed one bit for bit; no process of the
 killed run may live on, no .part file may stay behind.  Exit code 1 after a failure.  Linux.
@@ -53,11 +53,11 @@ def jobs(folder: Path) -> list[Job]:
     trained = folder / "sources/trained"
     must_run(command("train", "quickstart", *TRAINING, "--out", trained, "--quiet"))
     dataset, descriptors = folder / "make/shapes.h5", folder / "embedded/descriptors.h5"
-    make = command("make_dataset", "builtin", dataset, "--train", 12, "--test", 4, "--render-size", 20,
+    make = command("make-dataset", "builtin", dataset, "--train", 12, "--test", 4, "--render-size", 20,
                    "--keep-meshes", "--processes", 2, "--quiet")
     train = command("train", "quickstart", *TRAINING, "--out", folder / "run", "--quiet")
     embed = command("embed", trained / "last.h5", descriptors, "--split", "all", "--quiet")
-    found = [Job("make_dataset", make, make, dataset), Job("embed", embed, embed, descriptors),
+    found = [Job("make-dataset", make, make, dataset), Job("embed", embed, embed, descriptors),
              Job("train", train, [*train, "--resume"], folder / "run/last.h5")]
     for job in found:
         must_run(job.words)  # compiles
@@ -124,7 +124,7 @@ def main() -> int:
                 failures += 1
                 print(f"{job.name} killed after {moment:.2f} of {job.seconds:.2f} s: {error}", flush=True)
             killed += 1
-    print(f"kills: make_dataset, embed and train killed {killed} times while they ran, {failures} failures")
+    print(f"kills: make-dataset, embed and train killed {killed} times while they ran, {failures} failures")
     return bool(failures)
 
 

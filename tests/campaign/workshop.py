@@ -1,4 +1,4 @@
-"""What the campaigns share: the tools as processes, and files that are compared bit for bit."""
+"""What the campaigns share: commands as processes, and files that are compared bit for bit."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
 SMALL = ("data.parametric_train=8", "data.parametric_test=4", "data.render_size=14", "network.channels=[4,8,12]",
          "training.batch_size=16")
 
 
-def command(tool: str, *arguments: object) -> list[str]:
-    """The words that run tools/TOOL.py."""
-    return [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *map(str, arguments)]
+def command(name: str, *arguments: object) -> list[str]:
+    """The words that run `sparsenet NAME`."""
+    return [sys.executable, "-P", "-m", "sparsenet", name, *map(str, arguments)]
 
 
 def settings(*changes: str) -> list[str]:
@@ -27,7 +26,7 @@ def settings(*changes: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The tools import the package that this process imports."""
+    """Commands import the package that this process imports."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 

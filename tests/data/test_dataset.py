@@ -222,7 +222,7 @@ def test_create_refuses_wrong_arguments(tmp_path: Path, options: dict, message: 
 
 def test_open_explains_what_is_wrong(tmp_path: Path):
     path = tmp_path / "x.h5"
-    with pytest.raises(FileNotFoundError, match="no such file.*make_dataset.py makes one"):
+    with pytest.raises(FileNotFoundError, match="no such file.*sparsenet make-dataset. makes one"):
         SparseDataset.open(path)
     with pytest.raises(ValueError, match="not an HDF5 file"):
         SparseDataset.open(tmp_path)

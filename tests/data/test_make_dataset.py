@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import ENVIRONMENT, invoke, words
 
-from sparsenet.command import run
+from sparsenet.cli import main as command_line
 from sparsenet.data import SparseDataset
 from sparsenet.kernels import numba_cache
 
 if os.name == "posix":
     import resource
 
-TOOL = Path(__file__).parents[2] / "tools/make_dataset.py"
 TETRAHEDRON = "OFF\n4 4 6\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def call(*arguments: object, encoding: str = "utf-8", preexec_fn: Callable | None = None
          ) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, encoding=encoding,
-                          env=ENVIRONMENT | {"PYTHONIOENCODING": encoding}, check=False, timeout=120,
-                          preexec_fn=preexec_fn)
+    return invoke("make-dataset", *arguments, encoding=encoding, env=ENVIRONMENT | {"PYTHONIOENCODING": encoding},
+                     preexec_fn=preexec_fn)
 
 
 def test_help_has_examples():
@@ -56,14 +52,14 @@ def test_a_folder_becomes_a_file(tmp_path: Path):
         assert dataset.render_size == 12 and dataset.has_meshes
     result = call("folder", tmp_path / "tree", tmp_path / "y.h5", *options, "--strict", "--quiet")
     assert result.returncode == 1 and not (tmp_path / "y.h5").exists()
-    assert result.stderr.startswith("make_dataset: error: import: ") and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("sparsenet make-dataset: error: import: ") and result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), [
     ((), 2, "required: SOURCE"), (("folder", "x"), 2, "required: OUTPUT"),
     (("folder", "x", "y", "--render-size", "0"), 2, "not a positive whole number"),
-    (("folder", "absent", "y.h5"), 1, "make_dataset: error: import: there is no folder absent"),
-    (("csv", "absent.csv", "y.h5"), 1, "make_dataset: error: absent.csv: No such file"),
+    (("folder", "absent", "y.h5"), 1, "sparsenet make-dataset: error: import: there is no folder absent"),
+    (("csv", "absent.csv", "y.h5"), 1, "sparsenet make-dataset: error: absent.csv: No such file"),
 ])
 def test_errors_are_one_line_without_a_traceback(arguments: tuple, code: int, message: str):
     result = call(*arguments)
@@ -73,14 +69,8 @@ def test_errors_are_one_line_without_a_traceback(arguments: tuple, code: int, me
 
 
 def main(*arguments: object) -> int:
-    """The tool in this process."""
-    spec = importlib.util.spec_from_file_location("make_dataset", TOOL)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["make_dataset.py", *map(str, arguments)])
-        return run(module.main)
+    """The command in this process."""
+    return command_line(["make-dataset", *map(str, arguments)])
 
 
 def plant(folder: Path, **meshes: str) -> Path:
@@ -157,8 +147,7 @@ def running(group: int) -> list[int]:
 def begin(folder: Path, processes: int, wait: float) -> subprocess.Popen:
     """A tool in a process group of its own, some seconds after it began to write `folder/x.h5`."""
     (folder / "x.h5").write_text("the old file")
-    command = [sys.executable, str(TOOL), "builtin", str(folder / "x.h5"), "--train", "5000",
-               "--processes", str(processes)]
+    command = words("make-dataset", "builtin", folder / "x.h5", "--train", 5000, "--processes", processes)
     tool = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
                             start_new_session=True)
     deadline = time.monotonic() + 60
@@ -179,7 +168,7 @@ def test_an_interruption_leaves_the_old_file_and_no_part(tmp_path: Path, number:
     tool = begin(tmp_path, processes, wait)
     (os.killpg if whole_group else os.kill)(tool.pid, number)
     _, errors = tool.communicate(timeout=60)
-    assert tool.returncode == code and b"make_dataset: " + word in errors and b"Traceback" not in errors
+    assert tool.returncode == code and b"make-dataset: " + word in errors and b"Traceback" not in errors
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x.h5", "the old file")]
 
 
@@ -210,7 +199,7 @@ def test_a_worker_that_dies_is_one_error(tmp_path: Path):
         if "spawn_main" in Path(f"/proc/{process}/cmdline").read_text():
             os.kill(process, signal.SIGKILL)
     _, errors = tool.communicate(timeout=60)
-    assert tool.returncode == 1 and b"make_dataset: error: import: a spawned process died" in errors
+    assert tool.returncode == 1 and b"sparsenet make-dataset: error: import: a spawned process died" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["x.h5"] and running(tool.pid) == []
 
 
@@ -222,5 +211,5 @@ def test_a_full_disk_is_one_error(tmp_path: Path):
 
     result = call("builtin", tmp_path / "x.h5", "--train", 40, "--processes", 2, preexec_fn=limit)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"make_dataset: error: {tmp_path / 'x.h5'}: File too large\n"
+    assert result.stderr == f"sparsenet make-dataset: error: {tmp_path / 'x.h5'}: File too large\n"
     assert list(tmp_path.iterdir()) == []

@@ -5,28 +5,25 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import invoke
 
 import sparsenet as sn
-from sparsenet.inspect.page import MAX_BYTES, check_page, inspector_page, write_page
-from sparsenet.inspect.page_arrays import Arrays
-from sparsenet.inspect.page_parts import MAX_FACES, MAX_VALUES, channel_cap, mesh_facts
-from sparsenet.inspect.page_shape import drawn_as_trained, mesh_in_cells
+from sparsenet.inspect.page import check_page, inspector_page, write_page
+from sparsenet.inspect.page.arrays import Arrays
+from sparsenet.inspect.page.document import MAX_BYTES
+from sparsenet.inspect.page.parts import MAX_FACES, MAX_VALUES, channel_cap, mesh_facts
+from sparsenet.inspect.page.shape import drawn_as_trained, mesh_in_cells
 from sparsenet.shapes import Mesh, Off3DPicture
 from sparsenet.shapes.parametric import parametric_mesh
 from sparsenet.training import Checkpoint, build_network, load_network, parse_config, save_checkpoint
 
 pytestmark = pytest.mark.extra("inspect")
 
-ROOT = Path(__file__).parents[2]
 CLASSES = ["ball", "box", "bar"]
 
 
@@ -136,13 +133,13 @@ def test_ten_thousand_sites_fit_ten_megabytes():
 
 
 def test_a_page_that_grows_too_large_is_refused(net, shape, monkeypatch):
-    monkeypatch.setattr("sparsenet.inspect.page.MAX_BYTES", 1000)
+    monkeypatch.setattr("sparsenet.inspect.page.document.MAX_BYTES", 1000)
     with pytest.raises(ValueError, match=r"it would take [\d,]+ bytes for \d+ sites, expected at most 1,000"):
         inspector_page(net, shape[1])
 
 
 def test_of_too_many_channels_those_that_vary_most_are_kept(net, shape, monkeypatch):
-    monkeypatch.setattr("sparsenet.inspect.page_parts.MAX_VALUES", 3000)
+    monkeypatch.setattr("sparsenet.inspect.page.parts.MAX_VALUES", 3000)
     facts, arrays = held(inspector_page(net, shape[1], classes=CLASSES))
     widest, record = facts["layers"][1], net.eval().activations(shape[1])[0]
     spread = record.features.std(axis=0)
@@ -230,9 +227,7 @@ def test_the_tool_writes_the_page(tmp_path, checkpoint):
     (tmp_path / "box.off").write_text("OFF 4 4 0\n0 0 0\n2 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n")
 
     def tool(*words):
-        given = [sys.executable, str(ROOT / "tools" / "inspect_network.py"), "--checkpoint", str(checkpoint), *words]
-        return subprocess.run(given, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-                              cwd=tmp_path, timeout=120)
+        return invoke("inspect", "--checkpoint", checkpoint, *words, cwd=tmp_path)
 
     done = tool("--mesh", "box.off", "--out", "box.html", "--target", "bar")
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ import pytest
 
 import sparsenet as sn
 from sparsenet.inspect.page import write_page
-from sparsenet.inspect.page_shape import mesh_in_cells
+from sparsenet.inspect.page.shape import mesh_in_cells
 from sparsenet.shapes import Off3DPicture
 from sparsenet.shapes.parametric import parametric_mesh
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sparsenet as sn
-from sparsenet.inspect.page_layers import ALL, FILTER, NONE, SAME, look_into
+from sparsenet.inspect.page.layers import ALL, FILTER, NONE, SAME, look_into
 
 CLASSES = ["ball", "box", "bar"]
 

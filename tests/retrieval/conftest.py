@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from sparsenet.command import run
+from sparsenet.cli import main
 from sparsenet.data import Sample, SparseDataset
 from sparsenet.random import keyed_rng
 from sparsenet.shapes import Mesh, Off3DPicture, parametric_mesh
@@ -19,7 +17,6 @@ from sparsenet.training import Checkpoint, build_network, parse_config, save_che
 CLASSES = ["mug", "stool", "table"]
 SHAPES = 5  # of a class, in each split
 RENDER_SIZE = 12
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @dataclass
@@ -93,16 +90,12 @@ def make_shapes() -> Callable[..., Path]:
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys) -> Callable:
-    """Calls a tool in this process -> (exit code, stdout, stderr)."""
+def tool(capsys) -> Callable:
+    """Calls a command in this process -> (exit code, stdout, stderr)."""
 
     def call(name: str, *arguments: object) -> tuple[int, str, str]:
-        spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
         try:
-            code = run(module.main, name)
+            code = main([name, *map(str, arguments)])
         except SystemExit as stop:  # argparse
             code = stop.code
         return code, *capsys.readouterr()

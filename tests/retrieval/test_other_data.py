@@ -1,4 +1,4 @@
-"""tools/evaluate.py on data whose classes are not the network's: mug, stool, table."""
+"""`sparsenet evaluate` on data whose classes are not the network's: mug, stool, table."""
 
 from __future__ import annotations
 

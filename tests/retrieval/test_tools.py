@@ -1,4 +1,4 @@
-"""tools/evaluate.py, embed.py, retrieve.py and inspect_network.py from the command line's side."""
+"""`sparsenet evaluate`, `embed`, `search` and `inspect` from the command line's side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def mesh(experiment, tmp_path_factory):
     return experiment.write_mesh(0, tmp_path_factory.mktemp("mesh") / "query.off")
 
 
-@pytest.mark.parametrize("name", ["evaluate", "embed", "retrieve", "inspect_network"])
+@pytest.mark.parametrize("name", ["evaluate", "embed", "search", "inspect"])
 def test_help_has_examples_and_exit_codes(tool, name):
     code, out, _ = tool(name, "--help")
     assert code == 0 and "examples:" in out and "Exit code: 0" in out
@@ -52,7 +52,7 @@ def test_embed_writes_descriptors_that_retrieve_searches(tool, experiment, tmp_p
     assert code == 0 and out == f"{tmp_path / 'd.h5'}: 30 shapes of 3 classes, 16 numbers each, from layer 8\n"
     assert len(Descriptors.load(tmp_path / "d.h5")) == 30
     query = experiment.write_mesh(6, tmp_path / "query.off")
-    code, out, err = tool("retrieve", experiment.checkpoint, query, "-k", 4, "--descriptors", tmp_path / "d.h5")
+    code, out, err = tool("search", experiment.checkpoint, query, "-k", 4, "--descriptors", tmp_path / "d.h5")
     assert code == 0 and not err
     assert len(out.splitlines()) == 5 and "stool/test1" in out.splitlines()[1]
 
@@ -67,7 +67,7 @@ def test_embed_counts_shapes_without_a_label_apart(tool, experiment, make_shapes
 def test_retrieve_embeds_by_itself_and_draws(tool, experiment, tmp_path):
     pytest.importorskip("matplotlib")
     query = experiment.write_mesh(0, tmp_path / "query.off")
-    code, out, _ = tool("retrieve", experiment.checkpoint, query, "-k", 99, "--label", "mug", "--picture",
+    code, out, _ = tool("search", experiment.checkpoint, query, "-k", 99, "--label", "mug", "--picture",
                         tmp_path / "found.png")
     assert code == 0
     assert len(out.splitlines()) == 1 + 15 + 1  # header, all there are, the picture's path
@@ -77,7 +77,7 @@ def test_retrieve_embeds_by_itself_and_draws(tool, experiment, tmp_path):
 def test_descriptors_of_other_weights_are_refused(tool, experiment, triplet_experiment, tmp_path):
     assert tool("embed", triplet_experiment.checkpoint, tmp_path / "d.h5", "--quiet")[0] == 0
     query = experiment.write_mesh(0, tmp_path / "query.off")
-    code, _, err = tool("retrieve", experiment.checkpoint, query, "--descriptors", tmp_path / "d.h5")
+    code, _, err = tool("search", experiment.checkpoint, query, "--descriptors", tmp_path / "d.h5")
     assert code == 1 and "was made with other weights" in err
 
 
@@ -93,22 +93,22 @@ def test_descriptors_of_other_weights_are_refused(tool, experiment, triplet_expe
     ("evaluate", ["{run}/shapes.h5"], "format is 'sparsenet-voxels'"),
     ("evaluate", ["{run}/best.h5", "--protocol", "paper"], "has 5 of 'mug' to test on"),
     ("evaluate", ["{run}/best.h5", "--picture", "{out}/pr.gif"], "its suffix is '.gif'"),
-    ("retrieve", ["{run}/best.h5", "{mesh}", "--quiet", "--label", "tabel", "--picture", "{out}/p.png"],
+    ("search", ["{run}/best.h5", "{mesh}", "--quiet", "--label", "tabel", "--picture", "{out}/p.png"],
      "'tabel' is none of the 3"),
-    ("retrieve", ["{run}/best.h5", "{out}/absent.off"], "absent.off"),
-    ("retrieve", ["{run}/best.h5", "{run}/best.h5"], "best.h5"),
+    ("search", ["{run}/best.h5", "{out}/absent.off"], "absent.off"),
+    ("search", ["{run}/best.h5", "{run}/best.h5"], "best.h5"),
 ])
 def test_errors_are_one_line_with_exit_code_1(tool, experiment, mesh, tmp_path, name, arguments, message):
     places = {"run": experiment.folder, "out": tmp_path, "mesh": mesh}
     code, out, err = tool(name, *(argument.format(**places) for argument in arguments))
     assert (code, out) == (1, "")
-    assert err.startswith(f"{name}: error: ") and err.count("\n") == 1
+    assert err.startswith(f"sparsenet {name}: error: ") and err.count("\n") == 1
     assert message.format(**places) in err
     assert not list(tmp_path.iterdir())
 
 
 def test_a_wrong_command_line_ends_with_2(tool, experiment):
-    assert tool("retrieve", experiment.checkpoint, "mesh.off", "-k", 0)[0] == 2
+    assert tool("search", experiment.checkpoint, "mesh.off", "-k", 0)[0] == 2
     assert tool("evaluate")[0] == 2
 
 
@@ -119,16 +119,16 @@ def test_a_wrong_command_line_ends_with_2(tool, experiment):
 ])
 def test_the_page_of_a_network_names_what_is_wrong(tool, experiment, mesh, tmp_path, options, message):
     words = ["--checkpoint", experiment.checkpoint, "--mesh", mesh, "--out", tmp_path / "p.html"]
-    code, out, err = tool("inspect_network", *words, *options)
+    code, out, err = tool("inspect", *words, *options)
     assert (code, out) == (1, "") and message in err and not list(tmp_path.iterdir())
 
 
 @pytest.mark.extra("inspect")
 def test_a_triplet_network_has_a_page_but_no_target(tool, triplet_experiment, mesh, tmp_path):
     words = ["--checkpoint", triplet_experiment.checkpoint, "--mesh", mesh, "--out", tmp_path / "p.html"]
-    code, _, err = tool("inspect_network", *words, "--target", "mug")
+    code, _, err = tool("inspect", *words, "--target", "mug")
     assert code == 1 and "--target: the network was trained with triplets and has no logits: leave it out" in err
-    code, out, err = tool("inspect_network", *words)
+    code, out, err = tool("inspect", *words)
     assert (code, err) == (0, "") and out.startswith(f"page: {tmp_path / 'p.html'}, ")
 
 
@@ -137,7 +137,7 @@ def test_a_triplet_network_has_a_page_but_no_target(tool, triplet_experiment, me
     (["--label", "mug"], "--label: needs --picture"),
 ])
 def test_retrieve_refuses_options_that_would_do_nothing(tool, experiment, options, message):
-    code, out, err = tool("retrieve", experiment.checkpoint, "mesh.off", *options)
+    code, out, err = tool("search", experiment.checkpoint, "mesh.off", *options)
     assert (code, out) == (2, "") and message in err
 
 

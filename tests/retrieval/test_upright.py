@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparsenet.data import Conversion, SparseDataset, import_csv
-from sparsenet.inspect.page_shape import mesh_as_trained
+from sparsenet.inspect.page.shape import mesh_as_trained
 from sparsenet.retrieval import Descriptors, find_similar
 from sparsenet.training import load_network, parse_config
 

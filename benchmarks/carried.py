@@ -1,0 +1,87 @@
+"""Files that a GPU machine without a network is given besides the checkout: real shapes, and peers.
+
+    psb.h5          meshes of the Princeton Shape Benchmark     pack_meshes
+    modelnet40.h5   ModelNet40 as 30^3 voxels                   pack_modelnet40
+    peers.tar.xz    spconv and what it imports, from wheels     pack_peers, unpack_peers
+
+A folder of these is made where there is data and a network; it is never committed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+MESHES, MODELNET40, PEERS = "psb.h5", "modelnet40.h5", "peers.tar.xz"
+MESH_COUNT = 512
+# For Python 3.12 and torch on a machine that has pybind11 and portalocker; the CUDA runtime is linked into them.
+WHEELS = ("spconv-cu126==2.3.8", "cumm-cu126==0.7.11", "pccm==0.4.16", "ccimport==0.4.4", "fire==0.7.1",
+          "termcolor==3.3.0", "lark==1.3.1")
+_PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+_PYTHON = "3.12"
+_LEFT_OUT = (".a",)  # what linking alone needs
+
+
+class PackError(RuntimeError):
+    """Raised if the shapes or peers asked for cannot be packed; the message says why."""
+
+
+def data_root() -> Path:
+    """The folder of real data.  Raises PackError if SPARSENET_DATA names none."""
+    root = Path(os.environ.get("SPARSENET_DATA") or "/nowhere")
+    if not root.is_dir():
+        raise PackError("pack: SPARSENET_DATA names no folder: real shapes come from there")
+    return root
+
+
+def pack_meshes(folder: Path, count: int = MESH_COUNT) -> Path:
+    """`count` meshes of the training classes, drawn at random, always the same."""
+    from benchmarks.shapes import import_psb
+
+    folder.mkdir(parents=True, exist_ok=True)
+    import_psb(data_root() / "psb", folder / MESHES, count)
+    return folder / MESHES
+
+
+def pack_modelnet40(folder: Path) -> Path:
+    """All of its objects, in all poses."""
+    from sparsenet.data.modelnet40 import import_modelnet40_voxels
+
+    folder.mkdir(parents=True, exist_ok=True)
+    import_modelnet40_voxels(data_root() / "modelnet40_voxels30", folder / MODELNET40)
+    return folder / MODELNET40
+
+
+def pack_peers(folder: Path, wheels: Sequence[str] = WHEELS,
+               run: Callable[[Sequence[str]], object] = lambda command: subprocess.run(command, check=True)) -> Path:
+    """Wheels from the package index, unpacked together and compressed as well as xz can.
+
+    Raises PackError where pip does not find one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+                   "--python-version", _PYTHON, "--implementation", "cp", "--dest", scratch]
+        try:
+            run([*command, *(f"--platform={platform}" for platform in _PLATFORMS), *wheels])
+        except subprocess.CalledProcessError as error:
+            raise PackError(f"pack: pip does not find all of {', '.join(wheels)}: its words are above") from error
+        with tarfile.open(folder / PEERS, "w:xz", preset=9) as packed:
+            for path in sorted(Path(scratch).glob("*.whl")):
+                with zipfile.ZipFile(path) as wheel:
+                    for name in wheel.namelist():
+                        if not name.endswith(_LEFT_OUT):
+                            packed.add(wheel.extract(name, scratch), name, recursive=False)
+    return folder / PEERS
+
+
+def unpack_peers(folder: Path, target: Path) -> None:
+    """Into a folder that can be named in PYTHONPATH."""
+    with tarfile.open(folder / PEERS) as packed:
+        packed.extractall(target, filter="data")

@@ -1,0 +1,1 @@
+"""The commands that tools/ and `sparsenet benchmark` start."""

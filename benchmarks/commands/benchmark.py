@@ -1,0 +1,76 @@
+"""Verify each pass against a reference, then time it: beside its ceiling, and beside other packages."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import benchmarks
+from benchmarks import SECTIONS, comparison, figures, picture, report
+
+EXAMPLES = """examples:
+  sparsenet benchmark                                    # all of it: some 15 minutes on two cores
+  sparsenet benchmark --quick                            # a minute: does everything run?
+  sparsenet benchmark --only convolution hash            # some sections
+  sparsenet benchmark --peers .venv-peers/bin/python     # torch and spconv live in another environment
+  sparsenet benchmark --json cpu.json --picture cpu.png --compare docs/results/cpu.json
+
+sections:
+""" + "\n".join(f"  {name:14} {title}" for name, (title, *_) in SECTIONS.items()) + """
+
+A section that fails (a pass disagrees with its reference, memory does not suffice) is named, and the next one
+begins; FILE is written after each.  A figure that a comparison calls worse does not change the exit code: 0, or 1
+after an error or a section that failed, 2 after a wrong command line, 130 after Ctrl-C."""
+
+
+def main(arguments: list[str]) -> int:
+    plain = benchmarks.Settings()
+    parser = argparse.ArgumentParser(prog="sparsenet benchmark", description=__doc__, epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=plain.device, help=f"default: {plain.device}")
+    parser.add_argument("--only", nargs="+", default=[], choices=list(SECTIONS), metavar="SECTION",
+                        help="these sections (default: all that the device has)")
+    parser.add_argument("--repeats", type=int, default=plain.repeats, metavar="N",
+                        help=f"rounds of each group of cases (default: {plain.repeats})")
+    parser.add_argument("--seconds", type=float, default=plain.seconds, metavar="N",
+                        help=f"a group ends early after so long, with 3 rounds at least (default: {plain.seconds:g})")
+    parser.add_argument("--quick", action="store_true", help="1 repeat, small batches: the figures mean nothing")
+    parser.add_argument("--peers", metavar="PYTHON", default=sys.executable,
+                        help="interpreter that has torch and spconv, or 'none' (default: this one)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--follow", type=Path, metavar="FILE", help="append each figure to FILE as it is found")
+    parser.add_argument("--carried", type=Path, metavar="FOLDER", help="what tools/gpu_pack.py packed: shapes")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw them to FILE (needs matplotlib)")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="report what changed since FILE was written")
+    given = parser.parse_args(arguments)
+    if given.repeats < 1:
+        parser.error(f"--repeats is {given.repeats}, expected 1 or more")
+    if given.picture:
+        picture.check(given.picture)
+    before = benchmarks.Results.load(given.compare) if given.compare else None
+
+    settings = benchmarks.Settings(1 if given.quick else given.repeats, given.seconds, given.quick,
+                                  given.device, None if given.peers == "none" else given.peers,
+                                  given.carried)
+
+    def keep(so_far: benchmarks.Results) -> None:
+        if given.json:
+            so_far.save(given.json)
+
+    with ExitStack() as stack:
+        following = stack.enter_context(open(given.follow, "a", encoding="utf-8")) if given.follow else None
+
+        def heard(figure: benchmarks.Figure) -> None:
+            if following:
+                print(figures.line(figure), file=following, flush=True)
+
+        results = benchmarks.run(settings, given.only, lambda line: print(line, file=sys.stderr, flush=True), keep,
+                                heard)
+    print(report.text(results))
+    if given.picture:
+        picture.draw(results, given.picture)
+    if before is not None:
+        print(f"\n{comparison.report(benchmarks.compare(results, before))}")
+    return 1 if results.failed else 0

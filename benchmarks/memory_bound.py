@@ -1,0 +1,144 @@
+"""Passes that move memory and compute little: how near they come to a plain copy.
+
+Bytes counted are those that have to move: each input read once, each output written once.  A result
+that is a new array also costs the operating system's page faults, which a copy between two arrays that
+exist does not: both are part of the figure, as they are of a training step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks import machine, reference
+from benchmarks.figures import Results
+from benchmarks.shapes import Shapes
+from benchmarks.timing import Case, Settings, case, inner, interleave
+from sparsenet import ops
+from sparsenet.autograd import Tensor
+from sparsenet.backend import to_device
+from sparsenet.ops.softmax_cross_entropy import SoftmaxCrossEntropy
+from sparsenet.optim import SGD
+from sparsenet.sparse import ActiveSites, Geometry, SparseTensor
+
+SECTION = "memory-bound passes"
+GOAL = 60.0  # % of copy bandwidth
+CHANNELS, SLOPE = 32, 0.33
+CLASSES = 40
+Passes = dict[str, tuple[int, Case]]  # name -> (bytes that have to move, case)
+
+
+def measure_memory_bound(results: Results, settings: Settings, shapes: Shapes) -> None:
+    """Adds the section: GB/s of each pass, and its share of the copy bandwidth taken alongside.
+
+    Sizes are those of S3DCNN's first level: a batch at render size 40, 32 channels.
+    """
+    tiny = settings.quick and settings.device == "cuda"  # perhaps on the host, under sanitizers
+    batch = 4 if settings.quick else 64
+    sites = shapes.batch(1 if tiny else batch, 3 if tiny else 40).input.sites
+    level = sites.rulebook(Geometry.make(3, 2)).output_sites.to(settings.device)
+    rng = np.random.default_rng(4)
+    passes: Passes = {}
+    _add_pooling(passes, level, rng, settings.device)
+    _add_leaky_relu(passes, rng.standard_normal((len(level), CHANNELS), np.float32), settings.device)
+    _add_losses(passes, rng, 20 if tiny else 2_000 if settings.quick else 200_000, settings.device)
+    _add_sgd(passes, rng, 1 << (8 if tiny else 16 if settings.quick else 23), settings.device)
+    source = np.ones(max(bytes_moved for bytes_moved, _ in passes.values()) // 8, np.float32)
+    target = np.zeros_like(source)
+    if settings.device == "cpu":
+        copy = case(lambda: machine.copy(source, target))
+    else:
+        here, there = to_device(source, settings.device), to_device(target, settings.device)
+        copy = case(lambda: there.__setitem__(slice(None), here), None, settings.device)
+    passes["copy"] = 2 * source.nbytes, copy
+    times = interleave({name: one for name, (_, one) in passes.items()}, settings)
+    copied = passes["copy"][0] / times["copy"].median
+    for name, (size, _) in passes.items():
+        rate = size / times[name].median
+        results.add(SECTION, name, "size", size / 1e6, "MB")
+        results.add(SECTION, name, "time", 1e3 * times[name].median, "ms", spread=times[name].spread, better="lower")
+        results.add(SECTION, name, "rate", rate / 1e9, "GB/s", spread=times[name].spread, better="higher")
+        if name != "copy":
+            results.add(SECTION, name, "of copy", 100 * rate / copied, "%", spread=times[name].spread,
+                        better="higher", goal=GOAL)
+
+
+def _add_pooling(passes: Passes, level: ActiveSites, rng: np.random.Generator, device: str) -> None:
+    geometry = Geometry.make(3, 3, 2)
+    rulebook = level.rulebook(geometry)
+    rows = to_device(rulebook.neighbours, "cpu")
+    features = rng.standard_normal((len(level), CHANNELS), np.float32)
+    background = rng.standard_normal(CHANNELS, np.float32)
+    gradient = rng.standard_normal((len(rulebook.output_sites), CHANNELS), np.float32)
+    here, ground, upstream = (to_device(array, device) for array in (features, background, gradient))
+    leaf = Tensor(here, requires_grad=True)
+
+    def forward(x: Tensor = leaf) -> Tensor:
+        return ops.max_pool(SparseTensor.from_sites(x, level, ground), geometry).features
+
+    def backward(y: Tensor) -> None:
+        y.backward(upstream)
+
+    y = forward()
+    expected, chosen = reference.max_pool(features, background, rows)
+    reference.check("max-pooling", y.numpy(), expected, 0.0)
+    backward(y)
+    back = reference.max_pool_backward(gradient, chosen, rows, len(level))
+    reference.check("max-pooling, backward", to_device(leaf.grad, "cpu"), back)
+    size = rows.nbytes + expected.nbytes + chosen.nbytes + features.nbytes  # both ways the same arrays
+    passes["max-pooling, forward"] = size, case(forward, None, device)
+    passes["max-pooling, backward"] = size, case(backward, lambda: forward(inner(leaf)), device)
+
+
+def _add_leaky_relu(passes: Passes, features: np.ndarray, device: str) -> None:
+    leaf = Tensor(to_device(features, device), requires_grad=True)
+    upstream = to_device(np.roll(features, 1), device)
+
+    def forward(x: Tensor = leaf) -> Tensor:
+        return ops.leaky_relu(x, SLOPE)
+
+    def backward(y: Tensor) -> None:
+        y.backward(upstream)
+
+    y = forward()
+    slopes = np.where(features > 0, np.float32(1), np.float32(SLOPE))
+    reference.check("leaky ReLU", y.numpy(), features * slopes)
+    backward(y)
+    reference.check("leaky ReLU, backward", to_device(leaf.grad, "cpu"), np.roll(features, 1) * slopes)
+    passes["leaky ReLU, forward"] = 2 * features.nbytes, case(forward, None, device)
+    passes["leaky ReLU, backward"] = 3 * features.nbytes, case(backward, lambda: forward(inner(leaf)), device)
+
+
+def _add_losses(passes: Passes, rng: np.random.Generator, rows: int, device: str) -> None:
+    logits = rng.standard_normal((rows, CLASSES), np.float32)
+    labels = rng.integers(0, CLASSES, rows)
+    x = Tensor(to_device(logits, device), requires_grad=True)
+    given = to_device(labels, device)
+
+    def both(x: Tensor = x) -> None:
+        if device == "cpu":
+            ops.softmax_cross_entropy(x, given).backward()
+        else:  # without the operation's look at the labels, for which the host would wait
+            SoftmaxCrossEntropy(given).apply(x).backward()
+
+    both()
+    wide = logits.astype(np.float64)
+    shares = np.exp(wide - wide.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    shares[np.arange(rows), labels] -= 1
+    reference.check("softmax cross-entropy", to_device(x.grad, "cpu"), shares / rows)
+    passes["softmax cross-entropy, forward + backward"] = 2 * logits.nbytes, case(both, lambda: inner(x), device)
+
+
+def _add_sgd(passes: Passes, rng: np.random.Generator, count: int, device: str) -> None:
+    parameter, gradient = (rng.standard_normal(count, np.float32) for _ in range(2))
+    tensor = Tensor(to_device(parameter.copy(), device), requires_grad=True)
+    tensor.grad = to_device(gradient, device)
+    optimizer = SGD([tensor], 1e-3, momentum=0.9, dampening=0.9, nesterov=True, weight_decay=1e-4)
+    expected, velocity = parameter.astype(np.float64), np.zeros(count)
+    for _ in range(2):
+        optimizer.step()
+        new = 0.1 * (gradient + 1e-4 * expected)
+        velocity = 0.9 * velocity + new
+        expected = expected - 1e-3 * (new + 0.9 * velocity)
+    reference.check("SGD", tensor.numpy(), expected)
+    passes["SGD with momentum"] = 5 * parameter.nbytes, case(optimizer.step, None, device)

@@ -1,0 +1,198 @@
+"""One S3DCNN training step as it is timed, profiled and weighed: the moving part of `training.py`."""
+
+from __future__ import annotations
+
+import gc
+import time
+import tracemalloc
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timing import stopwatch
+from sparsenet import ops
+from sparsenet.backend import cupy, to_device
+from sparsenet.data import SparseBatch
+from sparsenet.kernels.counting import Counts, counting
+from sparsenet.nn import SparseConv, SparseNetwork, s3dcnn
+from sparsenet.optim import SGD
+from sparsenet.sparse import SparseTensor, prepare
+
+CLASSES = 40
+PHASES = ("forward", "backward", "update")
+IN_A_ROW = 8
+CHANNELS_OF_QUICK = (4,) * 6
+
+
+class Steps:
+    """S3DCNN with a classifier and the paper's SGD, on one batch that is met again and again.
+
+    Each step begins with rulebooks as a loader of training builds them.
+
+    quick : a network of few channels, if that is on the device "cuda"
+    """
+
+    def __init__(self, batch: SparseBatch, device: str, quick: bool = False):
+        few = {"channels": CHANNELS_OF_QUICK} if quick and device == "cuda" else {}
+        self.net: SparseNetwork = s3dcnn(CLASSES, **few).to(device)
+        self.optimizer = SGD(self.net.named_parameters(), 2e-3, 0.9, 0.9, nesterov=True)
+        self.device = device
+        self.geometries = self.net.geometries()
+        self.sites = batch.input.sites.to(device)
+        self.features = to_device(batch.input.features.array, device)
+        self.labels = np.maximum(batch.labels, 0) % CLASSES  # on the host: looked at without waiting
+        self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES}
+
+    def fresh(self) -> SparseTensor:
+        """The input without rulebooks."""
+        return SparseTensor.from_sites(self.features, self.sites.copy())
+
+    def prepared(self) -> SparseTensor:
+        """The input as a loader hands it over."""
+        x = self.fresh()
+        prepare(x.sites, self.geometries, backward=True)
+        return x
+
+    def loss(self, x: SparseTensor) -> Any:
+        return ops.softmax_cross_entropy(self.net(x), self.labels)
+
+    def step(self, x: SparseTensor, profile: Any = None) -> None:
+        """Forward, backward, update; the seconds of each are appended to `phases`."""
+        state: dict[str, Any] = {}
+        parts = {"forward": lambda: state.update(loss=self.loss(x)), "backward": lambda: state["loss"].backward(),
+                 "update": self.update}
+        for phase, part in parts.items():
+            if profile is not None:
+                profile.phase = phase
+            with stopwatch(self.device) as watch:
+                part()
+            self.phases[phase].append(watch.seconds)
+
+    def plain(self, x: SparseTensor) -> None:
+        """The same, not timed: on a GPU nothing waits for it."""
+        self.loss(x).backward()
+        self.update()
+
+    def take(self, batch: SparseBatch) -> None:
+        """A step on a batch that a loader gave."""
+        self.labels = np.maximum(batch.labels, 0) % CLASSES
+        if self.device == "cpu":
+            self.step(batch.input)
+        else:
+            self.plain(batch.input)
+
+    def update(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def case(self) -> float:
+        """Seconds of one step (a case of `timing.interleave`)."""
+        x = self.prepared()
+        self.step(x)
+        return sum(seconds[-1] for seconds in self.phases.values())
+
+    def in_a_row(self) -> float:
+        """Seconds of one of several steps that follow one another on batches which are prepared: the host
+        prepares launches while the GPU works."""
+        inputs = [self.prepared() for _ in range(IN_A_ROW)]
+        with stopwatch(self.device) as watch:
+            while inputs:
+                self.plain(inputs.pop())
+        return watch.seconds / IN_A_ROW
+
+    def counted(self) -> tuple[Counts, Counts]:
+        """What rulebooks, and a step, ask of the GPU."""
+        with counting() as before:
+            x = self.prepared()
+        with counting() as within:
+            self.plain(x)
+        return before, within
+
+    def whole(self) -> float:
+        """Seconds of rulebooks, forward and backward, one after the other."""
+        x = self.fresh()
+        with stopwatch(self.device) as watch:
+            prepare(x.sites, self.geometries, backward=True)
+            self.loss(x).backward()
+        self.optimizer.zero_grad()
+        return watch.seconds
+
+    def rulebooks(self) -> float:
+        """Seconds of what the loader builds ahead."""
+        x = self.fresh()
+        with stopwatch(self.device) as watch:
+            prepare(x.sites, self.geometries, backward=True)
+        return watch.seconds
+
+    def medians(self, rounds: int) -> dict[str, float]:
+        """Of each phase, over its last `rounds`."""
+        return {phase: float(np.median(seconds[-rounds:])) for phase, seconds in self.phases.items()}
+
+
+def convolution_work(steps: Steps) -> tuple[int, int]:
+    """Multiply-adds of the convolutions' forward pass for the batch: on the active sites, on the dense grid."""
+    sparse = dense = 0
+    sites = steps.sites.copy()
+    for layer in steps.net.layers:
+        if not hasattr(layer, "geometry"):
+            continue
+        rulebook = sites.rulebook(layer.geometry)
+        sites = rulebook.output_sites
+        if isinstance(layer, SparseConv):
+            _, c_in, c_out = layer.weight.shape
+            sparse += rulebook.pair_count * c_in * c_out
+            dense += sites.batch_size * sites.cells * layer.geometry.volume * c_in * c_out
+    return sparse, dense
+
+
+def traced_memory(steps: Steps) -> dict[str, int]:
+    """Bytes of one training step, by tracemalloc, above what was held before it.
+
+    outputs : sum of all layers' output features, what a network without a backward pass makes
+    live : held when forward is done, all activations that backward will ask for
+    peak : the most held at any moment of the step
+    rulebooks : neighbours and sites that the loader had made before
+    """
+    steps.case()  # the scratch memory of the threads is there, the velocities too
+    outputs = sum(_bytes(record.output) for record in steps.net.activations(steps.prepared()))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        x = steps.prepared()
+        base = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        loss = steps.loss(x)
+        live = tracemalloc.get_traced_memory()[0] - base
+        loss.backward()
+        steps.update()
+        peak = tracemalloc.get_traced_memory()[1] - base
+    finally:
+        tracemalloc.stop()
+    return {"outputs": outputs, "live": live, "peak": peak, "rulebooks": base - before}
+
+
+def _bytes(output: Any) -> int:
+    features = getattr(output, "features", output)
+    return features.array.nbytes
+
+
+def epoch_rate(steps: Steps, batches: Any) -> tuple[float, float]:
+    """(samples a second, share of the time that the steps waited for the loader) of an epoch without its
+    first batch, before which the workers have to begin."""
+    waited, samples = 0.0, 0
+    with batches:
+        steps.take(next(batches))
+        begun = mark = time.perf_counter()
+        for batch in batches:
+            waited += time.perf_counter() - mark
+            steps.take(batch)
+            samples += len(batch)
+            mark = time.perf_counter()
+        if steps.device == "cuda":  # the GPU may be behind
+            cupy().cuda.Device().synchronize()
+            mark = time.perf_counter()
+    seconds = mark - begun
+    if not samples:
+        raise ValueError("benchmark: the epoch has one batch, expected two or more: use more shapes")
+    return samples / seconds, waited / seconds

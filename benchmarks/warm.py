@@ -1,0 +1,42 @@
+"""Compile ahead all that a GPU run needs, side by side: our kernels, CuPy's own, and the CPU's that results are checked
+against.
+
+    python -m benchmarks.warm
+
+`sparsenet.kernels.warm` compiles kernels of ours.  What CuPy compiles for itself shows when it is used: one training
+step and one batch of a loader follow.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+
+from benchmarks import smoke, smoke_parts
+from sparsenet.cli.exit_code import run
+from sparsenet.kernels.warm import warm
+
+
+def main() -> None:
+    begun = time.perf_counter()
+    on_cpu = multiprocessing.get_context("spawn").Process(target=compile_for_cpu)
+    on_cpu.start()
+    try:
+        print(f"{warm()} variants are compiled, {time.perf_counter() - begun:.1f} s", flush=True)
+        smoke_parts.loader("cuda")
+        smoke_parts.two_steps("cuda")
+        print(f"a batch of a loader and two training steps, {time.perf_counter() - begun:.1f} s", flush=True)
+        on_cpu.join()
+        print(f"the CPU's kernels, {time.perf_counter() - begun:.1f} s", flush=True)
+    finally:
+        on_cpu.kill()
+
+
+def compile_for_cpu() -> None:
+    """The smoke test on the CPU, for what Numba keeps of it."""
+    smoke.run(smoke.parts(), "cpu", say=lambda line: None)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,91 @@
+"""How a command ends: its exit code, and one line instead of a traceback."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from sparsenet.interrupts import latest_signal, terminable
+
+INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM: what a shell reports
+_WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
+
+
+def run(main: Callable[[], int | None], name: str | None = None) -> int:
+    """Call `main` and return the exit code of the command: `sys.exit(run(main))`.
+
+    Characters that the console's encoding lacks are printed as escapes (`\\xfc`).
+
+    Parameters
+    ----------
+    main : takes no arguments; what it returns is the exit code (None means 0).
+    name : of the command, in front of its error message; by default the file name of `sys.argv[0]`.
+
+    Returns
+    -------
+    0, or what `main` returned; 1 after a ValueError, OSError or RuntimeError, whose message goes to
+    stderr as one line `name: error: ...`; 130 after Ctrl-C, 143 after SIGTERM.  A reader that closed
+    the pipe (`| head`) is no error.  Other exceptions are defects of the program and keep their
+    traceback; a wrong command line ends with 2, by argparse.
+    """
+    name = name or Path(sys.argv[0]).stem
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with terminable():
+            code = main() or 0
+            sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _interrupted(name)
+    except BrokenPipeError:
+        _drop_output()
+        return 0
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        if _is_interruption(error):
+            return _interrupted(name)
+        if isinstance(error, ImportError):
+            raise
+        print(f"{name}: error: {_one_line(error)}", file=sys.stderr)
+        _flush_or_drop()
+        return 1
+
+
+def _interrupted(name: str) -> int:
+    code = TERMINATED if latest_signal() == signal.SIGTERM else INTERRUPTED
+    print(f"\n{name}: {_WORDS[code]}", file=sys.stderr)
+    return code
+
+
+def _drop_output() -> None:
+    """The interpreter flushes stdout once more as it ends: give it somewhere to write."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _flush_or_drop() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk, which is the error just printed, or comes on top of it
+        _drop_output()
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether Ctrl-C led to the error, as it does within the import of a compiled module."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())

@@ -1,0 +1,161 @@
+"""Turn meshes or voxels into one dataset file (HDF5)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from sparsenet.cli.parser import command_parser
+
+if TYPE_CHECKING:
+    from sparsenet.data import ImportReport
+
+EXAMPLES = """examples:
+  sparsenet make-dataset builtin shapes.h5
+  sparsenet make-dataset folder ModelNet10/ modelnet10.h5 --keep-meshes
+  sparsenet make-dataset psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes
+  sparsenet make-dataset modelnet40-voxels modelnet40_voxels30/ modelnet40.h5
+  sparsenet make-dataset csv shapes.csv shapes.h5 --render-size 60
+
+A folder named train, test, val, valid, validation or evaluation can be a split: within a class, or at
+the top if all folders there have such names.  --layout says so if the guess, which is printed, is wrong.
+
+All shapes are stored standing along z.  Along which axis a file stands is guessed from its format: OBJ
+and glTF along y (they are turned), the others along z; --up-axis y or z overrules that.
+
+The file is written beside OUTPUT and renamed when it is whole: Ctrl-C or SIGTERM leaves an old one as it
+was.  Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after
+SIGTERM.  Unreadable meshes are left out and listed; with --strict the first one is an error.  The report
+goes to stdout, its warnings to stderr."""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    from sparsenet.data.folders import LAYOUTS
+    from sparsenet.data.importers import EXTENSIONS
+
+    parser = command_parser("make-dataset", __doc__, EXAMPLES)
+    commands = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
+
+    folder = _command(commands, "folder", "meshes in folders CLASS/, CLASS/SPLIT/ (as ModelNet's) or SPLIT/CLASS/",
+                      "folder ModelNet10/ modelnet10.h5 --keep-meshes")
+    _paths(folder, "folder with a folder for each class or each split; searched to the bottom")
+    _conversion(folder)
+    _up_axis(folder)
+    place = folder.add_mutually_exclusive_group()
+    place.add_argument("--layout", choices=LAYOUTS, help="what the upper folders are (default: guessed, and printed)")
+    place.add_argument("--unlabelled", action="store_true",
+                       help="take all meshes, whatever their folders, as shapes without a class")
+    folder.add_argument("--extensions", nargs="+", default=EXTENSIONS, metavar="EXT",
+                        help="file name endings to take, each also with .gz; .xyz and .binvox are read, too (default: "
+                             f"{' '.join(EXTENSIONS)})")
+    folder.add_argument("--test-share", type=float, default=0.2, metavar="SHARE",
+                        help="of a class's meshes that lie in no split folder, this share is put in 'test', "
+                             "at least one of two or more (default: 0.2)")
+    folder.add_argument("--seed", type=int, default=0, help="of that choice (default: 0)")
+
+    psb = _command(commands, "psb", "the Princeton Shape Benchmark: train.cla, test.cla and meshes",
+                   "psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes")
+    _paths(psb, "folder with train.cla and test.cla")
+    _conversion(psb)
+    psb.add_argument("--shared-classes", action="store_true", help="only the 21 classes that both splits have")
+
+    voxels = _command(commands, "modelnet40-voxels", "ModelNet40 as packed 30^3 voxels: train.npz, test.npz",
+                      "modelnet40-voxels modelnet40_voxels30/ modelnet40.h5")
+    _paths(voxels, "folder with train.npz and test.npz")
+    voxels.add_argument("--poses", type=int, metavar="N", help="take the first N of an object's poses (default: all)")
+    _quiet(voxels)
+
+    table = _command(commands, "csv", "meshes listed in a CSV file with the columns path, label, split, name",
+                     "csv shapes.csv shapes.h5 --render-size 60")
+    _paths(table, "CSV file; its first line names the columns, paths are relative to its folder, and "
+                  "all columns but path may be missing")
+    _conversion(table)
+    _up_axis(table)
+
+    builtin = _command(commands, "builtin", "the built-in parametric shapes, made from a seed",
+                       "builtin shapes.h5 --train 60 --test 20 --keep-meshes")
+    builtin.add_argument("output", metavar="OUTPUT", help="dataset file to write")
+    builtin.add_argument("--train", type=_positive, default=60, metavar="N",
+                         help="shapes of each class to train on (default: 60)")
+    builtin.add_argument("--test", type=_positive, default=20, metavar="N",
+                         help="shapes of each class to test on (default: 20)")
+    builtin.add_argument("--seed", type=int, default=0, help="of the shapes (default: 0)")
+    _conversion(builtin)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    given = parse(arguments)
+    report = _import(given)
+    if not given.quiet:
+        print("\n".join(report.lines()))
+    for line in report.warnings():
+        print(line, file=sys.stderr)
+
+
+def _import(given: argparse.Namespace) -> ImportReport:
+    from sparsenet.data import (
+        Conversion,
+        import_csv,
+        import_folder,
+        import_modelnet40_voxels,
+        import_parametric,
+        import_psb,
+    )
+
+    if given.source == "modelnet40-voxels":
+        return import_modelnet40_voxels(given.input, given.output, given.poses, not given.quiet)
+    conversion = Conversion(given.render_size, given.fill, given.keep_meshes, given.processes,
+                            given.strict, not given.quiet, getattr(given, "up_axis", "auto"))
+    if given.source == "folder":
+        return import_folder(given.input, given.output, conversion, given.extensions,
+                             given.test_share, given.seed, given.layout, given.unlabelled)
+    if given.source == "psb":
+        return import_psb(given.input, given.output, conversion, given.shared_classes)
+    if given.source == "csv":
+        return import_csv(given.input, given.output, conversion)
+    return import_parametric(given.output, {"train": given.train, "test": given.test}, given.seed,
+                             conversion)
+
+
+def _command(commands: argparse._SubParsersAction, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
+                               epilog=f"example:\n  sparsenet make-dataset {example}",
+                               formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def _paths(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("input", metavar="INPUT", help=text)
+    parser.add_argument("output", metavar="OUTPUT", help="dataset file to write")
+
+
+def _conversion(parser: argparse.ArgumentParser) -> None:
+    from sparsenet.data.convert import available_processes
+
+    parser.add_argument("--render-size", type=_positive, default=40, metavar="N",
+                        help="voxels along a shape's longest side (default: 40)")
+    parser.add_argument("--fill", action="store_true", help="solids instead of surfaces")
+    parser.add_argument("--keep-meshes", action="store_true",
+                        help="store the meshes too, to be turned and scaled while training")
+    parser.add_argument("--processes", type=_positive, default=available_processes(), metavar="N",
+                        help="that read and voxelize (default: one for each core)")
+    parser.add_argument("--strict", action="store_true", help="stop at the first mesh that cannot be read")
+    _quiet(parser)
+
+
+def _up_axis(parser: argparse.ArgumentParser) -> None:
+    from sparsenet.data.layout import UP_AXES
+
+    parser.add_argument("--up-axis", choices=UP_AXES, default="auto",
+                        help="along which the files' shapes stand (default: auto, by their formats)")
+
+
+def _quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no report, but its warnings")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)

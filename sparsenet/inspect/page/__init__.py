@@ -1,0 +1,5 @@
+"""The inspector page: one HTML file that shows a network and what it computed from one shape."""
+
+from sparsenet.inspect.page.document import check_page, inspector_page, write_page
+
+__all__ = ["check_page", "inspector_page", "write_page"]

@@ -1,0 +1,125 @@
+"""The inspector page: one HTML file in which a network and what it made of one shape can be looked into."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparsenet.files import replacing
+from sparsenet.inspect.page.arrays import Arrays, base64_gzip
+from sparsenet.inspect.page.layers import look_into
+from sparsenet.inspect.page.parts import facts, mesh_facts
+from sparsenet.inspect.page.tables import class_table, layer_table
+
+if TYPE_CHECKING:
+    from sparsenet.nn import SparseNetwork
+    from sparsenet.shapes import Mesh
+    from sparsenet.sparse import SparseTensor
+
+MAX_BYTES = 10_000_000  # of the file
+_FOLDER = Path(__file__).parent
+_SCRIPTS = ("model.js", "scene.js", "film.js", "panels.js", "view.js", "input.js")
+
+
+def inspector_page(net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None, classes: Sequence[str] = (),
+                   title: str = "one shape", target: int | None = None) -> str:
+    """The text of a self-contained HTML file: it opens from disk, in any browser with WebGL, without a network.
+
+    It shows the mesh and its voxels; each layer's active sites in 3D, coloured by the norm of their
+    features, of their gradient, or by one channel; for a site that is clicked, its receptive field in
+    every earlier layer and the entries of the rulebook that made it; the table of the layers, the
+    classes, and the hash table of each grid.
+
+    Parameters
+    ----------
+    net : runs in evaluation mode; its modes and gradients are afterwards what they were
+    x : SparseTensor of three dimensions and one sample
+    mesh : Mesh whose vertices are in cells of x's grid (cell c fills c to c+1), or None
+    classes : the names of what the last layer gives, such as a checkpoint's `classes`
+    title : what the shape and the network are called on the page
+    target : the class whose logit is differentiated; default: the predicted one.  Without classes it is half
+        the squared length of what the last layer gives
+
+    Raises
+    ------
+    RuntimeError : plotly is not installed.
+    ValueError : x has other dimensions or samples; no such target; a layer gives values that are not finite,
+        or its sites cannot be traced back to those of the layer before; the page would exceed 10 MB.
+    """
+    plotly = _plotly()
+    view = look_into(net, x, classes, target)
+    arrays = Arrays()
+    told = facts(view, arrays)
+    told["mesh"] = None if mesh is None else mesh_facts(mesh, arrays)
+    told["arrays"] = arrays.places
+    values = {
+        "TITLE": escape(title),
+        "SUMMARY": escape(view.summary),
+        "TARGET": escape(view.target),
+        "CLASSES": class_table(view),
+        "LAYERS": layer_table(view),
+        "STYLE": _read("page.css"),
+        "FACTS": json.dumps(told, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+        "ARRAYS": base64_gzip(arrays.content()),
+        "PLOTLY": base64_gzip(plotly.encode()),
+        "SCRIPT": "\n".join(map(_read, _SCRIPTS)),
+    }
+    page = re.sub(r"\{\{([A-Z]+)\}\}", lambda mark: values[mark[1]], _read("page.html"))
+    size = len(page.encode())
+    if size > MAX_BYTES:
+        raise ValueError(f"inspector page: it would take {size:,} bytes for {len(x):,} sites, expected at most "
+                         f"{MAX_BYTES:,}: voxelize the shape at a smaller render size")
+    return page
+
+
+def write_page(path: str | Path, net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None,
+               classes: Sequence[str] = (), title: str = "one shape", target: int | None = None) -> int:
+    """Write `inspector_page` beside `path` and rename it, so that the file is always whole; its bytes.
+
+    Raises what `inspector_page` and `check_page` raise.
+    """
+    path = check_page(path)
+    page = inspector_page(net, x, mesh, classes, title, target).encode()
+    with replacing(path) as beside:
+        beside.write_bytes(page)
+    return len(page)
+
+
+def check_page(path: str | Path) -> Path:
+    """The path that a page is to be written to; asked before the work that leads to it.
+
+    Raises
+    ------
+    RuntimeError : plotly is not installed.
+    ValueError, FileNotFoundError : the name does not end in .html; its folder does not exist.
+    """
+    path = Path(path)
+    _require_plotly()
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"inspector page {path}: its suffix is {path.suffix!r}, expected .html")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"inspector page {path}: the folder {path.parent} does not exist: make it")
+    return path
+
+
+def _require_plotly() -> None:
+    if importlib.util.find_spec("plotly") is None:
+        raise RuntimeError("inspector page: it is drawn by plotly, which is not installed: "
+                           "pip install 'sparsenet[inspect]'")
+
+
+def _plotly() -> str:
+    """plotly.js, minified, out of plotly's own package."""
+    _require_plotly()
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")

@@ -1,0 +1,111 @@
+"""The facts and the arrays of which the inspector page's scripts make the pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsenet.backend import to_device
+from sparsenet.inspect.page.arrays import Arrays, smallest_unsigned
+from sparsenet.inspect.page.layers import FILTER, LayerView, NetworkView
+from sparsenet.kernels.hash_table import probe_lengths
+
+if TYPE_CHECKING:
+    from sparsenet.shapes import Mesh
+    from sparsenet.sparse import ActiveSites
+
+FINE_VALUES = 1_400_000  # so many values are stored in 16 bits each, more of them in 8
+MAX_VALUES = 4_500_000  # of more than these, the channels that vary least are left out
+MAX_FACES = 60_000
+
+
+def facts(view: NetworkView, arrays: Arrays) -> dict[str, Any]:
+    """What `model.js` reads, JSON; the arrays that belong to it are added to `arrays`."""
+    grids: list[ActiveSites] = []
+    for layer in view.layers:
+        if layer.sites is not None and not any(layer.sites is known for known in grids):
+            grids.append(layer.sites)
+    sizes = [layer.features.shape for layer in view.layers]
+    cap = channel_cap(sizes)
+    kept_values = sum(rows * min(channels, cap) for rows, channels in sizes)
+    bits = 16 if kept_values <= FINE_VALUES else 8
+    return {
+        "bits": bits,
+        "target": view.target,
+        "grids": [_grid(number, sites, arrays) for number, sites in enumerate(grids)],
+        "layers": [_layer(layer, grids, cap, bits, arrays) for layer in view.layers],
+    }
+
+
+def channel_cap(sizes: list[tuple[int, int]]) -> int:
+    """The most channels a layer may show, so that all layers together keep to MAX_VALUES.
+
+    sizes : (rows, channels) of each layer
+    """
+    cap = max(channels for _, channels in sizes)
+    while cap > 1 and sum(rows * min(channels, cap) for rows, channels in sizes) > MAX_VALUES:
+        cap -= 1
+    return cap
+
+
+def mesh_facts(mesh: Mesh, arrays: Arrays) -> dict[str, int]:
+    """The mesh; of more than MAX_FACES faces the largest are kept."""
+    faces = mesh.faces
+    if len(faces) > MAX_FACES:
+        a, b, c = (mesh.vertices[faces[:, i]] for i in range(3))
+        area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+        faces = faces[np.sort(np.argsort(-area, kind="stable")[:MAX_FACES])]
+    used, faces = np.unique(faces, return_inverse=True)
+    arrays.add("mesh.vertices", mesh.vertices[used].T.astype(np.float32))
+    arrays.add("mesh.faces", smallest_unsigned(faces.reshape(-1, 3).T))
+    return {"faces": len(mesh.faces), "shown": faces.size // 3}
+
+
+def _grid(number: int, sites: ActiveSites, arrays: Arrays) -> dict[str, Any]:
+    """A grid's sites and its hash table: per slot the probes that its key takes (0: empty), per row its slot."""
+    table_keys, table_rows = (to_device(array, "cpu") for array in sites.hash_table)
+    held = np.flatnonzero(table_keys >= 0)
+    lengths = probe_lengths(table_keys)
+    probes = np.zeros(table_keys.size, np.uint8)
+    probes[held] = np.minimum(lengths, 255)
+    slots = np.empty(len(sites), np.int64)
+    slots[table_rows[held]] = held
+    coordinates = to_device(sites.coordinates, "cpu")
+    arrays.add(f"grid{number}.coordinates", smallest_unsigned(coordinates[:, 1:].T))
+    arrays.add(f"grid{number}.probes", probes)
+    arrays.add(f"grid{number}.slots", smallest_unsigned(slots))
+    return {"size": list(sites.spatial_size), "rows": len(sites), "slots": int(table_keys.size),
+            "histogram": np.bincount(lengths, minlength=2)[1:].tolist()}
+
+
+def _layer(layer: LayerView, grids: list[ActiveSites], cap: int, bits: int, arrays: Arrays) -> dict[str, Any]:
+    name, record = f"layer{layer.index}", layer.record
+    rows, channels = layer.features.shape
+    kept = np.arange(channels)
+    if channels > cap:
+        spread = layer.features.std(axis=0) if rows else np.zeros(channels)
+        kept = np.sort(np.argsort(-spread, kind="stable")[:cap])
+    arrays.add_quantised(f"{name}.features", layer.features[:, kept], bits)
+    lengths = np.stack([_length(layer.features), _length(layer.gradient)], axis=1)
+    arrays.add_quantised(f"{name}.lengths", lengths, 16)
+    told: dict[str, Any] = {
+        "name": layer.name,
+        "settings": "" if record is None else record.layer.extra_repr(),
+        "kind": "input" if record is None else record.operation,
+        "grid": next((i for i, sites in enumerate(grids) if sites is layer.sites), None),
+        "rows": rows, "channels": channels, "kept": kept.tolist(), "relation": layer.relation,
+    }
+    if layer.relation == FILTER:
+        arrays.add(f"{name}.neighbours", layer.neighbours)
+        arrays.add_quantised(f"{name}.shares", layer.shares.reshape(-1, 1), 16)
+        weight = getattr(record.layer, "weight", None)
+        told["offsets"] = record.layer.geometry.kernel_offsets.tolist()
+        told["ground"] = record.input.background is not None
+        told["weight"] = None if weight is None else list(weight.shape[1:])
+    return told
+
+
+def _length(rows: np.ndarray) -> np.ndarray:
+    """(N,) float64: the Euclidean norm of each row."""
+    return np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))

@@ -1,0 +1,63 @@
+"""The inspector page's tables of the layers and the classes, readable before any script has run."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+
+from sparsenet.inspect.page.layers import LayerView, NetworkView
+
+SHOWN_CLASSES = 8
+_COLUMNS = ("", "layer", "settings", "spatial size", "channels", "sites", "active %", "pairs", "multiply-adds",
+            "of dense %", "mean norm", "mean gradient")
+
+
+def layer_table(view: NetworkView) -> str:
+    """The input and each layer as a row; its name is a button that takes the page to the layer."""
+    head = "".join(f'<th scope="col">{column}</th>' for column in _COLUMNS)
+    rows = "\n".join(_row(layer) for layer in view.layers)
+    return f'<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>'
+
+
+def class_table(view: NetworkView) -> str:
+    """The most probable classes, each with a bar as long as it is probable."""
+    if not view.classes:
+        return "<p>The network ends in a descriptor: it predicts no classes.</p>"
+    rows = []
+    for name, logit, chance in view.classes[:SHOWN_CLASSES]:
+        rows.append(f'<tr><th scope="row">{escape(name)}</th><td class="bar"><span style="width:{100 * chance:.2f}%">'
+                    f'</span></td><td class="number">{100 * chance:.1f}%</td><td class="number">{logit:.2f}</td></tr>')
+    left = len(view.classes) - len(rows)
+    rest = sum(chance for _, _, chance in view.classes[SHOWN_CLASSES:])
+    note = f"<p class=\"note\">{left} other classes share {100 * rest:.1f}%.</p>" if left else ""
+    head = '<th scope="col">class</th><th scope="col" class="bar">probability</th><th scope="col" class="number">' \
+           '<span class="hidden">percent</span></th><th scope="col" class="number">logit</th>'
+    return f'<table class="classes"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>{note}'
+
+
+def _row(layer: LayerView) -> str:
+    record, sites, features = layer.record, layer.sites, layer.features
+    size = "" if sites is None else "×".join(map(str, sites.spatial_size))
+    active = "" if sites is None else f"{100 * len(sites) / sites.cells:.2f}"
+    pairs = products = share = settings = ""
+    if record is not None:
+        settings = escape(record.layer.extra_repr())
+        pairs = _number(record.pairs)
+        products = _number(record.multiply_adds)
+        if record.multiply_adds and record.dense_multiply_adds and sites is not None:
+            share = f"{100 * record.multiply_adds / record.dense_multiply_adds:.2f}"
+    cells = (size, f"{features.shape[1]:,}", "" if sites is None else f"{len(sites):,}", active, pairs, products, share,
+             _mean_length(features), _mean_length(layer.gradient))
+    numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+    button = f'<button type="button" data-layer="{layer.index}">{escape(layer.name)}</button>'
+    return (f'<tr data-layer="{layer.index}"><td class="number">{layer.index}</td><th scope="row">{button}</th>'
+            f'<td>{settings}</td>{numbers}</tr>')
+
+
+def _number(value: int | None) -> str:
+    return f"{value:,}" if value else ""
+
+
+def _mean_length(rows: np.ndarray) -> str:
+    return f"{np.linalg.norm(rows, axis=1).mean():.3g}" if len(rows) else ""

@@ -1,0 +1,116 @@
+"""Ctrl-C and SIGTERM at a good moment.
+
+SIGTERM, which batch systems and containers send before they kill, is treated as Ctrl-C throughout: a
+KeyboardInterrupt, after which `latest_signal` tells the two apart.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_latest_signal = signal.SIGINT  # behind the latest KeyboardInterrupt
+_raised: int | None = None  # the signal for which `terminable` has raised a KeyboardInterrupt
+
+
+def latest_signal() -> signal.Signals:
+    """The signal behind the latest KeyboardInterrupt: SIGINT (Ctrl-C) or SIGTERM."""
+    return _latest_signal
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM raise KeyboardInterrupt, unless other code handles or ignores them."""
+    global _raised
+    _noted(signal.SIGINT)
+    _raised = None
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    own = [number for number, handler in defaults.items() if _is_main_thread() and signal.getsignal(number) == handler]
+    for number in own:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        # Once a signal ends the program, one more has nothing left to end but its last steps.
+        for number in own:
+            signal.signal(number, defaults[number] if _raised is None else signal.SIG_IGN)
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within it the first Ctrl-C or SIGTERM only sets a flag, which the function that it yields reads; the
+    second interrupts at once.  A signal that nobody has read when the block ends is delivered then.
+
+    If a KeyboardInterrupt of `terminable` got lost before, as those do that are raised within a destructor, it is
+    raised again as the block begins.  A signal that the program was started to ignore stays ignored.  (Python gives
+    signals to the main thread alone: elsewhere this does nothing.)
+    """
+    if not _is_main_thread():
+        yield lambda: False
+        return
+    if _raised is not None:
+        raise KeyboardInterrupt
+    requested: int | None = None
+    read = False
+
+    def request(number: int, _frame: FrameType | None) -> None:
+        nonlocal requested
+        if requested is not None:
+            _interrupt(number, None)
+        requested = _noted(number)
+
+    def is_requested() -> bool:
+        nonlocal read
+        read = requested is not None
+        return read
+
+    with _handled_by(request):
+        yield is_requested
+    if requested is not None and not read:
+        signal.raise_signal(requested)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Within it, for work that is short and must not stop half-way, Ctrl-C and SIGTERM wait until the block ends."""
+    if not _is_main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    try:
+        with _handled_by(lambda number, _frame: waiting.append(number)):
+            yield
+    finally:
+        for number in waiting:
+            signal.raise_signal(number)
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM call the handler, unless the program was started to ignore them."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
+              if signal.getsignal(number) not in (signal.SIG_IGN, None)}  # None: C code handles it
+    try:
+        yield
+    finally:
+        for number, own in before.items():
+            signal.signal(number, own)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    global _raised
+    _raised = _noted(number)
+    raise KeyboardInterrupt
+
+
+def _noted(number: int) -> int:
+    global _latest_signal
+    _latest_signal = signal.Signals(number)
+    return number
