@@ -142,18 +142,18 @@ def _checked_backend(subject: str, name: str | None) -> str | None:
     return name
 
 
-def backend_on(device: str) -> str:
-    """Who computes with arrays on `device`.
+def backend_on(device: str, wanted: str | None = None) -> str:
+    """Who computes with arrays on `device`: the one that is wanted, else the one chosen, else that of the device.
 
     Raises
     ------
-    TypeError : the reference backend was chosen, and the arrays are on a GPU.
+    TypeError : it is the reference, and the arrays are on a GPU.
     """
-    chosen = get_backend()
-    if chosen is not None and device != "cpu":
+    wanted = wanted or get_backend() or device
+    if wanted == REFERENCE and device != "cpu":
         raise TypeError("the reference backend computes with NumPy arrays, these are on a GPU: move them with "
                         ".to('cpu'), or sn.set_backend(None)")
-    return chosen or device
+    return wanted
 
 
 _waiting = threading.local()

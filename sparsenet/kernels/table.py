@@ -182,7 +182,7 @@ class Kernel:
         given = self._given(values)
         try:
             device = device_of(*[value for value, _, expected in given if isinstance(expected, Array)])
-            backend = backend or backend_on(device)
+            backend = backend_on(device, backend)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
         sizes: dict[str, tuple[int, str]] = {}
