@@ -112,7 +112,7 @@ def to_device(array: Any, device: str) -> Any:
     return array.get()
 
 
-_chosen: list[str | None] = []  # by set_backend; empty: by SPARSENET_BACKEND
+_chosen: list[str | None] = []  # by set_backend, or by SPARSENET_BACKEND when it is first asked for
 
 
 def set_backend(name: str | None) -> None:
@@ -130,9 +130,9 @@ def set_backend(name: str | None) -> None:
 
 def get_backend() -> str | None:
     """"reference" if it was chosen, by `set_backend` or the environment variable SPARSENET_BACKEND; else None."""
-    if _chosen:
-        return _chosen[0]
-    return _checked_backend("SPARSENET_BACKEND", os.environ.get("SPARSENET_BACKEND") or None)
+    if not _chosen:
+        _chosen.append(_checked_backend("SPARSENET_BACKEND", os.environ.get("SPARSENET_BACKEND") or None))
+    return _chosen[0]
 
 
 def _checked_backend(subject: str, name: str | None) -> str | None:

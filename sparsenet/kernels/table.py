@@ -111,7 +111,7 @@ class Kernel:
         self._least = max(needed, default=0)  # optional arguments at the end may be left out
         self.implementations: dict[str, Callable] = {}
         self._imported: set[str] = set()  # backends whose module is wholly imported
-        self._guards: list[tuple[str, Callable, tuple[str, ...]]] = []
+        self._guards: list[tuple[str, Callable, list[int]]] = []  # with the places of what they look at
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(self.arguments)}): {self.formula}"
@@ -123,9 +123,9 @@ class Kernel:
         """
 
         def register(function: Callable) -> Callable:
-            names = (*self.arguments, "backend")
-            wanted = tuple(name for name in inspect.signature(function).parameters if name in names)
-            self._guards.append((when, function, wanted))
+            names = [*self.arguments, "backend"]
+            places = [names.index(name) for name in inspect.signature(function).parameters if name in names]
+            self._guards.append((when, function, places))
             return function
 
         return register
@@ -210,10 +210,10 @@ class Kernel:
         return backend
 
     def _check_guards(self, values: tuple, backend: str) -> None:
-        for when, function, wanted in self._guards:
+        given = (*values, backend)
+        for when, function, places in self._guards:
             if when == "always" or (when == "host" and backend != "cuda") or checking():
-                named = dict(zip(self.arguments, values, strict=True), backend=backend)
-                function(**{name: named[name] for name in wanted})
+                function(*[given[i] for i in places])
 
     def _given(self, values: tuple) -> list[tuple[Any, str, object]]:
         """Each value with its name and what is expected; lists are taken apart."""
@@ -292,6 +292,7 @@ def declare(name: str, modules: str | tuple[str, str], formula: str, /,
     return _KERNELS.setdefault(name, kernel)
 
 
+@cache
 def checking() -> bool:
     """Whether SPARSENET_CHECK=1 asks for guards that look at values, on a GPU too."""
     return os.environ.get("SPARSENET_CHECK") == "1"

@@ -14,7 +14,7 @@ from cuda_host import cupy_of_numpy
 
 import sparsenet as sn
 from sparsenet import backend
-from sparsenet.kernels import contracts, find, launch, reference
+from sparsenet.kernels import contracts, find, launch, reference, table
 from sparsenet.kernels.table import names
 
 ROOT = Path(sn.__file__).parents[1]
@@ -52,6 +52,18 @@ def not_chosen(monkeypatch):
     """No backend is chosen, and what a test chooses is forgotten after it."""
     monkeypatch.delenv("SPARSENET_BACKEND", raising=False)
     monkeypatch.setattr(backend, "_chosen", [])
+
+
+@pytest.fixture
+def use_checking(monkeypatch):
+    """Sets SPARSENET_CHECK, which is read once in a process."""
+    def use(value):
+        monkeypatch.setenv("SPARSENET_CHECK", value)
+        table.checking.cache_clear()
+
+    yield use
+    monkeypatch.undo()
+    table.checking.cache_clear()
 
 
 @pytest.fixture
@@ -129,9 +141,9 @@ def test_the_quickstart_trains_on_it_as_on_a_cpu(tmp_path):
 
 
 @pytest.mark.parametrize("checking", ["", "1"])
-def test_a_row_that_is_not_there_is_told_when_checking(monkeypatch, checking):
+def test_a_row_that_is_not_there_is_told_when_checking(use_checking, checking):
     """Without a check it would be read from somewhere in memory: here it is the last row, read as the first."""
-    monkeypatch.setenv("SPARSENET_CHECK", checking)
+    use_checking(checking)
     features, weights = np.ones((5, 2)), np.ones((1, 2, 3))
     neighbours = np.array([[0], [5]], np.int32)
     if checking:
@@ -143,10 +155,10 @@ def test_a_row_that_is_not_there_is_told_when_checking(monkeypatch, checking):
 
 
 @pytest.mark.parametrize("checking", ["", "1"])
-def test_on_a_gpu_values_are_looked_at_only_when_checking(host_driver, monkeypatch, checking):
+def test_on_a_gpu_values_are_looked_at_only_when_checking(host_driver, use_checking, checking):
     from sparsenet.kernels.cuda import use_driver
 
-    monkeypatch.setenv("SPARSENET_CHECK", checking)
+    use_checking(checking)
     splits = np.array([0, 3, 2, 4])
     with use_driver(host_driver):
         if not checking:
