@@ -79,12 +79,13 @@ def _add_pooling(passes: Passes, level: ActiveSites, rng: np.random.Generator, d
         y.backward(upstream)
 
     y = forward()
-    expected, chosen = reference.max_pool(features, background, rows)
+    coordinates = to_device(rulebook.output_sites.coordinates, "cpu")
+    expected, chosen = reference.specified("max_pool_forward", features, background[None], rows, coordinates)
     reference.check("max-pooling", y.numpy(), expected, 0.0)
     backward(y)
-    back = reference.max_pool_backward(gradient, chosen, rows, len(level))
+    back, _ = reference.specified("max_pool_backward", gradient, chosen, rows, None, None, len(level))
     reference.check("max-pooling, backward", to_device(leaf.grad, "cpu"), back)
-    size = rows.nbytes + expected.nbytes + chosen.nbytes + features.nbytes  # both ways the same arrays
+    size = rows.nbytes + gradient.nbytes + chosen.nbytes + features.nbytes  # both ways the same arrays
     passes["max-pooling, forward"] = size, case(forward, None, device)
     passes["max-pooling, backward"] = size, case(backward, lambda: forward(inner(leaf)), device)
 
@@ -100,10 +101,10 @@ def _add_leaky_relu(passes: Passes, features: np.ndarray, device: str) -> None:
         y.backward(upstream)
 
     y = forward()
-    slopes = np.where(features > 0, np.float32(1), np.float32(SLOPE))
-    reference.check("leaky ReLU", y.numpy(), features * slopes)
+    reference.check("leaky ReLU", y.numpy(), reference.specified("leaky_relu_forward", features, SLOPE))
     backward(y)
-    reference.check("leaky ReLU, backward", to_device(leaf.grad, "cpu"), np.roll(features, 1) * slopes)
+    back = reference.specified("leaky_relu_backward", features, np.roll(features, 1), SLOPE)
+    reference.check("leaky ReLU, backward", to_device(leaf.grad, "cpu"), back)
     passes["leaky ReLU, forward"] = 2 * features.nbytes, case(forward, None, device)
     passes["leaky ReLU, backward"] = 3 * features.nbytes, case(backward, lambda: forward(inner(leaf)), device)
 
@@ -121,11 +122,8 @@ def _add_losses(passes: Passes, rng: np.random.Generator, rows: int, device: str
             SoftmaxCrossEntropy(given).apply(x).backward()
 
     both()
-    wide = logits.astype(np.float64)
-    shares = np.exp(wide - wide.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    shares[np.arange(rows), labels] -= 1
-    reference.check("softmax cross-entropy", to_device(x.grad, "cpu"), shares / rows)
+    *_, expected = reference.specified("softmax_cross_entropy", logits, labels, True)
+    reference.check("softmax cross-entropy", to_device(x.grad, "cpu"), expected)
     passes["softmax cross-entropy, forward + backward"] = 2 * logits.nbytes, case(both, lambda: inner(x), device)
 
 
@@ -134,11 +132,9 @@ def _add_sgd(passes: Passes, rng: np.random.Generator, count: int, device: str) 
     tensor = Tensor(to_device(parameter.copy(), device), requires_grad=True)
     tensor.grad = to_device(gradient, device)
     optimizer = SGD([tensor], 1e-3, momentum=0.9, dampening=0.9, nesterov=True, weight_decay=1e-4)
-    expected, velocity = parameter.astype(np.float64), np.zeros(count)
+    expected, wide, velocity = parameter.astype(np.float64), gradient.astype(np.float64), np.zeros(count)
     for _ in range(2):
         optimizer.step()
-        new = 0.1 * (gradient + 1e-4 * expected)
-        velocity = 0.9 * velocity + new
-        expected = expected - 1e-3 * (new + 0.9 * velocity)
+        reference.specified("sgd_step", [expected], [wide], [velocity], None, 1e-3, 0.9, 0.9, True, 1e-4, 1.0)
     reference.check("SGD", tensor.numpy(), expected)
     passes["SGD with momentum"] = 5 * parameter.nbytes, case(optimizer.step, None, device)

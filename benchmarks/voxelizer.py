@@ -20,7 +20,7 @@ from sparsenet.shapes.augment import Augmentation
 from sparsenet.shapes.voxelization import place, voxelize
 
 SECTION = "voxelizer"
-_SMALL = 12  # cells: the reference tests every triangle against every cell
+_SMALL = 12  # cells
 
 
 def measure_voxelizer(results: Results, settings: Settings, shapes: Shapes) -> None:
@@ -81,5 +81,5 @@ def _run(job: list[tuple[Mesh, int, tuple[Any, ...]]], threads: int) -> None:
 def _verify(mesh: Mesh) -> None:
     used = mesh.without_unused_vertices()
     lattice = place(used.vertices, (_SMALL,) * 3, _SMALL)
-    expected = reference.cells_of_triangles(lattice, used.faces, _SMALL)
+    expected = reference.specified("voxelize_triangles", lattice, used.faces, (_SMALL,) * 3)[0]
     reference.check("voxelizer", voxelize(mesh, _SMALL, _SMALL).coordinates, expected, 0.0)

@@ -13,6 +13,7 @@ from typing import Any
 from sparsenet import nn, ops
 from sparsenet.anomaly import detect_anomaly
 from sparsenet.autograd import Function, Tensor, no_grad
+from sparsenet.backend import get_backend, set_backend
 from sparsenet.gradcheck import gradcheck
 from sparsenet.kernels import (
     get_float32_matmul_precision,
@@ -40,6 +41,7 @@ __all__ = [
     "Tensor",
     "__version__",
     "detect_anomaly",
+    "get_backend",
     "get_float32_matmul_precision",
     "get_num_threads",
     "gradcheck",
@@ -47,6 +49,7 @@ __all__ = [
     "no_grad",
     "ops",
     "s3dcnn",
+    "set_backend",
     "set_float32_matmul_precision",
     "set_num_threads",
     "set_tile_table",

@@ -2,10 +2,14 @@
 
 A device is named `"cpu"` (NumPy arrays) or `"cuda"` (CuPy arrays).  CuPy is imported when the
 first CUDA array is asked for, never before.
+
+A backend computes: "cpu" (Numba) and "cuda" (CuPy) each on the device of that name, "reference" (the formulas of
+`sparsenet.kernels.reference`, NumPy alone) on a CPU where `set_backend` or SPARSENET_BACKEND asks for it.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from types import ModuleType
@@ -14,6 +18,7 @@ from typing import Any
 import numpy as np
 
 DEVICES = ("cpu", "cuda")
+REFERENCE = "reference"
 HALF = np.dtype(np.float16)
 # What features are stored in, and what is multiplied and added up.
 FLOAT_DTYPES = {
@@ -105,6 +110,50 @@ def to_device(array: Any, device: str) -> Any:
         return cupy().asarray(array)
     count_wait()
     return array.get()
+
+
+_chosen: list[str | None] = []  # by set_backend, or by SPARSENET_BACKEND when it is first asked for
+
+
+def set_backend(name: str | None) -> None:
+    """Choose who computes, for all threads of this process.
+
+    name : "reference": every kernel as its formula in NumPy, slow, with no compiled code to step over; None: the
+        backend of the arrays' device, whatever SPARSENET_BACKEND says
+
+    Raises
+    ------
+    ValueError : another name.
+    """
+    _chosen[:] = [_checked_backend("set_backend: name", name)]
+
+
+def get_backend() -> str | None:
+    """"reference" if it was chosen, by `set_backend` or the environment variable SPARSENET_BACKEND; else None."""
+    if not _chosen:
+        _chosen.append(_checked_backend("SPARSENET_BACKEND", os.environ.get("SPARSENET_BACKEND") or None))
+    return _chosen[0]
+
+
+def _checked_backend(subject: str, name: str | None) -> str | None:
+    if name not in (REFERENCE, None):
+        raise ValueError(f"{subject} is {name!r}, expected {REFERENCE!r} or none: cpu and cuda follow from where the "
+                         "arrays are, which .to(device) moves")
+    return name
+
+
+def backend_on(device: str, wanted: str | None = None) -> str:
+    """Who computes with arrays on `device`: the one that is wanted, else the one chosen, else that of the device.
+
+    Raises
+    ------
+    TypeError : it is the reference, and the arrays are on a GPU.
+    """
+    wanted = wanted or get_backend() or device
+    if wanted == REFERENCE and device != "cpu":
+        raise TypeError("the reference backend computes with NumPy arrays, these are on a GPU: move them with "
+                        ".to('cpu'), or sn.set_backend(None)")
+    return wanted
 
 
 _waiting = threading.local()

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,10 @@ def host_driver() -> Iterator[HostDriver]:
 ON_GPU = [] if device.missing() else [pytest.param("gpu", marks=pytest.mark.gpu)]
 
 
-@pytest.fixture(params=["cpu", "cuda", *ON_GPU])
+@pytest.fixture(params=["reference", "cpu", "cuda", *ON_GPU])
 def backend(request) -> str:
-    """Where a kernel runs: "cpu" its Numba half; "cuda" its CUDA source on the host, in three orders
-    of threads and blocks; "gpu" its CUDA source on a GPU."""
+    """Where a kernel runs: "reference" its formula; "cpu" its Numba half; "cuda" its CUDA source on the host, in
+    three orders of threads and blocks; "gpu" its CUDA source on a GPU."""
     return request.param
 
 
@@ -75,6 +76,8 @@ def launch(backend, request) -> Callable:
     writes to are written to."""
     if backend == "cpu":
         return kernels.launch
+    if backend == "reference":
+        return partial(kernels.launch, backend="reference")
     if backend == "gpu":
         return device.launch
     driver = request.getfixturevalue("host_driver")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sparsenet.backend import get_backend
 from sparsenet.data.dataset import SparseDataset
 from sparsenet.data.folders import printable
 from sparsenet.data.import_report import ImportReport, duplicates_of
@@ -153,7 +154,7 @@ def _tell_of_compiling() -> None:
     """Asked beforehand, not announced by `compilation_announced`: spawned processes may be those that compile."""
     from sparsenet.kernels.numba_cache import is_kept
 
-    if not is_kept("voxelize"):
+    if get_backend() is None and not is_kept("voxelize"):
         print("compiling kernels for this processor: the first mesh takes some seconds more", file=sys.stderr)
 
 

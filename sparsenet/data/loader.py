@@ -141,7 +141,7 @@ class _BatchMaker:
     def _voxelized(self, samples: list[int], showings: list[tuple[int, ...]], stop: threading.Event
                    ) -> tuple[SparseTensor, np.ndarray]:
         """The same by the GPU, all samples at once."""
-        from sparsenet.kernels.voxelize_meshes import MeshFault
+        from sparsenet.kernels.contracts import MeshFault
         from sparsenet.shapes import MeshBatch
         from sparsenet.sparse import SparseTensor
 

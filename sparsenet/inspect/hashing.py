@@ -18,7 +18,7 @@ def hash_table_report(sites: ActiveSites | SparseTensor) -> dict[str, Any]:
     """The table's figures: keys, slots, load (keys per slot), mean_probe and longest_probe (slots looked
     at to find a key, 1 = at home), at_home (share of the keys), and probe_lengths (N,) int64 with the
     slots (N,) int64 of their keys."""
-    from sparsenet.kernels.hash_table import EMPTY, probe_lengths
+    from sparsenet.kernels.hash_layout import EMPTY, probe_lengths
 
     sites = getattr(sites, "sites", sites)
     table_keys = to_device(sites.hash_table[0], "cpu")

@@ -1,5 +1,7 @@
-"""Kernels: one family a module, found by name through `launch` (see `table`)."""
+"""Kernels, found by name through `launch` (see `table`): `contracts.py` says what each computes, `reference.py` is its
+formula, the other modules are how it is fast."""
 
+from sparsenet.kernels import contracts  # noqa: F401  (declares them)
 from sparsenet.kernels.counting import counting
 from sparsenet.kernels.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from sparsenet.kernels.table import find, launch

@@ -7,13 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sparsenet.backend import get_backend
+
 
 @contextmanager
 def compilation_announced(announce: Callable[[], None]) -> Iterator[None]:
     """Call `announce` before the first kernel that Numba compiles within the block, in whichever thread.
 
-    It is not called if all kernels are loaded from the cache.
+    It is not called if all kernels are loaded from the cache, nor on the reference backend, which has none.
     """
+    if get_backend() is not None:
+        yield
+        return
     from numba.core import event
 
     first = threading.Lock()

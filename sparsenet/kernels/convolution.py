@@ -21,29 +21,16 @@ import numpy as np
 
 from sparsenet.kernels import blas, convolution_cuda
 from sparsenet.kernels.blas import multiply
+from sparsenet.kernels.contracts import CONVOLUTION_FORWARD as FORWARD
+from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT
 from sparsenet.kernels.memory import empty
 from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.scratch import scratch
-from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 
 _BUFFER_BYTES = 1 << 19  # gathered buffer of a block: stays in a core's L2 cache
 _LEAST_BLOCKS = 8  # threads that can take part in a small layer
 _PARTIALS = 8  # partial weight gradients, and so threads that can help with one
-
-FORWARD = declare(
-    "convolution_forward",
-    features=Array("feature", "N C_in"),
-    weights=Array("feature", "K C_in C_out"),
-    neighbours=Array("int32", "M K"),
-    constant=Array("feature", "C_out", optional=True),
-)
-WEIGHT_GRADIENT = declare(
-    "convolution_weight_gradient",
-    features=Array("feature", "N C_in"),
-    gradient=Array("feature", "M C_out"),
-    neighbours=Array("int32", "M K"),
-)
 
 
 @FORWARD.implementation("cpu")

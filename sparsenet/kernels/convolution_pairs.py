@@ -25,11 +25,12 @@ import numpy as np
 
 from sparsenet.kernels import blas
 from sparsenet.kernels.blas import multiply
+from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_PAIRS as FORWARD
+from sparsenet.kernels.contracts import CONVOLUTION_INPUT_GRADIENT_PAIRS as INPUT_GRADIENT
+from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT_PAIRS as WEIGHT_GRADIENT
 from sparsenet.kernels.memory import empty
 from sparsenet.kernels.numba_cache import compiled
-from sparsenet.kernels.rulebook import check_splits
 from sparsenet.kernels.scratch import scratch
-from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 
 _RUN = 256  # pairs of a product: enough for BLAS, few enough that both buffers stay in the first caches
@@ -37,36 +38,10 @@ _TARGET_BYTES = 1 << 20  # rows of a block that are added to, once for each offs
 _LEAST_BLOCKS = 8  # of rows, and of the weight gradient's runs: threads that can take part in a small layer
 _LEAST_PAIRS = 2048  # of a run of the weight gradient
 
-# Rows [input, output]; both columns rise within an offset, which the blocks' binary searches rely on.
-_PAIRS = {"pairs": Array("int32", "P 2"), "pair_splits": Array("int64", "K1")}
-FORWARD = declare(
-    "convolution_forward_pairs",
-    features=Array("float", "N C_in"),
-    weights=Array("float", "K C_in C_out"),
-    **_PAIRS,
-    outputs="M, the number of output rows",
-    constant=Array("float", "C_out", optional=True),
-)
-INPUT_GRADIENT = declare(
-    "convolution_input_gradient_pairs",
-    gradient=Array("float", "M C_out"),
-    weights=Array("float", "K C_in C_out"),
-    **_PAIRS,
-    inputs="N, the number of input rows",
-    apart=Scalar(bool),
-)
-WEIGHT_GRADIENT = declare(
-    "convolution_weight_gradient_pairs",
-    features=Array("float", "N C_in"),
-    gradient=Array("float", "M C_out"),
-    **_PAIRS,
-)
-
 
 @FORWARD.implementation("cpu")
 def _forward_cpu(features, weights, pairs, pair_splits, outputs, constant):
     """(M, C_out): the sum over the pairs, plus the constant row where one is given."""
-    check_splits("convolution_forward_pairs", pairs, pair_splits, len(weights))
     out = empty((outputs, weights.shape[2]), features.dtype)
     base = np.zeros(weights.shape[2], features.dtype) if constant is None else constant
     _walk(features, weights, pairs, pair_splits, 1, out, base, False)
@@ -79,7 +54,6 @@ def _input_gradient_cpu(gradient, weights, pairs, pair_splits, inputs, apart):
 
     apart : no input row is in two pairs (windows do not overlap), so nothing has to be added up
     """
-    check_splits("convolution_input_gradient_pairs", pairs, pair_splits, len(weights))
     out = empty((inputs, weights.shape[1]), gradient.dtype)
     zero = np.zeros(weights.shape[1], gradient.dtype)
     _walk(gradient, weights.transpose(0, 2, 1), pairs, pair_splits, 0, out, zero, apart)
@@ -119,7 +93,6 @@ def rows_of_block(rows: int, row_bytes: int) -> int:
 @WEIGHT_GRADIENT.implementation("cpu")
 def _weight_gradient_cpu(features, gradient, pairs, pair_splits):
     """(K, C_in, C_out): sum over the pairs of each offset of features[n]^T gradient[m]."""
-    check_splits("convolution_weight_gradient_pairs", pairs, pair_splits)
     offsets, c_in, c_out = len(pair_splits) - 1, features.shape[1], gradient.shape[1]
     out = np.zeros((offsets, c_in, c_out), features.dtype)
     if not len(pairs) or not out.size:

@@ -17,31 +17,14 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.kernels import convolution_cuda
+from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_BY_ROW as FORWARD
+from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_PAIRS_BY_ROW as FORWARD_PAIRS
 from sparsenet.kernels.convolution_pairs import first_pair, rows_of_block
 from sparsenet.kernels.memory import empty
 from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.row_products import add_products
-from sparsenet.kernels.rulebook import check_splits
 from sparsenet.kernels.scratch import scratch
-from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks
-
-FORWARD = declare(
-    "convolution_forward_by_row",
-    features=Array("feature", "N C_in"),
-    weights=Array("feature", "K C_in C_out"),
-    neighbours=Array("int32", "M K"),
-    constant=Array("feature", "C_out", optional=True),
-)
-FORWARD_PAIRS = declare(
-    "convolution_forward_pairs_by_row",
-    features=Array("float", "N C_in"),
-    weights=Array("float", "K C_in C_out"),
-    pairs=Array("int32", "P 2"),
-    pair_splits=Array("int64", "K1"),
-    outputs="M, the number of output rows",
-    constant=Array("float", "C_out", optional=True),
-)
 
 
 @FORWARD.implementation("cpu")
@@ -61,7 +44,6 @@ def _forward_cpu(features, weights, neighbours, constant):
 @FORWARD_PAIRS.implementation("cpu")
 def _forward_pairs_cpu(features, weights, pairs, pair_splits, outputs, constant):
     """(M, C_out): the sum over the pairs, plus the constant row if there is one."""
-    check_splits("convolution_forward_pairs_by_row", pairs, pair_splits, len(weights))
     out, base, step = _prepared(outputs, features, weights, constant)
 
     def block(index: int) -> None:

@@ -13,63 +13,20 @@ look-up finds does not.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import HASH_INSERT as INSERT
+from sparsenet.kernels.contracts import HASH_LOOKUP as LOOKUP
 from sparsenet.kernels.cuda import THREADS, CudaSource, blocks_for
-from sparsenet.kernels.fetch import fetch
+from sparsenet.kernels.hash_layout import EMPTY, MIX, HashTable, capacity_for, raise_for
 from sparsenet.kernels.numba_cache import compiled
-from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
-EMPTY = -1
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
+_MIX = np.uint64(MIX)
 _BLOCK = 16384
 SOURCE = CudaSource("hash_table")
 VARIANTS = [("hash_insert", {}), ("hash_lookup", {})]
-
-INSERT = declare("hash_insert", keys=Array("int64", "N"), check=Scalar(bool))
-LOOKUP = declare(
-    "hash_lookup",
-    table_keys=Array("int64", "T"),
-    table_rows=Array("int32", "T"),
-    queries=Array("int64", "Q"),
-)
-
-
-class HashTable(tuple):
-    """Unpacks to `table_keys, table_rows`, the arrays that the module draws."""
-
-    def __new__(cls, table_keys: Any, table_rows: Any, keys: Any = None, problems: Any = None) -> HashTable:
-        table = super().__new__(cls, (table_keys, table_rows))
-        table._keys, table._problems = keys, problems
-        return table
-
-    @property
-    def unchecked(self) -> Any:
-        """(1,) int64 on the device: how many keys found no place; (0,) once it is known to be 0."""
-        problems = self._problems  # another thread may be done with it in between
-        return self[0][:0] if problems is None else problems
-
-    def check(self, problems: list[int] | None = None) -> None:
-        """Raise ValueError if a key was negative or came twice.
-
-        problems : what is in `unchecked`, where it has been fetched along with something else; else
-            this waits for the device, once in the life of a table.
-        """
-        keys, pending = self._keys, self._problems  # another thread may be done with them in between
-        if keys is None or pending is None:
-            return
-        if any(fetch(pending) if problems is None else problems):
-            _raise_for(keys if isinstance(keys, np.ndarray) else keys.get())
-        self._keys = self._problems = None
-
-
-def capacity_for(count: int) -> int:
-    """Slots for `count` keys: a power of two, load at most one half, at least 8."""
-    return max(8, 1 << (2 * count - 1).bit_length()) if count else 8
 
 
 @compiled(inline="always")
@@ -118,22 +75,11 @@ def _insert_cpu(keys, check):
     ------
     ValueError : a key is negative or occurs twice.
     """
-    if keys.size and keys.min() < 0:
-        _raise_for(keys)
     table_keys = np.full(capacity_for(keys.size), EMPTY, np.int64)
     table_rows = np.full(table_keys.size, -1, np.int32)
     if _insert(keys, table_keys, table_rows) >= 0:
-        _raise_for(keys)
+        raise_for(keys)
     return HashTable(table_keys, table_rows)
-
-
-def _raise_for(keys: np.ndarray) -> None:
-    if keys.min() < 0:
-        raise ValueError("hash_insert: keys must not be negative")
-    again = np.setdiff1d(np.arange(keys.size), np.unique(keys, return_index=True)[1])
-    if again.size:
-        raise ValueError(f"hash_insert: key {keys[again[0]]} of row {again[0]} occurs twice")
-    raise RuntimeError(f"hash_insert: {keys.size} distinct keys overflow a table of {capacity_for(keys.size)} slots")
 
 
 @INSERT.implementation("cuda")
@@ -169,13 +115,3 @@ def _lookup_cuda(table_keys, table_rows, queries):
     kernel = SOURCE.kernel("hash_lookup")
     kernel(blocks_for(queries.size), THREADS, table_keys, table_rows, table_keys.size - 1, queries, queries.size, rows)
     return rows
-
-
-def probe_lengths(table_keys: np.ndarray) -> np.ndarray:
-    """(N,) int64: slots looked at to find each key, in slot order (1 = found at home)."""
-    slots = np.flatnonzero(table_keys != EMPTY)
-    mask = np.uint64(table_keys.size - 1)
-    keys = table_keys[slots].astype(np.uint64)
-    mixed = ((keys >> np.uint64(3)) * _MIX) >> np.uint64(32)
-    home = ((mixed << np.uint64(3)) | (keys & np.uint64(7))) & mask
-    return ((slots - home.astype(np.int64)) & (table_keys.size - 1)) + 1

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from sparsenet.backend import array_module
 from sparsenet.kernels import memory
+from sparsenet.kernels.contracts import LEAKY_RELU_BACKWARD as BACKWARD
+from sparsenet.kernels.contracts import LEAKY_RELU_FORWARD as FORWARD
 from sparsenet.kernels.cuda import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.numba_cache import compiled
-from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
 _BLOCK = 1 << 17  # elements: some 20 us, of which handing a block over takes two
 SOURCE = CudaSource("leaky_relu")
 VARIANTS = [(name, scalars) for name in ("leaky_relu_forward", "leaky_relu_backward")
             for scalars in SCALARS.values()]
-
-FORWARD = declare(
-    "leaky_relu_forward",
-    x=Array("feature", "N C"),
-    slope=Scalar(float),
-    background=Array("feature", "G D", optional=True),
-)
-BACKWARD = declare(
-    "leaky_relu_backward",
-    reference=Array("feature", "N C"),
-    gradient=Array("feature", "N C"),
-    slope=Scalar(float),
-    background=Array("feature", "G D", optional=True),
-    ground=Array("feature", "G D", optional=True),
-)
 
 
 @FORWARD.implementation("cpu")

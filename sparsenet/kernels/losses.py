@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import SCALE_GRADIENT
 from sparsenet.kernels.cuda import THREADS, CudaKernel, CudaSource, blocks_for, ctype
-from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks
 
 _BLOCK = 1 << 16  # elements
@@ -23,8 +23,6 @@ _MOST_BLOCKS = 2048  # more than a GPU runs at a time
 
 SOURCE = CudaSource("losses")
 VARIANTS = [(name, {"SCALAR": scalar}) for scalar in ("float", "double") for name in ("join_losses", "scale_gradient")]
-
-SCALE_GRADIENT = declare("scale_gradient", gradient=Array("float", "N"), factor=Array("float", ""))
 
 
 @SCALE_GRADIENT.implementation("cpu")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from sparsenet.backend import cupy
+import platform
+
+from sparsenet.backend import cupy, get_backend
 
 
 def processor_type(device: str = "cpu") -> str:
-    """The type that kernels are compiled for, such as "skylake-avx512"; on "cuda" with the GPU's name."""
+    """The type that kernels are compiled for, such as "skylake-avx512"; on "cuda" with the GPU's name.
+
+    On the reference backend, for which nothing is compiled: its name, and the kind of the machine.
+    """
+    if get_backend() is not None:
+        return f"{get_backend()}, {platform.machine()}"
     from llvmlite.binding import get_host_cpu_name
     from numba.core import config
 

@@ -16,17 +16,14 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.backend import HALF, array_module
+from sparsenet.kernels.contracts import MATMUL
+from sparsenet.kernels.contracts import MATMUL_BY_ROW as BY_ROW
 from sparsenet.kernels.memory import empty
 from sparsenet.kernels.row_products import add_products
-from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 
 _BLOCK_WORK = 1 << 22  # multiply-adds: some 100 us, far above what handing a block over costs
 _LEAST_ROWS = 32  # fewer run at a fraction of the matrix rate
-
-_ARGUMENTS = {"a": Array("feature", "M K"), "b": Array("feature", "K N")}
-MATMUL = declare("matmul", **_ARGUMENTS)
-BY_ROW = declare("matmul_by_row", **_ARGUMENTS)
 
 
 @MATMUL.implementation("cpu")

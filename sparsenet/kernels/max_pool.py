@@ -21,11 +21,13 @@ import numpy as np
 from sparsenet.backend import array_module, wide_dtype
 from sparsenet.kernels import memory
 from sparsenet.kernels.bits import lowest
+from sparsenet.kernels.contracts import MAX_POOL_BACKWARD as BACKWARD
+from sparsenet.kernels.contracts import MAX_POOL_FORWARD as FORWARD
 from sparsenet.kernels.cuda import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.lanes import load_either, load_some, prefetch, select, spread, store
 from sparsenet.kernels.lanes_joined import bits_of
 from sparsenet.kernels.numba_cache import compiled
-from sparsenet.kernels.table import Array, declare, launch
+from sparsenet.kernels.table import launch
 from sparsenet.kernels.threads import run_blocks
 
 _FLOATS = 1 << 16  # outputs (rows * channels) of a forward block
@@ -39,33 +41,10 @@ SOURCE = CudaSource("max_pool")
 VARIANTS = [(name, scalars) for name in ("max_pool_forward", "max_pool_backward", "max_pool_ground")
             for scalars in SCALARS.values()]
 
-FORWARD = declare(
-    "max_pool_forward",
-    features=Array("feature", "N C"),
-    background=Array("feature", "G C", optional=True),
-    neighbours=Array("int32", "M K"),
-    output_coordinates=Array("int32", "M D1"),
-)
-BACKWARD = declare(
-    "max_pool_backward",
-    gradient=Array("feature", "M C"),
-    argmax=Array("int16", "M C"),
-    neighbours=Array("int32", "M K"),
-    transposed_neighbours="a function that gives them, (N, K) int32: called where inputs collect, not on a CPU",
-    batch_splits=Array("int64", "B1", optional=True),
-    inputs="N, the number of input sites",
-)
-
 
 @FORWARD.implementation("cpu")
 def _forward_cpu(features, background, neighbours, output_coordinates):
-    """((M, C) values, (M, C) int16 argmax); background has 1 row or one for each sample.
-
-    Raises
-    ------
-    ValueError : more than 32767 kernel offsets.
-    """
-    _check_offsets(neighbours)
+    """((M, C) values, (M, C) int16 argmax); background has 1 row or one for each sample."""
     rows, channels = neighbours.shape[0], features.shape[1]
     out, argmax = memory.empty((rows, channels), features.dtype), memory.empty((rows, channels), np.int16)
     step = max(1, _FLOATS // max(channels, 1))
@@ -81,15 +60,8 @@ def _forward_cpu(features, background, neighbours, output_coordinates):
     return out, argmax
 
 
-def _check_offsets(neighbours):
-    if neighbours.shape[1] > np.iinfo(np.int16).max:
-        raise ValueError(f"max_pool_forward: {neighbours.shape[1]} kernel offsets, at most 32767: use a smaller "
-                         "window")
-
-
 @FORWARD.implementation("cuda")
 def _forward_cuda(features, background, neighbours, output_coordinates):
-    _check_offsets(neighbours)
     xp = array_module(features)
     (rows, offsets), channels = neighbours.shape, features.shape[1]
     out, argmax = xp.empty((rows, channels), features.dtype), xp.empty((rows, channels), np.int16)

@@ -12,53 +12,17 @@ import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels import rulebook_bits, rulebook_walk
+from sparsenet.kernels.contracts import NEIGHBOURS, OUTPUT_KEYS, PAIR_COUNT, PAIRS
+from sparsenet.kernels.contracts import SITE_COORDINATES as COORDINATES
+from sparsenet.kernels.contracts import TRANSPOSE_NEIGHBOURS as TRANSPOSE
+from sparsenet.kernels.contracts import TRANSPOSED_OF_PAIRS as TRANSPOSED
 from sparsenet.kernels.memory import empty
 from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.reach import joined_cells, reach_of
-from sparsenet.kernels.table import Array, Integers, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
 _ROWS = 4096  # rows of a block
 _KEYS = 1 << 15  # keys of one: some nanoseconds each
-_AXES = {
-    "spatial_size": Integers("D"),
-    "output_size": Integers("D"),
-    "kernel_size": Integers("D"),
-    "stride": Integers("D"),
-    "padding": Integers("D"),
-    "dilation": Integers("D"),
-}
-_INPUTS = {"keys": Array("int64", "N"), "coordinates": Array("int32", "N D1"), "batch_splits": Array("int64", "B1")}
-_TABLE = "a function that gives the keys' HashTable: called where keys are looked up, not on a CPU"
-
-COORDINATES = declare("site_coordinates", keys=Array("int64", "N"), spatial_size=Integers("D"))
-OUTPUT_KEYS = declare("output_keys", **_INPUTS, hash_table=_TABLE, **_AXES)
-NEIGHBOURS = declare(
-    "neighbours",
-    **_INPUTS,
-    output_keys=Array("int64", "M"),
-    output_coordinates=Array("int32", "M D1"),
-    hash_table=_TABLE,
-    **_AXES,
-)
-TRANSPOSE = declare(
-    "transpose_neighbours", neighbours=Array("int32", "M K"), inputs="N, the number of input sites"
-)
-TRANSPOSED = declare(
-    "transposed_of_pairs",
-    pairs=Array("int32", "P 2"),
-    pair_splits=Array("int64", "K1"),
-    inputs="N, the number of input sites",
-)
-PAIRS = declare(
-    "pairs",
-    **_INPUTS,
-    output_keys=Array("int64", "M"),
-    neighbours="a function that gives them, (M, K) int32: called where pairs are listed from them",
-    submanifold=Scalar(bool),
-    **_AXES,
-)
-PAIR_COUNT = declare("pair_count", coordinates=Array("int32", "N D1"), **_AXES)
 
 
 @COORDINATES.implementation("cpu")
@@ -109,21 +73,9 @@ def _neighbours_cpu(keys, coordinates, batch_splits, output_keys, output_coordin
     return rulebook_walk.neighbours(keys, output_coordinates, *axes) if table is None else table
 
 
-def check_splits(name: str, pairs, splits, offsets: int | None = None) -> None:
-    """Raises ValueError unless `splits` rises from 0 to the number of pairs, with one number more than there are
-    offsets."""
-    if offsets is not None and len(splits) != offsets + 1:
-        raise ValueError(f"{name}: pair_splits has {len(splits)} numbers, expected {offsets + 1}, one more than there "
-                         "are offsets")
-    if not len(splits) or splits[0] != 0 or splits[-1] != len(pairs) or (splits[1:] < splits[:-1]).any():
-        raise ValueError(f"{name}: pair_splits is {splits}, expected numbers that rise from 0 to {len(pairs)}, the "
-                         "number of pairs")
-
-
 @TRANSPOSED.implementation("cpu")
 def _transposed_of_pairs_cpu(pairs, pair_splits, inputs):
     """(N, K) int32: row of the output site that offset k joins to each input site, or -1."""
-    check_splits("transposed_of_pairs", pairs, pair_splits)
     table = empty((inputs, pair_splits.size - 1), np.int32)
     run_blocks(lambda b: _write_transposed(pairs, pair_splits, b * _ROWS, min((b + 1) * _ROWS, inputs), table),
                -(-inputs // _ROWS))
@@ -203,6 +155,3 @@ def _transpose(neighbours, table, start, stop):
             row = neighbours[m, k]
             if row >= 0:
                 table[row, k] = m
-
-
-from sparsenet.kernels import rulebook_cuda  # noqa: E402, F401  (registers the GPU's half)

@@ -9,18 +9,14 @@ leaky_relu.py; on a GPU CuPy's own kernels do it.
 from __future__ import annotations
 
 from sparsenet.kernels import memory
+from sparsenet.kernels.contracts import ADD_SAMPLE_ROWS as ADD
+from sparsenet.kernels.contracts import MULTIPLY_SAMPLE_ROWS as MULTIPLY
+from sparsenet.kernels.contracts import SUBTRACT_SAMPLE_ROWS as SUBTRACT
 from sparsenet.kernels.numba_cache import compiled
-from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks
 
 _BLOCK = 1 << 16  # elements
 _ADD, _SUBTRACT, _MULTIPLY = range(3)
-_ARGUMENTS = {"values": Array("feature", "N C"), "rows": Array("feature", "G C"),
-              "coordinates": Array("int32", "N D1")}
-
-ADD = declare("add_sample_rows", **_ARGUMENTS)
-SUBTRACT = declare("subtract_sample_rows", **_ARGUMENTS)
-MULTIPLY = declare("multiply_sample_rows", **_ARGUMENTS)
 
 
 @ADD.implementation("cpu")

@@ -20,10 +20,10 @@ from numba import types
 from numba.extending import intrinsic
 
 from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import SEGMENT_MAX, SEGMENT_SUM
 from sparsenet.kernels.cuda import MOST_BLOCKS, SCALARS, CudaKernel, CudaSource, scalars_of
 from sparsenet.kernels.lanes import Lanes, load, prefetch, store
 from sparsenet.kernels.numba_cache import compiled
-from sparsenet.kernels.table import Array, declare
 from sparsenet.kernels.threads import run_blocks
 
 CHUNK = 4096  # rows
@@ -37,16 +37,13 @@ SOURCE = CudaSource("segment")
 VARIANTS = [(name, {**scalars, "CHUNK": CUDA_CHUNK}) for scalars in SCALARS.values()
             for name in ("segment_sum", "segment_max_chunks", "segment_max_join")]
 
-SEGMENT_SUM = declare("segment_sum", values=Array("feature", "N C"), splits=Array("int64", "S", optional=True))
-SEGMENT_MAX = declare("segment_max", values=Array("feature", "N C"), splits=Array("int64", "S"))
-
 
 @SEGMENT_SUM.implementation("cpu")
 def segment_sum_cpu(values: np.ndarray, splits: np.ndarray) -> np.ndarray:
     """(S, C) sums in the dtype of `values`; an empty segment gives zeros.  Without splits all rows are one
     segment: (1, C)."""
     splits = np.array([0, len(values)]) if splits is None else splits
-    starts, stops, owners = _chunks("segment_sum", values, splits)
+    starts, stops, owners = _chunks(splits)
     partial = np.zeros((len(starts), values.shape[1]), np.float64)
     run_blocks(lambda b: _sum_rows(values, starts[b], stops[b], partial[b]), len(starts))
     result = np.zeros((len(splits) - 1, values.shape[1]), np.float64)
@@ -60,7 +57,7 @@ def segment_max_cpu(values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray,
 
     An empty segment gives -inf and row -1.
     """
-    starts, stops, owners = _chunks("segment_max", values, splits)
+    starts, stops, owners = _chunks(splits)
     shape = (len(starts), values.shape[1])
     partial, partial_rows = np.empty(shape, values.dtype), np.empty(shape, np.int64)
     run_blocks(lambda b: _max_rows(values, starts[b], stops[b], partial[b], partial_rows[b]), len(starts))
@@ -108,8 +105,6 @@ def _sizes(values, splits) -> tuple[int, int, int]:
     """Rows, segments, channels."""
     if splits is None:
         return len(values), 1, values.shape[1]
-    if not len(splits):
-        raise ValueError("segment reduction: splits is empty, expected one number more than there are segments")
     return len(values), len(splits) - 1, values.shape[1]
 
 
@@ -122,12 +117,9 @@ def _grid(blocks: int, values) -> tuple[int, int]:
     return min(blocks, MOST_BLOCKS), -(-values.shape[1] // _BLOCK[0])
 
 
-def _chunks(name: str, values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, ...]:
+def _chunks(splits: np.ndarray) -> tuple[np.ndarray, ...]:
     """First row, end row and segment of each chunk."""
     lengths = np.diff(splits)
-    if not len(splits) or splits[0] != 0 or splits[-1] != len(values) or (lengths < 0).any():
-        raise ValueError(f"{name}: splits is {splits}, expected numbers that rise from 0 to "
-                         f"{len(values)}, the rows of values")
     counts = -(-lengths // CHUNK)
     owners = np.repeat(np.arange(len(lengths)), counts)
     index_in_segment = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)

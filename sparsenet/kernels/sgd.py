@@ -13,9 +13,9 @@ themselves that take each step; a parameter becomes its master's rounding.
 
 from __future__ import annotations
 
+from sparsenet.kernels.contracts import SGD_STEP
 from sparsenet.kernels.cuda import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.numba_cache import compiled
-from sparsenet.kernels.table import Arrays, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
 _BLOCK = 1 << 16  # elements
@@ -24,30 +24,11 @@ _TENSORS = 16  # per CUDA launch, as in sgd.cu
 SOURCE = CudaSource("sgd")
 VARIANTS = [("sgd_step", scalars) for scalars in SCALARS.values()]
 
-SGD_STEP = declare(
-    "sgd_step",
-    parameters=Arrays("feature", "N"),
-    gradients=Arrays("feature", "N"),
-    velocities=Arrays("wide", "N", optional=True),
-    masters=Arrays("wide", "N", optional=True),
-    lr=Scalar(float),
-    momentum=Scalar(float),
-    dampening=Scalar(float),
-    nesterov=Scalar(bool),
-    weight_decay=Scalar(float),
-    loss_scale=Scalar(float),
-)
-
 
 @SGD_STEP.implementation("cpu")
 def _sgd_step_cpu(parameters, gradients, velocities, masters, lr, momentum, dampening, nesterov, weight_decay,
                   loss_scale):
-    """Writes parameters and velocities in place; the arithmetic is in their dtype.
-
-    Raises ValueError for masters: they are for float16, which a CPU does not have.
-    """
-    if masters is not None:
-        raise ValueError("sgd_step: masters are given, expected None on a CPU: its parameters are exact")
+    """Writes parameters and velocities in place; the arithmetic is in their dtype."""
     if not parameters:
         return
     number = parameters[0].dtype.type

@@ -15,6 +15,7 @@ import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels import memory
+from sparsenet.kernels.contracts import SOFTMAX_CROSS_ENTROPY
 from sparsenet.kernels.cuda import CudaSource, ctype
 from sparsenet.kernels.exponential import exponential
 from sparsenet.kernels.lanes import (
@@ -28,7 +29,6 @@ from sparsenet.kernels.lanes import (
 from sparsenet.kernels.lanes_joined import maximum_of, total_of
 from sparsenet.kernels.losses import mean_on_gpu, mean_on_host
 from sparsenet.kernels.numba_cache import compiled
-from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
 _BLOCK = 1 << 18  # numbers: whole rows, at least one
@@ -40,13 +40,6 @@ _MOST_UNROLLED = 128  # classes
 SOURCE = CudaSource("softmax_cross_entropy")
 VARIANTS = [("softmax_cross_entropy", {"SCALAR": scalar}) for scalar in ("float", "double")]
 
-SOFTMAX_CROSS_ENTROPY = declare(
-    "softmax_cross_entropy",
-    logits=Array("float", "B C"),
-    labels=Array("int64", "B"),
-    with_gradient=Scalar(bool),
-)
-
 
 @SOFTMAX_CROSS_ENTROPY.implementation("cpu")
 def _cpu(logits, labels, with_gradient):
@@ -56,7 +49,6 @@ def _cpu(logits, labels, with_gradient):
         for one copy to the host
     A label that is no class makes the loss NaN.  An empty batch has loss 0.
     """
-    _check(logits)
     batch, classes = logits.shape
     rows = max(1, _BLOCK // classes)
     sums, share = np.zeros((-(-batch // rows), 2)), 1 / max(1, batch)
@@ -79,15 +71,9 @@ def _cpu(logits, labels, with_gradient):
 
 @SOFTMAX_CROSS_ENTROPY.implementation("cuda")
 def _cuda(logits, labels, with_gradient):
-    _check(logits)
     gradient = array_module(logits).empty_like(logits) if with_gradient else None
     kernel = SOURCE.kernel("softmax_cross_entropy", SCALAR=ctype(logits))
     return *mean_on_gpu(kernel, len(logits), logits, labels, *logits.shape, gradient), gradient
-
-
-def _check(logits) -> None:
-    if not logits.shape[1]:
-        raise ValueError(f"softmax_cross_entropy: logits has shape {logits.shape}, expected at least one class")
 
 
 @cache

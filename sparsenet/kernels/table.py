@@ -1,16 +1,17 @@
 """The table of named kernels: the seam between the operations and the hardware.
 
-A kernel family is one module of this package.  It *declares* each kernel once (name, arguments
-with dtypes and symbolic shapes) and gives one implementation for each backend:
+`contracts.py` *declares* each kernel once: name, modules, formula, arguments with dtypes and symbolic shapes.  The
+modules, imported at its first launch, give one implementation for each backend:
 
-    LEAKY = declare("leaky_relu_forward", x=Array("feature", "N C"), slope=Scalar(float))
+    LEAKY = declare("leaky_relu_forward", "leaky_relu", "x where x > 0, slope * x elsewhere",
+                    x=Array("feature", "N C"), slope=Scalar(float))
 
     @LEAKY.implementation("cpu")
     def _leaky_cpu(x, slope): ...
 
 Callers use the name: `launch("leaky_relu_forward", x, 0.33)`.  The arrays give the backend
-unless the caller names one.  Arguments are checked before anything runs; there is no fallback
-from one backend to another.
+unless the caller names one, or `sn.set_backend` chose the reference.  Arguments are checked before anything runs;
+there is no fallback from one backend to another.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import numbers
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -25,34 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.backend import FLOAT_DTYPES, HALF, check_float_dtype, device_of, wide_dtype
+from sparsenet.backend import FLOAT_DTYPES, HALF, REFERENCE, backend_on, check_float_dtype, device_of, wide_dtype
 
-# Which module declares which kernel: imported at the first launch, so that
-# `import sparsenet` does not pay for Numba.
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "matmul": ("matmul", "matmul_by_row"),
-    "hash_table": ("hash_insert", "hash_lookup"),
-    "rulebook": ("site_coordinates", "output_keys", "neighbours", "transpose_neighbours", "transposed_of_pairs",
-                 "pairs", "pair_count"),
-    "convolution": ("convolution_forward", "convolution_weight_gradient"),
-    "convolution_pairs": ("convolution_forward_pairs", "convolution_input_gradient_pairs",
-                          "convolution_weight_gradient_pairs"),
-    "convolution_rows": ("convolution_forward_by_row", "convolution_forward_pairs_by_row"),
-    "max_pool": ("max_pool_forward", "max_pool_backward"),
-    "leaky_relu": ("leaky_relu_forward", "leaky_relu_backward"),
-    "segment": ("segment_sum", "segment_max"),
-    "sample_rows": ("add_sample_rows", "subtract_sample_rows", "multiply_sample_rows"),
-    "voxelize": ("voxelize_triangles", "fill_solid"),
-    "voxelize_meshes": ("voxelize_meshes",),
-    "sgd": ("sgd_step",),
-    "softmax_cross_entropy": ("softmax_cross_entropy",),
-    "triplet_loss": ("triplet_loss",),
-    "losses": ("scale_gradient",),
-}
 _KINDS = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}  # of scalars
-_MODULE_OF = {kernel: family for family, kernels in FAMILIES.items() for kernel in kernels}
-_KERNELS: dict[str, Kernel] = {}  # declared; the module that did so may still be half imported
-_READY: dict[str, Kernel] = {}  # those whose family is wholly imported
+_KERNELS: dict[str, Kernel] = {}
 
 
 @dataclass(frozen=True)
@@ -119,14 +97,52 @@ class Integers:
 
 
 class Kernel:
-    """One named kernel: its contract, and an implementation for each backend."""
+    """One named kernel: its contract, and an implementation for each backend.
 
-    def __init__(self, name: str, arguments: dict[str, Array | Arrays | Scalar | Integers | object]):
-        self.name = name
+    modules : of this package, by backend, which hold the implementations
+    formula : what it computes, in one line
+    """
+
+    def __init__(self, name: str, modules: dict[str, str], formula: str,
+                 arguments: dict[str, Array | Arrays | Scalar | Integers | object]):
+        self.name, self.modules, self.formula = name, modules, formula
         self.arguments = arguments
         needed = [i for i, one in enumerate(arguments.values(), start=1) if not getattr(one, "optional", False)]
         self._least = max(needed, default=0)  # optional arguments at the end may be left out
         self.implementations: dict[str, Callable] = {}
+        self._imported: set[str] = set()  # backends whose module is wholly imported
+        self._guards: list[tuple[str, Callable, list[int]]] = []  # with the places of what they look at
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(self.arguments)}): {self.formula}"
+
+    def guard(self, when: str) -> Callable[[Callable], Callable]:
+        """Decorator: a function of some of the arguments, by name, and of `backend`, that raises for wrong ones.
+
+        when : "always"; "host": not on a GPU, unless SPARSENET_CHECK=1; "checking": with SPARSENET_CHECK=1 alone
+        """
+
+        def register(function: Callable) -> Callable:
+            names = [*self.arguments, "backend"]
+            places = [names.index(name) for name in inspect.signature(function).parameters if name in names]
+            self._guards.append((when, function, places))
+            return function
+
+        return register
+
+    def on(self, backend: str) -> Callable:
+        """The implementation; its module is imported at first use, by one thread, for which others wait.
+
+        Raises NotImplementedError if there is none.
+        """
+        if backend not in self._imported:
+            if backend in self.modules:
+                importlib.import_module(f"sparsenet.kernels.{self.modules[backend]}")
+            if backend not in self.implementations:
+                raise NotImplementedError(f"{self.name}: no implementation for backend {backend!r}; "
+                                          f"there are {sorted(self.implementations)}")
+            self._imported.add(backend)
+        return self.implementations[backend]
 
     def implementation(self, backend: str) -> Callable[[Callable], Callable]:
         """Decorator: register a function as this kernel on `backend`; its last parameter may be `*rest`."""
@@ -149,13 +165,9 @@ class Kernel:
                             f"({', '.join(self.arguments)}), got {len(values)}")
         values += (None,) * (len(self.arguments) - len(values))
         backend = self.check(values, backend)
-        if backend not in self.implementations:
-            raise NotImplementedError(
-                f"{self.name}: no implementation for backend {backend!r}; "
-                f"there are {sorted(self.implementations)}"
-            )
+        function = self.on(backend)
         try:
-            return self.implementations[backend](*values)
+            return function(*values)
         except MemoryError as error:
             error.add_note(f"in the kernel {self.name} on {backend}")
             raise
@@ -170,9 +182,9 @@ class Kernel:
         given = self._given(values)
         try:
             device = device_of(*[value for value, _, expected in given if isinstance(expected, Array)])
+            backend = backend_on(device, backend)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
-        backend = backend or device
         sizes: dict[str, tuple[int, str]] = {}
         floating: tuple[np.dtype, str] | None = None
         for value, name, expected in given:
@@ -194,7 +206,14 @@ class Kernel:
                 if not value.flags.c_contiguous:
                     raise ValueError(f"{self.name}: {name} is not C-contiguous: pass a copy "
                                      "(numpy.ascontiguousarray)")
+        self._check_guards(values, backend)
         return backend
+
+    def _check_guards(self, values: tuple, backend: str) -> None:
+        given = (*values, backend)
+        for when, function, places in self._guards:
+            if when == "always" or (when == "host" and backend != "cuda") or checking():
+                function(*[given[i] for i in places])
 
     def _given(self, values: tuple) -> list[tuple[Any, str, object]]:
         """Each value with its name and what is expected; lists are taken apart."""
@@ -226,7 +245,7 @@ class Kernel:
         if expected.dtype == "float" and value.dtype == HALF:  # on a GPU too
             raise TypeError(f"{self.name}: {name} is float16, expected float32 or float64: convert it with "
                             ".astype('float32')")
-        device = "cpu" if backend == "cpu" else "cuda"
+        device = "cuda" if backend == "cuda" else "cpu"
         if value.dtype not in FLOAT_DTYPES[device]:
             check_float_dtype(f"{self.name}: {name} is", value.dtype, device)
         if known is not None and value.dtype != known[0]:
@@ -260,24 +279,35 @@ class Kernel:
                                  f"({', '.join(words)}){origin}")
 
 
-def declare(name: str, **arguments: Array | Arrays | Scalar | Integers | object) -> Kernel:
-    """Add a kernel to the table.  An argument that is none of these is not checked (its
-    value here is only a word about it)."""
-    if _MODULE_OF.get(name) is None:
-        raise KeyError(f"kernel {name!r} is not listed in FAMILIES")
-    _KERNELS[name] = Kernel(name, arguments)
-    return _KERNELS[name]
+def declare(name: str, modules: str | tuple[str, str], formula: str, /,
+            **arguments: Array | Arrays | Scalar | Integers | object) -> Kernel:
+    """Add a kernel to the table.
+
+    modules : of this package, which hold the implementations: one for all, or the CPU's and the GPU's
+    formula : what it computes, in one line
+    arguments : one that is none of these types is not checked (its value here is only a word about it)
+    """
+    cpu, cuda = (modules, modules) if isinstance(modules, str) else modules
+    kernel = Kernel(name, {"cpu": cpu, "cuda": cuda, REFERENCE: REFERENCE}, formula, arguments)
+    return _KERNELS.setdefault(name, kernel)
+
+
+@cache
+def checking() -> bool:
+    """Whether SPARSENET_CHECK=1 asks for guards that look at values, on a GPU too."""
+    return os.environ.get("SPARSENET_CHECK") == "1"
 
 
 def find(name: str) -> Kernel:
-    """The kernel of that name; its family is imported at first use, by one thread, for which others wait."""
-    kernel = _READY.get(name)
-    if kernel is not None:
-        return kernel
-    if name not in _MODULE_OF:
-        raise KeyError(f"no kernel named {name!r}; there are {sorted(_MODULE_OF)}")
-    importlib.import_module(f"sparsenet.kernels.{_MODULE_OF[name]}")
-    return _READY.setdefault(name, _KERNELS[name])
+    """The kernel of that name; nothing is imported for it before its first launch."""
+    if name not in _KERNELS:
+        raise KeyError(f"no kernel named {name!r}; there are {sorted(_KERNELS)}")
+    return _KERNELS[name]
+
+
+def names() -> list[str]:
+    """All kernels, in the order of `contracts.py`."""
+    return list(_KERNELS)
 
 
 def launch(name: str, *values: Any, backend: str | None = None) -> Any:

@@ -16,27 +16,16 @@ import math
 import numpy as np
 
 from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import COSINE, L2, TRIPLET_LOSS
 from sparsenet.kernels.cuda import CudaSource, ctype
 from sparsenet.kernels.losses import mean_on_gpu, mean_on_host
 from sparsenet.kernels.numba_cache import compiled
-from sparsenet.kernels.table import Array, Scalar, declare
 from sparsenet.kernels.threads import run_blocks
 
-COSINE, L2, SQUARED_L2 = range(3)  # the places in ops.triplet_loss.DISTANCES, as in triplet_loss.cu
 _BLOCK = 1 << 14  # numbers of one of the three: whole rows, at least one
 
 SOURCE = CudaSource("triplet_loss")
 VARIANTS = [("triplet_loss", {"SCALAR": scalar}) for scalar in ("float", "double")]
-
-TRIPLET_LOSS = declare(
-    "triplet_loss",
-    anchor=Array("float", "T C"),
-    positive=Array("float", "T C"),
-    negative=Array("float", "T C"),
-    margin=Scalar(float),
-    distance=Scalar(int),
-    with_gradient=Scalar(bool),
-)
 
 
 @TRIPLET_LOSS.implementation("cpu")
@@ -46,7 +35,6 @@ def _cpu(anchor, positive, negative, margin, distance, with_gradient):
     figures : the loss once more, and the number of terms above 0
     The gradient is 0 where the term is 0 or below.  No triplets have loss 0.
     """
-    _check(distance)
     triplets, channels = anchor.shape
     rows = max(1, _BLOCK // max(1, channels))
     sums = np.zeros((-(-triplets // rows), 2))
@@ -64,16 +52,10 @@ def _cpu(anchor, positive, negative, margin, distance, with_gradient):
 
 @TRIPLET_LOSS.implementation("cuda")
 def _cuda(anchor, positive, negative, margin, distance, with_gradient):
-    _check(distance)
     gradient = array_module(anchor).empty((3, *anchor.shape), anchor.dtype) if with_gradient else None
     kernel = SOURCE.kernel("triplet_loss", SCALAR=ctype(anchor))
     return *mean_on_gpu(kernel, len(anchor), anchor, positive, negative, *anchor.shape, margin, distance,
                         gradient), gradient
-
-
-def _check(distance) -> None:
-    if distance not in (COSINE, L2, SQUARED_L2):
-        raise ValueError(f"triplet_loss: distance is {distance}, expected COSINE, L2 or SQUARED_L2 of this module")
 
 
 @compiled

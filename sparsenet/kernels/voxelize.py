@@ -21,19 +21,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparsenet.kernels.contracts import FILL_SOLID as FILL
+from sparsenet.kernels.contracts import VOXELIZE_TRIANGLES as VOXELIZE
 from sparsenet.kernels.numba_cache import compiled
-from sparsenet.kernels.table import Array, Integers, declare
+from sparsenet.kernels.placement import LATTICE as STEPS
 
-STEPS = 2048  # of the lattice to a cell
 HALF = STEPS // 2
-# The largest extent of the triangles, in cells.  The largest number is the normal's: with sides of
-# L steps it stays below 3 L^2 (L + 2 * STEPS), which is 8.86e18 < 2^63 = 9.22e18 for 700 cells.
-MAX_EXTENT = 700
-
-VOXELIZE = declare("voxelize_triangles", vertices=Array("int64", "V 3"), faces=Array("int32", "F 3"),
-                   spatial_size=Integers("3"))
-FILL = declare("fill_solid", coordinates=Array("int32", "N 3"), spatial_size=Integers("3"))
-
 
 @VOXELIZE.implementation("cpu")
 def _voxelize_cpu(vertices, faces, spatial_size):
@@ -43,12 +36,9 @@ def _voxelize_cpu(vertices, faces, spatial_size):
     """
     if not len(faces):
         return np.zeros((0, 3), np.int32), 0
-    check_triangles(vertices, faces)
     corners = vertices[faces.ravel()].reshape(-1, 9)
     low = corners.min(axis=0).reshape(3, 3).min(axis=0)
     high = corners.max(axis=0).reshape(3, 3).max(axis=0)
-    extent = int((high - low).max())
-    check_extent(extent)
     first = low // STEPS
     cells = high // STEPS - first + 1
     occupied = np.zeros(tuple(int(n) for n in cells), bool)
@@ -73,34 +63,12 @@ def _fill_cpu(coordinates, spatial_size):
         return np.zeros((0, 3), np.int32)
     size = np.array(spatial_size, np.int64)
     low, high = coordinates.min(axis=0).astype(np.int64), coordinates.max(axis=0).astype(np.int64)
-    check_inside(low, high, size)
     low, high = np.maximum(low - 1, 0), np.minimum(high + 1, size - 1)
     state = np.zeros(tuple(int(n) for n in high - low + 1), np.uint8)
     row = (coordinates - low).T
     state[row[0], row[1], row[2]] = 1
     _flood(state)
     return _coordinates(state != 2, low)  # given, or not reached: enclosed
-
-
-def check_triangles(vertices, faces):
-    if int(faces.min()) < 0 or int(faces.max()) >= len(vertices):
-        raise ValueError(f"voxelize_triangles: faces refer to vertices {int(faces.min())} to "
-                         f"{int(faces.max())}, there are {len(vertices)}")
-    if not (vertices & 1).all():
-        raise ValueError("voxelize_triangles: vertices have even coordinates, expected odd ones, which lie "
-                         "on no border of a cell")
-
-
-def check_extent(extent: int) -> None:
-    if extent > MAX_EXTENT * STEPS:
-        raise ValueError(f"voxelize_triangles: triangles extend over {extent / STEPS:.1f} cells, expected at "
-                         f"most {MAX_EXTENT}, where 64-bit integers end: lower the render size")
-
-
-def check_inside(low: np.ndarray, high: np.ndarray, size: np.ndarray) -> None:
-    if (low < 0).any() or (high >= size).any():
-        raise ValueError(f"fill_solid: coordinates reach from {low.tolist()} to {high.tolist()}, outside the "
-                         f"grid of {size.tolist()}")
 
 
 @compiled
@@ -239,6 +207,3 @@ def _flood(state):
                 cells[neighbour] = 2
                 stack[depth] = neighbour
                 depth += 1
-
-
-from sparsenet.kernels import voxelize_cuda  # noqa: E402, F401  (registers the GPU's half)

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import FILL_SOLID as FILL
+from sparsenet.kernels.contracts import VOXELIZE_TRIANGLES as VOXELIZE
 from sparsenet.kernels.cuda import THREADS, CudaSource, blocks_for
 from sparsenet.kernels.fetch import fetch
-from sparsenet.kernels.voxelize import FILL, STEPS, VOXELIZE, check_extent, check_inside, check_triangles
+from sparsenet.kernels.placement import LATTICE
 
 GROUP = 8  # words, as in the source
 _COLUMNS = 4  # threads for each face, about what small triangles need
@@ -93,11 +95,9 @@ def _voxelize_cuda(vertices, faces, spatial_size):
     xp = array_module(vertices)
     if not len(faces):
         return xp.zeros((0, 3), np.int32), 0
-    check_triangles(vertices, faces)
     corners = vertices[faces.ravel()]
     bounds = np.array(fetch(corners.min(axis=0), corners.max(axis=0))).reshape(2, 1, 3)
-    check_extent(int((bounds[1] - bounds[0]).max()))
-    boxes = Boxes.empty(xp, *bounds // STEPS, spatial_size)
+    boxes = Boxes.empty(xp, *bounds // LATTICE, spatial_size)
     splits = [xp.asarray([0, len(array)], dtype=np.int64) for array in (faces, vertices)]
     boxes.mark(faces, splits[0], vertices, splits[1], xp.zeros(1, np.int32))
     counts, ends, dropped = boxes.count()
@@ -111,7 +111,6 @@ def _fill_cuda(coordinates, spatial_size):
     if not len(coordinates):
         return xp.zeros((0, 3), np.int32)
     low, high = np.array(fetch(coordinates.min(axis=0), coordinates.max(axis=0))).reshape(2, 3)
-    check_inside(low, high, np.array(spatial_size))
     boxes = Boxes.empty(xp, low[None], high[None], spatial_size)
     kernel = SOURCE.kernel("mark_coordinates")
     kernel(blocks_for(len(coordinates)), THREADS, coordinates, len(coordinates), boxes.origins, *boxes.bits.shape[2:],

@@ -19,15 +19,14 @@ from math import prod
 import numpy as np
 
 from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import MAX_EXTENT, VOXELIZE_MESHES, MeshFault
 from sparsenet.kernels.cuda import THREADS, CudaSource
 from sparsenet.kernels.fetch import fetch
 from sparsenet.kernels.placement import LATTICE, place
-from sparsenet.kernels.table import Array, Integers, Scalar, declare, find
+from sparsenet.kernels.table import launch
 from sparsenet.kernels.threads import run_blocks
-from sparsenet.kernels.voxelize import MAX_EXTENT
 from sparsenet.kernels.voxelize_cuda import Boxes
 
-NUMBERS = 21  # of a placement
 _MOST_CELLS = 4 * MAX_EXTENT  # along a side of a box: what a placement may reach, if not every mesh
 SOURCE = CudaSource("placement")
 VARIANTS = [("place_meshes", {})]
@@ -36,30 +35,6 @@ _PROBLEMS = {1: "it extends over more than float64 can hold: scale it down",
                 "itself is too large",
              4: f"its triangles extend over more than {MAX_EXTENT} cells: lower the render size",
              8: "its faces refer to vertices that are not there"}
-
-
-class MeshFault(ValueError):
-    """One of the meshes cannot be voxelized.
-
-    mesh : its number in the batch;  reason : why, without that number
-    """
-
-    def __init__(self, mesh: int, reason: object):
-        super().__init__(f"voxelize_meshes: mesh {mesh}: {reason}")
-        self.mesh, self.reason = mesh, str(reason)
-
-
-VOXELIZE_MESHES = declare(
-    "voxelize_meshes",
-    vertices=Array("float64", "V 3"),
-    vertex_splits=Array("int64", "S1"),
-    faces=Array("int32", "F 3"),
-    face_splits=Array("int64", "S1"),
-    placements="(S, 21) float64, on the host",
-    spatial_size=Integers("3"),
-    render_size=Scalar(int),
-    fill=Scalar(bool),
-)
 
 
 @VOXELIZE_MESHES.implementation("cpu")
@@ -73,7 +48,7 @@ def _voxelize_meshes_cpu(vertices, vertex_splits, faces, face_splits, placements
     MeshFault : naming the mesh: it is too large for float64, for the lattice, or for 64-bit integers.
     OverflowError : the grids have more cells than keys can name.
     """
-    samples = _check(placements, vertex_splits, spatial_size)
+    samples = vertex_splits.size - 1
     dropped = np.zeros(samples, np.int64)
     parts = [np.zeros(0, np.int64)] * samples
 
@@ -85,11 +60,11 @@ def _voxelize_meshes_cpu(vertices, vertex_splits, faces, face_splits, placements
         rotation, affine, shift = (part.reshape(-1, 3) for part in np.split(placements[s], (9, 18)))
         try:
             lattice = place(own_vertices, spatial_size, render_size, rotation, affine, shift[0])
-            cells, dropped[s] = find("voxelize_triangles").implementations["cpu"](lattice, own_faces, spatial_size)
+            cells, dropped[s] = launch("voxelize_triangles", lattice, own_faces, spatial_size, backend="cpu")
         except ValueError as error:
             raise MeshFault(s, error) from error
         if fill:
-            cells = find("fill_solid").implementations["cpu"](cells, spatial_size)
+            cells = launch("fill_solid", cells, spatial_size, backend="cpu")
         strides = np.array([spatial_size[1] * spatial_size[2], spatial_size[2], 1])
         parts[s] = s * prod(spatial_size) + cells @ strides
 
@@ -99,7 +74,7 @@ def _voxelize_meshes_cpu(vertices, vertex_splits, faces, face_splits, placements
 
 @VOXELIZE_MESHES.implementation("cuda")
 def _voxelize_meshes_cuda(vertices, vertex_splits, faces, face_splits, placements, spatial_size, render_size, fill):
-    samples = _check(placements, vertex_splits, spatial_size)
+    samples = vertex_splits.size - 1
     xp = array_module(vertices)
     if not samples or not len(faces):
         return xp.zeros(0, np.int64), np.zeros(samples, np.int64)
@@ -121,21 +96,6 @@ def _voxelize_meshes_cuda(vertices, vertex_splits, faces, face_splits, placement
     keys = xp.empty(total, np.int64)
     boxes.write(counts, ends, keys=keys)
     return keys, np.array(found[samples:], np.int64)
-
-
-def _check(placements: np.ndarray, vertex_splits: np.ndarray, spatial_size: tuple[int, int, int]) -> int:
-    """The number of meshes."""
-    samples = vertex_splits.size - 1
-    if not isinstance(placements, np.ndarray) or placements.dtype != np.float64:
-        raise TypeError("voxelize_meshes: placements are no float64 array of NumPy: keep them on the host")
-    if placements.shape != (samples, NUMBERS):
-        raise ValueError(f"voxelize_meshes: placements have shape {placements.shape}, expected ({samples}, {NUMBERS})")
-    if not np.isfinite(placements).all():
-        raise ValueError("voxelize_meshes: placements hold NaN or infinity, expected finite numbers")
-    if samples * prod(spatial_size) >= 2**63:
-        raise OverflowError(f"voxelize_meshes: {samples} grids of {spatial_size} have more cells than int64 keys can "
-                            "name (2^63): use a smaller grid or batch")
-    return samples
 
 
 def _reach(placements: np.ndarray, corner: np.ndarray, render_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,6 @@ from benchmarks.workloads import GRID, WORKLOADS
 from sparsenet.nn import s3dcnn
 from sparsenet.nn.architectures import SLOPE
 from sparsenet.nn.layers import SparseConv
-from sparsenet.shapes import Mesh
-from sparsenet.shapes.voxelization import place, voxelize
 from sparsenet.sparse import Geometry, SparseTensor
 
 SIDE = 7
@@ -62,11 +60,13 @@ def test_workloads_are_what_they_are_said_to_be(workload):
 def test_max_pooling_is_the_dense_one(rng):
     geometry = Geometry.make(3, 3, 2)
     coordinates = dense.random_coordinates(rng, 80, (SIDE,) * 3, 1)
-    features = rng.integers(-3, 4, (80, 2)).astype(np.float64)  # with ties
-    background = np.array([-1.0, 2.0])
+    features = rng.integers(-3, 4, (80, 2)).astype(np.float32)  # with ties
+    background = np.array([-1.0, 2.0], np.float32)
     x = SparseTensor(features, coordinates, (SIDE,) * 3, 1, background)
     rulebook = x.sites.rulebook(geometry)
-    values, chosen = reference.max_pool(x.features.array, background, rulebook.neighbours)
+    values, chosen = reference.specified("max_pool_forward", x.features.array, background[None], rulebook.neighbours,
+                                         rulebook.output_sites.coordinates)
+    assert values.dtype == np.float64
     grid = dense.to_grid(features, coordinates, (SIDE,) * 3, 1, background)
     full, full_chosen = dense.max_pool(grid, 3, 2)
     at = rulebook.output_sites.coordinates
@@ -76,8 +76,8 @@ def test_max_pooling_is_the_dense_one(rng):
     gradient = rng.standard_normal(values.shape)
     upstream = dense.to_grid(gradient, at, rulebook.output_size, 1)
     back = dense.max_pool_backward(upstream, full_chosen, (SIDE,) * 3, 3, 2)
-    dense.assert_close(reference.max_pool_backward(gradient, chosen, rulebook.neighbours, 80),
-                       dense.from_grid(back, x.coordinates))
+    to_features, _ = reference.specified("max_pool_backward", gradient, chosen, rulebook.neighbours, None, None, 80)
+    dense.assert_close(to_features, dense.from_grid(back, x.coordinates))
 
 
 def test_the_dense_descriptor_is_the_network_s(rng):
@@ -88,13 +88,6 @@ def test_the_dense_descriptor_is_the_network_s(rng):
     expected = reference.dense_descriptor(x.coordinates, field, [layer.weight.array for layer in layers],
                                           [layer.bias.array for layer in layers], SLOPE)
     assert reference.relative_error(net(x).numpy()[0], expected) < 1e-5
-
-
-def test_cells_of_triangles_are_the_voxelizer_s(rng):
-    mesh = Mesh(rng.standard_normal((9, 3)), np.arange(9, dtype=np.int32).reshape(3, 3))
-    expected = reference.cells_of_triangles(place(mesh.vertices, (6, 6, 6), 6), mesh.faces, 6)
-    assert len(expected) > 10
-    assert np.array_equal(voxelize(mesh, 6, 6).coordinates, expected)
 
 
 def test_a_result_that_is_off_stops_the_benchmark():

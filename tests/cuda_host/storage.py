@@ -7,7 +7,7 @@ import pytest
 from cuda_host import device
 
 HALF, FLOAT, DOUBLE = (np.dtype(name) for name in ("float16", "float32", "float64"))
-ON_CPU = [("cpu", dtype) for dtype in (FLOAT, DOUBLE)]
+ON_CPU = [(backend, dtype) for backend in ("reference", "cpu") for dtype in (FLOAT, DOUBLE)]
 ON_CUDA = [("cuda", dtype) for dtype in (HALF, FLOAT, DOUBLE)]  # the CUDA source, on the host
 ON_GPU = [] if device.missing() else [pytest.param("gpu", dtype, marks=pytest.mark.gpu)
                                       for dtype in (HALF, FLOAT, DOUBLE)]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sparsenet.kernels import hash_table
+from sparsenet.kernels import hash_layout
 from sparsenet.kernels.fetch import fetches
-from sparsenet.kernels.hash_table import EMPTY, HashTable, capacity_for, probe_lengths
+from sparsenet.kernels.hash_layout import EMPTY, HashTable, capacity_for, probe_lengths
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 8, 1000])
@@ -64,7 +64,7 @@ def test_two_threads_may_check_a_table_at_once(monkeypatch):
     """The second finds it done while it waits for the device."""
     keys, problems = np.array([3, 5]), np.zeros(1, np.int64)
     table = HashTable(keys, np.array([0, 1], np.int32), keys, problems)
-    plain, entered = hash_table.fetch, []
+    plain, entered = hash_layout.fetch, []
 
     def fetch(*numbers):
         if not entered:
@@ -72,7 +72,7 @@ def test_two_threads_may_check_a_table_at_once(monkeypatch):
             table.check()  # as another thread would
         return plain(*numbers)
 
-    monkeypatch.setattr(hash_table, "fetch", fetch)
+    monkeypatch.setattr(hash_layout, "fetch", fetch)
     table.check()
     assert entered and table.unchecked.size == 0
     bad = HashTable(keys, np.array([0, 1], np.int32), np.array([3, 3]), np.ones(1, np.int64))

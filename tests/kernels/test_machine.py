@@ -7,11 +7,17 @@ import importlib.util
 
 import pytest
 
+from sparsenet import backend
 from sparsenet.kernels.machine import blas_type, processor_type
 
 
 def test_the_processor_is_the_one_that_numba_compiles_for():
     assert processor_type().isprintable() and " " not in processor_type() and processor_type()
+
+
+def test_on_the_reference_backend_another_result_is_promised(monkeypatch):
+    monkeypatch.setattr(backend, "_chosen", ["reference"])
+    assert processor_type().startswith("reference, ")
 
 
 def test_the_blas_is_numpy_s_whatever_else_has_been_loaded():

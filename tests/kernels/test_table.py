@@ -5,15 +5,16 @@ import pytest
 
 import sparsenet as sn
 from sparsenet.kernels import find, launch
-from sparsenet.kernels.table import FAMILIES
+from sparsenet.kernels.table import names
 
 
-def test_every_listed_kernel_exists_on_the_cpu():
-    for family, names in FAMILIES.items():
-        for name in names:
-            kernel = find(name)
-            assert "cpu" in kernel.implementations, name
-            assert kernel.implementations["cpu"].__module__ == f"sparsenet.kernels.{family}"
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_every_kernel_has_an_implementation_where_its_contract_says(name, backend):
+    kernel = find(name)
+    assert kernel.on(backend).__module__ == f"sparsenet.kernels.{kernel.modules[backend]}"
+    assert kernel.formula and "\n" not in kernel.formula
+    assert repr(kernel).startswith(f"{name}(") and repr(kernel).endswith(kernel.formula)
 
 
 def test_unknown_kernel():
@@ -83,6 +84,7 @@ def test_out_of_memory_names_the_kernel(monkeypatch):
     def exhausted(*arguments):
         raise MemoryError("Out of memory allocating 8,000,000,000 bytes")
 
+    find("leaky_relu_forward").on("cpu")
     monkeypatch.setitem(find("leaky_relu_forward").implementations, "cpu", exhausted)
     with pytest.raises(MemoryError, match="8,000,000,000 bytes") as caught:
         launch("leaky_relu_forward", np.zeros((1, 1)), 0.33)
@@ -96,6 +98,7 @@ def test_out_of_memory_names_the_layer_and_the_operation_of_a_backward_pass(monk
     layer, x = sn.nn.LeakyReLU(0.33), sn.Tensor(np.zeros((1, 1)), requires_grad=True)
     y = layer(x)
     for name in ("leaky_relu_forward", "leaky_relu_backward"):
+        find(name).on("cpu")
         monkeypatch.setitem(find(name).implementations, "cpu", exhausted)
     with pytest.raises(MemoryError) as forward:
         layer(x)

@@ -1,0 +1,443 @@
+"""Every kernel: its arguments, its formula in one line, and what its arguments must be beyond dtype and shape.
+
+`declare(name, modules, formula, argument=..., ...)` adds a kernel to the table.  The modules hold its implementations:
+one name, or the CPU's and the GPU's; `reference.py` has the formula as a function.  Guards say when they run:
+
+    "always"     what shapes and scalars tell, and what an implementation waits for the GPU for anyway
+    "host"       on a GPU, where a look at the values would wait for it, only with SPARSENET_CHECK=1
+    "checking"   with SPARSENET_CHECK=1 alone: a pass over all numbers
+
+Letters: N input sites, M output sites, K kernel offsets, P pairs, C channels, D dimensions, B samples, S runs of rows.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from sparsenet.kernels.placement import LATTICE
+from sparsenet.kernels.table import Array, Arrays, Integers, Scalar, declare
+
+# ---- sites ---------------------------------------------------------------------------------------------------------
+
+SITE_COORDINATES = declare(
+    "site_coordinates", ("rulebook", "rulebook_cuda"),
+    "out[n] = [batch, x, y, ...], of which keys[n] is the row-major index",
+    keys=Array("int64", "N"),
+    spatial_size=Integers("D"),
+)
+HASH_INSERT = declare(
+    "hash_insert", "hash_table",
+    "table_rows[slot] = n where table_keys[slot] = keys[n]",
+    keys=Array("int64", "N"),
+    check=Scalar(bool),  # raise here for a bad key, which waits for a GPU; if not, `HashTable.check` does it later
+)
+HASH_LOOKUP = declare(
+    "hash_lookup", "hash_table",
+    "out[q] = table_rows[slot] where table_keys[slot] = queries[q], or -1",
+    table_keys=Array("int64", "T"),
+    table_rows=Array("int32", "T"),
+    queries=Array("int64", "Q"),
+)
+
+
+@HASH_INSERT.guard("host")
+def _keys_are_not_negative(keys):
+    if keys.size and keys.min() < 0:
+        raise ValueError("hash_insert: keys must not be negative")
+
+
+@HASH_LOOKUP.guard("always")
+def _capacity_is_a_power_of_two(table_keys):
+    if not table_keys.size or table_keys.size & (table_keys.size - 1):
+        raise ValueError(f"hash_lookup: table_keys has {table_keys.size} slots, expected a power of two: make the "
+                         "table with hash_insert")
+
+
+# ---- rulebooks: input cell = output cell * stride - padding + offset * dilation --------------------------------------
+
+_AXES = {name: Integers("D") for name in ("spatial_size", "output_size", "kernel_size", "stride", "padding",
+                                          "dilation")}
+_INPUTS = {"keys": Array("int64", "N"), "coordinates": Array("int32", "N D1"), "batch_splits": Array("int64", "B1")}
+_TABLE = "a function that gives the keys' HashTable: called where keys are looked up, not on a CPU"
+_RULEBOOK = ("rulebook", "rulebook_cuda")
+
+OUTPUT_KEYS = declare(
+    "output_keys", _RULEBOOK,
+    "the keys of all cells m with a site at m * stride - padding + k * dilation for some k, sorted",
+    **_INPUTS, hash_table=_TABLE, **_AXES,
+)
+NEIGHBOURS = declare(
+    "neighbours", _RULEBOOK,
+    "out[m, k] = row of the site at m * stride - padding + k * dilation, or -1",
+    **_INPUTS,
+    output_keys=Array("int64", "M"),
+    output_coordinates=Array("int32", "M D1"),
+    hash_table=_TABLE,
+    **_AXES,
+)
+TRANSPOSE_NEIGHBOURS = declare(
+    "transpose_neighbours", _RULEBOOK,
+    "out[neighbours[m, k], k] = m, all others -1",
+    neighbours=Array("int32", "M K"),
+    inputs="N, the number of input sites",
+)
+PAIRS = declare(
+    "pairs", _RULEBOOK,
+    "all [neighbours[m, k], m] that are not -1, by k, then by m; the first of each k",
+    **_INPUTS,
+    output_keys=Array("int64", "M"),
+    neighbours="a function that gives them, (M, K) int32: called where pairs are listed from them",
+    submanifold=Scalar(bool),
+    **_AXES,
+)
+TRANSPOSED_OF_PAIRS = declare(
+    "transposed_of_pairs", "rulebook",
+    "out[n, k] = m for each pair [n, m] of offset k, all others -1",
+    pairs=Array("int32", "P 2"),
+    pair_splits=Array("int64", "K1"),
+    inputs="N, the number of input sites",
+)
+PAIR_COUNT = declare(
+    "pair_count", "rulebook",
+    "P, the number of all (n, m, k)",
+    coordinates=Array("int32", "N D1"), **_AXES,
+)
+
+# ---- convolution -----------------------------------------------------------------------------------------------------
+
+_CONVOLUTION = {
+    "features": Array("feature", "N C_in"),
+    "weights": Array("feature", "K C_in C_out"),
+    "neighbours": Array("int32", "M K"),
+    "constant": Array("feature", "C_out", optional=True),
+}
+# Rows [input, output]; both columns rise within an offset, which the blocks' binary searches rely on.
+_PAIRS = {"pairs": Array("int32", "P 2"), "pair_splits": Array("int64", "K1")}
+_OVER_PAIRS = {
+    "features": Array("float", "N C_in"),
+    "weights": Array("float", "K C_in C_out"),
+    **_PAIRS,
+    "outputs": "M, the number of output rows",
+    "constant": Array("float", "C_out", optional=True),
+}
+CONVOLUTION_FORWARD = declare(
+    "convolution_forward", "convolution",
+    "out[m] = sum over k of features[neighbours[m, k]] weights[k], + constant",
+    **_CONVOLUTION,
+)
+CONVOLUTION_FORWARD_BY_ROW = declare(
+    "convolution_forward_by_row", "convolution_rows",
+    "the same; the bits of a row depend on no other row",
+    **_CONVOLUTION,
+)
+CONVOLUTION_WEIGHT_GRADIENT = declare(
+    "convolution_weight_gradient", "convolution",
+    "out[k] = sum over m of features[neighbours[m, k]]^T gradient[m]",
+    features=Array("feature", "N C_in"),
+    gradient=Array("feature", "M C_out"),
+    neighbours=Array("int32", "M K"),
+)
+CONVOLUTION_FORWARD_PAIRS = declare(
+    "convolution_forward_pairs", "convolution_pairs",
+    "out[m] = sum over the pairs (n, m) of each k of features[n] weights[k], + constant",
+    **_OVER_PAIRS,
+)
+CONVOLUTION_FORWARD_PAIRS_BY_ROW = declare(
+    "convolution_forward_pairs_by_row", "convolution_rows",
+    "the same; the bits of a row depend on no other row",
+    **_OVER_PAIRS,
+)
+CONVOLUTION_INPUT_GRADIENT_PAIRS = declare(
+    "convolution_input_gradient_pairs", "convolution_pairs",
+    "out[n] = sum over the pairs (n, m) of each k of gradient[m] weights[k]^T",
+    gradient=Array("float", "M C_out"),
+    weights=Array("float", "K C_in C_out"),
+    **_PAIRS,
+    inputs="N, the number of input rows",
+    apart=Scalar(bool),  # no input row is in two pairs: windows do not overlap, so nothing has to be added up
+)
+CONVOLUTION_WEIGHT_GRADIENT_PAIRS = declare(
+    "convolution_weight_gradient_pairs", "convolution_pairs",
+    "out[k] = sum over the pairs (n, m) of k of features[n]^T gradient[m]",
+    features=Array("float", "N C_in"),
+    gradient=Array("float", "M C_out"),
+    **_PAIRS,
+)
+
+
+def _guard_pairs(kernel: Any) -> None:
+    offsets = "weights" in kernel.arguments
+
+    def splits_rise(pairs, pair_splits, weights=None):
+        if offsets and len(pair_splits) != len(weights) + 1:
+            raise ValueError(f"{kernel.name}: pair_splits has {len(pair_splits)} numbers, expected {len(weights) + 1}, "
+                             "one more than there are offsets")
+        if not _rises(pair_splits, len(pairs)):
+            raise ValueError(f"{kernel.name}: pair_splits is {pair_splits}, expected numbers that rise from 0 to "
+                             f"{len(pairs)}, the number of pairs")
+
+    kernel.guard("host")(splits_rise)
+
+
+def _rises(splits: Any, last: int) -> bool:
+    """Whether splits rise from 0 to `last`."""
+    return len(splits) > 0 and splits[0] == 0 and splits[-1] == last and not (splits[1:] < splits[:-1]).any()
+
+
+for _kernel in (TRANSPOSED_OF_PAIRS, CONVOLUTION_FORWARD_PAIRS, CONVOLUTION_FORWARD_PAIRS_BY_ROW,
+                CONVOLUTION_INPUT_GRADIENT_PAIRS, CONVOLUTION_WEIGHT_GRADIENT_PAIRS):
+    _guard_pairs(_kernel)
+
+
+def _guard_neighbours(kernel: Any) -> None:
+    """Rows beyond the features would be read, or written, somewhere else in memory."""
+
+    def rows_are_there(features, neighbours):
+        if neighbours.size and not (-1 <= int(neighbours.min()) and int(neighbours.max()) < len(features)):
+            raise ValueError(f"{kernel.name}: neighbours name rows {int(neighbours.min())} to {int(neighbours.max())}, "
+                             f"expected -1 or a row of the {len(features)} features")
+
+    kernel.guard("checking")(rows_are_there)
+
+
+# ---- matrix products, pooling, activation ----------------------------------------------------------------------------
+
+_FACTORS = {"a": Array("feature", "M K"), "b": Array("feature", "K N")}
+MATMUL = declare("matmul", "matmul", "out = a b", **_FACTORS)
+MATMUL_BY_ROW = declare("matmul_by_row", "matmul", "the same; the bits of a row depend on no other row", **_FACTORS)
+
+MAX_POOL_FORWARD = declare(
+    "max_pool_forward", "max_pool",
+    "out[m] = max over k of features[neighbours[m, k]], the background where it is -1; argmax[m] = the first such k",
+    features=Array("feature", "N C"),
+    background=Array("feature", "G C", optional=True),
+    neighbours=Array("int32", "M K"),
+    output_coordinates=Array("int32", "M D1"),
+)
+MAX_POOL_BACKWARD = declare(
+    "max_pool_backward", "max_pool",
+    "out[neighbours[m, argmax[m]]] += gradient[m], the background of m's sample where that is -1",
+    gradient=Array("feature", "M C"),
+    argmax=Array("int16", "M C"),
+    neighbours=Array("int32", "M K"),
+    transposed_neighbours="a function that gives them, (N, K) int32: called where inputs collect, not on a CPU",
+    batch_splits=Array("int64", "B1", optional=True),
+    inputs="N, the number of input sites",
+)
+
+
+@MAX_POOL_FORWARD.guard("always")
+def _argmax_fits(neighbours):
+    if neighbours.shape[1] > np.iinfo(np.int16).max:
+        raise ValueError(f"max_pool_forward: {neighbours.shape[1]} kernel offsets, at most 32767: use a smaller window")
+
+
+for _kernel in (CONVOLUTION_FORWARD, CONVOLUTION_FORWARD_BY_ROW, CONVOLUTION_WEIGHT_GRADIENT, MAX_POOL_FORWARD):
+    _guard_neighbours(_kernel)
+
+LEAKY_RELU_FORWARD = declare(
+    "leaky_relu_forward", "leaky_relu",
+    "out = x where x > 0, slope * x elsewhere; of the background too",
+    x=Array("feature", "N C"),
+    slope=Scalar(float),
+    background=Array("feature", "G D", optional=True),
+)
+LEAKY_RELU_BACKWARD = declare(
+    "leaky_relu_backward", "leaky_relu",
+    "out = gradient where reference > 0, slope * gradient elsewhere; of the background's gradient `ground` too",
+    reference=Array("feature", "N C"),
+    gradient=Array("feature", "N C"),
+    slope=Scalar(float),
+    background=Array("feature", "G D", optional=True),
+    ground=Array("feature", "G D", optional=True),
+)
+
+# ---- runs of rows, rows of samples -----------------------------------------------------------------------------------
+
+SEGMENT_SUM = declare(
+    "segment_sum", "segment",
+    "out[s] = sum of values[splits[s]:splits[s + 1]]; of all rows without splits",
+    values=Array("feature", "N C"),
+    splits=Array("int64", "S", optional=True),
+)
+SEGMENT_MAX = declare(
+    "segment_max", "segment",
+    "out[s] = max of values[splits[s]:splits[s + 1]]; the first row that has it",
+    values=Array("feature", "N C"),
+    splits=Array("int64", "S"),
+)
+
+
+def _guard_splits(kernel: Any) -> None:
+    def raise_for(values, splits):
+        raise ValueError(f"{kernel.name}: splits is {splits}, expected numbers that rise from 0 to {len(values)}, the "
+                         "rows of values")
+
+    def there_are_splits(values, splits):
+        if splits is not None and not len(splits):
+            raise_for(values, splits)
+
+    def splits_rise(values, splits):
+        if splits is not None and not _rises(splits, len(values)):
+            raise_for(values, splits)
+
+    kernel.guard("always")(there_are_splits)
+    kernel.guard("host")(splits_rise)
+
+
+_guard_splits(SEGMENT_SUM)
+_guard_splits(SEGMENT_MAX)
+
+_ROWS = {"values": Array("feature", "N C"), "rows": Array("feature", "G C"), "coordinates": Array("int32", "N D1")}
+ADD_SAMPLE_ROWS = declare(
+    "add_sample_rows", "sample_rows", "out[n] = values[n] + rows[sample of n]; one row serves all samples", **_ROWS)
+SUBTRACT_SAMPLE_ROWS = declare(
+    "subtract_sample_rows", "sample_rows", "out[n] = values[n] - rows[sample of n]", **_ROWS)
+MULTIPLY_SAMPLE_ROWS = declare(
+    "multiply_sample_rows", "sample_rows", "out[n] = values[n] * rows[sample of n]", **_ROWS)
+
+# ---- losses and the step ---------------------------------------------------------------------------------------------
+
+COSINE, L2, SQUARED_L2 = range(3)  # `distance`: the places in ops.triplet_loss.DISTANCES, as in triplet_loss.cu
+
+SOFTMAX_CROSS_ENTROPY = declare(
+    "softmax_cross_entropy", "softmax_cross_entropy",
+    "loss = mean of log(sum of e^logits) - logits[label]",
+    logits=Array("float", "B C"),
+    labels=Array("int64", "B"),
+    with_gradient=Scalar(bool),
+)
+TRIPLET_LOSS = declare(
+    "triplet_loss", "triplet_loss",
+    "loss = mean of max(0, margin + d(anchor, positive) - d(anchor, negative))",
+    anchor=Array("float", "T C"),
+    positive=Array("float", "T C"),
+    negative=Array("float", "T C"),
+    margin=Scalar(float),
+    distance=Scalar(int),
+    with_gradient=Scalar(bool),
+)
+SCALE_GRADIENT = declare(
+    "scale_gradient", "losses", "gradient *= factor", gradient=Array("float", "N"), factor=Array("float", ""))
+SGD_STEP = declare(
+    "sgd_step", "sgd",
+    "v = momentum * v + (1 - dampening) * (gradient / loss_scale + weight_decay * parameter); parameter -= lr * v",
+    parameters=Arrays("feature", "N"),
+    gradients=Arrays("feature", "N"),
+    velocities=Arrays("wide", "N", optional=True),
+    masters=Arrays("wide", "N", optional=True),
+    lr=Scalar(float),
+    momentum=Scalar(float),
+    dampening=Scalar(float),
+    nesterov=Scalar(bool),
+    weight_decay=Scalar(float),
+    loss_scale=Scalar(float),
+)
+
+
+@SOFTMAX_CROSS_ENTROPY.guard("always")
+def _there_is_a_class(logits):
+    if not logits.shape[1]:
+        raise ValueError(f"softmax_cross_entropy: logits has shape {logits.shape}, expected at least one class")
+
+
+@TRIPLET_LOSS.guard("always")
+def _distance_is_known(distance):
+    if distance not in (COSINE, L2, SQUARED_L2):
+        raise ValueError(f"triplet_loss: distance is {distance}, expected COSINE, L2 or SQUARED_L2 of this module")
+
+
+@SGD_STEP.guard("always")
+def _masters_are_for_float16(masters, backend):
+    if masters is not None and backend != "cuda":
+        raise ValueError("sgd_step: masters are given, expected None on a CPU: its parameters are exact")
+
+
+# ---- voxelization ----------------------------------------------------------------------------------------------------
+
+# The largest extent of the triangles, in cells.  The largest number is the normal's: with sides of
+# L steps it stays below 3 L^2 (L + 2 * LATTICE), which is 8.86e18 < 2^63 = 9.22e18 for 700 cells.
+MAX_EXTENT = 700
+PLACEMENT = 21  # numbers of one: rotation and affine, row by row, and shift
+
+VOXELIZE_TRIANGLES = declare(
+    "voxelize_triangles", ("voxelize", "voxelize_cuda"),
+    "the cells that share a point with a triangle, row-major; how many more lie outside the grid",
+    vertices=Array("int64", "V 3"),  # odd: 2048 steps to a cell, whose borders are even
+    faces=Array("int32", "F 3"),
+    spatial_size=Integers("3"),
+)
+FILL_SOLID = declare(
+    "fill_solid", ("voxelize", "voxelize_cuda"),
+    "the cells, and those from which no path over faces of inactive cells leads to the border",
+    coordinates=Array("int32", "N 3"),
+    spatial_size=Integers("3"),
+)
+VOXELIZE_MESHES = declare(
+    "voxelize_meshes", "voxelize_meshes",
+    "the keys of the cells that each mesh meets, once placed; how many more lie outside the grid",
+    vertices=Array("float64", "V 3"),
+    vertex_splits=Array("int64", "S1"),
+    faces=Array("int32", "F 3"),
+    face_splits=Array("int64", "S1"),
+    placements="(S, 21) float64, on the host",
+    spatial_size=Integers("3"),
+    render_size=Scalar(int),
+    fill=Scalar(bool),
+)
+
+
+class MeshFault(ValueError):
+    """One of the meshes cannot be voxelized.
+
+    mesh : its number in the batch;  reason : why, without that number
+    """
+
+    def __init__(self, mesh: int, reason: object):
+        super().__init__(f"voxelize_meshes: mesh {mesh}: {reason}")
+        self.mesh, self.reason = mesh, str(reason)
+
+
+@VOXELIZE_TRIANGLES.guard("always")
+def _triangles_fit_the_lattice(vertices, faces):
+    if not len(faces):
+        return
+    if int(faces.min()) < 0 or int(faces.max()) >= len(vertices):
+        raise ValueError(f"voxelize_triangles: faces refer to vertices {int(faces.min())} to "
+                         f"{int(faces.max())}, there are {len(vertices)}")
+    if not (vertices & 1).all():
+        raise ValueError("voxelize_triangles: vertices have even coordinates, expected odd ones, which lie "
+                         "on no border of a cell")
+    used = vertices[faces.ravel()]
+    extent = int((used.max(axis=0) - used.min(axis=0)).max())
+    if extent > MAX_EXTENT * LATTICE:
+        raise ValueError(f"voxelize_triangles: triangles extend over {extent / LATTICE:.1f} cells, expected at "
+                         f"most {MAX_EXTENT}, where 64-bit integers end: lower the render size")
+
+
+@FILL_SOLID.guard("always")
+def _cells_lie_in_the_grid(coordinates, spatial_size):
+    if not len(coordinates):
+        return
+    low, high = coordinates.min(axis=0).tolist(), coordinates.max(axis=0).tolist()
+    if min(low) < 0 or any(at >= side for at, side in zip(high, spatial_size, strict=True)):
+        raise ValueError(f"fill_solid: coordinates reach from {low} to {high}, outside the grid of "
+                         f"{list(spatial_size)}")
+
+
+@VOXELIZE_MESHES.guard("always")
+def _placements_are_on_the_host(placements, vertex_splits, spatial_size):
+    samples = vertex_splits.size - 1
+    if not isinstance(placements, np.ndarray) or placements.dtype != np.float64:
+        raise TypeError("voxelize_meshes: placements are no float64 array of NumPy: keep them on the host")
+    if placements.shape != (samples, PLACEMENT):
+        raise ValueError(f"voxelize_meshes: placements have shape {placements.shape}, expected ({samples}, "
+                         f"{PLACEMENT})")
+    if not np.isfinite(placements).all():
+        raise ValueError("voxelize_meshes: placements hold NaN or infinity, expected finite numbers")
+    if samples * prod(spatial_size) >= 2**63:
+        raise OverflowError(f"voxelize_meshes: {samples} grids of {spatial_size} have more cells than int64 keys can "
+                            "name (2^63): use a smaller grid or batch")
