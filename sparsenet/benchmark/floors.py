@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from sparsenet.backend import array_module, cupy
 from sparsenet.benchmark import gpu
 from sparsenet.benchmark.figures import Results
-from sparsenet.kernels.convolution_cuda import architecture, row_order
+from sparsenet.kernels.convolution_cuda import architecture
+from sparsenet.kernels.convolution_order import row_order
 from sparsenet.kernels.tiles import TENSOR_CORES, Tile, tile_table
 
 if TYPE_CHECKING:

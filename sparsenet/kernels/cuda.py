@@ -48,10 +48,13 @@ class Driver(Protocol):
 
 
 class CudaSource:
-    """A `.cu` file: its text, and its kernels by name and variant."""
+    """A `.cu` file: its text, and its kernels by name and variant.
 
-    def __init__(self, name: str, folder: Path = FOLDER):
-        self.name = name
+    target : what it must be compiled for, such as "sm_90a"; None: the GPU that is there
+    """
+
+    def __init__(self, name: str, folder: Path = FOLDER, target: str | None = None):
+        self.name, self.target = name, target
         self.path = Path(folder) / f"{name}.cu"
         self._kernels: dict[tuple, CudaKernel] = {}
 

@@ -140,12 +140,12 @@ WGMMA_OF(wgmma_bfloat_mn_major, "k16.f32.bf16.bf16", ", 1, 1")   // both mn_majo
 
 #endif  // SPARSENET_HOST
 
-// Which of STAGES places in shared memory comes next, and the parity of its barriers.
-template <int STAGES>
+// Which of COUNT places in shared memory comes next, and the parity of its barriers.
+template <int COUNT>
 struct Ring {
     int slot = 0, parity = 0;
 
     __device__ void next() {
-        if (++slot == STAGES) slot = 0, parity ^= 1;
+        if (++slot == COUNT) slot = 0, parity ^= 1;
     }
 };
