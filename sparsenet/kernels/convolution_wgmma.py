@@ -19,9 +19,8 @@ from sparsenet.backend import array_module
 from sparsenet.kernels.convolution_order import TILE_ROWS, tile_lists
 from sparsenet.kernels.cuda import SCALARS, THREADS, CudaKernel, CudaSource, blocks_for
 
-TARGET = "sm_90a"  # what its instructions are compiled for
-FORWARD = CudaSource("convolution_wgmma", target=TARGET)
-WEIGHTS = CudaSource("convolution_weights_wgmma", target=TARGET)
+FORWARD = CudaSource("convolution_wgmma")
+WEIGHTS = CudaSource("convolution_weights_wgmma")
 WORDS = CudaSource("convolution_words")
 
 CHUNK = 32  # words, 128 bytes

@@ -64,7 +64,8 @@ def small_table(order_work=1 << 60, split_blocks=1, **changes):
     lines = tuple(
         tiles.Tile("any", precision, 0, **((SMALL_WARPS if precision in tiles.TENSOR_CORES else SMALL) | changes))
         for precision in (*tiles.ITEM_SIZES, *tiles.TENSOR_CORES))
-    return tiles.TileTable(lines, lines, order_window=64, order_work=order_work, split_blocks=split_blocks)
+    return tiles.TileTable(lines, lines, order_window=64, order_work=order_work, split_blocks=split_blocks,
+                           wgmma_work=1, wgmma_architectures=())
 
 
 @pytest.fixture
