@@ -2,6 +2,7 @@
 
     forward            float32, float64   convolution.cu
                        tensor cores       convolution_words.cu -> convolution_mma.cu
+                       sm_90, large       convolution_wgmma.py
     weight gradient    float32, float64   convolution_weights.cu -> convolution_parts.cu
                        tensor cores       convolution_words.cu -> convolution_weights_mma.cu -> convolution_parts.cu
 
@@ -12,17 +13,16 @@ follows from the sizes of the arrays.  float16 features are FP16 operands as the
 from __future__ import annotations
 
 import itertools
-import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from sparsenet.backend import HALF, array_module, wide_dtype
+from sparsenet.kernels import convolution_wgmma as wgmma
+from sparsenet.kernels.convolution_order import MOST_OFFSETS, row_order
 from sparsenet.kernels.cuda import MOST_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.precision import operand_precision
-from sparsenet.kernels.streams import shared
 from sparsenet.kernels.tiles import COMMITTED, TENSOR_CORES, WINDOW, Tile, load_tile_table, tile_table
 
 FORWARD = CudaSource("convolution")
@@ -31,7 +31,6 @@ WEIGHTS = CudaSource("convolution_weights")
 WEIGHTS_MMA = CudaSource("convolution_weights_mma")
 WORDS = CudaSource("convolution_words")
 PARTS = CudaSource("convolution_parts")
-ORDER = CudaSource("convolution_order")
 
 # The first GPUs whose tensor cores multiply these operands, and the dtypes of features that they are made from.
 LEAST_ARCHITECTURE = {"tf32": 80, "fp16": 75, "bf16": 80}
@@ -47,8 +46,11 @@ def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None) 
         out[...] = 0 if constant is None else constant
         return out
     precision = _precision("convolution_forward", features)
-    tile = tile_table().choose("forward", architecture(xp), precision, c_out)
     order = row_order(neighbours, c_in * c_out)
+    if by_wgmma(neighbours, c_in * c_out, precision):
+        wgmma.forward(_words(features, precision, rounded=True), weights, neighbours, order, constant, precision, out)
+        return out
+    tile = tile_table().choose("forward", architecture(xp), precision, c_out)
     blocks = min(-(-rows // tile.rows) * -(-c_out // tile.columns), MOST_BLOCKS)
     if precision in TENSOR_CORES:
         words = _words(features, precision)
@@ -70,6 +72,10 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any) -> Any:
     if 0 in (rows, offsets, features.size, c_out):
         return xp.zeros((offsets, c_in, c_out), features.dtype)
     precision = _precision("convolution_weight_gradient", features)
+    if precision in wgmma.WEIGHT_PRECISIONS and by_wgmma(neighbours, c_in * c_out, precision):
+        order = row_order(neighbours, c_in * c_out)
+        return _added(wgmma.weight_gradient(_words(features, precision), _words(gradient, precision), neighbours, order,
+                                            (c_in, c_out), precision), features.dtype)
     table = tile_table()
     tile = table.choose("weight_gradient", architecture(xp), precision, max(c_in, c_out))
     products = offsets * -(-c_in // tile.rows) * -(-c_out // tile.columns)
@@ -86,11 +92,23 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any) -> Any:
         weight_gradient_kernel(tile, _by_vectors(features), _by_vectors(gradient))(
             blocks, tile.threads, features, gradient, neighbours, rows, part_rows, parts, offsets, c_in, c_out, partial,
             shared_bytes=tile.shared_bytes("weight_gradient"))
-    if parts == 1 and partial.dtype == features.dtype:
+    return _added(partial, features.dtype)
+
+
+def _added(partial: Any, dtype: Any) -> Any:
+    """(K, C_in, C_out): the sum over the parts (parts, K, C_in, C_out)."""
+    if len(partial) == 1 and partial.dtype == dtype:
         return partial[0]
-    out = xp.empty((offsets, c_in, c_out), features.dtype)
-    PARTS.kernel("add_parts", **scalars_of(out))(blocks_for(out.size), THREADS, partial, out.size, parts, out)
+    out = array_module(partial).empty(partial.shape[1:], dtype)
+    PARTS.kernel("add_parts", **scalars_of(out))(blocks_for(out.size), THREADS, partial, out.size, len(partial), out)
     return out
+
+
+def by_wgmma(neighbours: Any, channels: int, precision: str) -> bool:
+    """Whether a product is one for Hopper's own instructions: channels is C_in * C_out."""
+    (rows, offsets), table = neighbours.shape, tile_table()
+    return (precision in TENSOR_CORES and offsets <= MOST_OFFSETS and rows * offsets * channels >= table.wgmma_work
+            and architecture(array_module(neighbours)) in table.wgmma_architectures)
 
 
 def forward_kernel(tile: Tile, dtype: str, features_by_vectors: bool = True,
@@ -156,7 +174,6 @@ def _variants() -> Iterator[tuple]:
         for dtype, name in itertools.product(dtypes, ("pack_rows", "pack_weights")):
             yield name, _words_defines(precision, dtype), LEAST_ARCHITECTURE[precision]
     yield from (("add_parts", scalars) for scalars in SCALARS.values())
-    yield "neighbour_keys", {}
 
 
 VARIANTS = list(_variants())
@@ -174,13 +191,20 @@ def _address(array: Any) -> int:
 # Operands of the tensor cores.
 
 
-def _words(rows: Any, precision: str) -> Any:
-    """(N, words) uint32, words a multiple of 8: TF32 and float16 take rows as they are where they fit."""
-    as_they_lie = precision == "tf32" or rows.dtype == HALF
-    if as_they_lie and _word_count(rows.shape[1], precision) * 4 == rows.shape[1] * rows.itemsize and _by_vectors(rows):
-        return rows.view("uint32")
+def _words(rows: Any, precision: str, rounded: bool = False) -> Any:
+    """(N, words) uint32, words a multiple of 8: TF32 and float16 take rows as they are where they fit.
+
+    rounded : whether TF32 must be rounded already, as it is not where rows are taken as they are
+    """
     words = _word_count(rows.shape[1], precision)
+    fits = rows.shape[1] == words * (1 if precision == "tf32" else 2)  # no zeros at the end
+    if fits and _by_vectors(rows) and (rows.dtype == HALF or precision == "tf32" and not rounded):
+        return rows.view("uint32")
     out = array_module(rows).empty((rows.shape[0], words), "uint32")
+    if fits and _by_vectors(rows) and rows.dtype != HALF:
+        kernel = WORDS.kernel("pack_pieces", **_words_defines(precision, rows.dtype.name))
+        kernel(blocks_for(rows.size // 4), THREADS, rows, rows.size // 4, out)
+        return out
     kernel = WORDS.kernel("pack_rows", **_words_defines(precision, rows.dtype.name))
     kernel(blocks_for(out.size), THREADS, rows, rows.shape[0], rows.shape[1], words, out)
     return out
@@ -198,48 +222,6 @@ def _packed_weights(weights: Any, precision: str) -> Any:
 
 def _word_count(channels: int, precision: str) -> int:
     return -(-channels // (8 if precision == "tf32" else 16)) * 8
-
-
-# The order of the rows.  It is found once for a table of neighbours and kept as long as the table lives.
-# A stale one would still be an order, and no order changes a result.  What is kept is a function that gives it to any
-# stream, which waits until it is made.
-
-_orders: dict[int, tuple[weakref.ref, Callable[[], Any]]] = {}
-_orders_lock = threading.Lock()
-
-
-def row_order(neighbours: Any, channels: int) -> Any | None:
-    """(M,) int32: rows sorted by their offsets within windows; None where sorting would not pay.
-
-    channels : C_in * C_out
-    """
-    rows, offsets = neighbours.shape
-    place, table = id(neighbours), tile_table()
-    with _orders_lock:
-        known = _orders.get(place)
-    if known is not None and known[0]() is neighbours:
-        return known[1]()
-    if rows * offsets * channels < table.order_work or offsets == 1:
-        return None
-    xp = array_module(neighbours)
-    keys = xp.empty(rows, "int64")
-    ORDER.kernel("neighbour_keys")(blocks_for(rows), THREADS, neighbours, rows, offsets, table.order_window, keys)
-    order = xp.argsort(keys, kind="stable").astype("int32")
-    give = (lambda: order) if xp is np else shared(order)
-    with _orders_lock:
-        _orders[place] = weakref.ref(neighbours, lambda _: _orders.pop(place, None)), give
-    return order
-
-
-def orders_known() -> int:
-    """How many tables of neighbours have an order that is kept."""
-    return len(_orders)
-
-
-def forget_orders() -> None:
-    """Drop the orders found so far; each is found again where it pays."""
-    with _orders_lock:
-        _orders.clear()
 
 
 def architecture(xp: Any) -> str:

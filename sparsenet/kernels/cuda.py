@@ -32,6 +32,7 @@ MOST_THREADS = 1024  # per block
 MOST_SHARED = 227 * 1024  # bytes per block, on the largest
 
 Launch = Callable[[tuple[int, int, int], tuple[int, int, int], tuple, int], None]
+TARGETS = {"hopper.cuh": "sm_90a"}  # headers whose instructions one architecture alone has
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"[^\n]*$', re.MULTILINE)
 
 
@@ -54,6 +55,16 @@ class CudaSource:
         self.name = name
         self.path = Path(folder) / f"{name}.cu"
         self._kernels: dict[tuple, CudaKernel] = {}
+
+    @cached_property
+    def target(self) -> str | None:
+        """The one architecture that has its instructions, such as "sm_90a"; None where any does."""
+        found = [target for header, target in TARGETS.items() if f'#include "{header}"' in self.path.read_text("utf-8")]
+        return found[0] if found else None
+
+    def runs_on(self, architecture: int) -> bool:
+        """Whether GPUs of that number (80 for sm_80) have its instructions."""
+        return self.target in (None, f"sm_{architecture}a")
 
     @cached_property
     def text(self) -> str:

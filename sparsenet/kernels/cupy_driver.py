@@ -17,7 +17,8 @@ _NULL = np.uintp(0)
 
 def options_of(kernel: CudaKernel) -> tuple[str, ...]:
     """What CuPy is given; in one order, since CuPy finds what it keeps on disk by them."""
-    return OPTIONS + tuple(f"-D{name}={value}" for name, value in sorted(kernel.defines.items()))
+    target = (f"-arch={kernel.source.target}",) if kernel.source.target else ()  # beside CuPy's own, which it replaces
+    return OPTIONS + target + tuple(f"-D{name}={value}" for name, value in sorted(kernel.defines.items()))
 
 
 class CupyDriver:

@@ -101,6 +101,8 @@ class TileTable:
 
     order_window, order_work : rows in a window that is sorted, and the least multiply-adds of a
         product that make it worth while; split_blocks : blocks that a weight gradient is cut into
+    wgmma_architectures, wgmma_work : GPUs on which products of at least so many multiply-adds go to the kernels
+        of convolution_wgmma.py
     """
 
     forward: tuple[Tile, ...]
@@ -108,6 +110,8 @@ class TileTable:
     order_window: int
     order_work: int
     split_blocks: int
+    wgmma_work: int
+    wgmma_architectures: tuple[str, ...]
 
     def lines(self, kind: str) -> tuple[Tile, ...]:
         return self.forward if kind == "forward" else self.weight_gradient
@@ -133,13 +137,19 @@ def load_tile_table(path: str | Path) -> TileTable:
         content = read_toml(Path(path))
     except TomlError as error:
         raise TileError(f"tile table {path}: {error}") from None
-    _check_keys(path, "table", content, (*KINDS, "order", "split"))
+    _check_keys(path, "table", content, (*KINDS, "order", "split", "wgmma"))
     _check_keys(path, "[order]", content["order"], ("window", "work"))
     _check_keys(path, "[split]", content["split"], ("blocks",))
-    numbers = (content["order"]["window"], content["order"]["work"], content["split"]["blocks"])
+    _check_keys(path, "[wgmma]", content["wgmma"], ("architectures", "work"))
+    numbers = (content["order"]["window"], content["order"]["work"], content["split"]["blocks"],
+               content["wgmma"]["work"])
     if not all(isinstance(number, int) and number > 0 for number in numbers):
-        raise TileError(f"tile table {path}: window, work and blocks are {numbers}, expected whole numbers from 1 up")
-    return TileTable(*(tuple(_lines(path, kind, content[kind])) for kind in KINDS), *numbers)
+        raise TileError(f"tile table {path}: window, work, blocks and work are {numbers}, expected whole numbers from "
+                        "1 up")
+    architectures = content["wgmma"]["architectures"]
+    if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
+        raise TileError(f"tile table {path}: [wgmma] architectures are {architectures!r}, expected a list of words")
+    return TileTable(*(tuple(_lines(path, kind, content[kind])) for kind in KINDS), *numbers, tuple(architectures))
 
 
 def _lines(path: str | Path, kind: str, lines: list[dict]) -> Iterator[Tile]:
@@ -185,7 +195,9 @@ def write_tile_table(table: TileTable, path: str | Path, heading: str = "") -> N
             text.append(f"    {{ {values} }},")
         text.append("]")
     text += ["\n[order]", f"window = {table.order_window}", f"work = {table.order_work}",
-             "\n[split]", f"blocks = {table.split_blocks}", ""]
+             "\n[split]", f"blocks = {table.split_blocks}",
+             "\n[wgmma]", f"architectures = {list(table.wgmma_architectures)}".replace("'", '"'),
+             f"work = {table.wgmma_work}", ""]
     Path(path).write_text("\n".join(text), encoding="utf-8")
 
 

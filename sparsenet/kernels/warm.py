@@ -33,7 +33,7 @@ def variants(architecture: int) -> list[Variant]:
         if module.name.endswith(("cupy_driver", "warm")):
             continue
         for name, defines, *least in getattr(importlib.import_module(module.name), "VARIANTS", ()):
-            if not least or least[0] <= architecture:
+            if CudaSource(source_of[name]).runs_on(architecture) and (not least or least[0] <= architecture):
                 macros = tuple(sorted(defines.items()))
                 found.setdefault((source_of[name], macros), (source_of[name], name, macros))
     return list(found.values())

@@ -57,7 +57,8 @@ def compile_kernels(kernel: CudaKernel, architecture: int, version: str | None =
     Kept on disk by the digest of all that goes in.  Raises CompileError for an error and for any warning.
     """
     version = version or next(iter(libraries()))
-    options = [*options_of(kernel), *CUPYS, f"-arch=sm_{architecture}", "--ptxas-options=-v"]
+    own = [] if kernel.source.target else [f"-arch=sm_{architecture}"]
+    options = [*options_of(kernel), *CUPYS, *own, "--ptxas-options=-v"]
     kept = cache_folder() / f"nvrtc-{digest(version, kernel.source.text, *options)}.txt"
     if kept.exists():
         log = kept.read_text(encoding="utf-8")

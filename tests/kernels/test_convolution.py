@@ -10,7 +10,7 @@ from cuda_host.storage import HALF, in_half, precise
 
 import sparsenet as sn
 from sparsenet.backend import to_device
-from sparsenet.kernels import convolution_cuda, tiles
+from sparsenet.kernels import convolution_cuda, convolution_order, tiles
 from sparsenet.sparse import ActiveSites, Geometry
 
 # N, M, K, C_in, C_out
@@ -64,7 +64,8 @@ def small_table(order_work=1 << 60, split_blocks=1, **changes):
     lines = tuple(
         tiles.Tile("any", precision, 0, **((SMALL_WARPS if precision in tiles.TENSOR_CORES else SMALL) | changes))
         for precision in (*tiles.ITEM_SIZES, *tiles.TENSOR_CORES))
-    return tiles.TileTable(lines, lines, order_window=64, order_work=order_work, split_blocks=split_blocks)
+    return tiles.TileTable(lines, lines, order_window=64, order_work=order_work, split_blocks=split_blocks,
+                           wgmma_work=1, wgmma_architectures=())
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def test_float16_forward_bits_depend_neither_on_tiles_nor_on_the_order_nor_on_ad
     for table, given in ((small_table(), features), (small_table(), shifted), (small_table(order_work=1), features),
                          (small_table(rows=64, columns=64, stages=3, depth=8, own_rows=32), features)):
         use_table(replace(table, weight_gradient=small_table().weight_gradient))
-        convolution_cuda.forget_orders()
+        convolution_order.forget_orders()
         results.append(launch("convolution_forward", given, weights, neighbours, constant))
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
@@ -235,7 +236,7 @@ def test_forward_bits_depend_neither_on_tiles_nor_on_the_order_of_rows(launch, b
     for table in (small_table(), small_table(order_work=1), small_table(rows=64, columns=64, stages=3, depth=8, **own)):
         table = replace(table, weight_gradient=small_table().weight_gradient)
         use_table(table)
-        convolution_cuda.forget_orders()
+        convolution_order.forget_orders()
         results.append(launch("convolution_forward", features, weights, neighbours, constant))
     assert all(np.array_equal(results[0], other) for other in results[1:])
     if setting_ != "highest":
@@ -316,16 +317,16 @@ def test_the_order_of_rows(launch, use_table):
     use_table(replace(small_table(order_work=1), order_window=100))
     neighbours, features, weights, _, _ = case(30, 750, 5, 3, 4)
     launch("convolution_forward", features, weights, neighbours, None)
-    order = convolution_cuda.row_order(neighbours, 12)
+    order = convolution_order.row_order(neighbours, 12)
     assert order.dtype == np.int32 and np.array_equal(np.sort(order), np.arange(750))
     bits = ((neighbours >= 0) << np.arange(5)).sum(axis=1)
     for begin in range(0, 750, 100):  # within each window: by offsets, then as they were
         window = order[begin:begin + 100]
         assert np.array_equal(window, begin + np.argsort(bits[begin:begin + 100], kind="stable"))
-    assert convolution_cuda.row_order(neighbours, 12) is order
-    known = convolution_cuda.orders_known()
+    assert convolution_order.row_order(neighbours, 12) is order
+    known = convolution_order.orders_known()
     del neighbours
-    assert convolution_cuda.orders_known() == known - 1
+    assert convolution_order.orders_known() == known - 1
 
 
 @on_the_host
@@ -336,10 +337,10 @@ def test_a_stream_that_reads_a_known_order_waits_until_it_is_made(host_driver, u
     use_table(replace(small_table(order_work=1), order_window=100))
     with cupy_of_numpy.installed(host_driver):
         neighbours = to_device(case(30, 50, 5, 3, 4)[0], "cuda")
-        order = convolution_cuda.row_order(neighbours, 12)
+        order = convolution_order.row_order(neighbours, 12)
         assert waited == []
         with cupy_of_numpy._Stream() as other:
-            assert convolution_cuda.row_order(neighbours, 12) is order
+            assert convolution_order.row_order(neighbours, 12) is order
         assert waited == [other]
 
 
