@@ -68,7 +68,8 @@ def report(section: str, case: str, task: Task, precision: str, results: Results
     device = architecture(cupy())
     neighbours = task.rulebook.neighbours
     hopper = by_wgmma(neighbours, task.c_in * task.c_out, operands)
-    tile = _hopper_tile(operands, task.c_out) if hopper else tile_table().choose("forward", device, operands, task.c_out)
+    tile = (_hopper_tile(operands, task.c_out) if hopper
+            else tile_table().choose("forward", device, operands, task.c_out))
     entries = multiplied_rows(neighbours, row_order(neighbours, task.c_in * task.c_out), tile.rows)
     results.add(section, case, "useful", 100 * task.pairs / max(entries, 1), "%")
     sizes = entries, tile, task.c_in, task.c_out, _ITEM_SIZES[precision]
