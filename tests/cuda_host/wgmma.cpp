@@ -63,7 +63,8 @@ struct Warpgroup {
 std::vector<Issuer> issuers;
 std::vector<Warpgroup> warpgroups;
 
-unsigned poison() { return order == Order::forward ? 0x7fd0bad1u : order == Order::reverse ? 0x7fd0bad2u : 0x7fd0bad3u; }
+// A signalling NaN, so that any arithmetic changes it; another one in each order, so that a result of it differs.
+unsigned poison() { return order == Order::forward ? 0x7f90bad1u : order == Order::reverse ? 0x7f90bad2u : 0x7f90bad3u; }
 
 bool is_poisoned(const Sums& sums) {
     const unsigned expected = poison();
