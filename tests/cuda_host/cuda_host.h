@@ -139,3 +139,4 @@ inline void __threadfence() {}
 inline void __threadfence_block() {}
 
 #include "warp.h"
+#include "hopper.h"

@@ -35,6 +35,9 @@ SANITIZERS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize
               "-fsanitize-sections=sparsenet_shared")
 OPTIONS = ("-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
            "-Wno-unused-function", "-Wno-unused-variable", "-Wno-sign-compare")
+HEADERS = ("cuda_host.h", "warp.h", "hopper.h")  # of a kernel; the runtime's digest has what it shares with them
+RUNTIME_HEADERS = ("scheduler.h", "hopper_runtime.h", "run.h", "fiber.h")
+RUNTIME = ("scheduler.cpp", "hopper.cpp", "wgmma.cpp", "main.cpp")
 MOST_PROCESSES = 12  # the one not used for longest makes way
 FEW = 2  # blocks, of the run in which grid-stride loops go round again
 _SCALAR, _ARRAY, _NULL, _SAME = range(4)
@@ -124,7 +127,7 @@ class HostDriver:
         text = (f'#include "cuda_host.h"\n{kernel.source.text}\n#line 1 "entry"\n'
                 f'extern "C" void sparsenet_kernel(int kernel, void** arguments) {{ switch (kernel) {{ {cases} }} }}\n')
         runtime = self._runtime()
-        parts = (text, *defines, runtime.name, *(_read(name) for name in ("cuda_host.h", "warp.h")))
+        parts = (text, *defines, runtime.name, *map(_read, HEADERS))
         target = self.folder / f"{kernel.source.name}-{digest(*parts)}"
         if not target.exists():
             with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
@@ -138,14 +141,13 @@ class HostDriver:
         return target
 
     def _runtime(self) -> Path:
-        """The scheduler and main, compiled once, without instrumentation: they switch often."""
-        names = ("scheduler.h", "run.h", "scheduler.cpp", "main.cpp")
+        """The scheduler and all it runs, compiled once, without instrumentation: they switch often."""
         version = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=True).stdout
-        target = self.folder / f"runtime-{digest(version, *OPTIONS, *SANITIZERS, *map(_read, names))}.o"
+        target = self.folder / f"runtime-{digest(version, *OPTIONS, *SANITIZERS, *map(_read, RUNTIME_HEADERS + RUNTIME))}.o"
         if not target.exists():
             with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
                 both = Path(scratch) / "runtime.cpp"
-                both.write_text('#include "scheduler.cpp"\n#include "main.cpp"\n', encoding="utf-8")
+                both.write_text("".join(f'#include "{name}"\n' for name in RUNTIME), encoding="utf-8")
                 done = both.with_name("done")
                 log = _run(COMPILER, *OPTIONS, "-O2", "-g", "-DSPARSENET_SANITIZE", f"-I{FOLDER}", "-c", str(both),
                            "-o", str(done))

@@ -52,7 +52,10 @@ bool receive(void* target, size_t bytes) { return fread(target, 1, bytes, stdin)
 struct Buffer {
     unsigned char* memory;
     unsigned char* data;
-    Buffer(size_t bytes, size_t offset) : memory(static_cast<unsigned char*>(malloc(bytes + offset + !(bytes + offset)))) {
+    Buffer(size_t bytes, size_t offset, size_t alignment = 16) {
+        void* place = nullptr;
+        if (posix_memalign(&place, alignment, bytes + offset + !(bytes + offset))) fail("no memory for an array");
+        memory = static_cast<unsigned char*>(place);
         data = memory + offset;
     }
     Buffer(const Buffer&) = delete;
@@ -76,12 +79,13 @@ void run_grid(Order order, long long first, long long seed, size_t shared_bytes,
         }
     for (const long long i : list) {
         poison_static_shared(poison);
-        Buffer shared(shared_bytes, 0);
+        // Where the GPU has it: at a multiple of 1024, behind the static part.
+        Buffer shared(shared_bytes, (__stop_sparsenet_shared - __start_sparsenet_shared + 15) / 16 * 16 % 1024, 1024);
         if (shared_bytes) memset(shared.data, poison, shared_bytes);
         dynamic_shared = shared.data;
         const Dim block{static_cast<unsigned>(i % gridDim.x), static_cast<unsigned>(i / gridDim.x % gridDim.y),
                         static_cast<unsigned>(i / gridDim.x / gridDim.y)};
-        run_block(block, order, seed + i, call);
+        run_block(block, order, seed + i, shared_bytes, call);
     }
 }
 

@@ -1,5 +1,8 @@
-// What the process needs of the scheduler.
+// What the parts of the process need of each other: main.cpp, scheduler.cpp, hopper.cpp and wgmma.cpp.
 #pragma once
+
+#include <string>
+#include <vector>
 
 #include "scheduler.h"
 
@@ -14,6 +17,47 @@ struct Call {
 };
 
 // Run all threads of one block, which begin and go on in that order.
-void run_block(Dim block, Order order, unsigned long long seed, Call call);
+void run_block(Dim block, Order order, unsigned long long seed, size_t shared_bytes, Call call);
+
+// Of the block that runs.
+extern Order order;
+unsigned random_below(unsigned bound);
+int this_thread();
+int thread_count();
+
+// Why a thread does not go on: `state` says how far the object is.
+struct Reason {
+    const char* name;
+    int line;
+    const void* object;
+    int detail;
+    std::string (*state)(const void* object, int detail);
+};
+
+void wait_for(const Reason& reason);           // until this thread is woken
+void poll_again(const Reason& reason);         // when all others have had a turn
+void wake(const std::vector<int>& waiters);    // threads that wait; empty: what others poll for may have changed
+
+// Asynchronous copies of a thread: those up to the mark are done.
+int mark_copies();
+void finish_copies(int thread, int mark);
+
+// What the scheduler tells hopper.cpp.
+void begin_asynchronously(size_t shared_bytes);         // a block begins
+bool step_asynchronously();                             // one step of what is under way, if there is something
+void end_of_thread();                                   // the kernel has returned in this thread
+void end_asynchronously();                              // all threads have returned
+void synchronized(const std::vector<int>& threads);     // they know of all that has happened
+void written_by_threads(const void* target, int bytes); // an asynchronous copy of a thread has come
+
+// Between hopper.cpp and wgmma.cpp.
+void begin_products();              // a block begins
+void end_products_of_thread();      // the kernel has returned in this thread
+void begin_product(int warpgroup);  // its oldest one may end from now on,
+void end_product(int warpgroup);    // which this does
+bool in_shared(const unsigned char* piece);  // 16 bytes of dynamic shared memory
+// Whether a product must not read these 16 bytes, and why; `covered`: covered_for_products() of the thread.
+const char* unseen(const unsigned char* piece, long long covered);
+long long covered_for_products();
 
 }  // namespace sparsenet_host

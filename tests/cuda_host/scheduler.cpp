@@ -2,14 +2,14 @@
 //
 // A fiber runs until its thread ends, when it goes on with a thread that has not begun, or until its thread must
 // wait; it then hands over to another fiber.  Which one comes next is the order's choice: forward, reverse or random.
-// When nothing can go on although threads are left, they wait for each other in vain: that is reported.
+// When none can go on, what runs asynchronously (hopper.cpp) gets on by one step; when there is nothing of that either
+// although threads are left, they wait for each other in vain: that is reported.
 #include "scheduler.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,14 +18,8 @@
 #include <utility>
 #include <vector>
 
+#include "fiber.h"
 #include "run.h"
-
-#ifdef SPARSENET_SANITIZE
-#include <sanitizer/common_interface_defs.h>
-#endif
-#ifndef __x86_64__
-#include <ucontext.h>
-#endif
 
 namespace sparsenet_host {
 
@@ -44,29 +38,24 @@ void fail(const char* format, ...) {
     _exit(3);
 }
 
+unsigned long long state_of_random;
+Order order;
+
+unsigned random_below(unsigned bound) {
+    state_of_random = state_of_random * 6364136223846793005ull + 1442695040888963407ull;
+    return static_cast<unsigned>((state_of_random >> 33) % bound);
+}
+
 namespace {
-
-constexpr size_t kStack = 256 * 1024, kGuard = 4096;
-
-// A stack and the place in it where it stopped.
-struct Context {
-#ifdef __x86_64__
-    void* top = nullptr;
-#else
-    ucontext_t machine;
-#endif
-    unsigned char* stack = nullptr;
-    void* fake_stack = nullptr;  // AddressSanitizer's
-};
 
 struct Copy {
     void* target;
     const void* source;
-    int bytes, group;
+    int bytes, group, number;  // group: by close_copies; number: by mark_copies
     bool valid;
 };
 
-enum class State { unstarted, running, ready, at_barrier, at_collective, done };
+enum class State { unstarted, running, ready, at_barrier, at_collective, waiting, polling, done };
 
 struct Thread {
     State state;
@@ -75,21 +64,18 @@ struct Thread {
     int barrier_line, value;
     const char* barrier_name;
     std::vector<Copy> copies;
-    int group;
+    int group, number;
+    Reason reason;  // of waiting or polling
 };
+
+constexpr int kPolls = 1000;  // rounds in which all that poll have had their turn, and nothing has come of it
 
 Context main_context;
 std::vector<Context*> idle;  // fibers without a thread
 std::vector<Thread> threads;
 std::vector<int> unstarted, ready;  // threads; the next to run is the last
-int current, count, waiting, ended, barrier_sum;
-Order order;
-unsigned long long state_of_random;
-
-unsigned random_below(unsigned bound) {
-    state_of_random = state_of_random * 6364136223846793005ull + 1442695040888963407ull;
-    return static_cast<unsigned>((state_of_random >> 33) % bound);
-}
+std::vector<int> polling;
+int idle_rounds, current, count, waiting, ended, barrier_sum;
 
 // The numbers 0 ... size-1, in the order in which they are to be taken from the back.
 std::vector<int> arranged(int size) {
@@ -98,74 +84,6 @@ std::vector<int> arranged(int size) {
     if (order == Order::random)
         for (int i = size - 1; i > 0; --i) std::swap(list[i], list[random_below(i + 1)]);
     return list;
-}
-
-#ifdef __x86_64__
-extern "C" void sparsenet_switch(void** save, void* load);
-asm(R"(
-    .text
-    .globl sparsenet_switch
-    .type sparsenet_switch, @function
-sparsenet_switch:
-    pushq %rbp
-    pushq %rbx
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-    movq %rsp, (%rdi)
-    movq %rsi, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbx
-    popq %rbp
-    ret
-    .size sparsenet_switch, .-sparsenet_switch
-    .section .note.GNU-stack,"",@progbits
-    .text
-)");
-#endif
-
-const void* main_stack;
-size_t main_stack_size;
-
-void switch_to(Context& from, Context& to) {
-#ifdef SPARSENET_SANITIZE
-    __sanitizer_start_switch_fiber(&from.fake_stack, to.stack ? to.stack : main_stack, to.stack ? kStack : main_stack_size);
-#endif
-#ifdef __x86_64__
-    sparsenet_switch(&from.top, to.top);
-#else
-    swapcontext(&from.machine, &to.machine);
-#endif
-#ifdef SPARSENET_SANITIZE
-    __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
-#endif
-}
-
-void fiber_main();
-
-Context* new_fiber() {
-    auto* fiber = new Context;
-    auto* memory = static_cast<unsigned char*>(
-        mmap(nullptr, kStack + kGuard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    if (memory == MAP_FAILED) fail("no memory for the stack of a thread");
-    mprotect(memory, kGuard, PROT_NONE);
-    fiber->stack = memory + kGuard;
-#ifdef __x86_64__
-    auto** top = reinterpret_cast<void**>(fiber->stack + kStack) - 2;  // aligned as after a call
-    *top = reinterpret_cast<void*>(fiber_main);
-    for (int registers = 0; registers < 6; ++registers) *--top = nullptr;
-    fiber->top = top;
-#else
-    getcontext(&fiber->machine);
-    fiber->machine.uc_stack.ss_sp = fiber->stack;
-    fiber->machine.uc_stack.ss_size = kStack;
-    makecontext(&fiber->machine, fiber_main, 0);
-#endif
-    return fiber;
 }
 
 void enter(int thread) {
@@ -181,10 +99,26 @@ int take(std::vector<int>& list) {
     return thread;
 }
 
+void release(const std::vector<int>& woken) {
+    std::vector<int> sorted = woken;
+    std::sort(sorted.begin(), sorted.end());
+    for (const int place : arranged(static_cast<int>(sorted.size()))) {
+        threads[sorted[place]].state = State::ready;
+        ready.push_back(sorted[place]);
+    }
+}
+
 // The fiber that goes on, its thread entered; the main context when no thread can.
 Context& next_fiber() {
+    if (order == Order::random && random_below(4) == 0) step_asynchronously();
+    while (ready.empty() && unstarted.empty()) {
+        if (step_asynchronously())
+            idle_rounds = 0;
+        else if (polling.empty() || ++idle_rounds > kPolls)
+            return main_context;
+        release(std::exchange(polling, {}));
+    }
     const bool begin = ready.empty() || (order == Order::random && !unstarted.empty() && random_below(4) == 0);
-    if (begin && unstarted.empty()) return main_context;
     enter(take(begin ? unstarted : ready));
     Thread& thread = threads[current];
     if (begin) {
@@ -212,6 +146,7 @@ void fiber_main() {
 #endif
     for (;;) {
         sparsenet_kernel(launched.kernel, launched.arguments);
+        end_of_thread();
         Thread& thread = threads[current];
         thread.state = State::done;
         ++ended;
@@ -227,15 +162,6 @@ void fiber_main() {
     }
 }
 
-void release(const std::vector<int>& woken) {
-    std::vector<int> sorted = woken;
-    std::sort(sorted.begin(), sorted.end());
-    for (const int place : arranged(static_cast<int>(sorted.size()))) {
-        threads[sorted[place]].state = State::ready;
-        ready.push_back(sorted[place]);
-    }
-}
-
 std::string place_of(const Thread& thread) {
     switch (thread.state) {
         case State::done: return "have returned";
@@ -247,6 +173,11 @@ std::string place_of(const Thread& thread) {
                      thread.part->mask);
             return text;
         }
+        case State::waiting:
+        case State::polling:
+            return std::string(thread.state == State::waiting ? "wait" : "ask again and again") + " at " +
+                   thread.reason.name + ", line " + std::to_string(thread.reason.line) + ", " +
+                   thread.reason.state(thread.reason.object, thread.reason.detail);
         default: return "are able to run";
     }
 }
@@ -264,15 +195,18 @@ std::string place_of(const Thread& thread) {
     fail("%s", message.c_str());
 }
 
-void do_copies(Thread& thread, int before_group) {
+void do_copies(Thread& thread, int before_group, int before_number) {
     std::vector<Copy> later;
     for (const Copy& copy : thread.copies) {
-        if (copy.group >= before_group)
+        if (copy.group >= before_group && copy.number >= before_number) {
             later.push_back(copy);
-        else if (copy.valid)
+            continue;
+        }
+        if (copy.valid)
             memcpy(copy.target, copy.source, copy.bytes);
         else
             memset(copy.target, 0, copy.bytes);
+        written_by_threads(copy.target, copy.bytes);
     }
     thread.copies.swap(later);
 }
@@ -280,6 +214,26 @@ void do_copies(Thread& thread, int before_group) {
 }  // namespace
 
 int lane() { return current % 32; }
+int this_thread() { return current; }
+int thread_count() { return count; }
+
+void wait_for(const Reason& reason) {
+    threads[current].state = State::waiting;
+    threads[current].reason = reason;
+    give_way();
+}
+
+void poll_again(const Reason& reason) {
+    threads[current].state = State::polling;
+    threads[current].reason = reason;
+    polling.push_back(current);
+    give_way();
+}
+
+void wake(const std::vector<int>& waiters) {
+    idle_rounds = 0;
+    release(waiters);
+}
 
 void collective(Collective& part, Compute compute) {
     const int self = current, first = current / 32 * 32;
@@ -301,6 +255,7 @@ void collective(Collective& part, Compute compute) {
         woken.push_back(first + i);
     }
     compute(lanes, part.mask);
+    synchronized(woken);
     release(woken);
     give_way();
 }
@@ -320,6 +275,7 @@ int barrier(int value, const char* name, int line) {
             all[i] = i;
         }
         for (Thread& thread : threads) thread.value = barrier_sum;
+        synchronized(all);
         release(all);
     }
     give_way();
@@ -331,28 +287,36 @@ void copy_later(void* target, const void* source, int bytes, bool valid) {
     // Read both ends now, so that a bad address is reported here.
     if (valid) memcpy(target, source, bytes);
     memset(target, order == Order::reverse ? 0xFF : 0x7F, bytes);
-    thread.copies.push_back({target, source, bytes, thread.group, valid});
+    thread.copies.push_back({target, source, bytes, thread.group, thread.number, valid});
 }
 
 void close_copies() { ++threads[current].group; }
 
 void await_copies(int pending) {
     Thread& thread = threads[current];
-    do_copies(thread, thread.group - pending);
+    do_copies(thread, thread.group - pending, 0);
+    synchronized({current});
 }
 
-void run_block(Dim block, Order chosen, unsigned long long seed, Call call) {
+int mark_copies() { return ++threads[current].number; }
+
+void finish_copies(int thread, int mark) { do_copies(threads[thread], 0, mark); }
+
+void run_block(Dim block, Order chosen, unsigned long long seed, size_t shared_bytes, Call call) {
     blockIdx = block;
     order = chosen;
     state_of_random = seed;
     launched = call;
     count = static_cast<int>(blockDim.x * blockDim.y * blockDim.z);
-    threads.assign(count, Thread{State::unstarted, nullptr, nullptr, 0, 0, nullptr, {}, 0});
+    threads.assign(count, Thread{State::unstarted, nullptr, nullptr, 0, 0, nullptr, {}, 0, 0, {}});
     unstarted = arranged(count);
     ready.clear();
-    waiting = ended = 0;
+    polling.clear();
+    waiting = ended = idle_rounds = 0;
+    begin_asynchronously(shared_bytes);
     switch_to(main_context, next_fiber());
     if (ended != count) report_divergence();
+    end_asynchronously();
 }
 
 }  // namespace sparsenet_host
