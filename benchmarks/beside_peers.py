@@ -3,6 +3,7 @@ implicit product in Triton."""
 
 from __future__ import annotations
 
+import itertools
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -25,11 +26,11 @@ def measure_beside_peers(results: Results, settings: Settings) -> None:
     with ExitStack() as stack:
         running = [stack.enter_context(peer) for peer in peers.available(
             settings.peers, results.notes.append, "cuda", names=tuple(GOALS))]
-        for width in reversed(passes.widths(settings)):
-            task = passes.Task(sites.rulebook(geometry), width, width)
-            for precision in PRECISIONS if running else ():
-                with passes.using(passes.PRECISIONS[PRECISIONS[precision]][0]):
-                    _measure(running, task, precision, results, replace(settings, repeats=min(5, settings.repeats)))
+        tasks = [passes.Task(sites.rulebook(geometry), width, width)
+                 for width in (reversed(passes.widths(settings)) if running else ())]
+        for precision, task in itertools.product(PRECISIONS, tasks):
+            with passes.using(passes.PRECISIONS[PRECISIONS[precision]][0]):
+                _measure(running, task, precision, results, replace(settings, repeats=min(5, settings.repeats)))
 
 
 def _measure(running: list[peers.Peer], task: passes.Task, precision: str, results: Results,

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from convolution_cases import case, forward, rounded, weight_gradient
 from cuda_host import device
-from test_convolution import case, forward, rounded, weight_gradient
 
 import sparsenet as sn
 from sparsenet.backend import to_device
