@@ -59,7 +59,7 @@ def run(host_driver, rng, monkeypatch):
         expected = out + a_values @ b_values.T
         given = np.ascontiguousarray(a.T if mn_major else a)
         shared = laid_out(b, mn_major)
-        needed = stages * (groups * 8192 + shared.shape[1] + 16) + 1024
+        needed = stages * (groups * 8192 + shared.shape[1] + 16) + 32
         kernel = SOURCE.kernel("ring_product", PRODUCT=product, MN_MAJOR=int(mn_major), COLUMNS=columns, SLOTS=stages)
         with use_driver(host_driver):
             kernel(1, 128 * (groups + 1), given.view(np.uint8), shared, given.strides[0], chunks, polls, FAULTS[fault],
