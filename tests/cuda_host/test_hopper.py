@@ -121,7 +121,7 @@ class TestFaultsAreCaught:
             run("wgmma_half", 64, chunks=4, fault=fault)
 
     def test_asking_in_vain_is_reported(self, run):
-        with pytest.raises(HostError, match="(?s)in vain:.*ask again and again at mbarrier_test, line .* lacks 1 of 129"):
+        with pytest.raises(HostError, match="(?s)in vain:.*ask again and again at mbarrier_test.* lacks 1 of 129"):
             run("wgmma_half", 64, polls=True, fault="ARRIVAL_MISSING")
 
     def test_pieces_that_are_not_swizzled_give_another_product(self, run):
