@@ -1,7 +1,8 @@
 // Barriers in shared memory, what arrives at them asynchronously, and what of shared memory the asynchronous proxy sees.
 //
-// What runs asynchronously is a list of events.  One of them happens when no thread can go on, so as late as the GPU may
-// do it; in random order at any other time, too.  The oldest comes first, in reverse order the latest, or a random one.
+// What runs asynchronously is a list of events.  One of those that somebody waits for happens when no thread can go on,
+// as late as the GPU may do it; in random order any may happen at any time, too.  The oldest comes first, in reverse
+// order the latest, or a random one.
 #include <limits.h>
 #include <stdint.h>
 #include <string.h>
@@ -27,6 +28,7 @@ struct Barrier {
     unsigned phase;   // the one that goes on
     int line, thread;
     bool fenced;
+    bool asked;  // somebody waits for the phase that goes on
     std::vector<int> waiters;
 };
 
@@ -62,6 +64,7 @@ std::string barrier_state(const void* object, int parity) {
 void settle(Barrier& barrier) {
     if (barrier.missing == 0 && barrier.bytes == 0) {
         ++barrier.phase;
+        barrier.asked = false;
         barrier.missing = barrier.arrivals;
         wake(std::exchange(barrier.waiters, {}));
     } else {
@@ -100,11 +103,16 @@ std::vector<long long> known, covered;  // by thread
 std::vector<Fence> fences;
 std::vector<long long> come;  // for each 16 bytes of dynamic shared memory: when a thread's copy came there
 
-// Plain stores leave no trace: `seen` is shared memory at a fence; a difference from it is a fault unless there has
-// been a fence since.
+// Plain stores leave no trace: `seen` is shared memory at the last fence, and a difference from it a fault.  All lanes of
+// a warp execute a fence, one after another: `seen` is taken for the first, and for the last before another warp runs.
 std::vector<unsigned char> seen;
-int seen_by;  // the warp of that fence
-bool fenced_since, read_since;
+int seen_by;  // the warp of that fence; -1 when another one has run
+bool seen_is_due;
+
+void see() {
+    memcpy(seen.data(), dynamic_shared, seen.size());
+    seen_is_due = false;
+}
 
 size_t shared_bytes;
 
@@ -121,8 +129,14 @@ void begin_asynchronously(size_t bytes) {
     come.assign(bytes / 16 + 1, 0);
     seen.assign(dynamic_shared, dynamic_shared + bytes);
     seen_by = -1;
-    fenced_since = read_since = false;
+    seen_is_due = false;
     begin_products();
+}
+
+void thread_goes_on(int thread) {
+    if (seen_by == thread / 32) return;
+    if (seen_is_due) see();
+    seen_by = -1;
 }
 
 void end_of_thread() { end_products_of_thread(); }
@@ -147,13 +161,11 @@ void fence_proxies() {
     ++now;
     if (fences.empty() || fences.back().covered < known[self]) fences.push_back({now, known[self]});
     for (auto& [place, barrier] : barriers) barrier.fenced |= barrier.thread == self;
-    if (seen_by == self / 32 && !read_since) {  // all lanes do it: once for them, if nothing has come in between
-        fenced_since = true;
-        return;
-    }
-    memcpy(seen.data(), dynamic_shared, seen.size());
+    if (seen_by == self / 32)
+        seen_is_due = true;
+    else
+        see();
     seen_by = self / 32;
-    fenced_since = read_since = false;
 }
 
 long long covered_for_products() {
@@ -165,13 +177,11 @@ long long covered_for_products() {
 
 const char* unseen(const unsigned char* piece, long long covered_time) {
     const size_t offset = piece - dynamic_shared;
-    read_since = true;
+    if (seen_is_due) see();
     if (come[offset / 16] > covered_time)
         return "an asynchronous copy of a thread has come here, and no fence_proxy_async since that this thread knows of";
-    if (memcmp(&seen[offset], piece, 16) != 0) {
-        if (!fenced_since) return "a thread has written here, and there has been no fence_proxy_async since";
-        memcpy(&seen[offset], piece, 16);
-    }
+    if (memcmp(&seen[offset], piece, 16) != 0)
+        return "a thread has written here, and there has been no fence_proxy_async since";
     return nullptr;
 }
 
@@ -181,9 +191,14 @@ bool in_shared(const unsigned char* piece) {
 
 void begin_product(int warpgroup) { events.push_back({Event::product, nullptr, 0, warpgroup, 0, nullptr, nullptr, 0}); }
 
-bool step_asynchronously() {
-    if (events.empty()) return false;
-    size_t which = order == Order::forward ? 0 : order == Order::reverse ? events.size() - 1 : random_below(events.size());
+bool step_asynchronously(bool late) {
+    std::vector<size_t> able;
+    for (size_t i = 0; i < events.size(); ++i)
+        if (!late || (events[i].kind == Event::product ? product_is_awaited(events[i].who)
+                                                       : barriers.at(events[i].barrier).asked))
+            able.push_back(i);
+    if (able.empty()) return false;
+    size_t which = able[order == Order::forward ? 0 : order == Order::reverse ? able.size() - 1 : random_below(able.size())];
     if (events[which].kind == Event::product)  // those of a warpgroup keep their order
         for (size_t i = which; i-- > 0;)
             if (events[i].kind == Event::product && events[i].who == events[which].who) which = i;
@@ -215,7 +230,7 @@ void barrier_init(Place* place, int arrivals, int line) {
     if (reinterpret_cast<uintptr_t>(place) % 8) fail("mbarrier_init, line %d: not aligned to 8 bytes", line);
     if (arrivals < 1 || arrivals > kMost) fail("mbarrier_init, line %d: %d arrivals", line, arrivals);
     *place = mark_of(place);
-    barriers[place] = {arrivals, arrivals, 0, 0, line, this_thread(), false, {}};
+    barriers[place] = {arrivals, arrivals, 0, 0, line, this_thread(), false, false, {}};
 }
 
 void barrier_init_fence() {
@@ -240,6 +255,7 @@ bool barrier_test(Place* place, int parity, int line) {
         synchronized({this_thread()});
         return true;
     }
+    barrier.asked = true;
     poll_again({"mbarrier_test", line, &barrier, parity, barrier_state});
     return false;
 }
@@ -249,6 +265,7 @@ void barrier_wait(Place* place, int parity, int line) {
     if (parity != 0 && parity != 1) fail("mbarrier_wait, line %d: parity %d is not 0 or 1", line, parity);
     dawdle({"mbarrier_wait", line, &barrier, parity, barrier_state});
     while (!has_ended(barrier, parity)) {
+        barrier.asked = true;
         barrier.waiters.push_back(this_thread());
         wait_for({"mbarrier_wait", line, &barrier, parity, barrier_state});
     }

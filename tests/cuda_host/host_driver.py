@@ -143,7 +143,8 @@ class HostDriver:
     def _runtime(self) -> Path:
         """The scheduler and all it runs, compiled once, without instrumentation: they switch often."""
         version = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=True).stdout
-        target = self.folder / f"runtime-{digest(version, *OPTIONS, *SANITIZERS, *map(_read, RUNTIME_HEADERS + RUNTIME))}.o"
+        parts = (version, *OPTIONS, *SANITIZERS, *map(_read, RUNTIME_HEADERS + RUNTIME))
+        target = self.folder / f"runtime-{digest(*parts)}.o"
         if not target.exists():
             with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
                 both = Path(scratch) / "runtime.cpp"

@@ -47,11 +47,13 @@ extern "C" __global__ void ring_product(const unsigned char* a, const unsigned c
     unsigned char* const slots = memory + (1024 - shared_address(memory) % 1024) % 1024;
     Barrier* const full = reinterpret_cast<Barrier*>(slots + SLOTS * slot_bytes);
     Barrier* const empty = full + SLOTS;
+    Barrier* const spare = empty + SLOTS;
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < SLOTS; ++stage) {
             if (fault != NO_INIT) mbarrier_init(full + stage, WARPGROUP + 1);
             mbarrier_init(empty + stage, groups * 4);
         }
+        mbarrier_init(spare, 1);
         if (fault != NO_INIT_FENCE) mbarrier_init_fence();
         if (fault == OVERWRITTEN_BARRIER) full[0] = 1;
     }
@@ -88,8 +90,8 @@ extern "C" __global__ void ring_product(const unsigned char* a, const unsigned c
             if (fault != ARRIVAL_MISSING || own != 5) copy_async_arrive(full + ring.slot);
         }
         if (fault == BULK_UNWAITED && own == 0) {
-            mbarrier_arrive_expect_tx(full + ring.slot, 16);
-            copy_bulk(empty + SLOTS, b, 16, full + ring.slot);
+            mbarrier_arrive_expect_tx(spare, 16);
+            copy_bulk(spare + 2, b, 16, spare);
         }
         return;
     }

@@ -44,7 +44,8 @@ void finish_copies(int thread, int mark);
 
 // What the scheduler tells hopper.cpp.
 void begin_asynchronously(size_t shared_bytes);         // a block begins
-bool step_asynchronously();                             // one step of what is under way, if there is something
+bool step_asynchronously(bool late);                    // one step of what is under way; late: that is waited for
+void thread_goes_on(int thread);
 void end_of_thread();                                   // the kernel has returned in this thread
 void end_asynchronously();                              // all threads have returned
 void synchronized(const std::vector<int>& threads);     // they know of all that has happened
@@ -55,6 +56,7 @@ void begin_products();              // a block begins
 void end_products_of_thread();      // the kernel has returned in this thread
 void begin_product(int warpgroup);  // its oldest one may end from now on,
 void end_product(int warpgroup);    // which this does
+bool product_is_awaited(int warpgroup);
 bool in_shared(const unsigned char* piece);  // 16 bytes of dynamic shared memory
 // Whether a product must not read these 16 bytes, and why; `covered`: covered_for_products() of the thread.
 const char* unseen(const unsigned char* piece, long long covered);

@@ -88,6 +88,7 @@ std::vector<int> arranged(int size) {
 
 void enter(int thread) {
     current = thread;
+    thread_goes_on(thread);
     threads[thread].state = State::running;
     const unsigned x = blockDim.x, y = blockDim.y, number = static_cast<unsigned>(thread);
     threadIdx = {number % x, number / x % y, number / x / y};
@@ -110,9 +111,10 @@ void release(const std::vector<int>& woken) {
 
 // The fiber that goes on, its thread entered; the main context when no thread can.
 Context& next_fiber() {
-    if (order == Order::random && random_below(4) == 0) step_asynchronously();
+    if (order == Order::random && random_below(4) == 0) step_asynchronously(false);
     while (ready.empty() && unstarted.empty()) {
-        if (step_asynchronously())
+        if (ended == count) return main_context;
+        if (step_asynchronously(true))
             idle_rounds = 0;
         else if (polling.empty() || ++idle_rounds > kPolls)
             return main_context;

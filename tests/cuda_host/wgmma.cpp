@@ -212,6 +212,8 @@ void product(const ProductKind& kind, float* place, int columns, const Operand& 
     if (++own.begun == kThreads) begin_product(thread / kThreads);
 }
 
+bool product_is_awaited(int number) { return !warpgroups[number].waiters.empty(); }
+
 void end_product(int number) {
     Warpgroup& warpgroup = warpgroups[number];
     const Product& product = warpgroup.products.front();
