@@ -15,6 +15,7 @@ from sparsenet.data.import_report import table_of
 from sparsenet.data.reader import DatasetReader
 from sparsenet.data.sample import Sample
 from sparsenet.data.writer import write_dataset
+from sparsenet.wording import counted
 
 if TYPE_CHECKING:
     from sparsenet.data.loader import BatchLoader
@@ -113,8 +114,9 @@ class SparseDataset:
         return len(self.rows)
 
     def __repr__(self) -> str:
-        return (f"SparseDataset({str(self.path)!r}: {len(self)} samples of {len(self.object_samples)} objects, "
-                f"{len(self.classes)} classes, spatial_size={self.spatial_size}, render_size={self.render_size}"
+        return (f"SparseDataset({str(self.path)!r}: {counted(len(self), 'sample')} of "
+                f"{counted(len(self.object_samples), 'object')}, {counted(len(self.classes), 'class', 'classes')}, "
+                f"spatial_size={self.spatial_size}, render_size={self.render_size}"
                 f"{', with meshes' if self.has_meshes else ''})")
 
     def summary(self) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparsenet.wording import counted
+
 
 class MeshError(ValueError):
     """A mesh, or a file that should hold one, cannot be used; the message is one line and says why."""
@@ -34,7 +36,8 @@ class Mesh:
         if vertices.ndim != 2 or vertices.shape[1] != 3:
             raise MeshError(f"vertices have shape {vertices.shape}, expected (V, 3)")
         if not faces.size:
-            raise MeshError(f"it has {len(vertices)} vertices and no face: only a surface can be voxelized")
+            raise MeshError(f"it has {counted(len(vertices), 'vertex', 'vertices')} and no face: only a surface can be "
+                            "voxelized")
         if faces.ndim != 2 or faces.shape[1] != 3:
             raise MeshError(f"faces have shape {faces.shape}, expected (F, 3): triangulate them first")
         if faces.dtype.kind not in "iu":

@@ -76,7 +76,7 @@ def opened_splits(config: Config, out: Path, anew: bool, progress: bool = False)
 
     Raises
     ------
-    ConfigError : a split is empty, or a class has no training sample.
+    ConfigError : nothing has a label, a split is empty, or a class has no training sample.
     FileNotFoundError, ValueError : no such dataset, not a dataset, no such split.
     """
     from sparsenet.data import SparseDataset
@@ -90,6 +90,9 @@ def opened_splits(config: Config, out: Path, anew: bool, progress: bool = False)
 
 def _split(dataset: SparseDataset, config: Config) -> Splits:
     data = config.data
+    if not (dataset.labels >= 0).any():
+        raise ConfigError(f"config: no sample of {dataset.path} has a label, and training needs classes: import the "
+                          "shapes with their classes, or search among them with a network that is trained already")
     own = _validation_split(dataset, config)
     _check_split(dataset, "train_split", data.train_split)
     _check_split(dataset, "test_split", data.test_split)

@@ -535,3 +535,11 @@ def test_the_digest_tells_files_apart_and_not_views_or_copies(tmp_path: Path):
 
     assert digest() == digest()
     assert len({digest(), digest("m"), digest(label=1), digest(cells=cells[:1]), digest(classes=("a", "c"))}) == 5
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 sample of 1 object, 1 class"),
+                                              (3, "3 samples of 3 objects, 1 class")])
+def test_counts_have_their_nouns(tmp_path: Path, count, words):
+    samples = [Sample(np.array([[0, 0, 0]]), name=str(number)) for number in range(count)]
+    with create(tmp_path / "x.h5", samples, classes=("a",)) as dataset:
+        assert repr(dataset).endswith(f"x.h5': {words}, spatial_size=(4, 4, 4), render_size=4)")

@@ -19,6 +19,7 @@ def test_dtypes_are_converted():
 
 @pytest.mark.parametrize(("vertices", "faces", "message"), [
     (CORNERS, np.zeros((0, 3), int), "3 vertices and no face"),
+    (CORNERS[:1], np.zeros((0, 3), int), "1 vertex and no face"),
     (CORNERS, [[0, 1, 2, 0]], r"faces have shape \(1, 4\), expected \(F, 3\)"),
     (CORNERS, [[0, 1, 3]], "refers to vertex 3, there are 3"),
     (CORNERS, [[0, 1, -1]], "refers to vertex -1"),

@@ -135,6 +135,16 @@ def test_a_class_without_a_training_sample_is_refused(config, tmp_path, path):
     assert lines[1] == "note: 14 samples are left out: unlabelled, or of a class that is not used"
 
 
+def test_data_without_labels_are_refused_as_such(config, tmp_path, path):
+    with SparseDataset.open(path) as dataset:
+        samples = list(dataset.subset("train"))
+    for sample in samples:
+        sample.label = -1
+    SparseDataset.create(tmp_path / "plain.h5", samples, (8, 8, 8), 8, []).close()
+    with pytest.raises(ConfigError, match="no sample of .*plain.h5 has a label"):  # rather than 'test' has no sample
+        run(config(f"data.path={tmp_path / 'plain.h5'}"), tmp_path / "run")
+
+
 def test_a_single_class_gets_a_remark(config, tmp_path, path):
     with SparseDataset.open(path) as dataset, dataset.only_classes(["bar"]) as bars:
         samples = list(bars)
