@@ -46,8 +46,10 @@ def formula_of(*kernels: str) -> Callable[[Callable], Callable]:
 @formula_of("site_coordinates")
 def site_coordinates(keys, spatial_size):
     """(N, 1+D) int32: a key is the row-major index of [batch, x, y, ...]."""
-    cells = prod(spatial_size)
-    return np.stack([keys // cells, *np.unravel_index(keys % cells, spatial_size)], axis=1).astype(np.int32)
+    columns = [keys]
+    for side in reversed(spatial_size):
+        columns[:1] = np.divmod(columns[0], side)
+    return np.stack(columns, axis=1).astype(np.int32)
 
 
 def keys_of(batch: np.ndarray, cells: np.ndarray, sides: tuple[int, ...]) -> np.ndarray:
@@ -295,8 +297,7 @@ def segment_sum(values, splits):
 
 @formula_of("segment_max")
 def segment_max(values, splits):
-    """((S, C), (S, C) int64): the largest of each run of rows and the first row that has it; -inf and -1 if there are
-    none.  NaN is larger than all."""
+    """((S, C), (S, C) int64): the largest of each run of rows, NaN before all, and its first row; of none -inf, -1."""
     out = np.full((len(splits) - 1, values.shape[1]), -np.inf, values.dtype)
     rows = np.full(out.shape, -1, np.int64)
     for s, (start, stop) in enumerate(pairwise(splits)):
@@ -355,14 +356,13 @@ def triplet_loss(anchor, positive, negative, margin, distance, with_gradient):
     """loss () = mean of max(0, margin + d(anchor, positive) - d(anchor, negative)), in float64.  Also (loss, terms
     above 0), and the gradient (3, T, C) by anchor, positive and negative, if asked for."""
     a, p, n = (rows.astype(np.float64) for rows in (anchor, positive, negative))
-    near, near_by_a, near_by_p = _distance(a, p, distance)
-    far, far_by_a, far_by_n = _distance(a, n, distance)
+    (near, near_by_a, near_by_p), (far, far_by_a, far_by_n) = _distance(a, p, distance), _distance(a, n, distance)
     terms = margin + near - far
     counted = ~(terms <= 0)  # NaN is
     gradient = np.stack([near_by_a - far_by_a, near_by_p, -far_by_n])
     gradient = (np.where(counted[:, None], gradient, 0) / max(1, len(a))).astype(anchor.dtype)
-    loss, figures = _mean(terms[counted].sum(), (terms > 0).sum(), len(a), anchor.dtype)
-    return loss, figures, gradient if with_gradient else None
+    mean = _mean(terms[counted].sum(), (terms > 0).sum(), len(a), anchor.dtype)
+    return *mean, gradient if with_gradient else None
 
 
 def _distance(a: np.ndarray, b: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -377,8 +377,8 @@ def _distance(a: np.ndarray, b: np.ndarray, distance: int) -> tuple[np.ndarray, 
     d = (apart**2).sum(axis=1, keepdims=True)
     if distance == L2:
         d = np.sqrt(d)
-        return d[:, 0], _over(apart, d), -_over(apart, d)
-    return d[:, 0], 2 * apart, -2 * apart
+    by_a = _over(apart, d) if distance == L2 else 2 * apart
+    return d[:, 0], by_a, -by_a
 
 
 def _unit(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -446,7 +446,7 @@ def voxelize_triangles(vertices, faces, spatial_size):
     cells = np.unique(np.ravel_multi_index(tuple((first[face] + box - low).T), whole))
     cells = np.stack(np.unravel_index(cells, whole), axis=1) + low
     inside = ((cells >= 0) & (cells < spatial_size)).all(axis=1)
-    return cells[inside].astype(np.int32), int((~inside).sum())
+    return cells[inside].astype(np.int32), len(cells) - int(inside.sum())
 
 
 def _parts(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -489,9 +489,9 @@ def voxelize_meshes(vertices, vertex_splits, faces, face_splits, placements, spa
         if not len(own_faces):
             continue
         rotation, affine, (shift,) = (part.reshape(-1, 3) for part in np.split(placement, (9, 18)))
-        own_vertices = vertices[vertex_splits[s] : vertex_splits[s + 1]]
+        own = vertices[vertex_splits[s] : vertex_splits[s + 1]]
         try:
-            lattice = place(own_vertices, spatial_size, render_size, rotation, affine, shift)
+            lattice = place(own, spatial_size, render_size, rotation, affine, shift)
             cells, dropped[s] = launch("voxelize_triangles", lattice, own_faces, spatial_size, backend=REFERENCE)
         except ValueError as error:
             raise MeshFault(s, error) from error

@@ -13,9 +13,9 @@ from sparsenet.sparse import ActiveSites, rulebook, sites
 def placed(backend, launch, monkeypatch) -> Callable[[ActiveSites], ActiveSites]:
     """Moves sites to where the backend's kernels run: theirs, and those of their rulebooks.
 
-    On the backend "cuda" they stay where they are, and what they launch runs from the CUDA sources.
+    On "reference" and "cuda" they stay where they are, and what they launch runs as formulas or from the CUDA sources.
     """
-    if backend == "cuda":
+    if backend in ("reference", "cuda"):
         for module in (rulebook, sites):
             monkeypatch.setattr(module, "launch", launch)
     return lambda given: given.to("cuda") if backend == "gpu" else given
