@@ -21,7 +21,7 @@ extern "C" __global__ void tile_lists(const int* __restrict__ neighbours, OPTION
         }
         __syncthreads();
         unsigned mine = 0;
-        for (int e = threadIdx.x; e < TILE_ROWS * offsets; e += blockDim.x) {  // neighbouring threads write side by side
+        for (int e = threadIdx.x; e < TILE_ROWS * offsets; e += blockDim.x) {  // neighbours write side by side
             const int row = e % TILE_ROWS, k = e / TILE_ROWS;
             const int n = own[row] < 0 ? -1 : neighbours[static_cast<long long>(own[row]) * offsets + k];
             lists[first * offsets + e] = n;

@@ -1,8 +1,8 @@
 // Weight gradient of a sparse convolution by wgmma: operands in FP16 or BF16, products summed in float32.  As
 // convolution_weights_mma.cu, for GPUs of sm_90 alone.
 //
-// The depth of a product are the rows of tiles (convolution_lists.cu) that have its offset, 64 to a stage; a row without
-// the offset gives zeros.  So both operands lie as they are stored, a row of the depth along M (or N):
+// The depth of a product runs over the rows of the tiles (convolution_lists.cu) that have its offset, 64 to a stage; a
+// row without the offset gives zeros.  So both operands lie as they are stored, a row of the depth along M (or N):
 //
 //     A  features   [TILE_INPUTS / 64][64 rows][128 bytes]      one consumer for each 64 inputs
 //     B  gradient   [TILE_OUTPUTS / 64][64 rows][128 bytes]
@@ -62,7 +62,7 @@ __device__ inline void gather(SharedAddress target, const unsigned (&swizzled)[T
                               const int4& rows, const int4& inputs, unsigned row_bytes, int word, int words) {
 #pragma unroll
     for (int i = 0; i < THREAD_ROWS; ++i) {
-        const char* const row = own + static_cast<unsigned long long>(static_cast<unsigned>(entry(rows, i))) * row_bytes;
+        const char* const row = own + row_start(entry(rows, i), row_bytes);
 #pragma unroll
         for (int block = 0; block < BLOCKS; ++block)
             copy_async_16(target + block * (BLOCK * 4) + i * 128 + swizzled[i], row + block * 128,
@@ -164,7 +164,8 @@ __device__ inline void consume(Shared& shared, const unsigned* masks, int produc
         for (int half = 0; half < 2; ++half) {
             const int c = first_input + half * 8;
             if (c >= c_in) continue;
-            float* const target = partial + ((static_cast<long long>(product.part) * offsets + product.offset) * c_in + c) * c_out;
+            const long long matrix = static_cast<long long>(product.part) * offsets + product.offset;
+            float* const target = partial + (matrix * c_in + c) * c_out;
 #pragma unroll
             for (int j = 0; j < TILE_OUTPUTS / 8; ++j)
 #pragma unroll

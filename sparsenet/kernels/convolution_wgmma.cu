@@ -4,12 +4,12 @@
 //     features (N, words)                    A stage  [TILE_ROWS][32 words]      rows gathered by cp.async
 //     weights  (K, chunks, columns, 32)      B stage  [TILE_COLUMNS][32 words]   one bulk copy, swizzled beforehand
 //
-// A chunk is 32 words of an offset, 128 bytes, zeros past `words`; `columns` is C_out rounded up to whole tiles.  Each
-// of two consumers owns half of the rows.  A block works on tiles blockIdx.x, + gridDim.x, ..., and its producers go on
+// A chunk is 32 words of an offset, 128 bytes, zeros past `words`; `columns` is C_out rounded up to whole tiles.
+// Each of two consumers owns half of the rows.  A block works on tiles blockIdx.x, + gridDim.x, ..., and its producers go on
 // with the next one while the consumers write.
 //
-// Each sum runs over k, then the chunks, upwards, an offset that a row does not have adds zeros: the bits depend neither
-// on the tiles nor on the order of the rows.
+// Each sum runs over k, then the chunks, upwards; an offset that a row does not have adds zeros: the bits depend
+// neither on the tiles nor on the order of the rows.
 
 #include "common.cuh"
 #include "hopper.cuh"
@@ -111,8 +111,7 @@ __device__ inline void produce(Shared& shared, const unsigned* features, const u
             for (int i = 0; i < THREAD_ROWS; ++i) {
                 const int row = entry(rows[i / 4], i % 4);
                 copy_async_16(target + stage.slot * (A_SIZE * 4) + i * (CHUNK * 4) + swizzled[i % 8],
-                              own + static_cast<unsigned long long>(static_cast<unsigned>(row)) * row_bytes +
-                                  chunk * (CHUNK * 4),
+                              own + row_start(row, row_bytes) + chunk * (CHUNK * 4),
                               row < 0 || outside);
             }
             copy_async_arrive(&shared.full[stage.slot]);

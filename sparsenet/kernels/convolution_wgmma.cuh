@@ -4,9 +4,9 @@
 //     producers   128 threads   gather rows of 128 bytes into stages of shared memory
 //     consumers   128 each      multiply them by wgmma
 //
-// A stage goes round: `empty` (its operands have been read), the copies of the producers, `full`, the products.  The
-// lists come ahead of it in LISTS places: each warp of producers fetches the part of its own rows, so that no warp waits
-// for another one.  A plain load would wait for all gathers that were begun before it.
+// A stage goes round: `empty` (its operands have been read), the copies of the producers, `full`, the products.
+// The lists come ahead of it in LISTS places: each warp of producers fetches the part of its own rows, so that no
+// warp waits for another one.  A plain load would wait for all gathers that were begun before it.
 
 constexpr int PRODUCERS = 128, PRODUCER_WARPS = PRODUCERS / 32;
 constexpr int PIECES = 8;  // copies of 16 bytes to a row: a thread copies the same piece of each of its rows
@@ -41,7 +41,14 @@ __device__ inline void release(Shared& shared, int held) {
     if (held >= 0 && threadIdx.x % 32 == 0) mbarrier_arrive(&shared.empty[held]);
 }
 
-__device__ inline int entry(const int4& four, int i) { return i == 0 ? four.x : i == 1 ? four.y : i == 2 ? four.z : four.w; }
+__device__ inline int entry(const int4& four, int i) {
+    return i == 0 ? four.x : i == 1 ? four.y : i == 2 ? four.z : four.w;
+}
+
+// Where a row begins, in bytes: one multiplication; of no use where `row` is -1.
+__device__ inline unsigned long long row_start(int row, unsigned row_bytes) {
+    return static_cast<unsigned long long>(static_cast<unsigned>(row)) * row_bytes;
+}
 
 // sum (64 x N, over a warpgroup) += a (64 x 8 words) * b (8 words x N), begun
 template <int REGISTERS>

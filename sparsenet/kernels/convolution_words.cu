@@ -5,7 +5,8 @@
 //         FP16, BF16  [ 2w | 2w + 1 ]           two numbers, the first in the low half
 //     words is a multiple of 8; channels past C are zeros.
 //
-// Each thread writes one word, or those of four channels (pack_pieces): bound by memory.  float16 rows (SCALAR Half, FP16 alone) keep their bits.
+// Each thread writes one word, or those of four channels (pack_pieces): bound by memory.  float16 rows (SCALAR Half,
+// FP16 alone) keep their bits.
 
 #include "common.cuh"
 #include "convolution_precision.cuh"
@@ -47,8 +48,8 @@ extern "C" __global__ void pack_weights(const SCALAR* __restrict__ weights, int 
     }
 }
 
-// weights (K, C_in, C_out) -> (K, chunks, columns, 32) words, as wgmma reads them: chunks of 32 words of C_in, zeros past
-// C_in and C_out, the 16-byte pieces of a row swizzled.
+// weights (K, C_in, C_out) -> (K, chunks, columns, 32) words, as wgmma reads them: chunks of 32 words of C_in, zeros
+// past C_in and C_out, the 16-byte pieces of a row swizzled.
 extern "C" __global__ void pack_weights_swizzled(const SCALAR* __restrict__ weights, int offsets, int c_in, int c_out,
                                                  int chunks, int columns, unsigned* __restrict__ out) {
     const long long count = static_cast<long long>(offsets) * chunks * 32 * columns;
