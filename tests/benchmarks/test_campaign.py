@@ -19,7 +19,7 @@ from benchmarks.figures import Figure, line
 from benchmarks.stage import Stage, run_stage
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = str(ROOT / "tools")  # a script's own folder, which runpy does not add
+PATHS = os.pathsep.join((str(ROOT), str(ROOT / "tools")))  # as a script of tools/ has them
 NO_CUPY = "import sys; sys.modules['cupy'] = None; "  # what `import cupy` then meets is an ImportError
 SLEEP = "import time; time.sleep(60)"
 DEAF = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
@@ -227,7 +227,7 @@ def test_without_cupy_there_is_one_line(tmp_path):
     program = NO_CUPY + "import runpy; sys.argv = ['gpu_campaign.py', sys.argv[1]]; runpy.run_path(" \
         f"{str(ROOT / 'tools' / 'gpu_campaign.py')!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "out")], capture_output=True, text=True,
-                          env=os.environ | {"PYTHONPATH": TOOLS}, check=False)
+                          env=os.environ | {"PYTHONPATH": PATHS}, check=False)
     assert done.returncode == 1 and not (tmp_path / "out").exists()
     assert done.stderr.startswith("gpu_campaign: error: device 'cuda' needs CuPy: pip install")
     assert len(done.stderr.splitlines()) == 1
@@ -246,7 +246,7 @@ def test_nothing_of_it_needs_what_a_bare_machine_lacks(command):
     """No module of OF_SOME_TESTS is imported on the way."""
     program = (f"import runpy, sys; sys.modules.update(dict.fromkeys({campaign.OF_SOME_TESTS!r})); "
                f"sys.argv = {command!r}; runpy.run_path({str(ROOT / 'tools' / command[0])!r}, run_name='__main__')")
-    environment = os.environ | {"PYTHONPATH": TOOLS, "SPARSENET_DATA": ""}
+    environment = os.environ | {"PYTHONPATH": PATHS, "SPARSENET_DATA": ""}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
 

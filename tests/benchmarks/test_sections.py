@@ -119,7 +119,7 @@ def test_the_tool_ends_with_1_where_a_pass_disagrees_and_writes_the_rest(tmp_pat
                f"'--json', {str(tmp_path / 'cpu.json')!r}]; "
                f"runpy.run_path({str(ROOT / 'tools' / 'benchmark.py')!r}, run_name='__main__')")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)})
+                          env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tools")))})
     assert done.returncode == 1, done.stderr
     assert "hash: FAILED: RuntimeError: hash table: present keys differs" in done.stderr
     written = Results.load(tmp_path / "cpu.json")

@@ -28,7 +28,7 @@ from mutations import Mutation, mutations
 ROOT = Path(__file__).parents[2]
 AREAS = {"engine": ("ops", "sparse"), "data": ("retrieval", "data", "training"), "kernels": ("kernels",)}
 NEAR = {"ops": ("ops", "nn"), "sparse": ("sparse", "ops", "nn"), "retrieval": ("retrieval",), "data": ("data",),
-        "training": ("training", "tools"), "kernels": ("kernels", "sparse", "cuda")}
+        "training": ("training", "cli"), "kernels": ("kernels", "sparse", "cuda")}
 SHARED = {"blas", "bits", "lanes", "lanes_joined", "common", "table"}  # compiled into other files' kernels
 SECONDS = 1200  # for one run of tests
 
