@@ -171,7 +171,7 @@ def _variants() -> Iterator[tuple]:
         else:
             yield from (_weight_gradient_variant(tile, *way) for way in ways)
     for precision, dtypes in STORED.items():
-        for dtype, name in itertools.product(dtypes, ("pack_rows", "pack_weights")):
+        for dtype, name in itertools.product(dtypes, ("pack_rows", "pack_weights", "pack_pieces")):
             yield name, _words_defines(precision, dtype), LEAST_ARCHITECTURE[precision]
     yield from (("add_parts", scalars) for scalars in SCALARS.values())
 
