@@ -90,6 +90,16 @@ def _device_of_one(array: Any) -> str:
     raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}")
 
 
+def array_class(array: Any) -> tuple[str, type | None]:
+    """The device of one array and the class of its arrays; of anything else ("cpu", None)."""
+    if type(array) is np.ndarray:
+        return "cpu", np.ndarray
+    module = sys.modules.get("cupy")
+    if module is not None and type(array) is module.ndarray:
+        return "cuda", module.ndarray
+    return "cpu", None
+
+
 def array_module(*arrays: Any) -> ModuleType:
     """NumPy or CuPy: the module whose functions work on these arrays (see `device_of`)."""
     return np if device_of(*arrays) == "cpu" else sys.modules["cupy"]

@@ -19,13 +19,14 @@ import importlib
 import inspect
 import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from sparsenet.backend import FLOAT_DTYPES, HALF, check_float_dtype, device_of, wide_dtype
+from sparsenet.backend import FLOAT_DTYPES, HALF, array_class, check_float_dtype, device_of, wide_dtype
+from sparsenet.kernels.contract import Array, Arrays, Integers, Scalar, quick_check
+from sparsenet.kernels.quick_check import Check
 
 # Which module declares which kernel: imported at the first launch, so that
 # `import sparsenet` does not pay for Numba.
@@ -49,73 +50,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "triplet_loss": ("triplet_loss",),
     "losses": ("scale_gradient",),
 }
+__all__ = ["FAMILIES", "Array", "Arrays", "Integers", "Kernel", "Scalar", "declare", "find", "launch"]
+
 _KINDS = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}  # of scalars
 _MODULE_OF = {kernel: family for family, kernels in FAMILIES.items() for kernel in kernels}
 _KERNELS: dict[str, Kernel] = {}  # declared; the module that did so may still be half imported
 _READY: dict[str, Kernel] = {}  # those whose family is wholly imported
-
-
-@dataclass(frozen=True)
-class Array:
-    """An array argument.
-
-    dtype : "float" (float32 or float64), "feature" (float16 too, on a GPU), the same for every such argument of
-        the kernel; "wide" (what those are computed with: float32 for float16, else their dtype); or the name of
-        one NumPy dtype, such as "int32".
-    shape : one letter or word per axis, separated by blanks; a word that returns within one
-        kernel stands for the same number each time, a number for itself.
-    optional : None is accepted; at the end of the arguments it may be left out.
-    """
-
-    dtype: str
-    shape: str
-    optional: bool = False
-
-    @cached_property
-    def words(self) -> tuple[str, ...]:
-        """Of the shape."""
-        return tuple(self.shape.split())
-
-    @cached_property
-    def only(self) -> np.dtype | None:
-        """The one dtype it may have; None where that depends on the features."""
-        return None if self.dtype in ("float", "feature", "wide") else np.dtype(self.dtype)
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """A list of arrays, each as an Array of that dtype and shape says; lists are equally long, and a
-    word of the shape stands for one number within one position.  None is accepted where optional."""
-
-    dtype: str
-    shape: str
-    optional: bool = False
-
-    def at(self, position: int) -> Array:
-        return _numbered(self.dtype, self.shape, position)
-
-
-@cache
-def _numbered(dtype: str, shape: str, position: int) -> Array:
-    """An Array whose words stand for numbers of its own position."""
-    return Array(dtype, " ".join(word if word.isdigit() else f"{word}{position}" for word in shape.split()))
-
-
-@dataclass(frozen=True)
-class Scalar:
-    """A scalar argument of type `int`, `float` or `bool`."""
-
-    type: type
-
-
-@dataclass(frozen=True)
-class Integers:
-    """A tuple of integers, one per axis of a grid: on the host for any backend.
-
-    length : a word, as in the shape of an Array
-    """
-
-    length: str
 
 
 class Kernel:
@@ -126,6 +66,8 @@ class Kernel:
         self.arguments = arguments
         needed = [i for i, one in enumerate(arguments.values(), start=1) if not getattr(one, "optional", False)]
         self._least = max(needed, default=0)  # optional arguments at the end may be left out
+        first = [i for i, one in enumerate(arguments.values()) if isinstance(one, (Array, Arrays))]
+        self._first = first[0] if first else None  # the argument that tells the device
         self.implementations: dict[str, Callable] = {}
 
     def implementation(self, backend: str) -> Callable[[Callable], Callable]:
@@ -148,7 +90,7 @@ class Kernel:
             raise TypeError(f"{self.name}: expected {len(self.arguments)} arguments "
                             f"({', '.join(self.arguments)}), got {len(values)}")
         values += (None,) * (len(self.arguments) - len(values))
-        backend = self.check(values, backend)
+        backend = self._quick_backend(values, backend) or self.check(values, backend)
         if backend not in self.implementations:
             raise NotImplementedError(
                 f"{self.name}: no implementation for backend {backend!r}; "
@@ -159,6 +101,17 @@ class Kernel:
         except MemoryError as error:
             error.add_note(f"in the kernel {self.name} on {backend}")
             raise
+
+    @cached_property
+    def _quick_check(self) -> Check:
+        return quick_check(self.arguments)
+
+    def _quick_backend(self, values: tuple, backend: str | None) -> str | None:
+        """What `check` would return, if the arguments are as usual; else None."""
+        first = None if self._first is None else values[self._first]
+        device, arrays = array_class(first[0] if type(first) is list and first else first)
+        allowed = FLOAT_DTYPES["cpu" if (backend or device) == "cpu" else "cuda"]
+        return backend or device if arrays is not None and self._quick_check(values, arrays, allowed) else None
 
     def check(self, values: tuple, backend: str | None = None) -> str:
         """Check each value against the contract; return the backend: where None was given, the arrays' device.
