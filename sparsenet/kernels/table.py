@@ -41,6 +41,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "convolution_rows": ("convolution_forward_by_row", "convolution_forward_pairs_by_row"),
     "max_pool": ("max_pool_forward", "max_pool_backward"),
     "leaky_relu": ("leaky_relu_forward", "leaky_relu_backward"),
+    "level": ("level_background", "level_gradient"),
     "segment": ("segment_sum", "segment_max"),
     "sample_rows": ("add_sample_rows", "subtract_sample_rows", "multiply_sample_rows"),
     "voxelize": ("voxelize_triangles", "fill_solid"),
