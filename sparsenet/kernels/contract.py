@@ -61,9 +61,13 @@ def _numbered(dtype: str, shape: str, position: int) -> Array:
 
 @dataclass(frozen=True)
 class Scalar:
-    """A scalar argument of type `int`, `float` or `bool`."""
+    """A scalar argument of type `int`, `float` or `bool`.
+
+    optional : None is accepted; at the end of the arguments it may be left out.
+    """
 
     type: type
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def quick_check(arguments: dict[str, Any]) -> Check:
             lines.add(f"if {name} is not None:")
             depth = 1
         if isinstance(expected, Scalar):
-            lines.refuse_unless(f"type({name}) is {expected.type.__name__}")
+            lines.refuse_unless(f"type({name}) is {expected.type.__name__}", depth)
         elif isinstance(expected, Integers):
             lines.refuse_unless(f"type({name}) is tuple")
             lines.add(f"for number in {name}:")

@@ -24,7 +24,7 @@ from sparsenet.kernels.blas import multiply
 from sparsenet.kernels.memory import empty
 from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.scratch import scratch
-from sparsenet.kernels.table import Array, declare
+from sparsenet.kernels.table import Array, Scalar, declare, launch
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 
 _BUFFER_BYTES = 1 << 19  # gathered buffer of a block: stays in a core's L2 cache
@@ -37,18 +37,27 @@ FORWARD = declare(
     weights=Array("feature", "K C_in C_out"),
     neighbours=Array("int32", "M K"),
     constant=Array("feature", "C_out", optional=True),
+    slope=Scalar(float, optional=True),
 )
 WEIGHT_GRADIENT = declare(
     "convolution_weight_gradient",
     features=Array("feature", "N C_in"),
     gradient=Array("feature", "M C_out"),
     neighbours=Array("int32", "M K"),
+    background=Array("feature", "C_in", optional=True),
+    constant_gradient=Array("feature", "C_out", optional=True),
 )
 
 
 @FORWARD.implementation("cpu")
-def _forward_cpu(features, weights, neighbours, constant):
-    """(M, C_out): the sum over offsets, plus the constant row where one is given."""
+def _forward_cpu(features, weights, neighbours, constant, slope):
+    """(M, C_out): the sum over offsets, plus the constant row where one is given, through a leaky ReLU where a slope
+    is."""
+    out = _sums_cpu(features, weights, neighbours, constant)
+    return out if slope is None else launch("leaky_relu_forward", out, slope)
+
+
+def _sums_cpu(features, weights, neighbours, constant):
     (offsets, c_in, c_out), rows = weights.shape, len(neighbours)
     out = empty((rows, c_out), features.dtype)
     if not out.size:
@@ -71,8 +80,16 @@ def _forward_cpu(features, weights, neighbours, constant):
 
 
 @WEIGHT_GRADIENT.implementation("cpu")
-def _weight_gradient_cpu(features, gradient, neighbours):
-    """(K, C_in, C_out): sum over m of features[neighbours[m, k]]^T gradient[m]."""
+def _weight_gradient_cpu(features, gradient, neighbours, background, constant_gradient):
+    """(K, C_in, C_out): sum over m of features[neighbours[m, k]]^T gradient[m]; where a background is given, plus its
+    product with the gradient of the row that it gives, which is the same for each k."""
+    out = _products_cpu(features, gradient, neighbours)
+    if background is not None:
+        out += background[:, None] * constant_gradient
+    return out
+
+
+def _products_cpu(features, gradient, neighbours):
     (rows, offsets), c_in, c_out = neighbours.shape, features.shape[1], gradient.shape[1]
     if not rows or not len(features):
         return np.zeros((offsets, c_in, c_out), features.dtype)
@@ -99,13 +116,13 @@ def _weight_gradient_cpu(features, gradient, neighbours):
 
 
 @FORWARD.implementation("cuda")
-def _forward_cuda(features, weights, neighbours, constant):
-    return convolution_cuda.forward(features, weights, neighbours, constant)
+def _forward_cuda(features, weights, neighbours, constant, slope):
+    return convolution_cuda.forward(features, weights, neighbours, constant, 1.0 if slope is None else slope)
 
 
 @WEIGHT_GRADIENT.implementation("cuda")
-def _weight_gradient_cuda(features, gradient, neighbours):
-    return convolution_cuda.weight_gradient(features, gradient, neighbours)
+def _weight_gradient_cuda(features, gradient, neighbours, background, constant_gradient):
+    return convolution_cuda.weight_gradient(features, gradient, neighbours, background, constant_gradient)
 
 
 def _rows_of_block(rows: int, row_bytes: int) -> int:

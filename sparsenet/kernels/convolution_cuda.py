@@ -38,13 +38,13 @@ LEAST_ARCHITECTURE = {"tf32": 80, "fp16": 75, "bf16": 80}
 STORED = {"tf32": ("float32",), "fp16": ("float32", "float16"), "bf16": ("float32",)}
 
 
-def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None) -> Any:
+def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None, slope: float = 1.0) -> Any:
     """(M, C_out): see the contract of convolution_forward."""
     xp = array_module(features)
     (rows, offsets), (_, c_in, c_out) = neighbours.shape, weights.shape
     out = xp.empty((rows, c_out), features.dtype)
     if 0 in (features.size, weights.size, rows):
-        out[...] = 0 if constant is None else constant
+        out[...] = 0 if constant is None else xp.where(constant > 0, constant, constant * slope)
         return out
     precision = _precision("convolution_forward", features)
     tile = tile_table().choose("forward", architecture(xp), precision, c_out)
@@ -54,21 +54,23 @@ def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None) 
         words = _words(features, precision)
         turned = _packed_weights(weights, precision)
         kernel = forward_kernel(tile, features.dtype.name)
-        kernel(blocks, tile.threads, words, turned, neighbours, order, constant, rows, offsets, words.shape[1], c_out,
-               out, shared_bytes=tile.shared_bytes("forward"))
+        kernel(blocks, tile.threads, words, turned, neighbours, order, constant, slope, rows, offsets, words.shape[1],
+               c_out, out, shared_bytes=tile.shared_bytes("forward"))
     else:
         kernel = forward_kernel(tile, features.dtype.name, _by_vectors(features), _by_vectors(weights, out))
-        kernel(blocks, tile.threads, features, weights, neighbours, order, constant, rows, offsets, c_in, c_out, out,
-               shared_bytes=tile.shared_bytes("forward"))
+        kernel(blocks, tile.threads, features, weights, neighbours, order, constant, slope, rows, offsets, c_in, c_out,
+               out, shared_bytes=tile.shared_bytes("forward"))
     return out
 
 
-def weight_gradient(features: Any, gradient: Any, neighbours: Any) -> Any:
+def weight_gradient(features: Any, gradient: Any, neighbours: Any, background: Any | None = None,
+                    constant_gradient: Any | None = None) -> Any:
     """(K, C_in, C_out): see the contract of convolution_weight_gradient."""
     xp = array_module(features)
     (rows, offsets), c_in, c_out = neighbours.shape, features.shape[1], gradient.shape[1]
     if 0 in (rows, offsets, features.size, c_out):
-        return xp.zeros((offsets, c_in, c_out), features.dtype)
+        one = 0 if background is None else background[:, None] * constant_gradient
+        return xp.zeros((offsets, c_in, c_out), features.dtype) + one
     precision = _precision("convolution_weight_gradient", features)
     table = tile_table()
     tile = table.choose("weight_gradient", architecture(xp), precision, max(c_in, c_out))
@@ -86,10 +88,11 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any) -> Any:
         weight_gradient_kernel(tile, _by_vectors(features), _by_vectors(gradient))(
             blocks, tile.threads, features, gradient, neighbours, rows, part_rows, parts, offsets, c_in, c_out, partial,
             shared_bytes=tile.shared_bytes("weight_gradient"))
-    if parts == 1 and partial.dtype == features.dtype:
+    if parts == 1 and partial.dtype == features.dtype and background is None:
         return partial[0]
     out = xp.empty((offsets, c_in, c_out), features.dtype)
-    PARTS.kernel("add_parts", **scalars_of(out))(blocks_for(out.size), THREADS, partial, out.size, parts, out)
+    PARTS.kernel("add_parts", **scalars_of(out))(blocks_for(out.size), THREADS, partial, out.size, parts, background,
+                                                         constant_gradient, c_in, c_out, out)
     return out
 
 

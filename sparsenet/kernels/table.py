@@ -131,6 +131,8 @@ class Kernel:
         floating: tuple[np.dtype, str] | None = None
         for value, name, expected in given:
             if isinstance(expected, Scalar):
+                if value is None and expected.optional:
+                    continue
                 self._check_scalar(name, value, expected)
             elif isinstance(expected, Integers):
                 self._check_integers(name, value, expected, sizes)
