@@ -1,8 +1,7 @@
 """Kernels on the GPU: compiled at their first launch by NVRTC through CuPy, which keeps the result on disk.
 
-A launch goes straight to the driver's cuLaunchKernel: CuPy's own call makes an object of each argument, and lets other
-threads take the interpreter's lock, which a thread that launches some hundred kernels, one after the other, then waits
-for each time: with a loader's threads at work beside it, a training step took three times as long.
+A launch goes straight to the driver's cuLaunchKernel, with the arguments in memory that is there already: CuPy's own
+call makes an object of each of them.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ def options_of(kernel: CudaKernel) -> tuple[str, ...]:
 
 @cache
 def driver_library() -> Any:
-    """CUDA's driver library, which CuPy has loaded; its functions keep the interpreter's lock, as a launch does not
-    wait for the GPU (unless a thousand launches wait already)."""
-    library = ctypes.PyDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    """CUDA's driver library, which CuPy has loaded.  A call of it lets other threads take the interpreter's lock: where
+    launches keep it, a loader's thread keeps a step waiting for a whole switch interval (5 ms)."""
+    library = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     sizes = [ctypes.c_uint] * 7
     library.cuLaunchKernel.argtypes = [ctypes.c_void_p, *sizes, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     return library

@@ -43,6 +43,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "leaky_relu": ("leaky_relu_forward", "leaky_relu_backward"),
     "level": ("level_background", "level_gradient"),
     "segment": ("segment_sum", "segment_max"),
+    "cell_sums": ("cell_sums", "cell_sums_backward"),
     "sample_rows": ("add_sample_rows", "subtract_sample_rows", "multiply_sample_rows"),
     "voxelize": ("voxelize_triangles", "fill_solid"),
     "voxelize_meshes": ("voxelize_meshes",),
@@ -67,7 +68,8 @@ class Kernel:
         self.arguments = arguments
         needed = [i for i, one in enumerate(arguments.values(), start=1) if not getattr(one, "optional", False)]
         self._least = max(needed, default=0)  # optional arguments at the end may be left out
-        first = [i for i, one in enumerate(arguments.values()) if isinstance(one, (Array, Arrays))]
+        first = [i for i, one in enumerate(arguments.values())
+                 if isinstance(one, (Array, Arrays)) and not one.optional]
         self._first = first[0] if first else None  # the argument that tells the device
         self.implementations: dict[str, Callable] = {}
 
