@@ -15,6 +15,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any, background: A
     return out
 
 
+@cache
 def forward_kernel(tile: Tile, dtype: str, features_by_vectors: bool = True,
                    weights_by_vectors: bool = True) -> CudaKernel:
     """The variant of the forward kernel for a tile and features of that dtype; operands are copied by 16 bytes or by
@@ -104,6 +106,7 @@ def forward_kernel(tile: Tile, dtype: str, features_by_vectors: bool = True,
     return (FORWARD_MMA if name == "convolution_forward_mma" else FORWARD).kernel(name, **defines)
 
 
+@cache
 def weight_gradient_kernel(tile: Tile, features_by_vectors: bool = True,
                            gradient_by_vectors: bool = True) -> CudaKernel:
     """The variant of the weight gradient for a tile; operands are copied by 16 bytes or by elements."""
