@@ -26,8 +26,8 @@ VARIANTS = [(name, scalars) for name in ("level_background", "level_gradient") f
 
 BACKGROUND = declare(
     "level_background",
-    background=Array("feature", "C_in", optional=True),
     weights=Array("feature", "K C_in C_out"),
+    background=Array("feature", "C_in", optional=True),
     bias=Array("feature", "C_out", optional=True),
     slope=Scalar(float),
     reversed=Scalar(bool),
@@ -47,7 +47,7 @@ GRADIENT = declare(
 
 
 @BACKGROUND.implementation("cpu")
-def _background_cpu(background, weights, bias, slope, reversed, with_gradient):
+def _background_cpu(weights, background, bias, slope, reversed, with_gradient):
     """(C_out,) constant row: background @ total weight + bias, zeros where neither is given; (C_out,) what leaky ReLU
     makes of it; with_gradient: (C_in, C_out) total weight, the sum over the offsets, and (K, C_out, C_in) the weights
     turned, their offsets reversed if asked for; else None twice."""
@@ -63,15 +63,15 @@ def _background_cpu(background, weights, bias, slope, reversed, with_gradient):
 
 
 @BACKGROUND.implementation("cuda")
-def _background_cuda(background, weights, bias, slope, reversed, with_gradient):
+def _background_cuda(weights, background, bias, slope, reversed, with_gradient):
     xp, dtype, (offsets, c_in, c_out) = array_module(weights), weights.dtype, weights.shape
     rows = xp.empty((2, c_out), dtype)
     constant, activated = rows[0], rows[1]
     total = xp.empty((c_in, c_out), dtype) if with_gradient else None
     turned = xp.empty((offsets, c_out, c_in), dtype) if with_gradient else None
     SOURCE.kernel("level_background", **scalars_of(weights))(
-        min(-(-c_out // _GROUPS), MOST_BLOCKS), _BLOCK, background, weights, bias, slope, reversed, offsets, c_in, c_out,
-        constant, activated, total, turned)
+        min(-(-c_out // _GROUPS), MOST_BLOCKS), _BLOCK, background, weights, bias, slope, reversed, offsets, c_in,
+        c_out, constant, activated, total, turned)
     return constant, activated, total, turned
 
 

@@ -12,12 +12,12 @@
 #include "common.cuh"
 
 // background: `grounds` rows, 1 or one for each sample; null: inactive cells are passed over, and a window of
-// nothing else gives 0 and argmax 0.
+// nothing else gives 0 and argmax 0.  relative: the background is subtracted from the values.
 extern "C" __global__ void max_pool_forward(const SCALAR* __restrict__ features,
                                             OPTIONAL const SCALAR* __restrict__ background, int grounds,
                                             const int* __restrict__ neighbours, const int* __restrict__ coordinates,
                                             int width, long long rows, int offsets, int channels, int tile,
-                                            SCALAR* __restrict__ out, short* __restrict__ argmax) {
+                                            bool relative, SCALAR* __restrict__ out, short* __restrict__ argmax) {
     const long long step = static_cast<long long>(gridDim.x) * tile;
     for (long long first = static_cast<long long>(blockIdx.x) * tile; first < rows; first += step) {
         const int here = rows - first < tile ? static_cast<int>(rows - first) : tile;
@@ -25,6 +25,8 @@ extern "C" __global__ void max_pool_forward(const SCALAR* __restrict__ features,
             const int row = t / channels, c = t - row * channels;
             const int* window = neighbours + (first + row) * offsets;
             bool ground = background == nullptr;  // the background has had its turn
+            const long long sample = grounds > 1 ? coordinates[(first + row) * width] : 0;
+            const WIDE below = ground ? WIDE(0) : static_cast<WIDE>(background[sample * channels + c]);
             WIDE best = 0;
             int chosen = -1;
             for (int k = 0; k < offsets; ++k) {
@@ -32,8 +34,7 @@ extern "C" __global__ void max_pool_forward(const SCALAR* __restrict__ features,
                 if (n < 0 && ground) continue;
                 WIDE value;
                 if (n < 0) {
-                    const long long sample = grounds > 1 ? coordinates[(first + row) * width] : 0;
-                    value = background[sample * channels + c];
+                    value = below;
                     ground = true;
                 } else {
                     value = features[n * channels + c];
@@ -43,7 +44,7 @@ extern "C" __global__ void max_pool_forward(const SCALAR* __restrict__ features,
                     chosen = k;
                 }
             }
-            out[first * channels + t] = best;
+            out[first * channels + t] = relative ? best - below : best;
             argmax[first * channels + t] = static_cast<short>(chosen < 0 ? 0 : chosen);
         }
     }

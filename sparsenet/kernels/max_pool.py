@@ -25,7 +25,7 @@ from sparsenet.kernels.cuda import SCALARS, THREADS, CudaSource, blocks_for, sca
 from sparsenet.kernels.lanes import load_either, load_some, prefetch, select, spread, store
 from sparsenet.kernels.lanes_joined import bits_of
 from sparsenet.kernels.numba_cache import compiled
-from sparsenet.kernels.table import Array, declare, launch
+from sparsenet.kernels.table import Array, Scalar, declare, launch
 from sparsenet.kernels.threads import run_blocks
 
 _FLOATS = 1 << 16  # outputs (rows * channels) of a forward block
@@ -45,6 +45,7 @@ FORWARD = declare(
     background=Array("feature", "G C", optional=True),
     neighbours=Array("int32", "M K"),
     output_coordinates=Array("int32", "M D1"),
+    relative=Scalar(bool, optional=True),
 )
 BACKWARD = declare(
     "max_pool_backward",
@@ -58,8 +59,9 @@ BACKWARD = declare(
 
 
 @FORWARD.implementation("cpu")
-def _forward_cpu(features, background, neighbours, output_coordinates):
-    """((M, C) values, (M, C) int16 argmax); background has 1 row or one for each sample.
+def _forward_cpu(features, background, neighbours, output_coordinates, relative):
+    """((M, C) values, (M, C) int16 argmax); background has 1 row or one for each sample.  relative: the background is
+    subtracted from the values.
 
     Raises
     ------
@@ -78,6 +80,8 @@ def _forward_cpu(features, background, neighbours, output_coordinates):
         forward(features, ground, skip, neighbours[chosen], output_coordinates[chosen], out[chosen], argmax[chosen])
 
     run_blocks(block, -(-rows // step))
+    if relative and background is not None:
+        out = launch("subtract_sample_rows", out, background, output_coordinates)
     return out, argmax
 
 
@@ -88,7 +92,7 @@ def _check_offsets(neighbours):
 
 
 @FORWARD.implementation("cuda")
-def _forward_cuda(features, background, neighbours, output_coordinates):
+def _forward_cuda(features, background, neighbours, output_coordinates, relative):
     _check_offsets(neighbours)
     xp = array_module(features)
     (rows, offsets), channels = neighbours.shape, features.shape[1]
@@ -96,7 +100,8 @@ def _forward_cuda(features, background, neighbours, output_coordinates):
     tile = _tile(channels)
     kernel = SOURCE.kernel("max_pool_forward", **scalars_of(features))
     kernel(blocks_for(rows, tile), THREADS, features, background, 0 if background is None else background.shape[0],
-           neighbours, output_coordinates, output_coordinates.shape[1], rows, offsets, channels, tile, out, argmax)
+           neighbours, output_coordinates, output_coordinates.shape[1], rows, offsets, channels, tile, bool(relative),
+           out, argmax)
     return out, argmax
 
 

@@ -288,6 +288,7 @@ class _Module(types.ModuleType):
                 arguments, options = _plain(arguments), _plain(options)
             return _to_device(function(*arguments, **options))
 
+        setattr(self, name, on_device)  # found at once from here on
         return on_device
 
 

@@ -43,6 +43,7 @@ from sparsenet.sparse import ActiveSites, SparseTensor, prepare
 PAPER = (64, 40)  # batch, render size
 SMALL = (4, 5)
 FEW = (8,) * 6  # channels
+STEPS = 100  # of a round
 PHASES = ("forward", "backward", "update")
 
 
@@ -102,14 +103,14 @@ def training(sites: ActiveSites, channels: Sequence[int] = CHANNELS,
         taken = {phase: [] for phase in PHASES} if seconds is None else seconds
 
         def train() -> None:
-            marks = [time.thread_time()]
+            marks = [time.perf_counter()]
             loss = ops.softmax_cross_entropy(net(SparseTensor.from_sites(ones, there)), labels)
-            marks.append(time.thread_time())
+            marks.append(time.perf_counter())
             loss.backward()
-            marks.append(time.thread_time())
+            marks.append(time.perf_counter())
             optimizer.step()
             optimizer.zero_grad()
-            marks.append(time.thread_time())
+            marks.append(time.perf_counter())
             for phase, begun, ended in zip(PHASES, marks[:-1], marks[1:], strict=True):
                 taken.setdefault(phase, []).append(ended - begun)
 
@@ -129,7 +130,8 @@ def asked(function: Callable[[], None]) -> tuple[Counter, Counter, int]:
 
 
 def _serve() -> None:
-    """Answer each line on stdin with the milliseconds of the phases of some steps, the median of each."""
+    """Answer each line on stdin with the milliseconds of the phases of a step: the processor's time of many, shared
+    out by the clock."""
     with training(prepared_sites(*PAPER)) as step:
         ours, cupys, _ = asked(step)
     seconds: dict[str, list[float]] = {}
@@ -138,9 +140,13 @@ def _serve() -> None:
         for _ in sys.stdin:
             for taken in seconds.values():
                 taken.clear()
-            for _ in range(100):
+            begun = time.thread_time()
+            for _ in range(STEPS):
                 step()
-            print(json.dumps({phase: 1e3 * statistics.median(taken) for phase, taken in seconds.items()}), flush=True)
+            whole = 1e3 * (time.thread_time() - begun) / STEPS
+            shares = {phase: statistics.median(taken) for phase, taken in seconds.items()}
+            print(json.dumps({phase: whole * share / sum(shares.values()) for phase, share in shares.items()}),
+                  flush=True)
 
 
 def main() -> None:
@@ -155,7 +161,7 @@ def main() -> None:
     here = Path(__file__).parents[2]
     children = {}
     for root in [*map(Path, options.against), here]:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(here / "tests")])}
         children[root] = subprocess.Popen([sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, text=True,
                                           stdout=subprocess.PIPE, env=environment)
     try:

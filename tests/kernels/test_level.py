@@ -20,7 +20,7 @@ def leaky(x):
 def test_the_background_goes_through_a_convolution(launch, dtype, backwards, offsets, c_in, c_out, rng):
     weights, background, bias = (rng.standard_normal(shape).astype(dtype) for shape in
                                  ((offsets, c_in, c_out), c_in, c_out))
-    constant, activated, total, turned = launch("level_background", background, weights, bias, SLOPE, backwards, True)
+    constant, activated, total, turned = launch("level_background", weights, background, bias, SLOPE, backwards, True)
     u, w, b = precise(background, weights, bias)
     expected = u @ w.sum(axis=0) + b
     for found, wanted in ((constant, expected), (activated, leaky(expected)), (total, w.sum(axis=0))):
@@ -33,9 +33,9 @@ def test_the_background_goes_through_a_convolution(launch, dtype, backwards, off
 @each_storage
 def test_without_a_background_or_a_bias(launch, dtype, rng):
     weights, bias = rng.standard_normal((8, 3, 5)).astype(dtype), rng.standard_normal(5).astype(dtype)
-    constant, activated, total, turned = launch("level_background", None, weights, bias, SLOPE, False, False)
+    constant, activated, total, turned = launch("level_background", weights, None, bias, SLOPE, False, False)
     assert np.array_equal(constant, bias) and total is turned is None
-    constant, activated, _, _ = launch("level_background", None, weights, None, SLOPE, False, False)
+    constant, activated, _, _ = launch("level_background", weights, None, None, SLOPE, False, False)
     assert not constant.any() and not activated.any()
 
 
