@@ -254,8 +254,8 @@ def _ones(array: Any) -> Any:
 
 
 def is_unit(gradient: Any) -> bool:
-    """Whether the gradient is the 1 that `backward` begins with: there is nothing to multiply then.  A look at the number
-    would wait for a GPU."""
+    """Whether the gradient is the 1 that `backward` begins with: there is nothing to multiply then.  A look at its
+    number would wait for a GPU."""
     return any(gradient is unit for unit in _units.values())
 
 
