@@ -83,7 +83,7 @@ def device_of(*arrays: Any) -> str:
 
 def _device_of_one(array: Any) -> str:
     module = sys.modules.get("cupy")  # an array of CuPy exists only if CuPy was imported
-    if module is not None and isinstance(array, module.ndarray):
+    if module is not None and (type(array) is module.ndarray or isinstance(array, module.ndarray)):
         return "cuda"
     if isinstance(array, (np.ndarray, np.generic)):
         return "cpu"
