@@ -6,19 +6,23 @@ Launches of one stream follow each other, so those of a stream share them.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 
 _LEAST = 1 << 12
-_kept: dict[tuple[int, int], Any] = {}  # by device and stream
+_PER_THREAD = 2  # the handle of each thread's own default stream (cudaStreamPerThread)
+_kept: dict[tuple[int, int, int], Any] = {}  # by device, stream, and thread where the handle does not tell the stream
 
 
 def tickets(xp: Any, count: int) -> Any:
     """(n,) uint32 zeros, n at least `count`, on the current device, for the current stream."""
     if xp is np:
         return np.zeros(count, np.uint32)
-    place = int(xp.cuda.runtime.getDevice()), int(xp.cuda.get_current_stream().ptr)
+    stream = int(xp.cuda.get_current_stream().ptr)
+    thread = threading.get_ident() if stream == _PER_THREAD else 0
+    place = int(xp.cuda.runtime.getDevice()), stream, thread
     found = _kept.get(place)
     if found is None or found.size < count:
         found = _kept[place] = xp.zeros(max(_LEAST, count), np.uint32)
