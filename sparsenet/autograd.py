@@ -115,7 +115,7 @@ class Tensor(TensorBase):
         if gradient is None and self.size != 1:
             raise ValueError(f"backward: the tensor has shape {self.shape}, expected one element: pass a "
                              "gradient, or reduce it with .sum() or .mean()")
-        gradient = array_module(self._array).ones_like(self._array) if gradient is None else gradient
+        gradient = _ones(self._array) if gradient is None else gradient
         gradient = check_gradient("backward", getattr(gradient, "array", gradient), self)
         if anomaly.detecting():
             anomaly.check_gradients("backward", "", [gradient], "the gradient given to it, output")
@@ -237,6 +237,26 @@ class Function:
                  in zip(self._inputs, results, self.needs, strict=True) if need and result is not None]
         self._state, self.saved, self._inputs, self._watched = "used up", (), (), []
         return pairs
+
+
+_units: dict[tuple[str, Any, int], Any] = {}
+
+
+def _ones(array: Any) -> Any:
+    """Ones like the array; of a single number the same array each time, by which `is_unit` knows it."""
+    xp = array_module(array)
+    if array.shape:
+        return xp.ones_like(array)
+    device = device_of(array)
+    place = device, array.dtype, 0 if device == "cpu" else xp.cuda.runtime.getDevice()
+    found = _units.get(place)
+    return _units.setdefault(place, xp.ones_like(array)) if found is None else found
+
+
+def is_unit(gradient: Any) -> bool:
+    """Whether the gradient is the 1 that `backward` begins with: there is nothing to multiply then.  A look at its
+    number would wait for a GPU."""
+    return any(gradient is unit for unit in _units.values())
 
 
 def _run_backward(root: Tensor, gradient: Any) -> None:

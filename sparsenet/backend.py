@@ -88,11 +88,21 @@ def device_of(*arrays: Any) -> str:
 
 def _device_of_one(array: Any) -> str:
     module = sys.modules.get("cupy")  # an array of CuPy exists only if CuPy was imported
-    if module is not None and isinstance(array, module.ndarray):
+    if module is not None and (type(array) is module.ndarray or isinstance(array, module.ndarray)):
         return "cuda"
     if isinstance(array, (np.ndarray, np.generic)):
         return "cpu"
     raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}")
+
+
+def array_class(array: Any) -> tuple[str, type | None]:
+    """The device of one array and the class of its arrays; of anything else ("cpu", None)."""
+    if type(array) is np.ndarray:
+        return "cpu", np.ndarray
+    module = sys.modules.get("cupy")
+    if module is not None and type(array) is module.ndarray:
+        return "cuda", module.ndarray
+    return "cpu", None
 
 
 def array_module(*arrays: Any) -> ModuleType:

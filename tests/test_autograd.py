@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import sparsenet as sn
-from sparsenet.autograd import Function, Tensor, no_grad
+from sparsenet.autograd import Function, Tensor, _ones, is_unit, no_grad
 
 
 class Square(Function):
@@ -482,3 +482,23 @@ def test_the_graph_does_not_keep_arrays_that_no_backward_needs():
     assert watch() is None
     y.backward(np.ones(3))
     assert x.grad.tolist() == [4.0] * 3
+
+
+def test_the_gradient_that_backward_begins_with_is_known_as_a_unit():
+    seen = []
+
+    class Note(Function):
+        def forward(self, x):
+            return x.sum()
+
+        def backward(self, gradient):
+            seen.append((is_unit(gradient), float(gradient)))
+            return np.full(2, gradient)
+
+    for given in (None, np.array(1.0), np.array(3.0)):
+        Note().apply(Tensor(np.zeros(2), requires_grad=True)).backward(given)
+    assert seen == [(True, 1), (False, 1), (False, 3)]
+    x = Tensor(np.zeros(()), requires_grad=True)
+    x.backward()
+    x.grad += 5  # the caller's own
+    assert float(_ones(np.zeros(()))) == 1

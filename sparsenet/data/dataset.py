@@ -270,7 +270,8 @@ class SparseDataset:
         shuffle : in an order drawn by (seed, epoch), else in the order of the samples
         augment : `Augmentation` (voxelizes the kept meshes anew; of a dataset without meshes it may
             only shift, by whole cells) or `VoxelAugmentation`; drawn by (seed, epoch, sample)
-        workers : threads that prepare the batches to come; 0: the caller does
+        workers : threads that prepare the batches to come; 0: the caller does.  Where a GPU voxelizes them, one thread
+            is that many batches ahead
         field : sides of the grid, one number or (D,), that each sample is centred in; cells outside
             it are dropped and counted (`SparseBatch.dropped`).  Default: as stored
         geometries : `net.geometries()`; their rulebooks are built ahead

@@ -2,6 +2,10 @@
 
     worker threads     poses, augmentation, reading | on a GPU: upload, voxelize | rulebooks     all on the side stream
     the consumer       waits for a batch to be made, not for the GPU             | its step      on its own stream
+
+Where a GPU does the work, the threads that ask for it need the interpreter for all but the waiting, as the consumer's
+step does: of several that make batches each would slow down the others and the step, so there is one, and `workers`
+says how far ahead it is.
 """
 
 from __future__ import annotations
@@ -103,6 +107,11 @@ class _BatchMaker:
         self.backward = backward
         self.device = device
 
+    @property
+    def voxelizes_there(self) -> bool:
+        """Whether a GPU voxelizes all samples of a batch at once."""
+        return self.device != "cpu" and self.preparation.from_meshes_alone
+
     def make(self, index: int, stop: threading.Event) -> SparseBatch:
         """Batch `index` on its device, its rulebooks built."""
         begun = time.perf_counter()
@@ -113,7 +122,7 @@ class _BatchMaker:
         showings = [(index, place) if self.sampler.repeats else () for place in range(len(items))]
         samples = [self._sample(item, showing) for item, showing in zip(items.tolist(), showings, strict=True)]
         try:
-            made = self._voxelized if self.device != "cpu" and self.preparation.from_meshes_alone else self._joined
+            made = self._voxelized if self.voxelizes_there else self._joined
             tensor, dropped = made(samples, showings, stop)
             sample_ids = np.array(samples, np.int64)
             batch = SparseBatch(tensor, self.dataset.labels[sample_ids], sample_ids, dropped)
@@ -198,7 +207,7 @@ def _generate(maker: _BatchMaker, indices: range, workers: int) -> Iterator[Spar
         return
     side = side_stream(maker.device)
     side.meet()  # meshes that are on the device already: whoever put them there
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="sparsenet-loader")
+    pool = ThreadPoolExecutor(1 if maker.voxelizes_there else workers, thread_name_prefix="sparsenet-loader")
     waiting: deque[Future[tuple[SparseBatch, Work]]] = deque()
     unmade = iter(indices)
 

@@ -125,20 +125,23 @@ _OVER_PAIRS = {
 }
 CONVOLUTION_FORWARD = declare(
     "convolution_forward", "convolution",
-    "out[m] = sum over k of features[neighbours[m, k]] weights[k], + constant",
+    "out[m] = sum over k of features[neighbours[m, k]] weights[k], + constant; through a leaky ReLU if given a slope",
     **_CONVOLUTION,
+    slope=Scalar(float, optional=True),
 )
 CONVOLUTION_FORWARD_BY_ROW = declare(
     "convolution_forward_by_row", "convolution_rows",
-    "the same; the bits of a row depend on no other row",
+    "the same without a slope; the bits of a row depend on no other row",
     **_CONVOLUTION,
 )
 CONVOLUTION_WEIGHT_GRADIENT = declare(
     "convolution_weight_gradient", "convolution",
-    "out[k] = sum over m of features[neighbours[m, k]]^T gradient[m]",
+    "out[k] = sum over m of features[neighbours[m, k]]^T gradient[m], + background^T constant_gradient",
     features=Array("feature", "N C_in"),
     gradient=Array("feature", "M C_out"),
     neighbours=Array("int32", "M K"),
+    background=Array("feature", "C_in", optional=True),
+    constant_gradient=Array("feature", "C_out", optional=True),
 )
 CONVOLUTION_FORWARD_PAIRS = declare(
     "convolution_forward_pairs", "convolution_pairs",
@@ -216,6 +219,7 @@ MAX_POOL_FORWARD = declare(
     background=Array("feature", "G C", optional=True),
     neighbours=Array("int32", "M K"),
     output_coordinates=Array("int32", "M D1"),
+    relative=Scalar(bool, optional=True),  # the background is subtracted from the values
 )
 MAX_POOL_BACKWARD = declare(
     "max_pool_backward", "max_pool",
@@ -253,6 +257,51 @@ LEAKY_RELU_BACKWARD = declare(
     slope=Scalar(float),
     background=Array("feature", "G D", optional=True),
     ground=Array("feature", "G D", optional=True),
+)
+
+# ---- a level: convolution, leaky ReLU, and max-pooling where it follows; put together from the kernels above ---------
+
+LEVEL_BACKGROUND = declare(
+    "level_background", ("level", "level", "level"),
+    "constant = background sum_k weights[k] + bias; leaky ReLU of it; sum_k weights[k]; weights turned",
+    weights=Array("feature", "K C_in C_out"),
+    background=Array("feature", "C_in", optional=True),
+    bias=Array("feature", "C_out", optional=True),
+    slope=Scalar(float),
+    reversed=Scalar(bool),
+    with_gradient=Scalar(bool),
+)
+LEVEL_GRADIENT = declare(
+    "level_gradient", ("level", "level", "level"),
+    "the gradient of what the convolution gave, of its constant, and of the background that it read",
+    gradient=Array("feature", "M C"),
+    argmax=Array("int16", "M C", optional=True),
+    transposed_neighbours=Array("int32", "N K", optional=True),
+    activated=Array("feature", "N C"),
+    constant=Array("feature", "C"),
+    ground=Array("feature", "C", optional=True),
+    slope=Scalar(float),
+    total_weight=Array("feature", "C_in C", optional=True),
+)
+CELL_SUMS = declare(
+    "cell_sums", ("cell_sums", "cell_sums", "cell_sums"),
+    "out[b] = (sums[b] + (cells - sites of b) background) / divisor",
+    features=Array("feature", "N C"),
+    sums=Array("wide", "B C"),
+    splits=Array("int64", "B1"),
+    background=Array("feature", "G C", optional=True),
+    cells=Scalar(int),
+    mean=Scalar(bool),
+)
+CELL_SUMS_BACKWARD = declare(
+    "cell_sums_backward", ("cell_sums", "cell_sums", "cell_sums"),
+    "to the sites of b gradient[b] / divisor, to the background (cells - sites of b) times as much",
+    gradient=Array("feature", "B C"),
+    splits=Array("int64", "B1"),
+    coordinates=Array("int32", "N D1"),
+    grounds=Scalar(int),
+    cells=Scalar(int),
+    mean=Scalar(bool),
 )
 
 # ---- runs of rows, rows of samples -----------------------------------------------------------------------------------

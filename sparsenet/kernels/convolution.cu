@@ -1,7 +1,9 @@
 // Sparse convolution, forward (and, over the transposed table, the input gradient), multiply-adds
 // in SCALAR.  An implicit matrix product: the gathered matrix is never written out.
 //
-//     out[m, n] = sum over k, c of  features[neighbours[m, k], c] * weights[k, c, n]  +  constant[n]
+//     out[m, n] = leaky(sum over k, c of  features[neighbours[m, k], c] * weights[k, c, n]  +  constant[n])
+//
+// where leaky(x) = x if x > 0, else slope * x; slope 1: as it is.
 //
 //                      TILE_COLUMNS of C_out                A  gathered   [TILE_ROWS][TILE_DEPTH + VECTOR]
 //                      +-----------+  TILE_DEPTH of         B  weights    [TILE_DEPTH][TILE_COLUMNS]
@@ -90,8 +92,8 @@ __device__ inline void multiply_step(const SCALAR* a, const SCALAR* b, int x, in
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 convolution_forward(const SCALAR* __restrict__ features, const SCALAR* __restrict__ weights,
                     const int* __restrict__ neighbours, OPTIONAL const int* __restrict__ order,
-                    OPTIONAL const SCALAR* __restrict__ constant, long long rows, int offsets, int c_in, int c_out,
-                    SCALAR* __restrict__ out) {
+                    OPTIONAL const SCALAR* __restrict__ constant, const SCALAR slope, long long rows, int offsets,
+                    int c_in, int c_out, SCALAR* __restrict__ out) {
     DYNAMIC_SHARED(unsigned char, memory);
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const int x = threadIdx.x % THREADS_X, y = threadIdx.x / THREADS_X;
@@ -130,8 +132,11 @@ convolution_forward(const SCALAR* __restrict__ features, const SCALAR* __restric
                 const int column = first_column + x * VECTOR + j * THREADS_X;
                 Vector values;
 #pragma unroll
-                for (int v = 0; v < VECTOR; ++v)
-                    values.at[v] = sum[i][j + v] + (constant && column + v < c_out ? constant[column + v] : SCALAR(0));
+                for (int v = 0; v < VECTOR; ++v) {
+                    const SCALAR value =
+                        sum[i][j + v] + (constant && column + v < c_out ? constant[column + v] : SCALAR(0));
+                    values.at[v] = value > 0 ? value : value * slope;
+                }
                 if (B_VECTOR == VECTOR && column < c_out) {  // c_out is a multiple of VECTOR then
                     *reinterpret_cast<Vector*>(target + column) = values;
                 } else {

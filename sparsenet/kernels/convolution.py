@@ -26,6 +26,7 @@ from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GR
 from sparsenet.kernels.memory import empty
 from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.scratch import scratch
+from sparsenet.kernels.table import launch
 from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 
 _BUFFER_BYTES = 1 << 19  # gathered buffer of a block: stays in a core's L2 cache
@@ -34,8 +35,14 @@ _PARTIALS = 8  # partial weight gradients, and so threads that can help with one
 
 
 @FORWARD.implementation("cpu")
-def _forward_cpu(features, weights, neighbours, constant):
-    """(M, C_out): the sum over offsets, plus the constant row where one is given."""
+def _forward_cpu(features, weights, neighbours, constant, slope):
+    """(M, C_out): the sum over offsets, plus the constant row where one is given, through a leaky ReLU where a slope
+    is."""
+    out = _sums_cpu(features, weights, neighbours, constant)
+    return out if slope is None else launch("leaky_relu_forward", out, slope)
+
+
+def _sums_cpu(features, weights, neighbours, constant):
     (offsets, c_in, c_out), rows = weights.shape, len(neighbours)
     out = empty((rows, c_out), features.dtype)
     if not out.size:
@@ -58,8 +65,16 @@ def _forward_cpu(features, weights, neighbours, constant):
 
 
 @WEIGHT_GRADIENT.implementation("cpu")
-def _weight_gradient_cpu(features, gradient, neighbours):
-    """(K, C_in, C_out): sum over m of features[neighbours[m, k]]^T gradient[m]."""
+def _weight_gradient_cpu(features, gradient, neighbours, background, constant_gradient):
+    """(K, C_in, C_out): sum over m of features[neighbours[m, k]]^T gradient[m]; where a background is given, plus its
+    product with the gradient of the row that it gives, which is the same for each k."""
+    out = _products_cpu(features, gradient, neighbours)
+    if background is not None:
+        out += background[:, None] * constant_gradient
+    return out
+
+
+def _products_cpu(features, gradient, neighbours):
     (rows, offsets), c_in, c_out = neighbours.shape, features.shape[1], gradient.shape[1]
     if not rows or not len(features):
         return np.zeros((offsets, c_in, c_out), features.dtype)
@@ -86,13 +101,13 @@ def _weight_gradient_cpu(features, gradient, neighbours):
 
 
 @FORWARD.implementation("cuda")
-def _forward_cuda(features, weights, neighbours, constant):
-    return convolution_cuda.forward(features, weights, neighbours, constant)
+def _forward_cuda(features, weights, neighbours, constant, slope):
+    return convolution_cuda.forward(features, weights, neighbours, constant, 1.0 if slope is None else slope)
 
 
 @WEIGHT_GRADIENT.implementation("cuda")
-def _weight_gradient_cuda(features, gradient, neighbours):
-    return convolution_cuda.weight_gradient(features, gradient, neighbours)
+def _weight_gradient_cuda(features, gradient, neighbours, background, constant_gradient):
+    return convolution_cuda.weight_gradient(features, gradient, neighbours, background, constant_gradient)
 
 
 def _rows_of_block(rows: int, row_bytes: int) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,18 +38,19 @@ LEAST_ARCHITECTURE = {"tf32": 80, "fp16": 75, "bf16": 80}
 STORED = {"tf32": ("float32",), "fp16": ("float32", "float16"), "bf16": ("float32",)}
 
 
-def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None) -> Any:
+def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None, slope: float = 1.0) -> Any:
     """(M, C_out): see the contract of convolution_forward."""
     xp = array_module(features)
     (rows, offsets), (_, c_in, c_out) = neighbours.shape, weights.shape
     out = xp.empty((rows, c_out), features.dtype)
     if 0 in (features.size, weights.size, rows):
-        out[...] = 0 if constant is None else constant
+        out[...] = 0 if constant is None else xp.where(constant > 0, constant, constant * slope)
         return out
     precision = _precision("convolution_forward", features)
     order = row_order(neighbours, c_in * c_out)
     if by_wgmma(neighbours, c_in * c_out, precision):
-        wgmma.forward(_words(features, precision, rounded=True), weights, neighbours, order, constant, precision, out)
+        wgmma.forward(_words(features, precision, rounded=True), weights, neighbours, order, constant, slope, precision,
+                      out)
         return out
     tile = tile_table().choose("forward", architecture(xp), precision, c_out)
     blocks = min(-(-rows // tile.rows) * -(-c_out // tile.columns), MOST_BLOCKS)
@@ -56,26 +58,29 @@ def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None) 
         words = _words(features, precision)
         turned = _packed_weights(weights, precision)
         kernel = forward_kernel(tile, features.dtype.name)
-        kernel(blocks, tile.threads, words, turned, neighbours, order, constant, rows, offsets, words.shape[1], c_out,
-               out, shared_bytes=tile.shared_bytes("forward"))
+        kernel(blocks, tile.threads, words, turned, neighbours, order, constant, slope, rows, offsets, words.shape[1],
+               c_out, out, shared_bytes=tile.shared_bytes("forward"))
     else:
         kernel = forward_kernel(tile, features.dtype.name, _by_vectors(features), _by_vectors(weights, out))
-        kernel(blocks, tile.threads, features, weights, neighbours, order, constant, rows, offsets, c_in, c_out, out,
-               shared_bytes=tile.shared_bytes("forward"))
+        kernel(blocks, tile.threads, features, weights, neighbours, order, constant, slope, rows, offsets, c_in, c_out,
+               out, shared_bytes=tile.shared_bytes("forward"))
     return out
 
 
-def weight_gradient(features: Any, gradient: Any, neighbours: Any) -> Any:
+def weight_gradient(features: Any, gradient: Any, neighbours: Any, background: Any | None = None,
+                    constant_gradient: Any | None = None) -> Any:
     """(K, C_in, C_out): see the contract of convolution_weight_gradient."""
     xp = array_module(features)
     (rows, offsets), c_in, c_out = neighbours.shape, features.shape[1], gradient.shape[1]
     if 0 in (rows, offsets, features.size, c_out):
-        return xp.zeros((offsets, c_in, c_out), features.dtype)
+        one = 0 if background is None else background[:, None] * constant_gradient
+        return xp.zeros((offsets, c_in, c_out), features.dtype) + one
     precision = _precision("convolution_weight_gradient", features)
     if precision in wgmma.WEIGHT_PRECISIONS and by_wgmma(neighbours, c_in * c_out, precision):
         order = row_order(neighbours, c_in * c_out)
-        return _added(wgmma.weight_gradient(_words(features, precision), _words(gradient, precision), neighbours, order,
-                                            (c_in, c_out), precision), features.dtype)
+        partial = wgmma.weight_gradient(_words(features, precision), _words(gradient, precision), neighbours, order,
+                                        (c_in, c_out), precision)
+        return _added(partial, features.dtype, background, constant_gradient)
     table = tile_table()
     tile = table.choose("weight_gradient", architecture(xp), precision, max(c_in, c_out))
     products = offsets * -(-c_in // tile.rows) * -(-c_out // tile.columns)
@@ -92,15 +97,16 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any) -> Any:
         weight_gradient_kernel(tile, _by_vectors(features), _by_vectors(gradient))(
             blocks, tile.threads, features, gradient, neighbours, rows, part_rows, parts, offsets, c_in, c_out, partial,
             shared_bytes=tile.shared_bytes("weight_gradient"))
-    return _added(partial, features.dtype)
+    return _added(partial, features.dtype, background, constant_gradient)
 
 
-def _added(partial: Any, dtype: Any) -> Any:
-    """(K, C_in, C_out): the sum over the parts (parts, K, C_in, C_out)."""
-    if len(partial) == 1 and partial.dtype == dtype:
+def _added(partial: Any, dtype: Any, background: Any | None, constant_gradient: Any | None) -> Any:
+    """(K, C_in, C_out): the sum over the parts (parts, K, C_in, C_out), and what a background adds to each k."""
+    if len(partial) == 1 and partial.dtype == dtype and background is None:
         return partial[0]
     out = array_module(partial).empty(partial.shape[1:], dtype)
-    PARTS.kernel("add_parts", **scalars_of(out))(blocks_for(out.size), THREADS, partial, out.size, len(partial), out)
+    PARTS.kernel("add_parts", **scalars_of(out))(blocks_for(out.size), THREADS, partial, out.size, len(partial),
+                                                 background, constant_gradient, *out.shape[1:], out)
     return out
 
 
@@ -111,6 +117,7 @@ def by_wgmma(neighbours: Any, channels: int, precision: str) -> bool:
             and architecture(array_module(neighbours)) in table.wgmma_architectures)
 
 
+@cache
 def forward_kernel(tile: Tile, dtype: str, features_by_vectors: bool = True,
                    weights_by_vectors: bool = True) -> CudaKernel:
     """The variant of the forward kernel for a tile and features of that dtype; operands are copied by 16 bytes or by
@@ -119,6 +126,7 @@ def forward_kernel(tile: Tile, dtype: str, features_by_vectors: bool = True,
     return (FORWARD_MMA if name == "convolution_forward_mma" else FORWARD).kernel(name, **defines)
 
 
+@cache
 def weight_gradient_kernel(tile: Tile, features_by_vectors: bool = True,
                            gradient_by_vectors: bool = True) -> CudaKernel:
     """The variant of the weight gradient for a tile; operands are copied by 16 bytes or by elements."""

@@ -95,8 +95,8 @@ __device__ inline void multiply_step(const unsigned* a, const unsigned* b, float
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 convolution_forward_mma(const unsigned* __restrict__ features, const unsigned* __restrict__ weights,
                         const int* __restrict__ neighbours, OPTIONAL const int* __restrict__ order,
-                        OPTIONAL const SCALAR* __restrict__ constant, long long rows, int offsets, int words, int c_out,
-                        SCALAR* __restrict__ out) {
+                        OPTIONAL const SCALAR* __restrict__ constant, const float slope, long long rows, int offsets,
+                        int words, int c_out, SCALAR* __restrict__ out) {
     DYNAMIC_SHARED(unsigned char, memory);
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -144,7 +144,7 @@ convolution_forward_mma(const unsigned* __restrict__ features, const unsigned* _
                     for (int v = 0; v < 2; ++v) {
                         float value = sum[i][j][half * 2 + v];
                         if (constant && column + v < c_out) value += constant[column + v];
-                        values.at[v] = value;
+                        values.at[v] = value > 0 ? value : value * slope;
                     }
                     if (c_out % 2 == 0) {  // then every row begins at a pair
                         if (column < c_out) *reinterpret_cast<Pair*>(target + column) = values;

@@ -122,7 +122,7 @@ __device__ inline void produce(Shared& shared, const unsigned* features, const u
 }
 
 __device__ inline void consume(Shared& shared, const unsigned* masks, const int* outputs, const SCALAR* constant,
-                               int tiles, int column_tiles, int words, int c_out, SCALAR* out) {
+                               float slope, int tiles, int column_tiles, int words, int c_out, SCALAR* out) {
     const int consumer = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
     const int chunks = (words + CHUNK - 1) / CHUNK;
     Ring<STAGES> stage;
@@ -178,7 +178,7 @@ __device__ inline void consume(Shared& shared, const unsigned* masks, const int*
                     for (int v = 0; v < 2; ++v) {
                         float value = sum[i][j * 4 + half * 2 + v];
                         if (constant && column + v < c_out) value += constant[column + v];
-                        values.at[v] = value;
+                        values.at[v] = value > 0 ? value : value * slope;
                     }
                     if (c_out % 2 == 0) {  // then every row begins at a pair
                         if (column < c_out) *reinterpret_cast<Pair*>(target + column) = values;
@@ -195,13 +195,14 @@ __device__ inline void consume(Shared& shared, const unsigned* masks, const int*
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 convolution_forward_wgmma(const unsigned* __restrict__ features, const unsigned* __restrict__ weights,
                           const int* __restrict__ lists, const unsigned* __restrict__ masks,
-                          const int* __restrict__ outputs, OPTIONAL const SCALAR* __restrict__ constant, int tiles,
-                          int column_tiles, int offsets, int words, int c_out, SCALAR* __restrict__ out) {
+                          const int* __restrict__ outputs, OPTIONAL const SCALAR* __restrict__ constant,
+                          const float slope, int tiles, int column_tiles, int offsets, int words, int c_out,
+                          SCALAR* __restrict__ out) {
     DYNAMIC_SHARED(unsigned char, memory);
     Shared& shared = aligned<Shared>(memory);
     init_barriers(shared, PRODUCERS + 1, CONSUMERS);
     if (threadIdx.x >= 128 * CONSUMERS)
         produce(shared, features, weights, lists, masks, tiles, column_tiles, offsets, words);
     else
-        consume(shared, masks, outputs, constant, tiles, column_tiles, words, c_out, out);
+        consume(shared, masks, outputs, constant, slope, tiles, column_tiles, words, c_out, out);
 }

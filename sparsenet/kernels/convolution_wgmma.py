@@ -81,8 +81,8 @@ def _deepest(rows: int, columns: int, lists: int, resident: int, most_stages: in
     raise AssertionError(f"{rows} x {columns}: two stages do not fit")  # no shape that is asked for
 
 
-def forward(words: Any, weights: Any, neighbours: Any, order: Any | None, constant: Any | None, precision: str,
-            out: Any) -> None:
+def forward(words: Any, weights: Any, neighbours: Any, order: Any | None, constant: Any | None, slope: float,
+            precision: str, out: Any) -> None:
     """Write (M, C_out); see the contract of convolution_forward.
 
     words : (N, W) uint32 of the features, rounded
@@ -97,7 +97,7 @@ def forward(words: Any, weights: Any, neighbours: Any, order: Any | None, consta
     tiles = table.tiles * column_tiles
     forward_kernel(shape, precision, out.dtype.name)(
         min(tiles, multiprocessors(words)), 256 + _PRODUCERS, words, packed, table.lists, table.masks, table.outputs,
-        constant, tiles, column_tiles, offsets, words.shape[1], c_out, out, shared_bytes=shape.shared_bytes)
+        constant, slope, tiles, column_tiles, offsets, words.shape[1], c_out, out, shared_bytes=shape.shared_bytes)
 
 
 def weight_gradient(features: Any, gradient: Any, neighbours: Any, order: Any | None, channels: tuple[int, int],

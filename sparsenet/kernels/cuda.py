@@ -16,14 +16,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from sparsenet.kernels.counting import launched
-from sparsenet.kernels.signature import CTYPES, Parameter, parse
+from sparsenet.kernels.signature import CTYPES, Parameter, parse, quick_check
 
 FOLDER = Path(__file__).parent
 THREADS = 256  # per block, where nothing asks for another number
@@ -37,15 +36,24 @@ _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"[^\n]*$', re.MULTILINE)
 
 
 class Driver(Protocol):
-    """Compiles kernels and runs them."""
+    """Compiles kernels and runs them.
+
+    ndarray : the class of arrays that its kernels reach
+    wanted : such an array, in words, for one who passed something else
+    """
+
+    ndarray: type
+    wanted: str
 
     def compile(self, kernel: CudaKernel) -> Launch:
-        """A function (grid, block, arguments, shared_bytes) that runs the kernel; the arguments
-        are NumPy scalars, arrays, and None for a null pointer."""
+        """A function (grid, block, arguments, shared_bytes) that runs the kernel; the arguments are numbers that fit
+        their parameters, Python's or NumPy's, arrays, and None for a null pointer.
 
-    def address(self, array: Any, kernel: str, name: str) -> int:
-        """Where the array begins; raises TypeError, naming kernel and argument, for one that this
-        driver's kernels cannot reach."""
+        It raises TypeError, naming kernel and argument, for an array on another GPU.
+        """
+
+    def address(self, array: Any) -> int:
+        """Where the array begins."""
 
 
 class CudaSource:
@@ -110,7 +118,9 @@ class CudaKernel:
             raise KeyError(f"{source.path.name} has no kernel named {name!r}; there are {sorted(kernels)}")
         self.module = tuple(kernels)  # all the source's kernels: they compile together
         self.parameters: tuple[Parameter, ...] = kernels[name]
-        self._exclusive = any(parameter.written and parameter.exclusive for parameter in self.parameters)
+        self._quick = quick_check(self.parameters)
+        exclusive = any(parameter.written and parameter.exclusive for parameter in self.parameters)
+        self._apart = [i for i, parameter in enumerate(self.parameters) if parameter.pointer and exclusive]
         self._launches: dict[Driver, Launch] = {}
         self._lock = threading.Lock()
 
@@ -125,7 +135,10 @@ class CudaKernel:
         """
         grid, block = _three(grid), _three(block)
         driver = _installed or cupy_driver()
-        values = self._checked(arguments, driver)
+        if not (len(arguments) == len(self.parameters) and self._quick(arguments, driver.ndarray)):
+            self._check(arguments, driver)
+        if self._apart:
+            self._check_apart(arguments, driver.address)
         if 0 in grid:
             return
         threads = block[0] * block[1] * block[2]
@@ -134,50 +147,53 @@ class CudaKernel:
                              "threads and at most 65535 blocks along y and z")
         if not 0 <= shared_bytes <= MOST_SHARED:
             raise ValueError(f"{self.name}: shared_bytes is {shared_bytes}, expected 0 to {MOST_SHARED}")
-        self.compiled(driver)(grid, block, values, shared_bytes)
+        (self._launches.get(driver) or self.compiled(driver))(grid, block, arguments, shared_bytes)
         launched(self.name)
 
     def compiled(self, driver: Driver) -> Launch:
         """What the driver made of this kernel; compiled once."""
-        launch = self._launches.get(driver)
-        if launch is None:
-            with self._lock:
-                launch = self._launches.get(driver) or driver.compile(self)
-                self._launches[driver] = launch
+        with self._lock:
+            launch = self._launches.get(driver) or driver.compile(self)
+            self._launches[driver] = launch
         return launch
 
-    def _checked(self, arguments: tuple, driver: Driver) -> tuple:
+    def _check(self, arguments: tuple, driver: Driver) -> None:
+        """Raise if an argument does not fit its parameter."""
         if len(arguments) != len(self.parameters):
             raise TypeError(f"{self.name}: got {len(arguments)} arguments, expected {len(self.parameters)}: "
                             f"{', '.join(parameter.name for parameter in self.parameters)}")
-        values, spans = [], []
         for value, parameter in zip(arguments, self.parameters, strict=True):
             if not parameter.pointer:
-                values.append(parameter.number(value, self.name))
-            elif value is None:
-                if not parameter.optional:
-                    raise TypeError(f"{self.name}: {parameter.name} is None, expected an array of "
-                                    f"{parameter.dtype}: mark the parameter OPTIONAL in the source")
-                values.append(None)
-            else:
-                address = driver.address(value, self.name, parameter.name)
-                values.append(parameter.array(value, self.name))
-                if self._exclusive and (size := value.nbytes):
-                    spans.append((address, address + size, parameter))
-        if spans:
-            self._check_apart(spans)
-        return tuple(values)
+                parameter.check_number(value, self.name)
+            elif value is not None:
+                if not isinstance(value, driver.ndarray):
+                    raise TypeError(f"{self.name}: {parameter.name} is {type(value).__name__}, expected "
+                                    f"{driver.wanted}")
+                parameter.check_array(value, self.name)
+            elif not parameter.optional:
+                raise TypeError(f"{self.name}: {parameter.name} is None, expected an array of {parameter.dtype}: mark "
+                                "the parameter OPTIONAL in the source")
 
-    def _check_apart(self, spans: list[tuple[int, int, Parameter]]) -> None:
+    def _check_apart(self, arguments: tuple, address: Callable[[Any], int]) -> None:
         """What is written through __restrict__ shares no memory with another argument."""
-        spans.sort(key=itemgetter(0))
-        reach, furthest = 0, None  # the end that lies furthest on so far, and whose it is
-        for start, end, one in spans:
-            if start < reach and (one.written and one.exclusive or furthest.written and furthest.exclusive):
-                raise ValueError(f"{self.name}: {furthest.name} and {one.name} share memory, expected arrays apart "
-                                 "(__restrict__): pass a copy of one")
+        spans = []
+        for i in self._apart:
+            array = arguments[i]
+            if array is not None and (size := array.nbytes):
+                start = address(array)
+                spans.append((start, start + size, i))
+        spans.sort()
+        reach, furthest = 0, -1  # the end that lies furthest on so far, and whose it is
+        for start, end, i in spans:
+            if start < reach and (self._owns(i) or self._owns(furthest)):
+                raise ValueError(f"{self.name}: {self.parameters[furthest].name} and {self.parameters[i].name} share "
+                                 "memory, expected arrays apart (__restrict__): pass a copy of one")
             if end > reach:
-                reach, furthest = end, one
+                reach, furthest = end, i
+
+    def _owns(self, i: int) -> bool:
+        """Whether the kernel writes to that argument and counts on being the only one."""
+        return self.parameters[i].written and self.parameters[i].exclusive
 
 
 class CompileError(RuntimeError):

@@ -11,39 +11,53 @@
 // Variants: SCALAR float, double or Half.  Compared and added up in WIDE.
 #include "common.cuh"
 
+// The larger of two; NaN wins.
+__device__ inline void consider(WIDE value, int k, WIDE& best, int& chosen) {
+    if (chosen < 0 || value > best || value != value) {
+        best = value;
+        chosen = k;
+    }
+}
+
 // background: `grounds` rows, 1 or one for each sample; null: inactive cells are passed over, and a window of
-// nothing else gives 0 and argmax 0.
+// nothing else gives 0 and argmax 0.  relative: the background is subtracted from the values.
 extern "C" __global__ void max_pool_forward(const SCALAR* __restrict__ features,
                                             OPTIONAL const SCALAR* __restrict__ background, int grounds,
                                             const int* __restrict__ neighbours, const int* __restrict__ coordinates,
                                             int width, long long rows, int offsets, int channels, int tile,
-                                            SCALAR* __restrict__ out, short* __restrict__ argmax) {
+                                            bool relative, SCALAR* __restrict__ out, short* __restrict__ argmax) {
     const long long step = static_cast<long long>(gridDim.x) * tile;
+    // A warp that has one row looks at its window together: a lane at one offset, then all at those where a site is,
+    // and at the first where none is.
+    const bool together = channels % 32 == 0 && offsets <= 32;
+    const unsigned every = offsets < 32 ? (1u << offsets) - 1 : ~0u;
     for (long long first = static_cast<long long>(blockIdx.x) * tile; first < rows; first += step) {
         const int here = rows - first < tile ? static_cast<int>(rows - first) : tile;
         for (int t = threadIdx.x; t < here * channels; t += blockDim.x) {
             const int row = t / channels, c = t - row * channels;
             const int* window = neighbours + (first + row) * offsets;
             bool ground = background == nullptr;  // the background has had its turn
+            const long long sample = grounds > 1 ? coordinates[(first + row) * width] : 0;
+            const WIDE below = ground ? WIDE(0) : static_cast<WIDE>(background[sample * channels + c]);
             WIDE best = 0;
             int chosen = -1;
-            for (int k = 0; k < offsets; ++k) {
-                const long long n = window[k];
-                if (n < 0 && ground) continue;
-                WIDE value;
-                if (n < 0) {
-                    const long long sample = grounds > 1 ? coordinates[(first + row) * width] : 0;
-                    value = background[sample * channels + c];
-                    ground = true;
-                } else {
-                    value = features[n * channels + c];
+            if (together) {
+                const int lane = threadIdx.x % 32, own = lane < offsets ? window[lane] : -1;
+                const unsigned there = __ballot_sync(0xffffffffu, own >= 0), inactive = ground ? 0u : ~there & every;
+                for (unsigned left = there | (inactive & (0u - inactive)); left != 0; left &= left - 1) {
+                    const int k = __ffs(static_cast<int>(left)) - 1;
+                    const long long n = __shfl_sync(0xffffffffu, own, k);
+                    consider(n < 0 ? below : static_cast<WIDE>(features[n * channels + c]), k, best, chosen);
                 }
-                if (chosen < 0 || value > best || value != value) {  // NaN wins
-                    best = value;
-                    chosen = k;
+            } else {
+                for (int k = 0; k < offsets; ++k) {
+                    const long long n = window[k];
+                    if (n < 0 && ground) continue;
+                    ground = ground || n < 0;
+                    consider(n < 0 ? below : static_cast<WIDE>(features[n * channels + c]), k, best, chosen);
                 }
             }
-            out[first * channels + t] = best;
+            out[first * channels + t] = relative ? best - below : best;
             argmax[first * channels + t] = static_cast<short>(chosen < 0 ? 0 : chosen);
         }
     }

@@ -43,8 +43,9 @@ VARIANTS = [(name, scalars) for name in ("max_pool_forward", "max_pool_backward"
 
 
 @FORWARD.implementation("cpu")
-def _forward_cpu(features, background, neighbours, output_coordinates):
-    """((M, C) values, (M, C) int16 argmax); background has 1 row or one for each sample."""
+def _forward_cpu(features, background, neighbours, output_coordinates, relative):
+    """((M, C) values, (M, C) int16 argmax); background has 1 row or one for each sample.  relative: the background is
+    subtracted from the values."""
     rows, channels = neighbours.shape[0], features.shape[1]
     out, argmax = memory.empty((rows, channels), features.dtype), memory.empty((rows, channels), np.int16)
     step = max(1, _FLOATS // max(channels, 1))
@@ -57,18 +58,21 @@ def _forward_cpu(features, background, neighbours, output_coordinates):
         forward(features, ground, skip, neighbours[chosen], output_coordinates[chosen], out[chosen], argmax[chosen])
 
     run_blocks(block, -(-rows // step))
+    if relative and background is not None:
+        out = launch("subtract_sample_rows", out, background, output_coordinates)
     return out, argmax
 
 
 @FORWARD.implementation("cuda")
-def _forward_cuda(features, background, neighbours, output_coordinates):
+def _forward_cuda(features, background, neighbours, output_coordinates, relative):
     xp = array_module(features)
     (rows, offsets), channels = neighbours.shape, features.shape[1]
     out, argmax = xp.empty((rows, channels), features.dtype), xp.empty((rows, channels), np.int16)
     tile = _tile(channels)
     kernel = SOURCE.kernel("max_pool_forward", **scalars_of(features))
     kernel(blocks_for(rows, tile), THREADS, features, background, 0 if background is None else background.shape[0],
-           neighbours, output_coordinates, output_coordinates.shape[1], rows, offsets, channels, tile, out, argmax)
+           neighbours, output_coordinates, output_coordinates.shape[1], rows, offsets, channels, tile, bool(relative),
+           out, argmax)
     return out, argmax
 
 

@@ -24,6 +24,7 @@ import numpy as np
 
 PRECISIONS = ("highest", "tf32", "fp16", "bf16")
 _ALIASES = {"high": "tf32", "medium": "bf16"}  # PyTorch's words
+_NAMES = {np.dtype(name): name for name in ("float16", "float32", "float64")}  # the name of a dtype takes long to make
 _current = "highest"
 
 
@@ -50,7 +51,7 @@ def get_float32_matmul_precision() -> str:
 def operand_precision(dtype: Any) -> str:
     """What products of arrays of this dtype are computed from: "float64", "fp16" for float16, and for float32
     "float32" or the setting."""
-    name = np.dtype(dtype).name
+    name = _NAMES.get(dtype) or np.dtype(dtype).name
     if name == "float16":
         return "fp16"
     return _current if name == "float32" and _current != "highest" else name

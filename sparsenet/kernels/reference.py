@@ -179,23 +179,24 @@ def by_offset(pairs: np.ndarray, splits: np.ndarray) -> Iterator[tuple[int, np.n
 
 
 @formula_of("convolution_forward", "convolution_forward_by_row")
-def convolution_forward(features, weights, neighbours, constant):
-    """out[m] = constant + sum over k of features[neighbours[m, k]] @ weights[k]."""
+def convolution_forward(features, weights, neighbours, constant, slope=None):
+    """out[m] = constant + sum over k of features[neighbours[m, k]] @ weights[k], through a leaky ReLU."""
     out = np.zeros((len(neighbours), weights.shape[2]), features.dtype)
     for k, weight in enumerate(weights):
         m = np.flatnonzero(neighbours[:, k] >= 0)
         out[m] += features[neighbours[m, k]] @ weight
-    return out if constant is None else out + constant
+    out = out if constant is None else out + constant  # through a leaky ReLU, if given a slope
+    return out if slope is None else leaky_relu_forward(out, slope, None)
 
 
 @formula_of("convolution_weight_gradient")
-def convolution_weight_gradient(features, gradient, neighbours):
-    """out[k] = sum over m of features[neighbours[m, k]]^T gradient[m]."""
+def convolution_weight_gradient(features, gradient, neighbours, background, constant_gradient):
+    """out[k] = background^T constant_gradient + sum over m of features[neighbours[m, k]]^T gradient[m]."""
     out = np.zeros((neighbours.shape[1], features.shape[1], gradient.shape[1]), features.dtype)
     for k in range(len(out)):
         m = np.flatnonzero(neighbours[:, k] >= 0)
         out[k] = features[neighbours[m, k]].T @ gradient[m]
-    return out
+    return out if background is None else out + np.outer(background, constant_gradient)
 
 
 @formula_of("convolution_forward_pairs", "convolution_forward_pairs_by_row")
@@ -235,7 +236,7 @@ def matmul(a, b):
 
 
 @formula_of("max_pool_forward")
-def max_pool_forward(features, background, neighbours, output_coordinates):
+def max_pool_forward(features, background, neighbours, output_coordinates, relative):
     """(out, argmax int16): the largest value under each window, and the first offset that has it; NaN is larger than
     all, the last of several.  The background competes at the first inactive offset; without one inactive cells are
     passed over, and a window of nothing else gives 0 and argmax 0."""
@@ -253,7 +254,7 @@ def max_pool_forward(features, background, neighbours, output_coordinates):
         wins = ~seen[m] | (value > out[m]) | np.isnan(value)
         out[m], argmax[m] = np.where(wins, value, out[m]), np.where(wins, k, argmax[m])
         seen[m] = True
-    return out, argmax
+    return (subtract_sample_rows(out, background, output_coordinates) if relative else out), argmax
 
 
 @formula_of("max_pool_backward")

@@ -71,13 +71,16 @@ __device__ inline double sum_rows(const T* values, Range range, int channels, in
 __device__ inline bool comes_last(unsigned* arrived, long long parts, bool& last) {  // last: in shared memory
     __threadfence();  // what this thread wrote lies before what the atomic tells
     __syncthreads();
-    if (threadIdx.x == 0 && threadIdx.y == 0) last = atomicAdd(arrived, 1u) + 1 == parts;
+    if (threadIdx.x == 0 && threadIdx.y == 0) {
+        last = atomicAdd(arrived, 1u) + 1 == parts;
+        if (last) *arrived = 0;  // for the next launch
+    }
     __syncthreads();
     __threadfence();
     return last;
 }
 
-// partial: as drawn above, arrived: (S, gridDim.y) zeros; null where there is one slot.
+// partial: as drawn above, arrived: (S, gridDim.y) zeros, zeros again afterwards; null where there is one slot.
 extern "C" __global__ void segment_sum(const SCALAR* __restrict__ values, OPTIONAL const long long* __restrict__ splits,
                                        const long long rows, const int segments, const int channels,
                                        const long long slots, OPTIONAL double* partial,

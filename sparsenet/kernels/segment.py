@@ -25,6 +25,7 @@ from sparsenet.kernels.cuda import MOST_BLOCKS, SCALARS, CudaKernel, CudaSource,
 from sparsenet.kernels.lanes import Lanes, load, prefetch, store
 from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.threads import run_blocks
+from sparsenet.kernels.tickets import tickets
 
 CHUNK = 4096  # rows
 CUDA_CHUNK = 1024  # rows: a block's work; 1 M rows give a GPU a thousand blocks
@@ -75,7 +76,7 @@ def _segment_sum_cuda(values, splits):
         slots, partial, arrived = _slots(rows, segments), None, None
         grid = _grid(slots, values)
         if slots > 1:
-            partial, arrived = xp.empty((slots, channels), np.float64), xp.zeros((segments, grid[1]), np.uint32)
+            partial, arrived = xp.empty((slots, channels), np.float64), tickets(xp, segments * grid[1])
         _kernel("segment_sum", values)(grid, _BLOCK, values, splits, rows, segments, channels, slots, partial, arrived,
                                        result)
     return result

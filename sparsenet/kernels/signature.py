@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import numbers
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
+
+from sparsenet.kernels.quick_check import Check, Lines
 
 # How a type is spelt in our sources, and what NumPy calls it.
 DTYPES = {
@@ -26,7 +26,6 @@ DTYPES = {
 }
 CTYPES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 
-_SIMPLE = {"b": (bool,), "f": (float, int), "i": (int,), "u": (int,)}  # Python's types for a kind of dtype
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _KERNEL = re.compile(
     r'extern\s+"C"\s+__global__\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?void\s+'
@@ -56,32 +55,20 @@ class Parameter:
     ordered: bool = True
     per_block: bool = False
 
-    @cached_property
-    def _simple(self) -> tuple[type, ...]:
-        """Types of Python's numbers that are converted without a further look."""
-        return _SIMPLE[self.dtype.kind]
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the largest integer that it takes."""
+        info = np.iinfo(self.dtype)
+        return int(info.min), int(info.max)
 
-    @cached_property
-    def _scalar(self) -> Callable[[Any], np.generic]:
-        return self.dtype.type
-
-    def number(self, value: Any, kernel: str) -> np.generic:
-        """`value` as the NumPy scalar that the kernel reads.
+    def check_number(self, value: Any, kernel: str) -> None:
+        """Raise unless the kernel can read `value`.
 
         Raises
         ------
         TypeError : no number, a NumPy scalar of another width, a fraction for an integer.
         OverflowError : an integer that does not fit.
         """
-        if type(value) not in self._simple:
-            self._check_number(value, kernel)
-        try:
-            return self._scalar(value)
-        except OverflowError:
-            raise OverflowError(f"{kernel}: {self.name} is {value}, expected a number that fits {self.dtype}: "
-                                "give the parameter a wider type in the source") from None
-
-    def _check_number(self, value: Any, kernel: str) -> None:
         if isinstance(value, np.generic):
             if value.dtype != self.dtype:
                 raise TypeError(f"{kernel}: {self.name} is numpy.{value.dtype}, expected {self.dtype}: "
@@ -91,19 +78,19 @@ class Parameter:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise TypeError(f"{kernel}: {self.name} is {type(value).__name__}, expected a number of type "
                             f"{self.dtype}: the signature reads {CTYPES[self.dtype]} {self.name}")
+        if self.dtype.kind in "iu" and not self.limits[0] <= value <= self.limits[1]:
+            raise OverflowError(f"{kernel}: {self.name} is {value}, expected a number that fits {self.dtype}: "
+                                "give the parameter a wider type in the source")
 
-    def array(self, value: Any, kernel: str) -> Any:
-        """`value`, which the kernel can read.
+    def check_array(self, value: Any, kernel: str) -> None:
+        """Raise unless the kernel can read `value`, an array, or write to it.
 
         Raises
         ------
-        TypeError, ValueError : no array, another dtype, not C-contiguous, read-only yet written to.
+        TypeError, ValueError : another dtype, not C-contiguous, read-only yet written to.
         """
-        dtype = getattr(value, "dtype", None)
-        if dtype is None or isinstance(value, np.generic):
-            raise TypeError(f"{kernel}: {self.name} is {type(value).__name__}, expected an array of {self.dtype}")
-        if dtype is not self.dtype and dtype != self.dtype:
-            raise TypeError(f"{kernel}: {self.name} is {dtype}, expected {self.dtype}: convert it with "
+        if value.dtype != self.dtype:
+            raise TypeError(f"{kernel}: {self.name} is {value.dtype}, expected {self.dtype}: convert it with "
                             f".astype('{self.dtype}'), or choose the kernel's variant by its dtype")
         flags = value.flags
         if not flags.c_contiguous:
@@ -111,7 +98,28 @@ class Parameter:
                              "pass a copy (ascontiguousarray)")
         if self.written and not getattr(flags, "writeable", True):  # CuPy's are always writeable
             raise ValueError(f"{kernel}: {self.name} is read-only, expected an array to write to: pass a copy")
-        return value
+
+
+def quick_check(parameters: tuple[Parameter, ...]) -> Check:
+    """The checks of the parameters written out (values, class of arrays): see `quick_check`."""
+    lines = Lines(f"given_{i}" for i in range(len(parameters)))
+    for i, one in enumerate(parameters):
+        name, depth = f"given_{i}", 0
+        if one.pointer and one.optional:
+            lines.add(f"if {name} is not None:")
+            depth = 1
+        if one.pointer:
+            lines.array(name, depth)
+            lines.refuse_unless(f"{name}.dtype is {lines.constant(one.dtype)}", depth)
+            if one.written:
+                lines.refuse_unless(f"getattr({name}.flags, 'writeable', True)", depth)  # CuPy's always are
+        elif one.dtype.kind in "iu":
+            lines.refuse_unless(f"type({name}) is int and {one.limits[0]} <= {name} <= {one.limits[1]}")
+        elif one.dtype.kind == "f":
+            lines.refuse_unless(f"type({name}) is float or type({name}) is int")
+        else:
+            lines.refuse_unless(f"type({name}) is bool")
+    return lines.compiled()
 
 
 def parse(text: str, defines: dict[str, str]) -> dict[str, tuple[Parameter, ...]]:

@@ -21,79 +21,28 @@ import inspect
 import numbers
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
-from sparsenet.backend import FLOAT_DTYPES, HALF, REFERENCE, backend_on, check_float_dtype, device_of, wide_dtype
+from sparsenet.backend import (
+    FLOAT_DTYPES,
+    HALF,
+    REFERENCE,
+    array_class,
+    backend_on,
+    check_float_dtype,
+    device_of,
+    get_backend,
+    wide_dtype,
+)
+from sparsenet.kernels.arguments import Array, Arrays, Integers, Scalar, quick_check
+from sparsenet.kernels.quick_check import Check
 
+__all__ = ["Array", "Arrays", "Integers", "Kernel", "Scalar", "checking", "declare", "find", "launch", "names"]
 _KINDS = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}  # of scalars
 _KERNELS: dict[str, Kernel] = {}
-
-
-@dataclass(frozen=True)
-class Array:
-    """An array argument.
-
-    dtype : "float" (float32 or float64), "feature" (float16 too, on a GPU), the same for every such argument of
-        the kernel; "wide" (what those are computed with: float32 for float16, else their dtype); or the name of
-        one NumPy dtype, such as "int32".
-    shape : one letter or word per axis, separated by blanks; a word that returns within one
-        kernel stands for the same number each time, a number for itself.
-    optional : None is accepted; at the end of the arguments it may be left out.
-    """
-
-    dtype: str
-    shape: str
-    optional: bool = False
-
-    @cached_property
-    def words(self) -> tuple[str, ...]:
-        """Of the shape."""
-        return tuple(self.shape.split())
-
-    @cached_property
-    def only(self) -> np.dtype | None:
-        """The one dtype it may have; None where that depends on the features."""
-        return None if self.dtype in ("float", "feature", "wide") else np.dtype(self.dtype)
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """A list of arrays, each as an Array of that dtype and shape says; lists are equally long, and a
-    word of the shape stands for one number within one position.  None is accepted where optional."""
-
-    dtype: str
-    shape: str
-    optional: bool = False
-
-    def at(self, position: int) -> Array:
-        return _numbered(self.dtype, self.shape, position)
-
-
-@cache
-def _numbered(dtype: str, shape: str, position: int) -> Array:
-    """An Array whose words stand for numbers of its own position."""
-    return Array(dtype, " ".join(word if word.isdigit() else f"{word}{position}" for word in shape.split()))
-
-
-@dataclass(frozen=True)
-class Scalar:
-    """A scalar argument of type `int`, `float` or `bool`."""
-
-    type: type
-
-
-@dataclass(frozen=True)
-class Integers:
-    """A tuple of integers, one per axis of a grid: on the host for any backend.
-
-    length : a word, as in the shape of an Array
-    """
-
-    length: str
 
 
 class Kernel:
@@ -109,6 +58,9 @@ class Kernel:
         self.arguments = arguments
         needed = [i for i, one in enumerate(arguments.values(), start=1) if not getattr(one, "optional", False)]
         self._least = max(needed, default=0)  # optional arguments at the end may be left out
+        first = [i for i, one in enumerate(arguments.values())
+                 if isinstance(one, (Array, Arrays)) and not one.optional]
+        self._first = first[0] if first else None  # the argument that tells the device
         self.implementations: dict[str, Callable] = {}
         self._imported: set[str] = set()  # backends whose module is wholly imported
         self._guards: list[tuple[str, Callable, list[int]]] = []  # with the places of what they look at
@@ -164,13 +116,30 @@ class Kernel:
             raise TypeError(f"{self.name}: expected {len(self.arguments)} arguments "
                             f"({', '.join(self.arguments)}), got {len(values)}")
         values += (None,) * (len(self.arguments) - len(values))
-        backend = self.check(values, backend)
+        usual = self._quick_backend(values, backend)
+        backend = usual or self.check(values, backend)
+        if usual:
+            self._check_guards(values, backend)
         function = self.on(backend)
         try:
             return function(*values)
         except MemoryError as error:
             error.add_note(f"in the kernel {self.name} on {backend}")
             raise
+
+    @cached_property
+    def _quick_check(self) -> Check:
+        return quick_check(self.arguments)
+
+    def _quick_backend(self, values: tuple, backend: str | None) -> str | None:
+        """What `check` would return, if the arguments are as usual; else None."""
+        first = None if self._first is None else values[self._first]
+        device, arrays = array_class(first[0] if type(first) is list and first else first)
+        backend = backend or get_backend() or device
+        if arrays is None or backend == REFERENCE and device != "cpu":
+            return None
+        allowed = FLOAT_DTYPES["cuda" if backend == "cuda" else "cpu"]
+        return backend if self._quick_check(values, arrays, allowed) else None
 
     def check(self, values: tuple, backend: str | None = None) -> str:
         """Check each value against the contract; return the backend: where None was given, the arrays' device.
@@ -189,6 +158,8 @@ class Kernel:
         floating: tuple[np.dtype, str] | None = None
         for value, name, expected in given:
             if isinstance(expected, Scalar):
+                if value is None and expected.optional:
+                    continue
                 self._check_scalar(name, value, expected)
             elif isinstance(expected, Integers):
                 self._check_integers(name, value, expected, sizes)
@@ -279,16 +250,17 @@ class Kernel:
                                  f"({', '.join(words)}){origin}")
 
 
-def declare(name: str, modules: str | tuple[str, str], formula: str, /,
+def declare(name: str, modules: str | tuple[str, ...], formula: str, /,
             **arguments: Array | Arrays | Scalar | Integers | object) -> Kernel:
     """Add a kernel to the table.
 
-    modules : of this package, which hold the implementations: one for all, or the CPU's and the GPU's
+    modules : of this package, which hold the implementations: one for both, or the CPU's, the GPU's, and the
+        reference's (default: "reference")
     formula : what it computes, in one line
     arguments : one that is none of these types is not checked (its value here is only a word about it)
     """
-    cpu, cuda = (modules, modules) if isinstance(modules, str) else modules
-    kernel = Kernel(name, {"cpu": cpu, "cuda": cuda, REFERENCE: REFERENCE}, formula, arguments)
+    cpu, cuda, *reference = (modules, modules) if isinstance(modules, str) else modules
+    kernel = Kernel(name, {"cpu": cpu, "cuda": cuda, REFERENCE: (reference or [REFERENCE])[0]}, formula, arguments)
     return _KERNELS.setdefault(name, kernel)
 
 

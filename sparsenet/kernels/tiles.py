@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from sparsenet.toml import TomlError, read_toml
@@ -118,6 +118,15 @@ class TileTable:
 
     def choose(self, kind: str, architecture: str, precision: str, channels: int) -> Tile:
         """The line with the lowest sufficient `channels`; of two, the architecture's own before "any"'s."""
+        asked = kind, architecture, precision, channels
+        return self._chosen.get(asked) or self._chosen.setdefault(asked, self._choose(*asked))
+
+    @cached_property
+    def _chosen(self) -> dict[tuple, Tile]:
+        """What `choose` has found."""
+        return {}
+
+    def _choose(self, kind: str, architecture: str, precision: str, channels: int) -> Tile:
         fits = [tile for tile in self.lines(kind) if tile.precision == precision
                 and tile.architecture in (architecture, "any") and not 0 < tile.channels < channels]
         if not fits:

@@ -39,6 +39,11 @@ def intercepting(intercept: Callable[[Module, tuple[Any, ...]], Any]) -> Iterato
         _thread.intercept = before
 
 
+def intercepted() -> bool:
+    """Whether calls of Modules on this thread are intercepted."""
+    return getattr(_thread, "intercept", None) is not None
+
+
 class Module:
     """Base class of layers and networks: subclasses define `forward` (and `extra_repr`).
 

@@ -15,6 +15,7 @@ from sparsenet.autograd import no_grad
 from sparsenet.backend import to_device
 from sparsenet.nn import init
 from sparsenet.nn.activations import Activation, table
+from sparsenet.nn.fusion import run_layers
 from sparsenet.nn.layers import (
     Dropout,
     GlobalPool,
@@ -170,9 +171,7 @@ class SparseNetwork(Module):
         start, stop = self._checked_range(start, stop)
         x = self._checked_input(x) if start == 0 else x
         with anomaly.entered(self):
-            for layer in self.layers[start:stop]:
-                x = layer(x)
-        return x
+            return run_layers(self.layers[start:stop], x)
 
     def activations(self, batch: Any) -> list[Activation]:
         """One record per layer, in order: what it read and gave, as arrays and as part of the graph.

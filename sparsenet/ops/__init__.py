@@ -8,6 +8,7 @@ from sparsenet.ops.dense import to_dense
 from sparsenet.ops.dropout import dropout
 from sparsenet.ops.global_pool import global_pool
 from sparsenet.ops.leaky_relu import leaky_relu
+from sparsenet.ops.level import level
 from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
 from sparsenet.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_with_figures
@@ -22,6 +23,7 @@ __all__ = [
     "dropout",
     "global_pool",
     "leaky_relu",
+    "level",
     "linear",
     "max_pool",
     "softmax_cross_entropy",

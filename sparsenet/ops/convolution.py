@@ -34,7 +34,7 @@ def convolution(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: 
     ------
     ValueError : channels, offsets or dimensions do not fit.
     """
-    _check(x, weight, geometry)
+    check_convolution(x, weight, geometry)
     rulebook = x.sites.rulebook(geometry)
     features, background = _Convolution(x, rulebook, batch_invariant).apply(x.features, x.background, weight, bias)
     if x.background is None:
@@ -150,7 +150,8 @@ def _times(rows: Any, matrix: Any, kernel: str = "matmul") -> Any:
     return product.reshape(*rows.shape[:-1], -1)
 
 
-def _check(x: SparseTensor, weight: Tensor, geometry: Geometry) -> None:
+def check_convolution(x: SparseTensor, weight: Tensor, geometry: Geometry) -> None:
+    """Raise TypeError or ValueError where input and weights do not fit."""
     name = "SubmanifoldConv" if geometry.submanifold else "SparseConv"
     if not isinstance(x, SparseTensor):
         raise TypeError(f"{name}: the input is {type(x).__name__}, expected a SparseTensor")

@@ -34,29 +34,18 @@ class GlobalSum(Function):
         self.sites, self.mean = sites, mean
 
     def forward(self, features: Any, background: Any) -> Any:
-        xp = array_module(features)
-        splits, stored = self.sites.batch_splits, features.dtype
-        features = features.astype(wide_dtype(stored), copy=False)
-        active = xp.diff(splits)[:, None]
-        self.inactive = (self.sites.cells - active).astype(features.dtype)
-        cells = xp.maximum(active, 1) if background is None else xp.full_like(active, self.sites.cells)
-        self.divisor = (cells if self.mean else xp.ones_like(active)).astype(features.dtype)
-        total = launch("segment_sum", xp.ascontiguousarray(features), splits)
-        if background is not None:
-            total += self.inactive * background  # (C,), or (B, C) where samples differ
-            self.shared = background.ndim == 1
-        return (total / self.divisor).astype(stored, copy=False)
+        features, sites = array_module(features).ascontiguousarray(features), self.sites
+        sums = launch("segment_sum", features.astype(wide_dtype(features.dtype), copy=False), sites.batch_splits)
+        self.shape = None if background is None else background.shape  # (C,), or (B, C) where samples differ
+        rows = None if background is None else background.reshape(-1, features.shape[1])
+        return launch("cell_sums", features, sums, sites.batch_splits, rows, sites.cells, self.mean)
 
     def backward(self, gradient: Any) -> tuple[Any, Any]:
-        share = gradient / self.divisor
-        features_gradient = background_gradient = None
-        if self.needs[0]:
-            features_gradient = share.astype(gradient.dtype, copy=False)[self.sites.coordinates[:, 0]]
-        if self.needs[1]:
-            of_samples = share * self.inactive
-            total = of_samples.sum(axis=0) if self.shared else of_samples
-            background_gradient = total.astype(gradient.dtype, copy=False)
-        return features_gradient, background_gradient
+        grounds = 0 if self.shape is None else 1 if len(self.shape) == 1 else self.shape[0]
+        to_features, to_background = launch("cell_sums_backward", gradient, self.sites.batch_splits,
+                                            self.sites.coordinates, grounds, self.sites.cells, self.mean)
+        return (to_features if self.needs[0] else None,
+                None if to_background is None or not self.needs[1] else to_background.reshape(self.shape))
 
 
 class GlobalMax(Function):

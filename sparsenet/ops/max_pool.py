@@ -24,11 +24,16 @@ def max_pool(x: SparseTensor, geometry: Geometry) -> SparseTensor:
     """
     if not isinstance(x, SparseTensor):
         raise TypeError(f"SparseMaxPool: the input is {type(x).__name__}, expected a SparseTensor")
-    if geometry.submanifold or any(geometry.padding):
-        raise ValueError(f"SparseMaxPool: geometry is {geometry}, expected no padding")
+    check_max_pool(geometry)
     rulebook = x.sites.rulebook(geometry)
     features = _MaxPool(rulebook).apply(x.features, x.background)
     return SparseTensor.from_sites(features, rulebook.output_sites, x.background)
+
+
+def check_max_pool(geometry: Geometry) -> None:
+    """Raise ValueError for a filter that cannot pool."""
+    if geometry.submanifold or any(geometry.padding):
+        raise ValueError(f"SparseMaxPool: geometry is {geometry}, expected no padding")
 
 
 class _MaxPool(Function):

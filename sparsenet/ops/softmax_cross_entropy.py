@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.autograd import Function, Tensor
+from sparsenet.autograd import Function, Tensor, is_unit
 from sparsenet.backend import HALF, array_module, device_of, to_device
 from sparsenet.kernels import launch
 from sparsenet.ops.cast import cast
@@ -29,7 +29,8 @@ class SoftmaxCrossEntropy(Function):
 
     def backward(self, gradient: Any) -> Any:
         (result,) = self.saved  # of this function alone: it may be written to
-        launch("scale_gradient", result.reshape(-1), gradient)
+        if not is_unit(gradient):
+            launch("scale_gradient", result.reshape(-1), gradient)
         return result
 
 

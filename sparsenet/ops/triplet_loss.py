@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.autograd import Function, Tensor
+from sparsenet.autograd import Function, Tensor, is_unit
 from sparsenet.backend import HALF, array_module
 from sparsenet.kernels import launch
 from sparsenet.ops.cast import cast
@@ -33,7 +33,8 @@ class TripletLoss(Function):
 
     def backward(self, gradient: Any) -> tuple[Any, Any, Any]:
         (gradients,) = self.saved  # of this function alone: they may be written to
-        launch("scale_gradient", gradients.reshape(-1), gradient)
+        if not is_unit(gradient):
+            launch("scale_gradient", gradients.reshape(-1), gradient)
         return gradients[0], gradients[1], gradients[2]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module, check_float_dtype, to_device
+from sparsenet.kernels import launch
 from sparsenet.sparse.sites import ActiveSites
 
 
@@ -26,7 +27,7 @@ class SparseTensor:
 
     Attributes
     ----------
-    features : Tensor (N, C), in the order of the sites (sorted by key)
+    features : Tensor (N, C), in the order of the sites (sorted by key);  relative : the same less the background
     sites : ActiveSites; coordinates : its (N, 1+D) int32
     background : Tensor (C,), or (B, C) after a dropout whose masks differ by sample, or None
     permutation : (N,) int64; row i of `features` was given as row permutation[i]
@@ -44,9 +45,11 @@ class SparseTensor:
     SparseTensor(2 sites of (4, 4) (12.50%), 1 channels, batch of 1, float64, cpu)
     """
 
-    features: Tensor
     sites: ActiveSites
-    background: Tensor | None
+    _background: Tensor | None
+    _zeros: Tensor | None = None  # a background that was made of zeros
+    _features: Tensor | None = None  # one of the two is there, the other is made when it is first asked for
+    _relative: Tensor | None = None
 
     def __init__(self, features: Any, coordinates: Any, spatial_size: Sequence[int], batch_size: int,
                  background: Any = "zeros"):
@@ -58,7 +61,7 @@ class SparseTensor:
         self._set(features, sites, background)
         order = sites.permutation
         if not bool((order[1:] > order[:-1]).all()):
-            self.features = _MoveRows(order).apply(features)
+            self._features = _MoveRows(order).apply(features)
 
     @classmethod
     def from_sites(cls, features: Any, sites: ActiveSites, background: Any = "zeros") -> SparseTensor:
@@ -66,6 +69,54 @@ class SparseTensor:
         tensor = cls.__new__(cls)
         tensor._set(features if isinstance(features, Tensor) else Tensor(features), sites, background)
         return tensor
+
+    @classmethod
+    def from_relative(cls, relative: Tensor, sites: ActiveSites, background: Tensor) -> SparseTensor:
+        """relative (N, C), the features less the background (C,), in the order of `sites`."""
+        tensor = cls.__new__(cls)
+        tensor._relative, tensor.sites, tensor._background = relative, sites, background
+        return tensor
+
+    @property
+    def features(self) -> Tensor:
+        """(N, C)"""
+        if self._features is None:
+            self._features = _Shifted("add_sample_rows", self.sites).apply(self._relative, self.background)
+        return self._features
+
+    @features.setter
+    def features(self, value: Tensor) -> None:
+        self._features, self._relative = value, None
+
+    @property
+    def background(self) -> Tensor | None:
+        """(C,), (B, C) or None"""
+        return self._background
+
+    @background.setter
+    def background(self, value: Tensor | None) -> None:
+        self.features = self.features  # of the old background
+        self._background = value
+
+    @property
+    def zero_background(self) -> bool:
+        """Whether the background is known to be zeros of which nobody wants a gradient, without a look at its array."""
+        zeros = self._zeros
+        return zeros is not None and zeros is self._background and not (zeros.version or zeros.requires_grad)
+
+    @property
+    def relative(self) -> Tensor:
+        """(N, C), the features less the background: what a convolution multiplies."""
+        if self._relative is None:
+            if self.background is None or self.zero_background:
+                return self.features
+            self._relative = _Shifted("subtract_sample_rows", self.sites).apply(self.features, self.background)
+        return self._relative
+
+    @property
+    def _rows(self) -> Tensor:
+        """Features or relative ones, whichever are there."""
+        return self._relative if self._features is None else self._features  # type: ignore[return-value]
 
     @classmethod
     def from_dense(cls, array: Any) -> SparseTensor:
@@ -97,9 +148,9 @@ class SparseTensor:
         if features.device != sites.device:
             raise TypeError(f"SparseTensor: features are on {features.device}, coordinates on {sites.device}: "
                             "move one of them")
-        self.features = features
+        self._features = features
         self.sites = sites
-        self.background = self._checked_background(background)
+        self._background = self._checked_background(background)
 
     def _checked_background(self, background: Any) -> Tensor | None:
         if background is None:
@@ -109,6 +160,7 @@ class SparseTensor:
                 raise ValueError(f"SparseTensor: background is {background!r}, expected 'zeros', an array of "
                                  f"shape ({self.channels},), or None")
             background = array_module(self.features.array).zeros(self.channels, self.dtype)
+            background = self._zeros = Tensor(background)
         if not isinstance(background, Tensor):
             background = Tensor(array_module(self.features.array).asarray(background, dtype=self.dtype))
         if background.shape not in ((self.channels,), (self.batch_size, self.channels)):
@@ -146,16 +198,16 @@ class SparseTensor:
     @property
     def channels(self) -> int:
         """C"""
-        return self.features.shape[1]
+        return self._rows.shape[1]
 
     @property
     def dtype(self) -> np.dtype:
-        return self.features.dtype
+        return self._rows.dtype
 
     @property
     def device(self) -> str:
         """"cpu" or "cuda"."""
-        return self.features.device
+        return self._rows.device
 
     if TYPE_CHECKING:  # defined in ops/add.py, ops/cast.py and ops/dense.py
         def __add__(self, other: SparseTensor) -> SparseTensor: ...
@@ -197,11 +249,37 @@ class SparseTensor:
             return self
         features, background = (None if tensor is None else Tensor(
             to_device(tensor.array, device).astype(dtype, copy=False)) for tensor in (self.features, self.background))
-        return SparseTensor.from_sites(features, self.sites.to(device), background)
+        moved = SparseTensor.from_sites(features, self.sites.to(device), background)
+        moved._zeros = moved.background if self.zero_background else None
+        return moved
 
     def __repr__(self) -> str:
         return (f"SparseTensor({len(self)} sites of {self.spatial_size} ({100 * self.active_fraction:.2f}%), "
                 f"{self.channels} channels, batch of {self.batch_size}, {self.dtype}, {self.device})")
+
+
+class _Shifted(Function):
+    """Rows of sites with the background added or subtracted.
+
+    kernel : "add_sample_rows" or "subtract_sample_rows"
+    """
+
+    def __init__(self, kernel: str, sites: ActiveSites):
+        super().__init__()
+        self.kernel, self.sites = kernel, sites
+
+    def forward(self, rows: Any, background: Any) -> Any:
+        self.shared = background.ndim == 1  # by all samples
+        return launch(self.kernel, rows, background.reshape(-1, background.shape[-1]), self.sites.coordinates)
+
+    def backward(self, gradient: Any) -> tuple[Any, Any]:
+        if not self.needs[1]:
+            return gradient, None
+        if self.shared:
+            total = launch("segment_sum", gradient)[0]
+        else:
+            total = launch("segment_sum", gradient, self.sites.batch_splits)
+        return gradient, total if self.kernel == "add_sample_rows" else -total
 
 
 class _MoveRows(Function):

@@ -29,7 +29,7 @@ def test_what_is_asked_for_early_comes_when_it_is_needed(cuda):
         assert waits() == before + expected
 
 
-@pytest.mark.parametrize(("batch", "launches"), [(9, 2), (ROWS_OF_ONE_BLOCK + 1, 3)])
+@pytest.mark.parametrize(("batch", "launches"), [(9, 1), (ROWS_OF_ONE_BLOCK + 1, 2)])
 def test_labels_of_the_host_cost_no_wait(cuda, batch, launches, rng):
     logits = logits_on(cuda, rng, batch)
     with counting() as counts:

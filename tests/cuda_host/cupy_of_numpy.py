@@ -33,6 +33,7 @@ import numpy as np
 
 from sparsenet.kernels.cuda import Driver, use_driver
 
+_MADE = ("empty", "zeros", "ones")  # from no array
 _FROM_HOST = ("array", "asarray", "ascontiguousarray")  # these take NumPy arrays to the device
 
 
@@ -284,10 +285,13 @@ class _Module(types.ModuleType):
             if _real() is not None:
                 _check_call(getattr(_real(), name), arguments, options)
             _count(name)
+            if name in _MADE:
+                return function(*arguments, **options).view(DeviceArray)
             if name not in _FROM_HOST:
                 arguments, options = _plain(arguments), _plain(options)
             return _to_device(function(*arguments, **options))
 
+        setattr(self, name, on_device)  # found at once from here on
         return on_device
 
 

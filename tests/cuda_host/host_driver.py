@@ -71,6 +71,9 @@ class HostDriver:
     Raises RuntimeError where there is no C++ compiler.
     """
 
+    ndarray = np.ndarray
+    wanted = "a NumPy array: this driver runs on the host"
+
     def __init__(self, folder: Path | None = None):
         if shutil.which(COMPILER) is None:
             raise RuntimeError(f"kernels run on the host with a C++ compiler, and there is no {COMPILER}")
@@ -81,10 +84,7 @@ class HostDriver:
         self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def address(self, array: object, kernel: str, name: str) -> int:
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"{kernel}: {name} is {type(array).__name__}, expected a NumPy array: this driver runs on "
-                            "the host")
+    def address(self, array: np.ndarray) -> int:
         return _address(array)
 
     def compile(self, kernel: CudaKernel) -> Launch:
@@ -175,7 +175,7 @@ class _Process:
         for number, (value, parameter) in enumerate(zip(arguments, kernel.parameters, strict=True)):
             if not parameter.pointer:
                 head += [_SCALAR, 8, 0, 0, 0]
-                contents.append(value.tobytes().ljust(8, b"\0"))
+                contents.append(parameter.dtype.type(value).tobytes().ljust(8, b"\0"))
                 continue
             if value is None:
                 head += [_NULL, 0, 0, 0, 0]

@@ -49,7 +49,7 @@ def test_max_pool_forward(run, rng, before):
     out, argmax = np.zeros((ROWS, CHANNELS), "f4"), np.zeros((ROWS, CHANNELS), np.int16)
     run(max_pool.SOURCE.kernel("max_pool_forward", **SCALARS), -(-(before + ROWS) // TILE), THREADS, before // TILE,
         at(features, before), background, 2, numbered(table, before), at(coordinates, before), 2, before + ROWS,
-        OFFSETS, CHANNELS, TILE, at(out, before), at(argmax, before))
+        OFFSETS, CHANNELS, TILE, False, at(out, before), at(argmax, before))
     gathered = np.where(table[..., None] < 0, background[coordinates[:, :1]], features[table])
     np.testing.assert_array_equal(out, gathered.max(axis=1))
     np.testing.assert_array_equal(argmax, gathered.argmax(axis=1))

@@ -14,7 +14,7 @@ from cuda_host import cupy_of_numpy, device
 
 from sparsenet import backend
 from sparsenet.backend import to_device
-from sparsenet.data import BatchSampler, SparseDataset, TripletSampler, VoxelAugmentation, mesh_store
+from sparsenet.data import BatchSampler, SparseDataset, TripletSampler, VoxelAugmentation, loader, mesh_store
 from sparsenet.data.reader import DatasetReader
 from sparsenet.kernels import counting
 from sparsenet.kernels.contracts import MeshFault
@@ -76,6 +76,24 @@ def test_meshes_become_the_same_cells(meshes: SparseDataset, options, workers):
 def test_stored_voxels_are_the_same(voxels: SparseDataset, workers):
     expected, found = both(voxels, workers, batch_size=5, field=10)
     assert found == expected
+
+
+def test_one_thread_asks_a_gpu_for_batches_however_many_are_made_ahead(meshes: SparseDataset, monkeypatch):
+    made, ready = [], threading.Event()
+    plain = loader._BatchMaker.make
+
+    def make(maker, index, stop):
+        batch = plain(maker, index, stop)
+        made.append((index, threading.current_thread()))
+        if len(made) == 3:
+            ready.set()
+        return batch
+
+    monkeypatch.setattr(loader._BatchMaker, "make", make)
+    with meshes.batches(2, workers=3, augment=Augmentation("so3"), device="cuda") as batches:
+        next(batches)
+        assert ready.wait(60)  # two more, which nobody has asked for
+    assert [index for index, _ in made] == [0, 1, 2] and len({thread for _, thread in made}) == 1
 
 
 def test_samples_shown_more_than_once_are_turned_anew(meshes: SparseDataset):

@@ -79,6 +79,34 @@ def test_forward(launch, backend, shape, dtype):
         reference.assert_close(out, forward(features, weights, neighbours, given))
 
 
+@pytest.mark.parametrize("setting_", ["highest", "tf32"])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_leaky_relu_comes_along(launch, setting_, given):
+    sn.set_float32_matmul_precision(setting_)
+    neighbours, features, weights, _, constant = case(*SHAPES[-1], dtype=np.float32)
+    constant = constant if given else None
+    out = launch("convolution_forward", features, weights, neighbours, constant)
+    assert (out < 0).any() and (out > 0).any()
+    found = launch("convolution_forward", features, weights, neighbours, constant, 0.3)
+    assert np.array_equal(found, np.where(out > 0, out, out * np.float32(0.3)))
+    nothing = launch("convolution_forward", features[:0], weights, np.full_like(neighbours, -1), constant, 0.3)
+    row = np.zeros(out.shape[1], np.float32) if constant is None else constant
+    assert np.array_equal(nothing, np.broadcast_to(np.where(row > 0, row, row * np.float32(0.3)), out.shape))
+
+
+@pytest.mark.parametrize("split_blocks", [1, 1 << 20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_the_weights_get_from_the_background(launch, backend, use_table, dtype, split_blocks):
+    if backend == "cuda":
+        use_table(small_table(split_blocks=split_blocks))
+    neighbours, features, _, gradient, constant = case(*SHAPES[-1], dtype=dtype)
+    background = np.linspace(-1, 1, features.shape[1]).astype(dtype)
+    out = launch("convolution_weight_gradient", features, gradient, neighbours, background, constant)
+    reference.assert_close(out, weight_gradient(features, gradient, neighbours) + np.outer(background, constant))
+    nothing = launch("convolution_weight_gradient", features, gradient[:0], neighbours[:0], background, constant)
+    reference.assert_close(nothing, np.broadcast_to(np.outer(background, constant), out.shape))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [*SHAPES, LARGE])
 def test_weight_gradient(launch, backend, shape, dtype):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
+import threading
 import types
 from dataclasses import dataclass, field
 
@@ -36,6 +38,8 @@ class FakeArray:
 class FakeDriver:
     """Notes what it is given."""
 
+    ndarray, wanted = FakeArray, "a fake one"
+
     def __init__(self):
         self.compiled, self.launched = [], []
 
@@ -43,9 +47,7 @@ class FakeDriver:
         self.compiled.append(kernel.name)
         return lambda *given: self.launched.append(given)
 
-    def address(self, array, kernel, name):
-        if not isinstance(array, FakeArray):
-            raise TypeError(f"{kernel}: {name} is {type(array).__name__}, expected a fake one")
+    def address(self, array):
         return array.at
 
 
@@ -118,14 +120,18 @@ class TestSignatures:
 
 
 class TestLaunch:
-    def test_numbers_take_the_width_of_the_signature(self, kernel, driver):
+    def test_the_driver_gets_sizes_and_arguments(self, kernel, driver):
         given = arguments()
         kernel(3, (32, 4), *given, shared_bytes=128)
-        ((grid, block, values, shared_bytes),) = driver.launched
-        assert (grid, block, shared_bytes) == ((3, 1, 1), (32, 4, 1), 128)
-        assert values[0] is given[0] and values[1] is None
-        assert [type(value) for value in values[2:5]] == [np.int64, np.float32, np.bool_]
-        assert values[2:5] == (5, 0.5, True)
+        assert driver.launched == [((3, 1, 1), (32, 4, 1), tuple(given), 128)]
+
+    @pytest.mark.parametrize("changes", [
+        {}, {"size": 2**62}, {"size": np.int64(5)}, {"factor": 2}, {"factor": np.float32(0.5)}, {"flag": np.True_},
+        {"rows": FakeArray(np.dtype("int32"), at=256)},
+    ])
+    def test_what_fits_is_launched(self, kernel, driver, changes):
+        kernel(1, 32, *arguments(**changes))
+        assert len(driver.launched) == 1
 
     def test_compiled_at_the_first_launch_only(self, kernel, driver):
         assert driver.compiled == []
@@ -198,12 +204,25 @@ def test_numpy_arrays_without_a_driver_raise_and_say_what_to_do(monkeypatch):
 
 class FakeFunction:
     max_dynamic_shared_size_bytes = 0
+    kernel = types.SimpleNamespace(ptr=4711)
 
-    def __init__(self):
-        self.launched = []
 
-    def __call__(self, *given, **named):
-        self.launched.append((given, named, self.max_dynamic_shared_size_bytes))
+class FakeLibrary:
+    """CUDA's driver library: notes each launch, with the slots of its arguments."""
+
+    def __init__(self, function):
+        self.function, self.launched, self.status = function, [], 0
+
+    def cuLaunchKernel(self, function, *given):
+        *sizes, stream, places, extra = given
+        assert extra is None
+        slots = [ctypes.string_at(place, 8) for place in (ctypes.c_void_p * 7).from_address(places)]
+        granted = self.function.max_dynamic_shared_size_bytes
+        self.launched.append((function, tuple(sizes), stream, slots, granted))
+        return self.status
+
+    def cuGetErrorName(self, status, name):
+        ctypes.cast(name, ctypes.POINTER(ctypes.c_char_p))[0] = b"CUDA_ERROR_LAUNCH_FAILED"
 
 
 class CompileException(Exception):
@@ -226,12 +245,15 @@ def cupy(monkeypatch):
 
     module.RawModule = RawModule
     module.cuda = types.SimpleNamespace(
-        runtime=types.SimpleNamespace(getDevice=lambda: module.current),
+        runtime=types.SimpleNamespace(getDevice=lambda: module.current, memGetInfo=lambda: (0, 0)),
+        get_current_stream=lambda: types.SimpleNamespace(ptr=77),
         compiler=types.SimpleNamespace(CompileException=CompileException))
     monkeypatch.setattr(FakeArray, "data", property(lambda a: types.SimpleNamespace(ptr=a.at, device_id=a.device)),
                         raising=False)
     monkeypatch.setattr(FakeArray, "size", 1, raising=False)
     monkeypatch.setattr(cupy_driver, "cupy", lambda: module)
+    module.library = FakeLibrary(module.function)
+    monkeypatch.setattr(cupy_driver, "driver_library", lambda: module.library)
     with use_driver(cupy_driver.CupyDriver()):
         yield module
 
@@ -244,15 +266,45 @@ class TestCupy:
         kernel(2, 64, *given)
         (module,) = cupy.modules
         assert module == (source.text, ("-std=c++17", "-lineinfo", "-DFAST=1", "-DSCALAR=float", "-DWIDTH=4"))
-        (grid, block, values), named, _ = cupy.function.launched[1]
-        assert (grid, block, named) == ((2, 1, 1), (64, 1, 1), {"shared_mem": 0})
-        assert values[0] is given[0] and values[1] == 0 and values[1].nbytes == 8  # a null pointer
+        function, sizes, stream, _, _ = cupy.library.launched[1]
+        assert (function, sizes, stream) == (4711, (2, 1, 1, 64, 1, 1, 0), 77)
+
+    @pytest.mark.parametrize("number", [int, np.int64])
+    def test_each_argument_lies_in_its_slot(self, source, cupy, number):
+        kernel = source.kernel("scale", SCALAR="float")
+        kernel(1, 32, *arguments(x=FakeArray(at=2**40), size=number(-3), rows=None, factor=0.25, flag=True))
+        ((_, _, _, slots, _),) = cupy.library.launched
+        x, rows, size, factor, flag, out, table = slots
+        assert [int.from_bytes(slot, "little") for slot in (x, rows, out, table)] == [2**40, 0, 64, 128]
+        assert int.from_bytes(size, "little", signed=True) == -3 and flag[0] == 1
+        assert np.frombuffer(factor[:4], np.float32) == 0.25
+
+    def test_threads_do_not_share_slots(self, source, cupy):
+        kernel, barrier = source.kernel("scale", SCALAR="float"), threading.Barrier(2)
+        note = cupy.library.cuLaunchKernel
+
+        def meet_first(*given):  # both have filled their slots before either is read
+            barrier.wait()
+            return note(*given)
+
+        cupy.library.cuLaunchKernel = meet_first
+        threads = [threading.Thread(target=kernel, args=(1, 32, *arguments(size=size))) for size in (1, 2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert {int.from_bytes(slots[2], "little") for _, _, _, slots, _ in cupy.library.launched} == {1, 2}
+
+    def test_a_launch_that_cuda_refuses(self, source, cupy):
+        cupy.library.status = 719
+        with pytest.raises(RuntimeError, match=r"scale: CUDA_ERROR_LAUNCH_FAILED at \(3, 1, 1\) blocks"):
+            source.kernel("scale", SCALAR="float")(3, 32, *arguments())
 
     def test_much_shared_memory_is_asked_for_first(self, source, cupy):
         kernel = source.kernel("scale", SCALAR="float")
         for shared_bytes in (1024, 100_000, 50_000):
             kernel(1, 32, *arguments(), shared_bytes=shared_bytes)
-        assert [granted for _, _, granted in cupy.function.launched] == [0, 100_000, 100_000]
+        assert [granted for *_, granted in cupy.library.launched] == [0, 100_000, 100_000]
 
     def test_each_device_compiles_for_itself(self, source, cupy):
         kernel = source.kernel("scale", SCALAR="float")

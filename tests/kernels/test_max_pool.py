@@ -61,6 +61,22 @@ def test_forward(launch, dtype, ground, channels):
     assert np.array_equal(argmax, expected_argmax)
 
 
+@each_storage
+@pytest.mark.parametrize("ground", [0.5, "by sample", None])
+@pytest.mark.parametrize(("channels", "k"), [(5, 8), (64, 27), (32, 32), (32, 40)])
+def test_values_relative_to_the_background(launch, dtype, ground, channels, k):
+    features, neighbours, coordinates, _ = case(c=channels, k=k, dtype=dtype)
+    background = None if ground is None else np.full((1, channels), 0.5, dtype)
+    if ground == "by sample":
+        background = np.repeat(np.arange(3, dtype=dtype)[:, None], channels, axis=1)
+    out, argmax = launch("max_pool_forward", features, background, neighbours, coordinates)
+    expected, expected_argmax = forward(features, background, neighbours, coordinates)
+    assert np.array_equal(out, expected) and np.array_equal(argmax, expected_argmax)
+    relative, same = launch("max_pool_forward", features, background, neighbours, coordinates, True)
+    rows = 0 if background is None else background[coordinates[:, 0] if len(background) > 1 else 0]
+    assert relative.dtype == dtype and np.array_equal(relative, out - rows) and np.array_equal(same, argmax)
+
+
 @pytest.fixture
 def transposed(backend):
     """What max_pool_backward is given to ask for the transposed neighbours."""

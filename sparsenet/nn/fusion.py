@@ -1,0 +1,48 @@
+"""Which layers in a row run as one operation: on a GPU a convolution, a leaky ReLU and a max-pooling are a level.
+
+Results differ from those of the single layers by rounding alone.  Layers that somebody looks into run one by one:
+within `intercepting` (tracing, activations) and `detect_anomaly`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sparsenet import anomaly
+from sparsenet.nn.layers import LeakyReLU, SparseConv, SparseMaxPool, SubmanifoldConv
+from sparsenet.nn.module import Module, intercepted
+from sparsenet.ops.level import level
+from sparsenet.sparse import SparseTensor
+
+
+def run_layers(layers: Sequence[Module], x: Any) -> Any:
+    """x through the layers, one after another."""
+    alone, place = intercepted() or anomaly.detecting(), 0
+    while place < len(layers):
+        count = 1 if alone else _level_at(layers, place, x)
+        x = layers[place](x) if count == 1 else _run_level(layers[place:place + count], x)
+        place += count
+    return x
+
+
+def _level_at(layers: Sequence[Module], place: int, x: Any) -> int:
+    """How many layers from there on are one level; 1: none."""
+    kinds = [type(layer) for layer in layers[place:place + 3]]
+    if len(kinds) < 2 or kinds[0] not in (SparseConv, SubmanifoldConv) or kinds[1] is not LeakyReLU:
+        return 1
+    if not isinstance(x, SparseTensor) or x.device == "cpu" or x.background is None or x.background.ndim != 1:
+        return 1
+    if not layers[place + 1].negative_slope > 0:
+        return 1
+    return 3 if kinds[2:] == [SparseMaxPool] else 2
+
+
+def _run_level(layers: Sequence[Module], x: SparseTensor) -> SparseTensor:
+    convolution, activation = layers[:2]
+    pool = layers[2].geometry if len(layers) == 3 else None
+    try:
+        return level(x, convolution.weight, convolution.bias, convolution.geometry, activation.negative_slope, pool)
+    except MemoryError as error:  # CuPy's says how many bytes were asked for
+        error.add_note(f"in the layers {', '.join(map(repr, layers))}")
+        raise

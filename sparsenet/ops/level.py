@@ -1,0 +1,91 @@
+"""A level: a convolution, a leaky ReLU, and a max-pooling where one follows, as one operation for a GPU.
+
+It gives what the three operations give one after the other (`ops.convolution`, `ops.leaky_relu`, `ops.max_pool`), in a
+fifth of their launches.  Between levels features are relative to the background (`SparseTensor.relative`), which is
+what a convolution multiplies: then its background u enters through one row alone,
+
+    y = leaky(sum_k W[k]^T r[neighbours[m, k]] + v)      v = u sum_k W[k] + b, a row      leaky(v): y's background
+    pooled = max over the window of y, leaky(v) where it is inactive, - leaky(v)
+
+and so it gets its gradient through one row, too (see level.cu).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsenet.autograd import Function, Tensor
+from sparsenet.backend import array_module
+from sparsenet.kernels import launch
+from sparsenet.ops.convolution import check_convolution
+from sparsenet.ops.max_pool import check_max_pool
+from sparsenet.sparse import Geometry, Rulebook, SparseTensor
+
+
+def level(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, slope: float,
+          pool: Geometry | None = None) -> SparseTensor:
+    """max_pool(leaky_relu(convolution(x, weight, bias, geometry), slope), pool), the pooling left out if pool is None.
+
+    x : SparseTensor with a background of shape (C_in,)
+    slope : of the leaky ReLU, above 0
+
+    Raises
+    ------
+    TypeError, ValueError : as those operations; slope is not above 0; samples have backgrounds of their own, or none.
+    """
+    check_convolution(x, weight, geometry)
+    if x.background is None or x.background.ndim != 1:
+        raise ValueError("level: the input has no background, or one for each sample, expected one of shape "
+                         f"({x.channels},): call the operations one after another")
+    if not slope > 0:
+        raise ValueError(f"level: slope is {slope}, expected a number above 0: call the operations one after another")
+    rulebook, pooling = x.sites.rulebook(geometry), None
+    sites = rulebook.output_sites
+    if pool is not None:
+        check_max_pool(pool)
+        pooling = sites.rulebook(pool)
+        sites = pooling.output_sites
+    function = _Level(rulebook, pooling, float(slope))
+    features, background = function.apply(x.relative, None if x.zero_background else x.background, weight, bias)
+    if pool is None:
+        return SparseTensor.from_sites(features, sites, background)
+    return SparseTensor.from_relative(features, sites, background)
+
+
+class _Level(Function):
+    def __init__(self, rulebook: Rulebook, pooling: Rulebook | None, slope: float):
+        super().__init__()
+        self.name = "SparseConv, LeakyReLU" + (", SparseMaxPool" if pooling is not None else "")
+        self.rulebook, self.pooling, self.slope = rulebook, pooling, slope
+
+    def forward(self, relative: Any, background: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+        rulebook, pooling = self.rulebook, self.pooling
+        constant, below, total, turned = launch("level_background", weight, background, bias, self.slope,
+                                                rulebook.geometry.submanifold, any(self.needs))
+        activated = launch("convolution_forward", relative, weight, rulebook.neighbours, constant, self.slope)
+        if pooling is None:
+            self.save(relative, background, activated, constant, total, turned, None)
+            return activated, below
+        pooled, argmax = launch("max_pool_forward", activated, below[None], pooling.neighbours,
+                                pooling.output_sites.coordinates, True)
+        self.save(relative, background, activated, constant, total, turned, argmax)
+        return pooled, below
+
+    def backward(self, gradient: Any, ground: Any) -> tuple[Any, ...]:
+        """ground : gradient of the level's background, None where nothing reads it."""
+        relative, background, activated, constant, total, turned, argmax = self.saved
+        needs_relative, needs_background, needs_weight, needs_bias = self.needs
+        rulebook, table = self.rulebook, None if self.pooling is None else self.pooling.transposed_neighbours
+        if gradient is None:
+            rows = len(activated) if argmax is None else len(argmax)
+            gradient = array_module(activated).zeros((rows, activated.shape[1]), activated.dtype)
+        result, to_constant, to_background = launch("level_gradient", gradient, argmax, table, activated, constant,
+                                                    ground, self.slope, total if needs_background else None)
+        to_relative = to_weight = None
+        if needs_relative:
+            neighbours = rulebook.neighbours if rulebook.geometry.submanifold else rulebook.transposed_neighbours
+            to_relative = launch("convolution_forward", result, turned, neighbours, None)
+        if needs_weight:
+            to_weight = launch("convolution_weight_gradient", relative, result, rulebook.neighbours, background,
+                               None if background is None else to_constant)
+        return to_relative, to_background, to_weight, to_constant if needs_bias else None
