@@ -2,10 +2,8 @@
 
 `sn.set_backend("reference")`, or SPARSENET_BACKEND=reference, runs whole networks on it.  It is slow and short: a
 function a kernel, no threads, nothing compiled: a debugger steps through all of a training step.  It promises values,
-not bits.
-
-Letters: N input sites, M output sites, K kernel offsets, P pairs, B samples, C channels, D dimensions.  Where a
-table of neighbours holds -1 the cell is inactive.
+not bits.  Letters: N input sites, M output sites, K kernel offsets, P pairs, B samples, C channels, D dimensions.
+Where a table of neighbours holds -1 the cell is inactive.
 """
 
 from __future__ import annotations
@@ -179,14 +177,14 @@ def by_offset(pairs: np.ndarray, splits: np.ndarray) -> Iterator[tuple[int, np.n
 
 
 @formula_of("convolution_forward", "convolution_forward_by_row")
-def convolution_forward(features, weights, neighbours, constant, slope=None):
+def convolution_forward(features, weights, neighbours, constant, *slope):
     """out[m] = constant + sum over k of features[neighbours[m, k]] @ weights[k], through a leaky ReLU."""
     out = np.zeros((len(neighbours), weights.shape[2]), features.dtype)
     for k, weight in enumerate(weights):
         m = np.flatnonzero(neighbours[:, k] >= 0)
         out[m] += features[neighbours[m, k]] @ weight
-    out = out if constant is None else out + constant  # through a leaky ReLU, if given a slope
-    return out if slope is None else leaky_relu_forward(out, slope, None)
+    out = out if constant is None else out + constant
+    return out if slope in ((), (None,)) else leaky_relu_forward(out, *slope, None)
 
 
 @formula_of("convolution_weight_gradient")

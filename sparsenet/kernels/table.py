@@ -116,10 +116,8 @@ class Kernel:
             raise TypeError(f"{self.name}: expected {len(self.arguments)} arguments "
                             f"({', '.join(self.arguments)}), got {len(values)}")
         values += (None,) * (len(self.arguments) - len(values))
-        usual = self._quick_backend(values, backend)
-        backend = usual or self.check(values, backend)
-        if usual:
-            self._check_guards(values, backend)
+        backend = self._quick_backend(values, backend) or self.check(values, backend)
+        self._check_guards(values, backend)
         function = self.on(backend)
         try:
             return function(*values)
@@ -142,7 +140,8 @@ class Kernel:
         return backend if self._quick_check(values, arrays, allowed) else None
 
     def check(self, values: tuple, backend: str | None = None) -> str:
-        """Check each value against the contract; return the backend: where None was given, the arrays' device.
+        """Check each value against its description, without the guards; return the backend: where None was given, the
+        arrays' device.
 
         Raises
         ------
@@ -177,7 +176,6 @@ class Kernel:
                 if not value.flags.c_contiguous:
                     raise ValueError(f"{self.name}: {name} is not C-contiguous: pass a copy "
                                      "(numpy.ascontiguousarray)")
-        self._check_guards(values, backend)
         return backend
 
     def _check_guards(self, values: tuple, backend: str) -> None:
