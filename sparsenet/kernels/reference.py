@@ -252,6 +252,7 @@ def max_pool_forward(features, background, neighbours, output_coordinates, relat
         wins = ~seen[m] | (value > out[m]) | np.isnan(value)
         out[m], argmax[m] = np.where(wins, value, out[m]), np.where(wins, k, argmax[m])
         seen[m] = True
+    relative = relative and background is not None
     return (subtract_sample_rows(out, background, output_coordinates) if relative else out), argmax
 
 
