@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 import sparsenet as sn
 from sparsenet.kernels import launch
 from sparsenet.sparse import ActiveSites, Geometry
-from sparsenet.tables import aligned
+from sparsenet.wording import aligned
 
 ALLOWED = {"float32": 1e-5, "float64": 1e-13}  # of the largest value: what rounding explains
 

@@ -38,7 +38,7 @@ def quickstart(out: str | Path, seconds: float | None = None, progress: bool = T
     from sparsenet.retrieval import find_similar
     from sparsenet.shapes.parametric import parametric_mesh
     from sparsenet.training import embed_shapes, load_config, load_network, open_shapes, train
-    from sparsenet.training.judge import ranking_metric
+    from sparsenet.training.evaluation import ranking_metric
     from sparsenet.training.record import peak_megabytes
 
     begun = time.monotonic()

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
     from sparsenet.retrieval.progress import Watched
     from sparsenet.training import load_network, open_shapes, parse_config
     from sparsenet.training.build import check_field
-    from sparsenet.training.judge import NO_RETRIEVAL, check_judgeable, judge_finally
+    from sparsenet.training.evaluation import NO_RETRIEVAL, check_evaluation, evaluate_network
     from sparsenet.training.known_classes import select_shapes
     from sparsenet.training.trained import check_output
 
@@ -66,10 +66,10 @@ def main(arguments: list[str]) -> None:
         if given.json:
             check_output(given.json, dataset.path)
         selection = select_shapes(dataset, state, config)
-        check_judgeable(selection.shapes, config)
+        check_evaluation(selection.shapes, config)
         check_field(config, selection.shapes, net)
         source = selection.shapes if given.quiet else Watched(selection.shapes, "evaluate")
-        figures, evaluation = judge_finally(net.to(given.device), source, config, state.classes)
+        figures, evaluation = evaluate_network(net.to(given.device), source, config, state.classes)
     if "test_accuracy" in figures:
         print(f"accuracy {100 * figures['test_accuracy']:.2f}%, loss {figures['test_loss']:.4f}, over "
               f"{selection.known} shapes")

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     from sparsenet.retrieval import Descriptors, find_similar
     from sparsenet.shapes import read_mesh
     from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config
-    from sparsenet.training.judge import ranking_metric
+    from sparsenet.training.evaluation import ranking_metric
 
     parser = command_parser("search", __doc__, EXAMPLES)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a training")

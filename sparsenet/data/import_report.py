@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsenet.files import size_text
-from sparsenet.tables import aligned
-from sparsenet.wording import counted, listed
+from sparsenet.wording import aligned, counted, listed
 
 _ORDER = ("train", "val", "test")  # of the table's columns; other splits follow by name
 _LISTED = 20  # names written out in one message

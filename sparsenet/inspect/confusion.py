@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.inspect.dressing import ink_on, new_figure
+from sparsenet.inspect.style import ink_on, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparsenet.inspect.dressing import COLOURS, dress
+from sparsenet.inspect.style import COLOURS, label_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +51,7 @@ def training_curves(path: str | Path) -> Figure:
             axes.plot(columns["epoch"][known], values, color=colour, label=name.replace("_", " "),
                       marker="o" if values.size <= 30 else "", markersize=3, linewidth=1.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        dress(axes, "", "epoch", title)
+        label_axes(axes, "", "epoch", title)
         if len(names) > 1:
             axes.legend(fontsize=8, frameon=False)
     return figure
@@ -72,7 +72,7 @@ def precision_recall(evaluations: Mapping[str, Evaluation]) -> Figure:
         label = f"{name}: AUC {100 * found.AUC:.1f}%, mAP {100 * found.mAP:.1f}%"
         axes.plot(found.recall, found.precision, color=colour, linewidth=1.8, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    dress(axes, "retrieval", "recall", "precision")
+    label_axes(axes, "retrieval", "recall", "precision")
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
     return figure
 

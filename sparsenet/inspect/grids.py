@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.backend import to_device
-from sparsenet.inspect.dressing import box, new_figure, plain, scale_for
+from sparsenet.inspect.style import box, new_figure, plain, scale_for
 from sparsenet.inspect.voxels import draw_voxels
 from sparsenet.nn.activations import Activation
 from sparsenet.sparse import SparseTensor

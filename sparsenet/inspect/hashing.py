@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.backend import to_device
-from sparsenet.inspect.dressing import new_figure
+from sparsenet.inspect.style import new_figure
 from sparsenet.sparse import ActiveSites, SparseTensor
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.backend import to_device
-from sparsenet.inspect.dressing import FAINT, new_figure, plain
+from sparsenet.inspect.style import FAINT, new_figure, plain
 from sparsenet.sparse import Geometry, Rulebook, SparseTensor
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from sparsenet.inspect.statistics import statistics
 from sparsenet.nn.activations import Activation, grid_words
 from sparsenet.nn.module import Module, intercepting
 from sparsenet.sparse import SparseTensor
-from sparsenet.tables import aligned
+from sparsenet.wording import aligned
 
 
 def trace(net: Module, batch: Any, repeats: int = 0) -> Trace:

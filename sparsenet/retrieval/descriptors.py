@@ -17,7 +17,7 @@ from sparsenet.files import read_hdf5, write_hdf5
 from sparsenet.retrieval.distances import check_metric, check_vectors
 from sparsenet.retrieval.embedding import checked_layer, embed
 from sparsenet.retrieval.index import Index
-from sparsenet.suggestion import did_you_mean
+from sparsenet.wording import did_you_mean
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from sparsenet.tables import aligned
-from sparsenet.wording import counted
+from sparsenet.wording import aligned, counted
 
 CUT_OFFS = (1, 5, 10, 20)  # ranks that precision is told at
 MEASURES = ("mAP", "AUC", "NN", "FT", "ST", "E", "NDCG")

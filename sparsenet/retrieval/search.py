@@ -12,7 +12,7 @@ import numpy as np
 from sparsenet.retrieval.descriptors import Descriptors
 from sparsenet.retrieval.embedding import embed
 from sparsenet.sparse import SparseTensor
-from sparsenet.tables import aligned
+from sparsenet.wording import aligned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,9 +12,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sparsenet.suggestion import did_you_mean
 from sparsenet.toml import TomlError, parse_toml, read_toml, shortened, shown
 from sparsenet.training.schema import Config
+from sparsenet.wording import did_you_mean
 
 MOST = {"int": 2**31 - 1, "seed": 2**63 - 1, "list": 30}  # of a whole number, of the seed, of the numbers in a list
 

@@ -84,7 +84,7 @@ def select_shapes(dataset: SparseDataset, state: Checkpoint, config: Config) -> 
 
     Raises ConfigError if they allow neither an accuracy nor a retrieval.
     """
-    from sparsenet.training.judge import retrievable
+    from sparsenet.training.evaluation import retrievable
 
     names = dataset.classes
     if config.data.classes == "shared" and dataset.digest == state.dataset:

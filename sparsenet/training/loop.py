@@ -21,8 +21,15 @@ from sparsenet.lock import locked
 from sparsenet.optim import clip_gradients
 from sparsenet.training.build import build_batching, build_network, build_optimizer, voxelization_of
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from sparsenet.training.evaluation import (
+    NO_RETRIEVAL,
+    check_evaluation,
+    check_validation,
+    evaluate_network,
+    score,
+    validate,
+)
 from sparsenet.training.finite import anomalies_named, check_finite, not_finite
-from sparsenet.training.judge import NO_RETRIEVAL, check_judgeable, check_validation, judge, judge_finally, score
 from sparsenet.training.record import (
     Stopwatch,
     compilation_told,
@@ -118,7 +125,7 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
     begun = time.monotonic()
     training_set, last, best = splits.training, out / "last.h5", out / "best.h5"
     state = load_resumable(last, config, training_set) if resume else None
-    check_judgeable(splits.test, config)
+    check_evaluation(splits.test, config)
     check_validation(splits.validation, config)
     set_float32_matmul_precision(config.training.precision)
     set_tile_table(config.training.tiles or None)
@@ -202,7 +209,7 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
 
         row = summary_of(epoch, learning_rate(epoch, 1.0), sums, config)
         if len(splits.validation) and validates(epoch + 1, config):
-            row |= judge(net, splits.validation, config)
+            row |= validate(net, splits.validation, config)
         row |= {"seconds": earlier + time.monotonic() - begun, "resident_MB": resident_megabytes()}
         history.append(row)
         epoch, step, sums = epoch + 1, 0, {}
@@ -218,7 +225,7 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
     if best_score is None:
         save(best)
     net.load_state_dict(load_checkpoint(best).weights)
-    figures, evaluation = judge_finally(net, splits.test, config)
+    figures, evaluation = evaluate_network(net, splits.test, config)
     write_csv(out / "evaluation.csv", [figures])
     draw_figures(out, history, evaluation)
     say("; ".join(filter(None, [figures_line(figures), "" if evaluation is not None else NO_RETRIEVAL,

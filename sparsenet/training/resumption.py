@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sparsenet.toml import shortened
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
-from sparsenet.training.judge import score
+from sparsenet.training.evaluation import score
 from sparsenet.training.schema import Config
 
 if TYPE_CHECKING:

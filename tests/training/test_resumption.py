@@ -35,11 +35,11 @@ def test_stopped_anywhere_and_resumed_it_gives_the_same_bits(config, tmp_path, m
 
 
 @pytest.mark.parametrize(("phase", "number", "at"), [
-    ("judge", 1, (0, 4)), ("judge", 2, (1, 4)),  # a validation: the epoch's last step is saved
+    ("validate", 1, (0, 4)), ("validate", 2, (1, 4)),  # a validation: the epoch's last step is saved
     ("save_checkpoint", 1, (0, 4)),  # the saving of that step
     ("save_checkpoint", 2, (0, 4)),  # of best.h5, which comes first
     ("save_checkpoint", 3, (1, 0)), ("write_csv", 1, (1, 0)), ("epoch_line", 1, (1, 0)),
-    ("write_csv", 2, (2, 0)), ("judge_finally", 1, (2, 0)), ("draw_figures", 1, (2, 0)),
+    ("write_csv", 2, (2, 0)), ("evaluate_network", 1, (2, 0)), ("draw_figures", 1, (2, 0)),
 ])
 def test_stopped_in_any_phase_it_loses_nothing(config, tmp_path, monkeypatch, whole, phase, number, at):
     """A file that is being written is finished first; all else is stopped at once, and done again."""

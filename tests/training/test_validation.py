@@ -55,12 +55,12 @@ def test_the_test_split_chooses_nothing(config, tmp_path, path):
 
 
 def test_the_test_split_is_looked_at_once(config, tmp_path, monkeypatch):
-    judged = []
-    real, really = loop.judge, loop.judge_finally
-    monkeypatch.setattr(loop, "judge", lambda *a: judged.append(("validation", set(a[1].split))) or real(*a))
-    monkeypatch.setattr(loop, "judge_finally", lambda *a: judged.append(("test", set(a[1].split))) or really(*a))
+    evaluated = []
+    real, really = loop.validate, loop.evaluate_network
+    monkeypatch.setattr(loop, "validate", lambda *a: evaluated.append(("validation", set(a[1].split))) or real(*a))
+    monkeypatch.setattr(loop, "evaluate_network", lambda *a: evaluated.append(("test", set(a[1].split))) or really(*a))
     run(config(), tmp_path)
-    assert judged == [("validation", {"train"}), ("validation", {"train"}), ("test", {"test"})]
+    assert evaluated == [("validation", {"train"}), ("validation", {"train"}), ("test", {"test"})]
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "evaluation"])

@@ -47,7 +47,7 @@ def plain(axes: Axes, title: str = "", size: float = 9) -> None:
     axes.set_yticks([])
 
 
-def dress(axes: Axes, title: str, x: str, y: str) -> None:
+def label_axes(axes: Axes, title: str, x: str, y: str) -> None:
     """Title, labels of the axes, a faint grid."""
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x, fontsize=9)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NO_RETRIEVAL = "no class has two test objects: retrieval is not evaluated"
 
 
-def judge(net: SparseNetwork, validation_set: SparseDataset, config: Config) -> dict[str, float]:
+def validate(net: SparseNetwork, validation_set: SparseDataset, config: Config) -> dict[str, float]:
     """A validation: validation_accuracy and validation_loss of a classifier, or validation_mAP of triplet descriptors.
 
     One pass over the objects, each in its first pose, as it is.
@@ -44,9 +44,9 @@ def score(figures: dict[str, float]) -> tuple[float, float] | None:
     return None
 
 
-def judge_finally(net: SparseNetwork, test_set: SparseDataset, config: Config, classes: Sequence[str] | None = None
-                  ) -> tuple[dict[str, float], Evaluation | None]:
-    """The figures that a run ends with (of `judge`, and of the retrieval), as [evaluation] says.
+def evaluate_network(net: SparseNetwork, test_set: SparseDataset, config: Config, classes: Sequence[str] | None = None
+                     ) -> tuple[dict[str, float], Evaluation | None]:
+    """The figures that a run ends with (of `validate`, and of the retrieval), as [evaluation] says.
 
     classes : of the network, by its outputs; default: the test set's.  The accuracy is that over the test set's
         objects of these classes, and absent if there are none; the retrieval is over all objects.
@@ -87,7 +87,7 @@ def retrievable(test_set: SparseDataset) -> bool:
     return np.bincount(test_set.object_labels, minlength=1).max() > 1
 
 
-def check_judgeable(test_set: SparseDataset, config: Config) -> None:
+def check_evaluation(test_set: SparseDataset, config: Config) -> None:
     """Raise ConfigError now for what would fail in the final evaluation, hours later."""
     counts = np.bincount(test_set.object_labels, minlength=len(test_set.classes))
     present = counts[counts > 0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.inspect.dressing import COLOURS, MARKERS, new_figure
+from sparsenet.inspect.style import COLOURS, MARKERS, new_figure
 from sparsenet.inspect.voxels import draw_voxels
 
 if TYPE_CHECKING:
