@@ -33,7 +33,7 @@ def test_the_table_counts_classes_and_splits(tmp_path: Path):
     report = import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET)
     assert report.counts == Counter({("chair", "train"): 2, ("chair", "test"): 1, ("bed", "val"): 1,
                                      ("bed", "test"): 1})
-    assert report.table().splitlines() == [
+    assert report.counts_text().splitlines() == [
         "class  train  val  test", "-----------------------", "bed        0    1     1", "chair      2    0     1",
         "-----------------------", "all        2    1     2"]
     text = str(report)
@@ -146,7 +146,7 @@ def test_tables_without_labels(tmp_path: Path):
     (tmp_path / "list.csv").write_text("path,class\na.off,chair\n")
     report = import_csv(tmp_path / "list.csv", tmp_path / "x.h5", QUIET)
     assert report.remarks == ["columns not read: class", "no column label: unlabelled"]
-    assert report.counts == Counter({(None, "train"): 1}) and "(no label)" in report.table()
+    assert report.counts == Counter({(None, "train"): 1}) and "(no label)" in report.counts_text()
 
 
 def test_long_lists_are_cut_in_warnings_but_not_in_the_report(tmp_path: Path):

@@ -68,7 +68,7 @@ def test_version_2_is_read_which_tells_neither_voxelization_nor_machine(tmp_path
 def test_a_table_that_is_not_toml_is_told(tmp_path, checkpoint):
     checkpoint.voxelization, checkpoint.config = {}, f"\n[voxelization]\na = {'[' * 5000}"
     save_checkpoint(tmp_path / "last.h5", checkpoint)
-    with pytest.raises(CheckpointError, match="last.h5: damaged .the table of the voxelization: .*nested too deeply"):
+    with pytest.raises(CheckpointError, match="last.h5: damaged .section .voxelization.: .*nested too deeply"):
         load_checkpoint(tmp_path / "last.h5")
 
 
@@ -171,7 +171,7 @@ def without(file, name):
     ("history/loss", 1.0, r"history/loss has shape \(\), expected \(2,\)"),
     ("history/loss", ["a", "b"], "history/loss has dtype object, expected numbers"),
     ("weights/layers.2.bias", "text", "weights/layers.2.bias has dtype .*, expected numbers"),
-    ("momentum/layers.2.bias", [1.0], r"momentum/layers.2.bias has shape \(1,\), expected a weight of this name and"),
+    ("momentum/layers.2.bias", [1.0], r"momentum/layers.2.bias has shape \(1,\), expected that of the weight of this name"),
     ("momentum/other", [1.0], "momentum/other has shape"),
 ])
 def test_wrong_kinds_and_shapes_are_one_line_with_file_and_key(tmp_path, checkpoint, key, value, message):
