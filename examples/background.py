@@ -56,11 +56,11 @@ def main(out: Path) -> None:
     # it is without a background.
     sn.inspect.save_figure(sn.inspect.activation_slices(net.activations(x)[:3], channels=2), out / "layers.png")
     figure = Figure(figsize=(10, 3.2), layout="constrained")
-    reach = np.abs([sparse, without]).max()
+    limit = np.abs([sparse, without]).max()
     off = without - sparse
-    panels = (("as dense", sparse, reach), ("no background", without, reach), ("difference", off, np.abs(off).max()))
-    for axes, (title, grid, reach) in zip(figure.subplots(1, 3), panels, strict=True):
-        image = axes.imshow(grid[0, 0].T, origin="lower", cmap="RdBu_r", vmin=-reach, vmax=reach)
+    panels = (("as dense", sparse, limit), ("no background", without, limit), ("difference", off, np.abs(off).max()))
+    for axes, (title, grid, limit) in zip(figure.subplots(1, 3), panels, strict=True):
+        image = axes.imshow(grid[0, 0].T, origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit)
         axes.set(title=title, xlabel="x, cells", ylabel="y, cells")
         figure.colorbar(image, ax=axes, label="output", shrink=0.8)
     sn.inspect.save_figure(figure, out / "difference.png")

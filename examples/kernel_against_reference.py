@@ -87,8 +87,8 @@ def main(out: Path) -> None:
     # 6. A picture finds what a number hides: where do kernel and reference differ, if they do?
     found, expected = case(6, 4, 6, plain, "float32", seed=1)
     figure = Figure(figsize=(9, 4), layout="constrained")
-    reach = np.abs(expected).max()
-    panels = (("kernel", found, reach), ("reference", expected, reach), ("difference", found - expected, None))
+    limit = np.abs(expected).max()
+    panels = (("kernel", found, limit), ("reference", expected, limit), ("difference", found - expected, None))
     for axes, (title, values, limit) in zip(figure.subplots(1, 3), panels, strict=True):
         limit = limit or np.abs(values).max()
         image = axes.imshow(values, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")

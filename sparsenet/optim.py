@@ -63,7 +63,7 @@ class SGD:
         self.lr = lr
         _check_setting("momentum", momentum)
         _check_setting("weight_decay", weight_decay)
-        _check_setting("dampening", dampening, most=1)
+        _check_setting("dampening", dampening, limit=1)
         if nesterov and momentum == 0:
             raise ValueError("SGD: nesterov=True needs a momentum above 0")
         self.momentum, self.dampening = float(momentum), float(dampening)
@@ -231,12 +231,12 @@ def _check_several(name: str, params: Any) -> None:
                         "or a list, [tensor]")
 
 
-def _check_setting(name: str, value: Any, most: float = math.inf) -> None:
+def _check_setting(name: str, value: Any, limit: float = math.inf) -> None:
     if not isinstance(value, numbers.Real):
         raise TypeError(f"SGD: {name} is {value!r}, expected a number")
-    if not 0 <= value <= most:
+    if not 0 <= value <= limit:
         raise ValueError(f"SGD: {name} is {value}, expected at least 0"
-                         + ("" if most == math.inf else f", at most {most}"))
+                         + ("" if limit == math.inf else f", at most {limit}"))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 100_000  # of a text; parsing takes well under a second up to here
-MOST_DOTS = 100  # on a line: the time for a key with dots grows with the square of their number
+MAX_BYTES = 100_000  # of a text; parsing takes well under a second up to here
+MAX_DOTS = 100  # on a line: the time for a key with dots grows with the square of their number
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -24,11 +24,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     OSError : it cannot be read.
     """
     with open(path, "rb") as file:
-        content = file.read(MOST_BYTES + 1)
+        content = file.read(MAX_BYTES + 1)
     try:
         return parse_toml(content.decode("utf-8"))
     except UnicodeDecodeError as error:
-        if len(content) > MOST_BYTES:
+        if len(content) > MAX_BYTES:
             raise _too_long() from None
         raise TomlError(f"not a text in UTF-8 ({error.reason} at byte {error.start})") from None
 
@@ -40,11 +40,11 @@ def parse_toml(text: str) -> dict[str, Any]:
     ------
     TomlError : it is not TOML, too long, nested too deeply, or has a number of thousands of digits.
     """
-    if len(text) > MOST_BYTES:
+    if len(text) > MAX_BYTES:
         raise _too_long()
     for number, line in enumerate(text.splitlines(), start=1):
-        if line.count(".") > MOST_DOTS:
-            raise TomlError(f"line {number} has {line.count('.')} dots, expected at most {MOST_DOTS}")
+        if line.count(".") > MAX_DOTS:
+            raise TomlError(f"line {number} has {line.count('.')} dots, expected at most {MAX_DOTS}")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -82,10 +82,10 @@ def _is_huge(value: Any) -> bool:
     return isinstance(value, int) and value.bit_length() > 1000
 
 
-def shortened(text: str, most: int = _SHOWN) -> str:
-    """A text with its middle left out if it is longer than `most`."""
-    return text if len(text) <= most else f"{text[:most - 20]}...{text[-17:]}"
+def shortened(text: str, limit: int = _SHOWN) -> str:
+    """A text with its middle left out if it is longer than `limit`."""
+    return text if len(text) <= limit else f"{text[:limit - 20]}...{text[-17:]}"
 
 
 def _too_long() -> TomlError:
-    return TomlError(f"longer than {MOST_BYTES:,} bytes, expected the few lines of a settings file")
+    return TomlError(f"longer than {MAX_BYTES:,} bytes, expected the few lines of a settings file")

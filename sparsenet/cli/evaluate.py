@@ -1,4 +1,4 @@
-"""Evaluate a trained network on a dataset: a classifier's accuracy, and how well its descriptors retrieve."""
+"""Evaluate a trained network on a dataset: accuracy of a classifier, and retrieval by descriptors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ EXAMPLES = """examples:
   sparsenet evaluate runs/modelnet40/best.h5 --dataset psb.h5 --split all
   sparsenet evaluate runs/psb/best.h5 --metric cosine --picture precision_recall.png
 
-Classes are matched by name.  The accuracy is that over the shapes whose class the network knows; the
-retrieval is over all shapes, whatever their class.  Shapes without a label are left out.  What was left
-out is printed and counted in the JSON.
+Classes are matched by name.  The accuracy is over the shapes whose class the network knows; the
+retrieval is over all shapes of any class.  Shapes without a label are left out.  The numbers left out are
+printed and included in the JSON.
 
-Each shape is a query once and ranks all others.  In the table, in percent: mAP, mean average precision; AUC, area
+Each shape is a query once and ranks all others.  The figures, in percent: mAP, mean average precision; AUC, area
 under the precision-recall curve; NN, the nearest neighbour is of the query's class; FT and ST, first and second tier,
 the recall at ranks R and 2R if R other shapes are of its class; E, E-measure at rank 32; NDCG, normalized discounted
 cumulative gain.
@@ -25,9 +25,9 @@ cumulative gain.
 Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after SIGTERM."""
 
 CHOICES = {
-    "protocol": (("none", "paper"), "shapes that are ranked: 'paper': the first 20 of each class by name; 'none': all"),
-    "metric": (("auto", "cosine", "l2"), "distance that ranks; auto: l2 for a classifier, cosine for triplets"),
-    "poses": (("first", "mean"), "of an object with several poses: the first alone, or the mean over all"),
+    "protocol": (("none", "paper"), "shapes to rank: 'paper': the first 20 of each class by name; 'none': all"),
+    "metric": (("auto", "cosine", "l2"), "distance for ranking; auto: l2 for a classifier, cosine for triplets"),
+    "poses": (("first", "mean"), "for objects with several poses: use the first, or the mean over all"),
 }
 
 
@@ -43,11 +43,11 @@ def main(arguments: list[str]) -> None:
     from sparsenet.training.trained import check_output
 
     parser = command_parser("evaluate", __doc__, EXAMPLES)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a training")
-    parser.add_argument("--dataset", metavar="FILE", help="dataset file (default: the one trained on)")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run")
+    parser.add_argument("--dataset", metavar="FILE", help="dataset file (default: the training dataset)")
     parser.add_argument("--split", metavar="NAME", help="its split, or 'all' (default: the test split)")
     for name, (choices, meaning) in CHOICES.items():
-        parser.add_argument(f"--{name}", choices=choices, help=f"{meaning} (default: as in the training's config)")
+        parser.add_argument(f"--{name}", choices=choices, help=f"{meaning} (default: as in the run's config)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument("--picture", type=Path, metavar="FILE",
                         help="draw precision against recall (.png, .pdf or .svg; needs matplotlib)")

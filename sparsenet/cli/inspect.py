@@ -1,4 +1,4 @@
-"""Write an HTML page that shows a trained network and what it computes from a mesh."""
+"""Write an HTML page that shows a trained network and its activations for a mesh."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def main(arguments: list[str]) -> None:
     from sparsenet.training import load_network, parse_config
 
     parser = command_parser("inspect", __doc__, EXAMPLES)
-    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="best.h5 or last.h5 of a training")
+    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="best.h5 or last.h5 of a run")
     parser.add_argument("--mesh", required=True, metavar="FILE", help="mesh file: OFF, OBJ, PLY, STL or GLB")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="page to write (.html)")
     parser.add_argument("--render-size", type=int, metavar="N",
-                        help="cells along the longest side of the mesh (default: as the network was trained)")
+                        help="cells along the longest side of the mesh (default: as in training)")
     parser.add_argument("--fill", action=argparse.BooleanOptionalAction,
-                        help="voxelize the solid, or only its surface (default: as the network was trained)")
+                        help="voxelize the solid, or only its surface (default: as in training)")
     parser.add_argument("--target", metavar="CLASS",
-                        help="show the gradients of this class's logit (default: of the predicted class's)")
+                        help="show the gradients of this class's logit (default: the predicted class)")
     given = parser.parse_args(arguments)
     check_page(given.out)
 
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     config = parse_config(state.config, given.checkpoint)
     classes = state.classes if config.loss.kind == "softmax" else []
     if given.target is not None and not classes:
-        raise ValueError("--target: the network was trained with triplets and has no logits: leave it out")
+        raise ValueError("--target: the network was trained with triplets and has no logits: omit it")
     if given.target is not None and given.target not in classes:
         raise ValueError(f"--target is {given.target!r}, expected one of {', '.join(classes)}")
     render_size, fill = drawn_as_trained(config, given.checkpoint, given.render_size, given.fill)
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     weights = "/".join(Path(given.checkpoint).parts[-2:])
     title = f"{Path(given.mesh).name} at render size {render_size}, seen by {weights}"
     if voxels.dropped:
-        lost = (f"{voxels.dropped:,} of {voxels.dropped + len(x):,} voxels lie outside the network's grid and were "
+        lost = (f"{voxels.dropped:,} of {voxels.dropped + len(x):,} voxels are outside the network's grid and were "
                 "dropped")
         title += f" - {lost}"
         print(f"{lost}: a smaller --render-size keeps them", file=sys.stderr)

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-MOST_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}  # cached per device; the rest is read on each use
+MAX_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}  # cached per device; the rest is read on each use
 
 
 class _Arrays(Protocol):
@@ -33,9 +33,9 @@ class MeshStore(Generic[T]):
     share : a mesh just read -> a function that returns it to any thread, on a GPU to any stream
     """
 
-    def __init__(self, read: Callable[[int], T], most_bytes: int,
+    def __init__(self, read: Callable[[int], T], max_bytes: int,
                  share: Callable[[T], Callable[[], T]] = lambda mesh: lambda: mesh):
-        self.read, self.most_bytes, self.share = read, most_bytes, share
+        self.read, self.max_bytes, self.share = read, max_bytes, share
         self.kept_bytes = 0
         self._kept: dict[int, Callable[[], T]] = {}
         self._lock = threading.Lock()
@@ -50,7 +50,7 @@ class MeshStore(Generic[T]):
         mesh = self.read(row)
         size = mesh.vertices.nbytes + mesh.faces.nbytes
         with self._lock:
-            if row not in self._kept and self.kept_bytes + size <= self.most_bytes:
+            if row not in self._kept and self.kept_bytes + size <= self.max_bytes:
                 self._kept[row] = self.share(mesh)
                 self.kept_bytes += size
         return mesh

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.data.layout import open_file
-from sparsenet.data.mesh_store import MOST_BYTES, MeshStore
+from sparsenet.data.mesh_store import MAX_BYTES, MeshStore
 from sparsenet.data.sample import SampleError
 from sparsenet.files import arrays_digest
 from sparsenet.hdf5 import UNREADABLE
@@ -111,14 +111,14 @@ class DatasetReader:
     @cached_property
     def kept_meshes(self) -> MeshStore[Mesh]:
         """Meshes by row, cached in host memory; read-only."""
-        return MeshStore(self.mesh, MOST_BYTES["cpu"])
+        return MeshStore(self.mesh, MAX_BYTES["cpu"])
 
     @cached_property
     def kept_on_gpu(self) -> MeshStore[MeshBatch]:
         """Meshes by row, each as a batch of one, cached in GPU memory."""
         from sparsenet.shapes import MeshBatch
 
-        return MeshStore(lambda row: MeshBatch([self.kept_meshes[row]]).to("cuda"), MOST_BYTES["cuda"], shared)
+        return MeshStore(lambda row: MeshBatch([self.kept_meshes[row]]).to("cuda"), MAX_BYTES["cuda"], shared)
 
     def close(self) -> None:
         self.file.close()

@@ -1,6 +1,6 @@
-"""To look inside: traces, tables, pictures, the inspector page.
+"""Tools to look inside a network: traces, figures and the inspector page.
 
-Each picture is a function that returns a matplotlib figure; `save_figure` writes it.
+Each figure is a function that returns a matplotlib Figure; `save_figure` writes it to a file.
 """
 
 from sparsenet.inspect.confusion import confusion_counts, confusion_matrix

@@ -76,7 +76,7 @@ def _header(data: bytes) -> tuple[str, list[Element], bytes]:
         raise MeshError("it does not start with the line 'ply'")
     end = re.search(rb"(?:^|[\r\n])[ \t]*end_header[ \t]*(?:" + re.escape(start[1]) + rb"|[\r\n]|$)", data)
     if end is None:
-        raise MeshError("its header has no end ('end_header'): is it truncated?")
+        raise MeshError("its header has no end ('end_header'): truncated?")
     order, elements = None, []
     for line in data[start.end():end.start() + 1].splitlines():
         words = line.decode("latin-1").split()

@@ -225,4 +225,4 @@ def _gather(body: bytes, places: np.ndarray, lengths: np.ndarray, kind: np.dtype
 
 
 def _cut(element: _Element) -> str:
-    return f"it ends before the {element.count} rows of element {element.name:.40} do: is it truncated?"
+    return f"it ends before the {element.count} rows of element {element.name:.40} do: truncated?"

@@ -3,7 +3,7 @@
 Each polygon is projected to the plane orthogonal to its vector area (Newell's normal).  There it is convex
 if it turns left at every corner and winds once.  Ears are clipped from all other polygons in parallel, one
 per step (G. H. Meisters, 'Polygons have ears', 1975: a simple polygon always has an ear; if a
-self-intersecting one has none, its longest convex corner is clipped, so that every polygon takes n - 2 steps).
+self-intersecting one has none, its most convex corner is clipped, so that every polygon takes n - 2 steps).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def mesh_of_polygons(vertices: np.ndarray, corners: np.ndarray, sizes: np.ndarra
 
 
 def _blocks(rows: np.ndarray, sizes: np.ndarray, equal: bool = False) -> list[np.ndarray]:
-    """Groups of polygons of equal or similar size, with at longest _BLOCK corners each."""
+    """Groups of polygons of equal or similar size, with at most _BLOCK corners each."""
     rows = rows[np.argsort(sizes[rows], kind="stable")]
     widths = sizes[rows] if equal else 2**np.ceil(np.log2(sizes[rows])).astype(np.int64)
     blocks = []
@@ -136,7 +136,7 @@ class _Clipping:
     def next_ear(self) -> np.ndarray:
         """Clip an ear of each polygon.  Returns the positions of its corners (m, 3), zeros if none is left."""
         straight = self.alive & (np.abs(self.turn) <= STRAIGHT)
-        # straight corners first, then ears, else the longest convex corner; the first of equals
+        # straight corners first, then ears, else the most convex corner; ties go to the first
         worth = np.where(straight, 3.0, np.where(self.ear, 2.0, np.tanh(self.turn)))
         tip = np.where(self.alive, worth, -2.0).argmax(axis=1)
         rows, before, after = self.rows, self.before[self.rows, tip], self.after[self.rows, tip]

@@ -115,7 +115,7 @@ def _unpacked(data: bytes) -> bytes:
             if size > limit:
                 raise MeshError(f"it decompresses to more than {limit} bytes, the limit for a file of {len(data)}")
             if not unpacker.eof:
-                raise MeshError("its gzip data end too early: is it truncated?")
+                raise MeshError("its gzip data end too early: truncated?")
             rest = unpacker.unused_data.lstrip(b"\0")
     except zlib.error as error:
         raise MeshError(f"it cannot be decompressed by gzip: {error}") from None

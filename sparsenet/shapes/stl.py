@@ -74,7 +74,7 @@ def _text_corners(data: bytes) -> np.ndarray:
     words = [word.lower() for word in _WORDS.findall(data)]
     facets, closed, vertices = words.count(b"facet"), words.count(b"endfacet"), words.count(b"vertex")
     if closed != facets:
-        raise MeshError(f"{facets} facets begin and {closed} end: is it truncated?")
+        raise MeshError(f"{facets} facets begin and {closed} end: truncated?")
     if vertices != 3 * facets:
         raise MeshError(f"{facets} facets have {vertices} vertices, expected three each")
     corners = _CORNER.findall(data)

@@ -111,9 +111,9 @@ def _joined(checkpoint: Checkpoint) -> str:
 
 def _parted(text: str, path: str | Path) -> tuple[str, dict[str, int | bool | str]]:
     """The config text, and the entries of its section [voxelization]; empty for files from before it existed."""
-    config, _, table = text.partition(_VOXELIZATION)
+    config, _, section = text.partition(_VOXELIZATION)
     try:
-        return config, parse_toml(table)
+        return config, parse_toml(section)
     except TomlError as error:
         raise ValueError(f"{path}: damaged (section [voxelization]: {error}): make it again") from None
 

@@ -50,30 +50,30 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """
     path = find_config(path)
     try:
-        tables = read_toml(path)
+        sections = read_toml(path)
     except TomlError as error:
         raise ConfigError(f"config {path}: {error}") from None
-    return _config_of(tables, str(path), overrides)
+    return _config_of(sections, str(path), overrides)
 
 
 def parse_config(text: str, source: str, overrides: Iterable[str] = ()) -> Config:
     """The config in a TOML text; messages call it `source`.  See `load_config`."""
     try:
-        tables = parse_toml(text)
+        sections = parse_toml(text)
     except TomlError as error:
         raise ConfigError(f"config {source}: {error}") from None
-    return _config_of(tables, source, overrides)
+    return _config_of(sections, source, overrides)
 
 
-def _config_of(tables: dict[str, Any], source: str, overrides: Iterable[str]) -> Config:
+def _config_of(stated_sections: dict[str, Any], source: str, overrides: Iterable[str]) -> Config:
     sections = {section.name: section.default for section in fields(Config)}
     stated: dict[str, dict[str, Any]] = {name: {} for name in sections}
-    for name, table in tables.items():
-        if name in sections and not isinstance(table, dict):
-            raise ConfigError(f"config {source}: {name} is {shown(table)}, expected a table [{name}]")
+    for name, entries in stated_sections.items():
+        if name in sections and not isinstance(entries, dict):
+            raise ConfigError(f"config {source}: {name} is {shown(entries)}, expected a section [{name}]")
         if name not in sections:
             raise ConfigError(f"config {source}: {shown(name)} is not a section{did_you_mean(name, sections)}")
-        for entry, value in table.items():
+        for entry, value in entries.items():
             stated[name][entry] = _checked(sections[name], name, entry, value, source)
     for override in overrides:
         name, entry, value = _parse_override(override, sections)
@@ -92,11 +92,11 @@ def _parse_override(override: str, sections: dict[str, Any]) -> tuple[str, str, 
         raise ConfigError(f"--set {shortened(override)}: {shown(section)} is not a section"
                           f"{did_you_mean(section, sections)}")
     try:
-        tables = parse_toml(f"value = {text.strip()}")
+        parsed = parse_toml(f"value = {text.strip()}")
     except TomlError:
-        tables = {}
+        parsed = {}
     # A string arrives without its quotation marks, which the shell removes.
-    return section, entry, tables["value"] if list(tables) == ["value"] else text.strip()
+    return section, entry, parsed["value"] if list(parsed) == ["value"] else text.strip()
 
 
 def _checked(defaults: Any, section: str, entry: str, value: Any, source: str) -> Any:

@@ -195,7 +195,7 @@ def test_what_does_not_fit_is_read_again():
         read.append(row)
         return type("Two", (), {"vertices": np.zeros((2, 3)), "faces": np.zeros((1, 3), np.int32)})
 
-    store = mesh_store.MeshStore(mesh, most_bytes=130)  # 60 bytes each
+    store = mesh_store.MeshStore(mesh, max_bytes=130)  # 60 bytes each
     for _ in range(2):
         for row in range(3):
             store[row]

@@ -22,7 +22,7 @@ def test_points_of_xyz_mark_their_cells(text):
 
 @pytest.mark.parametrize(("text", "message"), [
     ("2\nwater\nO 0 0 0\nH 1 0 0\n", "a line is '2', expected x y z"),
-    ("O 0 0 0\nH 1 0 0\n", "'O' stands where a number"), ("1 2\n", "a line is '1 2'"),
+    ("O 0 0 0\nH 1 0 0\n", "expected a number, got 'O'"), ("1 2\n", "a line is '1 2'"),
     ("# nothing\n", "no face and no point"),
     ("0 0 nan\n", "must be finite")])
 def test_what_is_wrong_in_xyz_is_said(text, message):
@@ -72,7 +72,7 @@ GRID = binvox(np.ones((8, 8, 8), bool))
 
 
 @pytest.mark.parametrize(("data", "message"), [
-    (b"#binvax 1\n", "does not open with '#binvox 1'"),
+    (b"#binvax 1\n", "does not start with '#binvox 1'"),
     (GRID.replace(b"data", b"date"), "a line 'data'"),
     (GRID.replace(b"8 8 8", b"8 8 9"), "'dim' says '8 8 9', expected three equal sides of 1 to 512"),
     (GRID.replace(b"8 8 8", b"900 900 900"), "three equal sides of 1 to 512"),

@@ -167,7 +167,7 @@ PLY = "ply\nformat {}\nelement vertex {}\nproperty float x\nproperty float y\npr
     ("inf.glb", glb(scene({"mesh": 0}), np.full(12, np.inf, "<f4").tobytes() + b"\0" * 24), "must be finite"),
     ("far.glb", glb(scene({"mesh": 0, "scale": [1e308] * 3, "translation": [1e308] * 3}), np.ones(12, "<f4").tobytes()
                     + np.arange(12, dtype="<u2").clip(0, 3).tobytes()), "must be finite"),
-    ("back.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 -4\n", "refers to vertex -4, 3 stand before it"),
+    ("back.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 -4\n", "refers to vertex -4, 3 are before it"),
     ("cut.glb", b"glTF", "header of the GLB"),
     ("void.glb", glb({"asset": {"version": "2.0"}}), "no scene"),
     ("blank.off", " \n\n", "the file is empty"),

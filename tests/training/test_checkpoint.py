@@ -171,7 +171,8 @@ def without(file, name):
     ("history/loss", 1.0, r"history/loss has shape \(\), expected \(2,\)"),
     ("history/loss", ["a", "b"], "history/loss has dtype object, expected numbers"),
     ("weights/layers.2.bias", "text", "weights/layers.2.bias has dtype .*, expected numbers"),
-    ("momentum/layers.2.bias", [1.0], r"momentum/layers.2.bias has shape \(1,\), expected that of the weight of this name"),
+    ("momentum/layers.2.bias", [1.0],
+     r"momentum/layers.2.bias has shape \(1,\), expected that of the weight of this name"),
     ("momentum/other", [1.0], "momentum/other has shape"),
 ])
 def test_wrong_kinds_and_shapes_are_one_line_with_file_and_key(tmp_path, checkpoint, key, value, message):

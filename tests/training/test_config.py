@@ -48,7 +48,7 @@ def test_the_reference_names_every_key_with_its_default():
     ("[training]\nmomentum = 3", ["training.momentum", "optimizer.momentum"]),
     ("[trainig]\nepochs = 3", ["a.toml", "'trainig'", "did you mean training?"]),
     ("epochs = 3", ["'epochs'", "not a section"]),
-    ("training = 3", ["a.toml", "training is 3, expected a table [training]"]),
+    ("training = 3", ["a.toml", "training is 3, expected a section [training]"]),
     ("[evaluation]\nposes = 'all'", ["evaluation.poses", "first, mean"]),
     ("[training]\nepochs = 3.5", ["a.toml", "training.epochs", "3.5", "whole number"]),
     ("[training]\nepochs = true", ["training.epochs", "True", "whole number"]),
