@@ -48,7 +48,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     place.add_argument("--unlabelled", action="store_true",
                        help="import all meshes, in any folder, as shapes without a class")
     folder.add_argument("--extensions", nargs="+", default=EXTENSIONS, metavar="EXT",
-                        help="file extensions to import, each also with .gz; .xyz and .binvox are also supported (default: "
+                        help="extensions of mesh files, each also with .gz; also supported: .xyz, .binvox (default: "
                              f"{' '.join(EXTENSIONS)})")
     folder.add_argument("--test-share", type=float, default=0.2, metavar="SHARE",
                         help="share of a class's meshes outside split folders to put in 'test', at least "
