@@ -1,4 +1,4 @@
-"""A run beside a committed one, by the figures that do not change with a machine's clock."""
+"""Compares a run with a committed one, by figures that do not depend on the machine's clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.figures import Figure, Results
 
-LEAST_CHANGE = 0.15  # below it a change is taken for noise whatever the spreads say
+LEAST_CHANGE = 0.15  # smaller changes count as noise, whatever the spreads are
 WORDS = {"same": "within noise", "better": "BETTER", "worse": "WORSE", "new": "new", "gone": "not measured now"}
 
 
@@ -14,7 +14,7 @@ WORDS = {"same": "within noise", "better": "BETTER", "worse": "WORSE", "new": "n
 class Comparison:
     """One ratio, before and now; either may be missing.
 
-    noise : relative change that the two spreads explain;  verdict : a key of WORDS
+    noise : relative change explained by the two spreads;  verdict : a key of WORDS
     """
 
     before: Figure | None
@@ -28,7 +28,7 @@ class Comparison:
 
     @property
     def change(self) -> float | None:
-        """Relative, now against before."""
+        """The relative change from before to now."""
         if self.before is None or self.now is None or not self.before.value:
             return None
         return self.now.value / self.before.value - 1
@@ -65,7 +65,7 @@ def _compared(before: Figure | None, now: Figure | None) -> Comparison:
 
 
 def report(comparisons: list[Comparison]) -> str:
-    """Lines for what is not within noise, and a count of the rest."""
+    """One line for each change beyond noise, and a count of the others."""
     lines = []
     for one in comparisons:
         if one.verdict not in ("better", "worse"):

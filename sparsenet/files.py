@@ -197,8 +197,9 @@ class Contents:
         arrays = self.group(name)
         for own, array in arrays.items():
             if not np.isfinite(array).all():
-                raise ValueError(f"{self.path}: {name}/{own} contains NaN or infinity in "
-                                 f"{np.sum(~np.isfinite(array))} of {np.size(array)} numbers: has the training diverged?")
+                bad = np.count_nonzero(~np.isfinite(array))
+                raise ValueError(f"{self.path}: {name}/{own} contains NaN or infinity in {bad} of {np.size(array)} "
+                                 "numbers: has the training diverged?")
         return arrays
 
     def wrong(self, problem: str) -> ValueError:

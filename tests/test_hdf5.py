@@ -154,7 +154,7 @@ def test_texts_that_repeat_one_long_text_are_refused_before_they_fill_the_memory
               "from sparsenet.files import open_hdf5; from sparsenet.hdf5 import read_dataset\n"
               "with open_hdf5(sys.argv[1], {'sparsenet-test': 1}) as file: read_dataset(file['texts'])")
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=60)
-    assert "ValueError: texts holds texts that are longer than the file" in done.stderr
+    assert "ValueError: texts contains texts that are longer than the file" in done.stderr
 
 
 def test_zeros_in_the_place_of_texts_are_refused_before_the_library_loops_over_them(build):

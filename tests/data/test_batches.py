@@ -119,7 +119,7 @@ def test_an_iteration_under_way_says_that_it_cannot_be_copied(voxels: SparseData
     with voxels.batches(5) as batches:
         next(batches)
         for twin in (pickle.dumps, copy.deepcopy):
-            with pytest.raises(TypeError, match="BatchLoader: an iteration that is under way can be neither pickled"):
+            with pytest.raises(TypeError, match="BatchLoader: a running iteration can be neither pickled"):
                 twin(batches)
 
 
@@ -235,7 +235,7 @@ def test_quarter_turns_and_mirrors_are_exact(voxels: SparseDataset):
     {"fill": True},
 ])
 def test_what_voxels_cannot_give_is_refused(voxels: SparseDataset, options: dict):
-    with pytest.raises(ValueError, match="needs meshes, and .*voxels.h5 keeps none"):
+    with pytest.raises(ValueError, match="needs meshes, and .*voxels.h5 has none"):
         voxels.batches(5, **options)
 
 
@@ -246,7 +246,7 @@ def test_wrong_arguments_are_refused(voxels: SparseDataset):
                              ({"batch_size": 1, "render_size": 40.5}, "render_size is 40.5"),
                              ({"batch_size": 1, "poses": "some"}, "poses is 'some'"),
                              ({"batch_size": 1, "workers": -1}, "workers is -1"),
-                             ({"batch_size": 1, "sampler": BatchSampler(1, 1)}, "leave batch_size"),
+                             ({"batch_size": 1, "sampler": BatchSampler(1, 1)}, "omit batch_size"),
                              ({"batch_size": 1, "render_size": 0}, "render_size is 0")]:
         with pytest.raises(ValueError, match=message):
             voxels.batches(**options)

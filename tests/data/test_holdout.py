@@ -85,5 +85,5 @@ def test_the_column_is_text_and_only_the_whole_of_it_holds_out(tmp_path):
         stays, held = dataset.split(0.2, 0)
         assert (len(stays), len(held)) == (8, 2) and set(stays.split) <= {"train", "test"}
         for part in (dataset.split[2:], dataset.split.copy(), pickle.loads(pickle.dumps(dataset.split))):
-            with pytest.raises(TypeError, match="call the dataset's own"):
+            with pytest.raises(TypeError, match="call dataset.split"):
                 part(0.2, 0)

@@ -37,7 +37,7 @@ def test_the_table_counts_classes_and_splits(tmp_path: Path):
         "class  train  val  test", "-----------------------", "bed        0    1     1", "chair      2    0     1",
         "-----------------------", "all        2    1     2"]
     text = str(report)
-    assert "layout: split/class (guessed: each folder at the top has the name of a split: test, train, val)" in text
+    assert "layout: split/class (guessed: each top-level folder has the name of a split: test, train, val)" in text
     assert "ignored 1 file (.txt 1); unreadable: 1; same content as an earlier sample: 0" in text
     assert "warning" not in text
 
@@ -82,7 +82,7 @@ def test_files_that_stand_along_y_are_turned_upright(tmp_path: Path):
     write(tmp_path / "tree/spike/y.obj", STANDING_Y)
     report = import_folder(tmp_path / "tree", tmp_path / "x.h5", Conversion(6, keep_meshes=True, progress=False))
     assert report.up_axes == Counter({("y", ".obj"): 1, ("z", ".off"): 1})
-    assert "up axis: y for 1 file (.obj 1), turned upright, to z, z for 1 file (.off 1), left as they stand" in str(
+    assert "up axis: y for 1 file (.obj 1), rotated to z, z for 1 file (.off 1), left unchanged" in str(
         report)
     assert "warning: the up axes are mixed" in str(report)
     with SparseDataset.open(tmp_path / "x.h5") as dataset:

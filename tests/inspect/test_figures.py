@@ -136,7 +136,7 @@ class TestConfusion:
         np.testing.assert_allclose(axes.images[0].get_array(), shares)
 
     def test_what_does_not_fit(self):
-        with pytest.raises(ValueError, match="labels go from -1 to 1, expected 0 to 1: leave samples without a label"):
+        with pytest.raises(ValueError, match="labels go from -1 to 1, expected 0 to 1: leave out samples without a label"):
             confusion_counts([-1, 1], [0, 1], 2)
         with pytest.raises(ValueError, match=r"labels have shape \(2,\), predictions \(3,\)"):
             confusion_counts([0, 1], [0, 1, 1], 2)

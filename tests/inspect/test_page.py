@@ -219,7 +219,7 @@ def test_a_shape_is_voxelized_as_those_trained_on(checkpoint):
     assert drawn_as_trained(config, checkpoint) == (8, False)
     assert drawn_as_trained(config, checkpoint, 5, True) == (5, True)
     unknown = parse_config('[data]\npath = "elsewhere.h5"\n', "the test", ["data.render_size=0"])
-    with pytest.raises(ValueError, match="elsewhere.h5, the dataset .*, is not there .*--render-size"):
+    with pytest.raises(ValueError, match="elsewhere.h5, the training dataset, is missing.*--render-size"):
         drawn_as_trained(unknown, checkpoint)
 
 

@@ -120,5 +120,5 @@ def spoilt():
 def test_a_target_that_is_no_class_is_refused():
     with pytest.raises(ValueError, match="target is 3, expected 0 to 2"):
         look_into(network(), shell(), CLASSES, target=3)
-    with pytest.raises(ValueError, match="target is 0, but the network gives"):
+    with pytest.raises(ValueError, match="target is 0, but the network returns"):
         look_into(network(None), shell(), (), target=0)

@@ -130,7 +130,7 @@ class TestWhatIsRecorded:
     def test_records_by_name_place_and_slice(self, rng):
         seen = trace(small_network(), small_batch(rng))
         assert seen["max_pool1"] is seen[2] and seen[1:3] == list(seen.records[1:3])
-        with pytest.raises(KeyError, match="no layer 'max_pool2', only convolution1, "):
+        with pytest.raises(KeyError, match="no layer 'max_pool2', expected one of convolution1, "):
             seen["max_pool2"]
 
 

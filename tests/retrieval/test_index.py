@@ -146,14 +146,14 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: Index("dot"), "Index: metric is 'dot', expected one of cosine, l2"),
-    (lambda: Index().search([[1.0]], 1), "it holds no vectors"),
+    (lambda: Index().search([[1.0]], 1), "it is empty"),
     (lambda: filled(np.eye(3), "l2").search(np.eye(3), 4), "k is 4, expected 1 to 3"),
     (lambda: filled(np.eye(3), "l2").search(np.eye(3), 0), "k is 0, expected 1 to 3"),
-    (lambda: filled(np.eye(3), "l2").search(np.eye(2), 1), "queries have 2 numbers, the index holds vectors of 3"),
+    (lambda: filled(np.eye(3), "l2").search(np.eye(2), 1), "queries have 2 numbers, the vectors of the index have 3"),
     (lambda: filled(np.eye(3), "l2").add(np.eye(2)), "vectors have 2 numbers, expected 3"),
     (lambda: filled(np.eye(3), "l2").search([[1, np.nan, 0]], 1), "queries have NaN"),
     (lambda: filled([[1], [np.inf]], "l2"), "vectors have NaN, infinite .* in 1 of 2 rows, first in row 1"),
-    (lambda: filled(np.empty((0, 3)), "l2").search(np.eye(3), 1), "Index.search: the index holds no vectors"),
+    (lambda: filled(np.empty((0, 3)), "l2").search(np.eye(3), 1), "Index.search: the index is empty"),
     (lambda: filled(np.eye(3), "l2").search(np.eye(3), 1.5), "k is 1.5, expected an integer"),
     (lambda: filled(np.ones(3), "l2"), r"vectors have shape \(3,\), expected \(S, C\)"),
     (lambda: filled(["a"], "l2"), "vectors are list of dtype <U1, expected an array of real numbers"),

@@ -63,7 +63,7 @@ def test_classes_are_apart_but_not_trivially():
 
 
 def test_another_class_is_refused():
-    with pytest.raises(ValueError, match="no class 'spoon', expected one of bed"):
+    with pytest.raises(ValueError, match="class_name is 'spoon', expected one of bed"):
         parametric_mesh("spoon", keyed_rng(0))
 
 

@@ -56,7 +56,7 @@ def test_the_reference_names_every_key_with_its_default():
     ('[data]\npath = "a\\u0000b"', ["data.path", "without a NUL"]),
     ("[data]\nvalidation_share = 1.0", ["data.validation_share", "less than 1"]),
     ("[optimizer]\nlr = '0.1'", ["optimizer.lr", "a number"]),
-    ("[optimizer]\nlr = 0", ["optimizer.lr", "a margin above 0"]),
+    ("[optimizer]\nlr = 0", ["optimizer.lr", "more than 0"]),
     ("[optimizer]\nlr = nan", ["optimizer.lr", "finite"]),
     ("[optimizer]\nnesterov = 1", ["optimizer.nesterov", "true or false"]),
     ("[network]\nchannels = [1, 2.5]", ["network.channels", "list of whole numbers"]),

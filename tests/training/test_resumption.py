@@ -146,7 +146,7 @@ def test_a_run_is_never_overwritten_unasked(config, tmp_path):
     with pytest.raises(CheckpointError, match="last.h5 already exists"):
         run(config(), tmp_path)
     (tmp_path / "last.h5").unlink()
-    with pytest.raises(CheckpointError, match="best.h5 is there already"):
+    with pytest.raises(CheckpointError, match="best.h5 already exists"):
         run(config(), tmp_path)
     assert len(run(config(), tmp_path, overwrite=True).history) == 2
 

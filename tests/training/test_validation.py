@@ -69,7 +69,7 @@ def test_a_validation_split_of_the_data_is_used_and_all_of_train_is_trained_on(c
     make(tmp_path / "three.h5", train=30, test=6, **{name: 9}, holdout=3)
     run(config(f"data.path={tmp_path / 'three.h5'}"), tmp_path / "run", say=lines.append)
     assert lines[0] == "data: 30 shapes of 3 classes for training, 9 for validation, 6 for testing"
-    assert lines[1] == "note: 6 samples are in no split that is used: 'holdout' 6"
+    assert lines[1] == "note: 6 samples are in unused splits: 'holdout' 6"
 
 
 def test_any_split_can_be_named_to_validate_on_but_the_test_split(config, tmp_path):
@@ -132,7 +132,7 @@ def test_a_class_without_a_training_sample_is_refused(config, tmp_path, path):
     lines = []
     run(config(few, "data.classes=shared", "training.epochs=1"), tmp_path / "run", say=lines.append)
     assert "of 2 classes for training" in lines[0]
-    assert lines[1] == "note: 14 samples are left out: unlabelled, or of a class that is not used"
+    assert lines[1] == "note: 14 samples are left out: unlabelled, or of an unused class"
 
 
 def test_data_without_labels_are_refused_as_such(config, tmp_path, path):
