@@ -200,14 +200,14 @@ def needing_what_is_missing(tests: Path) -> list[Path]:
 
 def commit(root: Path) -> str:
     """The commit of the checkout, with "+" if files were changed; "unknown" without git."""
-    told = []
+    answers = []
     for arguments in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no")):
         try:
             done = subprocess.run(("git", *arguments), cwd=root, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):
             return "unknown"
-        told.append(done.stdout.strip())
-    return told[0] + ("+" if told[1] else "")
+        answers.append(done.stdout.strip())
+    return answers[0] + ("+" if answers[1] else "")
 
 
 def folder_name() -> str:

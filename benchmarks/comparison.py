@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.figures import Figure, Results
 
-LEAST_CHANGE = 0.15  # smaller changes count as noise, whatever the spreads are
+MIN_CHANGE = 0.15  # smaller changes count as noise, whatever the spreads are
 WORDS = {"same": "within noise", "better": "BETTER", "worse": "WORSE", "new": "new", "gone": "not measured now"}
 
 
@@ -54,7 +54,7 @@ def compare(now: Results, before: Results) -> list[Comparison]:
 def _compared(before: Figure | None, now: Figure | None) -> Comparison:
     if before is None or now is None:
         return Comparison(before, now, 0.0, "new" if before is None else "gone")
-    noise = max(LEAST_CHANGE, 2 * (before.spread**2 + now.spread**2) ** 0.5)
+    noise = max(MIN_CHANGE, 2 * (before.spread**2 + now.spread**2) ** 0.5)
     if not before.value or not now.value:
         return Comparison(before, now, noise, "same")
     gain = now.value / before.value
@@ -75,5 +75,5 @@ def report(comparisons: list[Comparison]) -> str:
                      f"{one.before.value:.3g} -> {one.now.value:.3g} {figure.unit} "
                      f"({100 * one.change:+.0f}%, noise {100 * one.noise:.0f}%)")
     counts = {word: sum(one.verdict == verdict for one in comparisons) for verdict, word in WORDS.items()}
-    told = ", ".join(f"{count} {word.lower()}" for word, count in counts.items() if count)
-    return "\n".join([f"against the committed figures: {told or 'nothing to compare'}", *lines])
+    summary = ", ".join(f"{count} {word.lower()}" for word, count in counts.items() if count)
+    return "\n".join([f"against the committed figures: {summary or 'nothing to compare'}", *lines])

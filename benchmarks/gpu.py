@@ -81,14 +81,14 @@ def _host_time(xp: Any, function: Callable[[], Any], count: int) -> Case:
 
 
 @contextmanager
-def _tf32(xp: Any, wanted: bool) -> Iterator[None]:
+def _tf32(xp: Any, enabled: bool) -> Iterator[None]:
     """A context in which cuBLAS's float32 products use TF32, or do not."""
     setter = _setter(xp)
     if setter is None:
         yield
         return
     routines, before = setter, setter.get_compute_type(np.dtype(np.float32))
-    routines.set_compute_type(np.dtype(np.float32), routines.COMPUTE_TYPE_TF32 if wanted else
+    routines.set_compute_type(np.dtype(np.float32), routines.COMPUTE_TYPE_TF32 if enabled else
                               routines.COMPUTE_TYPE_FP32)
     try:
         yield

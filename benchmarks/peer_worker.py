@@ -69,13 +69,13 @@ def versions(peer: str) -> dict:
 DEVICE = "cpu"
 
 
-def use_tf32(wanted: bool) -> None:
+def use_tf32(enabled: bool) -> None:
     """Whether float32 is multiplied as TF32, in torch and in spconv."""
     import torch
 
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = enabled
     if "spconv" in sys.modules:
-        sys.modules["spconv"].constants.SPCONV_ALLOW_TF32 = wanted
+        sys.modules["spconv"].constants.SPCONV_ALLOW_TF32 = enabled
 
 
 class Passes:

@@ -14,7 +14,7 @@ from pathlib import Path
 from sparsenet.files import write_text
 
 GRACE = 5  # seconds from a stage's interrupt to its end
-LEAST_SECONDS = 5  # with less time left, a stage is not started
+MIN_SECONDS = 5  # with less time left, a stage is not started
 _LAST_LINES = 3  # of a failed stage's output, printed immediately
 
 
@@ -57,7 +57,7 @@ def run_stage(stage: Stage, root: Path, log: Path, seconds: float | None = None)
     so that they report their results so far; GRACE seconds later they are killed.
     """
     limit = stage.seconds if seconds is None else min(stage.seconds, seconds)
-    if stage.command is None or limit < LEAST_SECONDS:
+    if stage.command is None or limit < MIN_SECONDS:
         words = stage.why if stage.command is None else "no time left"
         write_text(log, f"{words}\n")
         return Outcome(stage.name, None, words)

@@ -38,8 +38,8 @@ def _compile_seconds() -> dict[str, float]:
             if getattr(value, "__module__", None) != name:  # imported from where it is counted
                 continue
             for signature in getattr(value, "signatures", ()):
-                told = value.overloads[signature].metadata or {}  # None: read from the cache
-                passes = told.get("pipeline_times", {})
+                metadata = value.overloads[signature].metadata or {}  # None: read from the cache
+                passes = metadata.get("pipeline_times", {})
                 seconds = sum(timer.run for stages in passes.values() for timer in stages.values())
                 label = f"{name.rsplit('.', 1)[1]}.{attribute}"
                 found[label] = found.get(label, 0.0) + seconds

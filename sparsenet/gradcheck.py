@@ -155,7 +155,7 @@ def _check_direction(name: str, tensor: Tensor, gradient: np.ndarray, measure: _
     if not abs(predicted - measured) <= tolerance * scale + noise:  # written so that NaN fails
         raise GradcheckError(
             f"gradcheck: gradient of input {name}, shape {tensor.shape}: along a random direction backward "
-            f"predicts a slope of {predicted:.12g}, differences give {measured:.12g}")
+            f"predicts a slope of {predicted:.12g}, finite differences give {measured:.12g}")
 
 
 def _collect(inputs: Any, parameters: Any) -> dict[str, Tensor]:

@@ -104,17 +104,17 @@ class _PatientFile(io.RawIOBase):
             data = data[self._file.write(data):]
 
     def readinto(self, buffer: Any) -> int:
-        wanted = memoryview(buffer).cast("B")
-        start, stop = self._place, self._place + len(wanted)
+        target = memoryview(buffer).cast("B")
+        start, stop = self._place, self._place + len(target)
         self._file.seek(start)
-        found = self._file.read(len(wanted))
-        wanted[:] = found.ljust(len(wanted), b"\0")
+        found = self._file.read(len(target))
+        target[:] = found.ljust(len(target), b"\0")
         for place, data in self._kept:
             low, high = max(start, place), min(stop, place + len(data))
             if low < high:
-                wanted[low - start:high - start] = data[low - place:high - place]
+                target[low - start:high - start] = data[low - place:high - place]
         self._place = stop
-        return len(wanted)
+        return len(target)
 
     def truncate(self, size: int | None = None) -> int:
         size = self._place if size is None else size

@@ -74,7 +74,7 @@ def _processor() -> list[tuple[str, str]]:
                      for pool in pools)
     return [("cpu", f"{processor_name()}, {os.cpu_count()} cores"),
             ("threads", f"{get_num_threads()}, from {set_by}; sn.set_num_threads(n) changes it, results do not"),
-            ("BLAS", blas or "not recognised: matrix products may use more threads than they are told to")]
+            ("BLAS", blas or "not recognised: matrix products may use more threads than they should")]
 
 
 def _gpu() -> list[tuple[str, str]]:

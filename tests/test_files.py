@@ -109,7 +109,7 @@ def test_what_replacing_writes_is_known_as_a_part_while_it_lives(tmp_path):
         assert beside.exists()
 
 
-def test_a_folder_that_may_not_be_written_to_is_told_before_the_work(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_to_is_reported_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write anywhere
     with pytest.raises(PermissionError, match=f"x.h5: the folder {tmp_path} cannot be written to"):
         check_folder(tmp_path / "x.h5")
@@ -129,7 +129,7 @@ def test_sizes_in_words(size, text):
     assert size_text(size) == text
 
 
-def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path):
+def test_a_file_that_cannot_be_written_is_reported_before_the_work(tmp_path):
     with pytest.raises(FileNotFoundError, match="the folder .*absent does not exist: make it"), (
             replacing(tmp_path / "absent" / "x")):
         pytest.fail("the block must not begin")

@@ -211,7 +211,7 @@ def test_what_would_train_nothing_is_refused():
         clip_gradients([("w", parameter)], 1.0)
 
 
-def test_a_frozen_parameter_stands_still_and_a_thawed_one_goes_on_with_its_velocity():
+def test_a_frozen_parameter_does_not_move_and_a_thawed_one_keeps_its_velocity():
     def moved(freeze):
         parameter = nn.Parameter(np.ones(1))
         optimizer = SGD([parameter], lr=1.0, momentum=0.5)

@@ -44,33 +44,33 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--carried", type=Path, metavar="FOLDER", help="folder packed by tools/gpu_pack.py: shapes")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the figures to FILE (needs matplotlib)")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="report the changes since FILE was written")
-    given = parser.parse_args(arguments)
-    if given.repeats < 1:
-        parser.error(f"--repeats is {given.repeats}, expected 1 or more")
-    if given.picture:
-        picture.check(given.picture)
-    before = benchmarks.Results.load(given.compare) if given.compare else None
+    args = parser.parse_args(arguments)
+    if args.repeats < 1:
+        parser.error(f"--repeats is {args.repeats}, expected 1 or more")
+    if args.picture:
+        picture.check(args.picture)
+    before = benchmarks.Results.load(args.compare) if args.compare else None
 
-    settings = benchmarks.Settings(1 if given.quick else given.repeats, given.seconds, given.quick,
-                                  given.device, None if given.peers == "none" else given.peers,
-                                  given.carried)
+    settings = benchmarks.Settings(1 if args.quick else args.repeats, args.seconds, args.quick,
+                                  args.device, None if args.peers == "none" else args.peers,
+                                  args.carried)
 
     def keep(so_far: benchmarks.Results) -> None:
-        if given.json:
-            so_far.save(given.json)
+        if args.json:
+            so_far.save(args.json)
 
     with ExitStack() as stack:
-        following = stack.enter_context(open(given.follow, "a", encoding="utf-8")) if given.follow else None
+        following = stack.enter_context(open(args.follow, "a", encoding="utf-8")) if args.follow else None
 
         def heard(figure: benchmarks.Figure) -> None:
             if following:
                 print(figures.line(figure), file=following, flush=True)
 
-        results = benchmarks.run(settings, given.only, lambda line: print(line, file=sys.stderr, flush=True), keep,
+        results = benchmarks.run(settings, args.only, lambda line: print(line, file=sys.stderr, flush=True), keep,
                                 heard)
     print(report.text(results))
-    if given.picture:
-        picture.draw(results, given.picture)
+    if args.picture:
+        picture.draw(results, args.picture)
     if before is not None:
         print(f"\n{comparison.report(benchmarks.compare(results, before))}")
     return 1 if results.failed else 0

@@ -39,19 +39,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--carried", type=Path, metavar="FOLDER", help="packed by tools/gpu_pack.py: shapes, peers")
     parser.add_argument("--archive", type=Path, metavar="FILE", help="default: results.tgz in FOLDER")
     parser.add_argument("--commit", default="", metavar="NAME", help="commit to record if git is not available")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     driver = rehearsal.choose_driver(ROOT)
     backend.cupy()  # reports a missing CuPy or GPU first
-    out = (given.out or ROOT / "docs" / "results" / f"{campaign.folder_name()}-{given.call}").resolve()
-    carried = given.carried.resolve() if given.carried else None
-    setting = campaign.Setting(ROOT, out, driver, given.peers, carried)
-    listed = campaign.stages(given.call, setting)
+    out = (args.out or ROOT / "docs" / "results" / f"{campaign.folder_name()}-{args.call}").resolve()
+    carried = args.carried.resolve() if args.carried else None
+    setting = campaign.Setting(ROOT, out, driver, args.peers, carried)
+    listed = campaign.stages(args.call, setting)
     names = [stage.name for stage in listed]
-    if unknown := set(given.only) - set(names):
+    if unknown := set(args.only) - set(names):
         parser.error(f"--only {' '.join(sorted(unknown))}: expected some of {', '.join(names)}")
-    chosen = [stage for stage in listed if not given.only or stage.name in given.only]
-    archive = (given.archive or out / campaign.ARCHIVE).resolve()
-    seconds = given.seconds or campaign.SECONDS[given.call] * campaign.SLOWER[driver]
-    passed = campaign.run_campaign(chosen, ROOT, out, seconds, archive, commit_name=given.commit)
+    chosen = [stage for stage in listed if not args.only or stage.name in args.only]
+    archive = (args.archive or out / campaign.ARCHIVE).resolve()
+    seconds = args.seconds or campaign.SECONDS[args.call] * campaign.SLOWER[driver]
+    passed = campaign.run_campaign(chosen, ROOT, out, seconds, archive, commit_name=args.commit)
     print(f"\n{(out / campaign.SUMMARY).read_text(encoding='utf-8')}\nall of it: {archive}")
     return 0 if passed else 1

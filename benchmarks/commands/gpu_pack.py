@@ -26,14 +26,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--peers", action="store_true", help="spconv, for Python 3.12")
     parser.add_argument("--modelnet40", action="store_true", help="all of ModelNet40's voxels")
     parser.add_argument("--unpack", type=Path, metavar="TARGET", help="unpack the peers of FOLDER, for PYTHONPATH")
-    given = parser.parse_args(arguments)
-    if given.unpack:
-        carried.unpack_peers(given.folder, given.unpack)
+    args = parser.parse_args(arguments)
+    if args.unpack:
+        carried.unpack_peers(args.folder, args.unpack)
         return 0
-    chosen = {pack for pack, wanted in ((carried.pack_meshes, given.meshes), (carried.pack_peers, given.peers),
-                                        (carried.pack_modelnet40, given.modelnet40)) if wanted}
+    chosen = {pack for pack, wanted in ((carried.pack_meshes, args.meshes), (carried.pack_peers, args.peers),
+                                        (carried.pack_modelnet40, args.modelnet40)) if wanted}
     for pack in (carried.pack_meshes, carried.pack_peers, carried.pack_modelnet40):
         if pack in (chosen or (carried.pack_meshes, carried.pack_peers)):
-            path = pack(given.folder)
+            path = pack(args.folder)
             print(f"{path}: {size_text(path.stat().st_size)}", flush=True)
     return 0

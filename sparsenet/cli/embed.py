@@ -30,17 +30,17 @@ def main(arguments: list[str]) -> None:
                         help="for objects with several poses: use the first, or the mean over all (default: first)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    given = parser.parse_args(arguments)
-    check_output(given.output, given.checkpoint)
+    args = parser.parse_args(arguments)
+    check_output(args.output, args.checkpoint)
 
-    net, state = load_network(given.checkpoint)
-    config = parse_config(state.config, given.checkpoint, [f"training.device={given.device}"])
-    with open_shapes(config, given.checkpoint, given.dataset, given.split) as shapes:
-        check_output(given.output, shapes.path)
-        descriptors = embed_shapes(net.to(given.device), state, config, shapes, given.layer, given.poses,
-                                   progress=not given.quiet)
-    descriptors.save(given.output)
+    net, state = load_network(args.checkpoint)
+    config = parse_config(state.config, args.checkpoint, [f"training.device={args.device}"])
+    with open_shapes(config, args.checkpoint, args.dataset, args.split) as shapes:
+        check_output(args.output, shapes.path)
+        descriptors = embed_shapes(net.to(args.device), state, config, shapes, args.layer, args.poses,
+                                   progress=not args.quiet)
+    descriptors.save(args.output)
     known = descriptors.labels[descriptors.labels >= 0]
     unlabelled = f" and {len(descriptors) - len(known)} without a label" if len(known) < len(descriptors) else ""
-    print(f"{given.output}: {len(known)} shapes of {len(set(known.tolist()))} classes{unlabelled}, "
+    print(f"{args.output}: {len(known)} shapes of {len(set(known.tolist()))} classes{unlabelled}, "
           f"{descriptors.vectors.shape[1]} numbers each, from layer {descriptors.layer}")

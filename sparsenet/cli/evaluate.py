@@ -53,38 +53,38 @@ def main(arguments: list[str]) -> None:
                         help="draw precision against recall (.png, .pdf or .svg; needs matplotlib)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    given = parser.parse_args(arguments)
-    if given.picture:
-        check_picture(given.picture)
-    if given.json:
-        check_output(given.json, given.checkpoint)
+    args = parser.parse_args(arguments)
+    if args.picture:
+        check_picture(args.picture)
+    if args.json:
+        check_output(args.json, args.checkpoint)
 
-    net, state = load_network(given.checkpoint)
-    changes = [f"evaluation.{name}={getattr(given, name)}" for name in CHOICES if getattr(given, name)]
-    config = parse_config(state.config, given.checkpoint, [*changes, f"training.device={given.device}"])
-    with open_shapes(config, given.checkpoint, given.dataset, given.split) as dataset:
-        if given.json:
-            check_output(given.json, dataset.path)
+    net, state = load_network(args.checkpoint)
+    changes = [f"evaluation.{name}={getattr(args, name)}" for name in CHOICES if getattr(args, name)]
+    config = parse_config(state.config, args.checkpoint, [*changes, f"training.device={args.device}"])
+    with open_shapes(config, args.checkpoint, args.dataset, args.split) as dataset:
+        if args.json:
+            check_output(args.json, dataset.path)
         selection = select_shapes(dataset, state, config)
         check_evaluation(selection.shapes, config)
         check_field(config, selection.shapes, net)
-        source = selection.shapes if given.quiet else Watched(selection.shapes, "evaluate")
-        figures, evaluation = evaluate_network(net.to(given.device), source, config, state.classes)
+        source = selection.shapes if args.quiet else Watched(selection.shapes, "evaluate")
+        figures, evaluation = evaluate_network(net.to(args.device), source, config, state.classes)
     if "test_accuracy" in figures:
         print(f"accuracy {100 * figures['test_accuracy']:.2f}%, loss {figures['test_loss']:.4f}, over "
               f"{selection.known} shapes")
     for remark in selection.remarks(classifies=config.loss.kind == "softmax"):
         print(remark)
     print(NO_RETRIEVAL if evaluation is None else evaluation)
-    if given.json:
+    if args.json:
         retrieval = None if evaluation is None else evaluation.figures(selection.shapes.classes)
-        write_text(given.json, json.dumps({**figures, **selection.figures(), "retrieval": retrieval,
+        write_text(args.json, json.dumps({**figures, **selection.figures(), "retrieval": retrieval,
                                                "checkpoint": state.digest}, indent=2, allow_nan=False) + "\n")
-        print(f"figures: {given.json}")
-    if given.picture:
+        print(f"figures: {args.json}")
+    if args.picture:
         if evaluation is None:
             print(f"no picture: {NO_RETRIEVAL}")
         else:
-            name = Path(given.checkpoint).parent.name or "retrieval"
-            save_figure(precision_recall({name: evaluation}), given.picture)
-            print(f"picture: {given.picture}")
+            name = Path(args.checkpoint).parent.name or "retrieval"
+            save_figure(precision_recall({name: evaluation}), args.picture)
+            print(f"picture: {args.picture}")

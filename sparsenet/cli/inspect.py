@@ -36,27 +36,27 @@ def main(arguments: list[str]) -> None:
                         help="voxelize the solid, or only its surface (default: as in training)")
     parser.add_argument("--target", metavar="CLASS",
                         help="show the gradients of this class's logit (default: the predicted class)")
-    given = parser.parse_args(arguments)
-    check_page(given.out)
+    args = parser.parse_args(arguments)
+    check_page(args.out)
 
-    net, state = load_network(given.checkpoint)
-    config = parse_config(state.config, given.checkpoint)
+    net, state = load_network(args.checkpoint)
+    config = parse_config(state.config, args.checkpoint)
     classes = state.classes if config.loss.kind == "softmax" else []
-    if given.target is not None and not classes:
+    if args.target is not None and not classes:
         raise ValueError("--target: the network was trained with triplets and has no logits: omit it")
-    if given.target is not None and given.target not in classes:
-        raise ValueError(f"--target is {given.target!r}, expected one of {', '.join(classes)}")
-    render_size, fill = drawn_as_trained(config, given.checkpoint, given.render_size, given.fill)
-    picture = Off3DPicture(mesh_as_trained(given.mesh, config, given.checkpoint), render_size)
+    if args.target is not None and args.target not in classes:
+        raise ValueError(f"--target is {args.target!r}, expected one of {', '.join(classes)}")
+    render_size, fill = drawn_as_trained(config, args.checkpoint, args.render_size, args.fill)
+    picture = Off3DPicture(mesh_as_trained(args.mesh, config, args.checkpoint), render_size)
     voxels = picture.voxelize(net.field, fill=fill)
     x = SparseTensor(voxels.features, np.insert(voxels.coordinates, 0, 0, axis=1), net.field, batch_size=1)
-    weights = "/".join(Path(given.checkpoint).parts[-2:])
-    title = f"{Path(given.mesh).name} at render size {render_size}, seen by {weights}"
+    weights = "/".join(Path(args.checkpoint).parts[-2:])
+    title = f"{Path(args.mesh).name} at render size {render_size}, seen by {weights}"
     if voxels.dropped:
         lost = (f"{voxels.dropped:,} of {voxels.dropped + len(x):,} voxels are outside the network's grid and were "
                 "dropped")
         title += f" - {lost}"
         print(f"{lost}: a smaller --render-size keeps them", file=sys.stderr)
-    target = None if given.target is None else classes.index(given.target)
-    size = write_page(given.out, net, x, mesh_in_cells(picture, net.field), classes, title, target)
-    print(f"page: {given.out}, {size_text(size)}, {len(x):,} voxels through {len(net.layers)} layers")
+    target = None if args.target is None else classes.index(args.target)
+    size = write_page(args.out, net, x, mesh_in_cells(picture, net.field), classes, title, target)
+    print(f"page: {args.out}, {size_text(size)}, {len(x):,} voxels through {len(net.layers)} layers")

@@ -87,15 +87,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> None:
-    given = parse(arguments)
-    report = _import(given)
-    if not given.quiet:
+    args = parse(arguments)
+    report = _import(args)
+    if not args.quiet:
         print("\n".join(report.lines()))
     for line in report.warnings():
         print(line, file=sys.stderr)
 
 
-def _import(given: argparse.Namespace) -> ImportReport:
+def _import(args: argparse.Namespace) -> ImportReport:
     from sparsenet.data import (
         Conversion,
         import_csv,
@@ -105,18 +105,18 @@ def _import(given: argparse.Namespace) -> ImportReport:
         import_psb,
     )
 
-    if given.source == "modelnet40-voxels":
-        return import_modelnet40_voxels(given.input, given.output, given.poses, not given.quiet)
-    conversion = Conversion(given.render_size, given.fill, given.keep_meshes, given.processes,
-                            given.strict, not given.quiet, getattr(given, "up_axis", "auto"))
-    if given.source == "folder":
-        return import_folder(given.input, given.output, conversion, given.extensions,
-                             given.test_share, given.seed, given.layout, given.unlabelled)
-    if given.source == "psb":
-        return import_psb(given.input, given.output, conversion, given.shared_classes)
-    if given.source == "csv":
-        return import_csv(given.input, given.output, conversion)
-    return import_parametric(given.output, {"train": given.train, "test": given.test}, given.seed,
+    if args.source == "modelnet40-voxels":
+        return import_modelnet40_voxels(args.input, args.output, args.poses, not args.quiet)
+    conversion = Conversion(args.render_size, args.fill, args.keep_meshes, args.processes,
+                            args.strict, not args.quiet, getattr(args, "up_axis", "auto"))
+    if args.source == "folder":
+        return import_folder(args.input, args.output, conversion, args.extensions,
+                             args.test_share, args.seed, args.layout, args.unlabelled)
+    if args.source == "psb":
+        return import_psb(args.input, args.output, conversion, args.shared_classes)
+    if args.source == "csv":
+        return import_csv(args.input, args.output, conversion)
+    return import_parametric(args.output, {"train": args.train, "test": args.test}, args.seed,
                              conversion)
 
 

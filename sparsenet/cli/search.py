@@ -42,34 +42,34 @@ def main(arguments: list[str]) -> None:
                         help="the query's class, if known: --picture marks the results of this class")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    given = parser.parse_args(arguments)
-    if given.k < 1:
-        parser.error(f"argument -k: {given.k} is not a positive whole number")
-    if given.descriptors and given.split:
+    args = parser.parse_args(arguments)
+    if args.k < 1:
+        parser.error(f"argument -k: {args.k} is not a positive whole number")
+    if args.descriptors and args.split:
         parser.error("argument --split: not allowed with --descriptors, which already belong to one split")
-    if given.label and not given.picture:
+    if args.label and not args.picture:
         parser.error("argument --label: needs --picture, which marks the shapes of that class")
-    if given.picture:
-        check_picture(given.picture)
+    if args.picture:
+        check_picture(args.picture)
 
-    query = read_mesh(given.query)
-    net, state = load_network(given.checkpoint)
-    config = parse_config(state.config, given.checkpoint, [f"training.device={given.device}"])
-    net = net.to(given.device)
-    if given.descriptors:
-        descriptors = Descriptors.load(given.descriptors)
+    query = read_mesh(args.query)
+    net, state = load_network(args.checkpoint)
+    config = parse_config(state.config, args.checkpoint, [f"training.device={args.device}"])
+    net = net.to(args.device)
+    if args.descriptors:
+        descriptors = Descriptors.load(args.descriptors)
         if descriptors.checkpoint != state.digest:
-            raise ValueError(f"{given.descriptors} was not made with the weights of {given.checkpoint}: "
+            raise ValueError(f"{args.descriptors} was not made with the weights of {args.checkpoint}: "
                              "make it again with `sparsenet embed`")
     else:
-        with open_shapes(config, given.checkpoint, given.dataset, given.split) as shapes:
-            descriptors = embed_shapes(net, state, config, shapes, progress=not given.quiet)
-    query = query.upright(axis_of(given.query, descriptors.up_axis))
-    if given.label:
-        descriptors.check_class(given.label)
-    found = find_similar(net, query, descriptors, min(given.k, len(descriptors)),
-                         given.metric or ranking_metric(config), Path(given.query).name)
+        with open_shapes(config, args.checkpoint, args.dataset, args.split) as shapes:
+            descriptors = embed_shapes(net, state, config, shapes, progress=not args.quiet)
+    query = query.upright(axis_of(args.query, descriptors.up_axis))
+    if args.label:
+        descriptors.check_class(args.label)
+    found = find_similar(net, query, descriptors, min(args.k, len(descriptors)),
+                         args.metric or ranking_metric(config), Path(args.query).name)
     print(found)
-    if given.picture:
-        save_figure(found.picture(given.dataset, given.label), given.picture)
-        print(f"picture: {given.picture}")
+    if args.picture:
+        save_figure(found.picture(args.dataset, args.label), args.picture)
+        print(f"picture: {args.picture}")

@@ -37,16 +37,16 @@ def main(arguments: list[str]) -> int:
                         help="stop resumably after N seconds and evaluate (training.max_seconds)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar (shown only on a terminal)")
     parser.add_argument("--keys", action="store_true", help="print all keys with their defaults and meanings")
-    given = parser.parse_args(arguments)
-    if given.keys:
+    args = parser.parse_args(arguments)
+    if args.keys:
         print(describe_keys(), end="")
         return 0
-    if given.config is None:
+    if args.config is None:
         parser.error("CONFIG is missing: name a TOML file or a shipped config")
-    overrides = list(given.overrides)
-    if given.seconds is not None:
-        overrides.append(f"training.max_seconds={given.seconds}")
-    config = load_config(given.config, overrides)
-    out = given.out or Path("runs") / find_config(given.config).stem
-    train(config, out, resume=given.resume, overwrite=given.overwrite, progress=not given.quiet)
+    overrides = list(args.overrides)
+    if args.seconds is not None:
+        overrides.append(f"training.max_seconds={args.seconds}")
+    config = load_config(args.config, overrides)
+    out = args.out or Path("runs") / find_config(args.config).stem
+    train(config, out, resume=args.resume, overwrite=args.overwrite, progress=not args.quiet)
     return 0

@@ -209,7 +209,7 @@ def _numbers(dataset: Any, low: int, high: int) -> np.ndarray:
     numbers = dataset[:]
     if numbers.size and not (low <= numbers.min() and numbers.max() <= high):
         row = int(np.argmax((numbers < low) | (numbers > high)))
-        raise ValueError(f"{dataset.name.lstrip('/')} holds {numbers[row]} in row {row}, expected {low} to {high}")
+        raise ValueError(f"{dataset.name.lstrip('/')} has {numbers[row]} in row {row}, expected {low} to {high}")
     return numbers.astype(np.int64)
 
 

@@ -108,7 +108,7 @@ class _BatchMaker:
         begun = time.perf_counter()
         items = np.asarray(self.sampler.batch(index, self.seed, self.epoch))
         if items.size and not (0 <= items.min() and items.max() < self.items):
-            raise ValueError(f"batches: the sampler gives items {items.min()} to {items.max()}, there are "
+            raise ValueError(f"batches: the sampler returns items {items.min()} to {items.max()}, there are "
                              f"{self.items}: make it from this dataset's object_labels")
         showings = [(index, place) if self.sampler.repeats else () for place in range(len(items))]
         samples = [self._sample(item, showing) for item, showing in zip(items.tolist(), showings, strict=True)]

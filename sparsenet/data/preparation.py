@@ -41,18 +41,18 @@ class Preparation:
         if self.moves is not None and not dataset.has_meshes and not self.moves.affine and (
                 self.moves.rotation == "none"):
             self.shift_cells, self.moves = self.moves.shift * self.render_size, None
-        wanted = [word for word, asked in (
+        requests = [word for word, asked in (
             (f"render_size {self.render_size} (stored: {dataset.render_size})",
              self.render_size != dataset.render_size),
             (f"fill={self.fill} (stored: {dataset.fill})", self.fill != dataset.fill),
             ("augmentation by rotation or affine map", self.moves is not None)) if asked]
-        self.voxelizes = bool(wanted)
-        if wanted and not dataset.has_meshes:
-            raise ValueError(f"batches: {' and '.join(wanted)} needs meshes, and {dataset.path} has none: make the "
+        self.voxelizes = bool(requests)
+        if requests and not dataset.has_meshes:
+            raise ValueError(f"batches: {' and '.join(requests)} needs meshes, and {dataset.path} has none: make the "
                              "dataset with its meshes (--keep-meshes), or use its stored poses, shifts and "
                              "VoxelAugmentation")
-        if wanted and dataset.has_features:
-            raise ValueError(f"batches: {' and '.join(wanted)} makes new cells, and {dataset.path} stores features "
+        if requests and dataset.has_features:
+            raise ValueError(f"batches: {' and '.join(requests)} makes new cells, and {dataset.path} stores features "
                              "for the old ones: create it without features")
 
     def pose(self, samples: np.ndarray, showing: tuple[int, ...]) -> int:

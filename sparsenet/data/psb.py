@@ -49,7 +49,7 @@ def read_cla(path: str | os.PathLike) -> list[PsbClass]:
     """
     words = Path(path).read_text(encoding="utf-8", errors="replace").split()
     if words[:2] != ["PSB", "1"]:
-        raise ValueError(f"read_cla: {path} begins with {' '.join(words[:2])[:40]!r}, expected 'PSB 1': it is not a "
+        raise ValueError(f"read_cla: {path} starts with {' '.join(words[:2])[:40]!r}, expected 'PSB 1': it is not a "
                          "classification of the Princeton Shape Benchmark")
     classes: dict[str, PsbClass] = {}
     seen: set[int] = set()

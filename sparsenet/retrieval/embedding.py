@@ -80,6 +80,6 @@ def _rows(net: SparseNetwork, x: SparseBatch | SparseTensor, layer: int) -> np.n
     if isinstance(output, SparseTensor):
         output = global_pool(output, "mean")
     if output.ndim != 2:
-        raise ValueError(f"embed: layer {layer} gives shape {output.shape}, expected (B, C) or a SparseTensor: name "
+        raise ValueError(f"embed: layer {layer} returns shape {output.shape}, expected (B, C) or a SparseTensor: name "
                          "another layer")
     return output.numpy()

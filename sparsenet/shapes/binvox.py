@@ -45,7 +45,7 @@ def parse_binvox(data: bytes) -> Mesh:
     runs = np.frombuffer(data, np.uint8, (len(data) - header.end()) // 2 * 2, header.end()).reshape(-1, 2)
     cells = int(runs[:, 1].sum(dtype=np.int64))
     if cells != side**3:
-        raise MeshError(f"its runs give {cells} cells, expected {side**3} for {side} along each side")
+        raise MeshError(f"its runs have {cells} cells, expected {side**3} for {side} along each side")
     full = np.repeat(runs[:, 0] > 0, runs[:, 1]).reshape(side, side, side).transpose(0, 2, 1)
     if not full.any():
         raise MeshError("all its cells are empty")

@@ -52,7 +52,7 @@ class Accessors:
         """(n,) unsigned integers."""
         _, values = self._values(number, "SCALAR")
         if values.dtype.kind != "u":
-            raise MeshError(f"accessor {number} holds {values.dtype.name}, expected unsigned integers for indices")
+            raise MeshError(f"accessor {number} has {values.dtype.name}, expected unsigned integers for indices")
         return values[:, 0]
 
     def _values(self, number: int, kind: str) -> tuple[dict[str, Any], np.ndarray]:

@@ -45,7 +45,7 @@ class Selection:
 
     @property
     def unknown(self) -> int:
-        """How many shapes are of a class that the network does not know."""
+        """The number of shapes whose class the network does not know."""
         return len(self.shapes.object_labels) - self.known
 
     def figures(self) -> dict[str, Any]:

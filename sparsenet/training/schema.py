@@ -21,7 +21,7 @@ def key(default: Any, meaning: str, *, choices: tuple[str, ...] = (), at_least: 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which shapes."""
+    """The dataset, its splits and classes."""
 
     path: str = key("", "HDF5 file written by `sparsenet make-dataset`")
     parametric_train: int = key(0, "training shapes per class of the built-in parametric dataset, made in the run's "

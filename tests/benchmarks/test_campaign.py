@@ -62,7 +62,7 @@ def test_a_call_ends_in_its_time_whatever_its_stages_do(gpu, tmp_path, monkeypat
     monkeypatch.setattr(stage, "GRACE", 1)
     monkeypatch.setattr(campaign, "GRACE", 1)
     monkeypatch.setattr(campaign, "RESERVE", 1)
-    monkeypatch.setattr(stage, "LEAST_SECONDS", 1)
+    monkeypatch.setattr(stage, "MIN_SECONDS", 1)
     listed = [python("hangs", SLEEP, seconds=2), python("deaf", DEAF), python("last", "")]
     begun = time.monotonic()
     run_campaign(listed, ROOT, tmp_path, seconds=8, say=lambda line: None)
@@ -215,7 +215,7 @@ def test_tests_that_need_what_is_missing_are_left_out(tmp_path, monkeypatch):
     assert campaign.needing_what_is_missing(tmp_path) == []
 
 
-def test_what_is_missing_is_told(gpu, tmp_path, monkeypatch):
+def test_missing_modules_are_reported(gpu, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(campaign, "missing", lambda: ["tqdm", "hypothesis"])
     run_campaign([python("first", "")], ROOT, tmp_path, say=said.append)

@@ -47,8 +47,8 @@ def test_it_is_never_longer_than_sixty_lines_nor_wider_than_a_screen(tmp_path):
     figures = [Figure(section, f"case {i}", "rate", float(i), "ms") for section in summary.SECTIONS for i in range(50)]
     (tmp_path / "figures.jsonl").write_text("".join(f"{line(figure)}\n" for figure in figures))
     told = summary.lines(FACTS, [Outcome(f"stage {i}", False, "y" * 500) for i in range(12)], tmp_path)
-    assert len(told) == summary.MOST_LINES == 60
-    assert max(map(len, told)) <= summary.MOST_CHARACTERS
+    assert len(told) == summary.MAX_LINES == 60
+    assert max(map(len, told)) <= summary.MAX_CHARACTERS
     assert told[-1].endswith("lines more in the archive")
 
 

@@ -48,7 +48,7 @@ def measured() -> Results:
     return run(QUICK, ["wgmma"], say=lambda line: None)
 
 
-def test_its_rate_is_told(gpu):
+def test_its_rate_is_reported(gpu):
     assert measured().value("wgmma", wgmma.CASE, "rate") > 0
 
 

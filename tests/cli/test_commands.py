@@ -28,7 +28,7 @@ SCRIPTS = sorted(path for path in (ROOT / "tools").glob("*.py") if path.stem != 
 
 
 class TestInfo:
-    def test_versions_devices_threads_and_caches_are_told(self):
+    def test_versions_devices_threads_and_caches_are_reported(self):
         lines = {line.split()[0]: line for line in info().splitlines() if line.strip()}
         assert np.__version__ in lines["numpy"] and sys.executable in lines["Python"]
         assert "cores" in lines["cpu"] and "sn.set_num_threads" in lines["threads"]

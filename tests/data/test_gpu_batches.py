@@ -78,7 +78,7 @@ def test_stored_voxels_are_the_same(voxels: SparseDataset, workers):
     assert found == expected
 
 
-def test_samples_shown_more_than_once_are_turned_anew(meshes: SparseDataset):
+def test_samples_shown_more_than_once_are_rotated_each_time(meshes: SparseDataset):
     options = {"sampler": TripletSampler(meshes.object_labels, 2, 2), "augment": Augmentation("so3", 0, 0)}
     expected, found = both(meshes, batch_size=None, shuffle=False, **options)
     assert found == expected

@@ -43,7 +43,7 @@ def test_which_ones_depends_on_seed_and_name_and_not_on_the_order():
     assert set(names[held_out(names, labels, 0.2, 1)]) != chosen
 
 
-def test_one_object_more_moves_at_most_one_of_the_others():
+def test_another_object_moves_no_more_than_one_of_the_others():
     names, labels = names_of(60)
     before = set(names[:59][held_out(names[:59], labels[:59], 0.2, 0)])
     after = set(names[held_out(names, labels, 0.2, 0)])

@@ -77,7 +77,7 @@ def test_any_number_of_processes_gives_the_same_report(tmp_path: Path):
     assert one == two and one.duplicates and one.failures
 
 
-def test_files_that_stand_along_y_are_turned_upright(tmp_path: Path):
+def test_files_with_y_up_are_rotated_upright(tmp_path: Path):
     write(tmp_path / "tree/spike/z.off", STANDING_Z)
     write(tmp_path / "tree/spike/y.obj", STANDING_Y)
     report = import_folder(tmp_path / "tree", tmp_path / "x.h5", Conversion(6, keep_meshes=True, progress=False))

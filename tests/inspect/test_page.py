@@ -138,7 +138,7 @@ def test_a_page_that_grows_too_large_is_refused(net, shape, monkeypatch):
         inspector_page(net, shape[1])
 
 
-def test_of_too_many_channels_those_that_vary_most_are_kept(net, shape, monkeypatch):
+def test_of_too_many_channels_those_of_largest_variance_are_kept(net, shape, monkeypatch):
     monkeypatch.setattr("sparsenet.inspect.page.parts.MAX_VALUES", 3000)
     facts, arrays = held(inspector_page(net, shape[1], classes=CLASSES))
     widest, record = facts["layers"][1], net.eval().activations(shape[1])[0]

@@ -71,15 +71,15 @@ def test_what_an_offset_adds_to_a_convolution_and_wins_of_a_pooling(rng):
         parameter.array = rng.standard_normal(parameter.shape).astype(np.float32)
     layers = look_into(net, shell(), CLASSES).layers
     pooled, convolved = layers[3], layers[4]
-    weight, ground = net.layers[3].weight.numpy(), pooled.record.background
+    weight, background = net.layers[3].weight.numpy(), pooled.record.background
     for m, k in rng.integers(0, convolved.neighbours.shape, (50, 2)):
         n = convolved.neighbours[m, k]
-        expected = 0 if n < 0 else np.linalg.norm((pooled.features[n] - ground) @ weight[k])
+        expected = 0 if n < 0 else np.linalg.norm((pooled.features[n] - background) @ weight[k])
         np.testing.assert_allclose(convolved.shares[m, k], expected, rtol=1e-5, atol=1e-6)
     assert (pooled.shares.sum(axis=1) == pooled.features.shape[1]).all()
-    given, ground = layers[2].features, layers[2].record.background
+    given, background = layers[2].features, layers[2].record.background
     for m in range(0, len(pooled.features), 7):
-        window = np.stack([ground if n < 0 else given[n] for n in pooled.neighbours[m]])
+        window = np.stack([background if n < 0 else given[n] for n in pooled.neighbours[m]])
         assert np.bincount(window.argmax(axis=0), minlength=27).tolist() == pooled.shares[m].tolist()
 
 
@@ -103,8 +103,8 @@ def test_a_shape_without_voxels():
     (lambda: (sn.s3dcnn(3, channels=(2, 3), dimension=2),
               sn.SparseTensor(np.ones((1, 1), np.float32), [[0, 1, 1]], (6, 6), 1)), "2 dimensions and 1 samples"),
     (lambda: (sn.SparseNetwork(), shell()), "no layers"),
-    (lambda: (sn.SparseNetwork().add(sn.nn.ToDense()), shell()), "to_dense1 gives shape"),
-    (lambda: (spoilt(), shell()), "linear1 gives 3 of 3 values that are not finite"),
+    (lambda: (sn.SparseNetwork().add(sn.nn.ToDense()), shell()), "to_dense1 returns shape"),
+    (lambda: (spoilt(), shell()), "linear1 has 3 of 3 values that are not finite"),
 ])
 def test_what_cannot_be_shown_is_refused(change, message):
     with pytest.raises(ValueError, match=message):

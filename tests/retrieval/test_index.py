@@ -120,7 +120,7 @@ def test_blocks_and_additions_in_parts_do_not_show(metric, monkeypatch):
         assert np.array_equal(found, wanted)
 
 
-def test_later_changes_of_the_callers_array_do_not_reach_the_index():
+def test_later_changes_of_the_callers_array_do_not_affect_the_index():
     vectors = np.eye(3)
     index = filled(vectors, "l2")
     vectors[:] = 7
@@ -177,7 +177,7 @@ def test_a_copy_finds_the_same_before_and_after_use(copied):
     assert (len(fresh), len(index)) == (21, 20)
 
 
-def test_files_that_are_no_index_are_told_apart(tmp_path):
+def test_files_that_are_not_an_index_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         Index.load(tmp_path / "absent.h5")
     (tmp_path / "text.h5").write_text("hello")

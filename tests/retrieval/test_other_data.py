@@ -86,7 +86,7 @@ def test_unlabelled_shapes_are_counted_and_left_out(evaluated, experiment, make_
     assert figures["test_mAP"] == pytest.approx(expected(experiment.checkpoint, data)[1], abs=1e-6)
 
 
-def test_a_triplet_network_is_told_which_classes_are_new(evaluated, triplet_experiment, make_shapes, tmp_path):
+def test_new_classes_of_a_triplet_network_are_reported(evaluated, triplet_experiment, make_shapes, tmp_path):
     data = make_shapes(tmp_path / "d.h5", {"mug": 3, **{f"new{i}": 2 for i in range(7)}})
     lines, figures = evaluated(triplet_experiment.checkpoint, data)
     assert lines[0] == ("14 of 17 shapes are of classes that the network was not trained on (new0, new1, new2, new3, "

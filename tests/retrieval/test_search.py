@@ -96,7 +96,7 @@ def test_it_prints_as_an_aligned_table(experiment, trained):
         assert line.split()[1:] == [label, name, f"{distance:.6f}"]
 
 
-def test_long_and_short_names_stand_in_one_column(trained):
+def test_long_and_short_names_are_in_one_column(trained):
     _, _, _, known = trained
     descriptors = replace(known, names=[f"mug/{'x' * number}" for number in range(15)])
     found = Found("q", np.zeros((1, 3), int), 0, np.arange(12.0), np.arange(12), descriptors)

@@ -58,7 +58,7 @@ def test_a_matrix_is_stored_by_columns():
     np.testing.assert_array_equal(read(scene({"mesh": 0, "matrix": matrix})).vertices, expected)
 
 
-def test_instances_stand_at_their_places():
+def test_instances_are_at_their_positions():
     places = np.array([[0, 0, 0], [5, 0, 0], [0, 7, 0]])
     turns = np.array([[0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1]])
     extension = {"EXT_mesh_gpu_instancing": {"attributes": {"TRANSLATION": 2, "ROTATION": 3}}}

@@ -33,7 +33,7 @@ def test_corners_counted_back_count_from_their_own_line():
     assert mesh.faces.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_a_face_may_stand_before_its_vertices():
+def test_a_face_may_precede_its_vertices():
     assert parse_obj(b"f 1 2 3\n" + V.encode()).faces.tolist() == [[0, 1, 2]]
 
 

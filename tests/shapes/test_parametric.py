@@ -49,7 +49,7 @@ def test_meshes_are_small_and_without_unused_vertices(name):
         assert mesh.without_unused_vertices() is mesh
 
 
-def test_classes_are_apart_but_not_trivially():
+def test_classes_are_separable_but_not_trivially():
     train, train_labels = grids("train", 25)
     test, test_labels = grids("test", 8)
     nearest = (train ** 2).sum(axis=1) - 2 * test @ train.T

@@ -65,7 +65,7 @@ def test_version_2_is_read_which_tells_neither_voxelization_nor_machine(tmp_path
     assert (loaded.voxelization, loaded.processor, loaded.blas, loaded.config) == ({}, "", "", checkpoint.config)
 
 
-def test_a_table_that_is_not_toml_is_told(tmp_path, checkpoint):
+def test_a_section_that_is_not_toml_is_reported(tmp_path, checkpoint):
     checkpoint.voxelization, checkpoint.config = {}, f"\n[voxelization]\na = {'[' * 5000}"
     save_checkpoint(tmp_path / "last.h5", checkpoint)
     with pytest.raises(CheckpointError, match="last.h5: damaged .section .voxelization.: .*nested too deeply"):

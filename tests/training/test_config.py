@@ -105,7 +105,7 @@ def test_a_config_without_data_says_what_to_set():
         parse_config("", "a.toml")
 
 
-def test_a_whole_number_stands_for_a_float():
+def test_an_integer_is_accepted_as_a_float():
     value = parse_config(DATA + "[optimizer]\nlr = 1", "a.toml").optimizer.lr
     assert value == 1.0 and type(value) is float
 

@@ -147,7 +147,7 @@ def test_a_classifier_needs_no_class_with_two_test_objects(config, tmp_path, pat
     (["data.test_split=validation"], "test_split is 'validation', which has no sample.*there is 'test', 'train'"),
     (["data.path=nowhere.h5"], "nowhere.h5"),
 ])
-def test_what_the_dataset_cannot_give_is_told_before_training(config, tmp_path, overrides, words):
+def test_settings_that_the_dataset_does_not_support_are_refused_before_training(config, tmp_path, overrides, words):
     with pytest.raises((ValueError, OSError), match=words):
         run(config(*overrides), tmp_path)
     assert not (tmp_path / "last.h5").exists()

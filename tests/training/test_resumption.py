@@ -103,7 +103,7 @@ def test_resumed_without_best_it_keeps_the_best_of_the_rest(config, tmp_path, mo
     assert load_checkpoint(tmp_path / "best.h5").epoch == 3
 
 
-def test_a_best_that_is_damaged_is_told_when_resuming(config, tmp_path):
+def test_a_damaged_best_is_reported_when_resuming(config, tmp_path):
     run(config("training.epochs=1"), tmp_path)
     (tmp_path / "best.h5").write_bytes(b"cut")
     with pytest.raises(CheckpointError, match="best.h5.*; if you remove it, the best of the coming epochs is kept"):
@@ -151,7 +151,7 @@ def test_a_run_is_never_overwritten_unasked(config, tmp_path):
     assert len(run(config(), tmp_path, overwrite=True).history) == 2
 
 
-def test_starting_anew_removes_what_the_old_run_wrote_and_nothing_else(config, tmp_path, monkeypatch):
+def test_starting_again_removes_the_old_runs_files_and_nothing_else(config, tmp_path, monkeypatch):
     old = ["best.h5", "last.h5", "metrics.csv", "evaluation.csv", "curves.png", "precision_recall.png"]
     for name in [*old, "notes.txt"]:
         (tmp_path / name).write_text("old")

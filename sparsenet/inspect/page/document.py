@@ -54,9 +54,9 @@ def inspector_page(net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None
     plotly = _plotly()
     view = look_into(net, x, classes, target)
     arrays = Arrays()
-    told = facts(view, arrays)
-    told["mesh"] = None if mesh is None else mesh_facts(mesh, arrays)
-    told["arrays"] = arrays.places
+    content = facts(view, arrays)
+    content["mesh"] = None if mesh is None else mesh_facts(mesh, arrays)
+    content["arrays"] = arrays.places
     values = {
         "TITLE": escape(title),
         "SUMMARY": escape(view.summary),
@@ -64,7 +64,7 @@ def inspector_page(net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None
         "CLASSES": class_list(view),
         "LAYERS": layer_list(view),
         "STYLE": _read("page.css"),
-        "FACTS": json.dumps(told, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+        "FACTS": json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         "ARRAYS": base64_gzip(arrays.content()),
         "PLOTLY": base64_gzip(plotly.encode()),
         "SCRIPT": "\n".join(map(_read, _SCRIPTS)),

@@ -93,7 +93,7 @@ def _check(net: SparseNetwork, x: SparseTensor) -> None:
 def _check_finite(name: str, values: np.ndarray) -> None:
     bad = values.size - int(np.isfinite(values).sum())
     if bad:
-        raise ValueError(f"inspector page: {name} gives {bad:,} of {values.size:,} values that are not finite: check "
+        raise ValueError(f"inspector page: {name} has {bad:,} of {values.size:,} values that are not finite: check "
                          "the weights of the layers up to it")
 
 
@@ -139,7 +139,7 @@ def _summary(net: SparseNetwork, x: SparseTensor) -> str:
 def _layer(record: Activation) -> LayerView:
     features, gradient = record.features, record.gradient
     if features.ndim != 2 or (record.sites is None and len(features) != 1):
-        raise ValueError(f"inspector page: {record.name} gives shape {features.shape}, expected a row for each site or "
+        raise ValueError(f"inspector page: {record.name} returns shape {features.shape}, expected a row per site or "
                          "one for the sample: cut the network before it (del net.layers[...])")
     if gradient is None:  # no later layer reads it
         gradient = np.zeros_like(features)

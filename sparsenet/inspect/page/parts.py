@@ -90,7 +90,7 @@ def _layer(layer: LayerView, grids: list[ActiveSites], cap: int, bits: int, arra
     arrays.add_quantised(f"{name}.features", layer.features[:, kept], bits)
     lengths = np.stack([_length(layer.features), _length(layer.gradient)], axis=1)
     arrays.add_quantised(f"{name}.lengths", lengths, 16)
-    told: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "name": layer.name,
         "settings": "" if record is None else record.layer.extra_repr(),
         "kind": "input" if record is None else record.operation,
@@ -101,10 +101,10 @@ def _layer(layer: LayerView, grids: list[ActiveSites], cap: int, bits: int, arra
         arrays.add(f"{name}.neighbours", layer.neighbours)
         arrays.add_quantised(f"{name}.shares", layer.shares.reshape(-1, 1), 16)
         weight = getattr(record.layer, "weight", None)
-        told["offsets"] = record.layer.geometry.kernel_offsets.tolist()
-        told["ground"] = record.input.background is not None
-        told["weight"] = None if weight is None else list(weight.shape[1:])
-    return told
+        entry["offsets"] = record.layer.geometry.kernel_offsets.tolist()
+        entry["background"] = record.input.background is not None
+        entry["weight"] = None if weight is None else list(weight.shape[1:])
+    return entry
 
 
 def _length(rows: np.ndarray) -> np.ndarray:
