@@ -98,8 +98,8 @@ def measure_ceilings(results: Results, settings: Settings) -> None:
     for name, (m, k, n) in shapes.items():
         work = 2 * m * k * n / 1e9
         one = times[f"{name}, 1 thread"]
-        ways = [times[f"{name}, BLAS threads"], times[f"{name}, blocks"]]
-        best = min(ways, key=lambda timing: timing.median)  # of NumPy's own threads and this package's
+        variants = [times[f"{name}, BLAS threads"], times[f"{name}, blocks"]]
+        best = min(variants, key=lambda timing: timing.median)  # of NumPy's own threads and this package's
         results.add(SECTION, f"{name}, 1 thread", "rate", work / one.median, "GFLOP/s", spread=one.spread)
         results.add(SECTION, f"{name}, {threads} threads", "rate", work / best.median, "GFLOP/s", spread=best.spread)
 
