@@ -220,7 +220,7 @@ def _nothing_found(found: FoundMeshes, folder: Path, suffixes: Sequence[str]) ->
 def _remarks(found: FoundMeshes, share: float, seed: int, tested: int) -> list[str]:
     remarks = [f"layout: {found.layout}{f' (guessed: {found.guess})' if found.guess else ''}"]
     loose = sum(mesh.split is None for mesh in found.meshes)
-    meshes = counted(loose, "mesh lies", "meshes lie")
+    meshes = counted(loose, "mesh is", "meshes are")
     if loose and found.layout == "unlabelled":
         remarks.append(f"{meshes} in no split: all in train")
     elif loose:

@@ -70,7 +70,7 @@ def test_a_call_ends_in_its_time_whatever_its_stages_do(gpu, tmp_path, monkeypat
     hangs, deaf, last = json.loads((tmp_path / "campaign.json").read_text())["stages"]
     assert hangs["words"].startswith("over its limit of 2 s") and hangs["limit"] == 2
     assert deaf["words"].startswith("over its limit of ") and deaf["limit"] < 5  # what was left, not 60
-    assert last["passed"] is None and last["words"] == "no time is left"
+    assert last["passed"] is None and last["words"] == "no time left"
 
 
 def test_nothing_runs_after_what_all_need_has_failed(gpu, tmp_path):
@@ -174,7 +174,7 @@ def test_what_is_carried_is_used(tmp_path):
     assert listed["peers"].environment["PYTHONPATH"] == str(tmp_path / "out" / "peers")
     assert listed["training"].command is not None
     without = {one.name: one for one in stages("1", setting(tmp_path / "out"))}
-    assert "unpack" not in without and without["training"].why == "no modelnet40.h5 is carried"
+    assert "unpack" not in without and without["training"].why == "the carried folder has no modelnet40.h5"
 
 
 def test_peers_are_started_in_their_stage_alone(tmp_path):

@@ -100,7 +100,7 @@ class TestSelfcheck:
         lines = []
         assert not selfcheck(lines.append)
         assert " FAIL " in lines[1] and "largest difference 1.0e-03" in lines[1]
-        assert lines[-1].startswith("1 of ") and "do not trust results from there" in lines[-1]
+        assert lines[-1].startswith("1 of ") and "do not trust results from it" in lines[-1]
 
     def test_a_device_that_breaks_fails_with_its_words(self, monkeypatch):
         def broken(device):

@@ -47,7 +47,7 @@ def test_what_was_drawn_for_the_test_is_said(tmp_path: Path):
         write(tmp_path / f"tree/chair/{number}.off", STANDING_Z, 1 + number)
     report = import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, test_share=0.4, seed=3)
     assert report.remarks == ["layout: class (guessed: no folder has the name of a split)",
-                              "5 meshes lie in no split: 2 of them drawn for test (test share 0.4, seed 3), the others "
+                              "5 meshes are in no split: 2 of them drawn for test (test share 0.4, seed 3), the rest "
                               "in train"]
     report = import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, layout="class")
     assert report.remarks[0] == "layout: class"
@@ -84,7 +84,7 @@ def test_files_with_y_up_are_rotated_upright(tmp_path: Path):
     assert report.up_axes == Counter({("y", ".obj"): 1, ("z", ".off"): 1})
     assert "up axis: y for 1 file (.obj 1), rotated to z, z for 1 file (.off 1), left unchanged" in str(
         report)
-    assert "warning: the up axes are mixed" in str(report)
+    assert "warning: the up axes, guessed from the formats, differ" in str(report)
     with SparseDataset.open(tmp_path / "x.h5") as dataset:
         assert dataset.up_axis == "auto"
         turned, standing = dataset[0], dataset[1]

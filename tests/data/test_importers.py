@@ -81,7 +81,7 @@ def test_extensions_are_chosen(tmp_path: Path):
     assert import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, extensions=["obj"]).samples == 1
     with pytest.raises(ValueError, match="contains no mesh: .* ending in .ply; ignored 2 files .*obj 1, .off 1"):
         import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, extensions=["ply"])
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         import_folder(tmp_path / "absent", tmp_path / "x.h5", QUIET)
 
 

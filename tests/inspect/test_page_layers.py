@@ -55,7 +55,7 @@ def test_the_gradients_are_those_of_the_predicted_class(rng):
 
 def test_a_network_without_classes_is_asked_for_the_length_of_its_descriptor():
     view = look_into(network(None), shell())
-    assert view.classes == [] and "squared length" in view.target
+    assert view.classes == [] and "squared norm" in view.target
     np.testing.assert_array_equal(view.layers[-1].gradient, view.layers[-1].features)
 
 

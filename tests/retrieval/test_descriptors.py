@@ -326,7 +326,7 @@ def test_files_of_another_kind_or_version_are_refused(tmp_path, dataset):
     some().save(tmp_path / "d.h5")
     with h5py.File(tmp_path / "d.h5", "a") as file:
         del file["names"]
-    with pytest.raises(ValueError, match="d.h5: cut short or damaged .its sha256"):
+    with pytest.raises(ValueError, match="d.h5: truncated or damaged .its sha256"):
         Descriptors.load(tmp_path / "d.h5")
     seal(tmp_path / "d.h5")
     with pytest.raises(ValueError, match="d.h5: damaged .names is missing"):

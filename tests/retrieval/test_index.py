@@ -186,5 +186,5 @@ def test_files_that_are_not_an_index_are_refused(tmp_path):
     filled(np.eye(50), "l2").save(tmp_path / "index.h5")
     whole = (tmp_path / "index.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="cut.h5: cut short or damaged"):
+    with pytest.raises(ValueError, match="cut.h5: truncated or damaged"):
         Index.load(tmp_path / "cut.h5")

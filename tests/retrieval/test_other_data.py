@@ -67,7 +67,7 @@ def test_data_may_lack_a_class_of_the_network(evaluated, experiment, make_shapes
 
 def test_without_a_known_class_the_retrieval_alone_is_evaluated(evaluated, experiment, make_shapes, tmp_path):
     lines, figures = evaluated(experiment.checkpoint, make_shapes(tmp_path / "d.h5", {"pear": 3, "apple": 3}))
-    assert lines[0] == ("no accuracy: the network knows none of the classes (apple, pear); retrieval alone is "
+    assert lines[0] == ("no accuracy: the network knows none of the classes (apple, pear); only retrieval is "
                         "evaluated")
     assert "test_accuracy" not in figures and figures["retrieval"]["queries"] == 6
 
@@ -105,9 +105,9 @@ def test_shapes_that_are_alone_in_their_classes_have_an_accuracy_and_no_retrieva
 
 
 @pytest.mark.parametrize(("counts", "unlabelled", "message"), [
-    ({"mug": 0}, 3, "none of its 3 shapes here has a label: there is nothing to evaluate"),
-    ({"pear": 1, "apple": 1}, 0, "the network knows none of the classes, and no class has two shapes here: there is "
-                                 "nothing to evaluate; the classes are apple, pear"),
+    ({"mug": 0}, 3, "none of its 3 shapes here has a label, so nothing can be evaluated"),
+    ({"pear": 1, "apple": 1}, 0, "the network knows none of the classes, and no class has two shapes here, so "
+                                 "nothing can be evaluated; the classes are apple, pear"),
 ])
 def test_nothing_to_evaluate_is_said(tool, experiment, make_shapes, tmp_path, counts, unlabelled, message):
     data = make_shapes(tmp_path / "d.h5", counts, unlabelled)

@@ -114,7 +114,7 @@ def test_a_file_that_is_absent_or_cut_short_or_no_hdf5_says_so(tmp_path, checkpo
         load_checkpoint(path)
     save_checkpoint(path, checkpoint)
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(CheckpointError, match="last.h5: cut short or damaged"):
+    with pytest.raises(CheckpointError, match="last.h5: truncated or damaged"):
         load_checkpoint(path)
     path.write_bytes(b"weights")
     with pytest.raises(CheckpointError, match="checkpoint .*last.h5: not an HDF5 file"):
@@ -141,7 +141,7 @@ def test_a_changed_number_is_found(tmp_path, checkpoint, part):
     save_checkpoint(tmp_path / "last.h5", checkpoint)
     with h5py.File(tmp_path / "last.h5", "a") as file:
         file[part][0] += 1
-    with pytest.raises(CheckpointError, match="last.h5: cut short or damaged .its sha256 is not the one"):
+    with pytest.raises(CheckpointError, match="last.h5: truncated or damaged .its sha256 does not match"):
         load_checkpoint(tmp_path / "last.h5")
 
 
@@ -150,7 +150,7 @@ def test_a_changed_number_is_found(tmp_path, checkpoint, part):
 def test_numbers_that_are_not_finite_are_named(tmp_path, checkpoint, part, value):
     getattr(checkpoint, part)["layers.2.bias"][1] = value
     save_checkpoint(tmp_path / "last.h5", checkpoint)
-    with pytest.raises(CheckpointError, match=f"last.h5: {part}/layers.2.bias holds NaN or infinity in 1 of 3 numbers"):
+    with pytest.raises(CheckpointError, match=f"last.h5: {part}/layers.2.bias contains NaN or infinity in 1 of 3"):
         load_checkpoint(tmp_path / "last.h5")
 
 

@@ -22,8 +22,8 @@ def test_it_learns_and_says_how_well(config, tmp_path):
     assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
     assert result.figures["test_accuracy"] > 0.8 and result.figures["test_mAP"] > 0.6
     lines = [line for line in lines if not line.startswith("compiling")]
-    assert lines[0] == ("data: 30 shapes of 3 classes for training, 9 for validation (held out of 'train'), 21 to test "
-                        "on")
+    assert lines[0] == ("data: 30 shapes of 3 classes for training, 9 for validation (held out of 'train'), 21 for "
+                        "testing")
     assert len(lines) == 22 and "test accuracy" in lines[-1] and "samples/s" in lines[1]
 
 
