@@ -204,12 +204,12 @@ def test_every_made_file_reads_the_same_packed(tmp_path, name):
 def test_what_a_packed_file_may_unpack_to_is_limited(tmp_path):
     bomb = gzip.compress(b"OFF\n" + b"\0" * (2**26 + 1))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(MeshError, match=f"decompresses to more than {2**26} bytes, the limit for a file of {len(bomb)}"):
+    with pytest.raises(MeshError, match=f"decompresses to more than {2**26} bytes, the limit .* of {len(bomb)}"):
         read_mesh(write(tmp_path, "bomb.off.gz", bomb))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # kilobytes: a quarter of a gigabyte
     packed = gzip.compress(made_files()["triangles.off"])
-    for data, message in ((packed[:-9], "end too early"), (b"OFF\n", "cannot be unpacked by gzip"),
-                          (packed + b"more", "cannot be unpacked by gzip"), (b"", "the file is empty")):
+    for data, message in ((packed[:-9], "end too early"), (b"OFF\n", "cannot be decompressed by gzip"),
+                          (packed + b"more", "cannot be decompressed by gzip"), (b"", "the file is empty")):
         with pytest.raises(MeshError, match=message):
             read_mesh(write(tmp_path, "a.off.gz", data))
 

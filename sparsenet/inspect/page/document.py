@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from sparsenet.files import replacing
 from sparsenet.inspect.page.arrays import Arrays, base64_gzip
 from sparsenet.inspect.page.layers import look_into
-from sparsenet.inspect.page.parts import facts, mesh_facts
 from sparsenet.inspect.page.lists import class_list, layer_list
+from sparsenet.inspect.page.parts import facts, mesh_facts
 
 if TYPE_CHECKING:
     from sparsenet.nn import SparseNetwork
