@@ -1,10 +1,10 @@
-"""Benchmarks: each pass is verified against a reference, then timed beside its ceiling and its peers.
+"""Benchmarks: each pass is verified against a reference, then timed and compared with its ceiling and its peers.
 
     from benchmarks import Settings, run
     results = run(Settings(), only=["convolution"])
     results.save("cpu.json")
 
-What the figures mean: docs/performance.md.  The command: `sparsenet benchmark`.
+docs/performance.md explains the figures.  The command is `sparsenet benchmark`.
 """
 
 from benchmarks.comparison import compare

@@ -1,5 +1,5 @@
-"""A convolution at a million sites, here and in other packages, on the same inputs, in turns: spconv, and a masked
-implicit product in Triton."""
+"""A convolution at a million sites, compared with spconv and a masked implicit product in Triton, interleaved on the
+same inputs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sparsenet.backend import to_device
 
 SECTION = "beside peers"
 GOALS = {"spconv": 1.5, "triton": 1.2}  # a peer's time over ours
-# What a peer calls the precision, and what it is called here: a peer's halves are stored, too.
+# A peer's name of a precision -> our name; a peer also stores halves.
 PRECISIONS = {"fp16": "float16 stored", "tf32": "tf32", "float32": "float32"}
 
 
 def measure_beside_peers(results: Results, settings: Settings) -> None:
-    """Adds the section: forward and backward (both gradients) at each width and precision."""
+    """Add the section: forward and backward (both gradients) at each width and precision."""
     sites, geometry = passes.surface(settings)
     with ExitStack() as stack:
         running = [stack.enter_context(peer) for peer in peers.available(
@@ -35,7 +35,7 @@ def measure_beside_peers(results: Results, settings: Settings) -> None:
 
 def _measure(running: list[peers.Peer], task: passes.Task, precision: str, results: Results,
              settings: Settings) -> None:
-    """One width and precision, with every peer whose results are right."""
+    """Measure one width and precision, with every peer whose results are correct."""
     name = f"{task.c_in} -> {task.c_out}, {PRECISIONS[precision]}"
     right = [peer for peer in running if _is_right(peer, task, precision, name, results)]
     if not right:
@@ -58,8 +58,8 @@ def _measure(running: list[peers.Peer], task: passes.Task, precision: str, resul
 
 
 def _is_right(peer: peers.Peer, task: passes.Task, precision: str, name: str, results: Results) -> bool:
-    """Have the peer set up and run the task; whether its results are those of float64, else a note says why not."""
-    rows = task.rows_checked("forward")  # the input gradient's, too: as many inputs as outputs
+    """Set up and run the task in the peer.  Returns whether its results match float64; otherwise adds a note."""
+    rows = task.rows_checked("forward")  # also for the input gradient: there are as many inputs as outputs
     expected = {"output": task.expected("forward"), "input_gradient": task.expected("input gradient"),
                 "weight_gradient": task.expected("weight gradient")}
     arrays = {"coordinates": to_device(task.rulebook.input_sites.coordinates, "cpu"), "rows": rows,

@@ -1,11 +1,11 @@
-"""All that a GPU is needed for, in two calls of a few minutes, each complete in itself; the most valuable first.
+"""All work that needs a GPU, in two independent calls of a few minutes, the most valuable stages first.
 
     call 1   480 s   imports, compile, smoke, large convolutions, peers, steps, pipeline, profile, wgmma, training
     call 2   300 s   imports, compile, tests, memcheck, racecheck
     tune     300 s   imports, compile, tiles
 
-Each stage is a process with a limit, which is never more than what its call has left, and what it says is kept in a
-file of its own; figures are written one by one, as they come.  After each stage everything is packed into one archive.
+Each stage is a process with a time limit of at most the remaining time of its call; its output goes to a file of its
+own, and each figure is written as soon as it is measured.  After each stage everything is packed into one archive.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from benchmarks.stage import GRACE, Outcome, Stage, run_stage
 from sparsenet import backend
 from sparsenet.files import write_text
 
-SECONDS = {"1": 480, "2": 300, "tune": 300}  # of each call, whatever happens
-RESERVE = 5  # seconds at a call's end, to pack and to sum up
+SECONDS = {"1": 480, "2": 300, "tune": 300}  # hard limit of each call
+RESERVE = 5  # seconds at the end of a call, for packing and the summary
 NEEDED = ("numpy", "numba", "h5py", "threadpoolctl", "tqdm", "pytest")
 OF_SOME_TESTS = ("hypothesis", "trimesh", "matplotlib", "plotly", "sklearn", "selenium")
 ARCHIVE, FIGURES, SUMMARY = "results.tgz", "figures.jsonl", "summary.txt"
-_PACKED = (".txt", ".json", ".jsonl", ".toml")  # what a stage writes
-_SANITIZED = "training_gives"  # nearly every kernel, in small
-_PROCESSES = 8  # that share the tests
-SLOWER = {"gpu": 1, "host": 20}  # limits of a rehearsal are as much longer
-_REHEARSED = ("cuda/test_device.py", "kernels/test_leaky_relu.py")  # of the tests
+_PACKED = (".txt", ".json", ".jsonl", ".toml")  # output of a stage
+_SANITIZED = "training_gives"  # small, with nearly every kernel
+_PROCESSES = 8  # for the tests
+SLOWER = {"gpu": 1, "host": 20}  # factor of the time limits
+_REHEARSED = ("cuda/test_device.py", "kernels/test_leaky_relu.py")  # tests of a rehearsal
 # Stage -> (seconds, sections of the benchmark).
 _SECTIONS = {"large": (110, ("ceilings", "large")), "peers": (90, ("peers",)), "steps": (75, ("steps", "layers")),
              "pipeline": (60, ("pipeline", "voxelizer", "hash")), "profile": (40, ("profile",)),
@@ -49,12 +49,12 @@ _IMPORTS = ("import numpy, numba, h5py, cupy; print(*(f'{one.__name__} {one.__ve
 
 @dataclass(frozen=True)
 class Setting:
-    """The parts that stages are made of.
+    """The settings from which stages are made.
 
-    root : of the checkout;  out : folder of the results
-    driver : "gpu", or "host" for a rehearsal: sizes are small then
-    peers : the interpreter that has torch and spconv, or "none"
-    carried : folder that `tools/gpu_pack.py` made, or None
+    root : folder of the checkout;  out : folder of the results
+    driver : "gpu", or "host" for a rehearsal with small sizes
+    peers : the interpreter with torch and spconv, or "none"
+    carried : folder made by `tools/gpu_pack.py`, or None
     """
 
     root: Path
@@ -100,11 +100,11 @@ def _benchmark(name: str, setting: Setting) -> Stage:
 
 
 def _why_not(name: str, setting: Setting) -> str:
-    """Why a stage of the benchmark cannot be run; "" if it can."""
+    """Why a benchmark stage cannot run; "" if it can."""
     if name == "wgmma" and setting.driver == "host":
         return "wgmma cannot run on the host"
     if name == "training" and setting.driver == "gpu" and not _is_carried(carried.MODELNET40, setting):
-        return f"no {carried.MODELNET40} is carried"
+        return f"the carried folder has no {carried.MODELNET40}"
     return ""
 
 
@@ -134,27 +134,27 @@ def _sanitizers(setting: Setting) -> Iterator[Stage]:
         yield Stage(check, command if tool else None, 75, "compute-sanitizer is not installed", environment=_PLAIN)
 
 
-_PLAIN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # no plugins but those that are named
+_PLAIN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # only the plugins named explicitly
 
 
 def run_campaign(listed: Sequence[Stage], root: Path, out: Path, seconds: float = SECONDS["1"],
                  archive: Path | None = None, say: Callable[[str], None] = print, commit_name: str = "") -> bool:
-    """Run the stages; write NAME.txt of each, campaign.json and summary.txt, and all of it into the archive; False if
-    one failed.
+    """Run the stages; write NAME.txt for each, campaign.json and summary.txt, and pack all into the archive.  Returns
+    False if a stage failed.
 
-    seconds : of all stages together: one that would need more is cut short, or left out
+    seconds : limit of all stages together; a stage that needs more is interrupted or left out
     archive : a .tgz file (default: results.tgz in `out`)
-    commit_name : of the checkout (default: as git tells it)
+    commit_name : commit of the checkout (default: from git)
 
     Raises
     ------
-    RuntimeError : there is no CuPy, or no GPU.
+    RuntimeError : CuPy or a GPU is missing.
     """
     begun = time.monotonic()
     backend.cupy()
     out.mkdir(parents=True, exist_ok=True)
     archive = archive or out / ARCHIVE
-    (out / FIGURES).unlink(missing_ok=True)  # of an earlier campaign
+    (out / FIGURES).unlink(missing_ok=True)  # from an earlier campaign
     facts = {"began": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit_name or commit(root),
              "command": [sys.executable, *sys.argv], "machine": machine.describe("cuda"), "missing": missing()}
     say(f"{facts['machine']['gpu']}, commit {facts['commit']}, into {out}")
@@ -178,7 +178,7 @@ def run_campaign(listed: Sequence[Stage], root: Path, out: Path, seconds: float 
 
 
 def pack(out: Path, archive: Path) -> None:
-    """Pack the output of the stages, without weights and unpacked peers, into one file that is whole at any time."""
+    """Pack the output of the stages, without weights and unpacked peers, atomically into one file."""
     beside = archive.with_name(f".{archive.name}.part")
     with tarfile.open(beside, "w:gz") as packed:
         for path in sorted(out.iterdir()):
@@ -188,30 +188,30 @@ def pack(out: Path, archive: Path) -> None:
 
 
 def missing() -> list[str]:
-    """Modules that are not there, of those that are needed and those that some tests need."""
+    """The missing modules, among those required and those that some tests need."""
     return [name for name in (*NEEDED, *OF_SOME_TESTS) if importlib.util.find_spec(name) is None]
 
 
 def needing_what_is_missing(tests: Path) -> list[Path]:
-    """Test files that import, at their top, something that is not there."""
+    """Test files with a missing module among their top-level imports."""
     absent = set(missing())
     return [path for path in sorted(tests.rglob("test_*.py")) if absent & set(_imported(path))]
 
 
 def commit(root: Path) -> str:
-    """Of the checkout, with "+" where files differ from it; "unknown" where git does not tell."""
-    told = []
+    """The commit of the checkout, with "+" if files were changed; "unknown" without git."""
+    answers = []
     for arguments in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no")):
         try:
             done = subprocess.run(("git", *arguments), cwd=root, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):
             return "unknown"
-        told.append(done.stdout.strip())
-    return told[0] + ("+" if told[1] else "")
+        answers.append(done.stdout.strip())
+    return answers[0] + ("+" if answers[1] else "")
 
 
 def folder_name() -> str:
-    """A name for a folder of results: the GPU's, in small letters."""
+    """The name of a results folder: that of the GPU, in lower case."""
     name = machine.gpu_name().lower()
     return "-".join("".join(letter if letter.isalnum() else " " for letter in name).split())
 

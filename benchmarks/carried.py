@@ -1,10 +1,10 @@
-"""Files that a GPU machine without a network is given besides the checkout: real shapes, and peers.
+"""Files besides the checkout for a GPU machine without a network: real shapes and peers.
 
     psb.h5          meshes of the Princeton Shape Benchmark     pack_meshes
     modelnet40.h5   ModelNet40 as 30^3 voxels                   pack_modelnet40
     peers.tar.xz    spconv and what it imports, from wheels     pack_peers, unpack_peers
 
-A folder of these is made where there is data and a network; it is never committed.
+The folder is made on a machine with the data and a network, and is never committed.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ WHEELS = ("spconv-cu126==2.3.8", "cumm-cu126==0.7.11", "pccm==0.4.16", "ccimport
           "termcolor==3.3.0", "lark==1.3.1")
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 _PYTHON = "3.12"
-_LEFT_OUT = (".a",)  # what linking alone needs
+_LEFT_OUT = (".a",)  # needed only for linking
 
 
 class PackError(RuntimeError):
-    """Raised if the shapes or peers asked for cannot be packed; the message says why."""
+    """The requested shapes or peers cannot be packed; the message says why."""
 
 
 def data_root() -> Path:
     """The folder of real data.  Raises PackError if SPARSENET_DATA names none."""
     root = Path(os.environ.get("SPARSENET_DATA") or "/nowhere")
     if not root.is_dir():
-        raise PackError("pack: SPARSENET_DATA names no folder: real shapes come from there")
+        raise PackError("pack: SPARSENET_DATA is not a folder, expected the folder with the real shapes")
     return root
 
 
 def pack_meshes(folder: Path, count: int = MESH_COUNT) -> Path:
-    """`count` meshes of the training classes, drawn at random, always the same."""
+    """Pack `count` random meshes of the training classes, always the same ones."""
     from benchmarks.shapes import import_psb
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def pack_meshes(folder: Path, count: int = MESH_COUNT) -> Path:
 
 
 def pack_modelnet40(folder: Path) -> Path:
-    """All of its objects, in all poses."""
+    """Pack all its objects in all poses."""
     from sparsenet.data.modelnet40 import import_modelnet40_voxels
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,9 +60,9 @@ def pack_modelnet40(folder: Path) -> Path:
 
 def pack_peers(folder: Path, wheels: Sequence[str] = WHEELS,
                run: Callable[[Sequence[str]], object] = lambda command: subprocess.run(command, check=True)) -> Path:
-    """Wheels from the package index, unpacked together and compressed as well as xz can.
+    """Download wheels, unpack them together and compress them with xz.
 
-    Raises PackError where pip does not find one.
+    Raises PackError if pip does not find one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -71,7 +71,7 @@ def pack_peers(folder: Path, wheels: Sequence[str] = WHEELS,
         try:
             run([*command, *(f"--platform={platform}" for platform in _PLATFORMS), *wheels])
         except subprocess.CalledProcessError as error:
-            raise PackError(f"pack: pip does not find all of {', '.join(wheels)}: its words are above") from error
+            raise PackError(f"pack: pip does not find all of {', '.join(wheels)}: see its output above") from error
         with tarfile.open(folder / PEERS, "w:xz", preset=9) as packed:
             for path in sorted(Path(scratch).glob("*.whl")):
                 with zipfile.ZipFile(path) as wheel:
@@ -82,6 +82,6 @@ def pack_peers(folder: Path, wheels: Sequence[str] = WHEELS,
 
 
 def unpack_peers(folder: Path, target: Path) -> None:
-    """Into a folder that can be named in PYTHONPATH."""
+    """Unpack the peers into a folder for PYTHONPATH."""
     with tarfile.open(folder / PEERS) as packed:
         packed.extractall(target, filter="data")

@@ -1,4 +1,4 @@
-"""A run beside a committed one, by the figures that do not change with a machine's clock."""
+"""Compares a run with a committed one, by figures that do not depend on the machine's clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.figures import Figure, Results
 
-LEAST_CHANGE = 0.15  # below it a change is taken for noise whatever the spreads say
+MIN_CHANGE = 0.15  # smaller changes count as noise, whatever the spreads are
 WORDS = {"same": "within noise", "better": "BETTER", "worse": "WORSE", "new": "new", "gone": "not measured now"}
 
 
@@ -14,7 +14,7 @@ WORDS = {"same": "within noise", "better": "BETTER", "worse": "WORSE", "new": "n
 class Comparison:
     """One ratio, before and now; either may be missing.
 
-    noise : relative change that the two spreads explain;  verdict : a key of WORDS
+    noise : relative change explained by the two spreads;  verdict : a key of WORDS
     """
 
     before: Figure | None
@@ -28,7 +28,7 @@ class Comparison:
 
     @property
     def change(self) -> float | None:
-        """Relative, now against before."""
+        """The relative change from before to now."""
         if self.before is None or self.now is None or not self.before.value:
             return None
         return self.now.value / self.before.value - 1
@@ -54,7 +54,7 @@ def compare(now: Results, before: Results) -> list[Comparison]:
 def _compared(before: Figure | None, now: Figure | None) -> Comparison:
     if before is None or now is None:
         return Comparison(before, now, 0.0, "new" if before is None else "gone")
-    noise = max(LEAST_CHANGE, 2 * (before.spread**2 + now.spread**2) ** 0.5)
+    noise = max(MIN_CHANGE, 2 * (before.spread**2 + now.spread**2) ** 0.5)
     if not before.value or not now.value:
         return Comparison(before, now, noise, "same")
     gain = now.value / before.value
@@ -65,7 +65,7 @@ def _compared(before: Figure | None, now: Figure | None) -> Comparison:
 
 
 def report(comparisons: list[Comparison]) -> str:
-    """Lines for what is not within noise, and a count of the rest."""
+    """One line for each change beyond noise, and a count of the others."""
     lines = []
     for one in comparisons:
         if one.verdict not in ("better", "worse"):
@@ -75,5 +75,5 @@ def report(comparisons: list[Comparison]) -> str:
                      f"{one.before.value:.3g} -> {one.now.value:.3g} {figure.unit} "
                      f"({100 * one.change:+.0f}%, noise {100 * one.noise:.0f}%)")
     counts = {word: sum(one.verdict == verdict for one in comparisons) for verdict, word in WORDS.items()}
-    told = ", ".join(f"{count} {word.lower()}" for word, count in counts.items() if count)
-    return "\n".join([f"against the committed figures: {told or 'nothing to compare'}", *lines])
+    summary = ", ".join(f"{count} {word.lower()}" for word, count in counts.items() if count)
+    return "\n".join([f"against the committed figures: {summary or 'nothing to compare'}", *lines])

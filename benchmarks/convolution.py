@@ -1,4 +1,4 @@
-"""Convolution: each pass at the five workloads, verified, beside the peers and what sgemm alone needs."""
+"""Convolution: each pass at the five workloads, verified, compared with the peers and with sgemm alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SGEMM_ROWS = 20_000
 
 
 def measure_convolution(results: Results, settings: Settings) -> None:
-    """Adds the section "convolution": milliseconds of each pass, and ratios to peers and sgemm."""
+    """Add the section "convolution": milliseconds of each pass, and ratios to peers and sgemm."""
     with ExitStack() as stack:
         running = [stack.enter_context(peer) for peer in peers.available(settings.peers, results.notes.append,
                                                                        settings.device)]
@@ -64,7 +64,7 @@ def _measure(workload: Workload, running: list[peers.Peer], results: Results, se
 
 
 def _add_gpu_ratios(workload: Workload, times: dict[str, Timing], correct: list[str], results: Results) -> None:
-    """Each peer by itself: torch computes on the dense grid, which is another thing on a GPU than on a CPU."""
+    """Compare with each peer separately: torch uses the dense grid, which a GPU handles unlike a CPU."""
     for peer in correct:
         for name in GPU_GOALS:
             theirs, ours = times[f"{name}, {peer}"], times[name]
@@ -93,7 +93,7 @@ def _add_ratios(workload: Workload, times: dict[str, Timing], correct: list[str]
 
 
 def _is_correct(peer: peers.Peer, task: _Task, expected: dict[str, np.ndarray], results: Results) -> bool:
-    """Whether the peer's forward and gradients agree with the reference; notes where they do not."""
+    """Whether the peer's forward pass and gradients match the reference; if not, a note is added."""
     workload, geometry = task.workload, task.oracle.geometry
     try:
         got = peer.set_up("convolution", {**task.given, "gradient": task.gradient, "grid": np.array(GRID),
@@ -136,7 +136,7 @@ class _Task:
         return x
 
     def verify(self) -> dict[str, np.ndarray]:
-        """Check all passes against the loop over offsets; returns what it gave."""
+        """Check all passes against the loop over offsets, and return its result."""
         expected = {"output": self.oracle.forward(self.given["features"], self.given["weight"]),
                     "input_gradient": self.oracle.input_gradient(self.gradient, self.given["weight"]),
                     "weight_gradient": self.oracle.weight_gradient(self.given["features"], self.gradient)}
@@ -162,7 +162,7 @@ class _Task:
         return {name: case(run, prepare, self.device) for name, (run, prepare) in passes.items()}
 
     def fresh(self, features: bool = True, weight: bool = True) -> SparseTensor:
-        """An output with its graph, which leads to the features, the weights, or both."""
+        """An output whose graph leads to the features, the weights, or both."""
         tensor = self.layer.weight
         tensor.grad, tensor.requires_grad = None, weight
         x = inner(self.x.features) if features else self.x.features.detach()
@@ -174,14 +174,14 @@ class _Task:
         y.features.backward(self.upstream)
 
     def rulebook(self, x: SparseTensor) -> Any:
-        """What forward reads, for sites that have no rulebook yet."""
+        """Build the rulebook data that forward reads, for sites without a rulebook."""
         prepare(x.sites, [self.layer.geometry])
         return x.sites
 
 
 def _sgemm_alone(task: _Task) -> Case:
-    """The multiply-adds of the pairs as plain products (20000, 32) x (32, 64) and one of what is left:
-    nothing is gathered, nothing added up."""
+    """The multiply-adds of the pairs as plain products (20000, 32) x (32, 64) plus a remainder, without gathering
+    or accumulation."""
     weight = task.given["weight"][0]
     pairs = task.oracle.pair_count
     a = np.ones((_SGEMM_ROWS, weight.shape[0]), np.float32)

@@ -1,4 +1,4 @@
-"""What a benchmark gives: a flat list of figures, and the machine they were taken on."""
+"""The results of a benchmark: a flat list of figures, and the machine on which they were measured."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sparsenet.files import write_text
 
 FORMAT = "sparsenet-benchmark"
 VERSION = 1
-RATIO_UNITS = ("x", "%")  # do not change with the clock of a machine: what a later run is compared by
+RATIO_UNITS = ("x", "%")  # independent of a machine's clock, so used for comparing runs
 
 
 @dataclass(frozen=True)
 class Figure:
     """One number.
 
-    section, case, name : its place: table, row, column
+    section, case, name : its position: table, row and column
     unit : "ms", "s", "GFLOP/s", "x" (one time over another), "%", "", ...
-    spread : of its repeats, interquartile range over median; 0 where there are none
-    better : "higher", "lower", or "" where neither is
-    goal : what it ought to reach, or None; the bound that `better` says
+    spread : interquartile range of its repeats over their median; 0 without repeats
+    better : "higher", "lower", or "" if neither
+    goal : a bound in the direction of `better`, or None
     """
 
     section: str
@@ -56,9 +56,9 @@ class Figure:
 class Results:
     """The figures of one run.
 
-    device : "cpu" or "cuda";  machine : what `machine.describe` tells;  settings : of the run
-    notes : what was left out, and why;  failed : sections that an error ended, by name, and the error
-    heard : is given each figure as it is added
+    device : "cpu" or "cuda";  machine : see `machine.describe`;  settings : settings of the run
+    notes : what was left out, and why;  failed : name of each failed section -> its error
+    heard : called with each figure as it is added
     """
 
     device: str
@@ -71,12 +71,12 @@ class Results:
 
     def add(self, section: str, case: str, name: str, value: float, unit: str = "", *, spread: float = 0.0,
             better: str = "", goal: float | None = None) -> None:
-        """Append a figure.  Raises ValueError where its place is taken, or a goal has no direction."""
+        """Append a figure.  Raises ValueError if its position is taken, or a goal has no direction."""
         figure = Figure(section, case, name, float(value), unit, float(spread), better, goal)
         if goal is not None and not better:
             raise ValueError(f"benchmark: {figure.key} has a goal, expected better='higher' or 'lower' too")
         if self.find(*figure.key) is not None:
-            raise ValueError(f"benchmark: {figure.key} is there already")
+            raise ValueError(f"benchmark: {figure.key} already exists")
         self.figures.append(figure)
         self.heard(figure)
 
@@ -84,12 +84,12 @@ class Results:
         return next((figure for figure in self.figures if figure.key == (section, case, name)), None)
 
     def value(self, section: str, case: str, name: str) -> float | None:
-        """Its value, or None where there is no such figure."""
+        """The value of a figure, or None if it does not exist."""
         figure = self.find(section, case, name)
         return None if figure is None else figure.value
 
     def sections(self) -> list[str]:
-        """In the order of their first figures."""
+        """The sections, in the order of their first figures."""
         return list(dict.fromkeys(figure.section for figure in self.figures))
 
     def of(self, section: str) -> list[Figure]:
@@ -99,7 +99,7 @@ class Results:
         return (figure for figure in self.figures if figure.goal is not None)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write as JSON, beside `path` and renamed."""
+        """Write the figures as JSON, atomically."""
         content = {"format": FORMAT, "version": VERSION, "device": self.device, "machine": self.machine,
                    "settings": self.settings, "notes": self.notes, "failed": self.failed,
                    "figures": [_compact(figure) for figure in self.figures]}
@@ -107,7 +107,7 @@ class Results:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Results:
-        """What `save` wrote.
+        """Read the figures written by `save`.
 
         Raises
         ------
@@ -116,9 +116,9 @@ class Results:
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
-            raise ValueError(f"benchmark: {path} is no JSON: {error}") from None
+            raise ValueError(f"benchmark: {path} is not JSON: {error}") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
-            raise ValueError(f"benchmark: {path} is no {FORMAT} file of version {VERSION}: make it with "
+            raise ValueError(f"benchmark: {path} is not a {FORMAT} file of version {VERSION}: make it with "
                              "sparsenet benchmark --json")
         figures = [Figure(**figure) for figure in content["figures"]]
         return cls(content["device"], content["machine"], content["settings"], figures, content["notes"],
@@ -131,7 +131,7 @@ def line(figure: Figure) -> str:
 
 
 def read_lines(path: Path) -> list[Figure]:
-    """Figures that were written one a line; a last line that was cut off is left out, a missing file is empty."""
+    """Figures written one per line; a truncated last line is left out, a missing file counts as empty."""
     if not path.exists():
         return []
     whole = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -150,7 +150,7 @@ def _compact(figure: Figure) -> dict[str, Any]:
 
 
 def _lines(content: dict[str, Any]) -> str:
-    """JSON with one line for each figure, so that a difference of two files can be read."""
+    """JSON with one line per figure, so that diffs of two files are readable."""
     figures = content.pop("figures")
     head = json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}")
     rows = ",\n  ".join(json.dumps(figure, ensure_ascii=False) for figure in figures)

@@ -1,14 +1,14 @@
-"""Lower bounds of a convolution's time, by what its tiles read and multiply: a model, printed beside each figure.
+"""Lower bounds of a convolution's time, a model of the data that its tiles read and multiply.
 
-A tile of rows multiplies every offset that any of its rows has.  For each such (tile, offset), of `rows` x `columns`:
+A tile multiplies every offset that any of its rows has.  For each such (tile, offset), of `rows` x `columns`:
 
     L2 gather         rows x C_in of the features, C_in x columns of the weights, for each tile of columns
     shared memory     the same written once; rows read again by each warp beside, weights by each warp above
     mma.sync          2 x rows x columns x C_in operations, at MMA_SHARE of the matrix rate measured in the run
     wgmma             the same at the whole matrix rate
 
-Counted from the table of neighbours in the order that it is multiplied in; the rates of L2 and shared memory are those
-of Hopper, so other GPUs have no such floors.
+The counts follow from the table of neighbours in the order of multiplication.  The rates of L2 and shared memory are
+Hopper's, so other GPUs have no such floors.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from benchmarks.passes import Task
 
 HOPPER = "sm_90"
-L2_RATE = 7.2e12  # bytes a second: the most that a kernel of ours reached on an H200
-SHARED_RATE = 128  # bytes a clock of one multiprocessor
-MMA_SHARE = 0.6  # of the matrix rate that mma.sync reaches there
+L2_RATE = 7.2e12  # bytes per second, the maximum reached by our kernels on an H200
+SHARED_RATE = 128  # bytes per clock of one multiprocessor
+MMA_SHARE = 0.6  # share of the matrix rate that mma.sync reaches there
 _CLOCK, _MULTIPROCESSORS = 13, 16  # attributes of a device (CUDA's numbers), the clock in kHz
 _ITEM_SIZES = {"float32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "float16 stored": 2}
 _OPERANDS = {"float16 stored": "fp16"}
 
 
 def multiplied_rows(neighbours: Any, order: Any | None, rows: int) -> int:
-    """Entries that tiles of that many rows multiply, over all offsets: those of the pairs, and the zeros between."""
+    """Number of entries, pairs and zeros, multiplied by tiles of this many rows, over all offsets."""
     xp = array_module(neighbours)
     count, offsets = neighbours.shape
     filled = neighbours >= 0
@@ -49,13 +49,13 @@ def multiplied_rows(neighbours: Any, order: Any | None, rows: int) -> int:
 
 
 def bytes_of_l2(entries: int, tile: Tile, c_in: int, c_out: int, item: int) -> int:
-    """What is read from the L2 cache."""
+    """Bytes read from the L2 cache."""
     columns = -(-c_out // tile.columns)
     return columns * (entries * c_in + entries // tile.rows * c_in * min(tile.columns, c_out)) * item
 
 
 def bytes_of_shared(entries: int, tile: Tile, c_in: int, c_out: int, item: int) -> int:
-    """What is written to shared memory and read from it."""
+    """Bytes written to and read from shared memory."""
     columns = -(-c_out // tile.columns)
     beside, above = tile.columns // tile.own_columns, tile.rows // tile.own_rows
     rows, weights = entries * c_in, entries // tile.rows * c_in * tile.columns
@@ -63,7 +63,7 @@ def bytes_of_shared(entries: int, tile: Tile, c_in: int, c_out: int, item: int) 
 
 
 def report(section: str, case: str, task: Task, precision: str, results: Results) -> None:
-    """Adds the floors of the forward pass, in milliseconds, those that there are."""
+    """Add the available floors of the forward pass, in milliseconds."""
     operands = _OPERANDS.get(precision, precision)
     device = architecture(cupy())
     neighbours = task.rulebook.neighbours

@@ -1,5 +1,5 @@
-"""What a GPU could do at best: copy bandwidth, and cuBLAS's rate of large matrix products by precision; and what a
-launch takes of the host."""
+"""The ceilings of a GPU: copy bandwidth, cuBLAS's rate of large matrix products by precision, and the host's time for
+a launch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sparsenet.kernels import launch
 
 SECTION = "ceilings"
 _COPIED = 1 << 29  # bytes of the copied array, far above any cache
-_SIDE = 8192  # of the square products
-_LAUNCHES = 500  # in a row: less than a GPU's queue holds
+_SIDE = 8192  # side of the square matrices
+_LAUNCHES = 500  # consecutive launches, fewer than a GPU's queue holds
 PRODUCT_OF = {"highest": "float32", "tf32": "tf32", "fp16": "fp16", "bf16": "fp16"}  # BF16 runs at FP16's rate
 
 
 def measure_ceilings(results: Results, settings: Settings) -> None:
-    """Adds the section: GB/s read + written, TFLOP/s of float32, TF32 and FP16 products, the host's time for a launch
-    of ours and for one of CuPy's."""
+    """Add the section: GB/s read + written, TFLOP/s of float32, TF32 and FP16 products, the host's time for one of
+    our launches and one of CuPy's."""
     xp = backend.cupy()
     size, side = (1 << 16, 64) if settings.quick else (_COPIED, _SIDE)
     source, target = xp.ones(size >> 2, np.float32), xp.zeros(size >> 2, np.float32)
@@ -52,7 +52,7 @@ def measure_ceilings(results: Results, settings: Settings) -> None:
 
 
 def matrix_rate(results: Results, precision: str) -> float | None:
-    """FLOP/s of the products that a setting of the precision is measured by; None where they were not timed."""
+    """FLOP/s of the products with which a precision is compared; None if they were not timed."""
     rate = results.value(SECTION, f"matrix product, {PRODUCT_OF[precision]}", "rate")
     return None if rate is None else 1e12 * rate
 
@@ -68,7 +68,7 @@ def _product(xp: Any, name: str, a: Any, b: Any, out: Any) -> Case:
 
 
 def _host_time(xp: Any, function: Callable[[], Any], count: int) -> Case:
-    """Seconds that the host takes for one of `count` launches in a row, none of them waited for."""
+    """Seconds of host time per launch, for `count` consecutive launches without waiting."""
 
     def run() -> float:
         xp.cuda.Device().synchronize()
@@ -81,14 +81,14 @@ def _host_time(xp: Any, function: Callable[[], Any], count: int) -> Case:
 
 
 @contextmanager
-def _tf32(xp: Any, wanted: bool) -> Iterator[None]:
-    """Within it float32 products of cuBLAS are TF32's, or are not."""
+def _tf32(xp: Any, enabled: bool) -> Iterator[None]:
+    """A context in which cuBLAS's float32 products use TF32, or do not."""
     setter = _setter(xp)
     if setter is None:
         yield
         return
     routines, before = setter, setter.get_compute_type(np.dtype(np.float32))
-    routines.set_compute_type(np.dtype(np.float32), routines.COMPUTE_TYPE_TF32 if wanted else
+    routines.set_compute_type(np.dtype(np.float32), routines.COMPUTE_TYPE_TF32 if enabled else
                               routines.COMPUTE_TYPE_FP32)
     try:
         yield
@@ -97,6 +97,6 @@ def _tf32(xp: Any, wanted: bool) -> Iterator[None]:
 
 
 def _setter(xp: Any) -> Any:
-    """CuPy's module that has the setting; it is not part of what CuPy promises."""
+    """CuPy's module with this setting, which is not part of its public interface."""
     routines = getattr(getattr(xp, "_core", None), "_routines_linalg", None)
     return routines if hasattr(routines, "set_compute_type") else None

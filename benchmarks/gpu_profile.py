@@ -1,4 +1,4 @@
-"""Where a training step's time goes: the GPU's by kernel, the host's by function."""
+"""Profile of a training step: GPU time by kernel, host time by function."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sparsenet.kernels.cuda import CudaKernel
 
 SECTION = "S3DCNN profile"
 _STEPS = 5
-_FUNCTIONS, _KERNELS = 12, 12  # the most costly
+_FUNCTIONS, _KERNELS = 12, 12  # the most expensive ones shown
 
 
 def measure_profile(results: Results, settings: Settings, shapes: Shapes) -> None:
-    """Adds the section, for a batch of 64 at render size 40: of one step, milliseconds of the GPU by kernel of ours
-    (behind events: more than it takes among others), of the host by function, without and with what it calls."""
+    """Add the section, for a batch of 64 at render size 40: milliseconds of one step on the GPU by kernel of ours
+    (with events around each, so more than in a normal step) and on the host by function, without and with callees."""
     size = 4 if settings.quick else 40
     steps = Steps(shapes.batch(1 if settings.quick else 64, size), "cuda", settings.quick)
     count = 1 if settings.quick else _STEPS
@@ -51,8 +51,8 @@ def measure_profile(results: Results, settings: Settings, shapes: Shapes) -> Non
 
 @contextmanager
 def timed_kernels() -> Iterator[Any]:
-    """Within it, each launch of ours stands between two events; yields a function that waits for them and gives the
-    pairs of events by kernel."""
+    """A context in which each of our launches is enclosed by two events.  Yields a function that waits for them and
+    returns the pairs of events by kernel."""
     cuda, plain = cupy().cuda, CudaKernel.__call__
     taken: dict[str, list[tuple[Any, Any]]] = {}
 
@@ -75,7 +75,7 @@ def timed_kernels() -> Iterator[Any]:
 
 
 def _add_functions(results: Results, profile: cProfile.Profile, case: str, count: int) -> None:
-    """The functions that take longest by themselves."""
+    """Add the functions with the largest own time."""
     stats = pstats.Stats(profile).stats
     results.add(SECTION, case, "all", 1e3 * sum(own for _, _, own, _, _ in stats.values()) / count, "ms",
                 better="lower")

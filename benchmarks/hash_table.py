@@ -1,4 +1,4 @@
-"""The hash table from site keys to rows: keys a second."""
+"""The hash table from site keys to rows: keys per second."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BATCH, _GRID = 64, (126, 126, 126)  # S3DCNN's
 
 
 def measure_hash_table(results: Results, settings: Settings) -> None:
-    """Adds the section: millions of keys a second, inserted, looked up and found, looked up in vain."""
+    """Add the section: millions of keys per second, for insertion and for look-up of present and absent keys."""
     counts: tuple[int, ...] = (20_000, 1_000_000) if settings.device == "cpu" else (1_000_000, 16_000_000)
     if settings.quick:
         counts = (10_000,) if settings.device == "cpu" else (500,)
@@ -45,10 +45,10 @@ def measure_hash_table(results: Results, settings: Settings) -> None:
 
 
 def draw_keys(count: int) -> dict[str, np.ndarray]:
-    """Twice as many cells as `count`, drawn without replacement: half of them are inserted.
+    """2 * count cells drawn without replacement, half of which are inserted.
 
-    Each (count,): "inserted", sorted; "present", the same in random order, and "rows", where in "inserted" each of
-    them is; "absent", the other half in random order.  No key is searched for, so that millions take seconds.
+    Each (count,): "inserted", sorted; "present", the same in random order, and "rows", the position of each in
+    "inserted"; "absent", the other half in random order.  Made without searching, so millions take seconds.
     """
     rng = np.random.default_rng(5)
     drawn = np.sort(rng.integers(0, _BATCH * prod(_GRID), 2 * count + count // 2))
@@ -61,5 +61,5 @@ def draw_keys(count: int) -> dict[str, np.ndarray]:
 
 
 def _sites(keys: Any) -> ActiveSites:
-    """Sites of sorted keys, without a hash table yet."""
+    """Sites with sorted keys, without a hash table."""
     return ActiveSites.from_keys(keys, _GRID, _BATCH)

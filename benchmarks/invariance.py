@@ -1,5 +1,5 @@
-"""The cost of batch invariance: the same forward passes as in training and as in evaluation, taking turns, with
-rulebooks that a loader has built."""
+"""The cost of batch invariance: the same forward passes in training and in evaluation mode, interleaved, with
+rulebooks built by a loader."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GOAL = 1.1  # of a forward step, evaluation over training
 
 
 def measure_invariance(results: Results, settings: Settings, shapes: Shapes) -> None:
-    """Adds the section: milliseconds of each pass in both modes, and evaluation's over training's.
+    """Add the section: milliseconds of each pass in both modes, and the ratio of evaluation to training.
 
     Raises RuntimeError if a shape does not have the same bits alone and in the batch.
     """
@@ -36,7 +36,7 @@ def measure_invariance(results: Results, settings: Settings, shapes: Shapes) -> 
 
 def _measure(name: str, cases: dict[bool, Case], results: Results, settings: Settings,
              goal: float | None = None) -> None:
-    """cases : by whether it is training"""
+    """cases : forward passes by mode, True for training"""
     times = interleave({"training": cases[True], "evaluation": cases[False]}, settings)
     for mode, timing in times.items():
         results.add(SECTION, name, mode, 1e3 * timing.median, "ms", spread=timing.spread, better="lower")
@@ -66,7 +66,7 @@ def _convolution(workload: Workload, training: bool) -> Case:
 
 
 def _verify(shapes: Shapes, batch: int, size: int) -> None:
-    """Each shape of the batch gives the bits that it gives alone."""
+    """Check that each shape of the batch has the same bits as alone."""
     net = Steps(shapes.batch(1, size), "cpu").net.eval()
     with no_grad(), shapes.meshes.batches(1, field=net.field, render_size=size) as singles:
         together = net(shapes.batch(batch, size)).numpy()

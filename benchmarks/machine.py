@@ -1,4 +1,4 @@
-"""The machine, and what it could do at best: copy bandwidth and matrix rate, measured in the run."""
+"""The machine and its ceilings, copy bandwidth and matrix rate, measured in the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES = ("numpy", "numba", "llvmlite", "h5py", "threadpoolctl", "cupy-cuda12x
 
 
 def describe(device: str) -> dict[str, Any]:
-    """Processor, cores, memory, load, and the versions of what the package stands on."""
+    """Processor, cores, memory, load, and the versions of the package's dependencies."""
     facts: dict[str, Any] = {
         "processor": _processor(),
         "threads": get_num_threads(),
@@ -49,7 +49,7 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def gpu_name() -> str:
-    """What its maker calls the first GPU."""
+    """The name of the first GPU."""
     return backend.cupy().cuda.runtime.getDeviceProperties(0)["name"].decode()
 
 
@@ -70,7 +70,7 @@ def _blas() -> str:
 
 
 def measure_ceilings(results: Results, settings: Settings) -> None:
-    """Copy bandwidth (bytes read + written) and sgemm rates, on one thread and on all; or those of a GPU."""
+    """Measure copy bandwidth (bytes read + written) and sgemm rates, on one thread and on all, or on a GPU."""
     if settings.device == "cuda":
         gpu.measure_ceilings(results, settings)
         return
@@ -98,14 +98,14 @@ def measure_ceilings(results: Results, settings: Settings) -> None:
     for name, (m, k, n) in shapes.items():
         work = 2 * m * k * n / 1e9
         one = times[f"{name}, 1 thread"]
-        ways = [times[f"{name}, BLAS threads"], times[f"{name}, blocks"]]
-        best = min(ways, key=lambda timing: timing.median)  # of NumPy's own threads and this package's
+        variants = [times[f"{name}, BLAS threads"], times[f"{name}, blocks"]]
+        best = min(variants, key=lambda timing: timing.median)  # of NumPy's own threads and this package's
         results.add(SECTION, f"{name}, 1 thread", "rate", work / one.median, "GFLOP/s", spread=one.spread)
         results.add(SECTION, f"{name}, {threads} threads", "rate", work / best.median, "GFLOP/s", spread=best.spread)
 
 
 def copy(source: np.ndarray, target: np.ndarray) -> None:
-    """source -> target, both 1-D, in blocks on all threads."""
+    """Copy source to target, both 1-D, in blocks on all threads."""
     block = 1 << 20
 
     def part(index: int) -> None:
@@ -116,7 +116,7 @@ def copy(source: np.ndarray, target: np.ndarray) -> None:
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """out = a b, in blocks of rows on all threads, each block one product on one thread."""
+    """out = a b, in blocks of rows on all threads, with one single-threaded product per block."""
 
     def part(index: int) -> None:
         chosen = slice(index * _BLOCK_ROWS, (index + 1) * _BLOCK_ROWS)

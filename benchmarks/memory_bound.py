@@ -1,8 +1,8 @@
-"""Passes that move memory and compute little: how near they come to a plain copy.
+"""Memory-bound passes, compared with a plain copy.
 
-Bytes counted are those that have to move: each input read once, each output written once.  A result
-that is a new array also costs the operating system's page faults, which a copy between two arrays that
-exist does not: both are part of the figure, as they are of a training step.
+Only necessary traffic counts: each input read once, each output written once.  A newly allocated result
+also costs page faults, which a copy between existing arrays does not; they are part of the figure, as
+they are of a training step.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ SECTION = "memory-bound passes"
 GOAL = 60.0  # % of copy bandwidth
 CHANNELS, SLOPE = 32, 0.33
 CLASSES = 40
-Passes = dict[str, tuple[int, Case]]  # name -> (bytes that have to move, case)
+Passes = dict[str, tuple[int, Case]]  # name -> (necessary bytes, case)
 
 
 def measure_memory_bound(results: Results, settings: Settings, shapes: Shapes) -> None:
-    """Adds the section: GB/s of each pass, and its share of the copy bandwidth taken alongside.
+    """Add the section: GB/s of each pass, and its share of the copy bandwidth measured in between.
 
     Sizes are those of S3DCNN's first level: a batch at render size 40, 32 channels.
     """
@@ -69,11 +69,11 @@ def _add_pooling(passes: Passes, level: ActiveSites, rng: np.random.Generator, d
     features = rng.standard_normal((len(level), CHANNELS), np.float32)
     background = rng.standard_normal(CHANNELS, np.float32)
     gradient = rng.standard_normal((len(rulebook.output_sites), CHANNELS), np.float32)
-    here, ground, upstream = (to_device(array, device) for array in (features, background, gradient))
+    here, row, upstream = (to_device(array, device) for array in (features, background, gradient))
     leaf = Tensor(here, requires_grad=True)
 
     def forward(x: Tensor = leaf) -> Tensor:
-        return ops.max_pool(SparseTensor.from_sites(x, level, ground), geometry).features
+        return ops.max_pool(SparseTensor.from_sites(x, level, row), geometry).features
 
     def backward(y: Tensor) -> None:
         y.backward(upstream)
@@ -85,7 +85,7 @@ def _add_pooling(passes: Passes, level: ActiveSites, rng: np.random.Generator, d
     backward(y)
     back, _ = reference.specified("max_pool_backward", gradient, chosen, rows, None, None, len(level))
     reference.check("max-pooling, backward", to_device(leaf.grad, "cpu"), back)
-    size = rows.nbytes + gradient.nbytes + chosen.nbytes + features.nbytes  # both ways the same arrays
+    size = rows.nbytes + gradient.nbytes + chosen.nbytes + features.nbytes  # the same arrays in both directions
     passes["max-pooling, forward"] = size, case(forward, None, device)
     passes["max-pooling, backward"] = size, case(backward, lambda: forward(inner(leaf)), device)
 
@@ -118,7 +118,7 @@ def _add_losses(passes: Passes, rng: np.random.Generator, rows: int, device: str
     def both(x: Tensor = x) -> None:
         if device == "cpu":
             ops.softmax_cross_entropy(x, given).backward()
-        else:  # without the operation's look at the labels, for which the host would wait
+        else:  # without the operation's check of the labels, for which the host would wait
             SoftmaxCrossEntropy(given).apply(x).backward()
 
     both()

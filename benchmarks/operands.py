@@ -1,10 +1,10 @@
-"""The same numbers on any device, and in another process: each is found from its place alone.
+"""The same numbers on any device and in any process: each is a function of its position.
 
     operand("features", rows, columns, width)     rows x columns of the operand whose rows have `width` numbers
 
-So an operand of a hundred million numbers is made where it is used, and a check makes the few rows it needs.
-Uniform between -sqrt(3) and sqrt(3), mean 0 and variance 1, but for "weight", which is divided by sqrt(8 C_in), so that
-a sum over some eight neighbours keeps the variance.
+So an operand of a hundred million numbers is made where it is used, and a check makes only the rows it needs.
+The numbers are uniform in (-sqrt(3), sqrt(3)), with mean 0 and variance 1, except for "weight", which is divided by
+sqrt(8 C_in), so that a sum over about eight neighbours keeps the variance.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FACTORS = (0x85EBCA6B, 0xC2B2AE35)  # of MurmurHash3's finalizer
 
 
 def operand(name: str, rows: Any, columns: Any, width: int, depth: int = 0) -> Any:
-    """(rows, columns) float32 of that operand, on the device that the numbers of rows and columns are on.
+    """(rows, columns) float32 of an operand, on the device of the row and column numbers.
 
     rows, columns : (N,), (C,) integers
     depth : of a weight, C_in
@@ -35,5 +35,5 @@ def operand(name: str, rows: Any, columns: Any, width: int, depth: int = 0) -> A
 
 
 def whole(name: str, count: int, width: int, xp: Any = np, depth: int = 0) -> Any:
-    """(count, width): all of it."""
+    """The whole operand, (count, width)."""
     return operand(name, xp.arange(count), xp.arange(width), width, depth)

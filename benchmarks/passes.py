@@ -1,7 +1,7 @@
 """Single passes of a convolution on a GPU: kernels alone, in every precision, at the sizes of S3DCNN's layers and
-at a million sites, beside the matrix rate that was measured in the run, and beside what limits them (`floors`).
+at a million sites, compared with the matrix rate measured in the run and with lower bounds (`floors`).
 
-Multiply-adds counted are the useful ones, those of the pairs that there are: C_in * C_out for each.
+Only useful multiply-adds count: C_in * C_out for each pair.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from sparsenet.nn import SparseConv
 from sparsenet.sparse import ActiveSites, Geometry, Rulebook
 
 LARGE, LAYERS = "large convolution", "S3DCNN convolutions"
-# What is multiplied, and what features are stored in: (setting, dtype).
+# Precision -> (precision of products, dtype of stored features).
 PRECISIONS = {"float32": ("highest", "float32"), "tf32": ("tf32", "float32"), "fp16": ("fp16", "float32"),
               "bf16": ("bf16", "float32"), "float16 stored": ("highest", "float16")}
 TOLERANCES = {"float32": 1e-4, "tf32": 3e-3, "fp16": 3e-3, "bf16": 2e-2, "float16 stored": 5e-3}
-_PRODUCTS = {"float32": "highest", "float16 stored": "fp16"}  # the matrix rate it is compared with, if not its own
+_PRODUCTS = {"float32": "highest", "float16 stored": "fp16"}  # matrix rate for comparison, if it is another precision's
 LAYER_PRECISIONS = ("float32", "tf32")
 PASSES = ("forward", "input gradient", "weight gradient")
 WIDTHS = (64, 128)
@@ -37,7 +37,7 @@ _ROWS_CHECKED = 512
 
 
 def measure_large(results: Results, settings: Settings) -> None:
-    """Adds the section: submanifold 3^3 at a million sites of a surface, each pass in each precision."""
+    """Add the section: submanifold 3^3 at a million sites of a surface, each pass in each precision."""
     sites, geometry = surface(settings)
     results.add(LARGE, "sites", "count", len(sites))
     results.add(LARGE, "sites", "pairs", sites.rulebook(geometry).pair_count)
@@ -52,7 +52,7 @@ def measure_large(results: Results, settings: Settings) -> None:
 
 
 def widths(settings: Settings) -> tuple[int, ...]:
-    """Channels of the convolutions that are measured, from few to many."""
+    """Channels of the measured convolutions, from few to many."""
     return (8,) if settings.quick else WIDTHS
 
 
@@ -63,7 +63,7 @@ def surface(settings: Settings) -> tuple[ActiveSites, Geometry]:
 
 
 def measure_layers(results: Results, settings: Settings, shapes: Shapes) -> None:
-    """Adds the section: the convolutions of S3DCNN for a batch of 64 at render size 40."""
+    """Add the section: the convolutions of S3DCNN for a batch of 64 at render size 40."""
     steps = Steps(shapes.batch(1 if settings.quick else 64, 4 if settings.quick else 40), "cuda", settings.quick)
     results.settings["shapes"] = shapes.source
     sites, number = steps.prepared().sites, 0
@@ -82,7 +82,7 @@ def measure_layers(results: Results, settings: Settings, shapes: Shapes) -> None
 
 @dataclass
 class Task:
-    """A convolution's arrays, made on the GPU: a peer makes the same (see `operands`)."""
+    """The arrays of a convolution, made on the GPU; peers make the same ones (see `operands`)."""
 
     rulebook: Rulebook
     c_in: int
@@ -94,7 +94,7 @@ class Task:
         self.pairs = self.rulebook.pair_count
         self.weight = operands.whole("weight", self.offsets * self.c_in, self.c_out, depth=self.c_in).reshape(
             self.offsets, self.c_in, self.c_out)
-        self._expected: dict[str, np.ndarray] = {}  # by pass: the same for each precision
+        self._expected: dict[str, np.ndarray] = {}  # by pass, the same for all precisions
         self.transposed = self.rulebook.neighbours if self._reversed else self.rulebook.transposed_neighbours
 
     @property
@@ -113,7 +113,7 @@ class Task:
         return {(precision, name): timing for name, timing in times.items()}
 
     def passes(self, dtype: str) -> dict[str, Callable[[], Any]]:
-        """Each pass as a function of no argument."""
+        """Each pass as a function without arguments."""
         xp = cupy()
         features = operands.whole("features", self.inputs, self.c_in, xp).astype(dtype, copy=False)
         gradient = operands.whole("gradient", self.outputs, self.c_out, xp).astype(dtype, copy=False)
@@ -126,13 +126,13 @@ class Task:
                 "weight gradient": lambda: launch("convolution_weight_gradient", features, gradient, neighbours)}
 
     def check(self, name: str, result: Any, precision: str) -> None:
-        """Some rows, or some channels of the weight gradient, against sums in float64."""
+        """Compare some rows, or some channels of the weight gradient, with sums in float64."""
         what = f"convolution {self.c_in} -> {self.c_out}, {precision}, {name}"
         part = result[:, :8, :8] if name == "weight gradient" else result[to_device(self.rows_checked(name), "cuda")]
         reference.check(what, to_device(part, "cpu").astype(np.float64), self.expected(name), TOLERANCES[precision])
 
     def expected(self, name: str) -> np.ndarray:
-        """What `check` compares with."""
+        """The reference values for `check`."""
         if name not in self._expected:
             self._expected[name] = (self.weight_gradient_corner() if name == "weight gradient" else
                                     self.expected_rows(name, self.rows_checked(name)))
@@ -167,7 +167,7 @@ class Task:
         return np.stack(corner)
 
     def report(self, section: str, row: str, times: dict[tuple[str, str], Timing], results: Results) -> None:
-        """Milliseconds, TFLOP/s and the share of the matrix rate of each pass."""
+        """Add milliseconds, TFLOP/s and the share of the matrix rate of each pass."""
         work = 2 * self.pairs * self.c_in * self.c_out
         for (precision, name), timing in times.items():
             place = section, f"{row}, {precision}"
@@ -194,7 +194,7 @@ def surface_keys(radius: int) -> tuple[np.ndarray, int]:
 
 @contextmanager
 def using(precision: str) -> Iterator[None]:
-    """Within it float32 is multiplied in that precision on a GPU."""
+    """A context in which a GPU multiplies float32 in this precision."""
     before = get_float32_matmul_precision()
     set_float32_matmul_precision(precision)
     try:

@@ -1,16 +1,16 @@
-"""Runs a peer in a process of its own: `python peer_worker.py torch|spconv|triton THREADS [cpu|cuda]`.
+"""Runs a peer in a separate process: `python peer_worker.py torch|spconv|triton THREADS [cpu|cuda]`.
 
-Stands alone (NumPy, torch and spconv, nothing of this package), so that any interpreter can run it.
-Reads one JSON command a line, answers with one JSON line:
+Depends only on NumPy, torch and spconv, not on this package, so that any interpreter can run it.
+Reads one JSON command per line and answers with one JSON line:
 
     {"do": "versions"}                             {"torch": ..., "spconv": ...}
     {"do": "convolution", "inputs": FILE.npz, "outputs": FILE.npz, "size", "stride", "padding", "submanifold"}
         runs forward and backward once and saves output, output_coordinates, input_gradient, weight_gradient
     {"do": "large", "inputs": FILE.npz, "outputs": FILE.npz, "precision", "c_in", "c_out"}
-        submanifold 3^3 of arrays found from their places (operands.py); saves some rows of output and
+        submanifold 3^3 of arrays computed from their positions (operands.py); saves some rows of output and
         input_gradient, and a corner of the weight_gradient
     {"do": "network", "inputs": FILE.npz, "outputs": FILE.npz}     S3DCNN up to the descriptor, likewise
-    {"do": "time", "pass": NAME}                   {"seconds": ...} of one pass of what was set up last
+    {"do": "time", "pass": NAME}                   {"seconds": ...} of one pass of the latest task
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import os
 import sys
 import time
 
-COVER_CYCLES = 20_000_000  # some 10 ms of a GPU that does nothing, while the host prepares launches
+COVER_CYCLES = 20_000_000  # about 10 ms of GPU idling while the host prepares launches
 
 
 def main(peer: str, threads: int, device: str = "cpu") -> None:
     global DEVICE
     DEVICE = device
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
-    answers = os.fdopen(os.dup(1), "w")  # whatever a library prints goes to stderr
+    answers = os.fdopen(os.dup(1), "w")  # output of libraries goes to stderr
     os.dup2(2, 1)
     sys.path[:] = [folder for folder in sys.path if folder != os.path.dirname(os.path.abspath(__file__))]
-    import torch  # whose imports must not find this folder's profile.py in place of Python's
+    import torch  # its imports must not find this folder's profile.py instead of Python's
 
     torch.set_num_threads(threads)
     if device == "cuda":
@@ -45,7 +45,7 @@ def main(peer: str, threads: int, device: str = "cpu") -> None:
         elif command["do"] == "time":
             answer = {"seconds": present.seconds(command["pass"])}
         else:
-            present = None  # frees the memory of the one before
+            present = None  # frees the memory of the previous task
             present = KINDS[peer, command["do"]](command)
             answer = {"passes": list(present.passes)}
         print(json.dumps(answer), file=answers, flush=True)
@@ -69,17 +69,17 @@ def versions(peer: str) -> dict:
 DEVICE = "cpu"
 
 
-def use_tf32(wanted: bool) -> None:
+def use_tf32(enabled: bool) -> None:
     """Whether float32 is multiplied as TF32, in torch and in spconv."""
     import torch
 
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = enabled
     if "spconv" in sys.modules:
-        sys.modules["spconv"].constants.SPCONV_ALLOW_TF32 = wanted
+        sys.modules["spconv"].constants.SPCONV_ALLOW_TF32 = enabled
 
 
 class Passes:
-    """passes: name -> (prepare, run); run is timed with what prepare gave."""
+    """passes : name -> (prepare, run); run(prepare()) is timed without the preparation."""
 
     def seconds(self, name: str) -> float:
         prepare, run = self.passes[name]
@@ -147,7 +147,7 @@ class TorchConvolution(Passes):
 
 
 class SpconvConvolution(Passes):
-    """spconv's layer for the first call; its functions on kept indices where the rulebook is ready."""
+    """spconv's layer for the first call; its functions on stored indices if the rulebook is ready."""
 
     def __init__(self, command: dict):
         import numpy as np
@@ -192,7 +192,7 @@ class SpconvConvolution(Passes):
     def forward(self, _: None):  # noqa: ANN201
         from spconv.pytorch import functional
 
-        if DEVICE == "cuda":  # its layers rebuild strided rulebooks each time; this is what they then call
+        if DEVICE == "cuda":  # its layers rebuild strided rulebooks each time and then call this
             r = self.rules
             return functional.implicit_gemm(
                 self.features, self.layer.weight, r.pair_fwd, r.pair_bwd, r.pair_mask_fwd_splits,
@@ -242,7 +242,7 @@ class SpconvLarge(SpconvConvolution):
 
 
 class TritonLarge(Passes):
-    """The same by the kernels in triton_convolution.py."""
+    """The same with the kernels in triton_convolution.py."""
 
     def __init__(self, command: dict):
         import numpy as np
@@ -275,7 +275,7 @@ class TritonLarge(Passes):
 
 
 def beside(name: str):  # noqa: ANN201
-    """A module of this folder, which is not among the paths that imports are looked for in."""
+    """Import a module of this folder, which is not on the import path."""
     from importlib import util
     from pathlib import Path
 
@@ -287,7 +287,7 @@ def beside(name: str):  # noqa: ANN201
 
 
 def operand(name: str, count: int, width: int, depth: int = 0):  # noqa: ANN201
-    """(count, width) float32 on the device: as in operands.py, in torch, which has no arithmetic of uint32."""
+    """(count, width) float32 on the device, as in operands.py, but in torch, which has no uint32 arithmetic."""
     import numpy as np
     import torch
 
@@ -337,7 +337,7 @@ class TorchNetwork(Passes):
 
 
 class SpconvNetwork(Passes):
-    """S3DCNN of spconv's layers.  Its max-pooling takes no part of inactive cells: another function."""
+    """S3DCNN built from spconv's layers.  Its max-pooling ignores inactive cells, so the function differs."""
 
     def __init__(self, command: dict):
         import numpy as np

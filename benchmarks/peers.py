@@ -1,8 +1,8 @@
-"""Other packages, timed on the same inputs in the same run, each in a process of its own.
+"""Other packages, timed on the same inputs in the same run, each in a separate process.
 
 torch     dense convolution (oneDNN, cuDNN), on all threads
-spconv    on a CPU on one thread: on two its scatter races and its results are wrong
-triton    a masked implicit product (triton_convolution.py), on a GPU at a million sites alone
+spconv    on a CPU with one thread: with two its scatter has a race and its results are wrong
+triton    a masked implicit product (triton_convolution.py), only on a GPU at a million sites
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CALM = 0.005  # seconds: OpenMP threads spin for a while after their last work
 
 
 class PeerError(RuntimeError):
-    """A peer's process ended, or could not do what was asked."""
+    """A peer's process ended or could not run a command."""
 
 
 class Peer:
@@ -56,7 +56,7 @@ class Peer:
         return f"{self.name} {self.versions[self.name]}, {self.threads} thread{'s' * (self.threads > 1)}"
 
     def set_up(self, kind: str, arrays: dict[str, Any], **settings: Any) -> dict[str, np.ndarray]:
-        """Hand over a task and have it run once; returns what the worker saved."""
+        """Send a task, which runs once, and return the arrays that the worker saved."""
         inputs, outputs = (str(self.folder / name) for name in ("inputs.npz", "outputs.npz"))
         np.savez(inputs, **arrays)
         self._ask(do=kind, inputs=inputs, outputs=outputs, **settings)
@@ -64,7 +64,7 @@ class Peer:
             return dict(saved)
 
     def case(self, name: str) -> Callable[[], float]:
-        """A case (see `timing`) that runs one pass of the task set up last."""
+        """A case (see `timing`) that runs one pass of the latest task."""
 
         def run() -> float:
             seconds = self._ask(do="time", **{"pass": name})["seconds"]
@@ -83,7 +83,7 @@ class Peer:
         if not answer:
             self.process.wait()
             self.errors.seek(0)
-            last = (self.errors.read().strip().splitlines() or ["it said nothing"])[-1]
+            last = (self.errors.read().strip().splitlines() or ["no output"])[-1]
             raise PeerError(f"{self.name} ended: {last}")
         return json.loads(answer)
 
@@ -93,7 +93,7 @@ class Peer:
 
     def _end(self) -> None:
         try:
-            self.process.communicate(timeout=10)  # closes its stdin, at which it ends
+            self.process.communicate(timeout=10)  # closes its stdin, which ends it
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.communicate()
@@ -106,8 +106,7 @@ class Peer:
 
 
 def paths_of_others(given: str) -> str:
-    """PYTHONPATH without this checkout's own entries: packages that a folder carries are found by it, this one's
-    modules are not."""
+    """PYTHONPATH without this checkout: a peer finds packages in carried folders, but not this package."""
     own = (_CHECKOUT, _CHECKOUT / "tests")
     kept = [path for path in given.split(os.pathsep) if path and Path(path).resolve() != own[0]
             and own[1] not in Path(path).resolve().parents]
@@ -116,7 +115,7 @@ def paths_of_others(given: str) -> str:
 
 def available(python: str | None, note: Callable[[str], None], device: str = "cpu",
               names: Sequence[str] = PEERS) -> list[Peer]:
-    """The peers of those names that this interpreter has, running on the device; what is missing is noted."""
+    """Start the named peers that the interpreter has, on the device; missing ones are noted."""
     if python is None:
         return []
     found = []

@@ -19,12 +19,12 @@ OURS, SPCONV, TORCH, FLOOR = "#1f5fa8", "#c8782a", "#8a8f98", "#222222"
 
 
 def check(path: str | Path) -> None:
-    """Raises where a picture could not be written to `path`: asked before the run, not after it."""
+    """Raise, before the run, if a picture cannot be written to `path`."""
     check_picture(path)
 
 
 def draw(results: Results, path: str | Path) -> None:
-    """Write the picture; panels of sections that were not run are left out."""
+    """Write the picture, without the panels of sections that did not run."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -49,7 +49,7 @@ def draw(results: Results, path: str | Path) -> None:
 
 
 def _passes(results: Results, axes: Axes) -> None:
-    """Milliseconds of forward and backward, ours and the peers', with sgemm alone as a line."""
+    """Draw milliseconds of forward and backward, ours and the peers', with sgemm alone as a line."""
     cases = list(dict.fromkeys(figure.case for figure in results.of(convolution.SECTION)))
     bars = [("{}", "sparsenet", OURS), ("{}, spconv", "spconv, 1 thread", SPCONV),
             ("{}, torch", "torch, dense", TORCH)]
@@ -81,7 +81,7 @@ def _passes(results: Results, axes: Axes) -> None:
 
 
 def _cost(results: Results, axes: Axes) -> None:
-    """Milliseconds a sample against active sites a sample, with the dense grid's cost as a line."""
+    """Draw milliseconds against active sites, both per sample, with the dense grid's cost as a line."""
     cases = list(dict.fromkeys(figure.case for figure in results.of(training.COST)))
     rows = [(results.value(training.COST, case, "sites a sample"), results.value(training.COST, case, "step a sample"),
              case) for case in cases]
@@ -106,7 +106,7 @@ def _cost(results: Results, axes: Axes) -> None:
 
 
 def _split(results: Results, axes: Axes) -> None:
-    """Share of a step by kernel, one bar a render size."""
+    """Draw the share of a step by kernel, one bar per render size."""
     figures = [figure for figure in results.of(training.SPLIT) if not figure.better]
     cases = list(dict.fromkeys(figure.case for figure in figures))
     names = list(dict.fromkeys(figure.name for figure in figures))
@@ -129,7 +129,7 @@ def _split(results: Results, axes: Axes) -> None:
 
 
 def _goals(results: Results, axes: Axes) -> None:
-    """The table of goals."""
+    """Draw the list of goals."""
     axes.axis("off")
     rows = [[figure.section, figure.case, figure.name, f"{number(figure.value)} {figure.unit}",
              f"{'≥' if figure.better == 'higher' else '≤'} {number(figure.goal)}", "✓" if figure.met else "–"]
@@ -145,7 +145,7 @@ def _goals(results: Results, axes: Axes) -> None:
 
 
 def _shade(position: float) -> tuple[float, float, float]:
-    """From dark blue over grey to light sand."""
+    """Colours from dark blue over grey to light sand."""
     stops = np.array([[31, 60, 120], [90, 130, 180], [150, 160, 165], [214, 190, 150], [240, 226, 200]]) / 255
     place = position * (len(stops) - 1)
     low = min(int(place), len(stops) - 2)

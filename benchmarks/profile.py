@@ -1,8 +1,8 @@
-"""Where a step's time goes: by kernel, and within them in matrix products.
+"""Profile of a step: time by kernel, and within kernels in matrix products.
 
-While a `Profile` is open it stands in for `Kernel.__call__` and `numpy.matmul`, keeps what they took, and has
-the products of compiled code recorded.  That costs a microsecond a call, so steps are profiled apart from those
-that are timed.
+While a `Profile` is open it replaces `Kernel.__call__` and `numpy.matmul`, records their times, and has
+the products of compiled code recorded.  This costs a microsecond per call, so profiled steps are not the
+timed ones.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 
 Shape = tuple[int, int, int, bool]  # rows, depth, columns, whether the left operand is transposed
 
-_REPLAY_SECONDS = 0.02  # for each shape
+_REPLAY_SECONDS = 0.02  # per shape
 
 
 @dataclass
 class Profile:
-    """What was seen.
+    """A recorded profile.
 
     kernels : seconds of each kernel by (phase, name), on the calling thread
     products : (calls, thread-seconds) of each shape of matrix product, over all threads
-    phase : a word that the caller sets, such as "forward"
+    phase : set by the caller, such as "forward"
     """
 
     kernels: Counter = field(default_factory=Counter)
@@ -84,8 +84,8 @@ class Profile:
         entry[1] += seconds
 
     def replay(self) -> float:
-        """Thread-seconds that the same matrix products take alone: nothing else runs between them, all
-        threads busy, operands in cache.  Shapes whose rows differ by less than a quarter share a rate."""
+        """Thread-seconds of the same matrix products alone, with all threads busy and operands in cache.
+        Shapes whose rows differ by less than a quarter share a rate."""
         rates: dict[Shape, float] = {}
         total = 0.0
         for (m, k, n, transposed), (calls, _) in sorted(self.products.items()):
@@ -103,7 +103,7 @@ def _rounded(size: int) -> int:
 
 
 def _rate(shape: Shape) -> float:
-    """Multiply-adds a second of one thread while all threads do the same."""
+    """Multiply-adds per second of one thread while all threads do the same."""
     m, k, n, transposed = shape
     threads = get_num_threads()
     seconds = [0.0] * threads

@@ -1,4 +1,4 @@
-"""What a pass must give before it is timed: the formulas of the kernels in float64, and the dense descriptor."""
+"""References for each pass before it is timed: the formulas of the kernels in float64, and the dense descriptor."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sparsenet.backend import REFERENCE
 from sparsenet.kernels import launch
 from sparsenet.sparse import ActiveSites, Geometry
 
-TOLERANCE = 1e-4  # of float32 sums over some thousand products
+TOLERANCE = 1e-4  # for float32 sums over some thousand products
 
 
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
-    """Largest difference over the largest expected magnitude; infinite where the shapes differ."""
+    """Largest difference over the largest expected magnitude; infinite if the shapes differ."""
     if actual.shape != expected.shape:
         return float("inf")
     if not expected.size:
@@ -24,7 +24,7 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
 
 
 def check(what: str, actual: np.ndarray, expected: np.ndarray, tolerance: float = TOLERANCE) -> None:
-    """Raises RuntimeError where the error is above the tolerance, or not a number."""
+    """Raise RuntimeError if the error exceeds the tolerance or is NaN."""
     error = relative_error(actual, expected)
     if not error <= tolerance:
         raise RuntimeError(f"benchmark: {what} differs from the reference by {error:.2g} of its largest value, "
@@ -32,16 +32,16 @@ def check(what: str, actual: np.ndarray, expected: np.ndarray, tolerance: float 
 
 
 def specified(kernel: str, *arguments: Any) -> Any:
-    """What a kernel's formula gives; arrays of floats are taken in float64."""
+    """The result of a kernel's formula; float arrays are converted to float64."""
     wide = [array.astype(np.float64) if getattr(array, "dtype", None) == np.float32 else array for array in arguments]
     return launch(kernel, *wide, backend=REFERENCE)
 
 
 class Convolution:
-    """A sparse convolution by the formulas of its kernels, rulebook included.
+    """A sparse convolution computed with the formulas of its kernels, rulebook included.
 
-    coordinates (N, 4) int, features (N, C_in), weight (K, C_in, C_out); outputs (M, 4) as the package
-    orders them.  `forward`, `input_gradient` and `weight_gradient` are float64.
+    coordinates (N, 4) int, features (N, C_in), weight (K, C_in, C_out); outputs (M, 4) in the package's
+    order.  `forward`, `input_gradient` and `weight_gradient` are float64.
     """
 
     def __init__(self, coordinates: np.ndarray, grid: tuple[int, ...], geometry: Geometry):
@@ -55,7 +55,7 @@ class Convolution:
         table = specified("neighbours", *given, self.output_keys, self.output_coordinates, None, *axes)
         self.pairs, self.pair_splits = specified("pairs", *given, self.output_keys, lambda: table,
                                                  geometry.submanifold, *axes)
-        self.pairs[:, 0] = sites.permutation[self.pairs[:, 0]]  # rows as they were given
+        self.pairs[:, 0] = sites.permutation[self.pairs[:, 0]]  # rows in the order given
 
     @property
     def pair_count(self) -> int:
@@ -75,8 +75,8 @@ class Convolution:
 
 def dense_descriptor(coordinates: np.ndarray, field: int, weights: list[np.ndarray], biases: list[np.ndarray],
                      slope: float) -> np.ndarray:
-    """(C,) float32 of S3DCNN for one sample, on the dense grid (field, field, field, C): each convolution
-    2/1 and pooling 3/2 as a loop over its offsets."""
+    """The descriptor (C,) float32 of S3DCNN for one sample, on the dense grid (field, field, field, C), with each
+    convolution 2/1 and pooling 3/2 as a loop over its offsets."""
     grid = np.zeros((field,) * 3 + (1,), np.float32)
     grid[tuple(coordinates[:, 1:].T)] = 1
     for level, (weight, bias) in enumerate(zip(weights, biases, strict=True)):

@@ -1,4 +1,4 @@
-"""A campaign without a GPU: `SPARSENET_DRIVER=host` lets the tests' stand-in for CuPy run kernels on the host."""
+"""A campaign without a GPU: with `SPARSENET_DRIVER=host` the tests' CuPy stand-in runs kernels on the host."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ DRIVERS = ("gpu", "host")
 
 
 def choose_driver(root: Path) -> str:
-    """Which driver the environment asks for, "gpu" or "host"; for "host" this process and those that it starts find
-    the stand-in when they import CuPy.
+    """The driver selected by the environment, "gpu" or "host"; for "host" this process and its children import the
+    stand-in instead of CuPy.
 
-    root : of a checkout, which has tests
+    root : folder of a checkout with tests
 
     Raises ValueError for any other driver.
     """

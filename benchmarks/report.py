@@ -1,4 +1,4 @@
-"""The figures as aligned tables."""
+"""Prints the figures as tables."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 
 from benchmarks.figures import Figure, Results
 
-_WIDEST = 118  # characters a line; wider tables are broken into blocks of columns
+_WIDEST = 118  # characters per line; wider tables are split into blocks of columns
 
 
 def text(results: Results) -> str:
-    """All sections as tables, then the goals, the notes, and what failed."""
+    """All sections as tables, then the goals, the notes and the failures."""
     machine = results.machine
     versions = (f"{name} {machine.get(name.lower(), '?')}" for name in ("Python", "NumPy", "Numba"))
     head = ", ".join([f"{results.device}: {machine.get('processor', '?')}", f"{machine.get('threads', '?')} threads",
@@ -25,8 +25,8 @@ def text(results: Results) -> str:
 
 
 def section_table(results: Results, section: str) -> str:
-    """One row a case, one column a name, or the other way round where that is less wide; spreads above a
-    fifth are marked with ~."""
+    """One row per case and one column per name, or transposed if that is narrower; spreads above 0.2 are
+    marked with ~."""
     figures = results.of(section)
     names = list(dict.fromkeys(figure.name for figure in figures))
     cases = list(dict.fromkeys(figure.case for figure in figures))
@@ -49,7 +49,7 @@ def section_table(results: Results, section: str) -> str:
 
 
 def goals_table(results: Results) -> str:
-    """The figures that have a goal, and whether they reach it."""
+    """The figures with a goal, and whether they meet it."""
     rows = [(f"{figure.section} | {figure.case} | {figure.name}", number(figure.value) + _unit(figure),
              f"{'>=' if figure.better == 'higher' else '<='} {number(figure.goal)}", "yes" if figure.met else "NO")
             for figure in results.goals()]
@@ -60,7 +60,7 @@ def goals_table(results: Results) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits, whole numbers with separators."""
+    """A number with three digits, integers with separators."""
     if value == int(value) and abs(value) >= 100 or abs(value) >= 1000:
         return f"{value:,.0f}"
     if value == 0:
@@ -84,12 +84,12 @@ def _width(first: list[str], columns: list[list[str]]) -> int:
 
 
 def _wide(column: list[str]) -> int:
-    """Characters; a heading is broken after its commas."""
+    """Width in characters; headings are broken after commas."""
     return max(max(map(len, column[0].split(", "))) + 1, *(len(cell) for cell in column[1:]), 0)
 
 
 def _blocks(first: list[str], columns: list[list[str]]) -> list[str]:
-    """Lines of a table, its columns in several blocks where they are too wide together."""
+    """Lines of a table, with its columns in several blocks if it is too wide."""
     head = max(map(len, first))
     blocks: list[list[list[str]]] = [[]]
     for column in columns:

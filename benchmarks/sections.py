@@ -1,4 +1,4 @@
-"""The sections of a benchmark, in order, and what runs them."""
+"""The sections of a benchmark, in order, and the function that runs them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from benchmarks.shapes import Shapes
 from benchmarks.timing import Settings, covers
 from sparsenet import backend
 
-# name -> (what it measures, function, whether it is given shapes, its devices)
+# name -> (description, function, whether it takes shapes, its devices)
 SECTIONS: dict[str, tuple[str, Callable, bool, tuple[str, ...]]] = {
     "ceilings": ("copy bandwidth and matrix rates", machine.measure_ceilings, False, backend.DEVICES),
     "convolution": ("each pass at the five workloads, with peers", convolution.measure_convolution, False,
@@ -57,25 +57,25 @@ _SHAPES = 512
 def run(settings: Settings, only: Sequence[str] = (), say: Callable[[str], None] = print,
         keep: Callable[[Results], None] = lambda results: None,
         heard: Callable[[Figure], None] = lambda figure: None) -> Results:
-    """Verify and time the sections of that device.
+    """Verify and time the sections of a device.
 
-    A section that a RuntimeError or a MemoryError ends (a pass disagrees with its reference, memory does not
-    suffice) is named in `failed` of the results, and the next one begins.
+    If a section ends with a RuntimeError or a MemoryError (a pass does not match its reference, memory is
+    insufficient), it is listed in `failed` of the results, and the next one starts.
 
-    only : names of SECTIONS, in the order they are run in; empty: all
-    say : is told what is happening
-    keep : is given the results so far after each section
-    heard : is given each figure as it is found
+    only : names of SECTIONS, in the order to run; empty: all
+    say : called with progress messages
+    keep : called with the results so far after each section
+    heard : called with each figure as it is measured
 
     Raises
     ------
-    ValueError : an unknown section, or one that the device does not have.
-    RuntimeError : no such device.
+    ValueError : a section is unknown, or not available on the device.
+    RuntimeError : the device does not exist.
     """
     names = list(only) or [name for name, (*_, devices) in SECTIONS.items() if settings.device in devices]
     for name in names:
         if name not in SECTIONS:
-            raise ValueError(f"benchmark: there is no section {name!r}, expected some of {', '.join(SECTIONS)}")
+            raise ValueError(f"benchmark: section {name!r} does not exist, expected some of {', '.join(SECTIONS)}")
         if settings.device not in SECTIONS[name][3]:
             raise ValueError(f"benchmark: section {name!r} is not measured on {settings.device}: leave it out")
     if settings.device == "cuda":
@@ -99,7 +99,7 @@ def run(settings: Settings, only: Sequence[str] = (), say: Callable[[str], None]
             except (RuntimeError, MemoryError) as error:
                 results.failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
                 say(f"{name}: FAILED: {results.failed[name]}")
-            finally:  # Ctrl-C leaves what the section has so far
+            finally:  # after Ctrl-C, keep the results of the section so far
                 results.settings.setdefault("section_seconds", {})[name] = round(time.perf_counter() - begun, 1)
                 keep(results)
     return results

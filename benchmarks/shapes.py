@@ -1,7 +1,7 @@
-"""The shapes that networks are measured on: the Princeton Shape Benchmark's, ModelNet40's, or built-in ones.
+"""The shapes on which networks are measured: the Princeton Shape Benchmark, ModelNet40, or built-in ones.
 
-Real ones come from the folder that SPARSENET_DATA names; without it the parametric shapes stand in, and
-a figure says which it was.
+Real shapes come from the folder SPARSENET_DATA; without it the parametric shapes are used, and figures
+name their source.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _MODELNET_SHARD = "modelnet40_voxels30/test.npz"
 class Shapes:
     """Datasets in a temporary folder; use as a context manager.
 
-    count : shapes of each
-    carried : folder that may hold packed ones (see `carried`), which are taken then
-    meshes : SparseDataset with meshes;  source : where they come from
+    count : number of shapes of each
+    carried : folder that may contain packed shapes (see `carried`), which are preferred
+    meshes : SparseDataset with meshes;  source : name of their source
     """
 
     def __init__(self, count: int, note: Callable[[str], None], carried: Path | None = None):
@@ -46,13 +46,13 @@ class Shapes:
             import_psb(self._root / "psb", path, count)
         else:
             self.source = "parametric shapes"
-            note("PSB left out: SPARSENET_DATA names no folder that holds it: parametric shapes instead")
+            note("PSB left out: not found in SPARSENET_DATA: parametric shapes instead")
             import_parametric(path, {"train": -(-count // 10)}, conversion=Conversion(40, keep_meshes=True,
                                                                                       progress=False))
         self.meshes = SparseDataset.open(path)
 
     def batch(self, size: int, render_size: int, **options: object) -> SparseBatch:
-        """The first batch of that many shapes, without rulebooks unless `geometries` asks for them."""
+        """The first batch of this many shapes, without rulebooks unless `geometries` are given."""
         with self.meshes.batches(size, field=FIELD, render_size=render_size, **options) as batches:
             return next(batches)
 
@@ -60,10 +60,10 @@ class Shapes:
         return [self.meshes.mesh(index) for index in range(min(count, len(self.meshes)))]
 
     def modelnet40(self, note: Callable[[str], None]) -> SparseDataset | None:
-        """ModelNet40's 30^3 voxels, one pose of `count` objects; None where the data is absent."""
+        """ModelNet40's 30^3 voxels, one pose of `count` objects; None if the data is missing."""
         archive = self._root / _MODELNET_SHARD
         if not archive.is_file():
-            note(f"ModelNet40 left out: SPARSENET_DATA names no folder with {_MODELNET_SHARD}")
+            note(f"ModelNet40 left out: SPARSENET_DATA has no {_MODELNET_SHARD}")
             return None
         with np.load(archive) as stored:
             packed, labels, classes = stored["vox_packed"], stored["label"], stored["classes"]

@@ -1,10 +1,9 @@
-"""Does each family of kernels give on a device what float64 gives on the CPU?  A verdict a line, in half a minute.
+"""Does each family of kernels on a device match float64 on the CPU?  One verdict per line, in half a minute.
 
     PASS submanifold 3^3, tf32              error 6.1e-04, limit 4e-03    0.21 s
 
-A part that fails does not keep the next ones from running.  An error that takes the device away from the process (an
-address that is not there) is told by what comes back: the parts that were left, for another process.  Sizes are small;
-`pytest -m gpu` looks closer.
+After a failed part the next ones still run.  If an error (an illegal address) makes the device unusable for the
+process, the remaining parts are returned, for another process.  Sizes are small; `pytest -m gpu` is more thorough.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from benchmarks import smoke_parts
 from sparsenet import backend
 from sparsenet.kernels import get_float32_matmul_precision, set_float32_matmul_precision, tiles
 
-LIMITS = {"highest": 2e-5, "tf32": 4e-3, "fp16": 4e-3, "bf16": 3e-2}  # of an error, over the largest value
+LIMITS = {"highest": 2e-5, "tf32": 4e-3, "fp16": 4e-3, "bf16": 3e-2}  # of the error relative to the largest value
 _NETWORK_LIMIT, _HALF_LIMIT = 2e-4, 1e-2
 
 
 @dataclass(frozen=True)
 class Part:
-    """find_error : of the device's name, the largest error over the largest value; limit : what it may be"""
+    """find_error : device name -> largest error relative to the largest value; limit : its allowed maximum"""
 
     name: str
     find_error: Callable[[str], float]
@@ -59,14 +58,14 @@ def parts() -> list[Part]:
 
 
 def run(chosen: Sequence[Part], device: str, say: Callable[[str], None] = print) -> tuple[list[str], list[str]]:
-    """Try each part; the names of those that failed, and of those that were left because the device is lost."""
+    """Run each part.  Returns the names of failed parts, and of those not run because the device is unusable."""
     failed: list[str] = []
     for number, part in enumerate(chosen):
         begun = time.perf_counter()
         try:
             error = part.find_error(device)
             passed, words = error <= part.limit, f"error {error:.1e}, limit {part.limit:.0e}"
-        except Exception as problem:  # whatever it is, it is this part's, and the next one is tried
+        except Exception as problem:  # any error fails only this part
             passed, words = False, " ".join("".join(traceback.format_exception_only(problem)).split())[:400]
         say(f"{'PASS' if passed else 'FAIL'} {part.name:<36} {words}  {time.perf_counter() - begun:6.2f} s")
         if not passed:
@@ -80,7 +79,7 @@ def _is_lost(device: str) -> bool:
     """Whether the process can no longer use the device."""
     try:
         backend.to_device(backend.to_device(np.ones(1, np.float32), device), "cpu")
-    except (RuntimeError, MemoryError):  # what CuPy raises for an error of CUDA
+    except (RuntimeError, MemoryError):  # raised by CuPy for CUDA errors
         return True
     return False
 
@@ -104,7 +103,7 @@ def _at(precision: str, find_error: Callable[[str], float]) -> Callable[[str], f
 
 
 def _sorted(find_error: Callable[[str], float]) -> Callable[[str], float]:
-    """With rows sorted by their offsets, as they are for large products alone."""
+    """With rows sorted by their offsets, which is otherwise done only for large products."""
 
     def with_sorted_rows(device: str) -> float:
         with tiles.using(replace(tiles.tile_table(), order_work=1)):

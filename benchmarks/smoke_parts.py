@@ -1,5 +1,5 @@
-"""The parts of `smoke`: functions of a device's name that give the largest error over the largest value, 0 for what has
-to be the very same."""
+"""The parts of `smoke`: functions of a device name that return the largest error relative to the largest value; exact
+comparisons return 0 if equal."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from sparsenet.random import keyed_rng
 from sparsenet.shapes import CLASSES, Augmentation, MeshBatch, parametric_mesh
 from sparsenet.sparse import Geometry, SparseTensor
 
-CHANNELS = (8, 12, 16, 24)  # of a small S3DCNN
-TIMES = 10  # that it is trained for the same bits
+CHANNELS = (8, 12, 16, 24)  # channels of a small S3DCNN
+TIMES = 10  # number of repeated trainings that must have the same bits
 _GEOMETRIES = (Geometry.make(3, 2), Geometry.make(3, 3, 2), Geometry.make_submanifold(3, 3))
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer, and the input that it is tried on.
+    """A layer and its test input.
 
-    multiplies : whether it is tried in each precision of the tensor cores, too
+    multiplies : whether it is also tested in each tensor-core precision
     """
 
     make: Callable[[], nn.Module]
@@ -61,7 +61,7 @@ LAYERS = {
 
 
 def relative_error(found: Any, expected: Any) -> float:
-    """The largest difference over the largest value; infinite for a result that is not finite."""
+    """The largest difference relative to the largest value; infinite if the result is not finite."""
     got, wanted = (np.asarray(one, np.float64) for one in (found, expected))
     if got.shape != wanted.shape or not np.isfinite(got).all():
         return np.inf
@@ -69,7 +69,7 @@ def relative_error(found: Any, expected: Any) -> float:
 
 
 def differences(found: list[Any], expected: list[Any]) -> float:
-    """How many arrays are not the same, bit for bit."""
+    """The number of arrays that differ in any bit."""
     pairs = zip(map(host, found), map(host, expected), strict=True)
     return float(sum(one.dtype != other.dtype or one.tobytes() != other.tobytes() for one, other in pairs))
 
@@ -101,7 +101,7 @@ def rulebooks(device: str) -> float:
     found: list[list[Any]] = []
     for where in ("cpu", device):
         found.append([])
-        for count, side in ((2000, 16), (60, 200)):  # outputs are marked in a bit map, or sorted where few are reached
+        for count, side in ((2000, 16), (60, 200)):  # outputs are marked in a bit map, or sorted if there are few
             coordinates = some_sites(count, side, 3)
             sites = SparseTensor(np.zeros((count, 1), np.float32), coordinates, (side,) * 3, 3).to(where).sites
             for geometry in _GEOMETRIES:
@@ -149,7 +149,7 @@ def solids(device: str) -> float:
 
 
 def loader(device: str) -> float:
-    """Batches made by a worker, on a stream of its own, with rulebooks."""
+    """Batches with rulebooks, made by a worker on its own stream."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shapes.h5"
         import_parametric(path, {"train": 1}, conversion=Conversion(20, keep_meshes=True, progress=False))
@@ -175,11 +175,11 @@ def round_trip(device: str) -> float:
 
 
 def layer_error(layer: Layer, device: str) -> float:
-    """Of its output, and of the gradients of its input and parameters."""
+    """The error of its output and of the gradients of its input and parameters."""
     coordinates = some_sites(layer.count, layer.side, 3, layer.dimension)
     rng = np.random.default_rng(0)
     features = rng.standard_normal((len(coordinates), layer.channels)).astype(np.float32)
-    ground = rng.standard_normal(layer.channels).astype(np.float32) if layer.background else None
+    row = rng.standard_normal(layer.channels).astype(np.float32) if layer.background else None
     found: list[list[np.ndarray]] = []
     for where, dtype in ((device, np.float32), ("cpu", np.float64)):
         made = layer.make()
@@ -187,7 +187,7 @@ def layer_error(layer: Layer, device: str) -> float:
             tensor.array = tensor.array.astype(dtype)
         made = made.to(where)
         x = SparseTensor(features.astype(dtype), coordinates, (layer.side,) * layer.dimension, 3,
-                         None if ground is None else ground.astype(dtype)).to(where)
+                         None if row is None else row.astype(dtype)).to(where)
         x.features.requires_grad = True
         y = made(x)
         weight = np.random.default_rng(1).standard_normal(y.features.shape).astype(np.float32).astype(dtype)
@@ -197,7 +197,7 @@ def layer_error(layer: Layer, device: str) -> float:
 
 
 def cross_entropy(device: str) -> float:
-    """Of rows that one block takes, and of more."""
+    """For rows that fit one block, and for more."""
     rng = np.random.default_rng(5)
     worst = 0.0
     for rows in (64, 600):
@@ -224,7 +224,7 @@ def triplet(device: str) -> float:
 
 
 def trained(device: str, dtype: type, steps: int = 2) -> dict[str, np.ndarray]:
-    """The weights of a small S3DCNN after some steps."""
+    """The weights of a small S3DCNN after a few steps."""
     net = s3dcnn(10, channels=CHANNELS)
     for tensor in net.parameters():
         tensor.array = tensor.array.astype(dtype)
@@ -256,7 +256,7 @@ def empty(device: str) -> float:
 
 
 def half(device: str) -> float:
-    """Parameters and features in float16, on a GPU alone; on a CPU the error is 0."""
+    """Parameters and features in float16, only on a GPU; on a CPU the error is 0."""
     if device == "cpu":
         return 0.0
     net = s3dcnn(4, channels=(8, 16, 24))

@@ -1,4 +1,4 @@
-"""A command with a time limit, what it said, and how it ended: the parts that a campaign on a GPU is made of."""
+"""The stages of a GPU campaign: commands with a time limit, their output and outcome."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pathlib import Path
 from sparsenet.files import write_text
 
 GRACE = 5  # seconds from a stage's interrupt to its end
-LEAST_SECONDS = 5  # with less time left than this a stage is not begun
-_LAST_LINES = 3  # of a failed stage, told at once
+MIN_SECONDS = 5  # with less time left, a stage is not started
+_LAST_LINES = 3  # of a failed stage's output, printed immediately
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A command with a limit, run in the folder of the checkout.
+    """A command with a time limit, run in the folder of the checkout.
 
-    command : None if it cannot be run; then `why` says why not
-    needed : whether nothing after it can succeed if it fails
-    environment : variables set for it; PYTHONPATH is added to what there is, behind the checkout
+    command : None if it cannot run, for the reason `why`
+    needed : whether all later stages depend on it
+    environment : variables set for it; PYTHONPATH is appended to the existing one, after the checkout
     """
 
     name: str
@@ -37,9 +37,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended: passed is None if it was left out.
+    """The outcome of a stage; passed is None if it was left out.
 
-    limit : the seconds that it had
+    limit : its time limit in seconds
     """
 
     name: str
@@ -51,14 +51,14 @@ class Outcome:
 
 
 def run_stage(stage: Stage, root: Path, log: Path, seconds: float | None = None) -> Outcome:
-    """Run one, its output into `log`.
+    """Run a stage, with its output in `log`.
 
     At the limit (its own, or `seconds` if that is less) the process and its children are interrupted, as by Ctrl-C,
-    so that they tell what they have found; GRACE seconds later they are killed.
+    so that they report their results so far; GRACE seconds later they are killed.
     """
     limit = stage.seconds if seconds is None else min(stage.seconds, seconds)
-    if stage.command is None or limit < LEAST_SECONDS:
-        words = stage.why if stage.command is None else "no time is left"
+    if stage.command is None or limit < MIN_SECONDS:
+        words = stage.why if stage.command is None else "no time left"
         write_text(log, f"{words}\n")
         return Outcome(stage.name, None, words)
     words = " ".join(stage.command)
@@ -76,13 +76,13 @@ def run_stage(stage: Stage, root: Path, log: Path, seconds: float | None = None)
             code = process.wait(timeout=limit)
             ended = "" if code == 0 else f"exit code {code}: {_last_lines(log)}"
         except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):  # it ended by itself just now
+            with suppress(ProcessLookupError):  # it has just ended by itself
                 os.killpg(process.pid, signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=GRACE)
             ended = f"over its limit of {limit:.0f} s: {_last_lines(log)}"
         finally:
-            with suppress(ProcessLookupError):  # none of its children is left
+            with suppress(ProcessLookupError):  # none of its children remains
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return Outcome(stage.name, not ended, ended, round(time.monotonic() - begun, 1), words, limit)

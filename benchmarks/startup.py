@@ -1,7 +1,7 @@
-"""Start-up: what a new process takes to its first batch and first step, with Numba's cache warm and cold.
+"""Start-up: the time of a new process to its first batch and first step, with Numba's cache warm and cold.
 
-Each run is a process of its own.  The cold one is given an empty cache folder, the warm ones the folder
-that the cold one filled: a user's second run.
+Each run is a separate process.  The cold one starts with an empty cache folder, the warm ones with the folder
+that the cold one filled, like a user's second run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SLOWEST = 8  # functions listed by their compile time
 
 
 def measure_startup(results: Results, settings: Settings, shapes: Shapes) -> None:
-    """Adds the section: seconds to the import, first batch, first step, and the slowest compilations."""
+    """Add the section: seconds to the import, first batch and first step, and the slowest compilations."""
     batch, size = (4, 20) if settings.quick else (64, 40)
     with tempfile.TemporaryDirectory() as cache:
         def run() -> dict:
@@ -44,7 +44,7 @@ def measure_startup(results: Results, settings: Settings, shapes: Shapes) -> Non
 
 
 def _child(cache: str, dataset: str, batch: int, size: int) -> dict:
-    root = str(Path(sparsenet.__file__).parents[1])  # the package that this process imports
+    root = str(Path(sparsenet.__file__).parents[1])  # the package imported by this process
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"NUMBA_CACHE_DIR": cache, "PYTHONPATH": path}
     done = subprocess.run([sys.executable, str(CHILD), dataset, str(batch), str(size)], env=environment,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-BEGUN = time.perf_counter()  # before the heavy imports, which are a part of what is timed
+BEGUN = time.perf_counter()  # before the heavy imports, which are timed too
 
 import json  # noqa: E402
 import sys  # noqa: E402
@@ -28,8 +28,8 @@ def main(path: str, batch_size: int, render_size: int) -> None:
 
 
 def _compile_seconds() -> dict[str, float]:
-    """Seconds of each function that was compiled, not read from the cache, by Numba's own passes; of one that others
-    call, they are part of theirs."""
+    """Seconds of Numba's passes for each function that was compiled rather than read from the cache; the time of a
+    callee is included in its callers'."""
     found = {}
     for name, module in list(sys.modules.items()):
         if not name.startswith("sparsenet.kernels."):
@@ -38,8 +38,8 @@ def _compile_seconds() -> dict[str, float]:
             if getattr(value, "__module__", None) != name:  # imported from where it is counted
                 continue
             for signature in getattr(value, "signatures", ()):
-                told = value.overloads[signature].metadata or {}  # None: read from the cache
-                passes = told.get("pipeline_times", {})
+                metadata = value.overloads[signature].metadata or {}  # None: read from the cache
+                passes = metadata.get("pipeline_times", {})
                 seconds = sum(timer.run for stages in passes.values() for timer in stages.values())
                 label = f"{name.rsplit('.', 1)[1]}.{attribute}"
                 found[label] = found.get(label, 0.0) + seconds

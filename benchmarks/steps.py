@@ -1,4 +1,4 @@
-"""One S3DCNN training step as it is timed, profiled and weighed: the moving part of `training.py`."""
+"""One S3DCNN training step, to be timed, profiled and measured by `training.py`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CHANNELS_OF_QUICK = (4,) * 6
 
 
 class Steps:
-    """S3DCNN with a classifier and the paper's SGD, on one batch that is met again and again.
+    """S3DCNN with a classifier and the paper's SGD, repeatedly trained on one batch.
 
-    Each step begins with rulebooks as a loader of training builds them.
+    Each step starts with rulebooks as built by the training loader.
 
-    quick : a network of few channels, if that is on the device "cuda"
+    quick : use few channels on the device "cuda"
     """
 
     def __init__(self, batch: SparseBatch, device: str, quick: bool = False):
@@ -40,7 +40,7 @@ class Steps:
         self.geometries = self.net.geometries()
         self.sites = batch.input.sites.to(device)
         self.features = to_device(batch.input.features.array, device)
-        self.labels = np.maximum(batch.labels, 0) % CLASSES  # on the host: looked at without waiting
+        self.labels = np.maximum(batch.labels, 0) % CLASSES  # on the host, so that checks do not wait
         self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES}
 
     def fresh(self) -> SparseTensor:
@@ -48,7 +48,7 @@ class Steps:
         return SparseTensor.from_sites(self.features, self.sites.copy())
 
     def prepared(self) -> SparseTensor:
-        """The input as a loader hands it over."""
+        """The input as delivered by a loader."""
         x = self.fresh()
         prepare(x.sites, self.geometries, backward=True)
         return x
@@ -57,7 +57,7 @@ class Steps:
         return ops.softmax_cross_entropy(self.net(x), self.labels)
 
     def step(self, x: SparseTensor, profile: Any = None) -> None:
-        """Forward, backward, update; the seconds of each are appended to `phases`."""
+        """Run forward, backward and update; the seconds of each are appended to `phases`."""
         state: dict[str, Any] = {}
         parts = {"forward": lambda: state.update(loss=self.loss(x)), "backward": lambda: state["loss"].backward(),
                  "update": self.update}
@@ -69,12 +69,12 @@ class Steps:
             self.phases[phase].append(watch.seconds)
 
     def plain(self, x: SparseTensor) -> None:
-        """The same, not timed: on a GPU nothing waits for it."""
+        """The same without timing, so that the host does not wait for a GPU."""
         self.loss(x).backward()
         self.update()
 
     def take(self, batch: SparseBatch) -> None:
-        """A step on a batch that a loader gave."""
+        """A step on a batch from a loader."""
         self.labels = np.maximum(batch.labels, 0) % CLASSES
         if self.device == "cpu":
             self.step(batch.input)
@@ -92,8 +92,8 @@ class Steps:
         return sum(seconds[-1] for seconds in self.phases.values())
 
     def in_a_row(self) -> float:
-        """Seconds of one of several steps that follow one another on batches which are prepared: the host
-        prepares launches while the GPU works."""
+        """Seconds per step for several consecutive steps on prepared batches: the host prepares launches while
+        the GPU works."""
         inputs = [self.prepared() for _ in range(IN_A_ROW)]
         with stopwatch(self.device) as watch:
             while inputs:
@@ -101,7 +101,7 @@ class Steps:
         return watch.seconds / IN_A_ROW
 
     def counted(self) -> tuple[Counts, Counts]:
-        """What rulebooks, and a step, ask of the GPU."""
+        """Launches and waits of the rulebooks and of a step."""
         with counting() as before:
             x = self.prepared()
         with counting() as within:
@@ -109,7 +109,7 @@ class Steps:
         return before, within
 
     def whole(self) -> float:
-        """Seconds of rulebooks, forward and backward, one after the other."""
+        """Total seconds of rulebooks, forward and backward."""
         x = self.fresh()
         with stopwatch(self.device) as watch:
             prepare(x.sites, self.geometries, backward=True)
@@ -118,19 +118,19 @@ class Steps:
         return watch.seconds
 
     def rulebooks(self) -> float:
-        """Seconds of what the loader builds ahead."""
+        """Seconds of the rulebooks that the loader builds in advance."""
         x = self.fresh()
         with stopwatch(self.device) as watch:
             prepare(x.sites, self.geometries, backward=True)
         return watch.seconds
 
     def medians(self, rounds: int) -> dict[str, float]:
-        """Of each phase, over its last `rounds`."""
+        """Timing of each phase over its last `rounds`."""
         return {phase: float(np.median(seconds[-rounds:])) for phase, seconds in self.phases.items()}
 
 
 def convolution_work(steps: Steps) -> tuple[int, int]:
-    """Multiply-adds of the convolutions' forward pass for the batch: on the active sites, on the dense grid."""
+    """Multiply-adds of the convolutions' forward pass for the batch, on active sites and on the dense grid."""
     sparse = dense = 0
     sites = steps.sites.copy()
     for layer in steps.net.layers:
@@ -146,14 +146,14 @@ def convolution_work(steps: Steps) -> tuple[int, int]:
 
 
 def traced_memory(steps: Steps) -> dict[str, int]:
-    """Bytes of one training step, by tracemalloc, above what was held before it.
+    """Bytes allocated in one training step, measured by tracemalloc.
 
-    outputs : sum of all layers' output features, what a network without a backward pass makes
-    live : held when forward is done, all activations that backward will ask for
-    peak : the most held at any moment of the step
-    rulebooks : neighbours and sites that the loader had made before
+    outputs : sum of all layers' output features, as in a network without a backward pass
+    live : held after forward, all activations needed by backward
+    peak : maximum at any moment of the step
+    rulebooks : neighbours and sites made earlier by the loader
     """
-    steps.case()  # the scratch memory of the threads is there, the velocities too
+    steps.case()  # allocates the threads' scratch memory and the velocities
     outputs = sum(_bytes(record.output) for record in steps.net.activations(steps.prepared()))
     gc.collect()
     tracemalloc.start()
@@ -178,8 +178,8 @@ def _bytes(output: Any) -> int:
 
 
 def epoch_rate(steps: Steps, batches: Any) -> tuple[float, float]:
-    """(samples a second, share of the time that the steps waited for the loader) of an epoch without its
-    first batch, before which the workers have to begin."""
+    """(samples per second, share of time waiting for the loader) of an epoch, without its first batch, which
+    includes the start of the workers."""
     waited, samples = 0.0, 0
     with batches:
         steps.take(next(batches))
@@ -189,7 +189,7 @@ def epoch_rate(steps: Steps, batches: Any) -> tuple[float, float]:
             steps.take(batch)
             samples += len(batch)
             mark = time.perf_counter()
-        if steps.device == "cuda":  # the GPU may be behind
+        if steps.device == "cuda":  # the GPU may still be working
             cupy().cuda.Device().synchronize()
             mark = time.perf_counter()
     seconds = mark - begun

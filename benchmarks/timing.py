@@ -1,11 +1,11 @@
 """Medians of interleaved repeats.
 
-Cases that are compared take turns: a round runs each of them once, every other round backwards.  What
-slows the machine down for a while then meets all of them, and their ratio stays.
+Compared cases are interleaved: a round runs each of them once, every other round in reverse order.  A temporary
+slowdown of the machine then affects all of them, and their ratio stays the same.
 
-On a GPU the clock is the GPU's own, and it is kept busy while the host prepares launches: a case then takes what
-the GPU needs, not what Python needs, as long as it does not wait for a result.  What does wait, and whole training
-steps, are timed with the host's share.
+On a GPU times come from GPU events, and the GPU is kept busy while the host prepares launches: a case then takes the
+GPU's time, not Python's, unless it waits for a result.  Cases that wait, and whole training steps, include the host's
+time.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import numpy as np
 from sparsenet import backend
 from sparsenet.autograd import Function, Tensor
 
-Case = Callable[[], float]  # runs once, returns seconds
+Case = Callable[[], float]  # runs once and returns seconds
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How long to measure, and at which sizes.
+    """Settings of a run.
 
     repeats : rounds of each group of cases
     seconds : a group ends early after this time, but not before 3 rounds (1 if `repeats` is less)
-    quick : small batches and few sizes, to see that everything runs: its figures mean nothing
+    quick : small batches and few sizes, to check that everything runs; the figures are meaningless
     device : "cpu" or "cuda"
-    peers : the Python interpreter that has the peers; None: no peers
-    carried : folder of packed shapes (see `carried`); None: there is none
+    peers : the Python interpreter with the peers; None: no peers
+    carried : folder of packed shapes (see `carried`), or None
     """
 
     repeats: int = 11
@@ -48,7 +48,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of some repeats."""
+    """Seconds of several repeats."""
 
     samples: tuple[float, ...]
 
@@ -68,7 +68,7 @@ class Timing:
 
 
 def interleave(cases: Mapping[str, Case], settings: Settings) -> dict[str, Timing]:
-    """Run each case once untimed, then in rounds; the garbage collector waits meanwhile."""
+    """Run each case once untimed, then in rounds, with the garbage collector disabled."""
     for case in cases.values():
         case()
     taken: dict[str, list[float]] = {name: [] for name in cases}
@@ -89,7 +89,7 @@ def interleave(cases: Mapping[str, Case], settings: Settings) -> dict[str, Timin
 
 
 def case(function: Callable, prepare: Callable | None = None, device: str = "cpu") -> Case:
-    """A case that times `function()`, or `function(prepare())` with the preparation left out."""
+    """A case that times `function()`, or `function(prepare())` without the preparation."""
 
     def run() -> float:
         given = () if prepare is None else (prepare(),)
@@ -101,7 +101,7 @@ def case(function: Callable, prepare: Callable | None = None, device: str = "cpu
 
 
 class _Inner(Function):
-    """The same array; its gradient goes no further."""
+    """A leaf with the same array, where the gradient ends."""
 
     def forward(self, x: Any) -> Any:
         return x
@@ -111,15 +111,15 @@ class _Inner(Function):
 
 
 def inner(tensor: Tensor) -> Tensor:
-    """The tensor as one within a network: backward computes its gradient and hands it on, and does not
-    copy it to `.grad` as it does for a leaf."""
+    """The tensor as an intermediate one of a network: backward computes its gradient and passes it on, without
+    copying it to `.grad` as for a leaf."""
     return _Inner().apply(tensor)
 
 
 class stopwatch:
-    """`with stopwatch(device) as watch:` ... `watch.seconds`; by events on the GPU's own clock.
+    """`with stopwatch(device) as watch:` ... `watch.seconds`; on a GPU measured by events.
 
-    covered : keep the GPU busy beforehand, so that the host's pace is not measured
+    covered : keep the GPU busy beforehand, so that host time is not measured
     """
 
     def __init__(self, device: str = "cpu", covered: bool = False):
@@ -147,7 +147,7 @@ class stopwatch:
             self.seconds = self.cuda.get_elapsed_time(*self._events) / 1e3
 
 
-COVER_SIDE, COVER_PRODUCTS = 4096, 4  # some 10 ms of a large GPU: more than any case takes to launch
+COVER_SIDE, COVER_PRODUCTS = 4096, 4  # about 10 ms on a large GPU, more than any case takes to launch
 _SIDE_OF_QUICK = 8
 _covers: dict[int, Any] = {}
 _side = COVER_SIDE
@@ -155,7 +155,7 @@ _side = COVER_SIDE
 
 @contextmanager
 def covers(quick: bool) -> Iterator[None]:
-    """Within it the GPU is kept busy before each case, or, if figures mean nothing, hardly."""
+    """A context in which the GPU is kept busy before each case, or only briefly in quick runs."""
     global _side
     before, _side = _side, _SIDE_OF_QUICK if quick else COVER_SIDE
     try:
@@ -165,7 +165,7 @@ def covers(quick: bool) -> Iterator[None]:
 
 
 def _cover() -> None:
-    """Work for the GPU that nobody waits for."""
+    """Work for the GPU that is not waited for."""
     xp = backend.cupy()
     if _side not in _covers:
         _covers[_side] = [xp.ones((_side, _side), np.float32) for _ in range(2)]

@@ -1,5 +1,5 @@
-"""S3DCNN training: steps by render size, where their time goes, what they cost beside the dense grid,
-memory, scaling with threads and batch, and the whole pipeline with its loader."""
+"""S3DCNN training: steps by render size, their profile, their cost compared with the dense grid, memory,
+scaling with threads and batch size, and the whole pipeline with its loader."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEPS, SPLIT, COST, MEMORY, SCALING, PIPELINE = (
     f"S3DCNN {part}" for part in ("steps", "split", "cost", "memory", "scaling", "pipeline"))
 RENDER_SIZES = (30, 40, 70, 100)
 BATCH, BATCH_OF_QUICK = 64, 4
-GROUPS = {  # what a kernel's time is counted as, by phase and kernel
+GROUPS = {  # (phase, kernel) -> category of its time
     ("forward", "convolution_forward"): "convolution, forward",
     ("forward", "convolution_forward_pairs"): "convolution, forward",
     ("backward", "convolution_forward"): "convolution, input gradient",
@@ -54,7 +54,7 @@ GROUPS = {  # what a kernel's time is counted as, by phase and kernel
 
 
 def measure_steps(results: Results, settings: Settings, shapes: Shapes) -> None:
-    """Steps on prepared batches at each render size: their split, their cost, the dense peer's."""
+    """Measure steps on prepared batches at each render size: split, cost, and the dense peer's cost."""
     sizes = _sizes(settings)
     batch = _batch(settings)
     steps = {size: Steps(shapes.batch(batch, size), settings.device, settings.quick) for size in sizes}
@@ -87,7 +87,7 @@ def measure_steps(results: Results, settings: Settings, shapes: Shapes) -> None:
 
 
 def _add_gpu_step(results: Results, case: str, steps: Steps, row: Timing, batch: int, is_goal: bool) -> None:
-    """The pace of steps in a row, and what one asks of the GPU."""
+    """Add the time of consecutive steps, and the launches and waits of one step."""
     results.add(STEPS, case, "step in a row", 1e3 * row.median, "ms", spread=row.spread, better="lower")
     results.add(STEPS, case, "prepared", batch / row.median, "samples/s", spread=row.spread, better="higher",
                 goal=20_000.0 if is_goal else None)
@@ -97,14 +97,14 @@ def _add_gpu_step(results: Results, case: str, steps: Steps, row: Timing, batch:
 
 
 def _sizes(settings: Settings) -> tuple[int, ...]:
-    """Render sizes; a tiny one for runs that mean nothing."""
+    """Render sizes; a tiny one for quick runs."""
     if settings.quick:
         return (20, 30) if settings.device == "cpu" else (3, 4)
     return RENDER_SIZES if settings.device == "cpu" else (30, 40)
 
 
 def _verify(shapes: Shapes, size: int) -> None:
-    """The descriptor of one shape against the dense network, as a loop over offsets."""
+    """Check the descriptor of one shape against the dense network, a loop over offsets."""
     net = s3dcnn()
     x = shapes.batch(1, size).input
     convolutions = [layer for layer in net.layers if isinstance(layer, SparseConv)]
@@ -140,7 +140,7 @@ def _add_split(results: Results, case: str, steps: Steps, settings: Settings, is
 
 
 def _add_cost(results: Results, steps: dict[int, Steps], times: dict[str, Timing], batch: int) -> None:
-    """Work and time against active sites; the first size but one (40) is what others are compared to."""
+    """Add work and time against active sites, relative to the second size (40)."""
     base = sorted(steps)[1]
     for size, one in steps.items():
         sparse, dense = convolution_work(one)
@@ -156,8 +156,8 @@ def _add_cost(results: Results, steps: dict[int, Steps], times: dict[str, Timing
 
 
 def _add_peers(results: Results, settings: Settings, shapes: Shapes, steps: dict[int, Steps], batch: int) -> None:
-    """The whole network in torch on the dense grid (one sample, whose cost is the same at every render
-    size) and in spconv (the batch).  Ours: rulebooks, which spconv builds within its step, forward, backward."""
+    """Compare with the whole network in torch on the dense grid (one sample, at the same cost for every render
+    size) and in spconv (the batch).  Ours includes rulebooks, which spconv builds in its step, forward and backward."""
     settings = replace(settings, repeats=min(5, settings.repeats))
     with ExitStack() as stack:
         for peer in peers.available(settings.peers, results.notes.append, settings.device):
@@ -182,8 +182,8 @@ def _add_peers(results: Results, settings: Settings, shapes: Shapes, steps: dict
 
 
 def _set_up(peer: peers.Peer, x: SparseTensor) -> None:
-    """Give the peer S3DCNN's weights and the input.  Raises RuntimeError where torch's descriptor is another;
-    spconv's is, since its pooling is another function."""
+    """Send S3DCNN's weights and the input to the peer.  Raises RuntimeError if torch's descriptor differs;
+    spconv's does, because its pooling is another function."""
     net = s3dcnn()
     arrays: dict[str, Any] = {"grid": np.array((FIELD,) * 3), "slope": SLOPE, "coordinates": x.coordinates,
                               "batch": x.batch_size}
@@ -195,7 +195,7 @@ def _set_up(peer: peers.Peer, x: SparseTensor) -> None:
 
 
 def measure_memory(results: Results, settings: Settings, shapes: Shapes) -> None:
-    """The peak of a training step beside its activations."""
+    """Measure the peak memory of a training step and its activations."""
     for size in (20,) if settings.quick else (40, 100):
         found = traced_memory(Steps(shapes.batch(_batch(settings), size), "cpu"))
         case = f"render {size}"
@@ -207,7 +207,7 @@ def measure_memory(results: Results, settings: Settings, shapes: Shapes) -> None
 
 
 def measure_scaling(results: Results, settings: Settings, shapes: Shapes) -> None:
-    """Threads 1 and all, at the usual batch; then batches from 1 up."""
+    """Measure 1 and all threads with the default batch; then batch sizes from 1 up."""
     size = _sizes(settings)[0] if settings.quick else 40
     threads = get_num_threads()
     if threads > 1 and settings.device == "cpu":
@@ -239,7 +239,7 @@ def _on_threads(count: int, steps: Steps) -> float:
 
 
 def measure_pipeline(results: Results, settings: Settings, shapes: Shapes) -> None:
-    """Whole epochs with the loader: meshes voxelized anew with rotation, affine and shift; stored voxels."""
+    """Measure whole epochs with the loader: meshes voxelized with rotation, affine map and shift; stored voxels."""
     batch, rounds = _batch(settings), min(3, settings.repeats)
     size = _sizes(settings)[0] if settings.quick else 40
     workers = (1,) if settings.quick else (0, 1, 2) if settings.device == "cpu" else (0, 1, 2, 4)
@@ -253,7 +253,7 @@ def measure_pipeline(results: Results, settings: Settings, shapes: Shapes) -> No
         steps = Steps(shapes.batch(batch, size), settings.device, settings.quick)
         if settings.device == "cpu":
             order: dict[str, Any] = {"batch_size": batch, "shuffle": True}
-        else:  # a GPU is through with the shapes there are before the first workers have begun
+        else:  # a GPU would finish the few shapes before the workers have started
             order = {"sampler": _Repeated(len(dataset.object_samples), batch, 3 if settings.quick else 100)}
         for count in workers:
             found = [epoch_rate(steps, dataset.batches(workers=count, field=FIELD, epoch=epoch, **order,
@@ -277,7 +277,7 @@ def _pipeline_goal(device: str, source: str, workers: int) -> float | None:
 
 
 class _Repeated:
-    """A sampler of a long epoch over few items: they come again and again, in another order each time."""
+    """A sampler of a long epoch over few items, which repeat in a different order each time."""
 
     repeats = True
 

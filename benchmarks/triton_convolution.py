@@ -1,7 +1,7 @@
-"""A submanifold 3^3 convolution as a masked implicit product in Triton: what a good kernel of a few lines reaches.
+"""A submanifold 3^3 convolution as a masked implicit product in Triton, as an example of a good short kernel.
 
-Rows are sorted by the mask of their offsets within windows; a tile skips the offsets that none of its rows has.
-Imported by peer_worker.py, in an interpreter that has torch and Triton.  Channels are multiples of 64.
+Within windows, rows are sorted by the mask of their offsets; a tile skips offsets that none of its rows has.
+Imported by peer_worker.py, in an interpreter with torch and Triton.  Channels are multiples of 64.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import triton
 import triton.language as tl
 
 OFFSETS, WINDOW = 27, 65536
-ROWS, SPLITS = 128, 128  # rows of a tile; parts of the weight gradient
+ROWS, SPLITS = 128, 128  # rows per tile; partial sums of the weight gradient
 
 
 class Table:
-    """neighbours (M, 27) int32, -1 where there is none; order (M,) int32; masks of the tiles of ROWS sorted rows."""
+    """neighbours (M, 27) int32, -1 if missing; order (M,) int32; masks of the tiles of ROWS sorted rows."""
 
     def __init__(self, coordinates, grid):  # noqa: ANN001
         x, y, z = (coordinates[:, axis].to(torch.int64) for axis in (1, 2, 3))
         side_y, side_z = int(grid[1]) + 2, int(grid[2]) + 2
-        keys = ((x + 1) * side_y + y + 1) * side_z + z + 1  # a margin of a cell: no neighbour lies across an edge
+        keys = ((x + 1) * side_y + y + 1) * side_z + z + 1  # a margin of one cell, so that no neighbour wraps around
         ordered, where = keys.sort()
         self.neighbours = torch.empty((len(keys), OFFSETS), dtype=torch.int32, device=keys.device)
         for k in range(OFFSETS):
@@ -78,7 +78,7 @@ def weight_kernel(x, g, neighbours, partial, rows, part, C_IN: tl.constexpr, C_O
 
 
 def forward(features, weight, table: Table, exact: bool):  # noqa: ANN001, ANN201
-    """(M, C_out): also the input gradient, with the weights turned."""
+    """(M, C_out); with transposed weights also the input gradient."""
     rows, (_, c_in, c_out) = len(table.order), weight.shape
     out = torch.empty((rows, c_out), dtype=features.dtype, device=features.device)
     columns, depth = min(128, c_out), min(64 if features.dtype == torch.float16 else 32, c_in)

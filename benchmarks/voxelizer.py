@@ -1,4 +1,4 @@
-"""The voxelizer: meshes a second."""
+"""The voxelizer: meshes per second."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _SMALL = 12  # cells
 
 
 def measure_voxelizer(results: Results, settings: Settings, shapes: Shapes) -> None:
-    """Adds the section: meshes a second on one thread and on as many as there are loader workers; on a GPU, of a
-    batch at once."""
+    """Add the section: meshes per second with one thread and with the number of loader workers; on a GPU, for a whole
+    batch."""
     meshes = shapes.mesh_list(8 if settings.quick else 128)
     _verify(min(meshes, key=lambda mesh: len(mesh.faces)))
     augmentation = Augmentation(rotation="so3", affine=0.2, shift=0.2)
@@ -50,7 +50,7 @@ def measure_voxelizer(results: Results, settings: Settings, shapes: Shapes) -> N
 
 
 def _on_gpu(meshes: list[Mesh], size: int, draws: list[tuple[Any, ...]]) -> dict[str, Case]:
-    """Batches of the meshes, which are there already; checked against the CPU's cells first."""
+    """Cases for batches of meshes already on the GPU, first checked against the CPU's cells."""
     batch = MeshBatch(meshes).to("cuda")
     cases: dict[str, Case] = {}
     for name, placements in ((f"render {size}", None), (f"render {size}, augmented", draws)):

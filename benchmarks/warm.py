@@ -1,10 +1,10 @@
-"""Compile ahead all that a GPU run needs, side by side: our kernels, CuPy's own, and the CPU's that results are checked
-against.
+"""Compile everything that a GPU run needs in advance, in parallel: our kernels, CuPy's own, and the CPU kernels for
+checking results.
 
     python -m benchmarks.warm
 
-`sparsenet.kernels.warm` compiles kernels of ours.  What CuPy compiles for itself shows when it is used: one training
-step and one batch of a loader follow.
+`sparsenet.kernels.warm` compiles our kernels.  CuPy compiles its own on use, so one training step and one batch of a
+loader follow.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def compile_for_cpu() -> None:
-    """The smoke test on the CPU, for what Numba keeps of it."""
+    """Run the smoke test on the CPU to fill Numba's cache."""
     smoke.run(smoke.parts(), "cpu", say=lambda line: None)
 
 

@@ -1,6 +1,6 @@
-"""Does wgmma run here, compiled through CuPy, and how fast is it out of shared memory?
+"""Checks that wgmma runs, compiled through CuPy, and measures its rate from shared memory.
 
-A probe of what a convolution that used it could reach.
+This is an upper bound for a convolution that uses it.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ SECTION, CASE = "wgmma", "m64n128k16, half, both from shared memory"
 SOURCE = Path(__file__).with_name("wgmma.cu")
 KERNEL = "wgmma_rate"
 ARCHITECTURE = "sm_90"
-# Beside CuPy's own -arch=sm_90: the instructions exist for this variant of it alone.
+# Added to CuPy's -arch=sm_90: the instructions exist only for this variant.
 OPTIONS = ("-std=c++17", "-arch=sm_90a")
 SIDE, DEPTH, THREADS = 128, 64, 256
-_ROUNDS, _BLOCKS_EACH = 2000, 4  # multiplications in a row; blocks for each multiprocessor
-_MULTIPROCESSORS = 16  # an attribute of a device, by CUDA's number
+_ROUNDS, _BLOCKS_EACH = 2000, 4  # consecutive multiplications; blocks per multiprocessor
+_MULTIPROCESSORS = 16  # CUDA's number of this device attribute
 _TOLERANCE = 1e-4
 
 
 def measure_wgmma(results: Results, settings: Settings) -> None:
-    """Adds the section: the rate, and its share of cuBLAS's if that was measured.
+    """Add the section: the rate, and its share of cuBLAS's if that was measured.
 
     Raises RuntimeError if the product is wrong.
     """
     xp = cupy()
     if architecture(xp) != ARCHITECTURE:
-        results.notes.append(f"wgmma left out: this GPU is {architecture(xp)}, and {ARCHITECTURE} alone has it")
+        results.notes.append(f"wgmma left out: this GPU is {architecture(xp)}, and only {ARCHITECTURE} has it")
         return
     kernel = xp.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=OPTIONS).get_function(KERNEL)
     rng = np.random.default_rng(0)

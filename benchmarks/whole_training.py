@@ -1,5 +1,5 @@
-"""A whole training as the config `modelnet40` says, on a GPU: its time, its accuracy, and what the paper's 200 epochs
-would take."""
+"""Training with the config `modelnet40` on a GPU: time, accuracy, and the extrapolated time of the paper's 200
+epochs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SECTION, CASE = "ModelNet40 training", "config modelnet40, 30 epochs"
 EPOCHS, PAPER_EPOCHS, PAPER_GOAL = 30, 200, 300.0  # seconds for the paper's epochs
 CPU_ACCURACY = 86.83  # % on the test split after the same training (docs/results/experiments.md)
 ACCURACY_GOAL = CPU_ACCURACY - 0.5
-_MOST_SECONDS = 80  # of the training; what it has by then is evaluated
+_MAX_SECONDS = 80  # of training, followed by the evaluation
 
 
 def measure_modelnet40(results: Results, settings: Settings) -> None:
-    """Adds the section: seconds of the epochs there was time for, samples a second, the test accuracy.
+    """Add the section: seconds of the finished epochs, samples per second, test accuracy.
 
     Raises RuntimeError if there is no packed ModelNet40.
     """
@@ -29,14 +29,14 @@ def measure_modelnet40(results: Results, settings: Settings) -> None:
         if settings.quick:
             dataset, case = _few_shapes(folder), "a few voxels of parametric shapes, 2 epochs"
         elif settings.carried is None or not (settings.carried / MODELNET40).is_file():
-            raise RuntimeError(f"benchmark: no folder of packed shapes holds {MODELNET40}: make it with "
+            raise RuntimeError(f"benchmark: {MODELNET40} is not in a folder of packed shapes: make it with "
                                "tools/gpu_pack.py --modelnet40, and name it with --carried")
         else:
             dataset, case = settings.carried / MODELNET40, CASE
         begun = time.perf_counter()
         try:
             accuracy, finished = _train(dataset, folder / "run", settings.quick)
-        finally:  # what it has so far is told, if it was interrupted too
+        finally:  # also report partial results after an interruption
             epochs = _epochs(folder / "run" / "metrics.csv")
             _add_epochs(results, case, epochs, time.perf_counter() - begun, settings.quick)
         results.add(SECTION, case, "test accuracy", accuracy, "%", better="higher",
@@ -44,12 +44,12 @@ def measure_modelnet40(results: Results, settings: Settings) -> None:
 
 
 def _train(dataset: Path, out: Path, quick: bool) -> tuple[float, bool]:
-    """% of the test split that is right, and whether all epochs were trained."""
+    """Accuracy on the test split in %, and whether all epochs were trained."""
     from sparsenet.training import load_config, train
 
     small = ["training.epochs=2", "training.batch_size=4", "network.channels=[4, 4, 6]",
              'evaluation.protocol="none"'] if quick else [
-        f"training.max_seconds={_MOST_SECONDS}"]
+        f"training.max_seconds={_MAX_SECONDS}"]
     config = load_config("modelnet40", [f'data.path="{dataset}"', 'training.device="cuda"', "data.workers=4", *small])
     done = train(config, out, progress=False, say=lambda line: print(line, flush=True))
     return 100 * done.figures["test_accuracy"], done.finished
@@ -68,7 +68,7 @@ def _add_epochs(results: Results, case: str, epochs: list[dict[str, str]], secon
 
 
 def _epochs(path: Path) -> list[dict[str, str]]:
-    """The rows of a training's metrics.csv; none where it has not come so far."""
+    """The rows of a run's metrics.csv; empty if it does not exist yet."""
     if not path.exists():
         return []
     with open(path, encoding="utf-8", newline="") as file:

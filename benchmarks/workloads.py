@@ -1,6 +1,6 @@
-"""The five workloads that convolutions are measured at: 64^3 cells, 20,000 sites, 32 -> 64 channels.
+"""The five workloads for convolutions: 64^3 cells, 20,000 sites, 32 -> 64 channels.
 
-random    20,000 cells drawn without replacement: 2.9 neighbours a site within 3^3, itself included
+random    20,000 cells drawn without replacement: 2.9 neighbours per site within 3^3, itself included
 surface   the 20,000 cells nearest to a sphere of radius 26.875 about the grid's centre, a shell two
           cells thick: 372,288 pairs within 3^3, 18.6 a site
 """
@@ -25,7 +25,7 @@ RANDOM_SEED = 3  # 58,026 pairs
 class Workload:
     """A pattern of sites and a filter.
 
-    pattern : "random" or "surface";  size, stride : of the filter;  submanifold : outputs = inputs
+    pattern : "random" or "surface";  size, stride : filter size and stride;  submanifold : outputs = inputs
     """
 
     pattern: str
@@ -40,7 +40,7 @@ class Workload:
         return f"{kind}{self.size}^3{stride}, {self.pattern}"
 
     def coordinates(self) -> np.ndarray:
-        """(20000, 4) int32 rows [0, x, y, z], sorted, as a voxelizer gives them."""
+        """(20000, 4) int32 rows [0, x, y, z], sorted as by a voxelizer."""
         cells = random_cells() if self.pattern == "random" else surface_cells()
         rows = np.zeros((cells.size, 4), np.int32)
         rows[:, 1:] = np.stack(np.unravel_index(cells, GRID), axis=1)
@@ -54,7 +54,7 @@ class Workload:
         return {"coordinates": self.coordinates(), "features": features, "weight": weight}
 
     def layer(self, weight: np.ndarray) -> SparseConv:
-        """The layer without a bias."""
+        """The layer, without a bias."""
         if self.submanifold:
             layer: SparseConv = SubmanifoldConv(C_IN, C_OUT, self.size, bias=False)
         else:

@@ -1,7 +1,7 @@
-"""How the reference shows this project's docstrings: lines `name : what it is` become a list.
+"""Formats this project's docstrings for the reference: lines `name : description` become a list.
 
-The docstrings name arguments and attributes in lines of their own, indented continuation lines
-below; Markdown would run them together.
+The docstrings describe arguments and attributes on separate lines, with indented continuation lines;
+Markdown would join them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ SECTION = re.compile(r"^(Parameters|Attributes|Returns|Raises|Yields|Examples?)$
 
 
 def as_markdown(text: str) -> str:
-    """The docstring with its free-standing fields as list items; sections stay as they are."""
+    """The docstring with fields outside sections as list items; sections are unchanged."""
     lines, section, in_list = [], "", False
     for line in text.splitlines():
         if SECTION.match(line):
             section = "Examples" if line == "Example" else line
             lines.append(section)
             continue
-        if section and line and set(line) == {"-"}:  # as long as the heading may have become
+        if section and line and set(line) == {"-"}:  # matches the length of the heading
             lines.append("-" * len(section))
             continue
         field = FIELD.match(line)

@@ -21,46 +21,46 @@ def main(out: Path) -> None:
     distance = np.hypot(*np.meshgrid(np.arange(16) - 7.5, np.arange(16) - 7.5, indexing="ij"))
     image = ((distance > 3.5) & (distance < 5)).astype(np.float32)[None, None]  # (B, C, X, Y)
     x = sn.SparseTensor.from_dense(image)
-    print(f"The input: {x}\nIts background, what every inactive cell holds: {x.background.numpy()}")
+    print(f"The input: {x}\nIts background, the vector of every inactive cell: {x.background.numpy()}")
 
     # A layer with a bias changes the inactive cells too: a dense network computes 0 * W + b there.
-    # No site is needed for that.  All inactive cells still hold one and the same vector, which the layer
-    # computes once and hands on: the background.
+    # This needs no sites: all inactive cells still hold the same vector, which the layer computes once
+    # and passes on: the background.
     net = sn.SparseNetwork(dimension=2, in_channels=1, seed=7)
     net.add_convolution(2, 3).add_leaky_relu(0.1).add_max_pool(2).add_convolution(1, 2)
     net.layers[0].bias.array = np.array([0.3, -0.2], np.float32)
     net.layers[3].bias.array = np.array([0.1], np.float32)
-    print("\nThe background on its way through the layers:")
+    print("\nThe background after each layer:")
     for record in net.activations(x):
         sites = f"{len(record.sites):>3} sites of {record.spatial_size}"
         print(f"  {record.name:<14} {sites}, background {record.background}")
 
-    # So the sparse network gives what the dense one gives, in every cell.
+    # So the sparse network equals the dense one in every cell.
     dense = dense_network(net, image)
     sparse = net(x).to_dense().numpy()
-    print(f"\nWith the background: largest difference to the dense network {np.abs(sparse - dense).max():.1e}")
+    print(f"\nWith the background: largest difference from the dense network {np.abs(sparse - dense).max():.1e}")
 
-    # Without one (as in most sparse libraries) inactive cells are skipped: they count as if they held
-    # nothing, not even a bias.  Windows at the rim of the shape then lack what the dense network finds there.
+    # Without a background (as in most sparse libraries) inactive cells are skipped, even their bias.  Windows
+    # at the border of the shape then miss values that the dense network has.
     skipping = sn.SparseTensor(x.features, x.coordinates, x.spatial_size, 1, background=None)
     without = net(skipping).to_dense().numpy()
-    print(f"Without a background: largest difference                  {np.abs(without - dense).max():.1e}")
+    print(f"Without a background: largest difference                    {np.abs(without - dense).max():.1e}")
     assert np.abs(sparse - dense).max() < 1e-5 < np.abs(without - dense).max()
 
-    # In max-pooling the background competes: where all sites of a window are below it, it wins.
+    # In max-pooling the background competes: if all sites of a window are below it, it wins.
     pooled = net.activations(x)[2]
     won = (pooled.features == pooled.background).mean()
-    print(f"Of all maxima over pooling windows that hold a site, {100 * won:.0f}% are the background.")
+    print(f"Of all maxima over pooling windows with a site, {100 * won:.0f}% are the background.")
 
-    # The layers one by one, inactive cells in the background's colour; then the output, and how far off
-    # it is without a background.
+    # Figures: each layer, with inactive cells in the background's colour; then the output, and its error
+    # without a background.
     sn.inspect.save_figure(sn.inspect.activation_slices(net.activations(x)[:3], channels=2), out / "layers.png")
     figure = Figure(figsize=(10, 3.2), layout="constrained")
-    reach = np.abs([sparse, without]).max()
+    limit = np.abs([sparse, without]).max()
     off = without - sparse
-    panels = (("as dense", sparse, reach), ("no background", without, reach), ("difference", off, np.abs(off).max()))
-    for axes, (title, grid, reach) in zip(figure.subplots(1, 3), panels, strict=True):
-        image = axes.imshow(grid[0, 0].T, origin="lower", cmap="RdBu_r", vmin=-reach, vmax=reach)
+    panels = (("as dense", sparse, limit), ("no background", without, limit), ("difference", off, np.abs(off).max()))
+    for axes, (title, grid, limit) in zip(figure.subplots(1, 3), panels, strict=True):
+        image = axes.imshow(grid[0, 0].T, origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit)
         axes.set(title=title, xlabel="x, cells", ylabel="y, cells")
         figure.colorbar(image, ax=axes, label="output", shrink=0.8)
     sn.inspect.save_figure(figure, out / "difference.png")
@@ -68,7 +68,7 @@ def main(out: Path) -> None:
 
 
 def dense_network(net: sn.SparseNetwork, grid: np.ndarray) -> np.ndarray:
-    """The same layers on the whole grid (B, C, X, Y), by plain loops over the kernel offsets."""
+    """The same layers on the whole grid (B, C, X, Y), as plain loops over the kernel offsets."""
     for layer in net.layers:
         if layer.kind == "leaky_relu":
             grid = np.where(grid > 0, grid, np.float32(layer.negative_slope) * grid)

@@ -16,7 +16,7 @@ import sparsenet as sn
 
 
 def main(out: Path) -> None:
-    # A 5x5 grid in which four cells are active.  A row of coordinates is [batch, x, y].
+    # A 5x5 grid with four active cells.  Rows of coordinates are [batch, x, y].
     coordinates = np.array([[0, 1, 1], [0, 1, 2], [0, 3, 1], [0, 4, 4]])
     features = np.array([[1], [2], [3], [4]], np.float32)
     x = sn.SparseTensor(features, coordinates, spatial_size=(5, 5), batch_size=1)
@@ -27,7 +27,7 @@ def main(out: Path) -> None:
     layer = sn.nn.SparseConv(1, 1, kernel_size=(2, 2), bias=False)
     layer.weight.array = np.array([1, 10, 100, 1000], np.float32).reshape(4, 1, 1)
 
-    # 1. The dense loop: every output cell, every offset, mostly times zero.
+    # 1. The dense loop: every output cell and every offset, mostly multiplying by zero.
     grid = np.zeros((5, 5), np.float32)
     grid[tuple(coordinates[:, 1:].T)] = features[:, 0]
     dense, products = np.zeros((4, 4), np.float32), 0
@@ -37,8 +37,8 @@ def main(out: Path) -> None:
             products += 1
     print(f"\nThe dense loop takes {products} multiplications.")
 
-    # 2. The sparse one: the rulebook says which input site meets which weight for which output site.
-    #    An output site is there where at least one offset hits an active cell.
+    # 2. The sparse loop: the rulebook says which input site meets which weight for which output site.
+    #    An output site is active if at least one offset hits an active cell.
     rulebook = x.sites.rulebook(layer.geometry)
     by_hand = np.zeros((len(rulebook.output_sites), 1), np.float32)
     products = 0
@@ -56,7 +56,7 @@ def main(out: Path) -> None:
 
     # 3. The layer does the same, and equals the dense loop in every cell, active or not.
     y = layer(x)
-    print("\nThe output (each digit tells which offset met which site):\n" + drawn(y))
+    print("\nThe output (each digit shows which offset met which site):\n" + drawn(y))
     assert np.array_equal(y.features.numpy(), by_hand)
     assert np.array_equal(y.to_dense().numpy()[0, 0], dense)
     print("\nThe layer, the loop over the rulebook and the dense loop agree in all 16 cells.")
@@ -67,7 +67,7 @@ def main(out: Path) -> None:
 
 
 def drawn(x: sn.SparseTensor) -> str:
-    """The grid in letters, y upwards."""
+    """The grid as text, y upwards."""
     cells = {tuple(cell): f"{value:g}" for cell, value in zip(x.coordinates[:, 1:].tolist(), x.features.array[:, 0],
                                                               strict=True)}
     width, height = x.spatial_size

@@ -20,12 +20,12 @@ from sparsenet.quickstart import write_off
 from sparsenet.random import keyed_rng
 from sparsenet.shapes import parametric_mesh
 
-RENDER_SIZE, CHANNELS, EPOCHS = 14, (8, 16, 32), 8  # small, for seconds; the paper: 40, 32 to 192, 200
+RENDER_SIZE, CHANNELS, EPOCHS = 14, (8, 16, 32), 8  # small, to run in seconds; the paper: 40, 32 to 192, 200
 
 
 def main(out: Path, meshes: Path | None = None, query: Path | None = None) -> None:
-    # 1. A folder of meshes, one subfolder for each class: shapes/chair/0.off, ...  Without one of your own,
-    #    some parametric furniture is written.
+    # 1. A folder of meshes, one subfolder for each class: shapes/chair/0.off, ...  By default, some
+    #    parametric furniture is generated.
     if meshes is None:
         meshes = out / "shapes"
         for name in ("bed", "chair", "lamp", "mug", "table"):
@@ -34,20 +34,20 @@ def main(out: Path, meshes: Path | None = None, query: Path | None = None) -> No
                 mesh = parametric_mesh(name, keyed_rng(0, name, number))
                 write_off(meshes / name / f"{number:02}.off", mesh)
 
-    # 2. Into one HDF5 file: the voxels that each surface meets, its class, and whether to train on it.
+    # 2. Import into one HDF5 file: the voxels of each surface, its class and its split.
     report = import_folder(meshes, out / "shapes.h5", Conversion(RENDER_SIZE, progress=False))
     print(report)
     shapes = sn.SparseDataset.open(out / "shapes.h5")
     train, test = shapes.subset("train"), shapes.subset("test")
-    print(f"{len(train)} shapes to train on, {len(test)} to test on, of {len(shapes.classes)} classes")
+    print(f"{len(train)} shapes for training, {len(test)} for testing, of {len(shapes.classes)} classes")
 
-    # 3. A small S3DCNN.  Its field is the grid that comes down to one cell; shapes stand in its middle.
+    # 3. A small S3DCNN.  Its field is the input grid that it reduces to one cell; shapes are centred in it.
     net = sn.s3dcnn(len(shapes.classes), seed=1, channels=CHANNELS)
     print(f"\nA field of {net.field}, {net.parameter_count():,} weights and biases")
 
-    # 4. Training, in full: batches, loss, gradients, a step.
+    # 4. The training loop in full: batches, loss, gradients, steps.
     optimizer = sn.optim.SGD(net.parameters(), lr=0.02, momentum=0.9, nesterov=True)
-    prepared = {"field": net.field, "geometries": net.geometries()}  # the loader builds rulebooks ahead
+    prepared = {"field": net.field, "geometries": net.geometries()}  # the loader builds rulebooks in advance
     for epoch in range(EPOCHS):
         losses = []
         for batch in train.batches(16, shuffle=True, seed=1, epoch=epoch, **prepared):
@@ -58,17 +58,17 @@ def main(out: Path, meshes: Path | None = None, query: Path | None = None) -> No
             losses.append(float(loss.array))
         print(f"epoch {epoch + 1}: loss {np.mean(losses):.3f}")
 
-    # 5. Does it know shapes that it has not seen?
+    # 5. Does it classify unseen shapes?
     predicted = net.predict(test).argmax(axis=1)
-    print(f"\n{(predicted == test.object_labels).sum()} of {len(test)} test shapes are classified rightly")
+    print(f"\n{(predicted == test.object_labels).sum()} of {len(test)} test shapes are classified correctly")
 
-    # 6. Descriptors: what the network gives before its classifier, one vector for each shape.
+    # 6. Descriptors: the output before the classifier, one vector for each shape.
     descriptors = sn.retrieval.Descriptors.of(net, shapes)
     evaluation = sn.retrieval.evaluate(descriptors.vectors, descriptors.labels)
-    print("Each shape (those of the training too) as a query, the others ranked by the angle between descriptors:\n"
+    print("Each shape (training shapes too) as a query, the others ranked by the angle between descriptors:\n"
           f"{evaluation}")
 
-    # 7. A mesh that is in no dataset, and the shapes most similar to it.
+    # 7. A mesh outside the dataset, and the shapes most similar to it.
     label = ""
     if query is None:
         query, label = out / "query.off", "chair"
@@ -76,7 +76,7 @@ def main(out: Path, meshes: Path | None = None, query: Path | None = None) -> No
     found = sn.retrieval.find_similar(net, query, descriptors, k=5, name=query.name)
     print(f"\nThe shapes nearest to {query}:\n{found}")
 
-    # 8. Pictures of it all.
+    # 8. Figures.
     cells = [shapes.voxels(i)[0] for i in range(len(shapes))]
     figures = {
         "found.png": found.picture(label=label),
@@ -92,8 +92,8 @@ def main(out: Path, meshes: Path | None = None, query: Path | None = None) -> No
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="folder for files and pictures (default: a new temporary one)")
-    parser.add_argument("--meshes", type=Path, help="folder of meshes, one subfolder a class (default: made up)")
-    parser.add_argument("--query", type=Path, help="mesh to search for (default: made up)")
+    parser.add_argument("--meshes", type=Path, help="folder of meshes, one subfolder per class (default: generated)")
+    parser.add_argument("--query", type=Path, help="mesh to search with (default: generated)")
     arguments = parser.parse_args()
     folder = arguments.out or Path(tempfile.mkdtemp(prefix="sparsenet-"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 import sparsenet as sn
 from sparsenet.kernels import launch
 from sparsenet.sparse import ActiveSites, Geometry
-from sparsenet.tables import aligned
+from sparsenet.wording import aligned
 
-ALLOWED = {"float32": 1e-5, "float64": 1e-13}  # of the largest value: what rounding explains
+ALLOWED = {"float32": 1e-5, "float64": 1e-13}  # rounding error relative to the largest value
 
 
-# 1. The reference is the definition, as plainly as it can be written: no sites, no rulebook, float64.
+# 1. The reference is the definition, written as plainly as possible: no sites, no rulebook, float64.
 #    out[m] = sum_k W[k]^T x[m * stride + k]
 def dense_convolution(grid: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:
     """grid (C_in, X, Y, Z), weight (K, C_in, C_out) -> (C_out, X', Y', Z')."""
@@ -43,7 +43,7 @@ def case(count: int, c_in: int, c_out: int, geometry: Geometry, dtype: str, seed
     weight = rng.standard_normal((geometry.volume, c_in, c_out)).astype(dtype)
     rulebook = sites.rulebook(geometry)
 
-    # Kernels are found by name; the arrays tell the backend.  `launch` checks names, dtypes and shapes.
+    # Kernels are found by name; the arrays determine the backend.  `launch` checks names, dtypes and shapes.
     found = launch("convolution_forward", features, weight, rulebook.neighbours, None)
 
     grid = np.zeros((c_in, 9, 9, 9))
@@ -53,7 +53,7 @@ def case(count: int, c_in: int, c_out: int, geometry: Geometry, dtype: str, seed
 
 
 def main(out: Path) -> None:
-    # 3. The cases that find bugs: random, empty, one site, every cell, odd channels, strides, both dtypes.
+    # 3. Cases that find bugs: random, empty, one site, every cell, odd channels, strides, both dtypes.
     plain, strided = Geometry.make(3, 2), Geometry.make(3, 3, stride=2)
     cases = {"random": (80, 4, 6, plain), "no site": (0, 4, 6, plain), "one site": (1, 4, 6, plain),
              "every cell": (729, 4, 6, plain), "odd channels": (80, 3, 7, plain), "one channel": (80, 1, 1, plain),
@@ -69,7 +69,7 @@ def main(out: Path) -> None:
             assert error <= allowed, rows[-1]
     print(aligned(rows, left=(0, 1, 5)))
 
-    # 4. The promise beyond the values: the same bits, whatever the number of threads.
+    # 4. Determinism: the same bits for any number of threads.
     before, bits = sn.get_num_threads(), set()
     for threads in (1, 2, 5):
         sn.set_num_threads(threads)
@@ -78,17 +78,17 @@ def main(out: Path) -> None:
     assert len(bits) == 1
     print("\n1, 2 and 5 threads give the same bits")
 
-    # 5. A misuse is refused before anything runs, and the message says what to do.
+    # 5. Wrong arguments are refused before anything runs, and the message says what to do.
     try:
         launch("convolution_forward", np.ones((2, 4)), np.ones((8, 3, 6)), np.zeros((1, 8), np.int32), None)
     except ValueError as error:
         print(f"a wrong shape is refused: {error}")
 
-    # 6. A picture finds what a number hides: where do kernel and reference differ, if they do?
+    # 6. A figure shows what a number hides: where do kernel and reference differ, if they do?
     found, expected = case(6, 4, 6, plain, "float32", seed=1)
     figure = Figure(figsize=(9, 4), layout="constrained")
-    reach = np.abs(expected).max()
-    panels = (("kernel", found, reach), ("reference", expected, reach), ("difference", found - expected, None))
+    limit = np.abs(expected).max()
+    panels = (("kernel", found, limit), ("reference", expected, limit), ("difference", found - expected, None))
     for axes, (title, values, limit) in zip(figure.subplots(1, 3), panels, strict=True):
         limit = limit or np.abs(values).max()
         image = axes.imshow(values, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")

@@ -18,8 +18,8 @@ import sparsenet as sn
 from sparsenet.gradcheck import GradcheckError
 
 
-# 1. An operation is a Function: `forward` gets arrays and saves what `backward` needs, `backward` turns
-#    the gradient of the output into the gradient of the input.  Here: swish(x) = x * sigmoid(x).
+# 1. An operation is a Function: `forward` takes arrays and saves what `backward` needs, `backward` computes
+#    the gradient of the input from that of the output.  Here: swish(x) = x * sigmoid(x).
 class Swish(sn.Function):
     def forward(self, x: np.ndarray) -> np.ndarray:
         sigmoid = 1 / (1 + np.exp(-x))
@@ -36,24 +36,24 @@ class WrongSwish(Swish):
         return 1.001 * super().backward(gradient)  # wrong by a tenth of a percent
 
 
-# 2. The public function applies it to the sites and to the background alike: an inactive cell is a cell.
+# 2. The public function applies it to both the sites and the background, since inactive cells are cells too.
 def swish(x: sn.SparseTensor) -> sn.SparseTensor:
     background = None if x.background is None else Swish().apply(x.background)
     return x.with_features(Swish().apply(x.features), background)
 
 
-# 3. A layer is a Module with a `forward`.  Tensors among its attributes would be its parameters.
+# 3. A layer is a Module with a `forward` method.  This one has no parameters.
 class SwishLayer(sn.nn.Module):
     def forward(self, x: Any) -> Any:
         return swish(x)
 
 
 def main(out: Path) -> None:
-    # 4. The gradient check compares `backward` with differences, in float64, along random directions.
+    # 4. The gradient check compares `backward` with finite differences, in float64, along random directions.
     rng = np.random.default_rng(0)
     x = sn.Tensor(rng.standard_normal((5, 3)), requires_grad=True)
     assert sn.gradcheck(lambda x: Swish().apply(x), [x])
-    print("swish: the gradient is right")
+    print("swish: the gradient is correct")
     try:
         sn.gradcheck(lambda x: WrongSwish().apply(x), [x])
     except GradcheckError as error:
@@ -66,9 +66,9 @@ def main(out: Path) -> None:
     batch = batch.with_features(sn.Tensor(batch.features.array, requires_grad=True),
                                 sn.Tensor(np.array([0.3, -0.4]), requires_grad=True))
     assert sn.gradcheck(net, [batch], parameters=dict(net.named_parameters()))
-    print("\na network with the new layer: the gradients of input, background and all weights are right")
+    print("\na network with the new layer: the gradients of input, background and all weights are correct")
 
-    # 6. And it can be looked into like any other.
+    # 6. Like any other network, it can be traced.
     seen = sn.inspect.trace(net, batch)
     sn.ops.softmax_cross_entropy(seen.output, np.array([0, 2])).backward()
     print(f"\n{seen}")

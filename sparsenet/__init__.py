@@ -1,8 +1,8 @@
-"""sparsenet: sparse 3D convolutional networks, exact, deterministic, open to look into.
+"""sparsenet: sparse 3D convolutional networks, exact, deterministic and open to inspection.
 
     import sparsenet as sn
 
-Heavy libraries (Numba, h5py, matplotlib, CuPy) are imported when something first needs them.
+Heavy libraries (Numba, h5py, matplotlib, CuPy) are imported on first use.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sparsenet.sparse import SparseTensor
 
 __version__ = "0.2.0"
 
-# Imported when first used: these lead to h5py or matplotlib.
+# Imported on first use, because they import h5py or matplotlib.
 _LATER = {"SparseDataset": "data", "SparseBatch": "data", "Off3DPicture": "shapes"}
 _MODULES = ("data", "inspect", "optim", "retrieval", "shapes", "training")
 

@@ -1,7 +1,7 @@
-"""`detect_anomaly`: stop where a number first stops being finite, and name the layer.
+"""`detect_anomaly`: stop at the first number that is not finite, and name the layer.
 
-Off, it costs one look at a flag per call.  On, every output of every operation and layer is searched, and
-every gradient (on a GPU each search waits for the device), so it is for finding a fault, not for training.
+Disabled, it costs one flag check per call.  Enabled, it checks every output of every operation and layer and
+every gradient (on a GPU each check waits for the device), so use it to find a fault, not for training.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from sparsenet.tensor_base import TensorBase, as_array, tensors_in
 
 
 class _State(threading.local):
-    depth = 0  # of detect_anomaly blocks entered on this thread
+    depth = 0  # number of nested detect_anomaly blocks on this thread
 
     def __init__(self) -> None:
-        self.modules: list[Any] = []  # that run at this moment, the outermost first
+        self.modules: list[Any] = []  # currently running, outermost first
 
 
 _state = _State()
@@ -28,13 +28,13 @@ _state = _State()
 class detect_anomaly(ContextDecorator):
     """Context manager and decorator: on this thread, raise at the first NaN or infinity.
 
-    In a forward pass the error names the layer (its path in the network and its class), the operation, and
-    which of its inputs and parameters were no longer finite when it began; in a backward pass the operation
-    whose gradient it was, and the layer, if the forward pass ran under `detect_anomaly`, too.
+    In a forward pass the error names the layer (its path in the network and its class), the operation, and the
+    inputs and parameters that were already not finite; in a backward pass the operation of the gradient,
+    and its layer if the forward pass also ran under `detect_anomaly`.
 
     Raises
     ------
-    FloatingPointError : from the operation, layer or `backward` that made the number.
+    FloatingPointError : from the operation, layer or `backward` that produced the number.
 
     Example
     -------
@@ -62,7 +62,7 @@ def detecting() -> bool:
 
 @contextmanager
 def entered(module: Any) -> Iterator[None]:
-    """Operations within the block belong to that layer.  Entering the innermost layer again changes nothing."""
+    """A context whose operations belong to this layer.  Entering the innermost layer again changes nothing."""
     again = bool(_state.modules) and _state.modules[-1] is module
     if not again:
         _state.modules.append(module)
@@ -74,7 +74,7 @@ def entered(module: Any) -> Iterator[None]:
 
 
 def layer_path() -> str:
-    """" in layer PATH: DESCRIPTION" for the innermost layer that runs now; "" outside all layers."""
+    """" in layer PATH: DESCRIPTION" for the innermost running layer; "" outside all layers."""
     if not _state.modules:
         return ""
     names = [_name_in(parent, child) for parent, child in zip(_state.modules, _state.modules[1:], strict=False)]
@@ -92,12 +92,12 @@ def check_outputs(operation: str, inputs: Sequence[TensorBase | None], outputs: 
 
 
 def check_layer(inputs: Sequence[Any], output: Any) -> None:
-    """Raise FloatingPointError if what the innermost layer gave is not finite, whatever it computed it with."""
+    """Raise FloatingPointError if the output of the innermost layer is not finite, however it was computed."""
     check_outputs("forward", tensors_in(inputs), tensors_in(output))
 
 
 def check_gradients(operation: str, layer: str, gradients: Sequence[Any], what: str) -> None:
-    """Raise FloatingPointError if a gradient is not finite; layer: `layer_path` while it ran forward."""
+    """Raise FloatingPointError if a gradient is not finite.  layer : `layer_path` during its forward pass."""
     for position, gradient in enumerate(gradients):
         gradient = None if gradient is None else as_array(gradient)
         number = None if gradient is None else _not_finite(gradient)
@@ -117,7 +117,7 @@ def _origin(inputs: Sequence[TensorBase | None]) -> str:
 
 
 def _not_finite(array: Any) -> str:
-    """The first number that is not finite and its place, in words; "" if there is none."""
+    """A description of the first number that is not finite, with its index; "" if all are finite."""
     if array.dtype.kind != "f":
         return ""
     xp = array_module(array)
@@ -133,7 +133,7 @@ def _kind(tensor: TensorBase) -> str:
 
 
 def _name_in(parent: Any, child: Any) -> str:
-    """The name of `child` among what `parent` holds; its kind if it is not a child."""
+    """The name of `child` among the children of `parent`; its class if it is not a child."""
     return next((name for name, module in parent.named_children() if module is child), child.kind)
 
 

@@ -1,10 +1,10 @@
-"""Files that are always whole: written beside and renamed; HDF5 files that are checked when read.
+"""Atomic writing of files, and HDF5 files that are verified when read.
 
 An HDF5 file of this package has the attributes `format` and `version`, and is sealed: its user block, the
-first 512 bytes, which HDF5 leaves alone, states the sha256 of all that follows.  It is verified before the
-HDF5 library sees the file, which a changed byte can crash or turn into other numbers.  A dataset that
-another program wrote may lack the seal.  The small kinds (weights, checkpoints, descriptors, an index) are
-written and read in one go.
+first 512 bytes, which HDF5 ignores, contains the sha256 of the rest.  It is verified before the HDF5 library
+opens the file, because a changed byte can crash the library or change numbers.  A dataset written by
+another program may lack the seal.  Small files (weights, checkpoints, descriptors, an index) are
+written and read at once.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from sparsenet.hdf5 import SIGNATURE, UNREADABLE, check_heaps, check_tree, read_
 from sparsenet.hdf5_output import Hdf5Output
 
 _SEAL = b"sparsenet sha256 "
-USER_BLOCK = 512  # bytes, the smallest there is
+USER_BLOCK = 512  # bytes, the smallest that HDF5 allows
 _PART = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d+)\.[0-9a-f]{8}\.part", re.DOTALL)
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def check_folder(path: str | os.PathLike) -> None:
-    """Raises FileNotFoundError, IsADirectoryError or PermissionError if a file at `path` cannot be written."""
+    """Raise FileNotFoundError, IsADirectoryError or PermissionError if a file at `path` cannot be written."""
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist: make it")
     if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder, expected the name of a file")
-    if not os.access(path.parent, os.W_OK | os.X_OK):  # files are written beside and renamed: the folder must allow it
+        raise IsADirectoryError(f"{path}: is a folder, expected a file name")
+    if not os.access(path.parent, os.W_OK | os.X_OK):  # needed to write a temporary file and rename it
         raise PermissionError(f"{path}: the folder {path.parent} cannot be written to")
 
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """The name of a file to write, beside `path`: it takes the place of `path` when the block ends, synced
-    to the disk, and is removed when the block fails, Ctrl-C included.
+    """A context that yields the path of a temporary file to write: at the end of the block it is synced to disk
+    and renamed to `path`; if the block fails, Ctrl-C included, it is removed.
 
-    What killed processes of this machine have left in the folder is removed, too.
+    Temporary files left in the folder by killed processes of this machine are removed, too.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError, PermissionError : see `check_folder`.
-    OSError : the disk is full, or refuses to write; it names `path`.
+    OSError : the disk is full or cannot be written; the error names `path`.
     """
     path = Path(path)
     check_folder(path)
@@ -66,12 +66,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(beside, path)
     except OSError as error:
-        if str(error.filename) == str(beside):  # a name that is gone by the time that anyone reads it
+        if str(error.filename) == str(beside):  # the temporary file no longer exists
             error.filename = str(path)
         raise
     finally:
         beside.unlink(missing_ok=True)
-    if os.name == "posix":  # the rename itself outlives a power cut; Windows cannot open folders
+    if os.name == "posix":  # makes the rename survive a power failure; Windows cannot open folders
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -80,8 +80,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def _remove_stale_parts(folder: Path) -> None:
-    """Remove files of `replacing` in a folder whose process is gone; those of other machines stay."""
-    if os.name != "posix":  # where asking for a process by `os.kill` would end it
+    """Remove temporary files of `replacing` whose process has ended; those of other machines stay."""
+    if os.name != "posix":  # elsewhere `os.kill` would end the process
         return
     with os.scandir(folder) as entries:
         stale = [entry.path for entry in entries if (part := _PART.fullmatch(entry.name))
@@ -89,7 +89,7 @@ def _remove_stale_parts(folder: Path) -> None:
     for path in stale:
         try:
             os.unlink(path)
-        except OSError:  # removed meanwhile, or not ours to remove: it is in nobody's way
+        except OSError:  # already removed, or not ours to remove; harmless
             continue
 
 
@@ -98,14 +98,14 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):  # of another user; a number that no process has, so none of ours
+    except (PermissionError, OverflowError):  # another user's process, or an impossible number
         return True
     return True
 
 
 @cache
 def _machine() -> str:
-    """Letters for the machine, or the container, within which a process number means one process."""
+    """An identifier of the machine or container in which process numbers are unique."""
     try:
         numbering = os.readlink("/proc/self/ns/pid")
     except OSError:  # not Linux
@@ -114,13 +114,13 @@ def _machine() -> str:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a text as UTF-8; the file is always whole."""
+    """Write a text as UTF-8, atomically."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
 
 
 def size_text(size: int) -> str:
-    """A count of bytes in the unit that suits it: "312 bytes", "4.5 kB", "12.0 MB" (powers of 1000)."""
+    """A number of bytes in a suitable unit: "312 bytes", "4.5 kB", "12.0 MB" (powers of 1000)."""
     for unit, bytes_in_it in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= 0.99995 * bytes_in_it:
             return f"{size / bytes_in_it:.1f} {unit}"
@@ -128,7 +128,7 @@ def size_text(size: int) -> str:
 
 
 def arrays_digest(arrays: Mapping[str, Any]) -> str:
-    """sha256, in hexadecimal, of names, dtypes, shapes and bits, whatever the order of the mapping."""
+    """sha256, in hexadecimal, of names, dtypes, shapes and bits, independent of the mapping's order."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = np.asarray(arrays[name])
@@ -140,11 +140,11 @@ def arrays_digest(arrays: Mapping[str, Any]) -> str:
 
 @dataclass
 class Contents:
-    """All that is in a small HDF5 file.
+    """The contents of a small HDF5 file.
 
     kind, version : its header
     attributes : name -> bool, int, float, text, array or list of texts
-    arrays : name -> array; a text for a text without axes; "GROUP/NAME" within a group
+    arrays : name -> array, or str for a scalar text; "GROUP/NAME" within a group
     """
 
     path: Path
@@ -154,9 +154,9 @@ class Contents:
     arrays: dict[str, Any]
 
     def attribute(self, name: str, kind: type | None = None, default: Any = None) -> Any:
-        """An attribute, or the default if it is missing and there is one.
+        """An attribute, or the default if it is missing and a default is given.
 
-        Raises ValueError if it is missing or not of the kind (bool, int, float or str; an int is a float, too).
+        Raises ValueError if it is missing or not of the kind (bool, int, float or str; an int is also a float).
         """
         if default is not None and name not in self.attributes:
             return default
@@ -166,7 +166,7 @@ class Contents:
         return value
 
     def array(self, name: str, kinds: str | None = None, ndim: int | None = None) -> Any:
-        """An array; ValueError if it is missing, of none of NumPy's kinds, or of another number of axes."""
+        """An array.  Raises ValueError if it is missing, of another NumPy kind, or has another number of axes."""
         array = self._get(self.arrays, name)
         if kinds is not None and (np.asarray(array).dtype.kind not in kinds or np.ndim(array) != ndim):
             kind = getattr(array, "dtype", type(array).__name__)
@@ -174,7 +174,7 @@ class Contents:
         return array
 
     def text(self, name: str) -> str:
-        """A text without axes."""
+        """A scalar text."""
         if not isinstance(text := self._get(self.arrays, name), str):
             raise self.wrong(f"{name} is {type(text).__name__} {np.shape(text)}, expected a text")
         return text
@@ -184,7 +184,7 @@ class Contents:
         return self.array(name, "O", 1).tolist()
 
     def group(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays of numbers of a group by name, in the order they were written."""
+        """The numeric arrays of a group by name, in the order they were written."""
         arrays = {key.removeprefix(f"{name}/"): array for key, array in self.arrays.items() if
                   key.startswith(f"{name}/")}
         for own, array in arrays.items():
@@ -193,16 +193,17 @@ class Contents:
         return arrays
 
     def finite_group(self, name: str) -> dict[str, np.ndarray]:
-        """The same; ValueError for an array that holds NaN or infinity, which a diverged training leaves."""
+        """The same.  Raises ValueError for an array with NaN or infinity, which diverged training produces."""
         arrays = self.group(name)
         for own, array in arrays.items():
             if not np.isfinite(array).all():
-                raise ValueError(f"{self.path}: {name}/{own} holds NaN or infinity in {np.sum(~np.isfinite(array))} of "
-                                 f"{np.size(array)} numbers: has the training diverged?")
+                bad = np.count_nonzero(~np.isfinite(array))
+                raise ValueError(f"{self.path}: {name}/{own} contains NaN or infinity in {bad} of {np.size(array)} "
+                                 "numbers: has the training diverged?")
         return arrays
 
     def wrong(self, problem: str) -> ValueError:
-        """The error that says what is wrong with the file."""
+        """The error for a damaged file."""
         return ValueError(f"{self.path}: damaged ({problem}): make it again")
 
     def _get(self, found: dict[str, Any], name: str) -> Any:
@@ -213,9 +214,9 @@ class Contents:
 
 def write_hdf5(path: str | os.PathLike, kind: str, version: int, attributes: Mapping[str, Any],
                arrays: Mapping[str, Any]) -> None:
-    """Write a small HDF5 file; `path` is always whole.  Arguments as in `Contents`, texts as str.
+    """Write a small HDF5 file atomically.  Arguments as in `Contents`, texts as str.
 
-    Raises FileNotFoundError, IsADirectoryError, PermissionError, see `check_folder`.
+    Raises FileNotFoundError, IsADirectoryError or PermissionError, see `check_folder`.
     """
     import h5py
 
@@ -235,7 +236,7 @@ def write_hdf5(path: str | os.PathLike, kind: str, version: int, attributes: Map
 
 
 def seal(path: str | os.PathLike) -> None:
-    """State in the user block of an HDF5 file the sha256 of what follows it."""
+    """Write the sha256 of an HDF5 file's contents into its user block."""
     with open(path, "rb+") as file:
         stated = _SEAL + _sealed_digest(file) + b"\n"
         file.seek(0)
@@ -246,19 +247,19 @@ def read_hdf5(path: str | os.PathLike, versions: Mapping[str, int],
               unsealed: Collection[tuple[str, int]] = ()) -> Contents:
     """Read and verify a small HDF5 file.
 
-    versions : the kinds that are expected -> the latest version of each
-    unsealed : (kind, version) of old files that were not sealed
+    versions : expected kinds -> the latest version of each
+    unsealed : (kind, version) of old files without a seal
 
     Raises
     ------
     FileNotFoundError : no such file.
-    ValueError : it is not an HDF5 file, damaged, of another kind, or of a newer version.
+    ValueError : it is not an HDF5 file, is damaged, of another kind or of a newer version.
     """
     path = Path(path)
     with open_hdf5(path, versions) as file:
         kind, version = read_attribute(file, "format"), read_attribute(file, "version")
         if not file.userblock_size and (kind, version) not in unsealed:
-            raise _damaged(path, "it does not state its sha256")
+            raise _damaged(path, "it has no seal with its sha256")
         try:
             attributes, arrays = read_attributes(file), _arrays(file)
         except UNREADABLE as error:
@@ -267,9 +268,9 @@ def read_hdf5(path: str | os.PathLike, versions: Mapping[str, int],
 
 
 def open_hdf5(path: str | os.PathLike, versions: Mapping[str, int], **options: Any) -> Any:
-    """An open h5py.File whose seal (if it has one), header and structure are as expected, see `check_tree`.
+    """Open an HDF5 file after verifying its seal (if it has one), header and structure, see `check_tree`.
 
-    See `read_hdf5`; options are for h5py.File.
+    See `read_hdf5`; options are for h5py.File, which is returned.
     """
     import h5py
 
@@ -298,7 +299,7 @@ def open_hdf5(path: str | os.PathLike, versions: Mapping[str, int], **options: A
 
 
 def _wrong_header(file: Any, versions: Mapping[str, int]) -> str:
-    """What is wrong with a header, or nothing."""
+    """The problem with a header, or ""."""
     kind, version = (read_attribute(file, name) if name in file.attrs else None for name in ("format", "version"))
     if not isinstance(kind, str) or kind not in versions:
         return f"its format is {reprlib.repr(kind)}, expected {' or '.join(map(repr, versions))}"
@@ -311,19 +312,19 @@ def _wrong_header(file: Any, versions: Mapping[str, int]) -> str:
 
 def _damaged(path: Path, reason: Exception | str) -> ValueError:
     words = reason if isinstance(reason, str) else reason.args[0] if reason.args else type(reason).__name__
-    return ValueError(f"{path}: cut short or damaged ({words}): make it again")
+    return ValueError(f"{path}: truncated or damaged ({words}): make it again")
 
 
 def _is_hdf5(path: Path) -> bool:
-    """Whether it is an HDF5 file, its seal verified.  Raises ValueError if the seal is broken."""
+    """Whether it is an HDF5 file.  Raises ValueError if its seal does not match."""
     with open(path, "rb") as file:
         stated, signature = file.read(USER_BLOCK), file.read(len(SIGNATURE))
         if not stated.startswith(_SEAL):
             if signature == SIGNATURE and not stated.startswith(SIGNATURE):
-                raise _damaged(path, "the sha256 that it states is not legible")
+                raise _damaged(path, "its seal is not readable")
             return stated.startswith(SIGNATURE)
         if stated != (_SEAL + _sealed_digest(file) + b"\n").ljust(USER_BLOCK, b"\0"):
-            raise _damaged(path, "its sha256 is not the one that it states")
+            raise _damaged(path, "its sha256 does not match its seal")
     return signature == SIGNATURE
 
 
@@ -333,7 +334,7 @@ def _sealed_digest(file: BinaryIO) -> bytes:
 
 
 def _arrays(file: Any) -> dict[str, Any]:
-    """Datasets of a file and of its groups by name."""
+    """The datasets of a file and of its groups, by name."""
     import h5py
 
     arrays = {}

@@ -1,12 +1,12 @@
-"""Gradient checks in float64: what `backward` gives against central differences.
+"""Gradient checks in float64: `backward` against central differences.
 
-Each input is moved along random unit directions, and the change of a random weighting of the outputs
-is compared with what the gradient predicts for that direction.  A direction sees an error in any entry
-and costs four forward passes, where a check entry by entry costs two for each.
+Each input is moved along random unit directions, and the change of a random weighted sum of the outputs
+is compared with the prediction of the gradient.  A direction detects an error in any entry and costs four
+forward passes, whereas checking entry by entry costs two for each.
 
-Slopes over two step sizes, and to both sides, tell a wrong gradient from a point without one: where
-the function is smooth they agree; where it bends within reach of the step (a ReLU near 0, a maximum
-near a tie, a hinge near its corner) they do not.
+Slopes for two step sizes, and to both sides, distinguish a wrong gradient from a point without one: they
+agree if the function is smooth, and differ if it has a kink within a step (a ReLU near 0, a maximum
+near a tie, a hinge near its corner).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from sparsenet.autograd import Function, Tensor, no_grad
 from sparsenet.backend import array_module, to_device
 from sparsenet.tensor_base import tensors_in
 
-STEP = 1e-5  # a central difference errs by about STEP**2 of the third derivative ...
-ROUNDING = 2e-15  # ... and by this much of the outputs, divided by the step
+STEP = 1e-5  # the error of a central difference is about STEP**2 times the third derivative ...
+ROUNDING = 2e-15  # ... plus this fraction of the outputs divided by the step
 
 
 class GradcheckError(AssertionError):
-    """A gradient differs from the slope that was measured."""
+    """A gradient differs from the measured slope."""
 
 
 class NonDifferentiableError(GradcheckError):
@@ -37,24 +37,24 @@ def gradcheck(function: Callable[..., Any], inputs: Sequence[Any] | Mapping[str,
               directions: int = 2, seed: int = 0) -> bool:
     """Check the gradient of `function` with respect to every input and parameter that requires one.
 
-    function : called with the inputs; gives a Tensor, a SparseTensor (features and background are both
-        checked) or a tuple of them; the same values for the same inputs
-    inputs : the arguments, a mapping for keyword arguments.  Tensors and the features and background of
-        SparseTensors are checked where they require a gradient; anything else is passed on.
-    parameters : Tensors that the function reads without being given them; by name, or in order
-    tolerance : allowed difference of the slopes, as a part of the larger one (or of the usual slope along
-        a random direction, where that is larger still)
-    directions : random directions tried for each
-    seed : of the directions and of the weighting
+    function : called with the inputs; returns a Tensor, a SparseTensor (features and background are both
+        checked) or a tuple of them; must be deterministic
+    inputs : the arguments, or a mapping for keyword arguments.  Tensors and the features and background of
+        SparseTensors are checked if they require a gradient; anything else is passed on.
+    parameters : Tensors that the function uses but does not receive as arguments; a mapping or a sequence
+    tolerance : allowed difference of the slopes, relative to the larger one (or to the typical slope along
+        a random direction, if that is larger)
+    directions : number of random directions for each tensor
+    seed : seed of the directions and of the weights
 
-    Returns True.  Arrays and `.grad` of all tensors are left as they were.
+    Returns True.  Arrays and `.grad` of all tensors are restored.
 
     Raises
     ------
-    GradcheckError : a gradient is wrong, or the function writes to an input; names input and numbers.
-    NonDifferentiableError : the function bends here, so no gradient is right: choose other inputs.
-    TypeError : a tensor to be checked is not float64, or is computed from others; there is none.
-    ValueError : the function gives other values when it is called again.
+    GradcheckError : a gradient is wrong, or the function writes to an input; the message names the input.
+    NonDifferentiableError : the function has a kink here, so it has no gradient: choose other inputs.
+    TypeError : a tensor to be checked is not float64 or is computed from others, or nothing is to be checked.
+    ValueError : the function returns other values when called again.
     """
     inputs = (inputs,) if isinstance(inputs, Tensor) else inputs
     checked = _collect(inputs, parameters)
@@ -94,7 +94,7 @@ class _Measure:
         self.here = self.values()
         if not all(np.array_equal(output.numpy() * weight, value, equal_nan=True)
                    for output, weight, value in zip(outputs, self.weights, self.here, strict=True)):
-            raise ValueError("gradcheck: the function gives other values when it is called again: fix the "
+            raise ValueError("gradcheck: the function returns other values when called again: fix the "
                              "random numbers that it draws")
 
     def values(self) -> list[np.ndarray]:
@@ -144,7 +144,7 @@ def _check_direction(name: str, tensor: Tensor, gradient: np.ndarray, measure: _
     usual = float(np.sqrt((gradient**2).sum() / gradient.size))
     scale = max(abs(predicted), abs(measured), usual)
     noise = ROUNDING * np.sqrt(sum(float((value**2).sum()) for value in measure.here)) / step
-    # A smooth function's one-sided slopes come together as the step shrinks; those of a corner do not.
+    # The one-sided slopes of a smooth function converge as the step shrinks; those at a kink do not.
     bend, nearer_bend = abs(slope(0, 1) - slope(-1, 0)), abs(slope(0, 0.5) - slope(-0.5, 0))
     corner = nearer_bend > 0.75 * bend and bend > tolerance * scale + 10 * noise
     if corner or abs(measured - nearer) > 0.2 * tolerance * scale + 10 * noise:
@@ -152,10 +152,10 @@ def _check_direction(name: str, tensor: Tensor, gradient: np.ndarray, measure: _
             f"gradcheck: no derivative in input {name}: along a random direction the slope is "
             f"{slope(-1, 0):.9g} to the left, {slope(0, 1):.9g} to the right, {measured:.9g} across, "
             f"{nearer:.9g} closer by: move the inputs away from ties and corners")
-    if not abs(predicted - measured) <= tolerance * scale + noise:  # so that NaN fails too
+    if not abs(predicted - measured) <= tolerance * scale + noise:  # written so that NaN fails
         raise GradcheckError(
             f"gradcheck: gradient of input {name}, shape {tensor.shape}: along a random direction backward "
-            f"predicts a slope of {predicted:.12g}, differences give {measured:.12g}")
+            f"predicts a slope of {predicted:.12g}, finite differences give {measured:.12g}")
 
 
 def _collect(inputs: Any, parameters: Any) -> dict[str, Tensor]:
@@ -174,7 +174,7 @@ def _collect(inputs: Any, parameters: Any) -> dict[str, Tensor]:
     for name, tensor in checked.items():
         if tensor.dtype != np.float64:
             raise TypeError(f"gradcheck: input {name} is {tensor.dtype}, expected float64: differences are "
-                            "too coarse in less")
+                            "too inaccurate in lower precision")
         if tensor._creator is not None:
-            raise TypeError(f"gradcheck: input {name} is computed from other tensors: give those, or detach it")
+            raise TypeError(f"gradcheck: input {name} is computed from other tensors: pass those, or detach it")
     return checked

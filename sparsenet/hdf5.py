@@ -1,11 +1,11 @@
-"""Reads HDF5 files that a stranger may have made: only what lies in them, in the memory that this justifies.
+"""Reads untrusted HDF5 files: only data stored in the file, using memory in proportion to its size.
 
-A valid HDF5 file may lead to other files (external and soft links, external storage, virtual datasets), to itself
-without end, or claim gigabytes that it does not store.  `check_tree` refuses all of that through the low-level
-interface, before any value is read.  What is read afterwards are numbers and texts of the root's attributes and of
-datasets at most one group deep.
+A valid HDF5 file may refer to other files (external and soft links, external storage, virtual datasets) or
+recursively to itself, or declare gigabytes that it does not store.  `check_tree` refuses all of this through the
+low-level interface before any value is read.  Only numbers and texts are read afterwards, from attributes of the
+root and from datasets at most one group deep.
 
-Every refusal is a ValueError that begins with the key, such as `meshes/faces`; the caller adds the file.
+Every refusal is a ValueError that starts with the key, such as `meshes/faces`; the caller adds the file name.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from typing import Any
 import numpy as np
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError)  # by h5py, for a damaged file
-MOST_EXPANSION = 1100  # bytes per stored byte; deflate packs at most 1,032 to 1
-_MOST_CHUNK = 1 << 26  # bytes of a chunk: reading a single number unpacks all of it
-_MOST_ATTRIBUTE = 1 << 16  # bytes, as in files of the earliest format
-_MOST_TEXT = 1 << 26  # bytes of texts of variable length that are read in one go
-_MOST_NAME = 200  # characters
+UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError)  # by h5py, of damaged files
+MAX_EXPANSION = 1100  # bytes per stored byte; deflate compresses at most 1,032 to 1
+_MAX_CHUNK = 1 << 26  # bytes of a chunk: reading a single number decompresses all of it
+_MAX_ATTRIBUTE = 1 << 16  # bytes, as in files of the earliest format
+_MAX_TEXT = 1 << 26  # bytes of variable-length texts read at once
+_MAX_NAME = 200  # characters
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
-_HEAP = b"GCOL\x01"  # a global heap collection, where the texts of variable length are
+_HEAP = b"GCOL\x01"  # a global heap collection, which stores variable-length texts
 _WORDS = {"b": "booleans", "i": "integers", "u": "unsigned integers", "f": "floating-point numbers", "T": "text"}
 
 
 def check_heaps(path: str | os.PathLike) -> None:
-    """Check the collections that hold texts of variable length: over an empty piece of free space in one, as zeroed
-    bytes are, the HDF5 library loops for ever.  Raises ValueError.  To be called before the library reads the file.
+    """Check the collections of variable-length texts: at a free-space object of size 0 in one, such as zeroed bytes,
+    the HDF5 library loops forever.  Call it before the library reads the file.  Raises ValueError.
     """
     with _mapped(path) as data:
         for place, size in _heaps(data):
@@ -49,11 +49,11 @@ def check_heaps(path: str | os.PathLike) -> None:
 
 
 def check_tree(file: Any) -> None:
-    """Check every link and dataset of an open h5py.File, reading no value.
+    """Check every link and dataset of an open h5py.File without reading any value.
 
-    Raises ValueError for a link that is not to an object of this file or the second one to it, a group within a group,
-    virtual or external storage, another filter than gzip, shuffle and fletcher32, another type than numbers and text, a
-    chunk of more than 64 MiB, and a dataset that claims more than 1,100 times its stored bytes.
+    Raises ValueError for a link to another file, a second link to the same object, a group within a group, virtual
+    or external storage, a filter other than gzip, shuffle and fletcher32, a type other than numbers and text, a
+    chunk of more than 64 MiB, and a dataset that declares more than 1,100 times its stored bytes.
     """
     from h5py import h5o
 
@@ -61,11 +61,11 @@ def check_tree(file: Any) -> None:
     for key, dataset in _datasets(file.id, "", {h5o.get_info(file.id).addr}):
         stored += _check_storage(key, dataset)
         if stored > size:
-            raise ValueError(f"{key}: the datasets up to here claim {stored} stored bytes, the file has {size}")
+            raise ValueError(f"{key}: the datasets up to here declare {stored} stored bytes, the file has {size}")
 
 
 def _datasets(group: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """Keys and low-level datasets of a group; each object is opened only when its link is known to be a plain one."""
+    """Yield keys and low-level datasets of a group; an object is opened only after its link is checked."""
     from h5py import h5d, h5g, h5l, h5o
 
     for name in group:
@@ -88,7 +88,7 @@ def _datasets(group: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]
 
 
 def _check_storage(key: str, dataset: Any) -> int:
-    """Bytes that the file stores of a low-level dataset; see `check_tree`."""
+    """The number of bytes stored for a low-level dataset; see `check_tree`."""
     from h5py import h5d
 
     properties = dataset.get_create_plist()
@@ -101,31 +101,31 @@ def _check_storage(key: str, dataset: Any) -> int:
     for code in filters:
         if code not in _FILTERS or filters.count(code) > 1:
             known = ", ".join(f"{word} ({number})" for number, word in _FILTERS.items())
-            raise ValueError(f"{key} is packed by the filters {filters}, expected each of {known} at most once")
+            raise ValueError(f"{key} uses the filters {filters}, expected each of {known} at most once")
     shape, width = _form(key, dataset)
     claimed, stored = prod(shape) * width, dataset.get_storage_size()
     if layout == h5d.CHUNKED:
         chunk = prod(properties.get_chunk()) * width
-        if chunk > _MOST_CHUNK:
-            raise ValueError(f"{key} lies in chunks of {chunk} bytes, expected at most {_MOST_CHUNK}")
+        if chunk > _MAX_CHUNK:
+            raise ValueError(f"{key} has chunks of {chunk} bytes, expected at most {_MAX_CHUNK}")
         claimed = max(claimed, chunk * dataset.get_num_chunks())
-    if claimed > MOST_EXPANSION * stored:
-        raise ValueError(f"{key} claims {claimed} bytes and stores {stored}, expected at most {MOST_EXPANSION} per "
+    if claimed > MAX_EXPANSION * stored:
+        raise ValueError(f"{key} declares {claimed} bytes and stores {stored}, expected at most {MAX_EXPANSION} per "
                          "stored byte")
     return stored
 
 
 def _form(key: str, found: Any) -> tuple[tuple[int, ...], int]:
-    """Shape and bytes per element of a low-level dataset or attribute of numbers or text."""
+    """Shape and bytes per element of a low-level numeric or text dataset or attribute."""
     from h5py import h5s, h5t
 
     kind, space = found.get_type(), found.get_space()
     if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT, h5t.STRING, h5t.ENUM):
         raise ValueError(f"{key} is neither numbers nor text")
     if space.get_simple_extent_type() == h5s.NULL:
-        raise ValueError(f"{key} holds no value")
+        raise ValueError(f"{key} has no value")
     try:
-        found.dtype  # noqa: B018  (raises for numbers that NumPy does not have)
+        found.dtype  # noqa: B018  (raises for types that NumPy does not have)
     except UNREADABLE as error:
         raise ValueError(f"{key} is of a type that cannot be read ({error})") from error
     return space.get_simple_extent_dims(), kind.get_size()
@@ -134,7 +134,7 @@ def _form(key: str, found: Any) -> tuple[tuple[int, ...], int]:
 def find_dataset(file: Any, key: str, kinds: str, shape: tuple[int | None, ...]) -> Any:
     """The h5py.Dataset `key` of a file that passed `check_tree`.
 
-    kinds : letters of NumPy's kinds that it may have, "T" for text
+    kinds : letters of the allowed NumPy kinds, "T" for text
     shape : None for any length
 
     Raises ValueError if it is missing, a group, or of another kind or shape.
@@ -157,10 +157,10 @@ def find_dataset(file: Any, key: str, kinds: str, shape: tuple[int | None, ...])
 
 
 def read_dataset(dataset: Any) -> Any:
-    """The whole of an h5py.Dataset that passed `check_tree`: an array of numbers; texts (n,) as an array of str
-    objects; a str for a text without axes.
+    """All values of an h5py.Dataset that passed `check_tree`: a numeric array; texts (n,) as an array of str
+    objects; a scalar text as str.
 
-    Raises ValueError for a text that is not UTF-8, and texts that repeat until they are longer than the file.
+    Raises ValueError for a text that is not UTF-8, and for repeated texts that are longer than the file in total.
     """
     if _kind(dataset.dtype) != "T":
         return dataset[()]
@@ -168,7 +168,7 @@ def read_dataset(dataset: Any) -> Any:
     try:
         return _read_text(dataset, key)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{key} holds a text that is not UTF-8 ({error.reason})") from error
+        raise ValueError(f"{key} contains a text that is not UTF-8 ({error.reason})") from error
 
 
 def _read_text(dataset: Any, key: str) -> Any:
@@ -181,19 +181,19 @@ def _read_text(dataset: Any, key: str) -> Any:
         return text[()]
     if h5py.check_string_dtype(dataset.dtype).length is not None:
         return text[:]
-    # The elements may all refer to one long text: as many at a time as fit if each is the longest.
-    step = max(1, _MOST_TEXT // max(1, _largest_heap(dataset.file)))
+    # All elements may refer to the same long text: read as many at once as fit if each has the maximum length.
+    step = max(1, _MAX_TEXT // max(1, _largest_heap(dataset.file)))
     parts, size = [np.zeros(0, object)], dataset.file.id.get_filesize()
     for start in range(0, len(dataset), step):
         parts.append(text[start : start + step])
         size -= sum(map(len, parts[-1]))
         if size < 0:
-            raise ValueError(f"{key} holds texts that are longer than the file")
+            raise ValueError(f"{key} contains texts that are longer than the file")
     return np.concatenate(parts)
 
 
 def read_attribute(file: Any, name: str) -> Any:
-    """An attribute of the root: a bool, int, float or str; an array of numbers; a list of str.
+    """An attribute of the root: a bool, int, float or str, a numeric array, or a list of str.
 
     Raises ValueError if it is missing, neither numbers nor text, or too long.
     """
@@ -204,11 +204,11 @@ def read_attribute(file: Any, name: str) -> Any:
         raise ValueError(f"{key} is missing")
     found = h5a.open(file.id, name.encode())
     shape, width = _form(key, found)
-    if prod(shape) * width > _MOST_ATTRIBUTE:
-        raise ValueError(f"{key} has {prod(shape) * width} bytes, expected at most {_MOST_ATTRIBUTE}")
+    if prod(shape) * width > _MAX_ATTRIBUTE:
+        raise ValueError(f"{key} has {prod(shape) * width} bytes, expected at most {_MAX_ATTRIBUTE}")
     elements = prod(shape)
-    if found.dtype.kind == "O" and elements * file.id.get_filesize() > _MOST_TEXT < elements * _largest_heap(file):
-        raise ValueError(f"{key} may claim more than {_MOST_TEXT} bytes of text")
+    if found.dtype.kind == "O" and elements * file.id.get_filesize() > _MAX_TEXT < elements * _largest_heap(file):
+        raise ValueError(f"{key} may contain more than {_MAX_TEXT} bytes of text")
     value = file.attrs[name]
     if isinstance(value, np.generic) and value.dtype.kind != "S":
         return value.item()
@@ -234,7 +234,7 @@ def _kind(dtype: np.dtype) -> str:
 
 
 def _decoded(text: bytes | str, key: str) -> str:
-    """A text that is UTF-8; h5py lets other bytes pass as surrogates."""
+    """A text as str.  Raises ValueError if it is not UTF-8, which h5py passes on as surrogates."""
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
     try:
         return raw.decode("utf-8")
@@ -243,15 +243,15 @@ def _decoded(text: bytes | str, key: str) -> str:
 
 
 def _checked_name(name: bytes | str) -> str:
-    """The name of a dataset, group or attribute, fit for a line of text."""
+    """The name of a dataset, group or attribute.  Raises ValueError if it is not printable or too long."""
     text = _decoded(name, f"the name {reprlib.repr(name)}")
-    if not text.isprintable() or len(text) > _MOST_NAME:
-        raise ValueError(f"the name {reprlib.repr(text)} is not printable, or longer than {_MOST_NAME} characters")
+    if not text.isprintable() or len(text) > _MAX_NAME:
+        raise ValueError(f"the name {reprlib.repr(text)} is not printable, or longer than {_MAX_NAME} characters")
     return text
 
 
 def _largest_heap(file: Any) -> int:
-    """Bytes of the file's largest global heap collection: no text of variable length is longer."""
+    """Bytes of the file's largest global heap collection, a bound on the length of variable-length texts."""
     with _mapped(file.filename) as data:
         return max((size for _, size in _heaps(data)), default=0)
 
@@ -263,11 +263,11 @@ def _mapped(path: str | os.PathLike) -> Iterator[mmap.mmap]:
 
 
 def _heaps(data: mmap.mmap) -> Iterator[tuple[int, int]]:
-    """Place and bytes of each global heap collection of a file."""
+    """Yield offset and size in bytes of each global heap collection of a file."""
     place = data.find(_HEAP)
     while place >= 0:
         size = _number(data, place + 8)
-        if size <= len(data) - place:  # else the four letters are something else, or the library refuses them
+        if size <= len(data) - place:  # otherwise the signature is a coincidence, or the library refuses it
             yield place, size
         place = data.find(_HEAP, place + 1)
 

@@ -1,9 +1,9 @@
-"""Writing an HDF5 file so that a disk that is full is an error, and never more than that.
+"""Writes HDF5 files so that a full disk raises an error instead of crashing.
 
-HDF5 keeps what it could not write and tries again when the file is closed, and once more as the
-interpreter ends, which is a segmentation fault.  So here its file is an object of Python's that never
-fails: what the disk refuses is kept in memory, the file is closed as any other, and then the error is
-raised.  For the same reason Ctrl-C waits while HDF5 works.
+HDF5 keeps data that it could not write and retries when the file is closed, and again at interpreter
+exit, which is a segmentation fault.  So HDF5 writes here to a Python file object that never fails: after
+an error the data is kept in memory, the file is closed normally, and then the error is raised.  For the
+same reason Ctrl-C is deferred while HDF5 runs.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from sparsenet.interrupts import uninterrupted
 
 
 class Hdf5Output:
-    """A new HDF5 file, open for writing within a `with` block; `.file` is the h5py.File.
+    """A new HDF5 file, open for writing in a `with` block; `.file` is the h5py.File.
 
     Parameters
     ----------
-    path : of the file, which is overwritten
+    path : path of the file, which is overwritten
     options : for h5py.File, such as userblock_size
 
     Raises
     ------
-    OSError : by `writing`, and when the block ends: something could not be written.
+    OSError : from `writing` and at the end of the block, if data could not be written.
     """
 
     def __init__(self, path: str | os.PathLike, **options: Any):
@@ -44,8 +44,8 @@ class Hdf5Output:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """To be put around all use of `.file`: Ctrl-C waits until it ends, and then raises what has gone wrong so
-        far, so that a long work need not go on to its end."""
+        """A context for every use of `.file`: Ctrl-C is deferred to its end, and then any error so far is raised,
+        so that long work stops early."""
         with uninterrupted():
             yield
         self._check()
@@ -69,9 +69,9 @@ class Hdf5Output:
 
 
 class _PatientFile(io.RawIOBase):
-    """A file that takes every byte: from the first error on they stay in memory, and can be read back there.
+    """A file that accepts every byte: after the first error, data stays in memory and can be read back.
 
-    Little comes after it, the writer stops: the chunks and the metadata that HDF5 still holds.
+    Little is written after an error, because the writer stops: only chunks and metadata that HDF5 still holds.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -104,17 +104,17 @@ class _PatientFile(io.RawIOBase):
             data = data[self._file.write(data):]
 
     def readinto(self, buffer: Any) -> int:
-        wanted = memoryview(buffer).cast("B")
-        start, stop = self._place, self._place + len(wanted)
+        target = memoryview(buffer).cast("B")
+        start, stop = self._place, self._place + len(target)
         self._file.seek(start)
-        found = self._file.read(len(wanted))
-        wanted[:] = found.ljust(len(wanted), b"\0")
+        found = self._file.read(len(target))
+        target[:] = found.ljust(len(target), b"\0")
         for place, data in self._kept:
             low, high = max(start, place), min(stop, place + len(data))
             if low < high:
-                wanted[low - start:high - start] = data[low - place:high - place]
+                target[low - start:high - start] = data[low - place:high - place]
         self._place = stop
-        return len(wanted)
+        return len(target)
 
     def truncate(self, size: int | None = None) -> int:
         size = self._place if size is None else size

@@ -1,4 +1,4 @@
-"""What `sparsenet info` prints: versions, devices, threads, caches, and what is missing."""
+"""The report of `sparsenet info`: versions, devices, threads, caches and missing packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sparsenet.files import size_text
 
-# Distribution -> what it is needed for; those of the second table may be missing.
+# Distribution -> its purpose; those in OPTIONAL may be missing.
 NEEDED = {"numpy": "arrays", "numba": "kernels on the CPU", "h5py": "files",
           "tqdm": "progress bars", "threadpoolctl": "BLAS threads"}
 OPTIONAL = {"matplotlib": ("pictures", "plot"), "plotly": ("the inspector page", "inspect")}
@@ -21,7 +21,7 @@ _INDENT = " " * 14
 
 
 def info() -> str:
-    """A report in plain words, one `name  value` a line, with what to do where something is missing."""
+    """A report with one `name  value` per line; if something is missing, it says how to install it."""
     sections = [("sparsenet", _own_version()), ("Python", f"{platform.python_version()}, {sys.executable}"),
                 ("system", f"{platform.system()} {platform.release()}, {platform.machine()}")]
     sections += [("", ""), *_libraries(), ("", ""), *_processor(), ("", ""), *_gpu(), ("", ""), *_caches()]
@@ -53,7 +53,7 @@ def _libraries() -> list[tuple[str, str]]:
 
 
 def processor_name() -> str:
-    """The processor in its maker's words, as far as the system tells."""
+    """The name of the processor as reported by the system."""
     listing = Path("/proc/cpuinfo")
     if listing.exists():
         for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -63,7 +63,7 @@ def processor_name() -> str:
 
 
 def _processor() -> list[tuple[str, str]]:
-    import numpy as np  # noqa: F401  (so that its BLAS is loaded, and can be asked)
+    import numpy as np  # noqa: F401  (loads its BLAS, so that it can be queried)
     from threadpoolctl import threadpool_info
 
     from sparsenet.kernels import get_num_threads
@@ -74,11 +74,11 @@ def _processor() -> list[tuple[str, str]]:
                      for pool in pools)
     return [("cpu", f"{processor_name()}, {os.cpu_count()} cores"),
             ("threads", f"{get_num_threads()}, from {set_by}; sn.set_num_threads(n) changes it, results do not"),
-            ("BLAS", blas or "not recognised: matrix products may use more threads than they are told to")]
+            ("BLAS", blas or "not recognised: matrix products may use more threads than they should")]
 
 
 def _gpu() -> list[tuple[str, str]]:
-    """CuPy and each GPU, or what to do to have them."""
+    """CuPy and each GPU, or how to enable them."""
     from sparsenet.backend import cupy
 
     try:
@@ -107,7 +107,7 @@ def _caches() -> list[tuple[str, str]]:
 
 
 def cupy_cache() -> Path:
-    """Where compiled GPU kernels are kept: CUPY_CACHE_DIR, or ~/.cupy/kernel_cache."""
+    """The cache of compiled GPU kernels: CUPY_CACHE_DIR, or ~/.cupy/kernel_cache."""
     return Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))  # there may be no home
 
 
@@ -120,7 +120,7 @@ def _folder(path: Path | None, patterns: tuple[str, ...], variable: str) -> str:
 
 
 def _sizes(path: Path, patterns: tuple[str, ...]) -> Iterator[int]:
-    """The bytes of each file; those that cannot be read, or vanish meanwhile, are passed over."""
+    """Yield the size of each file; unreadable and vanished files are skipped."""
     for folder, _, names in os.walk(path):
         for name in names:
             if any(fnmatch(name, pattern) for pattern in patterns):

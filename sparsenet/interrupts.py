@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM at a good moment.
+"""Handling of Ctrl-C and SIGTERM.
 
-SIGTERM, which batch systems and containers send before they kill, is treated as Ctrl-C throughout: a
-KeyboardInterrupt, after which `latest_signal` tells the two apart.
+SIGTERM, which batch systems and containers send before killing a process, is treated like Ctrl-C: it raises
+KeyboardInterrupt, and `latest_signal` says which of the two it was.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_latest_signal = signal.SIGINT  # behind the latest KeyboardInterrupt
+_latest_signal = signal.SIGINT  # the signal of the latest KeyboardInterrupt
 _raised: int | None = None  # the signal for which `terminable` has raised a KeyboardInterrupt
 
 
 def latest_signal() -> signal.Signals:
-    """The signal behind the latest KeyboardInterrupt: SIGINT (Ctrl-C) or SIGTERM."""
+    """The signal of the latest KeyboardInterrupt: SIGINT (Ctrl-C) or SIGTERM."""
     return _latest_signal
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Within it Ctrl-C and SIGTERM raise KeyboardInterrupt, unless other code handles or ignores them."""
+    """A context in which Ctrl-C and SIGTERM raise KeyboardInterrupt, unless other code handles or ignores them."""
     global _raised
     _noted(signal.SIGINT)
     _raised = None
@@ -34,19 +34,19 @@ def terminable() -> Iterator[None]:
     try:
         yield
     finally:
-        # Once a signal ends the program, one more has nothing left to end but its last steps.
+        # Once a signal is ending the program, another one would only disturb its last steps.
         for number in own:
             signal.signal(number, defaults[number] if _raised is None else signal.SIG_IGN)
 
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within it the first Ctrl-C or SIGTERM only sets a flag, which the function that it yields reads; the
-    second interrupts at once.  A signal that nobody has read when the block ends is delivered then.
+    """A context in which the first Ctrl-C or SIGTERM only sets a flag, read by the yielded function; the second
+    interrupts immediately.  A signal that was not read is delivered at the end of the block.
 
-    If a KeyboardInterrupt of `terminable` got lost before, as those do that are raised within a destructor, it is
-    raised again as the block begins.  A signal that the program was started to ignore stays ignored.  (Python gives
-    signals to the main thread alone: elsewhere this does nothing.)
+    If a KeyboardInterrupt of `terminable` was lost earlier, for example in a destructor, it is raised again at the
+    start of the block.  A signal that the program was started to ignore stays ignored.  (Python delivers signals
+    only to the main thread: in other threads this does nothing.)
     """
     if not _is_main_thread():
         yield lambda: False
@@ -75,7 +75,7 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Within it, for work that is short and must not stop half-way, Ctrl-C and SIGTERM wait until the block ends."""
+    """A context that defers Ctrl-C and SIGTERM to its end, for short work that must not be interrupted."""
     if not _is_main_thread():
         yield
         return
@@ -90,7 +90,7 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Within it Ctrl-C and SIGTERM call the handler, unless the program was started to ignore them."""
+    """A context in which Ctrl-C and SIGTERM call the handler, unless the program was started to ignore them."""
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
               if signal.getsignal(number) not in (signal.SIG_IGN, None)}  # None: C code handles it
     try:

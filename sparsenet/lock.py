@@ -1,7 +1,7 @@
-"""One process at a time: a lock on a folder or a file, which vanishes with the process that holds it.
+"""A lock on a folder or a file for one process at a time, released when the process ends.
 
-The operating system holds the lock.  A process that was killed leaves the lock's file behind but not the lock, so
-the next one takes the file over; what is written in it only tells who holds it.
+The operating system holds the lock.  A killed process leaves the lock file behind but not the lock, so the next
+process takes over the file; its content only names the holder.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 class LockedError(RuntimeError):
-    """Another process, or another thread of this one, works on the same folder or file."""
+    """Another process, or another thread of this one, is using the same folder or file."""
 
 
 @contextmanager
 def locked(path: str | os.PathLike) -> Iterator[None]:
-    """Hold the lock of a folder, or of a file that need not exist yet, while the block runs.
+    """A context that holds the lock of a folder, or of a file that need not exist yet.
 
     The lock is a file `.lock` in the folder, or `.NAME.lock` beside the file, and is removed at the end.  If the
-    file system has no locks, a RuntimeWarning says so and the block runs without one.
+    file system does not support locks, a RuntimeWarning says so and the block runs without one.
 
     Raises
     ------
-    LockedError : it is held; the message names the process and the host.
-    FileNotFoundError, PermissionError : no file can be made there.
+    LockedError : the lock is held; the message names the process and the host.
+    FileNotFoundError, PermissionError : the lock file cannot be created.
     """
     path = Path(path)
     name = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
@@ -48,9 +48,9 @@ def locked(path: str | os.PathLike) -> Iterator[None]:
 
 
 def _acquire(name: Path, path: Path) -> TextIO:
-    """The locked file, open."""
+    """Open and lock the lock file."""
     while True:
-        file = open(name, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115  (open as long as it is locked)
+        file = open(name, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115  (stays open while locked)
         try:
             _lock(file.fileno())
         except OSError as error:
@@ -64,11 +64,11 @@ def _acquire(name: Path, path: Path) -> TextIO:
             raise LockedError(f"{path} is in use by {holder}: wait until that ends, or end it") from None
         if _stands_at(file, name):
             return file
-        file.close()  # whoever held it removed it after we had opened it: our lock is on a file without a name
+        file.close()  # its holder removed it after we opened it: our lock is on a file without a name
 
 
 def _stands_at(file: TextIO, name: Path) -> bool:
-    """Whether the open file still is the one of that name."""
+    """Whether the open file is still the one with this name."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(name))
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def _stands_at(file: TextIO, name: Path) -> bool:
 if sys.platform == "win32":
     import msvcrt
 
-    _LOCKED_BYTE = 1 << 30  # a locked byte cannot be read by others: one far behind the text
+    _LOCKED_BYTE = 1 << 30  # others cannot read a locked byte, so use one far behind the text
 
     def _lock(descriptor: int) -> None:
         os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
@@ -86,7 +86,7 @@ if sys.platform == "win32":
 
     def _release(file: TextIO, name: Path) -> None:
         file.close()
-        with suppress(PermissionError, FileNotFoundError):  # the next process has it open, or removed it
+        with suppress(PermissionError, FileNotFoundError):  # the next process opened or removed it
             name.unlink()
 else:
     import fcntl
@@ -95,5 +95,5 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _release(file: TextIO, name: Path) -> None:
-        name.unlink(missing_ok=True)  # while it is locked: nobody else can have taken it over
+        name.unlink(missing_ok=True)  # while still locked, so that no other process has taken it over
         file.close()

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, and learning rates over epochs."""
+"""Stochastic gradient descent and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparsenet.kernels import launch
 
 __all__ = ["SGD", "ConstantRate", "CosineDecay", "ExponentialDecay", "StepDecay", "clip_gradients"]
 
-_MASTER = ".master"  # behind a parameter's name, in a state_dict
+_MASTER = ".master"  # suffix of a parameter's name in a state_dict
 
 
 class SGD:
@@ -25,27 +25,27 @@ class SGD:
         parameter -= lr * v                                        nesterov=False
         parameter -= lr * ((1 - dampening) * g + momentum * v)     nesterov=True
 
-    At momentum 0 there is no velocity, and dampening has no effect.  Two things differ from PyTorch:
-    its velocity starts at the first gradient, undamped; and it refuses Nesterov's momentum with
-    dampening, which is what the paper trains with: SGD(nesterov=True, dampening=momentum).
+    With momentum 0 there is no velocity, and dampening has no effect.  PyTorch differs in two ways:
+    its velocity starts at the first gradient, undamped; and it refuses Nesterov momentum with
+    dampening, which the paper uses: SGD(nesterov=True, dampening=momentum).
 
     params : Parameters, or Tensors that require a gradient, or (name, Tensor) pairs such as
-        `net.named_parameters()`; names are what `state_dict` goes by, else their positions "0", "1", ...
-        One that is frozen (requires_grad False) is passed over, its velocity kept, until it is thawed
+        `net.named_parameters()`; `state_dict` uses the names, by default positions "0", "1", ...
+        Frozen parameters (requires_grad False) are skipped and keep their velocity
     lr : learning rate, may be set at any time
-    loss_scale : what the loss was multiplied by before `backward`; may be set at any time
+    loss_scale : factor by which the loss was multiplied before `backward`; may be set at any time
 
-    float16 parameters (on a GPU) would lose every step below a 4000th of themselves to rounding: steps are added to
-    a float32 master copy of each, with float32 velocities, and the parameter becomes its master's rounding.  A
-    parameter that is set by other hands counts as it is set.  Gradients below 6e-8 vanish in float16, so scale the
-    loss: `(loss * 1024).backward()` with SGD(..., loss_scale=1024), which divides in float32.  Where gradients come out
-    infinite the scale is too large: `clip_gradients` tells, whose max_norm is then of the scaled gradients.
+    float16 parameters (on a GPU) would lose every step below 1/4000 of their value to rounding: steps are added to
+    a float32 master copy of each, with float32 velocities, and the parameter is set to its rounded master.  If other
+    code sets a parameter, its master follows.  Gradients below 6e-8 vanish in float16, so scale the loss:
+    `(loss * 1024).backward()` with SGD(..., loss_scale=1024), which divides in float32.  If gradients become
+    infinite, the scale is too large: `clip_gradients` shows it; its max_norm then refers to the scaled gradients.
 
     Raises
     ------
-    ValueError : a setting is out of range; no parameter; a name or a Tensor comes twice.
-    TypeError : a setting is not a number; a parameter is not a Tensor, or one that was computed, or requires no
-        gradient without being a Parameter.
+    ValueError : a setting is out of range, there are no parameters, or a name or a Tensor occurs twice.
+    TypeError : a setting is not a number; a parameter is not a Tensor, was computed from others, or neither
+        requires a gradient nor is a Parameter.
 
     Example
     -------
@@ -63,14 +63,14 @@ class SGD:
         self.lr = lr
         _check_setting("momentum", momentum)
         _check_setting("weight_decay", weight_decay)
-        _check_setting("dampening", dampening, most=1)
+        _check_setting("dampening", dampening, limit=1)
         if nesterov and momentum == 0:
             raise ValueError("SGD: nesterov=True needs a momentum above 0")
         self.momentum, self.dampening = float(momentum), float(dampening)
         self.nesterov, self.weight_decay = bool(nesterov), float(weight_decay)
         self.loss_scale = loss_scale
         self._velocity: dict[str, Any] = {}
-        self._master: dict[str, Any] = {}  # of float16 parameters, in float32
+        self._master: dict[str, Any] = {}  # float32 copies of float16 parameters
 
     @property
     def lr(self) -> float:
@@ -93,15 +93,14 @@ class SGD:
         self._loss_scale = float(value)
 
     def zero_grad(self) -> None:
-        """Forget the gradients: `.grad` of each parameter is None."""
+        """Set `.grad` of each parameter to None."""
         for tensor in self.parameters.values():
             tensor.grad = None
 
     def step(self) -> None:
-        """Move each parameter that has a gradient and is not frozen, writing to its array in place, all in one
-        launch of each dtype.
+        """Update each parameter that has a gradient and is not frozen, in place, with one launch per dtype.
 
-        Raises ValueError if a gradient does not have the shape of its parameter; none has moved then.
+        Raises ValueError, before any update, if a gradient does not have the shape of its parameter.
         """
         moved = {name: tensor for name, tensor in self.parameters.items() if _moves(tensor)}
         for name, tensor in moved.items():
@@ -120,7 +119,7 @@ class SGD:
             tensor.mark_modified()
 
     def _arrays(self, name: str, tensor: Tensor) -> list[Any]:
-        """Parameter, gradient, velocity (None at momentum 0) and master (None but for float16), each of one axis."""
+        """Parameter, gradient, velocity (None for momentum 0) and master (None unless float16), each flattened."""
         xp, flags = array_module(tensor.array), tensor.array.flags
         if not (flags.c_contiguous and getattr(flags, "writeable", True)):  # CuPy's are always writeable
             tensor.array = tensor.array.copy()
@@ -135,7 +134,7 @@ class SGD:
 
     @staticmethod
     def _kept(state: dict[str, Any], name: str, tensor: Tensor, first: Callable[[Any], Any]) -> Any:
-        """What `state` keeps of a parameter, or first(dtype); on its device, in what its numbers are computed with."""
+        """The parameter's entry in `state`, or first(dtype), on its device and in its wide dtype."""
         dtype = wide_dtype(tensor.dtype)
         array = state[name] if name in state else first(dtype)
         state[name] = array = to_device(array, tensor.device).astype(dtype, copy=False)
@@ -143,43 +142,43 @@ class SGD:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the velocities by parameter name, and of float16 parameters' masters as "NAME.master"; a
-        parameter that never moved has none."""
+        parameter that was never updated has none."""
         masters = {name + _MASTER: master for name, master in self._master.items()}
         return {name: array.copy() for name, array in (self._velocity | masters).items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take velocities and masters from `state`, copied; velocities that it does not name start at 0 again,
-        masters at the parameter.
+        """Copy velocities and masters from `state`; missing velocities restart at 0, missing masters at the
+        parameter.
 
-        Raises ValueError if a name or a shape is not that of a parameter, or a number is not finite; nothing changes
-        then.
+        Raises ValueError, without changing anything, if a name or shape does not match a parameter, or a number is
+        not finite.
         """
         kept: dict[str, dict[str, Any]] = {"velocity": {}, "master": {}}
         for key, array in state.items():
             kind, name = ("velocity", key) if key in self.parameters else ("master", key.removesuffix(_MASTER))
             if name not in self.parameters:
-                raise ValueError(f"SGD.load_state_dict: no parameter is named {key!r}; there are "
+                raise ValueError(f"SGD.load_state_dict: no parameter is named {key!r}, expected one of "
                                  f"{', '.join(self.parameters)}")
             expected = self.parameters[name].shape
             if array.shape != expected:
                 raise ValueError(f"SGD.load_state_dict: {kind} of {name} has shape {array.shape}, "
                                  f"expected {expected}")
             if not bool(array_module(array).isfinite(array).all()):
-                raise ValueError(f"SGD.load_state_dict: {kind} of {name} holds NaN or infinity, expected finite "
+                raise ValueError(f"SGD.load_state_dict: {kind} of {name} contains NaN or infinity, expected finite "
                                  "numbers")
             kept[kind][name] = array.astype(wide_dtype(self.parameters[name].dtype), order="C")
         if kept["velocity"] and not self.momentum:
-            raise ValueError("SGD.load_state_dict: there are velocities, but momentum is 0")
+            raise ValueError("SGD.load_state_dict: state has velocities, but momentum is 0")
         self._velocity, self._master = kept["velocity"], kept["master"]  # `step` moves them to the device
 
 
 def clip_gradients(params: Iterable[Tensor], max_norm: float) -> float:
-    """Scale all gradients down together so that their joint Euclidean length is at most `max_norm`; those that
-    frozen parameters have left do not count.
+    """Scale all gradients down together so that their total Euclidean norm is at most `max_norm`; gradients of
+    frozen parameters do not count.
 
-    Returns the length they had.  Pascanu, Mikolov, Bengio 2013, algorithm 1.
+    Returns the norm before scaling.  Pascanu, Mikolov, Bengio 2013, algorithm 1.
 
-    Raises TypeError where params is one Tensor, or holds what is none.
+    Raises TypeError if params is a single Tensor or contains anything but Tensors.
     """
     _check_several("clip_gradients", params)
     parameters = list(params)
@@ -197,7 +196,7 @@ def clip_gradients(params: Iterable[Tensor], max_norm: float) -> float:
 
 
 def _moves(tensor: Tensor) -> bool:
-    """Whether an optimizer moves it: a frozen parameter may have kept a gradient from before."""
+    """Whether an optimizer updates it: a frozen parameter may still have an earlier gradient."""
     return tensor.requires_grad and tensor.grad is not None
 
 
@@ -210,14 +209,14 @@ def _by_name(params: Iterable[Tensor | tuple[str, Tensor]]) -> dict[str, Tensor]
             raise TypeError(f"SGD: parameter {name} is {type(tensor).__name__}, expected a Tensor: pass "
                             "net.parameters() or a list of Tensors")
         if not tensor.is_leaf:
-            raise TypeError(f"SGD: parameter {name} was computed from other tensors and never gets a gradient, "
-                            "expected one that was not: pass those that it was computed from")
+            raise TypeError(f"SGD: parameter {name} was computed from other tensors and never gets a gradient: "
+                            "pass the tensors from which it was computed")
         if not tensor.requires_grad and not isinstance(tensor, Parameter):
-            raise TypeError(f"SGD: parameter {name} requires no gradient and would never move, expected a Parameter "
-                            "(frozen ones are passed over): make it one with sn.nn.Parameter(array), or set "
+            raise TypeError(f"SGD: parameter {name} requires no gradient and would never change, expected a Parameter "
+                            "(frozen ones are skipped): make it one with sn.nn.Parameter(array), or set "
                             "requires_grad")
         if name in parameters or any(tensor is other for other in parameters.values()):
-            raise ValueError(f"SGD: parameter {name} comes twice: give each once")
+            raise ValueError(f"SGD: parameter {name} occurs twice: give each once")
         parameters[name] = tensor
     if not parameters:
         raise ValueError("SGD: there are no parameters")
@@ -225,23 +224,23 @@ def _by_name(params: Iterable[Tensor | tuple[str, Tensor]]) -> dict[str, Tensor]
 
 
 def _check_several(name: str, params: Any) -> None:
-    """Raise TypeError unless `params` can be gone through; a Tensor can, but gives its rows, which are computed."""
+    """Raise TypeError unless `params` is an iterable of Tensors; a Tensor is not, though it iterates over its rows."""
     if isinstance(params, Tensor) or not isinstance(params, Iterable):
         raise TypeError(f"{name}: params is {type(params).__name__}, expected several Tensors: pass net.parameters() "
                         "or a list, [tensor]")
 
 
-def _check_setting(name: str, value: Any, most: float = math.inf) -> None:
+def _check_setting(name: str, value: Any, limit: float = math.inf) -> None:
     if not isinstance(value, numbers.Real):
         raise TypeError(f"SGD: {name} is {value!r}, expected a number")
-    if not 0 <= value <= most:
+    if not 0 <= value <= limit:
         raise ValueError(f"SGD: {name} is {value}, expected at least 0"
-                         + ("" if most == math.inf else f", at most {most}"))
+                         + ("" if limit == math.inf else f", at most {limit}"))
 
 
 @dataclass(frozen=True)
 class ConstantRate:
-    """The same at every epoch."""
+    """A constant learning rate."""
 
     lr: float
 
@@ -262,7 +261,7 @@ class ExponentialDecay:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """lr * factor ** (number of whole steps of `epochs` epochs gone by)."""
+    """lr * factor ** (epoch // epochs)."""
 
     lr: float
     epochs: int
@@ -274,7 +273,7 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class CosineDecay:
-    """Falls from lr at epoch 0 to `least` at epoch `epochs`, along half a cosine."""
+    """Half a cosine from lr at epoch 0 to `least` at epoch `epochs`."""
 
     lr: float
     epochs: int

@@ -1,4 +1,4 @@
-"""The main job from end to end on built-in shapes: dataset, training, descriptors, a search."""
+"""The whole pipeline on built-in shapes: dataset, training, descriptors and a search."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ RESULTS = 8
 
 def quickstart(out: str | Path, seconds: float | None = None, progress: bool = True,
                say: Callable[[str], None] = print) -> dict[str, float]:
-    """Make the parametric dataset, train configs/quickstart.toml on it, and search with a new shape.
+    """Make the parametric dataset, train with configs/quickstart.toml on it, and search with a new shape.
 
     Parameters
     ----------
-    out : folder; what it holds of an earlier quickstart is replaced.  Afterwards: shapes.h5 (dataset),
+    out : output folder; files of an earlier quickstart are replaced.  It will contain shapes.h5 (dataset),
         last.h5 and best.h5 (checkpoints), metrics.csv, descriptors.h5, query.off and, with matplotlib,
         curves.png, precision_recall.png and found.png
-    seconds : stop training after so many
-    progress : show bars on stderr, if that is a terminal
-    say : is given each line of the report
+    seconds : stop training after this many seconds
+    progress : show progress bars on stderr if it is a terminal
+    say : called with each line of the report
 
     Returns
     -------
-    The figures of the final evaluation, test_accuracy and test_mAP among them (0 to 1).
+    The figures of the final evaluation, including test_accuracy and test_mAP (0 to 1).
     """
     from sparsenet.random import keyed_rng
     from sparsenet.retrieval import find_similar
     from sparsenet.shapes.parametric import parametric_mesh
     from sparsenet.training import embed_shapes, load_config, load_network, open_shapes, train
-    from sparsenet.training.judge import ranking_metric
+    from sparsenet.training.evaluation import ranking_metric
     from sparsenet.training.record import peak_megabytes
 
     begun = time.monotonic()
     out = Path(out)
     config = load_config("quickstart", [] if seconds is None else [f"training.max_seconds={seconds}"])
-    say(f"1. {config.data.parametric_train} shapes of each of ten classes to train and validate on, "
-        f"{config.data.parametric_test} to test on; training a small S3DCNN in {out}")
+    say(f"1. {config.data.parametric_train} shapes of each of ten classes for training and validation, "
+        f"{config.data.parametric_test} for testing; training a small S3DCNN in {out}")
     result = train(config, out, overwrite=True, progress=progress, say=say)
 
-    say("2. retrieval on the test shapes: each is a query, the others are ranked")
+    say("2. retrieval on the test shapes: each is a query that ranks the others")
     say(str(result.evaluation))
     net, state = load_network(out / "best.h5")
     with open_shapes(config, out / "best.h5") as shapes:
@@ -66,7 +66,7 @@ def quickstart(out: str | Path, seconds: float | None = None, progress: bool = T
         from sparsenet.inspect.figures import save_figure
 
         save_figure(found.picture(label=QUERY_CLASS), out / "found.png")
-        curves = out / "curves.png"  # there is none if the time was up within the first epoch
+        curves = out / "curves.png"  # missing if the time ran out in the first epoch
         say(f"picture of query and results: {out / 'found.png'}{f'; of the training: {curves}' * curves.exists()}")
     figures = result.figures
     say(f"accuracy {100 * figures['test_accuracy']:.1f}%, mAP {100 * figures['test_mAP']:.1f}%, in "

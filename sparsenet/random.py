@@ -1,4 +1,4 @@
-"""Random numbers keyed by what they are for, never by the order in which they are drawn."""
+"""Random numbers keyed by their purpose, never by the order in which they are drawn."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 
 def keyed_rng(seed: int, *keys: int | str) -> np.random.Generator:
-    """A generator that depends on its keys alone, such as `keyed_rng(seed, epoch, sample)`.
+    """A generator that depends only on its keys, such as `keyed_rng(seed, epoch, sample)`.
 
-    The same keys give the same numbers in any thread, process or order of calls; keys that differ
-    anywhere, in number too, give streams that have nothing to do with each other.  A word among the
-    keys tells apart two uses that share their numbers: `keyed_rng(seed, epoch, "dropout", sample)`.
+    The same keys give the same numbers in any thread, process or order of calls; different keys, or a
+    different number of keys, give independent streams.  A word among the keys separates uses with the
+    same numbers: `keyed_rng(seed, epoch, "dropout", sample)`.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""What `sparsenet selfcheck` does: the promises, tried out in small on each device.
+"""The checks of `sparsenet selfcheck`: the package's promises on small examples, on each device.
 
-The dense network that the sparse one is held against is here too: plain loops over kernel offsets.
+It includes the dense network for comparison, as plain loops over kernel offsets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sparsenet.kernels import get_num_threads, set_num_threads
 from sparsenet.nn import SparseNetwork
 from sparsenet.sparse import SparseTensor
 
-ALLOWED = 1e-4  # of the largest value, in float32
+ALLOWED = 1e-4  # relative to the largest value, in float32
 FIELD, BATCH, CHANNELS = (15, 16, 17), 3, 2
 
 
@@ -28,8 +28,8 @@ FIELD, BATCH, CHANNELS = (15, 16, 17), 3, 2
 class Finding:
     """One check on one device.
 
-    passed : None where it could not be tried
-    words : what was found
+    passed : None if the check could not run
+    words : description of the result
     """
 
     device: str
@@ -42,9 +42,9 @@ class Finding:
 
 
 def selfcheck(say: Callable[[str], None] = print) -> bool:
-    """Try each promise on each device; say what was found, line by line, and the verdict last.
+    """Check each promise on each device and report line by line, with a verdict at the end.
 
-    Returns False where a check failed.  A device that is not there is skipped, with the reason.
+    Returns False if a check failed.  A missing device is skipped, with the reason.
     """
     say("The first run compiles kernels: it may take a minute; later ones take seconds.")
     findings = []
@@ -55,7 +55,7 @@ def selfcheck(say: Callable[[str], None] = print) -> bool:
     good = sorted({f.device for f in findings if f.passed} - {f.device for f in failed})
     if failed:
         devices = ", ".join(sorted({finding.device for finding in failed}))
-        say(f"{len(failed)} of {len(findings)} checks failed, on {devices}: do not trust results from there; report it "
+        say(f"{len(failed)} of {len(findings)} checks failed, on {devices}: do not trust results from it; report this "
             "with the output of `sparsenet info`.")
     else:
         say(f"All checks passed on: {', '.join(good)}.")
@@ -63,7 +63,7 @@ def selfcheck(say: Callable[[str], None] = print) -> bool:
 
 
 def findings_of_all_devices() -> Iterator[Finding]:
-    """Each check on each device, as it is done."""
+    """Yield the finding of each check on each device."""
     for device in DEVICES:
         if device == "cuda" and (missing := _missing_gpu()):
             yield Finding(device, None, missing)
@@ -78,17 +78,17 @@ def findings_of_all_devices() -> Iterator[Finding]:
 
 
 def dense_equals_sparse(device: str) -> tuple[bool, str]:
-    """Every cell of the sparse network's output against loops over the dense grid."""
+    """Compare every cell of the sparse network's output with loops over the dense grid."""
     net, x = _example(np.float32)
     expected = dense_forward(net, x.to_dense().numpy())
     found = net.to(device)(x.to(device)).to_dense().numpy()
     error = float(np.abs(found - expected).max() / np.abs(expected).max())
-    return error <= ALLOWED, (f"the sparse network gives what the dense one gives, at all {found.size:,} values: "
+    return error <= ALLOWED, (f"the sparse network equals the dense one at all {found.size:,} values: "
                               f"largest difference {error:.1e} of the largest value, {ALLOWED:.0e} allowed")
 
 
 def gradients_are_right(device: str) -> tuple[bool, str]:
-    """Gradients of input, background and parameters against differences, in float64."""
+    """Compare gradients of input, background and parameters with finite differences, in float64."""
     net, x = _example(np.float64)
     net, x = net.to(device), x.to(device)
     x.features.requires_grad = x.background.requires_grad = True
@@ -97,11 +97,11 @@ def gradients_are_right(device: str) -> tuple[bool, str]:
     except AssertionError as error:
         return False, str(error)
     count = 2 + len(list(net.parameters()))
-    return True, f"the gradients of {count} arrays (features, background, weights, biases) agree with differences"
+    return True, f"the gradients of {count} arrays (features, background, weights, biases) match finite differences"
 
 
 def same_bits(device: str) -> tuple[bool, str]:
-    """Values and gradients again and again; on the CPU with 1, 2 and 5 threads."""
+    """Compute values and gradients repeatedly; on the CPU with 1, 2 and 5 threads."""
     before = get_num_threads()
     counts = (1, 2, 5) if device == "cpu" else (before,) * 3
     try:
@@ -125,7 +125,7 @@ def voxels_are_exact(device: str) -> tuple[bool, str]:
     cube = Off3DPicture(Mesh(corners, faces), render_size=8)
     surface, solid = (len(cube.voxelize(14, fill=fill).coordinates) for fill in (False, True))
     return (surface, solid) == (296, 512), (f"a cube of side 8 has {surface} voxels on its surface and {solid} when "
-                                            "filled; 296 and 512 are right")
+                                            "filled; 296 and 512 are correct")
 
 
 def _missing_gpu() -> str:
@@ -137,7 +137,7 @@ def _missing_gpu() -> str:
 
 
 def _example(dtype: Any) -> tuple[SparseNetwork, SparseTensor]:
-    """A network with every kind of sparse layer that is exact, and a batch with an empty sample."""
+    """A network with every kind of exact sparse layer, and a batch with an empty sample."""
     rng = np.random.default_rng(0)
     net = SparseNetwork(3, CHANNELS, seed=0).add_convolution(5, 3, stride=2).add_leaky_relu(0.33)
     net.add_max_pool(3, 1).add_convolution(4, 2).to(dtype=dtype)
@@ -182,7 +182,7 @@ def dense_forward(net: SparseNetwork, grid: np.ndarray) -> np.ndarray:
 
 
 def _windows(grid: np.ndarray, geometry: Any) -> Iterator[np.ndarray]:
-    """For each kernel offset, the cell that each output reads there."""
+    """Yield, for each kernel offset, the cells that the outputs read there."""
     out = geometry.output_size(grid.shape[2:])
     for offset in geometry.kernel_offsets:
         axes = zip(offset, out, geometry.stride, strict=True)

@@ -1,4 +1,4 @@
-"""Reads TOML that a stranger may have written, so that whatever is wrong with it is one short line; writes values."""
+"""Reads untrusted TOML, with one-line errors for any problem, and writes values."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 100_000  # of a text; parsing takes well under a second up to here
-MOST_DOTS = 100  # on a line: the time for a key with dots grows with the square of their number
+MAX_BYTES = 100_000  # of a text; parsing this much takes well under a second
+MAX_DOTS = 100  # on a line; the parsing time of a key is quadratic in its number of dots
 _SHOWN = 60  # characters of a value in a message
 
 
 class TomlError(ValueError):
-    """A text that is not TOML, or more of it than the settings of anything need."""
+    """The text is not TOML, or is longer than any settings file should be."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -24,11 +24,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     OSError : it cannot be read.
     """
     with open(path, "rb") as file:
-        content = file.read(MOST_BYTES + 1)
+        content = file.read(MAX_BYTES + 1)
     try:
         return parse_toml(content.decode("utf-8"))
     except UnicodeDecodeError as error:
-        if len(content) > MOST_BYTES:
+        if len(content) > MAX_BYTES:
             raise _too_long() from None
         raise TomlError(f"not a text in UTF-8 ({error.reason} at byte {error.start})") from None
 
@@ -40,23 +40,23 @@ def parse_toml(text: str) -> dict[str, Any]:
     ------
     TomlError : it is not TOML, too long, nested too deeply, or has a number of thousands of digits.
     """
-    if len(text) > MOST_BYTES:
+    if len(text) > MAX_BYTES:
         raise _too_long()
     for number, line in enumerate(text.splitlines(), start=1):
-        if line.count(".") > MOST_DOTS:
-            raise TomlError(f"line {number} has {line.count('.')} dots, expected at most {MOST_DOTS}")
+        if line.count(".") > MAX_DOTS:
+            raise TomlError(f"line {number} has {line.count('.')} dots, expected at most {MAX_DOTS}")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise TomlError(f"not TOML: {shortened(' '.join(str(error).split()), 2 * _SHOWN)}") from None
     except RecursionError:
         raise TomlError("not TOML that can be read: it is nested too deeply") from None
-    except ValueError:  # what `int` raises; TOMLDecodeError, which is one too, is dealt with
+    except ValueError:  # from `int`; TOMLDecodeError, a subclass, is handled above
         raise TomlError("not TOML that can be read: it has a whole number of thousands of digits") from None
 
 
 def as_toml(value: Any) -> str:
-    """A value as TOML: a text, a number, true or false, or a list of these.  (repr of a finite float is TOML.)"""
+    """A str, number, bool or list of these as TOML.  (The repr of a finite float is valid TOML.)"""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -68,7 +68,7 @@ def as_toml(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for a message: its repr, shortened; what is large or nested in words."""
+    """A value for a message: its shortened repr, or a description if it is large or nested."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list | tuple):
@@ -78,14 +78,14 @@ def shown(value: Any) -> str:
 
 
 def _is_huge(value: Any) -> bool:
-    """Whether it is a number whose digits Python may refuse to print."""
+    """Whether the value is an integer too long for Python to print."""
     return isinstance(value, int) and value.bit_length() > 1000
 
 
-def shortened(text: str, most: int = _SHOWN) -> str:
-    """A text with its middle left out if it is longer than `most`."""
-    return text if len(text) <= most else f"{text[:most - 20]}...{text[-17:]}"
+def shortened(text: str, limit: int = _SHOWN) -> str:
+    """A text with its middle left out if it is longer than `limit`."""
+    return text if len(text) <= limit else f"{text[:limit - 20]}...{text[-17:]}"
 
 
 def _too_long() -> TomlError:
-    return TomlError(f"longer than {MOST_BYTES:,} bytes, expected the few lines of a settings file")
+    return TomlError(f"longer than {MAX_BYTES:,} bytes, expected the few lines of a settings file")

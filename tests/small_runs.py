@@ -115,5 +115,5 @@ def interrupt_within(monkeypatch, name, number=1):
 def validating(monkeypatch, *figures):
     """Make the validations of a training these, one after the other: (accuracy, loss)."""
     rows = iter(figures)
-    monkeypatch.setattr(loop, "judge", lambda *_: dict(zip(("validation_accuracy", "validation_loss"), next(rows),
+    monkeypatch.setattr(loop, "validate", lambda *_: dict(zip(("validation_accuracy", "validation_loss"), next(rows),
                                                            strict=True)))

@@ -65,7 +65,7 @@ def test_the_path_goes_through_nested_modules(x):
         net(x)
 
 
-def test_an_input_that_is_not_finite_is_told_apart_from_a_layer_that_made_it(net, x):
+def test_a_non_finite_input_is_distinguished_from_a_non_finite_layer(net, x):
     broken = x.with_features(sn.Tensor(np.full(x.features.shape, np.nan, np.float32)), x.background)
     with sn.detect_anomaly(), pytest.raises(FloatingPointError,
                                             match=r"convolution1: .*its input 0, float32 \(5, 1\), already held nan"):

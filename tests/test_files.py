@@ -109,7 +109,7 @@ def test_what_replacing_writes_is_known_as_a_part_while_it_lives(tmp_path):
         assert beside.exists()
 
 
-def test_a_folder_that_may_not_be_written_to_is_told_before_the_work(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_to_is_reported_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write anywhere
     with pytest.raises(PermissionError, match=f"x.h5: the folder {tmp_path} cannot be written to"):
         check_folder(tmp_path / "x.h5")
@@ -129,7 +129,7 @@ def test_sizes_in_words(size, text):
     assert size_text(size) == text
 
 
-def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path):
+def test_a_file_that_cannot_be_written_is_reported_before_the_work(tmp_path):
     with pytest.raises(FileNotFoundError, match="the folder .*absent does not exist: make it"), (
             replacing(tmp_path / "absent" / "x")):
         pytest.fail("the block must not begin")
@@ -215,7 +215,7 @@ def test_damage_of_a_checkpoint_is_a_checkpoint_error(tmp_path):
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_weights_that_are_not_finite_are_named(tmp_path, value):
     write_weights(tmp_path / "x.h5", weights() | {"convolution1.bias": np.array([1.0, value, 2.0])})
-    with pytest.raises(ValueError, match="x.h5: weights/convolution1.bias holds NaN or infinity in 1 of 3 numbers"):
+    with pytest.raises(ValueError, match="x.h5: weights/convolution1.bias contains NaN or infinity in 1 of 3 numbers"):
         read_weights(tmp_path / "x.h5")
 
 
@@ -227,7 +227,7 @@ def test_a_small_file_of_a_stranger_is_refused_although_it_is_sealed(tmp_path, s
     with h5py.File(path, "a") as file:
         file["weights/bad" if "weights" in file else "bad"] = h5py.ExternalLink("other.h5", "/x")
     seal(path)
-    with pytest.raises(ValueError, match="x.h5: cut short or damaged .(weights/)?bad is a link to another file"):
+    with pytest.raises(ValueError, match="x.h5: truncated or damaged .(weights/)?bad is a link to another file"):
         load(path)
 
 
@@ -257,7 +257,7 @@ def test_weights_of_another_digest_are_refused(tmp_path, save):
     with h5py.File(path, "a") as file:
         assert file.attrs["digest"] == arrays_digest(weights())
         file["weights/convolution1.bias"][0] = 7
-    with pytest.raises(ValueError, match="load_weights: .*x.h5: cut short or damaged .its sha256"):
+    with pytest.raises(ValueError, match="load_weights: .*x.h5: truncated or damaged .its sha256"):
         read_weights(path)
     seal(path)
     with pytest.raises(ValueError, match="load_weights: .*x.h5: the weights are damaged"):

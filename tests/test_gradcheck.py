@@ -129,7 +129,7 @@ def test_features_and_background_of_sparse_tensors_are_checked(rng):
 
 
 @pytest.mark.parametrize("point", [0.0, 1e-6, -3e-6, 4e-6, 8e-6])
-def test_a_corner_within_reach_is_told_from_a_wrong_gradient(point):
+def test_a_kink_within_the_step_is_distinguished_from_a_wrong_gradient(point):
     x = Tensor(np.array([point]), requires_grad=True)
     with pytest.raises(NonDifferentiableError, match="no derivative in input 0"):
         gradcheck(lambda x: Elementwise(np.abs, np.sign).apply(x), [x])
@@ -143,7 +143,7 @@ def test_a_tie_among_many_elements_is_found(rng):
         gradcheck(lambda x: Elementwise(lambda a: np.maximum(a, 0), lambda a: a > 0.0).apply(x), [x])
 
 
-def test_corners_out_of_reach_do_no_harm(rng):
+def test_kinks_beyond_the_step_do_no_harm(rng):
     array = rng.standard_normal((10, 10))
     array[np.abs(array) < 0.01] = 1
     x = Tensor(array, requires_grad=True)

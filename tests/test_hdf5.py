@@ -84,21 +84,21 @@ HOSTILE = {
     "virtual dataset of itself": (lambda file: virtual(file, "."), "bad is a virtual dataset"),
     "virtual dataset of another file": (lambda file: virtual(file, "other.h5"), "bad is a virtual dataset"),
     "external storage": (external, "bad is stored in another file"),
-    "unknown filter": (unknown_filter, r"bad is packed by the filters \[305\]"),
-    "gzip twice": (gzip_twice, r"bad is packed by the filters \[1, 1\]"),
-    "lzf": (add("bad", data=np.zeros(9), compression="lzf"), "bad is packed by the filters"),
-    "scale-offset": (add("bad", data=np.zeros(9, int), scaleoffset=2), "bad is packed by the filters"),
-    "unwritten": (add("bad", (10**9,), "i4"), "bad claims 4000000000 bytes and stores 0"),
-    "unwritten chunks": (add("bad", (10**12,), "i4", chunks=(100,)), "bad claims .* and stores 0"),
-    "nearly unwritten": (half_written, "bad claims 1000000000 bytes and stores"),
+    "unknown filter": (unknown_filter, r"bad uses the filters \[305\]"),
+    "gzip twice": (gzip_twice, r"bad uses the filters \[1, 1\]"),
+    "lzf": (add("bad", data=np.zeros(9), compression="lzf"), "bad uses the filters"),
+    "scale-offset": (add("bad", data=np.zeros(9, int), scaleoffset=2), "bad uses the filters"),
+    "unwritten": (add("bad", (10**9,), "i4"), "bad declares 4000000000 bytes and stores 0"),
+    "unwritten chunks": (add("bad", (10**12,), "i4", chunks=(100,)), "bad declares .* and stores 0"),
+    "nearly unwritten": (half_written, "bad declares 1000000000 bytes and stores"),
     "huge chunk": (add("bad", (3,), "f8", chunks=(10**8,), maxshape=(None,), data=np.ones(3), compression="gzip"),
-                   "bad lies in chunks of 800000000 bytes"),
+                   "bad has chunks of 800000000 bytes"),
     "compound": (add("bad", data=np.zeros(3, [("a", "i4")])), "bad is neither numbers nor text"),
     "references": (add("bad", (3,), h5py.ref_dtype), "bad is neither numbers nor text"),
     "lists": (add("bad", (3,), h5py.vlen_dtype(np.int32)), "bad is neither numbers nor text"),
     "opaque": (add("bad", data=np.zeros(3, "V5")), "bad is neither numbers nor text"),
     "complex": (add("bad", data=np.zeros(3, "c8")), "bad is neither numbers nor text"),
-    "null": (add("bad", data=h5py.Empty("f4")), "bad holds no value"),
+    "null": (add("bad", data=h5py.Empty("f4")), "bad has no value"),
     "name of other bytes": (lambda file: file.create_dataset(b"bad\xff", data=1), "the name .* is not UTF-8"),
     "name of control characters": (add("bad\x1b[2J", data=1), "the name .* is not printable"),
 }
@@ -154,7 +154,7 @@ def test_texts_that_repeat_one_long_text_are_refused_before_they_fill_the_memory
               "from sparsenet.files import open_hdf5; from sparsenet.hdf5 import read_dataset\n"
               "with open_hdf5(sys.argv[1], {'sparsenet-test': 1}) as file: read_dataset(file['texts'])")
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=60)
-    assert "ValueError: texts holds texts that are longer than the file" in done.stderr
+    assert "ValueError: texts contains texts that are longer than the file" in done.stderr
 
 
 def test_zeros_in_the_place_of_texts_are_refused_before_the_library_loops_over_them(build):
@@ -163,7 +163,7 @@ def test_zeros_in_the_place_of_texts_are_refused_before_the_library_loops_over_t
         place = file.read().find(b"GCOL") + 16
         file.seek(place)
         file.write(bytes(64))
-    with pytest.raises(ValueError, match=f"x.h5: cut short or damaged .the texts at byte {place - 16} are damaged"):
+    with pytest.raises(ValueError, match=f"x.h5: truncated or damaged .the texts at byte {place - 16} are damaged"):
         open_hdf5(path, KIND)
 
 
@@ -175,7 +175,7 @@ def test_any_number_of_texts_passes_the_check_of_their_heaps(build):
 
 def test_texts_that_are_not_utf8_are_named(build):
     with open_hdf5(build(add("texts", data=np.array([b"\xff"]))), KIND) as file, (
-            pytest.raises(ValueError, match="texts holds a text that is not UTF-8")):
+            pytest.raises(ValueError, match="texts contains a text that is not UTF-8")):
         read_dataset(file["texts"])
 
 
@@ -192,7 +192,7 @@ def test_attributes_are_plain_values(build, value, expected):
 
 
 @pytest.mark.parametrize(("value", "message"), [
-    (h5py.Empty("f4"), "attribute x holds no value"), (np.zeros(2, [("a", "i4")]), "neither numbers nor text"),
+    (h5py.Empty("f4"), "attribute x has no value"), (np.zeros(2, [("a", "i4")]), "neither numbers nor text"),
     (np.bytes_(b"\xff"), "attribute x is not UTF-8"), (np.array([b"a", b"\xff"]), "attribute x is not UTF-8"),
 ])
 def test_attributes_of_other_types_are_refused(build, value, message):
@@ -205,7 +205,7 @@ def test_attributes_are_short(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
         file.attrs["long"] = np.zeros(10_000)
         file.attrs.create("many", ["x" * 100_000, *["y"] * 3000], dtype=h5py.string_dtype())
-        for name, message in (("long", "attribute long has 80000 bytes"), ("many", "attribute many may claim"),
+        for name, message in (("long", "attribute long has 80000 bytes"), ("many", "attribute many may contain"),
                               ("none", "attribute none is missing")):
             file.flush()
             with pytest.raises(ValueError, match=message):

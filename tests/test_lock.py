@@ -111,7 +111,7 @@ def test_a_file_that_is_replaced_while_it_is_being_locked_is_opened_again(tmp_pa
         assert len(calls) == 2 and (tmp_path / ".lock").exists()
 
 
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch):
     def unsupported(_):
         raise OSError(errno.ENOTSUP, "not supported")
 

@@ -43,4 +43,4 @@ def test_commands_are_understood(line, monkeypatch, tmp_path, capsys):
     """Each command parses: it gets as far as missing files."""
     monkeypatch.chdir(tmp_path)
     assert main(shlex.split(line)[1:]) == 1
-    assert re.search("no such file|No such file|there is no folder|not there", capsys.readouterr().err)
+    assert re.search("no such file|No such file|does not exist|is missing|not there", capsys.readouterr().err)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sparsenet.toml import MOST_BYTES, TomlError, parse_toml, read_toml, shortened, shown
+from sparsenet.toml import MAX_BYTES, TomlError, parse_toml, read_toml, shortened, shown
 
 BOMBS = {
     "nested lists": "a=" + "[" * 99_000,
@@ -14,7 +14,7 @@ BOMBS = {
     "dots": "a" + ".a" * 49_000 + "=1",
     "a header of dots": "[a" + ".a" * 49_000 + "]",
     "digits": "a=" + "1" * 99_000,
-    "too long": " " * (MOST_BYTES + 1),
+    "too long": " " * (MAX_BYTES + 1),
     "a key twice": f"{'a' * 45_000}=1\n{'a' * 45_000}=1",
     "unclosed": "a=[1,\n",
     "a lone quotation mark": 'a="' + "x" * 90_000,
@@ -44,7 +44,7 @@ def test_a_file_is_read_as_utf_8(tmp_path):
     (tmp_path / "a.toml").write_bytes(b"\xff" * 3)
     with pytest.raises(TomlError, match="not a text in UTF-8 .* at byte 0"):
         read_toml(tmp_path / "a.toml")
-    (tmp_path / "a.toml").write_text("é" * MOST_BYTES, encoding="utf-8")  # cut off within a letter
+    (tmp_path / "a.toml").write_text("é" * MAX_BYTES, encoding="utf-8")  # cut off within a letter
     with pytest.raises(TomlError, match="longer than"):
         read_toml(tmp_path / "a.toml")
 

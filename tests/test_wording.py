@@ -1,10 +1,10 @@
-"""Counts and lists in sentences."""
+"""Counts, lists, columns and suggestions."""
 
 from __future__ import annotations
 
 import pytest
 
-from sparsenet.wording import counted, listed
+from sparsenet.wording import aligned, counted, did_you_mean, listed
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
@@ -16,5 +16,25 @@ def test_a_noun_agrees_with_its_count(arguments, words):
 
 @pytest.mark.parametrize(("names", "words"), [([], ""), (["a"], "a"), (["a", "b"], "a, b"),
                                               (["a", "b", "c"], "a, b and 1 more")])
-def test_a_long_list_ends_with_how_many_more_there_are(names, words):
-    assert listed(names, most=2) == words
+def test_a_long_list_ends_with_the_number_left_out(names, words):
+    assert listed(names, limit=2) == words
+
+
+def test_columns_are_aligned_under_a_rule():
+    assert aligned([("name", "n"), ("a", "1"), ("long name", "20")], left=(0,)).splitlines() == [
+        "name        n",
+        "-------------",
+        "a           1",
+        "long name  20",
+    ]
+
+
+def test_rules_count_from_either_end():
+    lines = aligned([("a",), ("b",), ("c",)], rules=(1, -1)).splitlines()
+    assert lines == ["a", "-", "b", "-", "c"]
+    assert aligned([("a", ""), ("b", "")], left=(0, 1), rules=()) == "a\nb"
+
+
+def test_a_close_word_is_suggested_and_a_distant_one_is_not():
+    assert did_you_mean("epoch", ["epochs", "seed"], "training.") == ": did you mean training.epochs?"
+    assert did_you_mean("momentum", ["seed"]) == ""

@@ -1,4 +1,4 @@
-"""What the scripts of this folder call: each starts one command, with the package of this clone."""
+"""Helpers of the scripts in this folder: each runs one command with the package of this clone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-INTERRUPTED = 130  # sparsenet.cli.exit_code says so too, once it is imported
+INTERRUPTED = 130  # as in sparsenet.cli.exit_code, which is not imported yet
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def start(command: str) -> NoReturn:
-    """Run `sparsenet COMMAND` with the arguments of this process, and exit as it does."""
+    """Run `sparsenet COMMAND` with the arguments of this process, and exit with its code."""
     try:
         from sparsenet.cli import main
     except KeyboardInterrupt:
@@ -21,7 +21,7 @@ def start(command: str) -> NoReturn:
 
 
 def start_benchmarks(command: str) -> NoReturn:
-    """Run benchmarks/commands/COMMAND.py likewise."""
+    """Run benchmarks/commands/COMMAND.py in the same way."""
     try:
         from sparsenet.cli.exit_code import run
     except KeyboardInterrupt:

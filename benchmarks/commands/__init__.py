@@ -1,1 +1,1 @@
-"""The commands that tools/ and `sparsenet benchmark` start."""
+"""The commands run by tools/ and `sparsenet benchmark`."""

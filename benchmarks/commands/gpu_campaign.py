@@ -1,4 +1,4 @@
-"""On a machine with a GPU: does it work, how fast is it, do its tests pass; in two calls of eight and five minutes."""
+"""On a machine with a GPU: check it, measure it and run the tests, in two calls of eight and five minutes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ EXAMPLES = """examples:
   python tools/gpu_campaign.py --call 1 --only imports compile large
   SPARSENET_DRIVER=host python tools/gpu_campaign.py --call 1 results     # a rehearsal without a GPU
 
-Each stage is a process with a limit of time, at which it is interrupted, and a call ends in its time whatever its
-stages do.  Each stage writes NAME.txt, the benchmark NAME.json, and each figure goes to figures.jsonl as it comes;
-campaign.json holds GPU, date, commit and stages, summary.txt what is printed at the end.  All of it is packed into
-the archive after each stage.  Exit code: 0, or 1 if a stage failed or there is no GPU; a stage that cannot be run is
-left out and says why."""
+Each stage is a process that is interrupted at its time limit, so a call always ends in time.  Each stage writes
+NAME.txt, the benchmark NAME.json, and each figure is appended to figures.jsonl as it is measured; campaign.json
+contains GPU, date, commit and stages, summary.txt the final output.  All of it is packed into the archive after each
+stage.  Exit code: 0, or 1 if a stage failed or there is no GPU; a stage that cannot run is left out, with the
+reason."""
 
 
 def main(arguments: list[str]) -> int:
@@ -31,27 +31,27 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("out", type=Path, nargs="?", metavar="FOLDER",
                         help="default: docs/results/<name of the GPU>-<call>")
     parser.add_argument("--call", choices=tuple(campaign.SECONDS), default="1", help="default: 1")
-    parser.add_argument("--only", nargs="+", default=[], metavar="STAGE", help="these stages alone")
-    parser.add_argument("--seconds", type=float, metavar="N", help="of the whole call (default: "
+    parser.add_argument("--only", nargs="+", default=[], metavar="STAGE", help="run only these stages")
+    parser.add_argument("--seconds", type=float, metavar="N", help="limit of the whole call (default: "
                         + ", ".join(f"{name}: {seconds}" for name, seconds in campaign.SECONDS.items()) + ")")
     parser.add_argument("--peers", default=sys.executable, metavar="PYTHON",
-                        help="interpreter that has torch and spconv, or 'none' (default: this one)")
-    parser.add_argument("--carried", type=Path, metavar="FOLDER", help="what tools/gpu_pack.py packed: shapes, peers")
+                        help="interpreter with torch and spconv, or 'none' (default: this one)")
+    parser.add_argument("--carried", type=Path, metavar="FOLDER", help="packed by tools/gpu_pack.py: shapes, peers")
     parser.add_argument("--archive", type=Path, metavar="FILE", help="default: results.tgz in FOLDER")
-    parser.add_argument("--commit", default="", metavar="NAME", help="what to write down where there is no git")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--commit", default="", metavar="NAME", help="commit to record if git is not available")
+    args = parser.parse_args(arguments)
     driver = rehearsal.choose_driver(ROOT)
-    backend.cupy()  # says what is missing, before anything else
-    out = (given.out or ROOT / "docs" / "results" / f"{campaign.folder_name()}-{given.call}").resolve()
-    carried = given.carried.resolve() if given.carried else None
-    setting = campaign.Setting(ROOT, out, driver, given.peers, carried)
-    listed = campaign.stages(given.call, setting)
+    backend.cupy()  # reports a missing CuPy or GPU first
+    out = (args.out or ROOT / "docs" / "results" / f"{campaign.folder_name()}-{args.call}").resolve()
+    carried = args.carried.resolve() if args.carried else None
+    setting = campaign.Setting(ROOT, out, driver, args.peers, carried)
+    listed = campaign.stages(args.call, setting)
     names = [stage.name for stage in listed]
-    if unknown := set(given.only) - set(names):
+    if unknown := set(args.only) - set(names):
         parser.error(f"--only {' '.join(sorted(unknown))}: expected some of {', '.join(names)}")
-    chosen = [stage for stage in listed if not given.only or stage.name in given.only]
-    archive = (given.archive or out / campaign.ARCHIVE).resolve()
-    seconds = given.seconds or campaign.SECONDS[given.call] * campaign.SLOWER[driver]
-    passed = campaign.run_campaign(chosen, ROOT, out, seconds, archive, commit_name=given.commit)
+    chosen = [stage for stage in listed if not args.only or stage.name in args.only]
+    archive = (args.archive or out / campaign.ARCHIVE).resolve()
+    seconds = args.seconds or campaign.SECONDS[args.call] * campaign.SLOWER[driver]
+    passed = campaign.run_campaign(chosen, ROOT, out, seconds, archive, commit_name=args.commit)
     print(f"\n{(out / campaign.SUMMARY).read_text(encoding='utf-8')}\nall of it: {archive}")
     return 0 if passed else 1

@@ -1,4 +1,4 @@
-"""Pack what a machine with a GPU, which reaches no network, needs besides the checkout: real shapes, peers."""
+"""Pack real shapes and peers for a GPU machine that has the checkout but no network."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ EXAMPLES = """examples:
   python tools/gpu_pack.py carried --peers
   python tools/gpu_campaign.py --carried carried                        # there
 
-The shapes come from the folder that SPARSENET_DATA names, peers by pip from the package index.  Terms of the shapes
-forbid to pass them on: the folder is never committed."""
+The shapes come from the folder SPARSENET_DATA, the peers from the package index by pip.  The terms of the shapes
+do not permit redistribution: never commit the folder."""
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="gpu_pack.py", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="made if it is not there")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="created if it does not exist")
     parser.add_argument("--meshes", action="store_true", help=f"{carried.MESH_COUNT} meshes of PSB")
     parser.add_argument("--peers", action="store_true", help="spconv, for Python 3.12")
     parser.add_argument("--modelnet40", action="store_true", help="all of ModelNet40's voxels")
     parser.add_argument("--unpack", type=Path, metavar="TARGET", help="unpack the peers of FOLDER, for PYTHONPATH")
-    given = parser.parse_args(arguments)
-    if given.unpack:
-        carried.unpack_peers(given.folder, given.unpack)
+    args = parser.parse_args(arguments)
+    if args.unpack:
+        carried.unpack_peers(args.folder, args.unpack)
         return 0
-    chosen = {pack for pack, wanted in ((carried.pack_meshes, given.meshes), (carried.pack_peers, given.peers),
-                                        (carried.pack_modelnet40, given.modelnet40)) if wanted}
+    chosen = {pack for pack, wanted in ((carried.pack_meshes, args.meshes), (carried.pack_peers, args.peers),
+                                        (carried.pack_modelnet40, args.modelnet40)) if wanted}
     for pack in (carried.pack_meshes, carried.pack_peers, carried.pack_modelnet40):
         if pack in (chosen or (carried.pack_meshes, carried.pack_peers)):
-            path = pack(given.folder)
+            path = pack(args.folder)
             print(f"{path}: {size_text(path.stat().st_size)}", flush=True)
     return 0

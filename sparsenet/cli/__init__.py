@@ -1,4 +1,4 @@
-"""The command line: `sparsenet COMMAND`, which `python -m sparsenet COMMAND` is, too."""
+"""The command line: `sparsenet COMMAND`, or `python -m sparsenet COMMAND`."""
 
 from sparsenet.cli.commands import main
 

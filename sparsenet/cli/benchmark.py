@@ -17,13 +17,13 @@ def main(arguments: list[str]) -> int:
     root = clone()
     if root is None:
         command_parser("benchmark", __doc__, ABSENT).parse_known_args(arguments)
-        raise RuntimeError(f"there is no folder benchmarks/ in {Path.cwd()}: run it in a clone of the repository")
+        raise RuntimeError(f"no folder benchmarks/ in {Path.cwd()}: run it in a clone of the repository")
     sys.path.append(str(root))
     return import_module("benchmarks.commands.benchmark").main(arguments)
 
 
 def clone() -> Path | None:
-    """The clone to benchmark from: the current folder, or the one that the package is imported from."""
+    """The clone with the benchmarks: the current folder, or the one from which the package is imported."""
     for folder in (Path.cwd(), Path(sparsenet.__file__).parents[1]):
         if (folder / "benchmarks" / "commands" / "benchmark.py").is_file():
             return folder

@@ -1,4 +1,4 @@
-"""The commands of `sparsenet`, and the one function that starts them all."""
+"""The commands of `sparsenet`, and the function that runs them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sparsenet.cli.exit_code import run
 # Command -> its line in `sparsenet --help`.  Its module has the same name, with underscores.
 COMMANDS = {
     "quickstart": "build a small dataset, train, evaluate, search: about a minute",
-    "make-dataset": "turn meshes or voxels into one dataset file",
-    "train": "train a network, as a config says",
+    "make-dataset": "convert meshes or voxels to one dataset file",
+    "train": "train a network from a config",
     "evaluate": "accuracy and retrieval of a trained network on a dataset",
     "embed": "write the descriptors of a dataset's shapes to a file",
     "search": "find the shapes most similar to a mesh",
-    "inspect": "write an HTML page that shows a network and what it computes from a mesh",
+    "inspect": "write an HTML page that shows a network and its activations for a mesh",
     "benchmark": "verify each pass against a reference, then time it (in a clone of the repository)",
-    "info": "versions, devices, thread counts, cache folders, and what is missing",
+    "info": "versions, devices, thread counts, cache folders and missing packages",
     "selfcheck": "check on each device that results are exact: PASS or FAIL",
 }
 EXAMPLES = """examples:
   sparsenet quickstart                     # builds a dataset, trains, evaluates, searches
   sparsenet quickstart --out /tmp/try --seconds 30
-  sparsenet train --help                   # each command explains itself
+  sparsenet train --help                   # every command has its own help
   sparsenet info
   sparsenet selfcheck
 
@@ -33,9 +33,9 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code, as `sparsenet.cli.exit_code.run` defines it.
+    """Run one command and return its exit code, as defined by `sparsenet.cli.exit_code.run`.
 
-    arguments : the command and its own arguments; by default those of the process
+    arguments : the command and its arguments; default: those of the process
 
     Raises SystemExit for `--help`, `--version` (code 0) and a wrong command line (code 2), as argparse does.
     """
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(words: list[str]) -> None:
-    """Print the help or the version, or say what is wrong.  Always raises SystemExit."""
+    """Print the help, the version or an error.  Always raises SystemExit."""
     from sparsenet import __version__
 
     parser = argparse.ArgumentParser(prog="sparsenet", description="Sparse 3D convolutional networks.",

@@ -9,8 +9,8 @@ EXAMPLES = """examples:
   sparsenet embed runs/psb/best.h5 everything.h5 --dataset psb.h5 --split all
   sparsenet embed runs/modelnet40/best.h5 mean.h5 --poses mean --layer 17
 
-OUTPUT is never half a file: it is written under another name and renamed at the end.
-`sparsenet search` searches in it.
+OUTPUT is written under a temporary name and renamed once complete.
+`sparsenet search` can search it.
 Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after SIGTERM."""
 
 
@@ -19,28 +19,28 @@ def main(arguments: list[str]) -> None:
     from sparsenet.training.trained import check_output
 
     parser = command_parser("embed", __doc__, EXAMPLES)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a training")
-    parser.add_argument("output", metavar="OUTPUT", help="file of descriptors to write (HDF5)")
-    parser.add_argument("--dataset", metavar="FILE", help="dataset file (default: the one trained on)")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run")
+    parser.add_argument("output", metavar="OUTPUT", help="descriptor file to write (HDF5)")
+    parser.add_argument("--dataset", metavar="FILE", help="dataset file (default: the training dataset)")
     parser.add_argument("--split", metavar="NAME", help="its split, or 'all' (default: the test split)")
     parser.add_argument("--layer", type=int, metavar="N",
                         help="layer whose output is the descriptor, counted from 1: 17 in S3DCNN (default: the last "
                              "before the classifier)")
     parser.add_argument("--poses", choices=("first", "mean"), default="first",
-                        help="of an object with several poses: the first alone, or the mean over all (default: first)")
+                        help="for objects with several poses: use the first, or the mean over all (default: first)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    given = parser.parse_args(arguments)
-    check_output(given.output, given.checkpoint)
+    args = parser.parse_args(arguments)
+    check_output(args.output, args.checkpoint)
 
-    net, state = load_network(given.checkpoint)
-    config = parse_config(state.config, given.checkpoint, [f"training.device={given.device}"])
-    with open_shapes(config, given.checkpoint, given.dataset, given.split) as shapes:
-        check_output(given.output, shapes.path)
-        descriptors = embed_shapes(net.to(given.device), state, config, shapes, given.layer, given.poses,
-                                   progress=not given.quiet)
-    descriptors.save(given.output)
+    net, state = load_network(args.checkpoint)
+    config = parse_config(state.config, args.checkpoint, [f"training.device={args.device}"])
+    with open_shapes(config, args.checkpoint, args.dataset, args.split) as shapes:
+        check_output(args.output, shapes.path)
+        descriptors = embed_shapes(net.to(args.device), state, config, shapes, args.layer, args.poses,
+                                   progress=not args.quiet)
+    descriptors.save(args.output)
     known = descriptors.labels[descriptors.labels >= 0]
     unlabelled = f" and {len(descriptors) - len(known)} without a label" if len(known) < len(descriptors) else ""
-    print(f"{given.output}: {len(known)} shapes of {len(set(known.tolist()))} classes{unlabelled}, "
+    print(f"{args.output}: {len(known)} shapes of {len(set(known.tolist()))} classes{unlabelled}, "
           f"{descriptors.vectors.shape[1]} numbers each, from layer {descriptors.layer}")

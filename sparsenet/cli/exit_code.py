@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one line instead of a traceback."""
+"""Exit codes of commands, and one-line errors instead of tracebacks."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pathlib import Path
 
 from sparsenet.interrupts import latest_signal, terminable
 
-INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM: what a shell reports
+INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM, as shells report
 _WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 
 
 def run(main: Callable[[], int | None], name: str | None = None) -> int:
     """Call `main` and return the exit code of the command: `sys.exit(run(main))`.
 
-    Characters that the console's encoding lacks are printed as escapes (`\\xfc`).
+    Characters missing from the console's encoding are printed as escapes (`\\xfc`).
 
     Parameters
     ----------
-    main : takes no arguments; what it returns is the exit code (None means 0).
-    name : of the command, in front of its error message; by default the file name of `sys.argv[0]`.
+    main : takes no arguments and returns the exit code (None means 0).
+    name : name of the command for error messages; default: the file name of `sys.argv[0]`.
 
     Returns
     -------
-    0, or what `main` returned; 1 after a ValueError, OSError or RuntimeError, whose message goes to
-    stderr as one line `name: error: ...`; 130 after Ctrl-C, 143 after SIGTERM.  A reader that closed
-    the pipe (`| head`) is no error.  Other exceptions are defects of the program and keep their
-    traceback; a wrong command line ends with 2, by argparse.
+    0, or the result of `main`; 1 after a ValueError, OSError or RuntimeError, whose message goes to
+    stderr as one line `name: error: ...`; 130 after Ctrl-C, 143 after SIGTERM.  If the reader closes
+    the pipe (`| head`), that is not an error.  Other exceptions are bugs and keep their traceback;
+    argparse exits with 2 after a wrong command line.
     """
     name = name or Path(sys.argv[0]).stem
     for stream in (sys.stdout, sys.stderr):
@@ -63,7 +63,7 @@ def _interrupted(name: str) -> int:
 
 
 def _drop_output() -> None:
-    """The interpreter flushes stdout once more as it ends: give it somewhere to write."""
+    """Redirect stdout to nowhere, because the interpreter flushes it once more at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -72,12 +72,12 @@ def _drop_output() -> None:
 def _flush_or_drop() -> None:
     try:
         sys.stdout.flush()
-    except OSError:  # a full disk, which is the error just printed, or comes on top of it
+    except OSError:  # a full disk: the error just printed, or an additional one
         _drop_output()
 
 
 def _is_interruption(error: BaseException | None) -> bool:
-    """Whether Ctrl-C led to the error, as it does within the import of a compiled module."""
+    """Whether Ctrl-C caused the error, as happens during the import of a compiled module."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None

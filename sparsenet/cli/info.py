@@ -1,4 +1,4 @@
-"""Print versions, devices, thread counts, cache folders, and what is missing."""
+"""Print versions, devices, thread counts, cache folders and missing packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write an HTML page that shows a trained network and what it computes from a mesh."""
+"""Write an HTML page that shows a trained network and its activations for a mesh."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ def main(arguments: list[str]) -> None:
     from sparsenet.training import load_network, parse_config
 
     parser = command_parser("inspect", __doc__, EXAMPLES)
-    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="best.h5 or last.h5 of a training")
+    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="best.h5 or last.h5 of a run")
     parser.add_argument("--mesh", required=True, metavar="FILE", help="mesh file: OFF, OBJ, PLY, STL or GLB")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="page to write (.html)")
     parser.add_argument("--render-size", type=int, metavar="N",
-                        help="cells along the longest side of the mesh (default: as the network was trained)")
+                        help="cells along the longest side of the mesh (default: as in training)")
     parser.add_argument("--fill", action=argparse.BooleanOptionalAction,
-                        help="voxelize the solid, or only its surface (default: as the network was trained)")
+                        help="voxelize the solid, or only its surface (default: as in training)")
     parser.add_argument("--target", metavar="CLASS",
-                        help="show the gradients of this class's logit (default: of the predicted class's)")
-    given = parser.parse_args(arguments)
-    check_page(given.out)
+                        help="show the gradients of this class's logit (default: the predicted class)")
+    args = parser.parse_args(arguments)
+    check_page(args.out)
 
-    net, state = load_network(given.checkpoint)
-    config = parse_config(state.config, given.checkpoint)
+    net, state = load_network(args.checkpoint)
+    config = parse_config(state.config, args.checkpoint)
     classes = state.classes if config.loss.kind == "softmax" else []
-    if given.target is not None and not classes:
-        raise ValueError("--target: the network was trained with triplets and has no logits: leave it out")
-    if given.target is not None and given.target not in classes:
-        raise ValueError(f"--target is {given.target!r}, expected one of {', '.join(classes)}")
-    render_size, fill = drawn_as_trained(config, given.checkpoint, given.render_size, given.fill)
-    picture = Off3DPicture(mesh_as_trained(given.mesh, config, given.checkpoint), render_size)
+    if args.target is not None and not classes:
+        raise ValueError("--target: the network was trained with triplets and has no logits: omit it")
+    if args.target is not None and args.target not in classes:
+        raise ValueError(f"--target is {args.target!r}, expected one of {', '.join(classes)}")
+    render_size, fill = drawn_as_trained(config, args.checkpoint, args.render_size, args.fill)
+    picture = Off3DPicture(mesh_as_trained(args.mesh, config, args.checkpoint), render_size)
     voxels = picture.voxelize(net.field, fill=fill)
     x = SparseTensor(voxels.features, np.insert(voxels.coordinates, 0, 0, axis=1), net.field, batch_size=1)
-    weights = "/".join(Path(given.checkpoint).parts[-2:])
-    title = f"{Path(given.mesh).name} at render size {render_size}, seen by {weights}"
+    weights = "/".join(Path(args.checkpoint).parts[-2:])
+    title = f"{Path(args.mesh).name} at render size {render_size}, seen by {weights}"
     if voxels.dropped:
-        lost = (f"{voxels.dropped:,} of {voxels.dropped + len(x):,} voxels lie outside the network's grid and were "
+        lost = (f"{voxels.dropped:,} of {voxels.dropped + len(x):,} voxels are outside the network's grid and were "
                 "dropped")
         title += f" - {lost}"
         print(f"{lost}: a smaller --render-size keeps them", file=sys.stderr)
-    target = None if given.target is None else classes.index(given.target)
-    size = write_page(given.out, net, x, mesh_in_cells(picture, net.field), classes, title, target)
-    print(f"page: {given.out}, {size_text(size)}, {len(x):,} voxels through {len(net.layers)} layers")
+    target = None if args.target is None else classes.index(args.target)
+    size = write_page(args.out, net, x, mesh_in_cells(picture, net.field), classes, title, target)
+    print(f"page: {args.out}, {size_text(size)}, {len(x):,} voxels through {len(net.layers)} layers")

@@ -1,4 +1,4 @@
-"""Turn meshes or voxels into one dataset file (HDF5)."""
+"""Convert meshes or voxels to one dataset file (HDF5)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ EXAMPLES = """examples:
   sparsenet make-dataset csv shapes.csv shapes.h5 --render-size 60
 
 A folder named train, test, val, valid, validation or evaluation can be a split: within a class, or at
-the top if all folders there have such names.  --layout says so if the guess, which is printed, is wrong.
+the top level if all folders there have such names.  The guess is printed; --layout overrides it.
 
-All shapes are stored standing along z.  Along which axis a file stands is guessed from its format: OBJ
-and glTF along y (they are turned), the others along z; --up-axis y or z overrules that.
+All shapes are stored with z up.  The up axis of a file is guessed from its format: y for OBJ and glTF,
+which are rotated, z for the others; --up-axis y or z overrides this.
 
-The file is written beside OUTPUT and renamed when it is whole: Ctrl-C or SIGTERM leaves an old one as it
-was.  Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after
+A temporary file is written and renamed to OUTPUT once complete: Ctrl-C or SIGTERM leaves an old one
+unchanged.  Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after
 SIGTERM.  Unreadable meshes are left out and listed; with --strict the first one is an error.  The report
 goes to stdout, its warnings to stderr."""
 
@@ -39,20 +39,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
     folder = _command(commands, "folder", "meshes in folders CLASS/, CLASS/SPLIT/ (as ModelNet's) or SPLIT/CLASS/",
                       "folder ModelNet10/ modelnet10.h5 --keep-meshes")
-    _paths(folder, "folder with a folder for each class or each split; searched to the bottom")
+    _paths(folder, "folder with a folder for each class or each split; searched recursively")
     _conversion(folder)
     _up_axis(folder)
     place = folder.add_mutually_exclusive_group()
-    place.add_argument("--layout", choices=LAYOUTS, help="what the upper folders are (default: guessed, and printed)")
+    place.add_argument("--layout", choices=LAYOUTS,
+                       help="meaning of the top-level folders (default: guessed, and printed)")
     place.add_argument("--unlabelled", action="store_true",
-                       help="take all meshes, whatever their folders, as shapes without a class")
+                       help="import all meshes, in any folder, as shapes without a class")
     folder.add_argument("--extensions", nargs="+", default=EXTENSIONS, metavar="EXT",
-                        help="file name endings to take, each also with .gz; .xyz and .binvox are read, too (default: "
+                        help="extensions of mesh files, each also with .gz; also supported: .xyz, .binvox (default: "
                              f"{' '.join(EXTENSIONS)})")
     folder.add_argument("--test-share", type=float, default=0.2, metavar="SHARE",
-                        help="of a class's meshes that lie in no split folder, this share is put in 'test', "
-                             "at least one of two or more (default: 0.2)")
-    folder.add_argument("--seed", type=int, default=0, help="of that choice (default: 0)")
+                        help="share of a class's meshes outside split folders to put in 'test', at least "
+                             "one of two or more (default: 0.2)")
+    folder.add_argument("--seed", type=int, default=0, help="seed of that choice (default: 0)")
 
     psb = _command(commands, "psb", "the Princeton Shape Benchmark: train.cla, test.cla and meshes",
                    "psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes")
@@ -63,38 +64,38 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     voxels = _command(commands, "modelnet40-voxels", "ModelNet40 as packed 30^3 voxels: train.npz, test.npz",
                       "modelnet40-voxels modelnet40_voxels30/ modelnet40.h5")
     _paths(voxels, "folder with train.npz and test.npz")
-    voxels.add_argument("--poses", type=int, metavar="N", help="take the first N of an object's poses (default: all)")
+    voxels.add_argument("--poses", type=int, metavar="N", help="import the first N poses of each object (default: all)")
     _quiet(voxels)
 
-    table = _command(commands, "csv", "meshes listed in a CSV file with the columns path, label, split, name",
+    listed = _command(commands, "csv", "meshes listed in a CSV file with the columns path, label, split, name",
                      "csv shapes.csv shapes.h5 --render-size 60")
-    _paths(table, "CSV file; its first line names the columns, paths are relative to its folder, and "
-                  "all columns but path may be missing")
-    _conversion(table)
-    _up_axis(table)
+    _paths(listed, "CSV file; its first line names the columns, paths are relative to its folder, and "
+                  "all columns except path are optional")
+    _conversion(listed)
+    _up_axis(listed)
 
-    builtin = _command(commands, "builtin", "the built-in parametric shapes, made from a seed",
+    builtin = _command(commands, "builtin", "the built-in parametric shapes, generated from a seed",
                        "builtin shapes.h5 --train 60 --test 20 --keep-meshes")
     builtin.add_argument("output", metavar="OUTPUT", help="dataset file to write")
     builtin.add_argument("--train", type=_positive, default=60, metavar="N",
-                         help="shapes of each class to train on (default: 60)")
+                         help="training shapes of each class (default: 60)")
     builtin.add_argument("--test", type=_positive, default=20, metavar="N",
-                         help="shapes of each class to test on (default: 20)")
-    builtin.add_argument("--seed", type=int, default=0, help="of the shapes (default: 0)")
+                         help="test shapes of each class (default: 20)")
+    builtin.add_argument("--seed", type=int, default=0, help="seed of the shapes (default: 0)")
     _conversion(builtin)
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> None:
-    given = parse(arguments)
-    report = _import(given)
-    if not given.quiet:
+    args = parse(arguments)
+    report = _import(args)
+    if not args.quiet:
         print("\n".join(report.lines()))
     for line in report.warnings():
         print(line, file=sys.stderr)
 
 
-def _import(given: argparse.Namespace) -> ImportReport:
+def _import(args: argparse.Namespace) -> ImportReport:
     from sparsenet.data import (
         Conversion,
         import_csv,
@@ -104,18 +105,18 @@ def _import(given: argparse.Namespace) -> ImportReport:
         import_psb,
     )
 
-    if given.source == "modelnet40-voxels":
-        return import_modelnet40_voxels(given.input, given.output, given.poses, not given.quiet)
-    conversion = Conversion(given.render_size, given.fill, given.keep_meshes, given.processes,
-                            given.strict, not given.quiet, getattr(given, "up_axis", "auto"))
-    if given.source == "folder":
-        return import_folder(given.input, given.output, conversion, given.extensions,
-                             given.test_share, given.seed, given.layout, given.unlabelled)
-    if given.source == "psb":
-        return import_psb(given.input, given.output, conversion, given.shared_classes)
-    if given.source == "csv":
-        return import_csv(given.input, given.output, conversion)
-    return import_parametric(given.output, {"train": given.train, "test": given.test}, given.seed,
+    if args.source == "modelnet40-voxels":
+        return import_modelnet40_voxels(args.input, args.output, args.poses, not args.quiet)
+    conversion = Conversion(args.render_size, args.fill, args.keep_meshes, args.processes,
+                            args.strict, not args.quiet, getattr(args, "up_axis", "auto"))
+    if args.source == "folder":
+        return import_folder(args.input, args.output, conversion, args.extensions,
+                             args.test_share, args.seed, args.layout, args.unlabelled)
+    if args.source == "psb":
+        return import_psb(args.input, args.output, conversion, args.shared_classes)
+    if args.source == "csv":
+        return import_csv(args.input, args.output, conversion)
+    return import_parametric(args.output, {"train": args.train, "test": args.test}, args.seed,
                              conversion)
 
 
@@ -135,11 +136,11 @@ def _conversion(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--render-size", type=_positive, default=40, metavar="N",
                         help="voxels along a shape's longest side (default: 40)")
-    parser.add_argument("--fill", action="store_true", help="solids instead of surfaces")
+    parser.add_argument("--fill", action="store_true", help="voxelize solids instead of surfaces")
     parser.add_argument("--keep-meshes", action="store_true",
-                        help="store the meshes too, to be turned and scaled while training")
+                        help="store the meshes too, so that training can rotate and scale them")
     parser.add_argument("--processes", type=_positive, default=available_processes(), metavar="N",
-                        help="that read and voxelize (default: one for each core)")
+                        help="processes that read and voxelize (default: one per core)")
     parser.add_argument("--strict", action="store_true", help="stop at the first mesh that cannot be read")
     _quiet(parser)
 
@@ -148,11 +149,11 @@ def _up_axis(parser: argparse.ArgumentParser) -> None:
     from sparsenet.data.layout import UP_AXES
 
     parser.add_argument("--up-axis", choices=UP_AXES, default="auto",
-                        help="along which the files' shapes stand (default: auto, by their formats)")
+                        help="up axis of the files' shapes (default: auto, by format)")
 
 
 def _quiet(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quiet", action="store_true", help="no progress bar and no report, but its warnings")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no report, only its warnings")
 
 
 def _positive(text: str) -> int:

@@ -14,11 +14,11 @@ EXAMPLES = """examples:
 def main(arguments: list[str]) -> None:
     parser = command_parser("quickstart", __doc__, EXAMPLES)
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), metavar="FOLDER",
-                        help="where everything is written (default: runs/quickstart)")
+                        help="folder for all files (default: runs/quickstart)")
     parser.add_argument("--seconds", type=float, metavar="N", help="train at most N seconds")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
 
     from sparsenet.quickstart import quickstart
 
-    quickstart(given.out, given.seconds, progress=not given.quiet)
+    quickstart(args.out, args.seconds, progress=not args.quiet)

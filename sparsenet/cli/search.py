@@ -11,8 +11,8 @@ EXAMPLES = """examples:
   sparsenet search runs/psb/best.h5 query.stl --dataset psb.h5 --split all -k 20
   sparsenet search runs/psb/best.h5 query.obj --descriptors everything.h5 --picture found.png
 
-The query is voxelized as the shapes were.  With --descriptors (a file that `sparsenet embed` wrote) only the query
-has to be embedded: use it to search more than once.
+The query is voxelized like the shapes.  With --descriptors (a file written by `sparsenet embed`) only the query
+is embedded, which is faster when searching repeatedly.
 Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after SIGTERM."""
 
 
@@ -22,54 +22,54 @@ def main(arguments: list[str]) -> None:
     from sparsenet.retrieval import Descriptors, find_similar
     from sparsenet.shapes import read_mesh
     from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config
-    from sparsenet.training.judge import ranking_metric
+    from sparsenet.training.evaluation import ranking_metric
 
     parser = command_parser("search", __doc__, EXAMPLES)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a training")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run")
     parser.add_argument("query", metavar="MESH", help="mesh file: OFF, OBJ, PLY, STL or GLB")
     parser.add_argument("-k", type=int, default=10, metavar="N", help="number of shapes to find (default: 10)")
-    parser.add_argument("--descriptors", metavar="FILE", help="search in this file, which `sparsenet embed` wrote")
+    parser.add_argument("--descriptors", metavar="FILE", help="search this file, written by `sparsenet embed`")
     parser.add_argument("--dataset", metavar="FILE",
-                        help="search in this dataset file (default: the one trained on); with --descriptors, the file "
-                             "that --picture draws the shapes from (default: the one embedded)")
+                        help="search this dataset file (default: the training dataset); with --descriptors, the file "
+                             "from which --picture draws the shapes (default: the embedded one)")
     parser.add_argument("--split", metavar="NAME", help="the dataset's split, or 'all' (default: the test split)")
     parser.add_argument("--metric", choices=("cosine", "l2"),
-                        help="distance to rank by (default: as in the training's config, where 'auto' is l2 for a "
+                        help="distance for ranking (default: as in the run's config, where 'auto' is l2 for a "
                              "classifier and cosine for triplets)")
     parser.add_argument("--picture", type=Path, metavar="FILE",
-                        help="draw the query and what was found (.png, .pdf or .svg; needs matplotlib)")
+                        help="draw the query and the results (.png, .pdf or .svg; needs matplotlib)")
     parser.add_argument("--label", default="", metavar="CLASS",
-                        help="the query's class, if known: --picture marks which shapes found are of it")
+                        help="the query's class, if known: --picture marks the results of this class")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    given = parser.parse_args(arguments)
-    if given.k < 1:
-        parser.error(f"argument -k: {given.k} is not a positive whole number")
-    if given.descriptors and given.split:
-        parser.error("argument --split: not allowed with --descriptors, which are of one split already")
-    if given.label and not given.picture:
+    args = parser.parse_args(arguments)
+    if args.k < 1:
+        parser.error(f"argument -k: {args.k} is not a positive whole number")
+    if args.descriptors and args.split:
+        parser.error("argument --split: not allowed with --descriptors, which already belong to one split")
+    if args.label and not args.picture:
         parser.error("argument --label: needs --picture, which marks the shapes of that class")
-    if given.picture:
-        check_picture(given.picture)
+    if args.picture:
+        check_picture(args.picture)
 
-    query = read_mesh(given.query)
-    net, state = load_network(given.checkpoint)
-    config = parse_config(state.config, given.checkpoint, [f"training.device={given.device}"])
-    net = net.to(given.device)
-    if given.descriptors:
-        descriptors = Descriptors.load(given.descriptors)
+    query = read_mesh(args.query)
+    net, state = load_network(args.checkpoint)
+    config = parse_config(state.config, args.checkpoint, [f"training.device={args.device}"])
+    net = net.to(args.device)
+    if args.descriptors:
+        descriptors = Descriptors.load(args.descriptors)
         if descriptors.checkpoint != state.digest:
-            raise ValueError(f"{given.descriptors} was made with other weights than {given.checkpoint} has: "
+            raise ValueError(f"{args.descriptors} was not made with the weights of {args.checkpoint}: "
                              "make it again with `sparsenet embed`")
     else:
-        with open_shapes(config, given.checkpoint, given.dataset, given.split) as shapes:
-            descriptors = embed_shapes(net, state, config, shapes, progress=not given.quiet)
-    query = query.upright(axis_of(given.query, descriptors.up_axis))
-    if given.label:
-        descriptors.check_class(given.label)
-    found = find_similar(net, query, descriptors, min(given.k, len(descriptors)),
-                         given.metric or ranking_metric(config), Path(given.query).name)
+        with open_shapes(config, args.checkpoint, args.dataset, args.split) as shapes:
+            descriptors = embed_shapes(net, state, config, shapes, progress=not args.quiet)
+    query = query.upright(axis_of(args.query, descriptors.up_axis))
+    if args.label:
+        descriptors.check_class(args.label)
+    found = find_similar(net, query, descriptors, min(args.k, len(descriptors)),
+                         args.metric or ranking_metric(config), Path(args.query).name)
     print(found)
-    if given.picture:
-        save_figure(found.picture(given.dataset, given.label), given.picture)
-        print(f"picture: {given.picture}")
+    if args.picture:
+        save_figure(found.picture(args.dataset, args.label), args.picture)
+        print(f"picture: {args.picture}")

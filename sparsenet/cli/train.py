@@ -1,4 +1,4 @@
-"""Train a network as a config says."""
+"""Train a network from a config."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ EXAMPLES = """examples:
   sparsenet train quickstart                         # a shipped config, by name
   sparsenet train configs/psb.toml --set data.path=psb.h5 --set training.epochs=50
   sparsenet train modelnet40 --out runs/first --seconds 3000
-  sparsenet train modelnet40 --out runs/first --resume    # the same bits as without the stop
-  sparsenet train --keys                             # every key, its default and meaning
+  sparsenet train modelnet40 --out runs/first --resume    # the same bits as if uninterrupted
+  sparsenet train --keys                             # all keys with defaults and meanings
 
-The best epoch is chosen on a part of the training split that is held out (data.validation_share), or on
-the data's split `val`; the test split is looked at once, at the end.
+The best epoch is selected on a held-out part of the training split (data.validation_share), or on the
+data's split `val`; the test split is used once, at the end.
 
 A run's folder holds last.h5 and best.h5 (checkpoints), metrics.csv, config.toml and, with
-matplotlib, curves.png.  Ctrl-C and SIGTERM write last.h5 and end with exit code 130 and 143.
+matplotlib, curves.png.  Ctrl-C and SIGTERM write last.h5 and exit with code 130 and 143.
 """
 
 
@@ -27,26 +27,26 @@ def main(arguments: list[str]) -> int:
     parser = command_parser("train", __doc__, EXAMPLES)
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file, or the name of a shipped config")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
-                        help="override a key of the config (a TOML value); may be given many times")
+                        help="override a key of the config with a TOML value; may be repeated")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the run (default: runs/NAME of CONFIG)")
     earlier = parser.add_mutually_exclusive_group()
     earlier.add_argument("--resume", action="store_true", help="continue from FOLDER/last.h5")
     earlier.add_argument("--overwrite", action="store_true",
-                         help="start anew if FOLDER holds a training, whose files are removed")
+                         help="start from scratch if FOLDER contains a run, whose files are removed")
     parser.add_argument("--seconds", type=float, metavar="N",
                         help="stop resumably after N seconds and evaluate (training.max_seconds)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar (there is one on a terminal alone)")
-    parser.add_argument("--keys", action="store_true", help="print every key with its default and meaning")
-    given = parser.parse_args(arguments)
-    if given.keys:
+    parser.add_argument("--quiet", action="store_true", help="no progress bar (shown only on a terminal)")
+    parser.add_argument("--keys", action="store_true", help="print all keys with their defaults and meanings")
+    args = parser.parse_args(arguments)
+    if args.keys:
         print(describe_keys(), end="")
         return 0
-    if given.config is None:
+    if args.config is None:
         parser.error("CONFIG is missing: name a TOML file or a shipped config")
-    overrides = list(given.overrides)
-    if given.seconds is not None:
-        overrides.append(f"training.max_seconds={given.seconds}")
-    config = load_config(given.config, overrides)
-    out = given.out or Path("runs") / find_config(given.config).stem
-    train(config, out, resume=given.resume, overwrite=given.overwrite, progress=not given.quiet)
+    overrides = list(args.overrides)
+    if args.seconds is not None:
+        overrides.append(f"training.max_seconds={args.seconds}")
+    config = load_config(args.config, overrides)
+    out = args.out or Path("runs") / find_config(args.config).stem
+    train(config, out, resume=args.resume, overwrite=args.overwrite, progress=not args.quiet)
     return 0

@@ -1,4 +1,4 @@
-"""Samples in files, batches out of them, and importers that make the files."""
+"""Dataset files, the batches read from them, and the importers that write them."""
 
 from sparsenet.data.batch import SparseBatch
 from sparsenet.data.convert import Conversion

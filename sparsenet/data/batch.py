@@ -1,4 +1,4 @@
-"""SparseBatch: some samples as one SparseTensor."""
+"""SparseBatch: several samples as one SparseTensor."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class SparseBatch:
-    """B samples.
+    """A batch of B samples.
 
     input : SparseTensor of B grids, float32, background zeros
-    labels : (B,) int64, index into the dataset's classes, -1 where not known
-    sample_ids : (B,) int64, `dataset[sample_ids[b]]` is the sample shown as grid b
-    dropped : (B,) int64, cells of each sample that lay outside the grid
-    seconds : what making it took: "loading" (reading, voxelizing) and "rulebooks"
+    labels : (B,) int64, index into the dataset's classes, -1 if unknown
+    sample_ids : (B,) int64, grid b holds `dataset[sample_ids[b]]`
+    dropped : (B,) int64, number of cells of each sample that were outside the grid
+    seconds : time taken by "loading" (reading, voxelizing) and "rulebooks"
     """
 
     input: SparseTensor

@@ -1,4 +1,4 @@
-"""Many meshes into one dataset file, in processes of their own, in the order of the list."""
+"""Converts many meshes to one dataset file in parallel processes, keeping the order of the list."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from sparsenet.kernels import threads
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
 
-_CHUNK = 8  # meshes handed to a process at a time
-_PATIENCE = 0.2  # seconds between two looks whether Ctrl-C was pressed
+_CHUNK = 8  # meshes passed to a process at a time
+_PATIENCE = 0.2  # seconds between checks for Ctrl-C
 _UNUSABLE = (ValueError, OSError, OverflowError, MemoryError)  # MeshError is a ValueError
 
 
@@ -42,10 +42,10 @@ _UNUSABLE = (ValueError, OSError, OverflowError, MemoryError)  # MeshError is a 
 class MeshEntry:
     """A mesh to convert.
 
-    load : returns the Mesh; it must survive pickling, as `functools.partial(read_mesh, path)` does
+    load : returns the Mesh; must be picklable, such as `functools.partial(read_mesh, path)`
     name, label, split : as in `Sample`
-    source : what to call it in a report, such as the path
-    up_axis : along which the file's shape stands, "y" or "z", for the report; None if it comes from no file
+    source : its name in a report, such as the path
+    up_axis : up axis of the file's shape, "y" or "z", for the report; None if the mesh is not from a file
     """
 
     load: Callable[[], Mesh]
@@ -58,17 +58,17 @@ class MeshEntry:
 
 @dataclass(frozen=True)
 class Conversion:
-    """How meshes become samples.
+    """The settings for converting meshes to samples.
 
-    render_size : cells along the longest side, and the sides of the stored grid
-    fill : solids instead of surfaces
-    keep_meshes : store the meshes too, so that training can turn and scale them
-    processes : 1 works in this process; more are spawned, so a script that asks for them needs the
+    render_size : cells along the longest side, and each side of the stored grid
+    fill : voxelize solids instead of surfaces
+    keep_meshes : store the meshes too, so that training can rotate and scale them
+    processes : 1: convert in this process; more are spawned, so a script needs the
         `if __name__ == "__main__":` guard.  No effect on the file
-    strict : raise at the first mesh that cannot be used, instead of leaving it out
-    progress : show a progress bar on stderr, if that is a terminal
-    up_axis : along which mesh files stand: "y" (they are turned upright, to z), "z" (left as they stand), or
-        "auto", by their formats (OBJ and glTF y, the others z)
+    strict : raise at the first unusable mesh instead of leaving it out
+    progress : show a progress bar on stderr if it is a terminal
+    up_axis : up axis of the mesh files: "y" (rotated to z), "z" (unchanged), or
+        "auto", by format (OBJ and glTF y, the others z)
     """
 
     render_size: int = 40
@@ -84,21 +84,21 @@ DEFAULT = Conversion()
 
 
 def available_processes() -> int:
-    """The cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike, classes: Sequence[str],
                    conversion: Conversion, report: ImportReport | None = None) -> ImportReport:
-    """Read and voxelize the meshes of the entries into the file `destination`, in their order.
+    """Read and voxelize the meshes of the entries, in order, and write them to the file `destination`.
 
     Parameters
     ----------
-    report : is completed, and returned; default: a new one
+    report : is filled in and returned; default: a new one
 
     Raises
     ------
-    ValueError : a mesh cannot be used and `strict` is set, or no mesh can be used.
+    ValueError : a mesh is unusable and `strict` is set, or no mesh is usable.
     RuntimeError : a spawned process died.
     """
     if conversion.render_size < 1:
@@ -151,18 +151,18 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
 
 
 def _tell_of_compiling() -> None:
-    """Asked beforehand, not announced by `compilation_announced`: spawned processes may be those that compile."""
+    """Checked beforehand instead of with `compilation_announced`, because spawned processes may do the compiling."""
     from sparsenet.kernels.numba_cache import is_kept
 
     if get_backend() is None and not is_kept("voxelize"):
-        print("compiling kernels for this processor: the first mesh takes some seconds more", file=sys.stderr)
+        print("compiling kernels for this processor: the first mesh takes a few seconds more", file=sys.stderr)
 
 
 def _results(entries: Sequence[MeshEntry], conversion: Conversion,
              interrupted: Callable[[], bool]) -> Iterator[_Shape | str]:
-    """For each entry in order its shape, or why there is none.
+    """Yield for each entry, in order, its shape or the reason for failure.
 
-    Ctrl-C is asked for here: raised anywhere, it can be lost within a callback of the process pool.
+    Ctrl-C is polled here: as an exception it could be lost in a callback of the process pool.
     """
     processes = min(conversion.processes, -(-len(entries) // _CHUNK))
     if processes > 1:
@@ -176,9 +176,9 @@ def _results(entries: Sequence[MeshEntry], conversion: Conversion,
 
 def _spawned(entries: Sequence[MeshEntry], conversion: Conversion, processes: int,
              interrupted: Callable[[], bool]) -> Iterator[_Shape | str]:
-    """The same, by processes that end with this one, however it ends."""
+    """`_results` from worker processes that end with this one, even if it is killed."""
     spawn = multiprocessing.get_context("spawn")
-    lifeline, held = spawn.Pipe(duplex=False)  # `held` is here alone: closed, it ends the processes
+    lifeline, held = spawn.Pipe(duplex=False)  # only this process has `held`; closing it ends the workers
     pool = ProcessPoolExecutor(processes, spawn, _begin_process, (lifeline,))
     waiting: deque[Future] = deque()
     try:
@@ -186,17 +186,17 @@ def _spawned(entries: Sequence[MeshEntry], conversion: Conversion, processes: in
             with _deaf_children():
                 loads = [entry.load for entry in entries[start:start + _CHUNK]]
                 waiting.append(pool.submit(_convert_chunk, loads, conversion))
-            if len(waiting) > 2 * processes:  # what is held in memory stays bounded
+            if len(waiting) > 2 * processes:  # bounds the results held in memory
                 yield from _awaited(waiting.popleft(), interrupted)
         while waiting:
             yield from _awaited(waiting.popleft(), interrupted)
-    except (BrokenProcessPool, BrokenPipeError):  # the second: while it was being spawned
+    except (BrokenProcessPool, BrokenPipeError):  # BrokenPipeError: it died while being spawned
         held.close()
-        if interrupted():  # by a signal to the whole group
+        if interrupted():  # a signal to the whole process group
             raise KeyboardInterrupt from None
         raise RuntimeError("import: a spawned process died: out of memory, or a script without the "
-                           "`if __name__ == \"__main__\":` guard; processes=1 does without them") from None
-    except BaseException:  # the results under way are of no use any more
+                           "`if __name__ == \"__main__\":` guard; processes=1 needs neither") from None
+    except BaseException:  # pending results are no longer needed
         held.close()
         raise
     finally:
@@ -216,11 +216,11 @@ def _awaited(future: Future, interrupted: Callable[[], bool]) -> list[_Shape | s
 
 @contextmanager
 def _deaf_children() -> Iterator[None]:
-    """Processes spawned within it never see Ctrl-C, which reaches the whole group: the parent ends them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows: `_begin_process` does what can be done
+    """A context whose spawned processes ignore Ctrl-C, which the whole group receives; the parent ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: `_begin_process` ignores the signal instead
         yield
         return
-    resource_tracker.ensure_running()  # or it would start within the block, and unblock the signal
+    resource_tracker.ensure_running()  # otherwise it would start in the block and unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -235,7 +235,7 @@ def _begin_process(lifeline: Connection) -> None:
 
 
 def _end_with_parent(lifeline: Connection) -> None:
-    """Wait until the other end is closed, as it also is if the parent is killed; then end at once."""
+    """Wait until the other end closes, which also happens if the parent is killed; then exit immediately."""
     try:
         lifeline.poll(None)
     finally:

@@ -1,4 +1,4 @@
-"""SparseDataset: labelled sparse shapes in one HDF5 file, and views of parts of it."""
+"""SparseDataset: labelled sparse shapes in one HDF5 file, and views of subsets of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.data.holdout import SplitColumn
-from sparsenet.data.import_report import table_of
+from sparsenet.data.import_report import counts_text
 from sparsenet.data.reader import DatasetReader
 from sparsenet.data.sample import Sample
 from sparsenet.data.writer import write_dataset
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 
 class SparseDataset:
-    """S samples of a dataset file, or of a part of it.  Made by `create`, `open`, `subset`, `select`,
-    `only_classes`, `split`.
+    """S samples of a dataset file, or a view of some of them.  Returned by `create`, `open`, `subset`,
+    `select`, `only_classes` and `split`.
 
-    Several samples may be poses of one object.  An epoch goes over the objects: see `batches`.
+    Several samples may be poses of one object.  An epoch iterates over objects: see `batches`.
 
     Attributes
     ----------
-    labels : (S,) int64, index into `classes`, -1 if it is not known
+    labels : (S,) int64, index into `classes`, -1 if unknown
     classes : the class names
-    split, names : (S,) text; split(share, seed) holds a part out, see `SplitColumn`
-    object, pose : (S,) int64, which object a sample shows, and which pose of it
-    rows : (S,) int64, the sample's number in the file
+    split, names : (S,) text; split(share, seed) holds out part of the samples, see `SplitColumn`
+    object, pose : (S,) int64, numbers of the sample's object and pose
+    rows : (S,) int64, the sample's row in the file
     object_samples : list of O arrays of int64, the samples of each object by pose, in order of first sample
     object_labels : (O,) int64, the label of each object's first sample
-    spatial_size : (D,) of the stored cells;  render_size : in cells;  fill : whether solids were stored
-    up_axis : how mesh files were turned upright, and queries should be: "y", "z" (not at all), or "auto", by
-        their formats (`read_upright`)
-    channels : C;  has_features : whether features are stored (else one channel of ones)
-    has_meshes : whether `batches` can voxelize anew
+    spatial_size : (D,), the stored grid;  render_size : in cells;  fill : whether the cells are solids
+    up_axis : up axis from which mesh files were rotated to z, as queries should be: "y", "z" (no rotation), or
+        "auto", by format (`read_upright`)
+    channels : C;  has_features : whether features are stored (otherwise one channel of ones)
+    has_meshes : whether meshes are stored, so that `batches` can voxelize them again
     """
 
     def __init__(self, reader: DatasetReader, rows: np.ndarray, classes: Sequence[str], labels: np.ndarray):
@@ -67,23 +67,23 @@ class SparseDataset:
     def create(cls, path: str | os.PathLike, samples: Iterable[Sample], spatial_size: Sequence[int],
                render_size: int, classes: Sequence[str], fill: bool = False,
                up_axis: str | None = None) -> SparseDataset:
-        """Write samples to a file, one after the other, and open it.
+        """Write samples to a file one by one, and open it.
 
-        The file is written beside `path` and renamed when whole: a crash or Ctrl-C leaves the old
-        one as it was.  Only a chunk of cells and the labels are held in memory.
+        A temporary file is written and renamed once complete: a crash or Ctrl-C leaves the old
+        file unchanged.  Only a chunk of cells and the labels are held in memory.
 
         Parameters
         ----------
-        samples : `Sample`s; the cells in any order.  All have features or none, a mesh or none
+        samples : `Sample`s, with cells in any order; either all or none have features, and likewise meshes
         spatial_size : (D,) int, the grid of the cells, D from 1 to 4
         render_size : int, cells along the longest side of a shape
-        classes : names that labels refer to, at most 4000
-        fill : whether the cells are solids, so that meshes are voxelized anew in the same way
+        classes : names that labels index, at most 4000
+        fill : whether the cells are solids, so that meshes are later voxelized in the same way
         up_axis : "y", "z" or "auto", if the shapes come from mesh files; see `SparseDataset.up_axis`
 
         Raises
         ------
-        ValueError, TypeError : a sample does not fit; its number and name are told.
+        ValueError, TypeError : a sample is invalid; the message gives its number and name.
         OSError : the folder does not exist or is not writable.
         """
         write_dataset(path, samples, spatial_size, render_size, classes, fill, up_axis)
@@ -95,13 +95,13 @@ class SparseDataset:
 
         Raises
         ------
-        FileNotFoundError, ValueError : no such file; not HDF5, another format, newer, damaged.
+        FileNotFoundError, ValueError : no such file; not HDF5, of another format, newer or damaged.
         """
         reader = DatasetReader(path)
         return cls(reader, np.arange(len(reader.labels)), reader.classes, reader.labels)
 
     def close(self) -> None:
-        """Close the file, for every view of it."""
+        """Close the file for all its views."""
         self._reader.close()
 
     def __enter__(self) -> SparseDataset:
@@ -120,12 +120,12 @@ class SparseDataset:
                 f"{', with meshes' if self.has_meshes else ''})")
 
     def summary(self) -> str:
-        """The dataset in a line, and a table of its classes x splits, in samples."""
+        """The dataset in one line, followed by sample counts by class and split."""
         names = [self.classes[label] if label >= 0 else None for label in self.labels]
-        return f"{self!r}\n{table_of(Counter(zip(names, self.split.tolist(), strict=True)), self.classes)}"
+        return f"{self!r}\n{counts_text(Counter(zip(names, self.split.tolist(), strict=True)), self.classes)}"
 
     def __getitem__(self, index: int) -> Sample:
-        """Sample `index` as stored; its features are never None, its mesh is None if not kept.
+        """Sample `index` as stored; its features are never None, its mesh is None if meshes are not stored.
 
         Raises IndexError outside -S to S-1, TypeError for anything but an integer.
         """
@@ -148,22 +148,22 @@ class SparseDataset:
         return coordinates, np.ones((len(coordinates), 1), np.float32) if features is None else features
 
     def mesh(self, index: int) -> Mesh | None:
-        """The mesh of one sample, or None if the file keeps none."""
+        """The mesh of one sample, or None if meshes are not stored."""
         return self._reader.mesh(int(self.rows[index]))
 
     def kept_mesh(self, index: int) -> Mesh:
-        """The same, kept in memory for the next time (up to 256 MB for a file): do not write to its arrays."""
+        """The mesh of one sample, cached in memory (up to 256 MB per file); do not write to its arrays."""
         return self._reader.kept_meshes[int(self.rows[index])]
 
     def mesh_on_gpu(self, index: int) -> MeshBatch:
-        """The mesh of one sample as a batch of one on the GPU, kept there for the next time (up to 1 GiB for a
-        file): do not write to its arrays."""
+        """The mesh of one sample as a batch of one on the GPU, cached there (up to 1 GiB per file); do not write
+        to its arrays."""
         return self._reader.kept_on_gpu[int(self.rows[index])]
 
     @property
     def digest(self) -> str:
-        """sha256 that tells dataset files apart: of names, labels, classes, splits, poses and counts of cells of
-        the whole file, not of the cells themselves."""
+        """sha256 that identifies the dataset file: over names, labels, classes, splits, poses and cell counts of
+        the whole file, but not over the cells."""
         return self._reader.digest
 
     @property
@@ -172,7 +172,7 @@ class SparseDataset:
 
     @property
     def split(self) -> SplitColumn:
-        """(S,) text, the split of each sample; called, it holds a part of the dataset out: `split(share, seed)`."""
+        """(S,) text, the split of each sample; callable: `split(share, seed)` holds out part of the dataset."""
         return SplitColumn(self)
 
     @cached_property
@@ -190,15 +190,15 @@ class SparseDataset:
 
     @cached_property
     def first_poses(self) -> np.ndarray:
-        """(O,) int64: the sample that shows each object in its lowest pose."""
+        """(O,) int64: the sample of each object with the lowest pose."""
         return np.array([samples[0] for samples in self.object_samples], np.int64)
 
     def subset(self, which: str | Sequence[int] | np.ndarray) -> SparseDataset:
-        """The samples of a split, by its name, or those at indices or under a mask, as a view.
+        """A view of the samples of a split, given its name, or of those selected by indices or a mask.
 
         Raises
         ------
-        ValueError : no sample is in that split; the splits there are are listed.
+        ValueError : the split has no sample; the message lists the existing splits.
         """
         if not isinstance(which, str):
             return self.select(which)
@@ -209,11 +209,11 @@ class SparseDataset:
         return self.select(chosen)
 
     def select(self, indices: Sequence[int] | np.ndarray) -> SparseDataset:
-        """The samples at `indices` (k,) int, in that order, or under a mask (S,) bool, as a view.
+        """A view of the samples at `indices` (k,) int, in that order, or of those where a mask (S,) bool is true.
 
         Raises
         ------
-        IndexError, TypeError : an index outside 0 to S-1, a mask of another length, no integers.
+        IndexError, TypeError : an index outside 0 to S-1, a mask of another length, or not integers.
         ValueError : an index occurs twice.
         """
         indices = np.asarray(indices)
@@ -234,22 +234,22 @@ class SparseDataset:
         return SparseDataset(self._reader, self.rows[indices], self.classes, self.labels[indices])
 
     def only_classes(self, names: Sequence[str]) -> SparseDataset:
-        """The samples of these classes, labelled 0, 1, ... in the order of `names`, as a view.
+        """A view of the samples of these classes, labelled 0, 1, ... in the order of `names`.
 
-        Raises ValueError for a name that is not a class, or that occurs twice.
+        Raises ValueError if a name is not a class or occurs twice.
         """
         unknown = [name for name in names if name not in self.classes]
         if unknown or len(set(names)) != len(names):
             raise ValueError(f"SparseDataset.only_classes: {unknown or list(names)}: expected distinct names "
                              "from .classes")
-        new_label = np.full(len(self.classes) + 1, -1)  # the last entry is where label -1 looks
+        new_label = np.full(len(self.classes) + 1, -1)  # label -1 indexes the last entry
         new_label[[self.classes.index(name) for name in names]] = np.arange(len(names))
         labels = new_label[self.labels]
         chosen = np.flatnonzero(labels >= 0)
         return SparseDataset(self._reader, self.rows[chosen], names, labels[chosen])
 
     def shared_classes(self, *splits: str) -> list[str]:
-        """Names of the classes that have a sample in each of the splits, in the order of `classes`."""
+        """Names of the classes that have samples in every one of the splits, in the order of `classes`."""
         held = [set(self.subset(split).labels.tolist()) for split in splits]
         return [name for label, name in enumerate(self.classes) if all(label in labels for labels in held)]
 
@@ -259,39 +259,39 @@ class SparseDataset:
                 render_size: int | None = None, start: int = 0, sampler: Sampler | None = None,
                 device: str = "cpu", poses: str | None = None, fill: bool | None = None,
                 backward: bool = False) -> BatchLoader:
-        """One epoch: an iterator of `SparseBatch`, with a length, the same bits for any `workers`.
+        """One epoch: an iterator of `SparseBatch` with a length.  Its bits do not depend on `workers`.
 
         Close the iterator (`.close()`, or `with dataset.batches(...) as batches:`) to stop early;
-        it also stops when it is dropped.
+        garbage collection also stops it.
 
         Parameters
         ----------
-        batch_size : objects in a batch; the last one may be smaller.  None with a `sampler`
-        shuffle : in an order drawn by (seed, epoch), else in the order of the samples
-        augment : `Augmentation` (voxelizes the kept meshes anew; of a dataset without meshes it may
+        batch_size : objects in a batch; the last batch may be smaller.  None with a `sampler`
+        shuffle : use an order drawn by (seed, epoch) instead of the order of the samples
+        augment : `Augmentation` (voxelizes the stored meshes again; without meshes it may
             only shift, by whole cells) or `VoxelAugmentation`; drawn by (seed, epoch, sample)
-        workers : threads that prepare the batches to come; 0: the caller does.  Where a GPU voxelizes them, one thread
-            is that many batches ahead
-        field : sides of the grid, one number or (D,), that each sample is centred in; cells outside
+        workers : threads that prepare the next batches; 0: the calling thread prepares them.  Where a GPU voxelizes,
+            one thread prepares that many batches in advance
+        field : side or sides (D,) of the grid in which each sample is centred; cells outside
             it are dropped and counted (`SparseBatch.dropped`).  Default: as stored
-        geometries : `net.geometries()`; their rulebooks are built ahead
-        backward : for training: what backward reads of the rulebooks is built ahead, too
-        render_size : voxelizes kept meshes at another size than the stored one
-        start : the first batch to give, to resume within an epoch
-        sampler : says which objects form a batch, such as `TripletSampler`; then there is no
-            `batch_size` and no `shuffle`
-        device : where the batches are put.  On "cuda" meshes are voxelized there, a batch at a time, to the same
-            cells; with workers all that a batch needs happens on a stream beside the one that is current where
-            the iteration begins, while that one trains
+        geometries : `net.geometries()`; their rulebooks are built in advance
+        backward : also build the parts of the rulebooks that the backward pass needs
+        render_size : voxelize the stored meshes at this size
+        start : index of the first batch, to resume within an epoch
+        sampler : chooses the objects of each batch, such as `TripletSampler`; excludes
+            `batch_size` and `shuffle`
+        device : device of the batches.  On "cuda" meshes are voxelized there, one batch at a time, to the same
+            cells; with workers, batches are prepared on a side stream while the stream that is current when the
+            iteration begins trains
         poses : "random": one pose per object, drawn by (seed, epoch, object); "first": its lowest
-            pose; "all": every sample, none drawn.  Default: "random" if shuffled or sampled, else
+            pose; "all": every sample is an item.  Default: "random" if shuffled or sampled, else
             "first"
-        fill : voxelizes kept meshes as solids or as surfaces; default: as stored
+        fill : voxelize the stored meshes as solids (or as surfaces); default: as stored
 
         Raises
         ------
-        ValueError : the dataset cannot give what is asked, such as a rotation without meshes.
-        RuntimeError : while iterating, a sample could not be prepared; its name is told.
+        ValueError : the dataset does not support the request, such as a rotation without meshes.
+        RuntimeError : while iterating, a sample could not be prepared; the message names it.
         """
         from sparsenet.data.loader import BatchLoader
         from sparsenet.data.preparation import Preparation
@@ -308,7 +308,7 @@ class SparseDataset:
 
 
 def _reopen(path: Any, digest: str, rows: np.ndarray, classes: Sequence[str], labels: np.ndarray) -> SparseDataset:
-    """A pickled or copied dataset: the same view of the file, opened anew."""
+    """Restore a pickled or copied dataset: the same view of the file, which is opened again."""
     reader = DatasetReader(path)
     if reader.digest != digest:
         reader.close()

@@ -1,4 +1,4 @@
-"""The splits of a dataset, and which objects of each class are held out to validate on: drawn by (seed, name)."""
+"""The splits of a dataset, and the objects of each class held out for validation, drawn by (seed, name)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ FEWEST = 5  # a class with fewer objects keeps them all
 
 
 def lowest_draws(names: Sequence[str] | np.ndarray, count: int, seed: int, purpose: str) -> np.ndarray:
-    """(count,) int64 places of the names that draw the lowest numbers, each by (seed, purpose, name): one name more
-    or less moves at most one of the others."""
+    """(count,) int64 indices of the names with the lowest random numbers, each drawn by (seed, purpose, name), so
+    that adding or removing a name changes at most one of the others."""
     draws = [keyed_rng(seed, purpose, str(name)).random() for name in names]
     return np.argsort(draws, kind="stable")[:count]
 
@@ -31,12 +31,12 @@ def held_out(names: np.ndarray, labels: np.ndarray, share: float, seed: int) -> 
     ----------
     names : (O,) text, of the objects
     labels : (O,) integer, their classes; unlabelled objects (-1) count as one class
-    share : 0 to less than 1; 0 holds nothing out
+    share : at least 0, less than 1; 0 holds nothing out
     seed : int
 
     Raises
     ------
-    ValueError : a share outside 0 to 1, or 1.
+    ValueError : the share is below 0, or 1 or more.
     """
     if not isinstance(share, int | float | np.number) or not 0 <= share < 1:
         raise ValueError(f"SparseDataset.split: share is {share!r}, expected 0 or more and less than 1")
@@ -52,12 +52,12 @@ def held_out(names: np.ndarray, labels: np.ndarray, share: float, seed: int) -> 
 
 
 class SplitColumn(np.ndarray):
-    """The split of each sample of a dataset, (S,) text; calling it holds a part of the dataset out.
+    """The split of each sample of a dataset, (S,) text; calling it holds out part of the dataset.
 
         dataset.split == "train"
         training_set, validation_set = dataset.split(0.1, seed=0)
 
-    Comparisons give plain arrays; a part or a copy of it cannot be called.
+    Comparisons return plain arrays; a slice or a copy cannot be called.
     """
 
     _dataset: SparseDataset | None = None
@@ -68,23 +68,23 @@ class SplitColumn(np.ndarray):
         return column
 
     def __array_wrap__(self, array: np.ndarray, context: object = None, return_scalar: bool = False) -> np.ndarray:
-        return np.asarray(array)  # of comparisons
+        return np.asarray(array)  # the result of a comparison
 
     def __call__(self, share: float, seed: int) -> tuple[SparseDataset, SparseDataset]:
-        """Two views: the objects that stay, and `share` of each class held out, drawn by (seed, name).
+        """Two views: the remaining objects, and the `share` of each class held out, drawn by (seed, name).
 
-        All samples of an object go the same way.  Of a class of n objects share * n are held out, rounded, and at
-        least one; a class with fewer than five objects keeps them all.  One object more or less in the dataset
-        moves at most one of the others.
+        All samples of an object stay together.  Of a class of n objects, share * n are held out, rounded, and at
+        least one; a class with fewer than five objects keeps them all.  Adding or removing an object moves at most
+        one of the others.
 
         Raises
         ------
-        ValueError : a share below 0, or of 1 or more.
-        TypeError : this is a part or a copy of the column, not a dataset's `split` itself.
+        ValueError : the share is below 0, or 1 or more.
+        TypeError : this is a slice or a copy of the column, not a dataset's `split` itself.
         """
         dataset = self._dataset
         if dataset is None:
-            raise TypeError("split: a part of the column cannot be called, call the dataset's own: dataset.split(...)")
+            raise TypeError("split: a slice or copy of the column cannot be called: call dataset.split(...) itself")
         mask = held_out(dataset.names[dataset.first_poses], dataset.object_labels, share, seed)
         chosen = np.zeros(len(dataset), bool)
         for samples in (dataset.object_samples[number] for number in np.flatnonzero(mask)):

@@ -1,4 +1,4 @@
-"""The result of an import, in figures and in words."""
+"""The report of an import."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsenet.files import size_text
-from sparsenet.tables import aligned
-from sparsenet.wording import counted, listed
+from sparsenet.wording import aligned, counted, listed
 
-_ORDER = ("train", "val", "test")  # of the table's columns; other splits follow by name
+_ORDER = ("train", "val", "test")  # of the columns; other splits follow by name
 _LISTED = 20  # names written out in one message
 
 
 @dataclass
 class ImportReport:
-    """The result of an importer; `str` tells all of it.
+    """The report of an importer; `str` gives all of it as text.
 
-    path : the dataset file;  samples : how many it holds
-    failures : (source, reason) of each mesh that could not be used
+    path : the dataset file;  samples : number of samples in it
+    failures : (source, reason) of each unusable mesh
     classes : the class names, empty if nothing is labelled
-    counts : (class, split) -> how many samples; the class is None for what has no label
+    counts : (class, split) -> number of samples; the class is None for unlabelled samples
     duplicates : lists of (split, name) of samples with the same content
-    up_axes : (axis, format) -> how many files, such as ("y", ".obj"); empty if there were no files
-    ignored : kind of file -> how many were passed over
-    without_class : names of meshes that lie in no class, and were left out
-    remarks : lines about how the import was understood, such as its layout
+    up_axes : (axis, format), such as ("y", ".obj") -> number of files; empty without files
+    ignored : kind of file -> number skipped
+    without_class : names of meshes left out because they are in no class
+    remarks : lines about how the input was interpreted, such as its layout
     """
 
     path: Path
@@ -45,56 +44,56 @@ class ImportReport:
         return "\n".join([*self.lines(), *self.warnings()])
 
     def lines(self) -> list[str]:
-        """The file, what is in it, and how that came about."""
+        """The file, its contents, and how the input was interpreted."""
         lines = [f"{self.path}: {counted(self.samples, 'sample')}, {size_text(self.path.stat().st_size)}",
                  *self.remarks]
         if self.up_axes:
             lines.append(f"up axis: {', '.join(self._axes_in_words())}")
-        lines += self.table().splitlines()
+        lines += self.counts_text().splitlines()
         again = sum(len(group) - 1 for group in self.duplicates)
         lines.append(f"ignored {counted(self.ignored.total(), 'file')}{kinds_in_words(self.ignored)}; "
                      f"unreadable: {len(self.failures)}; same content as an earlier sample: {again}")
         return lines
 
     def warnings(self) -> list[str]:
-        """What the user should look at: meshes left out, duplicates in two splits, mixed up axes."""
+        """Problems to look at: meshes left out, duplicates across splits, different up axes."""
         found = []
         if self.failures:
             found.append(f"left out {counted(len(self.failures), 'file or folder', 'files or folders')} that cannot be "
                          "used:")
             found += [f"  {source}: {reason.removeprefix(f'{source}: ')}" for source, reason in self.failures]
         if self.without_class:
-            meshes = counted(len(self.without_class), "mesh that lies", "meshes that lie")
-            found.append(f"left out {meshes} in no class folder (unlabelled, --unlabelled, takes all): "
+            meshes = counted(len(self.without_class), "mesh that is", "meshes that are")
+            found.append(f"left out {meshes} in no class folder (--unlabelled, unlabelled=True, imports all): "
                          f"{listed(self.without_class, _LISTED)}")
         shared = [group for group in self.duplicates if len({split for split, _ in group}) > 1]
         if shared:
             pairs = [_across_splits(group) for group in shared]
             shapes = counted(len(shared), "shape has", "shapes have")
-            found.append(f"warning: {shapes} the same content in two splits, so the test is partly of what was trained "
-                         f"on: {listed(pairs, _LISTED)}")
+            found.append(f"warning: {shapes} the same content in two splits, so the test data is partly training "
+                         f"data: {listed(pairs, _LISTED)}")
         if len({axis for axis, _ in self.up_axes}) > 1:
-            found.append("warning: the up axes are mixed, and were guessed from the formats: if all the files stand "
-                         "along one axis, say which (up_axis, on the command line --up-axis y or z)")
+            found.append("warning: the up axes, guessed from the formats, differ: if all files have the same up axis, "
+                         "state it (up_axis, on the command line --up-axis y or z)")
         return found
 
-    def table(self) -> str:
-        """Classes x splits, in samples."""
-        return table_of(self.counts, self.classes)
+    def counts_text(self) -> str:
+        """Sample counts by class and split, as text."""
+        return counts_text(self.counts, self.classes)
 
     def _axes_in_words(self) -> list[str]:
         words = []
-        for axis, what in (("y", "turned upright, to z"), ("z", "left as they stand")):
+        for axis, what in (("y", "rotated to z"), ("z", "left unchanged")):
             kinds = Counter({kind: count for (own, kind), count in self.up_axes.items() if own == axis})
             if kinds:
                 words.append(f"{axis} for {counted(kinds.total(), 'file')}{kinds_in_words(kinds)}, {what}")
         return words
 
 
-def table_of(counts: Counter[tuple[str | None, str]], classes: Sequence[str]) -> str:
-    """A table of classes x splits.
+def counts_text(counts: Counter[tuple[str | None, str]], classes: Sequence[str]) -> str:
+    """Sample counts as text, one row for each class and one column for each split.
 
-    counts : (class, split) -> how many samples; the class is None for what has no label
+    counts : (class, split) -> number of samples; the class is None for unlabelled samples
     """
     splits = sorted({split for _, split in counts}, key=lambda split: (
         _ORDER.index(split) if split in _ORDER else len(_ORDER), split))
@@ -108,7 +107,10 @@ def table_of(counts: Counter[tuple[str | None, str]], classes: Sequence[str]) ->
 
 
 def duplicates_of(samples: Sequence[tuple[bytes, str, str]]) -> list[list[tuple[str, str]]]:
-    """samples : (digest of its content, split, name) of each.  Groups of two or more, in order."""
+    """Groups of two or more samples with the same content, in order.
+
+    samples : (digest of the content, split, name) of each
+    """
     groups: dict[bytes, list[tuple[str, str]]] = {}
     for digest, split, name in samples:
         groups.setdefault(digest, []).append((split, name))
@@ -116,12 +118,12 @@ def duplicates_of(samples: Sequence[tuple[bytes, str, str]]) -> list[list[tuple[
 
 
 def _across_splits(group: Sequence[tuple[str, str]]) -> str:
-    """The first sample of a group, and the first in another split."""
+    """The first sample of a group, and the first one in another split."""
     split, name = group[0]
     other, same = next(sample for sample in group if sample[0] != split)
     return f"{name} ({split}) = {same} ({other})"
 
 
 def kinds_in_words(kinds: Counter[str]) -> str:
-    """How many of each kind, in brackets after their sum; empty if there is none."""
+    """The number of each kind, in parentheses; empty if there are none."""
     return f" ({', '.join(f'{kind} {count}' for kind, count in sorted(kinds.items()))})" if kinds else ""

@@ -1,6 +1,6 @@
-"""Meshes in folders, in lists, or made from formulas: into a dataset file.
+"""Imports meshes from folders, CSV lists or formulas into a dataset file.
 
-`psb.py` and `modelnet40.py` beside this read two published collections.
+`psb.py` and `modelnet40.py` import two published collections.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sparsenet.wording import counted
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
 
-# Meshes; points (.xyz) and voxels (.binvox), which often lie beside the meshes that they were made from, on demand
+# Meshes by default; points (.xyz) and voxels (.binvox), often stored beside their meshes, only on request
 EXTENSIONS = (".off", ".obj", ".ply", ".stl", ".glb", ".gltf")
 _DELIMITERS = (",", ";", "\t")
 _COLUMNS = ("path", "label", "split", "name")
@@ -31,7 +31,7 @@ _COLUMNS = ("path", "label", "split", "name")
 
 @dataclass(frozen=True)
 class _MeshFile:
-    """A file to import, its sample's name, its class (None if not known) and its split."""
+    """A file to import, with the name, class (None if unknown) and split of its sample."""
 
     path: Path
     name: str
@@ -40,19 +40,19 @@ class _MeshFile:
 
 
 def axis_of(path: str | os.PathLike, up_axis: str) -> str:
-    """Along which axis a file's shape stands, "y" or "z": `up_axis`, or if that is "auto", by the file's format."""
+    """The up axis of a file's shape, "y" or "z": `up_axis`, or if that is "auto", by the file's format."""
     from sparsenet.shapes.reading import up_axis_of
 
     return up_axis_of(path) if up_axis == "auto" else up_axis
 
 
 def read_upright(path: str | os.PathLike, up_axis: str = "auto") -> Mesh:
-    """The mesh of a file, turned so that it stands along z: as the samples of a dataset, so its queries.
+    """The mesh of a file, rotated so that its up axis is z, like the samples of a dataset.
 
     Parameters
     ----------
-    up_axis : along which the file's shape stands: "y", "z" (nothing is turned), or "auto", by the file's
-        format (OBJ and glTF y, the others z); `SparseDataset.up_axis` says what a dataset was made with
+    up_axis : up axis of the file's shape: "y", "z" (no rotation), or "auto", by the file's format (OBJ and
+        glTF y, the others z); `SparseDataset.up_axis` is the value a dataset was made with
 
     Raises
     ------
@@ -68,51 +68,51 @@ def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
                   conversion: Conversion = DEFAULT, extensions: Sequence[str] = EXTENSIONS,
                   test_share: float = 0.2, seed: int = 0, layout: str | None = None,
                   unlabelled: bool = False) -> ImportReport:
-    """A folder of meshes, searched to the bottom, into a dataset.
+    """Import a folder of meshes, searched recursively, into a dataset.
 
-    A folder named train, test, val, valid, validation or evaluation, in any case, can be a split ("train",
-    "test" or "val").  If every folder at the top that holds meshes has such a name, these are the splits, and
-    the folders in them the classes (`train/chair/a.off`).  Else every folder at the top is a class, whatever its
-    name, and within a class a folder with such a name is a split (`chair/train/a.off`).  All other folders
-    only keep files apart.  Meshes that lie in no class are left out, and named in the report.
+    A folder named train, test, val, valid, validation or evaluation, ignoring case, can be a split ("train",
+    "test" or "val").  If every top-level folder with meshes has such a name, these are the splits, and
+    the folders in them are the classes (`train/chair/a.off`).  Otherwise every top-level folder is a class,
+    whatever its name, and within a class a folder with such a name is a split (`chair/train/a.off`).  All other
+    folders have no meaning.  Meshes outside every class are left out and named in the report.
 
-    Of the n meshes of a class that lie in no split, test_share * n (rounded) are put in "test" and the
-    others in "train": with two or more at least one in each, unless test_share is 0 or 1.  Which ones
-    is drawn by (seed, name): one mesh more or less moves at most one of the others.
+    Of the n meshes of a class that are in no split, test_share * n (rounded) are put in "test" and the
+    others in "train"; if n is 2 or more, at least one in each, unless test_share is 0 or 1.  They are
+    drawn by (seed, name): adding or removing a mesh moves at most one of the others.
 
-    Samples are in the order of their paths, classes are sorted by name.  A sample's name is its path within
+    Samples are in the order of their paths; classes are sorted by name.  A sample's name is its path within
     the folder, without the extension if no other mesh has that name.  Bytes of a file name that are not text
     are written as escapes.
 
     Parameters
     ----------
-    extensions : endings of the names of mesh files, which may be followed by .gz; those that are read but not
-        taken unless named are .xyz and .binvox
+    extensions : extensions of mesh files, optionally followed by .gz; .xyz and .binvox are supported but not
+        in the default
     layout : "class/split", "split/class" or "class" (no folder is a split); default: guessed as above
-    unlabelled : there are no classes: samples get the label -1, and the split "train" if no folder names one
+    unlabelled : no folder is a class: samples get the label -1, and the split "train" if no folder names one
 
     Raises
     ------
-    FileNotFoundError : there is no such folder.
-    ValueError : it holds no mesh of these extensions, or none in a class; a layout that does not fit; see also
+    FileNotFoundError : the folder does not exist.
+    ValueError : it has no mesh with these extensions, or none in a class; the layout does not match; see also
         `convert_meshes`.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"import: there is no folder {folder}")
+        raise FileNotFoundError(f"import: folder {folder} does not exist")
     if not 0 <= test_share <= 1:
         raise ValueError(f"import: test_share is {test_share}, expected 0 to 1")
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"import: layout is {layout!r}, expected {', '.join(LAYOUTS)}")
     if layout is not None and unlabelled:
-        raise ValueError(f"import: layout {layout} says where the classes are, and unlabelled that there are none: "
+        raise ValueError(f"import: layout {layout} says which folders are classes, unlabelled that none is: "
                          "give one of the two")
     suffixes = sorted({f".{extension.lower().lstrip('.')}" for extension in extensions})
     found = find_meshes(folder, [*suffixes, *(f"{suffix}.gz" for suffix in suffixes)], layout, unlabelled)
     if not found.meshes:
         raise ValueError(_nothing_found(found, folder, suffixes))
     if conversion.strict and found.without_class:
-        raise ValueError(f"import: {folder}: {found.without_class[0]} lies in no class folder")
+        raise ValueError(f"import: {folder}: {found.without_class[0]} is in no class folder")
     if conversion.strict and found.unreadable:
         raise ValueError(f"import: {': '.join(found.unreadable[0])}")
     tested = _held_out_of_classes(found.meshes, test_share, seed) if not unlabelled else set()
@@ -123,40 +123,40 @@ def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
     return _convert_files(files, destination, conversion, report)
 
 
-def import_csv(table: str | os.PathLike, destination: str | os.PathLike,
+def import_csv(path: str | os.PathLike, destination: str | os.PathLike,
                conversion: Conversion = DEFAULT) -> ImportReport:
-    """The meshes listed in a CSV file into a dataset, in its order.
+    """Import the meshes listed in a CSV file into a dataset, in the order of its lines.
 
-    The first line names the columns, in any case and order: `path`, and perhaps `label` (the class's name;
-    without that column nothing is labelled), `split` ("train" if absent or empty; names of splits as in
-    `import_folder`, or any other) and `name` (the path if absent or empty).  Columns are separated by commas,
-    semicolons or tabs; lines without a value are passed over.  Paths are relative to the table's folder.  Classes
-    are sorted by name.
+    The first line names the columns, in any order and ignoring case: `path`, and optionally `label` (the class
+    name; without this column nothing is labelled), `split` (default "train"; names of splits as in
+    `import_folder`, or any other) and `name` (default: the path).  Columns are separated by commas,
+    semicolons or tabs; empty lines are skipped.  Paths are relative to the CSV file's folder.  Classes are
+    sorted by name.
 
     Raises
     ------
-    FileNotFoundError : there is no such table.
+    FileNotFoundError : the CSV file does not exist.
     ValueError : a column is missing or occurs twice, a line has no path, no label or too many values, a name
-        occurs twice, or there is no line.
+        occurs twice, or no mesh is listed.
     """
-    table = Path(table)
+    source = Path(path)
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            files, remarks = _listed_files(file, table)
+        with open(source, newline="", encoding="utf-8-sig") as file:
+            files, remarks = _listed_files(file, source)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"import: {table} cannot be read as CSV in UTF-8: {error}") from None
+        raise ValueError(f"import: {source} cannot be read as CSV in UTF-8: {error}") from None
     if not files:
-        raise ValueError(f"import: {table} lists no mesh")
+        raise ValueError(f"import: {source} does not list any mesh")
     return _convert_files(files, destination, conversion, ImportReport(Path(destination), 0, remarks=remarks))
 
 
 def import_parametric(destination: str | os.PathLike, per_class: Mapping[str, int], seed: int = 0,
                       conversion: Conversion = DEFAULT) -> ImportReport:
-    """The built-in shapes, made from a seed, into a dataset.
+    """Write the built-in parametric shapes, generated from a seed, to a dataset.
 
-    per_class : for each split how many shapes of each class, such as {"train": 60, "test": 20}
+    per_class : number of shapes of each class for each split, such as {"train": 60, "test": 20}
 
-    The shape of (seed, split, class, number) is always the same one.
+    The shape of (seed, split, class, number) is always the same.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def _convert_files(files: Sequence[_MeshFile], destination: str | os.PathLike, c
 
 
 def _held_out_of_classes(meshes: Sequence[FoundMesh], share: float, seed: int) -> set[str]:
-    """Names of the meshes to test on, of those that lie in no split."""
+    """Names of the meshes to put in "test", among those that are in no split."""
     loose: dict[str | None, list[str]] = {}
     for mesh in meshes:
         if mesh.split is None:
@@ -200,7 +200,7 @@ def _held_out_of_classes(meshes: Sequence[FoundMesh], share: float, seed: int) -
 
 
 def _test_count(meshes: int, share: float) -> int:
-    """How many of the meshes of a class to test on: with two or more at least one, and not all."""
+    """Number of test meshes of a class: of two or more meshes at least one, and not all."""
     count = round(share * meshes)
     return count if share in (0, 1) else min(max(count, 1), meshes - 1)
 
@@ -208,11 +208,11 @@ def _test_count(meshes: int, share: float) -> int:
 def _nothing_found(found: FoundMeshes, folder: Path, suffixes: Sequence[str]) -> str:
     if found.without_class:
         meshes = counted(len(found.without_class), "mesh", "meshes")
-        return (f"import: of {meshes} in {folder} none lies in a class folder (layout {found.layout}): expected "
+        return (f"import: of {meshes} in {folder} none is in a class folder (layout {found.layout}): expected "
                 "CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME; if they have no classes, import them as unlabelled "
                 "(--unlabelled)")
     problem = f"; {': '.join(found.unreadable[0])}" if found.unreadable else ""
-    return (f"import: {folder} holds no mesh: expected CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME, each NAME "
+    return (f"import: {folder} contains no mesh: expected CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME, each NAME "
             f"ending in {', '.join(suffixes)}; ignored {counted(found.ignored.total(), 'file')}"
             f"{kinds_in_words(found.ignored)}{problem}")
 
@@ -220,17 +220,17 @@ def _nothing_found(found: FoundMeshes, folder: Path, suffixes: Sequence[str]) ->
 def _remarks(found: FoundMeshes, share: float, seed: int, tested: int) -> list[str]:
     remarks = [f"layout: {found.layout}{f' (guessed: {found.guess})' if found.guess else ''}"]
     loose = sum(mesh.split is None for mesh in found.meshes)
-    meshes = counted(loose, "mesh lies", "meshes lie")
+    meshes = counted(loose, "mesh is", "meshes are")
     if loose and found.layout == "unlabelled":
         remarks.append(f"{meshes} in no split: all in train")
     elif loose:
         remarks.append(f"{meshes} in no split: {tested} of them drawn for test (test share {share:g}, seed "
-                       f"{seed}), the others in train")
+                       f"{seed}), the rest in train")
     return remarks
 
 
-def _listed_files(file: TextIO, table: Path) -> tuple[list[_MeshFile], list[str]]:
-    """The rows of a table, and what there is to say about its columns."""
+def _listed_files(file: TextIO, source: Path) -> tuple[list[_MeshFile], list[str]]:
+    """The files listed in a CSV file, and remarks about its columns."""
     lines = file.readlines()
     header = next((line for line in lines if line.strip()), "")
     delimiter = max(_DELIMITERS, key=header.count)
@@ -238,28 +238,28 @@ def _listed_files(file: TextIO, table: Path) -> tuple[list[_MeshFile], list[str]
     rows = (cells for row in reader if any(cells := [cell.strip() for cell in row]))
     columns = [name.lower() for name in next(rows, [])]
     if "path" not in columns:
-        raise ValueError(f"import: {table} has the columns {', '.join(columns) or 'none'}, expected path, label and "
-                         "perhaps split, name: add a first line that names them")
+        raise ValueError(f"import: {source} has the columns {', '.join(columns) or 'none'}, expected path, label and "
+                         "optionally split, name: add a first line that names them")
     twice = [name for name in _COLUMNS if columns.count(name) > 1]
     if twice:
-        raise ValueError(f"import: {table} has two columns {twice[0]}: leave one out")
+        raise ValueError(f"import: {source} has two columns {twice[0]}: remove one")
     files: list[_MeshFile] = []
     line_of: dict[str, int] = {}
     for row in rows:
-        place = f"import: {table} line {reader.line_num}"
+        place = f"import: {source} line {reader.line_num}"
         if any(row[len(columns):]):
             raise ValueError(f"{place} has {len(row)} values for {len(columns)} columns: put a value with "
                              f"{delimiter!r} in quotes")
         cells = dict(zip(columns, row, strict=False))
         path, label, split = cells["path"], cells.get("label"), cells.get("split")
         if not path or ("label" in columns and not label):
-            raise ValueError(f"{place}: path or label is empty (leave the column label out if nothing is labelled)")
+            raise ValueError(f"{place}: path or label is empty (omit the column label if nothing is labelled)")
         name = cells.get("name") or path
         if name in line_of:
-            raise ValueError(f"{place}: the name {name!r} is that of line {line_of[name]}, too: give each its own in a "
+            raise ValueError(f"{place}: line {line_of[name]} has the name {name!r}, too: give each its own in a "
                              "column name")
         line_of[name] = reader.line_num
-        files.append(_MeshFile(table.parent / path, name, label, split_name(split or "train") or split or "train"))
+        files.append(_MeshFile(source.parent / path, name, label, split_name(split or "train") or split or "train"))
     return files, _column_remarks(columns)
 
 

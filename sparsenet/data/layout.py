@@ -1,20 +1,20 @@
-"""The dataset file: what is in it, and how it is checked when opened.
+"""The layout of a dataset file, and the checks when it is opened.
 
     attributes  format "sparsenet-voxels", version, spatial_size (D,), render_size, fill, classes (K,) text,
-                up_axis "y", "z" or "auto" (by format): how mesh files were turned upright; absent: "z", not at all
-    coordinates (D, total) smallest unsigned type     the cells of sample i are the columns
+                up_axis "y", "z" or "auto" (by format): up axis of the mesh files, rotated to z; absent: "z", unchanged
+    coordinates (D, total) smallest unsigned type     sample i has the columns
     row_splits  (S+1,) int64                          row_splits[i] to row_splits[i+1]
     features    (total, C) float32                    absent: one channel of ones
-    labels      (S,) int32                            -1: not known
+    labels      (S,) int32                            -1: unknown
     split, names (S,) text of fixed width, UTF-8
     object, pose (S,) int32                           samples of one object share `object`
-    meshes/vertices (., 3) float64, meshes/vertex_splits (S+1,) int64     absent: no meshes kept
+    meshes/vertices (., 3) float64, meshes/vertex_splits (S+1,) int64     absent: no meshes
     meshes/faces    (., 3) int32,   meshes/face_splits   (S+1,) int64
 
-Cells are in row-major order and distinct.  A file of another program may lack the seal (see `sparsenet.files`), and
-hold other integer types, floating-point features of any width, and texts of variable length, as h5py writes them by
-default.  Coordinates lie one axis a row in chunks of (1, 65536): sorted cells make long runs there, which gzip turns
-into about a tenth of a byte each.
+Cells are distinct and in row-major order.  A file of another program may lack the seal (see `sparsenet.files`) and
+use other integer types, floating-point features of any width, and variable-length texts, which are h5py's default.
+Coordinates are stored one axis per row in chunks of (1, 65536): sorted cells have long runs there, which gzip
+compresses to about a tenth of a byte each.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from sparsenet.hdf5 import UNREADABLE, find_dataset, read_attribute, read_datase
 FORMAT = "sparsenet-voxels"
 VERSION = 1
 CHUNK = 65536
-MAX_CLASSES = 4000  # an HDF5 attribute holds 64 kB, a text in it takes 16 bytes
-# Level 6 packs voxels into three quarters of level 4's bytes at twice its time, which is still
-# several times faster than making the voxels; level 9 costs ten times that for another tenth.
+MAX_CLASSES = 4000  # an HDF5 attribute holds 64 kB, each text in it takes 16 bytes
+# Level 6 compresses voxels to three quarters of level 4's size in twice the time, still several times
+# faster than voxelizing; level 9 takes ten times as long for another tenth.
 PACKED: dict[str, Any] = {"compression": "gzip", "compression_opts": 6, "shuffle": True}
-PACKED_MESHES: dict[str, Any] = {**PACKED, "compression_opts": 2}  # higher levels gain 2% and take twice as long
+PACKED_MESHES: dict[str, Any] = {**PACKED, "compression_opts": 2}  # higher levels save 2% and take twice as long
 UP_AXES = ("auto", "y", "z")
 MAX_SIDE = 2**31 - 1  # coordinates are int32 in memory
-MAX_NUMBER = 2**31 - 1  # of an object or pose
+MAX_NUMBER = 2**31 - 1  # largest number of an object or pose
 
 
 def coordinate_dtype(spatial_size: Sequence[int]) -> np.dtype:
@@ -51,7 +51,7 @@ def coordinate_dtype(spatial_size: Sequence[int]) -> np.dtype:
 
 
 def text_array(strings: Sequence[str]) -> np.ndarray:
-    """(S,) fixed-width UTF-8 bytes, as HDF5 packs them well."""
+    """(S,) fixed-width UTF-8 bytes, which HDF5 compresses well."""
     import h5py
 
     encoded = [string.encode("utf-8") for string in strings]
@@ -73,20 +73,20 @@ def write_attributes(file: Any, spatial_size: Sequence[int], render_size: int, f
 
 
 def wrong_classes(classes: Sequence[str]) -> str:
-    """What is wrong with a list of class names, or nothing."""
+    """The problem with a list of class names, or ""."""
     if isinstance(classes, str) or not isinstance(classes, Sequence | np.ndarray) or not all(
             isinstance(name, str) and name for name in classes):
-        return f"classes are {reprlib.repr(classes)}, expected a list of texts that are not empty"
+        return f"classes are {reprlib.repr(classes)}, expected a list of non-empty texts"
     if len(set(classes)) != len(classes):
         twice = next(name for number, name in enumerate(classes) if name in classes[:number])
-        return f"classes hold {reprlib.repr(twice)} twice, expected distinct names"
+        return f"class {reprlib.repr(twice)} occurs twice, expected distinct names"
     if len(classes) > MAX_CLASSES:
         return f"{len(classes)} classes, at most {MAX_CLASSES} fit the file's attribute: merge classes"
     return ""
 
 
 def wrong_sides(sides: Sequence[int]) -> str:
-    """What is wrong with the sides of a grid, or nothing."""
+    """The problem with the sides of a grid, or ""."""
     if not 1 <= len(sides) <= 4 or min(sides) < 1 or max(sides) > MAX_SIDE:
         return f"spatial_size is {reprlib.repr(tuple(sides))}, expected 1 to 4 numbers from 1 to {MAX_SIDE}"
     if prod(sides) >= 2**63:
@@ -96,11 +96,11 @@ def wrong_sides(sides: Sequence[int]) -> str:
 
 @dataclass
 class Columns:
-    """All of a dataset file but its cells, features and meshes, checked.
+    """The contents of a dataset file, checked, except for cells, features and meshes.
 
     labels, object, pose (S,) int64;  split, names (S,) text;  row_splits (S+1,) int64
-    mesh_splits : (vertex_splits, face_splits), each (S+1,) int64; None if no meshes are kept
-    channels : C of the features; None if there are none
+    mesh_splits : (vertex_splits, face_splits), each (S+1,) int64; None if no meshes are stored
+    channels : C of the features; None if none are stored
     """
 
     spatial_size: tuple[int, ...]
@@ -119,12 +119,12 @@ class Columns:
 
 
 def open_file(path: str | os.PathLike) -> tuple[Any, Columns]:
-    """The open h5py.File, its layout checked, and its columns.
+    """Open a dataset file and check its layout.  Returns the h5py.File and its columns.
 
     Raises
     ------
-    FileNotFoundError : there is no such file.
-    ValueError : it is not HDF5, or damaged, of another format, of a newer version, or contradicts
+    FileNotFoundError : the file does not exist.
+    ValueError : it is not HDF5, is damaged, has another format or a newer version, or contradicts
         itself.
     """
     path = Path(path)
@@ -146,8 +146,8 @@ def open_file(path: str | os.PathLike) -> tuple[Any, Columns]:
 def _columns(file: Any) -> Columns:
     sides, render_size, fill, up_axis, classes = _header(file)
     samples = len(find_dataset(file, "row_splits", "iu", (None,))) - 1
-    if not 0 <= samples <= file.id.get_filesize():  # no sample takes less than a byte
-        raise ValueError(f"row_splits are of {samples} samples, the file has {file.id.get_filesize()} bytes")
+    if not 0 <= samples <= file.id.get_filesize():  # a sample takes at least one byte
+        raise ValueError(f"row_splits has {samples} samples, the file has {file.id.get_filesize()} bytes")
     total = find_dataset(file, "coordinates", "u", (len(sides), None)).shape[1]
     columns = {name: find_dataset(file, name, kinds, (samples,)) for name, kinds in
                (("labels", "iu"), ("split", "T"), ("names", "T"), ("object", "iu"), ("pose", "iu"))}
@@ -189,7 +189,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], int, bool, str, list[str]]:
         raise ValueError(f"attribute up_axis is {reprlib.repr(up_axis)}, expected {', '.join(UP_AXES)}")
     classes = read_attribute(file, "classes")
     if isinstance(classes, np.ndarray) and not classes.size:
-        classes = []  # h5py writes an empty list as numbers
+        classes = []  # h5py writes an empty list as an array of numbers
     if not isinstance(classes, list):
         raise ValueError(f"attribute classes is {reprlib.repr(classes)}, expected a list of texts")
     if problem := wrong_classes(classes):
@@ -205,11 +205,11 @@ def _splits(file: Any, key: str, samples: int, total: int) -> np.ndarray:
 
 
 def _numbers(dataset: Any, low: int, high: int) -> np.ndarray:
-    """A column of integers as int64, each from low to high."""
+    """A column of integers as int64.  Raises ValueError if one is not from low to high."""
     numbers = dataset[:]
     if numbers.size and not (low <= numbers.min() and numbers.max() <= high):
         row = int(np.argmax((numbers < low) | (numbers > high)))
-        raise ValueError(f"{dataset.name.lstrip('/')} holds {numbers[row]} in row {row}, expected {low} to {high}")
+        raise ValueError(f"{dataset.name.lstrip('/')} has {numbers[row]} in row {row}, expected {low} to {high}")
     return numbers.astype(np.int64)
 
 

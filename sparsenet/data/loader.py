@@ -1,11 +1,10 @@
-"""Makes the batches of an epoch, ahead of their use if there are workers.
+"""Prepares the batches of an epoch, in advance if there are workers.
 
     worker threads     poses, augmentation, reading | on a GPU: upload, voxelize | rulebooks     all on the side stream
-    the consumer       waits for a batch to be made, not for the GPU             | its step      on its own stream
+    the consumer       waits for a batch to be ready, not for the GPU            | its step      on its own stream
 
-Where a GPU does the work, the threads that ask for it need the interpreter for all but the waiting, as the consumer's
-step does: of several that make batches each would slow down the others and the step, so there is one, and `workers`
-says how far ahead it is.
+Threads that ask a GPU for work need the interpreter for everything but the waiting, as the consumer's step does.
+Several of them would slow down each other and the step, so there is one, and `workers` is how far ahead it is.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ POSES = ("random", "first", "all")
 class BatchLoader:
     """Iterator over the batches of one epoch; see `SparseDataset.batches`.
 
-    With workers, so many threads prepare the batches to come, one more than there are workers, and
-    the batches still arrive in order.  `len` is the number of batches from `start` on.
+    `workers` threads prepare up to workers + 1 batches in advance, which still arrive in order.  `len` is the
+    number of batches from `start` on.
     """
 
     def __init__(self, dataset: SparseDataset, preparation: Preparation, *, batch_size: int | None, shuffle: bool,
@@ -57,7 +56,7 @@ class BatchLoader:
                 raise ValueError("batches: batch_size is missing: give it, or a sampler")
             sampler = BatchSampler(items, batch_size, shuffle)
         elif batch_size is not None or shuffle:
-            raise ValueError("batches: a sampler decides on size and order: leave batch_size and shuffle out")
+            raise ValueError("batches: a sampler sets the size and order of batches: omit batch_size and shuffle")
         if not 0 <= start <= len(sampler):
             raise ValueError(f"batches: start is {start}, expected 0 to {len(sampler)}, the batches of an epoch")
         self._length = len(sampler) - start
@@ -75,7 +74,7 @@ class BatchLoader:
         return next(self._batches)
 
     def close(self) -> None:
-        """Stop: no further batch, and no worker left."""
+        """Stop the workers; no further batch is returned."""
         self._batches.close()
 
     def __enter__(self) -> BatchLoader:
@@ -85,8 +84,8 @@ class BatchLoader:
         self.close()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("BatchLoader: an iteration that is under way can be neither pickled nor copied: pickle the "
-                        "dataset and call its batches(...) there, with start= to go on")
+        raise TypeError("BatchLoader: a running iteration can be neither pickled nor copied: pickle the dataset "
+                        "and call its batches(...) there, with start= to continue")
 
 
 class _Stopped(RuntimeError):
@@ -113,11 +112,11 @@ class _BatchMaker:
         return self.device != "cpu" and self.preparation.from_meshes_alone
 
     def make(self, index: int, stop: threading.Event) -> SparseBatch:
-        """Batch `index` on its device, its rulebooks built."""
+        """Batch `index` on its device, with its rulebooks built."""
         begun = time.perf_counter()
         items = np.asarray(self.sampler.batch(index, self.seed, self.epoch))
         if items.size and not (0 <= items.min() and items.max() < self.items):
-            raise ValueError(f"batches: the sampler gives items {items.min()} to {items.max()}, there are "
+            raise ValueError(f"batches: the sampler returns items {items.min()} to {items.max()}, there are "
                              f"{self.items}: make it from this dataset's object_labels")
         showings = [(index, place) if self.sampler.repeats else () for place in range(len(items))]
         samples = [self._sample(item, showing) for item, showing in zip(items.tolist(), showings, strict=True)]
@@ -128,14 +127,14 @@ class _BatchMaker:
             batch = SparseBatch(tensor, self.dataset.labels[sample_ids], sample_ids, dropped)
             batch.seconds["loading"] = time.perf_counter() - begun
             _build_rulebooks(batch, self.geometries, self.backward)
-        except MemoryError as error:  # CuPy's says how many bytes were asked for
+        except MemoryError as error:  # CuPy's message gives the number of bytes requested
             error.add_note(f"in the loader, making batch {index} of {len(samples)} samples on {self.device}")
             raise
         return batch
 
     def _joined(self, samples: list[int], showings: list[tuple[int, ...]], stop: threading.Event
                 ) -> tuple[SparseTensor, np.ndarray]:
-        """The input and the counts of dropped cells (B,), sample by sample."""
+        """The input and the numbers of dropped cells (B,), prepared sample by sample."""
         cells, features, dropped = [], [], []
         for sample, showing in zip(samples, showings, strict=True):
             if stop.is_set():
@@ -149,7 +148,7 @@ class _BatchMaker:
 
     def _voxelized(self, samples: list[int], showings: list[tuple[int, ...]], stop: threading.Event
                    ) -> tuple[SparseTensor, np.ndarray]:
-        """The same by the GPU, all samples at once."""
+        """The same, voxelized on the GPU, all samples at once."""
         from sparsenet.kernels.contracts import MeshFault
         from sparsenet.shapes import MeshBatch
         from sparsenet.sparse import SparseTensor
@@ -176,7 +175,7 @@ class _BatchMaker:
         return self.preparation.pose(self.dataset.object_samples[item], showing)
 
     def _named(self, sample: int, function: Callable, *arguments: Any) -> Any:
-        """The result of the function; an error that it raises is told with the sample's name."""
+        """The result of the function; an error that it raises is re-raised with the sample's name."""
         try:
             return function(*arguments)
         except (ValueError, TypeError, OSError, RuntimeError) as error:
@@ -198,15 +197,15 @@ def _build_rulebooks(batch: SparseBatch, geometries: tuple[Geometry, ...], backw
 
 
 def _generate(maker: _BatchMaker, indices: range, workers: int) -> Iterator[SparseBatch]:
-    """The batches in order.  A function apart from BatchLoader: a loader that is dropped takes this
-    generator with it, whose `finally` ends the workers."""
+    """Yield the batches in order.  A generator outside BatchLoader, so that garbage collection of a loader
+    also closes this generator, whose `finally` stops the workers."""
     stop = threading.Event()
     if not workers:
         for index in indices:
             yield maker.make(index, stop)
         return
     side = side_stream(maker.device)
-    side.meet()  # meshes that are on the device already: whoever put them there
+    side.meet()  # wait for the stream that uploaded the meshes already on the device
     pool = ThreadPoolExecutor(1 if maker.voxelizes_there else workers, thread_name_prefix="sparsenet-loader")
     waiting: deque[Future[tuple[SparseBatch, Work]]] = deque()
     unmade = iter(indices)
@@ -229,8 +228,8 @@ def _generate(maker: _BatchMaker, indices: range, workers: int) -> Iterator[Spar
             submit(1)
             batches = [batch]
             del batch
-            yield batches.pop()  # no reference stays here: the consumer's is the last
+            yield batches.pop()  # keep no reference here: the consumer holds the last one
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
-        side.meet()  # what the workers did in vain is done before anyone goes on
+        side.meet()  # wait for the unused work of the workers before going on

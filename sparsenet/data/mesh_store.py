@@ -1,7 +1,7 @@
-"""Meshes of a dataset file that are kept from epoch to epoch, as far as they fit.
+"""A cache of the meshes of a dataset file, kept between epochs within a memory limit.
 
-Reading is worth saving twice: unpacking a mesh from the file takes about as long as voxelizing it on a CPU, and
-sending it to a GPU longer than voxelizing it there.
+Decompressing a mesh takes about as long as voxelizing it on a CPU, and uploading it to a GPU takes longer than
+voxelizing it there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-MOST_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}  # kept, by device; the rest is read each time it is asked for
+MAX_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}  # cached per device; the rest is read on each use
 
 
 class _Arrays(Protocol):
@@ -24,18 +24,18 @@ T = TypeVar("T", bound=_Arrays)  # Mesh on a CPU, MeshBatch of one on a GPU
 
 
 class MeshStore(Generic[T]):
-    """The meshes of the rows of a file, each read once if there is room to keep it.
+    """The meshes of a file by row, each read once if it fits in the cache.  Thread-safe.
 
-    What came first is kept and never replaced: an epoch asks for every mesh once, in an order of its own, so
-    that none is a better guess than another.  Any thread may ask.
+    The first meshes stay and are never replaced: an epoch uses every mesh once, in random order, so none is
+    worth more than another.
 
     read : row -> its mesh
-    share : mesh that was just read -> a function that returns it to any thread, on a GPU to any stream
+    share : a mesh just read -> a function that returns it to any thread, on a GPU to any stream
     """
 
-    def __init__(self, read: Callable[[int], T], most_bytes: int,
+    def __init__(self, read: Callable[[int], T], max_bytes: int,
                  share: Callable[[T], Callable[[], T]] = lambda mesh: lambda: mesh):
-        self.read, self.most_bytes, self.share = read, most_bytes, share
+        self.read, self.max_bytes, self.share = read, max_bytes, share
         self.kept_bytes = 0
         self._kept: dict[int, Callable[[], T]] = {}
         self._lock = threading.Lock()
@@ -50,7 +50,7 @@ class MeshStore(Generic[T]):
         mesh = self.read(row)
         size = mesh.vertices.nbytes + mesh.faces.nbytes
         with self._lock:
-            if row not in self._kept and self.kept_bytes + size <= self.most_bytes:
+            if row not in self._kept and self.kept_bytes + size <= self.max_bytes:
                 self._kept[row] = self.share(mesh)
                 self.kept_bytes += size
         return mesh

@@ -1,8 +1,8 @@
 """ModelNet40 as the 30^3 occupancy grids of 3DShapeNets (Wu et al. 2015), packed in two .npz files.
 
 Keys of each: `vox_packed` uint8 (N, 12, 3375), the bits of 12 grids in row-major order; `label` uint8
-(N,); `name` text (N,), class/id; `classes` text (40,).  The 12 poses are turns of 30 degrees about the
-last axis; the object fills 24^3 of the grid.
+(N,); `name` text (N,), class/id; `classes` text (40,).  The 12 poses are rotations by multiples of 30
+degrees about the last axis; the object fills 24^3 of the grid.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from sparsenet.interrupts import deferred_interrupt
 SIDE = 30
 RENDER_SIZE = 24
 _SPLITS = ("train", "test")
-_BLOCK = 64  # objects unpacked at a time: 20 MB
+_BLOCK = 64  # objects decompressed at a time: 20 MB
 
 
 def import_modelnet40_voxels(folder: str | os.PathLike, destination: str | os.PathLike, poses: int | None = None,
                              progress: bool = True) -> ImportReport:
-    """`folder/train.npz` and `folder/test.npz` into a dataset of one sample for each pose.
+    """Import `folder/train.npz` and `folder/test.npz` into a dataset with one sample for each pose.
 
-    The grids are read block by block out of the archives, never as a whole.
+    The grids are read from the archives block by block, never all at once.
 
     Parameters
     ----------
-    poses : how many of the poses to take, default all 12
+    poses : number of poses to import; default: all 12
 
     Raises
     ------
     FileNotFoundError : one of the two files is missing.
-    ValueError : it is not such an archive; the key is named.
+    ValueError : a file is not such an archive; the message names the key.
     """
     folder = Path(folder)
     archives = [_Archive(folder / f"{split}.npz", split) for split in _SPLITS]
@@ -57,7 +57,7 @@ def import_modelnet40_voxels(folder: str | os.PathLike, destination: str | os.Pa
 
 
 class _Archive:
-    """One .npz: its small arrays, and the shape of the large one."""
+    """One .npz file: its small arrays, and the shape of the large one."""
 
     def __init__(self, path: Path, split: str):
         self.path = path
@@ -83,7 +83,7 @@ class _Archive:
                              f"name {len(self.names)}")
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """(n, poses, packed) uint8, up to _BLOCK objects at a time."""
+        """Yield (n, poses, packed) uint8, up to _BLOCK objects at a time."""
         packed = -(-SIDE**3 // 8)
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open("vox_packed.npy") as file:
@@ -120,9 +120,9 @@ def _samples(archives: list[_Archive], poses: int | None, progress: bool, report
 
 
 def _cells(grids: np.ndarray) -> list[np.ndarray]:
-    """For each packed grid (poses, packed) uint8 its active cells (n, 3) uint8, in row-major order."""
+    """The active cells (n, 3) uint8 of each grid in (poses, packed) uint8, in row-major order."""
     bits = np.unpackbits(grids, axis=1, count=SIDE**3)
-    pose, cell = np.divmod(np.flatnonzero(bits.view(bool)), SIDE**3)  # much faster than nonzero of 2 axes
+    pose, cell = np.divmod(np.flatnonzero(bits.view(bool)), SIDE**3)  # much faster than nonzero on 2 axes
     cells = np.stack(np.unravel_index(cell, (SIDE,) * 3), axis=1).astype(np.uint8)
     return np.split(cells, np.searchsorted(pose, np.arange(1, len(grids))))
 

@@ -1,4 +1,4 @@
-"""From a stored sample to the cells that a network sees: pose, augmentation, field."""
+"""Prepares the cells that a network sees from a stored sample: pose, augmentation, field."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Preparation:
-    """How the samples of one epoch are made: a function of (seed, epoch, sample), and of the showing
-    where a sampler shows a sample more than once.
+    """Prepares the samples of one epoch, as a function of (seed, epoch, sample), and of the showing
+    if a sampler shows a sample more than once.
 
     Raises
     ------
-    ValueError, TypeError : when made, if the dataset cannot give what is asked.
+    ValueError, TypeError : by the constructor, if the dataset does not support the request.
     """
 
     def __init__(self, dataset: SparseDataset, augment: AnyAugmentation | None, field: int | Sequence[int] | None,
@@ -41,22 +41,22 @@ class Preparation:
         if self.moves is not None and not dataset.has_meshes and not self.moves.affine and (
                 self.moves.rotation == "none"):
             self.shift_cells, self.moves = self.moves.shift * self.render_size, None
-        wanted = [word for word, asked in (
+        requests = [word for word, asked in (
             (f"render_size {self.render_size} (stored: {dataset.render_size})",
              self.render_size != dataset.render_size),
             (f"fill={self.fill} (stored: {dataset.fill})", self.fill != dataset.fill),
             ("augmentation by rotation or affine map", self.moves is not None)) if asked]
-        self.voxelizes = bool(wanted)
-        if wanted and not dataset.has_meshes:
-            raise ValueError(f"batches: {' and '.join(wanted)} needs meshes, and {dataset.path} keeps none: make the "
+        self.voxelizes = bool(requests)
+        if requests and not dataset.has_meshes:
+            raise ValueError(f"batches: {' and '.join(requests)} needs meshes, and {dataset.path} has none: make the "
                              "dataset with its meshes (--keep-meshes), or use its stored poses, shifts and "
                              "VoxelAugmentation")
-        if wanted and dataset.has_features:
-            raise ValueError(f"batches: {' and '.join(wanted)} makes cells anew, and {dataset.path} stores features "
-                             "of its own for the old ones: create it without features")
+        if requests and dataset.has_features:
+            raise ValueError(f"batches: {' and '.join(requests)} makes new cells, and {dataset.path} stores features "
+                             "for the old ones: create it without features")
 
     def pose(self, samples: np.ndarray, showing: tuple[int, ...]) -> int:
-        """One of the samples of an object, drawn by (seed, epoch, object)."""
+        """One of an object's samples, drawn by (seed, epoch, object)."""
         if len(samples) == 1:
             return int(samples[0])
         number = int(self.dataset.object[samples[0]])
@@ -64,15 +64,15 @@ class Preparation:
 
     @property
     def from_meshes_alone(self) -> bool:
-        """Whether voxelizing a sample's mesh is all there is to do: then a GPU can, for many at once."""
+        """Whether preparing a sample means only voxelizing its mesh, which a GPU can do for many at once."""
         return self.voxelizes and self.cell_moves is None
 
     def placement(self, sample: int, showing: tuple[int, ...]) -> tuple[np.ndarray | None, ...]:
-        """Rotation, affine map and shift of its mesh: what `__call__` draws."""
+        """Rotation, affine map and shift of a sample's mesh, as drawn by `__call__`."""
         return self._placement(self._rng(sample, showing))
 
     def __call__(self, sample: int, showing: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, int]:
-        """Cells (n, D) int32 in the field, sorted, features (n, C) float32, and the count of dropped cells."""
+        """Sorted cells (n, D) int32 in the field, features (n, C) float32, and the number of dropped cells."""
         rng = self._rng(sample, showing)
         if self.from_meshes_alone:
             return self._voxelize(sample, self.field, rng)
@@ -114,7 +114,7 @@ class Preparation:
 
 
 def _split(augment: AnyAugmentation | None, dimension: int) -> tuple[Augmentation | None, VoxelAugmentation | None]:
-    """The augmentation as (of meshes, of cells), None where it changes nothing."""
+    """The augmentation as a pair (of meshes, of cells); None for one that changes nothing."""
     from sparsenet.shapes import Augmentation
 
     if augment is None:

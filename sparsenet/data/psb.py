@@ -1,12 +1,12 @@
 """The Princeton Shape Benchmark (Shilane, Min, Kazhdan, Funkhouser 2004): its classification files
 and its meshes.
 
-A `.cla` file, in words divided by white space:
+A `.cla` file consists of words separated by white space:
 
     PSB 1                       format and version
     129 907                     classes, models
-    airplane aircraft 0         name, parent ("0": none), count of models of its own
-    biplane airplane 2          ... and then so many model numbers
+    airplane aircraft 0         name, parent ("0": none), number of its own models
+    biplane airplane 2          ... followed by that many model numbers
     1118
     1120
 """
@@ -30,7 +30,7 @@ class PsbClass:
     """One class of a classification.
 
     name, parent : parent is "" at the top
-    models : the numbers of its own models, without those of its descendants
+    models : the numbers of its own models, excluding those of its descendants
     """
 
     name: str
@@ -43,13 +43,13 @@ def read_cla(path: str | os.PathLike) -> list[PsbClass]:
 
     Raises
     ------
-    FileNotFoundError : there is no such file.
+    FileNotFoundError : the file does not exist.
     ValueError : it is not a classification, a count does not match, a parent is unknown, or a class or
-        model occurs twice; the class is named.
+        model occurs twice; the message names the class.
     """
     words = Path(path).read_text(encoding="utf-8", errors="replace").split()
     if words[:2] != ["PSB", "1"]:
-        raise ValueError(f"read_cla: {path} begins with {' '.join(words[:2])[:40]!r}, expected 'PSB 1': it is not a "
+        raise ValueError(f"read_cla: {path} starts with {' '.join(words[:2])[:40]!r}, expected 'PSB 1': it is not a "
                          "classification of the Princeton Shape Benchmark")
     classes: dict[str, PsbClass] = {}
     seen: set[int] = set()
@@ -69,29 +69,29 @@ def read_cla(path: str | os.PathLike) -> list[PsbClass]:
         raise
     except (ValueError, IndexError):
         raise ValueError(f"read_cla: {path}: after {next(reversed(classes), 'the header')}: expected 'name parent "
-                         "count' and so many model numbers: is the file cut short?") from None
+                         "count' and that many model numbers: is the file truncated?") from None
     if (len(classes), len(seen)) != counts:
-        raise ValueError(f"read_cla: {path} promises {counts[0]} classes and {counts[1]} models, and holds "
-                         f"{len(classes)} and {len(seen)}: is the file cut short?")
+        raise ValueError(f"read_cla: {path} states {counts[0]} classes and {counts[1]} models, and has "
+                         f"{len(classes)} and {len(seen)}: is the file truncated?")
     return list(classes.values())
 
 
 def import_psb(folder: str | os.PathLike, destination: str | os.PathLike, conversion: Conversion = DEFAULT,
                shared_classes: bool = False) -> ImportReport:
-    """The benchmark's base classification into a dataset with the splits "train" and "test".
+    """Import the benchmark's base classification into a dataset with the splits "train" and "test".
 
-    A class is one that has models of its own; classes are sorted by name, samples by split, class and
-    place in the file.
+    Only classes with models of their own count; they are sorted by name, samples by split, class and
+    position in the file.
 
     Parameters
     ----------
-    folder : holds `train.cla` and `test.cla` (or has them in `classification/v1/base/`), and the
-        meshes as `meshes/m0.off` or as the benchmark lays them out, `db/0/m0/m0.off`
-    shared_classes : only the 21 classes that both splits have (369 and 370 meshes)
+    folder : contains `train.cla` and `test.cla` (possibly in `classification/v1/base/`), and the
+        meshes as `meshes/m0.off` or in the benchmark's own layout, `db/0/m0/m0.off`
+    shared_classes : import only the 21 classes that both splits have (369 and 370 meshes)
 
     Raises
     ------
-    FileNotFoundError, ValueError : the files are missing, or damaged; see also `convert_meshes`.
+    FileNotFoundError, ValueError : files are missing or damaged; see also `convert_meshes`.
     """
     folder = Path(folder)
     held = {split: {c.name: c.models for c in read_cla(_find_cla(folder, split)) if c.models}
@@ -112,7 +112,7 @@ def import_psb(folder: str | os.PathLike, destination: str | os.PathLike, conver
 
 
 class _Contradiction(ValueError):
-    """A classification that can be read but cannot be."""
+    """A classification that is readable but contradicts itself."""
 
 
 def _checked_class(path: str | os.PathLike, new: PsbClass, classes: dict[str, PsbClass], seen: set[int]) -> PsbClass:
@@ -121,7 +121,7 @@ def _checked_class(path: str | os.PathLike, new: PsbClass, classes: dict[str, Ps
     if new.parent and new.parent not in classes:
         raise _Contradiction(f"read_cla: {path}: class {new.name} has the parent {new.parent}, which is not before it")
     if len(set(new.models)) != len(new.models) or not seen.isdisjoint(new.models):
-        raise _Contradiction(f"read_cla: {path}: class {new.name} holds a model that occurs twice")
+        raise _Contradiction(f"read_cla: {path}: class {new.name} has a model that occurs twice")
     return new
 
 
@@ -129,7 +129,7 @@ def _find_cla(folder: Path, split: str) -> Path:
     for home in (folder, folder / "classification/v1/base"):
         if (home / f"{split}.cla").is_file():
             return home / f"{split}.cla"
-    raise FileNotFoundError(f"import: there is no {split}.cla in {folder} or {folder}/classification/v1/base")
+    raise FileNotFoundError(f"import: no {split}.cla in {folder} or {folder}/classification/v1/base")
 
 
 def _mesh_paths(folder: Path):  # noqa: ANN202 (a function of the model number)
@@ -137,4 +137,4 @@ def _mesh_paths(folder: Path):  # noqa: ANN202 (a function of the model number)
         return lambda model: folder / "meshes" / f"m{model}.off"
     if (folder / "db").is_dir():
         return lambda model: folder / "db" / str(model // 100) / f"m{model}" / f"m{model}.off"
-    raise FileNotFoundError(f"import: there is no folder meshes or db in {folder}")
+    raise FileNotFoundError(f"import: no folder meshes or db in {folder}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.data.layout import open_file
-from sparsenet.data.mesh_store import MOST_BYTES, MeshStore
+from sparsenet.data.mesh_store import MAX_BYTES, MeshStore
 from sparsenet.data.sample import SampleError
 from sparsenet.files import arrays_digest
 from sparsenet.hdf5 import UNREADABLE
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 
 
 class DatasetReader:
-    """The columns of a dataset file in memory, its cells and meshes read from the file when asked.
+    """The columns of a dataset file in memory; its cells and meshes are read from the file on demand.
 
-    A sample's cells lie in one run of each axis's row, so reading it unpacks as many chunks as there
-    are axes: about a quarter of a millisecond for 1,000 cells, in any order, with no cache that
-    grows.  HDF5 is called by one thread at a time (h5py sees to that) and lets go of Python's lock
-    while it unpacks.
+    A sample's cells are one run in each axis's row, so reading them decompresses about one chunk per
+    axis: a quarter of a millisecond for 1,000 cells, in any order, without a growing cache.  h5py lets
+    one thread at a time call HDF5, which releases the GIL while decompressing.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -45,7 +44,7 @@ class DatasetReader:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of all but the cells, features and meshes, of which it sees the counts."""
+        """sha256 of everything except cells, features and meshes, of which only the counts are included."""
         return arrays_digest({
             "spatial_size": self.spatial_size, "render_size": self.render_size, "fill": self.fill,
             "classes": np.array(self.classes, np.str_), "row_splits": self.row_splits, "labels": self.labels,
@@ -53,14 +52,14 @@ class DatasetReader:
             "has_features": self.has_features, "has_meshes": self.has_meshes})
 
     def coordinates(self, row: int) -> np.ndarray:
-        """(n, D) int32, sorted.  Raises SampleError for a cell that lies outside the grid or is out of order."""
+        """(n, D) int32, sorted.  Raises SampleError if a cell is outside the grid or out of order."""
         start, stop = self.row_splits[row:row + 2]
         stored = self._read("coordinates", np.s_[:, start:stop], row)
         keys = np.zeros(stop - start, np.int64)
         for column, side in zip(stored, self.spatial_size, strict=True):
             if column.size and column.max() >= side:
                 cell = stored[:, np.argmax(column >= side)].tolist()
-                raise self._wrong(row, f"its cell {cell} lies outside the grid {self.spatial_size}")
+                raise self._wrong(row, f"its cell {cell} is outside the grid {self.spatial_size}")
             keys *= side
             keys += column.astype(np.int64)
         if not (keys[1:] > keys[:-1]).all():
@@ -69,18 +68,18 @@ class DatasetReader:
         return np.ascontiguousarray(stored.T, dtype=np.int32)
 
     def features(self, row: int) -> np.ndarray | None:
-        """(n, C) float32, or None if the file has none (one channel of ones).  Raises SampleError for NaN, infinity."""
+        """(n, C) float32, or None if none are stored (one channel of ones).  Raises SampleError if not finite."""
         if not self.has_features:
             return None
         start, stop = self.row_splits[row:row + 2]
         with np.errstate(over="ignore"):
             features = self._read("features", np.s_[start:stop], row).astype(np.float32, copy=False)
         if not np.isfinite(features).all():
-            raise self._wrong(row, "its features hold a value that is not finite in float32")
+            raise self._wrong(row, "its features contain a value that is not finite in float32")
         return features
 
     def mesh(self, row: int) -> Mesh | None:
-        """The mesh, or None if the file keeps none.  Raises SampleError for a mesh that cannot be used."""
+        """The mesh, or None if none are stored.  Raises SampleError if the mesh is unusable."""
         if self._mesh_splits is None:
             return None
         from sparsenet.shapes import Mesh, MeshError
@@ -94,7 +93,7 @@ class DatasetReader:
             raise self._wrong(row, f"its mesh cannot be used: {error}") from error
 
     def check_open(self) -> None:
-        """Raises ValueError if the file was closed."""
+        """Raise ValueError if the file was closed."""
         if not self.file:
             raise ValueError(f"SparseDataset: {self.path} is closed: open it again with SparseDataset.open")
 
@@ -111,15 +110,15 @@ class DatasetReader:
 
     @cached_property
     def kept_meshes(self) -> MeshStore[Mesh]:
-        """Meshes by row, in the host's memory: for reading only."""
-        return MeshStore(self.mesh, MOST_BYTES["cpu"])
+        """Meshes by row, cached in host memory; read-only."""
+        return MeshStore(self.mesh, MAX_BYTES["cpu"])
 
     @cached_property
     def kept_on_gpu(self) -> MeshStore[MeshBatch]:
-        """Meshes by row, in the memory of the GPU: each a batch of one."""
+        """Meshes by row, each as a batch of one, cached in GPU memory."""
         from sparsenet.shapes import MeshBatch
 
-        return MeshStore(lambda row: MeshBatch([self.kept_meshes[row]]).to("cuda"), MOST_BYTES["cuda"], shared)
+        return MeshStore(lambda row: MeshBatch([self.kept_meshes[row]]).to("cuda"), MAX_BYTES["cuda"], shared)
 
     def close(self) -> None:
         self.file.close()

@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 
 class SampleError(ValueError):
-    """A sample of a dataset file cannot be used; the message names the file and the sample."""
+    """A sample of a dataset file is unusable; the message names the file and the sample."""
 
 
 @dataclass
 class Sample:
-    """One shape, or one pose of it: what `SparseDataset.create` takes and `dataset[i]` gives.
+    """One shape, or one pose of it, as passed to `SparseDataset.create` and returned by `dataset[i]`.
 
     coordinates : (n, D) integer, the active cells of the dataset's grid; n may be 0
-    label : index into the dataset's classes, or -1 if it is not known
-    name : of the object; poses of one object share it
+    label : index into the dataset's classes, or -1 if unknown
+    name : name of the object, shared by its poses
     split : such as "train" or "test"
-    object : number of the object; None while creating: each sample is an object of its own
+    object : number of the object; None, when creating: each sample is its own object
     pose : number of the pose within the object, from 0
     features : (n, C) float32, or None for one channel of ones
-    mesh : the Mesh (vertices, faces) that the cells come from, or None
+    mesh : the Mesh (vertices, faces) that was voxelized, or None
     """
 
     coordinates: np.ndarray
@@ -68,14 +68,14 @@ def canonical(coordinates: Any, features: Any, spatial_size: tuple[int, ...]) ->
             raise ValueError(f"features have shape {features.shape}, expected ({len(coordinates)}, C): "
                              "one row per cell, of one channel or more")
         if not np.isfinite(features).all():
-            raise ValueError("features hold a value that is not finite in float32")
+            raise ValueError("features contain a value that is not finite in float32")
     if not len(coordinates):
         return coordinates, features
     for axis, size in enumerate(spatial_size):
         column = coordinates[:, axis]
         if column.min() < 0 or column.max() >= size:
             row = int(np.flatnonzero((column < 0) | (column >= size))[0])
-            raise ValueError(f"cell {coordinates[row].tolist()} lies outside the grid {spatial_size}: drop "
+            raise ValueError(f"cell {coordinates[row].tolist()} is outside the grid {spatial_size}: drop "
                              "such cells or use a larger spatial_size")
     keys = np.ravel_multi_index(tuple(coordinates.T.astype(np.int64)), spatial_size)
     if not (keys[1:] > keys[:-1]).all():

@@ -1,7 +1,7 @@
-"""Which objects form a batch: functions of (seed, epoch, batch number), with no state.
+"""Samplers choose the objects of each batch, as stateless functions of (seed, epoch, batch number).
 
-An item is the number of an object (row of `dataset.object_labels`), or of a sample where
-`poses="all"`.  Since nothing depends on what was drawn before, training resumes at any batch.
+An item is the number of an object (an index into `dataset.object_labels`), or of a sample if
+`poses="all"`.  Since nothing depends on earlier draws, training can resume at any batch.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from sparsenet.random import keyed_rng
 
 
 class Sampler(Protocol):
-    """What `SparseDataset.batches` takes as `sampler`.
+    """The interface of the `sampler` argument of `SparseDataset.batches`.
 
-    repeats : whether an epoch may show an item more than once; then each showing is augmented and
-        posed anew
+    repeats : whether an epoch may show an item more than once; then pose and augmentation are drawn for each
+        showing
     """
 
     repeats: bool
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
 
     def batch(self, index: int, seed: int, epoch: int) -> np.ndarray:
-        """(B,) int64, the items of batch `index`."""
+        """The items of batch `index`, (B,) int64."""
 
 
 class BatchSampler:
-    """Each of `count` items once an epoch, in order or shuffled by (seed, epoch).
+    """Each of `count` items once per epoch, in order or shuffled by (seed, epoch).
 
-    The last batch holds what is left.
+    The last batch may be smaller.
     """
 
     repeats = False
@@ -71,7 +71,7 @@ class TripletSampler:
     ----------
     labels : (O,) integer, `dataset.object_labels`; items labelled -1 are never drawn
     triplets_per_batch : n
-    batches_per_epoch : default: so many that each item is shown once on average
+    batches_per_epoch : default: enough to show each item once on average
 
     Raises
     ------
@@ -116,21 +116,21 @@ class TripletSampler:
 
 
 class ClassBalancedSampler:
-    """Batches of `classes_per_batch` distinct classes with equally many items each, for mining
+    """Batches of `classes_per_batch` distinct classes with the same number of items each, for mining
     triplets within a batch.
 
-    The classes are uniform, the items of a class uniform without repetition (a class with too few
-    shows some again).  Items lie class by class.  Batch b of an epoch depends on (seed, epoch, b).
+    Classes are drawn uniformly, items of a class uniformly without repetition (unless the class has too
+    few).  Items are ordered by class.  Batch b of an epoch depends on (seed, epoch, b).
 
     Parameters
     ----------
     labels : (O,) integer, `dataset.object_labels`; items labelled -1 are never drawn
-    batch_size : items, a multiple of classes_per_batch
-    batches_per_epoch : default: so many that each item is shown once on average
+    batch_size : number of items, a multiple of classes_per_batch
+    batches_per_epoch : default: enough to show each item once on average
 
     Raises
     ------
-    ValueError : fewer classes than asked for, or batch_size is not a multiple of them.
+    ValueError : the labels have fewer classes, or batch_size is not a multiple of classes_per_batch.
     """
 
     repeats = True
@@ -166,7 +166,7 @@ def _draw(rng: np.random.Generator, members: np.ndarray, count: int) -> np.ndarr
 
 
 def _other(rng: np.random.Generator, count: int, taken: int) -> int:
-    """Uniform in 0 ... count-1 without `taken`."""
+    """A uniform draw from 0 ... count-1, excluding `taken`."""
     number = int(rng.integers(count - 1))
     return number + (number >= taken)
 

@@ -1,4 +1,4 @@
-"""Random changes that move whole cells, for datasets that keep no meshes."""
+"""Augmentation by moving whole cells, for datasets without meshes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class VoxelAugmentation:
-    """What voxels allow without resampling: each change maps cells to cells.
+    """Augmentation without resampling: each transformation maps cells to cells.
 
-    shift : at most so many whole cells along each axis, uniform in -shift ... shift
-    quarter_turns : a uniform multiple of 90 degrees about the upright axis (3 dimensions)
-    mirror : flipped with probability 1/2 along the first axis that is not upright
+    shift : whole cells along each axis, drawn uniformly from -shift ... shift
+    quarter_turns : rotate by a uniform multiple of 90 degrees about the up axis (3 dimensions)
+    mirror : flip with probability 1/2 along the first axis other than the up axis
     up_axis : 0, 1 or 2
 
     Raises ValueError for a negative or fractional shift, or another axis.
@@ -32,12 +32,12 @@ class VoxelAugmentation:
 
     def apply(self, cells: np.ndarray, sides: tuple[int, ...], rng: np.random.Generator
               ) -> tuple[np.ndarray, tuple[int, ...], np.ndarray]:
-        """Change the cells (n, D) int32 of a grid with these sides.
+        """Transform the cells (n, D) int32 of a grid with these sides.
 
         Returns
         -------
-        cells (n, D) int32 in the same order of rows, inside the grid of the new sides (swapped by an
-        odd number of quarter turns), and the shift (D,) int64 that is still to be added.
+        cells (n, D) int32 in the same row order, inside the new grid; its sides (swapped by an odd
+        number of quarter turns); and the shift (D,) int64 to add to the cells.
         """
         cells = cells.copy()
         shift = rng.integers(-self.shift, self.shift + 1, len(sides))

@@ -1,4 +1,4 @@
-"""Writes a dataset file sample by sample: beside the old one, renamed when it is whole."""
+"""Writes a dataset file sample by sample: to a temporary file, renamed once complete."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_si
     if up_axis is not None and up_axis not in UP_AXES:
         raise ValueError(f"SparseDataset.create: up_axis is {up_axis!r}, expected {', '.join(UP_AXES)}")
     if isinstance(samples, Sample) or not isinstance(samples, Iterable):
-        raise TypeError(f"SparseDataset.create: samples are a {type(samples).__name__}, expected Samples, one after "
-                        "another: a list or an iterator")
+        raise TypeError(f"SparseDataset.create: samples are a {type(samples).__name__}, expected a list or an iterator "
+                        "of Samples")
     render_size = _whole("SparseDataset.create: render_size", render_size, 1, MAX_SIDE)
     with replacing(path) as beside:
         with Hdf5Output(beside, userblock_size=USER_BLOCK) as output:
@@ -59,7 +59,7 @@ def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_si
 
 @contextmanager
 def _named(number: int, sample: Sample) -> Iterator[None]:
-    """What is wrong with a sample names it."""
+    """A context that adds the number and name of a sample to the errors raised in it."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -87,7 +87,7 @@ class _Writer:
 
     def add(self, sample: Sample) -> None:
         coordinates, features = canonical(sample.coordinates, sample.features, self.spatial_size)
-        label = _whole("label", sample.label, -1, self.classes - 1, ", the index of its class, or -1: not known")
+        label = _whole("label", sample.label, -1, self.classes - 1, ", the index of its class, or -1 if unknown")
         number = len(self.labels) if sample.object is None else _whole("object", sample.object, 0, MAX_NUMBER)
         pose = _whole("pose", sample.pose, 0, MAX_NUMBER)
         if (number, pose) in self.seen:
@@ -113,7 +113,7 @@ class _Writer:
         self.poses.append(pose)
 
     def _open_optional(self, sample: Sample, features: np.ndarray | None) -> None:
-        """The first sample says whether there are features and meshes; the others must agree."""
+        """The first sample determines whether features and meshes are stored; the others must agree."""
         if not self.labels:
             if features is not None:
                 width = features.shape[1]
@@ -124,11 +124,11 @@ class _Writer:
                 self.vertices = _Stream(self.file, "meshes/vertices", np.dtype(np.float64), 3, chunks, PACKED_MESHES)
                 self.faces = _Stream(self.file, "meshes/faces", np.dtype(np.int32), 3, chunks, PACKED_MESHES)
         if (features is None) != (self.features is None):
-            raise ValueError("some samples have features and some have none: give all or none")
+            raise ValueError("some samples have features and others do not: give features to all or none")
         if features is not None and self.features is not None and features.shape[1] != self.features.width:
             raise ValueError(f"features have {features.shape[1]} channels, earlier samples {self.features.width}")
         if (sample.mesh is None) != (self.vertices is None):
-            raise ValueError("some samples have a mesh and some have none: give all or none")
+            raise ValueError("some samples have a mesh and others do not: give meshes to all or none")
 
     def finish(self) -> None:
         self.coordinates.flush()
@@ -153,7 +153,7 @@ class _Writer:
 
 
 class _Stream:
-    """A dataset of the file that grows; rows are collected until they fill whole chunks."""
+    """A growing dataset of the file; rows are collected until they fill whole chunks."""
 
     def __init__(self, file: Any, name: str, dtype: np.dtype, width: int, chunks: tuple[int, int],
                  packed: dict[str, Any] = PACKED, by_column: bool = False):
@@ -203,7 +203,7 @@ def _checked_size(spatial_size: Sequence[int]) -> tuple[int, ...]:
 
 
 def _whole(name: str, value: Any, low: int, high: int, hint: str = "") -> int:
-    """A whole number from low to high: not a bool, nor a float that happens to be whole."""
+    """The value as an int from low to high.  Bools and floats are refused, even integral ones."""
     try:
         number = None if isinstance(value, bool | np.bool_) else index(value)
     except TypeError:
@@ -219,11 +219,11 @@ def _check_text(name: str, text: Any) -> None:
     if not isinstance(text, str):
         raise TypeError(f"{name} is {text!r}, expected a text")
     if "\0" in text:
-        raise ValueError(f"{name} holds a NUL character: remove it")
+        raise ValueError(f"{name} contains a NUL character: remove it")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"{name} is {text!r}, which is not Unicode ({error.reason}): rename it") from None
+        raise ValueError(f"{name} is {text!r}, which is not valid Unicode ({error.reason}): rename it") from None
 
 
 def _check_mesh(mesh: Any) -> None:

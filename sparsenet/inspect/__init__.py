@@ -1,6 +1,6 @@
-"""To look inside: traces, tables, pictures, the inspector page.
+"""Tools to look inside a network: traces, figures and the inspector page.
 
-Each picture is a function that returns a matplotlib figure; `save_figure` writes it.
+Each figure is a function that returns a matplotlib Figure; `save_figure` writes it to a file.
 """
 
 from sparsenet.inspect.confusion import confusion_counts, confusion_matrix
@@ -10,7 +10,7 @@ from sparsenet.inspect.gallery import Picture, gallery
 from sparsenet.inspect.grids import activation_slices, activation_voxels, sparse_tensor
 from sparsenet.inspect.hashing import hash_table, hash_table_report
 from sparsenet.inspect.meshes import render_sizes
-from sparsenet.inspect.principal import descriptor_map, principal_components
+from sparsenet.inspect.pca import descriptor_map, principal_components
 from sparsenet.inspect.rules import rulebook
 from sparsenet.inspect.statistics import statistics
 from sparsenet.inspect.tracing import Trace, trace

@@ -1,4 +1,4 @@
-"""Which classes are taken for which."""
+"""Confusion matrices: which classes are mistaken for which."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.inspect.dressing import ink_on, new_figure
+from sparsenet.inspect.style import ink_on, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST_WORDS = 16  # classes up to which every cell of the matrix has its number
+_MAX_NUMBERED = 16  # number of classes up to which every cell of the matrix shows its count
 
 
 def confusion_counts(labels: Any, predictions: Any, classes: int) -> np.ndarray:
-    """(classes, classes) int64: samples of class [row] that were taken for class [column].
+    """(classes, classes) int64: number of samples of class [row] predicted as class [column].
 
     labels : (S,) int, 0 to classes - 1;  predictions : (S,) int, or (S, classes) probabilities or logits
 
@@ -33,29 +33,29 @@ def confusion_counts(labels: Any, predictions: Any, classes: int) -> np.ndarray:
     for name, values in (("labels", labels), ("predictions", predictions)):
         if values.size and not (0 <= values.min() and values.max() < classes):
             raise ValueError(f"confusion_counts: {name} go from {values.min()} to {values.max()}, expected 0 to "
-                             f"{classes - 1}: leave samples without a label out")
+                             f"{classes - 1}: leave out samples without a label")
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (labels.astype(np.int64), predictions.astype(np.int64)), 1)
     return counts
 
 
 def confusion_matrix(labels: Any, predictions: Any, classes: Sequence[str]) -> Figure:
-    """A row for each true class, a column for each predicted one; the colour is the share of the row.
+    """One row for each true class, one column for each predicted class, coloured by the share of the row.
 
-    Up to 16 classes each cell has its count; with more, only the diagonal has its percentage.
+    With up to 16 classes each cell shows its count; with more, only the diagonal shows percentages.
 
     labels : (S,) int;  predictions : (S,) int, or (S, classes) probabilities or logits;  classes : names
 
     Raises
     ------
-    ValueError : see `confusion_counts`; no samples.
+    ValueError : there are no samples, or see `confusion_counts`.
     """
     counts = confusion_counts(labels, predictions, len(classes))
     if not counts.sum():
         raise ValueError("confusion_matrix: labels is empty, expected at least one sample")
     of_class = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, of_class, out=np.zeros(counts.shape), where=of_class > 0)
-    few, letters = len(classes) <= _MOST_WORDS, max(map(len, classes))
+    few, letters = len(classes) <= _MAX_NUMBERED, max(map(len, classes))
     side = len(classes) * (0.52 if few else 0.24)
     figure = new_figure(side + 0.09 * letters + 1.7, side + 0.09 * letters + 1.0)
     axes = figure.subplots()

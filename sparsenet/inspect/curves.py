@@ -1,4 +1,4 @@
-"""Curves as matplotlib figures: a training's metrics over its epochs, precision against recall."""
+"""Curves as matplotlib figures: training metrics over epochs, precision against recall."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparsenet.inspect.dressing import COLOURS, dress
+from sparsenet.inspect.style import COLOURS, label_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from sparsenet.retrieval import Evaluation
 
-# Title of a panel -> words, one of which is part of the name of each of its columns.
+# Title of a panel -> words; a column belongs to the panel if its name contains one of them.
 PANELS = {
     "loss": ("loss",),
     "accuracy and retrieval, %": ("accuracy", "mAP", "AUC"),
@@ -26,14 +26,14 @@ PANELS = {
 
 
 def training_curves(path: str | Path) -> Figure:
-    """The metrics of a training, from the CSV that it writes, over its epochs.
+    """The metrics of a run over its epochs, from the CSV file that it writes.
 
-    One panel for each entry of PANELS that has a column; an empty field is left out.
+    There is one panel for each entry of PANELS with a column; empty fields are left out.
 
     Raises
     ------
     FileNotFoundError, ValueError : no such file; no column "epoch", no column to draw, or a field that is
-        no number.
+        not a number.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -51,16 +51,16 @@ def training_curves(path: str | Path) -> Figure:
             axes.plot(columns["epoch"][known], values, color=colour, label=name.replace("_", " "),
                       marker="o" if values.size <= 30 else "", markersize=3, linewidth=1.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        dress(axes, "", "epoch", title)
+        label_axes(axes, "", "epoch", title)
         if len(names) > 1:
             axes.legend(fontsize=8, frameon=False)
     return figure
 
 
 def precision_recall(evaluations: Mapping[str, Evaluation]) -> Figure:
-    """Precision against recall of one or more evaluations, each named with its AUC and mAP.
+    """Precision against recall of one or more evaluations; the legend gives their names, AUC and mAP.
 
-    Raises ValueError for none.
+    Raises ValueError if there are none.
     """
     from matplotlib.figure import Figure
 
@@ -72,23 +72,23 @@ def precision_recall(evaluations: Mapping[str, Evaluation]) -> Figure:
         label = f"{name}: AUC {100 * found.AUC:.1f}%, mAP {100 * found.mAP:.1f}%"
         axes.plot(found.recall, found.precision, color=colour, linewidth=1.8, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    dress(axes, "retrieval", "recall", "precision")
+    label_axes(axes, "retrieval", "recall", "precision")
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
     return figure
 
 
 def _words(column: str) -> set[str]:
-    """A column's name and its parts: "test_mAP" has the words test_mAP, test and mAP."""
+    """The name of a column and its parts: "test_mAP" has the words test_mAP, test and mAP."""
     return {column, *column.split("_")}
 
 
 def _read_columns(path: Path) -> dict[str, np.ndarray]:
-    """Name -> (rows,) float64, NaN where a field is empty."""
+    """Name -> (rows,) float64, NaN for empty fields."""
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         rows, names = list(reader), reader.fieldnames or []
     if "epoch" not in names:
-        raise ValueError(f"training_curves: {path} has no column 'epoch': expected the CSV that a training writes")
+        raise ValueError(f"training_curves: {path} has no column 'epoch': expected the metrics.csv of a run")
     try:
         return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Figures to files."""
+"""Writes figures to files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def check_picture(path: str | Path) -> Path:
-    """The path that a picture is to be written to; asked before the work that leads to it.
+    """The path for a picture, checked before the work that leads to it.
 
     Raises
     ------
     RuntimeError : matplotlib is not installed.
-    ValueError : the name has no suffix of SUFFIXES.
+    ValueError : the suffix of the name is not in SUFFIXES.
     FileNotFoundError : its folder does not exist.
     """
     path = Path(path)
@@ -34,9 +34,9 @@ def check_picture(path: str | Path) -> Path:
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> None:
-    """Write a figure to a file, which is always whole.  Raises like `check_picture`."""
+    """Write a figure to a file atomically.  Raises the errors of `check_picture`."""
     path = check_picture(path)
     with replacing(path) as beside, warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes: no reason to trouble the user.
+        # Names in a script that the font lacks are drawn as boxes, which needs no warning.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from", category=UserWarning)
         figure.savefig(beside, format=path.suffix[1:].lower(), dpi=dpi)

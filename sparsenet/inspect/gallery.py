@@ -1,4 +1,4 @@
-"""A query and the shapes that a search found for it, as one picture."""
+"""One picture of a query and the shapes that a search found for it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 QUERY, RIGHT, WRONG, UNKNOWN = "#5b7fa6", "#4f9d69", "#c4594f", "#8a8a8a"
-_COLUMNS = 5  # results beside each other
-_SIDE, _GAP, _CAPTION = 2.05, 0.2, 0.42  # inches: a shape, beside the query, below a shape
-_HEIGHT = _CAPTION + _SIDE + 0.28  # with the heading above
+_COLUMNS = 5  # results per row
+_SIDE, _GAP, _CAPTION = 2.05, 0.2, 0.42  # inches: side of a shape, gap beside the query, caption below a shape
+_HEIGHT = _CAPTION + _SIDE + 0.28  # including the heading
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What the gallery shows of one shape.
+    """One shape of the gallery.
 
     coordinates : (n, 3) int, its voxels
     name : any text
-    label : its class, "" where not known
-    distance : to the query
+    label : its class, "" if unknown
+    distance : distance to the query
     """
 
     coordinates: Any
@@ -34,14 +34,14 @@ class Picture:
 
 
 def gallery(query: Picture, results: Sequence[Picture]) -> Figure:
-    """A figure (matplotlib) of the query's voxels at the left and the results', nearest first, beside.
+    """A figure (matplotlib) with the query's voxels on the left and those of the results, nearest first, beside it.
 
-    With the query's label known, a result of the same class is green with a tick, another red with a
-    cross; else all are grey.
+    If the label of the query is known, results of its class are green with a tick, others red with a
+    cross; otherwise all are grey.
 
     Raises
     ------
-    ValueError : there are no results.
+    ValueError : results is empty.
     """
     from matplotlib.figure import Figure
 
@@ -64,7 +64,7 @@ def gallery(query: Picture, results: Sequence[Picture]) -> Figure:
 
 
 def _show(figure: Figure, left: float, bottom: float, shape: Picture, colour: str, heading: str) -> None:
-    """One shape in the box at (left, bottom) inches: its voxels between a heading and a caption."""
+    """Draw one shape in the box at (left, bottom) inches: its voxels between a heading and a caption."""
     width, height = figure.get_size_inches()
     place = (left / width, (bottom + _CAPTION) / height, _SIDE / width, _SIDE / height)
     draw_voxels(figure.add_axes(place, projection="3d"), shape.coordinates, colour)
@@ -78,7 +78,7 @@ def _show(figure: Figure, left: float, bottom: float, shape: Picture, colour: st
 
 
 def _shortened(text: str, letters: int) -> str:
-    """The text, without its middle where it is longer than so many letters."""
+    """The text, with its middle left out if it is longer than this many letters."""
     if len(text) <= letters:
         return text
     return f"{text[: letters // 2 - 1]}…{text[len(text) - letters + letters // 2 :]}"

@@ -1,4 +1,4 @@
-"""SparseTensors as pictures: their cells, in space and in slices."""
+"""Figures of SparseTensors: their cells in space and in slices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.backend import to_device
-from sparsenet.inspect.dressing import box, new_figure, plain, scale_for
+from sparsenet.inspect.style import box, new_figure, plain, scale_for
 from sparsenet.inspect.voxels import draw_voxels
 from sparsenet.nn.activations import Activation
 from sparsenet.sparse import SparseTensor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PANEL = 3.0  # inches
-_ACROSS = 4  # panels beside each other
+_ACROSS = 4  # panels per row
 _MARGIN = 2  # cells shown around the sites of a slice
 
 
@@ -26,11 +26,11 @@ def sparse_tensor(x: SparseTensor, channel: int | str = "norm", samples: Sequenc
     """The active cells of a SparseTensor of 1 to 4 dimensions, coloured by their features.
 
     channel : a number, or "norm": the Euclidean norm over all channels
-    samples : which grids of the batch.  Of four dimensions, up to eight steps of the first are shown
+    samples : the grids of the batch to draw.  For four dimensions, up to eight steps of the first are shown
 
     Raises
     ------
-    ValueError : no such channel or sample.
+    ValueError : the channel or sample does not exist.
     """
     panels = []
     for sample in samples:
@@ -44,15 +44,15 @@ def sparse_tensor(x: SparseTensor, channel: int | str = "norm", samples: Sequenc
 
 def activation_voxels(records: Sequence[Activation], channel: int | str = "norm", sample: int = 0,
                       gradient: bool = False) -> Figure:
-    """Each layer's active sites in space, coloured by their activations; each layer has its own scale.
+    """The active sites of each layer in space, coloured by their activations, with a scale for each layer.
 
     records : of `trace` or `net.activations`, such as `seen[:6]`; those of plain Tensors are left out
     channel : a number, or "norm": the Euclidean norm over all channels
-    gradient : colour by the gradients that a backward pass left instead
+    gradient : colour by the gradients of a backward pass instead
 
     Raises
     ------
-    ValueError : no layer has sites, or not in 3 dimensions; no such channel or sample; no gradients.
+    ValueError : no layer has sites in 3 dimensions; the channel or sample does not exist; no gradients.
     """
     records = _with_sites("activation_voxels", records)
     if records[0].output.dimension != 3:
@@ -68,19 +68,18 @@ def activation_voxels(records: Sequence[Activation], channel: int | str = "norm"
 
 def activation_slices(records: Sequence[Activation], channels: int | Sequence[int] = 4, sample: int = 0,
                       axis: int = -1) -> Figure:
-    """A slice through each layer's grid: a row for each layer, a column for each channel.
+    """A slice through the grid of each layer: one row for each layer, one column for each channel.
 
-    Inactive cells show the background (grey where there is none).  The slice is the one with the most
-    sites, shown as far as there are sites and a little beyond; the ticks count cells.  Each layer has its
-    own scale.
+    Inactive cells show the background (grey if there is none).  The slice is the one with the most
+    sites, cropped to its sites with a margin; the ticks count cells.  Each layer has its own scale.
 
     records : of `trace` or `net.activations`; those of plain Tensors are left out
-    channels : their numbers, or how many: then those whose values differ the most
-    axis : the spatial axis that is cut, of three
+    channels : their numbers, or how many of the channels with the largest variance to show
+    axis : the spatial axis, of three, orthogonal to the slice
 
     Raises
     ------
-    ValueError : no layer has sites; no such channel, sample or axis; a grid of 1 or 4 dimensions.
+    ValueError : no layer has sites; the channel, sample or axis does not exist; the grid has 1 or 4 dimensions.
     """
     records = _with_sites("activation_slices", records)
     count = channels if isinstance(channels, int) else len(channels)
@@ -116,18 +115,18 @@ def activation_slices(records: Sequence[Activation], channels: int | Sequence[in
 def _with_sites(function: str, records: Sequence[Activation]) -> list[Activation]:
     found = [record for record in records if record.sites is not None]
     if not found:
-        raise ValueError(f"{function}: no record has sites: give records of layers that give a SparseTensor")
+        raise ValueError(f"{function}: no record has sites: pass records of layers that return a SparseTensor")
     return found
 
 
 def _sites_of(x: SparseTensor, sample: int, channel: int | str, rows: Any = "features") -> tuple[Any, Any]:
-    """The cells (n, D) of one sample, and a number for each."""
+    """The cells (n, D) of one sample, and one number for each."""
     if not 0 <= sample < x.batch_size:
         raise ValueError(f"picture: sample is {sample}, expected 0 to {x.batch_size - 1}")
     if channel != "norm" and not (isinstance(channel, int) and 0 <= channel < x.channels):
         raise ValueError(f"picture: channel is {channel!r}, expected 'norm' or 0 to {x.channels - 1}")
     if rows is None:
-        raise ValueError("picture: there are no gradients: call .backward() on what the trace gave first")
+        raise ValueError("picture: there are no gradients: first call .backward() on a loss of the trace's output")
     rows = x.features.numpy() if isinstance(rows, str) else rows
     own = slice(*(int(row) for row in x.sites.batch_splits[sample:sample + 2]))
     values = np.linalg.norm(rows[own], axis=1) if channel == "norm" else rows[own, channel]
@@ -135,7 +134,7 @@ def _sites_of(x: SparseTensor, sample: int, channel: int | str, rows: Any = "fea
 
 
 def _steps(dimension: int, cells: np.ndarray, values: np.ndarray) -> list[tuple[str, Any, Any]]:
-    """(caption, cells of at most 3 dimensions, values): all of them, or up to eight steps of the first of 4."""
+    """(caption, cells of at most 3 dimensions, values): all cells, or up to eight steps of the first of 4 axes."""
     if dimension < 4:
         return [("", cells, values)]
     steps = np.unique(cells[:, 0])
@@ -145,7 +144,7 @@ def _steps(dimension: int, cells: np.ndarray, values: np.ndarray) -> list[tuple[
 
 def _panels(panels: list[tuple[str, Any, Any]], size: tuple[int, ...] | None, quantity: str,
             one_scale: bool = True, whole: bool = False) -> Figure:
-    """Beside each other: (title, cells, values); `whole` shows the grid's whole box, not the cells' alone."""
+    """A figure with one panel for each (title, cells, values); `whole` shows the whole grid, not only the cells."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
 
@@ -161,7 +160,7 @@ def _panels(panels: list[tuple[str, Any, Any]], size: tuple[int, ...] | None, qu
             _draw_flat(axes, cells, values, size, name, norm)
         else:
             draw_voxels(axes, cells, colormaps[name](norm(values))[:, :3])
-            axes.set_box_aspect((1, 1, 1), zoom=1.05)  # so that the corners of a full grid stay inside
+            axes.set_box_aspect((1, 1, 1), zoom=1.05)  # keeps the corners of a full grid inside
             if whole:
                 axes.set(xlim=(0, max(size)), ylim=(0, max(size)), zlim=(0, max(size)))
         axes.set_title(title, fontsize=9)
@@ -172,7 +171,7 @@ def _panels(panels: list[tuple[str, Any, Any]], size: tuple[int, ...] | None, qu
 
 
 def _draw_flat(axes: Axes, cells: Any, values: Any, size: tuple[int, ...], name: str, norm: Any) -> None:
-    """Cells of one or two dimensions: axis 0 to the right, axis 1 upwards."""
+    """Draw cells of one or two dimensions: axis 0 to the right, axis 1 upwards."""
     from matplotlib.ticker import MaxNLocator
 
     image = np.full((*size, 1)[:2], np.nan)
@@ -191,7 +190,7 @@ def _draw_flat(axes: Axes, cells: Any, values: Any, size: tuple[int, ...], name:
 
 
 def _slice(record: Activation, sample: int, axis: int) -> tuple[np.ndarray, str, tuple[int, ...]]:
-    """(C, X, Y), NaN in inactive cells without background; where it was cut; (left, right, bottom, top)."""
+    """(C, X, Y), NaN in inactive cells without background; position of the slice; (left, right, bottom, top)."""
     x = record.output
     if x.dimension not in (2, 3) or not -3 <= axis < 3:
         raise ValueError(f"activation_slices: {record.name} has {x.dimension} dimensions and axis is {axis}, expected "
@@ -205,10 +204,11 @@ def _slice(record: Activation, sample: int, axis: int) -> tuple[np.ndarray, str,
         inside = cells[:, axis] == here
         cells, rows = np.delete(cells[inside], axis, axis=1), rows[inside]
         size, place = tuple(np.delete(size, axis)), f"\n{'xyz'[axis]} = {here}"
-    ground = record.background
-    ground = np.full(x.channels, np.nan) if ground is None else ground[sample] if ground.ndim == 2 else ground
+    background = np.full(x.channels, np.nan) if record.background is None else record.background
+    if background.ndim == 2:
+        background = background[sample]
     image = np.empty((x.channels, *size))
-    image[:] = ground[:, None, None]
+    image[:] = background[:, None, None]
     image[(slice(None), *cells.T)] = rows.T
     low = np.maximum(cells.min(axis=0) - _MARGIN, 0) if len(cells) else np.zeros(2, int)
     high = np.minimum(cells.max(axis=0) + 1 + _MARGIN, size) if len(cells) else np.array(size)

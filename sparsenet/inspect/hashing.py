@@ -1,4 +1,4 @@
-"""The hash table of a set of sites: which slots are taken, and how far keys lie from home."""
+"""The hash table of a set of sites: which slots are occupied, and the probe lengths of the keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.backend import to_device
-from sparsenet.inspect.dressing import new_figure
+from sparsenet.inspect.style import new_figure
 from sparsenet.sparse import ActiveSites, SparseTensor
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def hash_table_report(sites: ActiveSites | SparseTensor) -> dict[str, Any]:
-    """The table's figures: keys, slots, load (keys per slot), mean_probe and longest_probe (slots looked
-    at to find a key, 1 = at home), at_home (share of the keys), and probe_lengths (N,) int64 with the
-    slots (N,) int64 of their keys."""
+    """The figures of the hash table: keys, slots, load (keys per slot), mean_probe and longest_probe (slots
+    probed to find a key, 1 = at home), at_home (share of the keys), probe_lengths (N,) int64 and
+    slots_of_keys (N,) int64."""
     from sparsenet.kernels.hash_layout import EMPTY, probe_lengths
 
     sites = getattr(sites, "sites", sites)
@@ -33,8 +33,7 @@ def hash_table_report(sites: ActiveSites | SparseTensor) -> dict[str, Any]:
 
 
 def hash_table(sites: ActiveSites | SparseTensor) -> Figure:
-    """Every slot of the table, coloured by the slots looked at to find its key, and how often each number
-    of slots occurs.
+    """Every slot of the hash table, coloured by its key's probe length, and a histogram of the probe lengths.
 
     Slots run from left to right, row by row; empty ones are white.
     """
@@ -44,18 +43,18 @@ def hash_table(sites: ActiveSites | SparseTensor) -> Figure:
 
     found = hash_table_report(sites)
     lengths, longest = found["probe_lengths"], max(found["longest_probe"], 1)
-    width = 1 << (max(found["slots"].bit_length(), 1) // 2)  # slots a row: about as many as rows
+    width = 1 << (max(found["slots"].bit_length(), 1) // 2)  # slots per row: about as many as rows
     slots = np.full(found["slots"], np.nan)
     slots[found["slots_of_keys"]] = lengths
     figure = new_figure(11.0, 3.9)
     left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
-    most = min(longest, 12)
-    colours = ListedColormap(colormaps["viridis_r"](np.linspace(0.12, 1, most)))
-    image = left.imshow(np.minimum(slots, most).reshape(-1, width), cmap=colours, interpolation="nearest",
-                        norm=BoundaryNorm(np.arange(most + 1) + 0.5, most) if most > 1 else None, aspect="equal")
-    bar = figure.colorbar(image, ax=left, shrink=0.9, ticks=np.arange(1, most + 1))
-    bar.ax.set_yticklabels([f"{n}{'+' if n == most < longest else ''}" for n in range(1, most + 1)], fontsize=8)
-    bar.set_label("slots looked at", fontsize=9)
+    shown = min(longest, 12)
+    colours = ListedColormap(colormaps["viridis_r"](np.linspace(0.12, 1, shown)))
+    image = left.imshow(np.minimum(slots, shown).reshape(-1, width), cmap=colours, interpolation="nearest",
+                        norm=BoundaryNorm(np.arange(shown + 1) + 0.5, shown) if shown > 1 else None, aspect="equal")
+    bar = figure.colorbar(image, ax=left, shrink=0.9, ticks=np.arange(1, shown + 1))
+    bar.ax.set_yticklabels([f"{n}{'+' if n == shown < longest else ''}" for n in range(1, shown + 1)], fontsize=8)
+    bar.set_label("slots probed", fontsize=9)
     left.set_title(f"{found['keys']:,} keys in {found['slots']:,} slots: load {found['load']:.2f}", fontsize=10)
     left.set_xlabel(f"slot within its row of {width}", fontsize=9)
     left.set_ylabel("row of slots", fontsize=9)
@@ -72,7 +71,7 @@ def hash_table(sites: ActiveSites | SparseTensor) -> Figure:
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set_title(f"{100 * found['at_home']:.0f}% at home, mean {found['mean_probe']:.2f}, "
                     f"longest {found['longest_probe']}", fontsize=10)
-    right.set_xlabel("slots looked at to find a key", fontsize=9)
+    right.set_xlabel("slots probed to find a key", fontsize=9)
     right.set_ylabel("keys (logarithmic)", fontsize=9)
     for axes in (left, right):
         axes.tick_params(labelsize=8)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.inspect.dressing import new_figure
+from sparsenet.inspect.style import new_figure
 from sparsenet.inspect.voxels import draw_voxels
 
 if TYPE_CHECKING:
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
 
 _LIGHT = np.array([0.25, -0.45, 0.86])
-_ELEVATION, _AZIMUTH = 22.0, -55.0  # degrees, where one looks from
+_ELEVATION, _AZIMUTH = 22.0, -55.0  # degrees, the viewpoint
 
 
 def render_sizes(mesh: Any, sizes: Sequence[int] = (10, 20, 40, 80), fill: bool = False,
                  colour: str = "#6f93b8") -> Figure:
-    """The mesh, then its voxels at each render size.
+    """The mesh, followed by its voxels at each render size.
 
-    mesh : a Mesh, a file, or what else `Off3DPicture` takes
+    mesh : a Mesh, a file, or anything else that `Off3DPicture` accepts
     sizes : cells along the longest side;  fill : solids instead of surfaces
 
     Raises
     ------
-    ValueError : no sizes; a mesh that cannot be used (`MeshError`).
+    ValueError : sizes is empty, or the mesh cannot be used (`MeshError`).
     """
     from sparsenet.shapes import Off3DPicture
 
@@ -49,7 +49,7 @@ def render_sizes(mesh: Any, sizes: Sequence[int] = (10, 20, 40, 80), fill: bool 
 
 
 def _draw_mesh(axes: Axes3D, mesh: Mesh, colour: str) -> None:
-    """Shaded triangles, lit from both sides: the winding of found meshes is not to be trusted."""
+    """Draw shaded triangles, lit from both sides because the winding of downloaded meshes is unreliable."""
     from matplotlib.colors import to_rgb
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
@@ -60,9 +60,9 @@ def _draw_mesh(axes: Axes3D, mesh: Mesh, colour: str) -> None:
     faces = np.clip((0.55 + 0.5 * np.abs(normals @ _LIGHT))[:, None] * np.array(to_rgb(colour)), 0, 1)
     axes.add_collection3d(Poly3DCollection(corners, facecolors=faces, edgecolors=0.85 * faces, linewidths=0.2))
     used = corners.reshape(-1, 3)
-    centre, reach = (used.min(axis=0) + used.max(axis=0)) / 2, max(np.ptp(used, axis=0).max() / 2, 1e-12)
-    axes.set(xlim=(centre[0] - reach, centre[0] + reach), ylim=(centre[1] - reach, centre[1] + reach),
-             zlim=(centre[2] - reach, centre[2] + reach))
+    centre, half = (used.min(axis=0) + used.max(axis=0)) / 2, max(np.ptp(used, axis=0).max() / 2, 1e-12)
+    axes.set(xlim=(centre[0] - half, centre[0] + half), ylim=(centre[1] - half, centre[1] + half),
+             zlim=(centre[2] - half, centre[2] + half))
     axes.set_axis_off()
     axes.view_init(elev=_ELEVATION, azim=_AZIMUTH)
     axes.set_box_aspect((1, 1, 1), zoom=1.25)

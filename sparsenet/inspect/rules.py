@@ -1,4 +1,4 @@
-"""A rulebook on a small 2D grid: which input cell meets which weight for which output."""
+"""A figure of a rulebook on a small 2D grid: which input site meets which weight for which output site."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.backend import to_device
-from sparsenet.inspect.dressing import FAINT, new_figure, plain
+from sparsenet.inspect.style import FAINT, new_figure, plain
 from sparsenet.sparse import Geometry, Rulebook, SparseTensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_CELLS, _MOST_OUTPUTS, _MOST_OFFSETS = 12, 40, 25  # what can still be read
+_MAX_CELLS, _MAX_OUTPUTS, _MAX_OFFSETS = 12, 40, 25  # limits of legibility
 _ACTIVE, _OUTLINE = "#cfd8e3", "#1a1a1a"
 
 
 def rulebook(x: SparseTensor, geometry: Geometry, output: int = 0) -> Figure:
-    """The input's sites, the filter's offsets, the output's sites, and the table of neighbours.
+    """The input sites, the filter's offsets, the output sites, and the table of neighbours.
 
-    Sites carry their row numbers.  Each offset has a colour: it marks the offset in the filter, the
-    part of an output cell that it feeds, and its column of the table, where the row of the input site
-    stands.  For one output row the cells that it reads are outlined, and its line of the table.
+    Sites are labelled with their row numbers.  Each offset has a colour, which marks it in the filter, in
+    the output cells that it contributes to, and in its column of the table, which holds the rows of the
+    input sites.  For one output row, the cells that it reads and its line of the table are outlined.
 
     x : a batch of one 2D grid, sides up to 12
-    geometry : such as `layer.geometry`, up to 25 offsets, up to 40 output sites
+    geometry : such as `layer.geometry`, with up to 25 offsets and 40 output sites
     output : the row to outline
 
     Raises
     ------
-    ValueError : a grid, filter or output that is larger; no such output row.
+    ValueError : the grid, the filter or the output is larger; the output row does not exist.
     """
     rules = _checked(x, geometry, output)
     neighbours = to_device(rules.neighbours, "cpu")
@@ -56,21 +56,21 @@ def rulebook(x: SparseTensor, geometry: Geometry, output: int = 0) -> Figure:
 
 
 def _checked(x: SparseTensor, geometry: Geometry, output: int) -> Rulebook:
-    if x.dimension != 2 or x.batch_size != 1 or max(x.spatial_size) > _MOST_CELLS or geometry.volume > _MOST_OFFSETS:
+    if x.dimension != 2 or x.batch_size != 1 or max(x.spatial_size) > _MAX_CELLS or geometry.volume > _MAX_OFFSETS:
         raise ValueError(f"rulebook: a batch of {x.batch_size}, grid {x.spatial_size}, {geometry.volume} offsets: "
-                         f"expected a batch of 1, two sides up to {_MOST_CELLS}, up to {_MOST_OFFSETS} offsets: draw "
+                         f"expected a batch of 1, two sides up to {_MAX_CELLS}, up to {_MAX_OFFSETS} offsets: draw "
                          "a small example")
     rules = x.sites.rulebook(geometry)
-    if max(rules.output_size) > _MOST_CELLS + 4 or not 0 < len(rules.output_sites) <= _MOST_OUTPUTS:
+    if max(rules.output_size) > _MAX_CELLS + 4 or not 0 < len(rules.output_sites) <= _MAX_OUTPUTS:
         raise ValueError(f"rulebook: {len(rules.output_sites)} output sites of {rules.output_size}, expected 1 to "
-                         f"{_MOST_OUTPUTS} on sides up to {_MOST_CELLS + 4}: draw a smaller example")
+                         f"{_MAX_OUTPUTS} on sides up to {_MAX_CELLS + 4}: draw a smaller example")
     if not 0 <= output < len(rules.output_sites):
         raise ValueError(f"rulebook: output is {output}, expected 0 to {len(rules.output_sites) - 1}")
     return rules
 
 
 def _offset_colours(count: int) -> np.ndarray:
-    """(K, 3): as far apart as they can be, pale enough for black letters."""
+    """(K, 3) colours, as different as possible and pale enough for black letters."""
     from matplotlib.colors import hsv_to_rgb
 
     hues = np.arange(count) / count
@@ -84,7 +84,7 @@ def _square(axes: Axes, cell: Any, **style: Any) -> None:
 
 
 def _draw_grid(axes: Axes, size: tuple[int, ...], cells: np.ndarray) -> None:
-    """Empty cells, and the sites with their rows: axis 0 to the right, axis 1 upwards."""
+    """Draw empty cells, and the sites with their rows: axis 0 to the right, axis 1 upwards."""
     for place in np.ndindex(*size):
         _square(axes, place, facecolor="white", edgecolor=FAINT, linewidth=1)
     _square(axes, (0, 0), width=size[0], height=size[1], fill=False, edgecolor="0.6", linewidth=1)
@@ -96,7 +96,7 @@ def _draw_grid(axes: Axes, size: tuple[int, ...], cells: np.ndarray) -> None:
 
 
 def _outline_window(axes: Axes, rules: Rulebook, output: int, colours: np.ndarray) -> None:
-    """The cells that one output reads, one for each offset, in the offsets' colours."""
+    """Outline the cells that one output reads, one for each offset, in the offsets' colours."""
     g = rules.geometry
     place = to_device(rules.output_sites.coordinates, "cpu")[output, 1:]
     origin = place * g.stride - g.padding
@@ -121,7 +121,7 @@ def _draw_filter(axes: Axes, geometry: Geometry, colours: np.ndarray) -> None:
 
 
 def _draw_outputs(axes: Axes, rules: Rulebook, neighbours: np.ndarray, colours: np.ndarray, output: int) -> None:
-    """Each output site as a small copy of the filter, coloured where the offset hits a site."""
+    """Draw each output site as a small copy of the filter, coloured where the offset hits a site."""
     cells = to_device(rules.output_sites.coordinates, "cpu")[:, 1:]
     _draw_grid(axes, rules.output_size, cells[:0])
     part = 1 / np.array(rules.geometry.size)

@@ -1,4 +1,4 @@
-"""What a layer's values look like, in a few plain numbers."""
+"""Statistics of a layer's values."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sparsenet.nn.activations import Activation
 
 
 def statistics(record: Activation) -> dict[str, Any]:
-    """Plain numbers about one layer, for tables and files; None where there is nothing to tell.
+    """Plain numbers about one layer, for tables and files; None for those that do not apply.
 
     index, name, operation, settings, seconds : as in the record
     spatial_size (D,), channels, sites, active_fraction, pairs, multiply_adds, dense_multiply_adds
-    parameters : numbers in the layer's parameters
-    feature_bytes : of the output's features and background
-    rulebook_bytes : of the rulebook's neighbours, int32 (M, K)
-    mean, std, minimum, maximum : over the rows of the features, all channels together
-    dead_channels : share of the channels that hold one and the same value in every row, 0 to 1: they
-        tell nothing apart.  None below two rows
+    parameters : number of elements of the layer's parameters
+    feature_bytes : size of the output's features and background
+    rulebook_bytes : size of the rulebook's neighbours, int32 (M, K)
+    mean, std, minimum, maximum : over all rows and channels of the features
+    dead_channels : share of the channels with the same value in every row, 0 to 1; they carry no
+        information.  None for fewer than two rows
     background : the list of its (C,) values;  background_norm : their Euclidean norm
     gradient_norm, parameter_gradient_norm : Euclidean norms of the gradients of the features and of the
-        layer's parameters; None until a backward pass has come by
+        layer's parameters; None before a backward pass
     """
     x, background = record.features, record.background
     rows, channels = _rows(x)
@@ -57,7 +57,7 @@ def statistics(record: Activation) -> dict[str, Any]:
 
 
 def _rows(x: np.ndarray) -> tuple[np.ndarray, int]:
-    """Features as rows of channels (axis 1), and the number of channels (0 where there is no such axis)."""
+    """Features as rows of channels (axis 1), and the number of channels (0 if there is no such axis)."""
     if x.ndim < 2:
         return x.reshape(-1, 1), 0
     return np.moveaxis(x, 1, -1).reshape(-1, x.shape[1]), x.shape[1]

@@ -1,4 +1,4 @@
-"""`trace`: one record for each layer that a batch went through, whatever the network is made of."""
+"""`trace`: one record for each layer that a batch passes through, for any kind of network."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from sparsenet.inspect.statistics import statistics
 from sparsenet.nn.activations import Activation, grid_words
 from sparsenet.nn.module import Module, intercepting
 from sparsenet.sparse import SparseTensor
-from sparsenet.tables import aligned
+from sparsenet.wording import aligned
 
 
 def trace(net: Module, batch: Any, repeats: int = 0) -> Trace:
-    """Run a Module on a batch and keep a record of each layer.
+    """Run a Module on a batch and record each layer.
 
-    A layer is a Module that called no other Module.  One that did gets a record of its own only where
-    it gives something that none of those gave: the sum in a residual block, say.  The records' numbers
-    go 1, 2, ... in the order in which the layers finished; a layer that is used twice comes twice.
+    A layer is a Module that calls no other Module.  A Module that calls others gets its own record only if
+    it returns something that none of them returned, such as the sum of a residual block.  The records are
+    numbered 1, 2, ... in the order in which the layers finish; a layer used twice has two records.
 
     Parameters
     ----------
-    net : any Module; runs in the mode it is in, `net.eval()` first shows it as it predicts
-    batch : what it is called with; a SparseBatch stands for its input
-    repeats : the times are those of the pass that is recorded, which may have to build rulebooks and, once
-        in a process, to compile kernels.  With repeats = n > 0 they are the shortest of n further passes,
-        without graph and in evaluation mode
+    net : any Module; runs in its current mode (call `net.eval()` first for evaluation)
+    batch : the argument of the call; for a SparseBatch, its input
+    repeats : by default the times are those of the recorded pass, which may include building rulebooks and
+        compiling kernels.  With repeats = n > 0 they are the shortest of n further passes, without graph
+        and in evaluation mode
 
     Returns
     -------
-    Trace : prints as a table.  Its `output` is part of the graph: after a backward pass from there the
+    Trace : prints as a table.  Its `output` is part of the graph: after a backward pass from it the
         records hold gradients.
 
     Raises
     ------
-    TypeError : `net` is no Module.
-    ValueError : repeats is negative; the further passes went through other layers.
+    TypeError : `net` is not a Module.
+    ValueError : repeats is negative; the further passes used other layers.
 
     Example
     -------
@@ -68,7 +68,7 @@ def trace(net: Module, batch: Any, repeats: int = 0) -> Trace:
         with no_grad(), net.evaluating():
             passes.append([record.seconds for record in _recorded(net, x)[1]])
     if any(len(seconds) != len(records) for seconds in passes):
-        raise ValueError("trace: the network went through other layers when it ran again: trace it with repeats=0")
+        raise ValueError("trace: the network used other layers when run again: trace it with repeats=0")
     if passes:
         records = [replace(r, seconds=min(times)) for r, times in zip(records, zip(*passes, strict=True), strict=True)]
     return Trace(x, output, tuple(records))
@@ -82,11 +82,11 @@ def _recorded(net: Module, x: Any) -> tuple[Any, list[Activation]]:
 
 
 class _Recorder:
-    """Called in place of each Module: runs it, and adds a record where it gave something new."""
+    """Called instead of each Module: runs it, and adds a record if its result is new."""
 
     def __init__(self, net: Module):
         self.records: list[Activation] = []
-        self.inner_seconds = 0.0  # spent in modules that the present one called
+        self.inner_seconds = 0.0  # time in modules called by the current one
         self.names: dict[int, list[str]] = {}
         for name, module in _named(net, ""):
             self.names.setdefault(id(module), []).append(name)
@@ -109,18 +109,18 @@ class _Recorder:
         return output
 
     def _next_name(self, module: Module) -> str:
-        """Its path in the network; one that stands at several places is named by each in turn."""
+        """The path of a module in the network; one with several paths gets each in turn."""
         names = self.names.get(id(module), [module.kind])
         return names.pop(0) if len(names) > 1 else names[0]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Trace(Sequence):
-    """A forward pass, layer by layer.  `seen[3]` is the fourth record, `seen["max_pool1"]` the first of
+    """A forward pass, layer by layer.  `seen[3]` is the fourth record, `seen["max_pool1"]` the first with
     that name, `seen[2:5]` a list of three.
 
-    input : what the network was called with;  output : what it gave
-    records : Activations, in order; `statistics(record)` gives each in plain numbers
+    input : the network's input;  output : its output
+    records : Activations, in order; `statistics(record)` returns plain numbers for each
     """
 
     input: Any
@@ -138,11 +138,11 @@ class Trace(Sequence):
             for record in self.records:
                 if record.name == which:
                     return record
-            raise KeyError(f"trace: there is no layer {which!r}, only {', '.join(r.name for r in self.records)}")
+            raise KeyError(f"trace: no layer {which!r}, expected one of {', '.join(r.name for r in self.records)}")
         return list(self.records[which]) if isinstance(which, slice) else self.records[which]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and text, fit for JSON: "input", "layers" (see `statistics`), "total"."""
+        """A JSON-compatible dict: "input", "layers" (see `statistics`) and "total"."""
         layers = [statistics(record) for record in self.records]
         summed = ("multiply_adds", "dense_multiply_adds", "feature_bytes", "rulebook_bytes", "seconds")
         total = {name: sum(layer[name] or 0 for layer in layers) for name in summed}
@@ -151,10 +151,10 @@ class Trace(Sequence):
                 "total": {**total, "parameters": sum(parameters.values())}}
 
     def to_csv(self, path: str | os.PathLike | None = None) -> str:
-        """The layers as CSV, one a line, a header above; also written to `path` if there is one.
+        """The layers as CSV, one per line after a header; also written to `path` if given.
 
-        Columns as in `statistics`, but for the background's values: they are in `to_dict`.  Unknown
-        fields are empty, a spatial size reads 13x13x13.
+        The columns are those of `statistics`, except for the background's values, which are in `to_dict`.
+        Unknown fields are empty; a spatial size is written as 13x13x13.
         """
         rows = [{name: _csv_field(value) for name, value in statistics(record).items() if name != "background"}
                 for record in self.records]
@@ -167,11 +167,11 @@ class Trace(Sequence):
         return text.getvalue()
 
     def __str__(self) -> str:
-        """Two aligned tables: the work of each layer, and its values."""
+        """Two tables: the work of each layer, and its values."""
         found = self.to_dict()
         return f"{_work_table(self, found)}\n\n{_value_table(found['layers'])}"
 
-    __repr__ = __str__  # so that a notebook shows the tables
+    __repr__ = __str__  # notebooks show the tables
 
 
 def _work_table(seen: Trace, found: Mapping[str, Any]) -> str:
@@ -198,7 +198,7 @@ def _work_words(numbers: Mapping[str, Any], scale: float) -> tuple[str, ...]:
 
 
 def _scaled(value: float | None, scale: float) -> str:
-    """Whole numbers as they are, else two decimals or, below one, three digits; nothing for nothing."""
+    """Integers unchanged, others with two decimals or, below one, three digits; "" for None."""
     if not value:
         return ""
     return f"{value:,}" if scale == 1 else f"{value * scale:,.2f}" if value * scale >= 1 else f"{value * scale:.3g}"
@@ -230,14 +230,14 @@ def _csv_field(value: Any) -> Any:
 
 
 def _named(module: Module, path: str) -> Iterator[tuple[str, Module]]:
-    """(path, module) of a module and all below it; the outermost is called by its kind."""
+    """Yield (path, module) for a module and all its descendants; the outermost is named after its kind."""
     yield path or module.kind, module
     for name, child in module.named_children():
         yield from _named(child, f"{path}.{name}" if path else name)
 
 
 def _tensors(value: Any) -> list[SparseTensor | Tensor]:
-    """The tensors in what a module gave."""
+    """The tensors in the result of a module."""
     if isinstance(value, (SparseTensor, Tensor)):
         return [value]
     if isinstance(value, Mapping):
@@ -246,7 +246,7 @@ def _tensors(value: Any) -> list[SparseTensor | Tensor]:
 
 
 def _wait_for(output: Any) -> None:
-    """Until the device has computed it."""
+    """Wait until the device has computed the output."""
     for part in _tensors(output):
         if part.device == "cuda":
             tensor = part.features if isinstance(part, SparseTensor) else part

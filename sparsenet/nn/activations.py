@@ -13,7 +13,7 @@ from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
 from sparsenet.nn.module import Module
 from sparsenet.sparse import ActiveSites, Rulebook, SparseTensor
-from sparsenet.tables import aligned
+from sparsenet.wording import aligned
 
 
 @dataclass(frozen=True, repr=False, eq=False)

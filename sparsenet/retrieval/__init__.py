@@ -1,4 +1,4 @@
-"""Descriptors of shapes, exact search among them, and how good the ranking is."""
+"""Descriptors of shapes, exact search, and the evaluation of rankings."""
 
 from sparsenet.retrieval.descriptors import Descriptors
 from sparsenet.retrieval.embedding import embed

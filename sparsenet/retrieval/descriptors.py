@@ -1,7 +1,7 @@
-"""Descriptors with what they belong to, and the file they are kept in.
+"""Descriptors with their labels and names, and the file format for them.
 
     attributes  format "sparsenet-descriptors", version, checkpoint (sha256 of the weights), layer,
-                dataset (path of its file), render_size, fill
+                dataset (path of the file), render_size, fill
     vectors (S, C) float32, labels (S,) int64, names (S,) text, samples (S,) int64, classes (K,) text
 """
 
@@ -17,7 +17,7 @@ from sparsenet.files import read_hdf5, write_hdf5
 from sparsenet.retrieval.distances import check_metric, check_vectors
 from sparsenet.retrieval.embedding import checked_layer, embed
 from sparsenet.retrieval.index import Index
-from sparsenet.suggestion import did_you_mean
+from sparsenet.wording import did_you_mean
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
@@ -28,18 +28,18 @@ FORMAT, VERSION = "sparsenet-descriptors", 1
 
 @dataclass
 class Descriptors:
-    """The descriptors of S shapes.  Raises TypeError or ValueError if its parts do not fit together, or for a vector
-    with NaN, infinite numbers, or numbers beyond float32; its row is named.
+    """The descriptors of S shapes.  Raises TypeError or ValueError if the arrays do not match, or if a vector has NaN,
+    infinity or values beyond float32; the message names its row.
 
     vectors : (S, C) float32
-    labels : (S,) int64, index into classes, -1 if not known
+    labels : (S,) int64, index into classes, -1 if unknown
     names : (S,) text
     classes : the class names
-    checkpoint : sha256 of the weights of the network that made them, "" if not known
-    layer : whose output they are, 0 if not known
-    samples : (S,) int64, each shape's sample in the file `dataset`; by default 0, 1, ...
-    render_size, fill : how the shapes were voxelized, so that a query can be voxelized likewise
-    up_axis : how their files were turned upright, see `SparseDataset.up_axis`
+    checkpoint : sha256 of the network's weights, "" if unknown
+    layer : number of the layer whose output they are, 0 if unknown
+    samples : (S,) int64, each shape's sample in the file `dataset`; default 0, 1, ...
+    render_size, fill : how the shapes were voxelized, so that queries can be voxelized in the same way
+    up_axis : up axis of their files, see `SparseDataset.up_axis`
     """
 
     vectors: np.ndarray
@@ -75,7 +75,7 @@ class Descriptors:
     @classmethod
     def of(cls, net: SparseNetwork, dataset: SparseDataset, checkpoint: str = "", layer: int | None = None,
            render_size: int | None = None, fill: bool | None = None, **options: Any) -> Descriptors:
-        """Embed a dataset (arguments as for `embed` and `dataset.batches`), keeping what else is known."""
+        """Embed a dataset (arguments as for `embed` and `dataset.batches`), with its labels, names and settings."""
         layer = checked_layer(net, layer)
         vectors = embed(net, dataset, layer, render_size=render_size, fill=fill, **options)
         first = dataset.first_poses
@@ -85,7 +85,7 @@ class Descriptors:
                    dataset.fill if fill is None else fill, dataset.up_axis)
 
     def index(self, metric: str = "cosine") -> Index:
-        """An Index of the vectors: built at the first call for a metric, and again if the vectors have changed."""
+        """An Index of the vectors, built on the first call for a metric, and again if the vectors change."""
         check_metric("Descriptors.index", metric)
         index = self._indices.get(metric)
         if index is None or not np.array_equal(index.vectors, self.vectors):
@@ -95,20 +95,20 @@ class Descriptors:
         return index
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_indices": {}}  # a copy builds its own
+        return {**self.__dict__, "_indices": {}}  # a copy builds its own indices
 
     def label_names(self) -> list[str]:
-        """(S,) class names; "?" if the label is not known."""
+        """(S,) class names; "?" if the label is unknown."""
         return [self.classes[label] if label >= 0 else "?" for label in self.labels]
 
     def check_class(self, name: str) -> None:
-        """Raises ValueError for a name that is not a class; it names the nearest one."""
+        """Raise ValueError, suggesting a similar name, if `name` is not a class."""
         if name not in self.classes:
-            raise ValueError(f"the class {name!r} is none of the {len(self.classes)} that the descriptors know"
+            raise ValueError(f"{name!r} is not one of the {len(self.classes)} classes of the descriptors"
                              f"{did_you_mean(name, self.classes)}")
 
     def save(self, path: str | Path) -> None:
-        """Write an HDF5 file, beside it first: a crash leaves the old one."""
+        """Write an HDF5 file atomically: after a crash the old one remains."""
         attributes = {name: getattr(self, name)
                       for name in ("checkpoint", "layer", "dataset", "render_size", "fill", "up_axis")}
         arrays = {name: getattr(self, name) for name in ("vectors", "labels", "samples", "names")}
@@ -116,11 +116,11 @@ class Descriptors:
 
     @classmethod
     def load(cls, path: str | Path) -> Descriptors:
-        """The descriptors that `save` wrote.
+        """Read descriptors written by `save`.
 
         Raises
         ------
-        FileNotFoundError, ValueError : no such file; not a whole file of descriptors.
+        FileNotFoundError, ValueError : no such file; not a complete descriptor file.
         """
         found = read_hdf5(path, {FORMAT: VERSION})
         arguments = dict(
@@ -137,11 +137,11 @@ class Descriptors:
 
 
 def _single(vectors: np.ndarray) -> np.ndarray:
-    """(S, C) float64 as float32; ValueError for a number that is too large."""
+    """(S, C) float64 as float32.  Raises ValueError if a number is too large."""
     with np.errstate(over="ignore"):
         single = vectors.astype(np.float32)
     if not (finite := np.isfinite(single).all(axis=1)).all():
-        raise ValueError(f"Descriptors: vectors have numbers beyond float32 in {np.sum(~finite)} of {len(single)} "
+        raise ValueError(f"Descriptors: vectors exceed float32 in {np.sum(~finite)} of {len(single)} "
                          f"rows, first in row {np.argmin(finite)}: has the training diverged?")
     return single
 

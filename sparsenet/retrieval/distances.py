@@ -1,14 +1,14 @@
-"""Distances between descriptors in float64, and what counts as the same distance.
+"""Distances between descriptors in float64, with a tolerance for ties.
 
-A ranking is only as good as its ties: shapes with the same descriptor must come out at exactly
-the same distance, wherever they stand, and two that differ by rounding alone must count as tied.
-So a `Space` gives, beside the distances of all pairs, the step below which two of them are equal.
+Rankings depend on ties: shapes with equal descriptors must have exactly the same distance, in any
+row, and distances that differ only by rounding must count as equal.  So besides the distances of
+all pairs a `Space` gives the step below which two of them count as equal.
 
     cosine   1 - cosine of the angle; a zero vector has cosine 0 with every vector.
-             One step is 2^-46, what a dot product of unit vectors may lose to rounding.
-    l2       Euclidean.  Pairs are compared by the square: |a|^2 + |b|^2 - 2ab about a data row
-             in the middle, and as sum (a-b)^2 of the vectors as they were given if the first form
-             cancels more than ten bits.  One step is 2^-40 of the square.
+             One step is 2^-46, the possible rounding error of a dot product of unit vectors.
+    l2       Euclidean.  Pairs are compared by the square: |a|^2 + |b|^2 - 2ab relative to a central
+             data row, or sum (a-b)^2 of the original vectors if the first form cancels more than
+             ten bits.  One step is 2^-40 of the square.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 METRICS = ("cosine", "l2")
-LARGEST = 1e150  # of a vector's numbers: their squares must stay finite
+LARGEST = 1e150  # limit of a vector's values, so that their squares stay finite
 _COSINE_STEP = 2.0**-46
 _L2_STEP = 2.0**-40
-_CANCELLED = 2.0**-10  # of |a|^2 + |b|^2: below, their squared distance is taken from a - b
-_ROWS = 512  # whose differences are taken at a time: they stay in the cache
+_CANCELLED = 2.0**-10  # relative to |a|^2 + |b|^2; smaller squared distances are computed from a - b
+_ROWS = 512  # rows subtracted at a time, so that the differences stay in cache
 
 
 def check_vectors(operation: str, name: str, vectors: Any) -> np.ndarray:
@@ -30,12 +30,12 @@ def check_vectors(operation: str, name: str, vectors: Any) -> np.ndarray:
 
     Raises
     ------
-    TypeError, ValueError : not a matrix of real numbers, no column, or a number that is NaN, infinite or
-        beyond LARGEST; the first such row is named.
+    TypeError, ValueError : not a matrix of real numbers, no column, or a value that is NaN, infinite or
+        beyond LARGEST; the message names the first such row.
     """
     try:
         array = np.asarray(vectors)
-    except ValueError as error:  # rows of several lengths
+    except ValueError as error:  # rows of different lengths
         raise ValueError(f"{operation}: {name} do not form an array, expected (S, C): one row per shape ({error})"
                          ) from error
     if array.dtype.kind not in "fiu":
@@ -54,7 +54,7 @@ def check_vectors(operation: str, name: str, vectors: Any) -> np.ndarray:
 
 
 def check_metric(operation: str, metric: Any) -> None:
-    """Raises TypeError or ValueError for a metric that is not in METRICS."""
+    """Raise TypeError or ValueError unless the metric is in METRICS."""
     expected = f"expected one of {', '.join(METRICS)}"
     if not isinstance(metric, str):
         raise TypeError(f"{operation}: metric is {type(metric).__name__}, {expected}")
@@ -65,14 +65,14 @@ def check_metric(operation: str, metric: Any) -> None:
 class Space:
     """N vectors (N, C) float64, prepared so that distances to them are fast and exact.
 
-    vectors : of length one (cosine), or as given (l2).
+    vectors : normalized (cosine), or as given (l2).
     """
 
     def __init__(self, vectors: np.ndarray, metric: str):
         self.metric = metric
         self._centre = np.zeros(vectors.shape[1])
         if metric == "l2" and len(vectors):
-            # A row, not the mean itself, from which rows of whole numbers, say, differ exactly.
+            # A row, not the mean itself: differences of integer rows, for example, are then exact.
             offset = vectors - vectors.mean(axis=0)
             self._centre = vectors[np.argmin(np.einsum("nc,nc->n", offset, offset))]
         self.vectors = self.place(vectors)
@@ -84,17 +84,17 @@ class Space:
         return len(self.vectors)
 
     def place(self, vectors: np.ndarray) -> np.ndarray:
-        """Other vectors (Q, C) float64, prepared like the space's own."""
+        """Prepare other vectors (Q, C) float64 like those of the space."""
         if self.metric == "l2":
             return vectors
-        largest = np.abs(vectors).max(axis=1, keepdims=True)  # first, so that no square underflows
+        largest = np.abs(vectors).max(axis=1, keepdims=True)  # scaled first, so that no square underflows
         vectors = vectors / np.where(largest == 0, 1.0, largest)
         length = np.sqrt(np.sum(vectors * vectors, axis=1, keepdims=True))
         return vectors / np.where(length == 0, 1.0, length)
 
     def compare(self, queries: np.ndarray) -> np.ndarray:
-        """(Q, N) float64: cosine distances (cosine) or squared distances (l2) of placed queries to
-        all vectors.  Two that lie less than a `step` apart are the same."""
+        """(Q, N) float64: cosine distances (cosine) or squared distances (l2) from placed queries to
+        all vectors.  Values that differ by less than a `step` count as equal."""
         if self.metric == "cosine":
             distances = queries @ self._columns
             return np.subtract(1.0, distances, out=distances)
@@ -114,12 +114,12 @@ class Space:
         return distances
 
     def step(self, compared: np.ndarray) -> np.ndarray | float:
-        """How far values of `compare` may lie apart and still be the same distance."""
+        """The largest difference between values of `compare` that count as equal."""
         return _COSINE_STEP if self.metric == "cosine" else _L2_STEP * compared
 
     def distances(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """(n,) float64: distances of one placed query (C,) to the given rows, each from the
-        difference of the two vectors: exactly 0 for equal ones, and the same wherever they stand."""
+        """(n,) float64: distances from one placed query (C,) to the given rows, each computed from the
+        difference of the two vectors: exactly 0 for equal vectors, and independent of their rows."""
         vectors = self.vectors[rows]
         difference = vectors - query
         squared = np.sum(difference * difference, axis=1)

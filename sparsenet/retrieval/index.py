@@ -1,4 +1,4 @@
-"""Exact nearest neighbours: every vector is looked at, no approximation."""
+"""Exact nearest neighbours: every vector is compared, without approximation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 from sparsenet.retrieval.distances import METRICS, Space, check_metric, check_vectors
 
 FORMAT, VERSION = "sparsenet-index", 1
-_BLOCK = 1 << 20  # distances that one thread holds at a time
+_BLOCK = 1 << 20  # distances that a thread holds at a time
 
 
 class Index:
@@ -44,20 +44,20 @@ class Index:
 
     @property
     def vectors(self) -> np.ndarray:
-        """(N, C), as they were added."""
+        """(N, C), in the order they were added."""
         if not self._parts:
-            raise ValueError("Index: it holds no vectors: index.add(vectors) first")
+            raise ValueError("Index: it is empty: call index.add(vectors) first")
         if len(self._parts) > 1:
             self._parts = [np.concatenate(self._parts)]
         return self._parts[0]
 
     def add(self, vectors: Any) -> None:
-        """Append vectors (n, C) of real numbers; they get the next n rows.
+        """Append vectors (n, C) of real numbers as the next n rows.
 
         Raises
         ------
-        TypeError, ValueError : not a matrix of real numbers; NaN or infinite numbers, the first such row is named;
-            another C than before.
+        TypeError, ValueError : not a matrix of real numbers; NaN or infinity, the message names the first such
+            row; another C than before.
         """
         checked = check_vectors("Index.add", "vectors", vectors)
         if self._parts and checked.shape[1] != self._parts[0].shape[1]:
@@ -77,20 +77,20 @@ class Index:
         Returns
         -------
         distances : (Q, k) float64, ascending
-        rows : (Q, k) int64; of vectors at the same distance the first added comes first
+        rows : (Q, k) int64; vectors at the same distance are in the order they were added
 
         Raises
         ------
-        TypeError, ValueError : an empty index; queries that are not finite (Q, C), the first such row is named; k
-            that is not an integer from 1 to N.
+        TypeError, ValueError : the index is empty; queries are not (Q, C) or not finite, the message names the
+            first such row; k is not an integer from 1 to N.
         """
         vectors = self.vectors
         queries = check_vectors("Index.search", "queries", queries)
         if queries.shape[1] != vectors.shape[1]:
-            raise ValueError(f"Index.search: queries have {queries.shape[1]} numbers, the index holds vectors of "
+            raise ValueError(f"Index.search: queries have {queries.shape[1]} numbers, the vectors of the index have "
                              f"{vectors.shape[1]}: embed them with the same network and layer")
         if not len(vectors):
-            raise ValueError("Index.search: the index holds no vectors: index.add(vectors) first")
+            raise ValueError("Index.search: the index is empty: call index.add(vectors) first")
         if not isinstance(k, int | np.integer):
             raise TypeError(f"Index.search: k is {k!r}, expected an integer")
         if not 1 <= k <= len(vectors):
@@ -102,29 +102,29 @@ class Index:
         placed = space.place(queries)
         distances = np.empty((len(queries), k))
         rows = np.empty((len(queries), k), np.int64)
-        most = max(1, _BLOCK // len(vectors))
+        per_block = max(1, _BLOCK // len(vectors))
 
         def block(number: int) -> None:
-            start = number * most
-            compared = space.compare(placed[start : start + most])
+            start = number * per_block
+            compared = space.compare(placed[start : start + per_block])
             for query, near in enumerate(compared, start):
                 distances[query], rows[query] = _nearest(space, placed[query], near, k)
 
         with single_threaded_blas():
-            run_blocks(block, -(-len(queries) // most))
+            run_blocks(block, -(-len(queries) // per_block))
         return distances, rows
 
     def save(self, path: str | Path) -> None:
-        """Write vectors and metric to an HDF5 file, beside it first: a crash leaves the old one."""
+        """Write vectors and metric to an HDF5 file atomically: after a crash the old one remains."""
         write_hdf5(path, FORMAT, VERSION, {"metric": self.metric}, {"vectors": self.vectors})
 
     @classmethod
     def load(cls, path: str | Path) -> Index:
-        """The index that `save` wrote.
+        """Read an index written by `save`.
 
         Raises
         ------
-        FileNotFoundError, ValueError : no such file; not a whole index file.
+        FileNotFoundError, ValueError : no such file; not a complete index file.
         """
         found = read_hdf5(path, {FORMAT: VERSION})
         metric, vectors = found.attribute("metric", str), found.array("vectors", "fiu", 2)
@@ -139,7 +139,7 @@ class Index:
 
 
 def _nearest(space: Space, query: np.ndarray, compared: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest by exact distance, ties by row, among all that `compared` (N,) leaves possible."""
+    """The k nearest by exact distance, ties by row, among the candidates that `compared` (N,) allows."""
     kth = np.partition(compared, k - 1)[k - 1]
     rows = np.flatnonzero(compared <= kth + 2 * space.step(np.abs(kth)))
     distances = space.distances(query, rows)

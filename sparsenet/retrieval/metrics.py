@@ -1,18 +1,18 @@
-"""How good a ranking by descriptors is: the measures of shape retrieval, exact and with ties.
+"""The measures of shape retrieval for rankings by descriptors, exact in the presence of ties.
 
-Every shape is a query once; the other M = N - 1 are ranked by distance, and those of its own class
-are its R relevant ones.  Shapes at the same distance form a tie group and are treated alike: a
+Every shape is a query once; the other M = N - 1 are ranked by distance, and the R of its own class
+are relevant.  Shapes at the same distance form a tie group and are treated alike: a
 relevant item has the precision at the end of its group (as in scikit-learn's
-`average_precision_score`), and a cut-off at rank k counts of a group across it the share of its
-ranks up to k.  So an embedding that sends all shapes to one point scores chance.
+`average_precision_score`), and a group that straddles a cut-off at rank k counts in proportion
+to its ranks up to k.  So an embedding that maps all shapes to one point scores at chance level.
 
     AP    mean over the relevant items of the precision at their rank; mAP is its mean
-    AUC   area by trapezoids under the precision-recall curve through (0, 1) and the points
+    AUC   trapezoidal area under the precision-recall curve through (0, 1) and the points
           (i / R, precision at relevant item i): AP + (1 - last precision) / 2R
     NN    share of relevant items at rank 1
     FT    first tier, the recall at rank R;  ST: second tier, the recall at rank 2R
     E     2PR / (P + R) of precision and recall at rank 32 (at rank M if that is less)
-    NDCG  sum of 1 / log2(1 + rank) over the relevant items, as a share of the best there is;
+    NDCG  sum of 1 / log2(1 + rank) over the relevant items, divided by its maximum;
           over the whole list; a tied item has the mean of its group's terms
 
 Sources: Shilane et al., The Princeton Shape Benchmark (2004), for NN, FT, ST and E; Järvelin and
@@ -30,35 +30,35 @@ from sparsenet.retrieval.distances import Space, check_metric, check_vectors
 from sparsenet.retrieval.ranking import stand
 from sparsenet.retrieval.result import MEASURES, Evaluation, Scores
 
-PAPER_OBJECTS = 20  # of each class, the first by name
-_BLOCK = 1 << 20  # distances that one thread holds at a time
+PAPER_OBJECTS = 20  # objects of each class, the first by name
+_BLOCK = 1 << 20  # distances that a thread holds at a time
 
 
 def evaluate(descriptors: Any, labels: Any, metric: str = "cosine", protocol: str | None = None,
              names: Any = None) -> Evaluation:
-    """Rank the other shapes for each shape by their descriptors, and measure how many of the first
-    are of its class.
+    """Rank all other shapes for each shape by their descriptors, and measure how high those of its
+    class rank.
 
     Parameters
     ----------
-    descriptors : (S, C) real numbers; computed on in float64.
-    labels : (S,) integers or strings, the class of each shape; -1 if it is not known: such a shape is
+    descriptors : (S, C) real numbers; computations are in float64.
+    labels : (S,) integers or strings, the class of each shape; -1 if unknown: such a shape is
         ranked, but is not a query and never relevant (protocol "paper" leaves it out).
     metric : "cosine" or "l2"; a zero vector has cosine 0 with every vector.
-    protocol : None takes all shapes; "paper" the first 20 of each class by name (by row if no
-        names are given), and leaves the others out of queries and rankings alike.
-    names : (S,) strings, the name of each shape; only protocol "paper" looks at them.
+    protocol : None uses all shapes; "paper" the first 20 of each class by name (by row without
+        names), for both queries and rankings.
+    names : (S,) strings, the name of each shape; used only by protocol "paper".
 
     Returns
     -------
-    Evaluation : mAP, AUC, NN, FT, ST, E and NDCG as means over the queries and over the classes, the
-        precision-recall curve, each query's own figures.  A shape without a relevant item is not a
-        query, but is ranked; `skipped` counts them, `unknown` those labelled -1.
+    Evaluation : mAP, AUC, NN, FT, ST, E and NDCG as means over queries and over classes, the
+        precision-recall curve, and the figures of each query.  A shape without a relevant item is not a
+        query, but is ranked; `skipped` counts such shapes, `unknown` those labelled -1.
 
     Raises
     ------
-    TypeError, ValueError : NaN or infinite descriptors, shapes that do not fit together, an unknown
-        metric or protocol, under "paper" a class with fewer than 20 shapes, or no shape that has a
+    TypeError, ValueError : NaN or infinite descriptors, arrays that do not match, an unknown
+        metric or protocol, under "paper" a class with fewer than 20 shapes, or no shape with a
         relevant item.
 
     Works in blocks: 12,311 descriptors of 256 numbers take seconds and a few hundred MB.
@@ -80,8 +80,8 @@ def evaluate(descriptors: Any, labels: Any, metric: str = "cosine", protocol: st
     relevant[unknown] = 0
     queries = np.flatnonzero(relevant)
     if not queries.size:
-        raise ValueError(f"evaluate: none of the {len(rows)} shapes shares its class with another: there is "
-                         "nothing to find")
+        raise ValueError(f"evaluate: none of the {len(rows)} shapes shares its class with another, so "
+                         "nothing can be retrieved")
 
     blocks = _blocks(relevant)
     space = Space(vectors[rows], metric)
@@ -122,12 +122,12 @@ def _check_column(name: str, column: Any, rows: int) -> np.ndarray:
 
 
 def _unknown(labels: np.ndarray) -> np.ndarray:
-    """(S,) bool: the class is not known."""
+    """(S,) bool: whether the class is unknown."""
     return labels == -1 if labels.dtype.kind == "i" else np.zeros(len(labels), bool)
 
 
 def _select(protocol: str | None, labels: np.ndarray, names: np.ndarray | None) -> np.ndarray:
-    """Rows that the protocol takes, ascending."""
+    """The rows selected by the protocol, ascending."""
     if protocol is None:
         return np.arange(len(labels))
     if protocol != "paper":
@@ -144,25 +144,25 @@ def _select(protocol: str | None, labels: np.ndarray, names: np.ndarray | None) 
 
 
 def _blocks(relevant: np.ndarray) -> list[np.ndarray]:
-    """The queries in groups that have the same number of relevant items and fit in memory."""
-    most = max(1, _BLOCK // relevant.size)
+    """The queries in groups with the same number of relevant items that fit in memory."""
+    per_block = max(1, _BLOCK // relevant.size)
     blocks = []
     for number in np.unique(relevant[relevant > 0]):
         queries = np.flatnonzero(relevant == number)
-        blocks += [queries[start : start + most] for start in range(0, queries.size, most)]
+        blocks += [queries[start : start + per_block] for start in range(0, queries.size, per_block)]
     return blocks
 
 
 def _mean_curve(precisions: list[np.ndarray], counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the queries' precision-recall curves, each straight between its points.
+    """The mean of the queries' piecewise linear precision-recall curves.
 
-    precisions : for each block of queries (R,), their sum of precisions at recall 1/R, 2/R, ..., 1.
-    counts : queries of each block.
+    precisions : for each block of queries (R,), their summed precisions at recall 1/R, 2/R, ..., 1.
+    counts : number of queries of each block.
 
     Returns
     -------
-    recall, precision : (L,) float64 from (0, 1) on, at every recall level of every query, where the
-        mean bends: trapezoids under it give the mean of the areas exactly.
+    recall, precision : (L,) float64 from (0, 1) on, at every recall level of every query, so that
+        the trapezoidal area under it is exactly the mean of the areas.
     """
     total: dict[int, np.ndarray] = {}
     number: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""A bar for work that goes through a dataset."""
+"""A progress bar for passes over a dataset."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 class Watched:
-    """A dataset whose passes over its batches show a tqdm bar on stderr, if that is a terminal; otherwise the
-    dataset itself."""
+    """A dataset whose `batches` show a tqdm bar on stderr if it is a terminal; otherwise it behaves like the
+    dataset."""
 
     def __init__(self, dataset: SparseDataset, description: str):
         self._dataset = dataset

@@ -1,4 +1,4 @@
-"""Where the relevant items of a query stand in its ranking, tie groups included.
+"""The ranks of the relevant items of a query, with tie groups.
 
     rank      1   2   3   4   5   6        distances of the ranked items
     distance .1  .3  .3  .3  .5  .8
@@ -7,9 +7,9 @@
 
     start    1, 1, 5     items ranked before the group of each relevant item
     end      4, 4, 6     items ranked up to the end of its group
-    hits     2, 2, 3     relevant ones among those
+    hits     2, 2, 3     relevant items among those
 
-All measures of `metrics` are sums over the relevant items of functions of these three.
+All measures of `metrics` are sums over the relevant items of functions of start, end and hits.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ E_RANK = 32
 
 @dataclass(frozen=True)
 class Standing:
-    """The relevant items of Q queries that have R each: int64 arrays (Q, R), by rank.
+    """The relevant items of Q queries with R each: int64 arrays (Q, R), by rank.
 
-    ranked : M, how many items each query's ranking has.
+    ranked : M, the number of items in each ranking.
     """
 
     start: np.ndarray
@@ -37,17 +37,17 @@ class Standing:
 
     @property
     def precision(self) -> np.ndarray:
-        """(Q, R) float64: the precision at each relevant item, that of the end of its tie group."""
+        """(Q, R) float64: the precision at each relevant item, at the end of its tie group."""
         return self.hits / self.end
 
     def hits_within(self, rank: int) -> np.ndarray:
-        """(Q,) float64: relevant items down to a rank; a tie group across it counts in proportion."""
+        """(Q,) float64: relevant items up to a rank; a tie group that straddles it counts in proportion."""
         share = (rank - self.start) / (self.end - self.start)
         return np.clip(share, 0.0, 1.0).sum(axis=1)
 
     def hits_at_ranks(self) -> np.ndarray:
         """(M,) float64: relevant items at each rank, summed over the queries; those of a tie group
-        are spread over its ranks."""
+        are spread evenly over its ranks."""
         share = (1.0 / (self.end - self.start)).ravel()
         steps = np.bincount(self.start.ravel(), share, self.ranked + 1)
         steps -= np.bincount(self.end.ravel(), share, self.ranked + 1)
@@ -83,13 +83,13 @@ def _discounts(ranks: int) -> np.ndarray:
 
 
 def stand(space: Space, classes: np.ndarray, queries: np.ndarray) -> Standing:
-    """Rank all vectors but the query itself for each query.
+    """Rank all vectors except the query itself for each query.
 
     Parameters
     ----------
     space : N vectors.
     classes : (N,) int, the class of each.
-    queries : (Q,) int, rows of the space whose classes have the same number, at least 2, of vectors.
+    queries : (Q,) int, rows of the space; their classes all have the same number of vectors, at least 2.
     """
     distances = space.compare(space.vectors[queries])
     distances[np.arange(queries.size), queries] = -np.inf  # the query ranks first, and is left out
@@ -99,7 +99,7 @@ def stand(space: Space, classes: np.ndarray, queries: np.ndarray) -> Standing:
     group_starts = np.ones(order.shape, bool)
     group_starts[:, 1:] = np.diff(distances, axis=1) > space.step(distances[:, 1:])
     borders = np.append(np.flatnonzero(group_starts), group_starts.size)
-    # Positions in the rankings laid end to end: query i begins at i * ranked.
+    # Positions in the concatenated rankings: query i starts at i * ranked.
     relevant = np.flatnonzero(classes[order] == classes[queries, None])
     group = np.searchsorted(borders, relevant, side="right")
     begin = np.arange(queries.size)[:, None]

@@ -1,4 +1,4 @@
-"""What an evaluation of a retrieval found: figures, curve, table."""
+"""The result of evaluating a retrieval: figures and precision-recall curve."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from sparsenet.tables import aligned
-from sparsenet.wording import counted
+from sparsenet.wording import aligned, counted
 
-CUT_OFFS = (1, 5, 10, 20)  # ranks that precision is told at
+CUT_OFFS = (1, 5, 10, 20)  # ranks at which precision is printed
 MEASURES = ("mAP", "AUC", "NN", "FT", "ST", "E", "NDCG")
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Means of the measures (`metrics` defines them), each between 0 and 1."""
+    """Means of the measures defined in `metrics`, each between 0 and 1."""
 
     mAP: float
     AUC: float
@@ -32,16 +31,16 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evaluation(Scores):
-    """The measures as means over the queries, and what else `evaluate` found.  Prints as a table.
+    """The result of `evaluate`: the measures as means over the queries, and details.  Prints as a table.
 
     precision, recall : (L,) float64, the precision-recall curve from recall 0, precision 1: the mean
         of the queries' curves, exact at each recall level i / R that a query has.
     macro : means over the classes of the means over a class's queries.
-    per_class : the means over its queries of each class that has some.
-    per_query : name of a measure ("AP" in place of mAP) -> (S,) float64, a figure for each row that
-        was given, NaN if it was not a query.
-    queries, skipped : how many shapes were queries, and how many had no relevant item.
-    unknown : how many more shapes are of unknown class: ranked, but no queries and never relevant.
+    per_class : the means over the queries of each class with queries.
+    per_query : name of a measure ("AP" instead of mAP) -> (S,) float64, one figure for each row of the
+        descriptors, NaN if it was not a query.
+    queries, skipped : number of queries, and number of shapes without a relevant item.
+    unknown : number of other shapes of unknown class: ranked, but not queries and never relevant.
     hits : (M,) float64, relevant items at ranks 1 to M, as a mean over the queries.
     """
 
@@ -57,20 +56,20 @@ class Evaluation(Scores):
     hits: np.ndarray = field(repr=False)
 
     def precision_at(self, k: int) -> float:
-        """Share of relevant items among the first k, as a mean over the queries.
+        """The share of relevant items among the first k, averaged over the queries.
 
         Raises
         ------
-        ValueError : k is not between 1 and the length of the rankings.
+        ValueError : k is not from 1 to the length of the rankings.
         """
         if not 1 <= k <= self.hits.size:
             raise ValueError(f"precision_at: k is {k}, expected 1 to {self.hits.size}, the number of ranked shapes")
         return float(self.hits[:k].sum() / k)
 
     def figures(self, classes: Sequence[str] = ()) -> dict[str, object]:
-        """The figures as a dict that JSON can hold.
+        """The figures as a JSON-compatible dict.
 
-        classes : names of the classes, where labels are indices into them
+        classes : names of the classes, if labels are indices into them
         """
         own = {name: getattr(self, name) for name in MEASURES}
         per_class = {classes[label] if classes else str(label): asdict(scores)

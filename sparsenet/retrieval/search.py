@@ -1,4 +1,4 @@
-"""A mesh in, the shapes nearest to it out."""
+"""Searches for the shapes most similar to a mesh."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from sparsenet.retrieval.descriptors import Descriptors
 from sparsenet.retrieval.embedding import embed
 from sparsenet.sparse import SparseTensor
-from sparsenet.tables import aligned
+from sparsenet.wording import aligned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Found:
     """The k shapes nearest to a query, nearest first.  Prints as a table.
 
-    query : name of the query;  cells : (n, 3) int32, its voxels;  dropped : how many more of its voxels
-        lay outside the network's grid and were left out
+    query : name of the query;  cells : (n, 3) int32, its voxels;  dropped : number of its voxels outside the
+        network's grid, which were left out
     distances : (k,) float64;  rows : (k,) int64, rows of `descriptors`
     """
 
@@ -46,32 +46,32 @@ class Found:
 
     @property
     def labels(self) -> list[str]:
-        """Class names, "?" if not known."""
+        """Class names, "?" if unknown."""
         all_labels = self.descriptors.label_names()
         return [all_labels[row] for row in self.rows]
 
     def __str__(self) -> str:
         lines = zip(self.labels, self.names, self.distances, strict=True)
         rows = [(str(rank), label, name, f"{distance:.6f}") for rank, (label, name, distance) in enumerate(lines, 1)]
-        table = aligned([("rank", "class", "name", "distance"), *rows], left=(1, 2), rules=())
+        text = aligned([("rank", "class", "name", "distance"), *rows], left=(1, 2), rules=())
         if not self.dropped:
-            return table
-        return (f"{self.query}: {self.dropped} of {self.dropped + len(self.cells)} voxels lie outside the network's "
-                f"grid and were dropped\n{table}")
+            return text
+        return (f"{self.query}: {self.dropped} of {self.dropped + len(self.cells)} voxels are outside the network's "
+                f"grid and were dropped\n{text}")
 
     def picture(self, dataset: str | Path | None = None, label: str = "") -> Figure:
-        """The query's voxels and the results' beside each other (matplotlib).
+        """A figure (matplotlib) of the query's voxels beside those of the results.
 
-        dataset : file that the results' voxels are read from; by default the one they were embedded from
-        label : class of the query, if known: then results of the same class are marked as right
+        dataset : file from which the results' voxels are read; default: the one they were embedded from
+        label : class of the query, if known; then results of the same class are marked as correct
 
-        The results are drawn as they were embedded: if that was at another render size than the
-        dataset stores, their meshes are voxelized anew.
+        The results are drawn as they were embedded: if their render size is not the one stored in the
+        dataset, their meshes are voxelized again.
 
         Raises
         ------
-        FileNotFoundError, ValueError : the dataset's file is not there, or not the one embedded; the label
-            is not a class.
+        FileNotFoundError, ValueError : the dataset's file does not exist, or is not the one embedded; the
+            label is not a class.
         """
         from sparsenet.data import SparseDataset
         from sparsenet.inspect.gallery import Picture, gallery
@@ -84,12 +84,12 @@ class Found:
                 sample = int(self.descriptors.samples[row])
                 if sample >= len(shapes) or shapes.names[sample] != name:
                     raise ValueError(f"picture: sample {sample} of {shapes.path} is not {name!r}: name the dataset "
-                                     "that the descriptors were made from")
+                                     "from which the descriptors were made")
                 pictures.append(Picture(self._cells(shapes, sample), name, "" if known == "?" else known, distance))
         return gallery(Picture(self.cells, self.query, label), pictures)
 
     def _cells(self, shapes: SparseDataset, sample: int) -> np.ndarray:
-        """(n, 3) voxels of a sample at the render size that it was embedded at."""
+        """(n, 3) voxels of a sample at the render size at which it was embedded."""
         from sparsenet.shapes import Off3DPicture
 
         size, fill = self.descriptors.render_size, self.descriptors.fill
@@ -100,18 +100,18 @@ class Found:
 
 def find_similar(net: SparseNetwork, mesh: Any, descriptors: Descriptors, k: int = 10, metric: str = "cosine",
                  name: str = "query") -> Found:
-    """The k shapes whose descriptors are nearest to a mesh's.
+    """The k shapes whose descriptors are nearest to that of a mesh.
 
     Parameters
     ----------
     net : the network that made the descriptors
-    mesh : a Mesh that stands as the shapes do, or a file that `read_mesh` reads, which is turned upright as they
-        were; voxelized as they were
-    k : 1 to the number of shapes;  metric : "cosine" or "l2";  name : of the query, for the picture
+    mesh : a Mesh with the up axis of the shapes, or a file for `read_mesh`, which is rotated and voxelized in the
+        same way as the shapes were
+    k : 1 to the number of shapes;  metric : "cosine" or "l2";  name : name of the query, for the picture
 
     Raises
     ------
-    ValueError, OSError : the mesh cannot be read, or k or the descriptors do not fit.
+    ValueError, OSError : the mesh cannot be read, k is out of range, or the descriptors do not match the network.
     """
     from sparsenet.data.importers import read_upright
     from sparsenet.shapes import Off3DPicture

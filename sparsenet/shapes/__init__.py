@@ -1,4 +1,4 @@
-"""Shapes: mesh files, their voxels, random placement, and ten parametric classes."""
+"""Shapes: mesh files, voxelization, augmentation, and ten parametric classes."""
 
 from sparsenet.shapes.augment import Augmentation, rotation_matrix
 from sparsenet.shapes.batch import MeshBatch

@@ -1,4 +1,4 @@
-"""Random placement of a shape: rotation, then affine distortion and shift, as in the paper."""
+"""Augmentation of a shape: random rotation, then affine map and shift, as in the paper."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ ROTATIONS = ("none", "upright", "so3")
 
 
 def rotation_matrix(kind: str, rng: np.random.Generator, up_axis: int = 2) -> np.ndarray:
-    """A random rotation, (3, 3) float64, to be multiplied with column vectors.
+    """A random rotation matrix, (3, 3) float64, for column vectors.
 
     Parameters
     ----------
     kind : "none" (the identity), "upright" (a uniform angle about the up axis), or "so3" (uniform over
         all rotations: the direction of a 4-vector of normals is a uniform unit quaternion)
-    rng : where the numbers come from (see `sparsenet.random.keyed_rng`)
-    up_axis : 0, 1 or 2; PSB and ModelNet point z up (2), GLB files y (1)
+    rng : random generator (see `sparsenet.random.keyed_rng`)
+    up_axis : 0, 1 or 2; in PSB and ModelNet z is up (2), in GLB files y (1)
 
     Raises
     ------
-    ValueError : another kind, another axis.
+    ValueError : an unknown kind or axis.
     """
     _check(kind, up_axis)
     if kind == "none":
@@ -29,7 +29,7 @@ def rotation_matrix(kind: str, rng: np.random.Generator, up_axis: int = 2) -> np
     if kind == "upright":
         return rotation_about(up_axis, rng.uniform(0, 2 * np.pi))
     quaternion = rng.standard_normal(4)
-    while not np.linalg.norm(quaternion) > 1e-6:  # no direction to be had from it
+    while not np.linalg.norm(quaternion) > 1e-6:  # too short to have a direction
         quaternion = rng.standard_normal(4)
     w, x, y, z = quaternion / np.linalg.norm(quaternion)
     return np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
@@ -48,15 +48,15 @@ def rotation_about(axis: int, angle: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How to place shapes at random.  The paper trains with affine and shift of 0.2, and tests with
-    rotations alone (both 0).
+    """Random placement of shapes.  The paper trains with affine and shift of 0.2, and tests with
+    rotations only (both 0).
 
     Parameters
     ----------
     rotation : "none", "upright" or "so3" (see `rotation_matrix`)
-    affine : the affine matrix is I + U(-affine, affine) in each entry
+    affine : the matrix is I plus U(-affine, affine) in each entry
     shift : the shift is render_size * U(-shift, shift) cells along each axis
-    up_axis : the axis of "upright": 0, 1 or 2
+    up_axis : the rotation axis of "upright": 0, 1 or 2
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""MeshBatch: many meshes in two arrays, on any device, voxelized together."""
+"""MeshBatch: several meshes in two arrays, on any device, voxelized together."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sparsenet.sparse import ActiveSites
 
 
 class MeshBatch:
-    """Meshes one after another.
+    """Concatenated meshes.
 
-    vertices (V, 3) float64     mesh 0 ... | mesh 1 ... |     cut at vertex_splits (S+1,) int64
-    faces (F, 3) int32          mesh 0 ... | mesh 1 ... |     cut at face_splits, rows within their mesh
+    vertices (V, 3) float64     mesh 0 ... | mesh 1 ... |     split at vertex_splits (S+1,) int64
+    faces (F, 3) int32          mesh 0 ... | mesh 1 ... |     split at face_splits, indices within their mesh
 
-    On a GPU the meshes of a whole data set may stay there, and a batch is `select`ed from them.
+    The meshes of a whole data set may stay on a GPU, and batches are `select`ed from them.
 
     Parameters
     ----------
-    meshes : S meshes; vertices that no face uses are left out
+    meshes : S meshes; unused vertices are removed
     """
 
     def __init__(self, meshes: Sequence[Mesh]):
@@ -36,7 +36,7 @@ class MeshBatch:
 
     @classmethod
     def joined(cls, batches: Sequence[MeshBatch]) -> MeshBatch:
-        """The meshes of one or more batches, one batch after the other, all on one device."""
+        """One or more batches, concatenated; all must be on one device."""
         xp = array_module(*(batch.vertices for batch in batches))
         return cls._of(xp.concatenate([batch.vertices for batch in batches]),
                        _splits([n for batch in batches for n in np.diff(batch.vertex_splits)]),
@@ -51,7 +51,7 @@ class MeshBatch:
     def _of(cls, vertices: Any, vertex_splits: np.ndarray, faces: Any, face_splits: np.ndarray) -> MeshBatch:
         batch = cls.__new__(cls)
         batch.vertices, batch.faces = vertices, faces
-        batch.vertex_splits, batch.face_splits = vertex_splits, face_splits  # on the host: few
+        batch.vertex_splits, batch.face_splits = vertex_splits, face_splits  # small, so on the host
         return batch
 
     def __len__(self) -> int:
@@ -62,14 +62,14 @@ class MeshBatch:
         return device_of(self.vertices)
 
     def to(self, device: str) -> MeshBatch:
-        """The meshes on `device` ("cpu" or "cuda"); itself if they are there."""
+        """The batch on `device` ("cpu" or "cuda"); itself if it is already there."""
         if device == self.device:
             return self
         return MeshBatch._of(to_device(self.vertices, device), self.vertex_splits, to_device(self.faces, device),
                              self.face_splits)
 
     def select(self, rows: Sequence[int]) -> MeshBatch:
-        """The meshes of those numbers, in that order, a mesh as often as it is named; on the same device."""
+        """The meshes with these numbers, in that order, repetitions included; on the same device."""
         xp = array_module(self.vertices)
         parts = []
         for array, splits in ((self.vertices, self.vertex_splits), (self.faces, self.face_splits)):
@@ -80,25 +80,25 @@ class MeshBatch:
 
     def voxelize(self, spatial_size: int | Sequence[int], render_size: int,
                  placements: Sequence[tuple | None] | None = None, fill: bool = False) -> tuple[ActiveSites, Any]:
-        """The cells that the meshes meet, mesh s in grid s: the same as `voxelize` gives for each alone.
+        """The cells that the meshes intersect, mesh s in grid s, equal to `voxelize` of each mesh.
 
-        On a GPU all is done there, and waits for it once, for the counts of cells.
+        A GPU does all the work; the host waits for it once, for the numbers of cells.
 
         Parameters
         ----------
         spatial_size : the grid's sides in cells, one number or three
         render_size : cells along the longest side of each mesh's bounding box
-        placements : for each mesh (rotation, affine, shift) as `Augmentation.draw` gives them, each of them,
-            or all three, may be None
-        fill : add the cells that each surface encloses
+        placements : for each mesh (rotation, affine, shift) as returned by `Augmentation.draw`; each of the
+            three, or the tuple, may be None
+        fill : add the cells enclosed by each surface
 
         Returns
         -------
-        ActiveSites of S grids, and how many cells of each mesh lie outside its grid: (S,) int64 of NumPy
+        ActiveSites of S grids, and the number of cells of each mesh outside its grid: (S,) int64, NumPy
 
         Raises
         ------
-        MeshFault : a ValueError that names the mesh; see `voxelize`.  A GPU also refuses an affine map that could
+        MeshFault : a ValueError that names the mesh; see `voxelize`.  On a GPU also for an affine map that could
             stretch a mesh over more than 2800 cells.
         """
         size = grid_of(spatial_size)
@@ -113,7 +113,7 @@ class MeshBatch:
 
 
 def pack_placements(placements: Sequence[tuple | None]) -> np.ndarray:
-    """(S, 21) float64: rotation and affine row by row, shift; None is the identity, or no shift."""
+    """(S, 21) float64: rotation and affine map in row-major order, and shift; None is the identity or zero."""
     rows = np.empty((len(placements), 21))
     for row, placement in zip(rows, placements, strict=True):
         rotation, affine, shift = placement or (None, None, None)

@@ -1,11 +1,11 @@
-"""binvox: a grid of voxels, run-length encoded; read as the surface of its solid.
+"""binvox: a run-length encoded voxel grid, read as the surface of its solid.
 
     #binvox 1
     dim 32 32 32            cells along x, z and y
-    translate -1 -1 -1      where the grid lay, and how large it was; may be missing, passed over:
-    scale 2                 a cell's side is 1 here, since whole numbers are placed in other grids exactly
+    translate -1 -1 -1      position and size of the grid; optional, ignored: the side of a cell is 1 here,
+    scale 2                 since integers are placed in other grids exactly
     data
-    a value and a count (one byte each), y running fastest, then z, then x; 0 is empty
+    pairs of a value and a count (one byte each), y fastest, then z, then x; 0 is empty
 
 Source: P. Min, 'binvox', https://www.patrickmin.com/binvox/binvox.html
 """
@@ -20,32 +20,32 @@ from sparsenet.shapes.mesh import Mesh, MeshError
 from sparsenet.shapes.text import excerpt, is_count
 
 MAX_SIDE = 512
-MAX_SQUARES = 2**22  # a smooth body that fills 512^3 has less than half as many
+MAX_SQUARES = 2**22  # a smooth solid that fills 512^3 has less than half as many
 _HEADER = re.compile(rb"#binvox [12][ \t\r]*\n(.*?)^data[ \t\r]*\n", re.DOTALL | re.MULTILINE)
-# For each axis the corners of a cell's square towards the axis, counter-clockwise as seen from there
+# For each axis, the corners of a cell's square facing along the axis, counter-clockwise seen from there
 _SQUARES = np.array([[[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 1]], [[0, 1, 0], [0, 1, 1], [1, 1, 1], [1, 1, 0]],
                      [[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]]])
 
 
 def parse_binvox(data: bytes) -> Mesh:
-    """The squares between full and empty cells, two triangles each.
+    """The squares between full and empty cells, as two triangles each.
 
-    Voxelized with as many cells as the solid has along its longest side, and filled, a convex solid gives
-    its cells again; within hollows the surface may touch a layer of cells more.
+    Voxelized with the number of cells along its longest side, and filled, a convex solid gives the same
+    cells again; in concavities the surface may touch one more layer of cells.
 
     Raises
     ------
-    MeshError : another header, sides that differ or exceed 512, runs that do not fill the grid, no full
-        cell, more than 2^22 squares.
+    MeshError : an unknown header, sides that differ or exceed 512, runs that do not fill the grid, no full
+        cell, or more than 2^22 squares.
     """
     header = _HEADER.match(data)
     if header is None:
-        raise MeshError("it does not open with '#binvox 1', and a line 'data' after the sides of the grid")
+        raise MeshError("it does not start with '#binvox 1' and have a line 'data' after the sides of the grid")
     side = _side(header[1])
     runs = np.frombuffer(data, np.uint8, (len(data) - header.end()) // 2 * 2, header.end()).reshape(-1, 2)
     cells = int(runs[:, 1].sum(dtype=np.int64))
     if cells != side**3:
-        raise MeshError(f"its runs give {cells} cells, expected {side**3} for {side} along each side")
+        raise MeshError(f"its runs have {cells} cells, expected {side**3} for {side} along each side")
     full = np.repeat(runs[:, 0] > 0, runs[:, 1]).reshape(side, side, side).transpose(0, 2, 1)
     if not full.any():
         raise MeshError("all its cells are empty")
@@ -57,7 +57,7 @@ def parse_binvox(data: bytes) -> Mesh:
 
 
 def _side(header: bytes) -> int:
-    """Cells along each side of the grid."""
+    """The number of cells along each side of the grid."""
     words = next((words[1:] for line in header.splitlines() if (words := line.split())[:1] == [b"dim"]), [])
     if len(words) != 3 or not all(map(is_count, words)) or len({int(word) for word in words}) != 1 \
             or not 1 <= int(words[0]) <= MAX_SIDE:
@@ -66,15 +66,15 @@ def _side(header: bytes) -> int:
 
 
 def _surface(full: np.ndarray) -> np.ndarray:
-    """(4 n,) x 3 corners of the squares between full and empty cells, seen counter-clockwise from outside."""
+    """(4 n, 3) corners of the squares between full and empty cells, counter-clockwise seen from outside."""
     padded = np.pad(full, 1)
-    steps = [np.diff(padded.view(np.int8), axis=axis) for axis in range(3)]  # 1: the full cell lies beyond
+    steps = [np.diff(padded.view(np.int8), axis=axis) for axis in range(3)]  # 1: the full cell is the later one
     count = sum(int(np.count_nonzero(step)) for step in steps)
     if count > MAX_SQUARES:
         raise MeshError(f"its surface has {count} squares, expected at most {MAX_SQUARES}: use fewer cells")
     corners = []
     for axis, step in enumerate(steps):
         for sign, order in ((-1, [0, 1, 2, 3]), (1, [3, 2, 1, 0])):
-            cells = np.argwhere(step == sign) - 1  # of the padding; `axis` counts the squares between cells
+            cells = np.argwhere(step == sign) - 1  # minus the padding; along `axis` squares lie between cells
             corners.append((cells[:, None] + _SQUARES[axis][order]).reshape(-1, 3))
     return np.concatenate(corners)

@@ -1,8 +1,8 @@
-"""glTF 2.0, as one file (.glb) or with its buffers beside it (.gltf): the triangles of its scene.
+"""glTF 2.0, as one file (.glb) or with separate buffers (.gltf): the triangles of its scene.
 
 Positions may be quantized (KHR_mesh_quantization) and nodes instanced (EXT_mesh_gpu_instancing).  Any
-other extension that a file requires is refused by name, unless it tells of colours and light alone.
-Skins and morph targets are left out: a mesh is read in the pose that its vertices are stored in.
+other required extension is refused by name, unless it only concerns materials and lights.
+Skins and morph targets are ignored: a mesh is read in the pose in which its vertices are stored.
 
 Source: the Khronos glTF 2.0 specification.
 """
@@ -22,11 +22,11 @@ from sparsenet.shapes.gltf_nodes import placements_of_meshes
 from sparsenet.shapes.mesh import Mesh, MeshError, merge
 from sparsenet.shapes.text import excerpt
 
-# Required extensions that are honoured, and those (by prefix) that tell of materials, textures and lights alone
+# Required extensions that are supported, and those (by prefix) that only concern materials, textures and lights
 READ = ("KHR_mesh_quantization", "EXT_mesh_gpu_instancing", "KHR_materials_", "KHR_texture_", "EXT_texture_",
         "MSFT_texture_", "KHR_lights_", "EXT_lights_", "KHR_xmp")
-# Vertices and triangles that a file may place by naming its meshes again and again: a byte of it is
-# worth two, well over what it holds without repetition, and any file may place a million.
+# Limit of the vertices and triangles that a file may place by repeating its meshes: two per byte, well above
+# its content without repetition, and at least a million.
 ROWS_PER_BYTE, ROWS_OF_ANY_FILE = 2, 10**6
 _MODES = ("points", "lines", "line loops", "line strips", "triangles", "triangle strips", "triangle fans")
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
@@ -35,39 +35,39 @@ _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 def parse_glb(data: bytes, folder: Path | None = None) -> Mesh:
     """The mesh of a GLB file; see `parse_gltf`."""
     if len(data) < 20 or data[:4] != b"glTF":
-        raise MeshError("the header of the GLB cannot be read: it does not open with 'glTF'")
+        raise MeshError("the header of the GLB cannot be read: it does not start with 'glTF'")
     version, length, json_length, kind = struct.unpack_from("<III4s", data, 4)
     if version != 2:
         raise MeshError(f"it is a GLB of version {version}, only version 2 is read")
     if kind != b"JSON" or 20 + json_length > len(data):
-        raise MeshError(f"the header of the GLB promises {json_length} bytes of JSON, the file has {len(data)} in all")
+        raise MeshError(f"the header of the GLB declares {json_length} bytes of JSON, the file has {len(data)} in all")
     if length > len(data):
-        raise MeshError(f"the header of the GLB promises {length} bytes, the file has {len(data)}: is it cut off?")
+        raise MeshError(f"the header of the GLB declares {length} bytes, the file has {len(data)}: truncated?")
     chunk = 20 + json_length + -json_length % 4
     binary = None
     if chunk + 8 <= len(data) and data[chunk + 4:chunk + 8] == b"BIN\0":
         size = struct.unpack_from("<I", data, chunk)[0]
         if chunk + 8 + size > len(data):
-            raise MeshError(f"a chunk of the GLB promises {size} bytes, {len(data) - chunk - 8} follow: is it cut off?")
+            raise MeshError(f"a chunk of the GLB declares {size} bytes, {len(data) - chunk - 8} follow: truncated?")
         binary = memoryview(data)[chunk + 8:chunk + 8 + size]
     return parse_gltf(data[20:20 + json_length], folder, binary, len(data))
 
 
 def parse_gltf(text: bytes, folder: Path | None = None, binary: memoryview | None = None,
                file_size: int | None = None) -> Mesh:
-    """The triangles of the scene that a glTF document shows, each mesh at all its places.
+    """The triangles of the scene of a glTF document, with every instance of each mesh.
 
     Parameters
     ----------
     text : the JSON document
-    folder : where its buffers lie; None: it may have none but `binary` and those within itself
-    binary : the chunk of a GLB
-    file_size : of the whole file, in bytes
+    folder : folder of its buffers; None: only `binary` and embedded buffers are allowed
+    binary : the binary chunk of a GLB
+    file_size : size of the whole file, in bytes
 
     Raises
     ------
-    MeshError : what is required is not read, a promise that the file does not keep, no scene, no
-        triangle, more triangles by repetition than its size justifies.
+    MeshError : an unsupported required extension, missing data, no scene, no triangle, or more
+        triangles by repetition than the file size justifies.
     """
     try:
         document = json.loads(text)
@@ -85,7 +85,7 @@ def parse_gltf(text: bytes, folder: Path | None = None, binary: memoryview | Non
     except IndexError:
         raise MeshError("its JSON refers to an entry beyond the end of a list") from None
     except (AttributeError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise MeshError(f"its JSON has a value of another kind than glTF tells: {' '.join(str(error).split()):.120}"
+        raise MeshError(f"its JSON has a value of a type that glTF does not allow: {' '.join(str(error).split()):.120}"
                         ) from None
 
 
@@ -116,12 +116,12 @@ def _scene(document: dict[str, Any], buffers: Buffers, file_size: int) -> Mesh:
                 bodies.append(_placed(mesh, transforms))
     if not bodies:
         held = f"only {', '.join(sorted(other))}" if other else "no face"
-        raise MeshError(f"its scene holds {held}: only triangles can be voxelized")
+        raise MeshError(f"its scene contains {held}: only triangles can be voxelized")
     return merge(bodies)
 
 
 def _positions_of(primitive: dict[str, Any], accessors: Accessors) -> int:
-    """The accessor of a primitive's vertices."""
+    """The number of the accessor of a primitive's vertices."""
     number, extensions = primitive["attributes"].get("POSITION"), primitive.get("extensions", {})
     if number is None or (extensions and not accessors.is_stored(number)):
         raise MeshError(f"the vertices of a primitive are not stored plainly ({', '.join(extensions)[:100] or 'none'}):"
@@ -130,7 +130,7 @@ def _positions_of(primitive: dict[str, Any], accessors: Accessors) -> int:
 
 
 def _surface(positions: int, indices: int | None, mode: int, accessors: Accessors) -> Mesh | None:
-    """One surface in its mesh's own frame, without vertices of no face; None if it has no triangle."""
+    """One surface in its mesh's own frame, without unused vertices; None if it has no triangle."""
     vertices = accessors.positions(positions)
     faces = _faces(np.arange(len(vertices)) if indices is None else accessors.indices(indices), mode)
     if not len(faces):
@@ -142,7 +142,7 @@ def _surface(positions: int, indices: int | None, mode: int, accessors: Accessor
 
 
 def _faces(corners: np.ndarray, mode: int) -> np.ndarray:
-    """(F, 3) of a list, a strip or a fan of corners."""
+    """Faces (F, 3) from a list, a strip or a fan of corners."""
     if mode == _TRIANGLES:
         return corners[:len(corners) // 3 * 3].reshape(-1, 3)
     step = np.arange(max(len(corners) - 2, 0))
@@ -153,7 +153,7 @@ def _faces(corners: np.ndarray, mode: int) -> np.ndarray:
 
 
 def _placed(mesh: Mesh, transforms: np.ndarray) -> Mesh:
-    """A copy of the mesh for each of the transforms (n, 4, 4), which is itself if that is the identity alone."""
+    """One mesh with a copy for each of the transforms (n, 4, 4); the mesh itself for the identity alone."""
     if len(transforms) == 1 and np.array_equal(transforms[0], np.eye(4)):
         return mesh
     linear, shift = transforms[:, :3, :3], transforms[:, :3, 3]

@@ -1,4 +1,4 @@
-"""The nodes of a glTF scene: where each mesh stands, and how often."""
+"""The nodes of a glTF scene: the instances of each mesh."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _IDENTITY = np.eye(4)
 
 
 def placements_of_meshes(document: dict[str, Any], accessors: Accessors, limit: int) -> dict[int, np.ndarray]:
-    """For each mesh of the scene the (n, 4, 4) transforms to its places.
+    """For each mesh of the scene, the transforms (n, 4, 4) of its instances.
 
     Raises
     ------
-    MeshError : no scene, a node with two parents, a transform that is none, more places than `limit`.
+    MeshError : no scene, a node with two parents, an invalid transform, or more instances than `limit`.
     """
     nodes = document.get("nodes", [])
     waiting = [(node, _IDENTITY) for node in _roots(document)]
@@ -47,14 +47,14 @@ def placements_of_meshes(document: dict[str, Any], accessors: Accessors, limit: 
 def _roots(document: dict[str, Any]) -> list[int]:
     scenes = document.get("scenes", [])
     if not scenes:
-        raise MeshError("it has no scene: nothing tells where its meshes stand, so it shows no face")
+        raise MeshError("it has no scene, so the positions of its meshes are unknown and it shows no face")
     return list(scenes[whole(document.get("scene", 0), "scene")].get("nodes", []))
 
 
 def _local(node: dict[str, Any]) -> np.ndarray | None:
-    """(4, 4) from a node's frame to its parent's; None if they are one."""
+    """The transform (4, 4) from a node's frame to its parent's; None for the identity."""
     if "matrix" in node:
-        return _vector(node, "matrix", 16).reshape(4, 4).T  # stored by columns
+        return _vector(node, "matrix", 16).reshape(4, 4).T  # stored column by column
     if not node.keys() & {"translation", "rotation", "scale"}:
         return None
     translation = _vector(node, "translation", 3) if "translation" in node else np.zeros(3)
@@ -71,7 +71,7 @@ def _vector(node: dict[str, Any], name: str, length: int) -> np.ndarray:
 
 
 def _instances(node: dict[str, Any], accessors: Accessors) -> np.ndarray:
-    """(n, 4, 4) of the instances of one node; the identity alone if it has none."""
+    """The transforms (n, 4, 4) of the instances of one node; the identity alone without instancing."""
     if _INSTANCING not in node["extensions"]:
         return _IDENTITY[None]
     attributes = node["extensions"][_INSTANCING]["attributes"]
@@ -86,10 +86,10 @@ def _instances(node: dict[str, Any], accessors: Accessors) -> np.ndarray:
 
 
 def transforms(translation: np.ndarray, rotation: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """(n, 4, 4) that scale first, then turn by a quaternion x y z w, then move; (n, 3), (n, 4), (n, 3) float64."""
+    """Transforms (n, 4, 4): scale (n, 3), rotate by quaternions x y z w (n, 4), then translate (n, 3); float64."""
     norm = np.sqrt((rotation**2).sum(axis=1))
     if not (norm > 0).all():
-        raise MeshError("a rotation of its nodes is the quaternion 0, which turns nowhere")
+        raise MeshError("a rotation of its nodes is the quaternion 0, which is not a rotation")
     x, y, z, w = (rotation / norm[:, None]).T
     turns = np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
                       [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],

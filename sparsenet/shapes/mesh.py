@@ -1,4 +1,4 @@
-"""A triangle mesh: two arrays that are known to be sound."""
+"""A triangle mesh: two validated arrays."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from sparsenet.wording import counted
 
 
 class MeshError(ValueError):
-    """A mesh, or a file that should hold one, cannot be used; the message is one line and says why."""
+    """A mesh or a mesh file cannot be used; the message is one line and says why."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Triangles over shared vertices, checked when made.
+    """Triangles with shared vertices, validated by the constructor.
 
     Parameters
     ----------
     vertices : (V, 3) float64, finite, in any unit (other dtypes are converted)
-    faces : (F, 3) int32, F >= 1, rows of `vertices` (other integer dtypes are converted)
+    faces : (F, 3) int32, F >= 1, indices into `vertices` (other integer dtypes are converted)
 
     Raises
     ------
-    MeshError : no face, a shape that is not (n, 3), an index outside the vertices, NaN or infinity.
+    MeshError : no face, a shape other than (n, 3), an index out of range, NaN or infinity.
     """
 
     vertices: np.ndarray
@@ -53,7 +53,7 @@ class Mesh:
         object.__setattr__(self, "faces", np.ascontiguousarray(faces, dtype=np.int32))
 
     def without_unused_vertices(self) -> Mesh:
-        """The same triangles without the vertices that no face refers to; itself if there are none."""
+        """The mesh without the vertices that no face uses; itself if all are used."""
         used = np.zeros(len(self.vertices), dtype=bool)
         used[self.faces.ravel()] = True
         if used.all():
@@ -62,11 +62,11 @@ class Mesh:
         return Mesh(self.vertices[used], new_row[self.faces])
 
     def upright(self, up_axis: str) -> Mesh:
-        """The mesh turned so that it stands along z, as ModelNet and the Princeton Shape Benchmark do.
+        """The mesh rotated so that z is up, as in ModelNet and the Princeton Shape Benchmark.
 
         Parameters
         ----------
-        up_axis : "y" (a quarter turn about x, which takes y to z and z to -y, exactly) or "z" (itself)
+        up_axis : "y" (exact rotation by 90 degrees about x: y becomes z and z becomes -y) or "z" (itself)
 
         Raises
         ------
@@ -77,23 +77,23 @@ class Mesh:
         if up_axis == "z":
             return self
         x, y, z = self.vertices.T
-        return Mesh(np.stack([x, 0.0 - z, y], axis=1), self.faces)  # 0 - z: no negative zeros
+        return Mesh(np.stack([x, 0.0 - z, y], axis=1), self.faces)  # 0 - z avoids negative zeros
 
 
 def points_as_mesh(points: np.ndarray) -> Mesh:
-    """A cloud of points (V, 3) as a mesh: a triangle of one point for each, which marks the cell it lies in.
+    """A point cloud (V, 3) as a mesh: one degenerate triangle for each point, which marks its cell.
 
     Raises
     ------
-    MeshError : no point, and what `Mesh` refuses.
+    MeshError : no point, or see `Mesh`.
     """
     if not len(points):
-        raise MeshError("it holds no face and no point")
+        raise MeshError("it has no face and no point")
     return Mesh(points, np.repeat(np.arange(len(points)), 3).reshape(-1, 3))
 
 
 def merge(meshes: list[Mesh]) -> Mesh:
-    """One mesh of all the triangles, in order."""
+    """One mesh with the triangles of all, in order."""
     if len(meshes) == 1:
         return meshes[0]
     starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])

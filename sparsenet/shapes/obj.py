@@ -1,7 +1,7 @@
-"""OBJ, the text format of Wavefront: its vertices and faces; everything else is passed over.
+"""OBJ, the text format of Wavefront: its vertices and faces; everything else is ignored.
 
     v x y z             a vertex; a weight or a colour may follow
-    f i j k ...         a face: vertices counted from 1, or back from the latest, -1; each may be followed
+    f i j k ...         a face: vertices counted from 1, or backwards from the latest, -1; each may be followed
                         by a texture coordinate and a normal, i/t/n
 """
 
@@ -20,14 +20,14 @@ _TEXTURE_AND_NORMAL = re.compile(rb"(?<=\d)/\S*")
 
 
 def parse_obj(data: bytes) -> Mesh:
-    """The mesh of an OBJ file, all its objects and groups together.
+    """The mesh of an OBJ file, with all its objects and groups.
 
     Raises
     ------
-    MeshError : no face, a vertex that is not three numbers, a corner that is not a vertex before the
-        end of the file, and what `mesh_of_polygons` refuses.
+    MeshError : no face, a vertex that is not three numbers, a face with an unknown vertex, or see
+        `mesh_of_polygons`.
     """
-    vertices, faces, seen = [], [], []  # seen: how many vertices stand before each face
+    vertices, faces, seen = [], [], []  # seen: number of vertices before each face
     for line in _CONTINUED.sub(b" ", data).splitlines():
         words = line.split(b"#", 1)[0].split()
         if not words:
@@ -45,13 +45,13 @@ def parse_obj(data: bytes) -> Mesh:
 
 
 def _corners(faces: list[list[bytes]], seen: np.ndarray, vertex_count: int) -> np.ndarray:
-    """(C,) rows of the vertices, from 0, of the corners of all faces."""
+    """(C,) vertex indices, from 0, of the corners of all faces."""
     words = [word for face in faces for word in face]
     given = indices(numbers(_TEXTURE_AND_NORMAL.sub(b"", b" ".join(words)).split()))
     rows = np.where(given < 0, seen.astype(np.int64) + given, given - 1)
     wrong = np.flatnonzero((given == 0) | (rows < 0) | (rows >= vertex_count))
     if len(wrong):
         row = wrong[0]
-        there = f"there are {vertex_count}" if given[row] > 0 else f"{seen[row]} stand before it"
+        there = f"there are {vertex_count}" if given[row] > 0 else f"{seen[row]} are before it"
         raise MeshError(f"a face refers to vertex {given[row]}, {there} (OBJ counts from 1, or back from -1)")
     return rows

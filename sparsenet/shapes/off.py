@@ -1,12 +1,12 @@
-"""OFF, the text format of ModelNet and of the Princeton Shape Benchmark, as it is met in the wild.
+"""OFF, the text format of ModelNet and of the Princeton Shape Benchmark, as found in practice.
 
-    OFF                     the word may be missing, be glued to the counts (`OFF3514 3546 0`),
-    vertices faces edges    or share their line; the number of edges may be missing
+    OFF                     the word may be missing, joined to the counts (`OFF3514 3546 0`),
+    vertices faces edges    or on the same line; the number of edges may be missing
     x y z                   for each vertex; normals or colours may follow on its line
-    n i j k ...             for each face: how many corners, which vertices (from 0); a colour may follow
+    n i j k ...             for each face: the number of corners and their vertices (from 0); a colour may follow
 
-Lines are what tells a colour from the next face.  A file whose lines do not fit, because a vertex or a
-face goes over several, is read as one row of words.
+Only line breaks separate a colour from the next face.  If a vertex or a face spans several lines, the file is
+read as one sequence of words.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _BYTES_OF_A_FACE = len("1 0\n")
 
 
 def parse_off(data: bytes) -> Mesh:
-    """The mesh of a text OFF file; polygons are cut into triangles (see `mesh_of_polygons`).
+    """The mesh of a text OFF file; polygons are triangulated (see `mesh_of_polygons`).
 
     Raises
     ------
-    MeshError : no header, another kind of OFF, fewer vertices or faces than the header promises,
-        words where numbers should be, and what `mesh_of_polygons` refuses.
+    MeshError : no header, another kind of OFF, fewer vertices or faces than the header declares,
+        words instead of numbers, or see `mesh_of_polygons`.
     """
     if b"#" in data:
         data = _COMMENT.sub(b"", data)
@@ -58,7 +58,7 @@ def parse_off(data: bytes) -> Mesh:
 
 
 def _header(data: bytes) -> tuple[bytes, int, int]:
-    """What follows the header, and the numbers of vertices and faces that it promises."""
+    """The text after the header, and the numbers of vertices and faces declared in it."""
     word = _WORD.match(data)
     if word and word["binary"]:
         raise MeshError("binary OFF is not read: convert it to text OFF or to PLY")
@@ -67,22 +67,22 @@ def _header(data: bytes) -> tuple[bytes, int, int]:
     counts = _COUNTS.match(data, word.end() if word else 0)
     if counts is None:
         raise MeshError("the word OFF is not followed by the line 'vertices faces edges'" if word else
-                        "it opens with neither the word OFF nor the line 'vertices faces edges'")
+                        "it starts with neither the word OFF nor the line 'vertices faces edges'")
     vertex_count, face_count = int(counts[1]), int(counts[2])
     body = data[counts.end():]
     if vertex_count * _BYTES_OF_A_VERTEX + face_count * _BYTES_OF_A_FACE > len(body) + 1:
-        raise MeshError(f"the header promises {vertex_count} vertices and {face_count} faces, "
+        raise MeshError(f"the header declares {vertex_count} vertices and {face_count} faces, "
                         f"more than the {len(body)} bytes after it can hold")
     return body, vertex_count, face_count
 
 
 def _misfit(lines: list[list[bytes]], vertex_count: int, face_count: int, sizes: dict[bytes, int]) -> str | None:
-    """Why the lines are not a vertex each and then a face each; None if they are.
+    """Why the lines are not one vertex each, then one face each; None if they are.
 
-    sizes : the whole number that each first word of the faces' lines stands for
+    sizes : the integer value of each first word of the faces' lines
     """
     if len(lines) < vertex_count + face_count:
-        return (f"the header promises {vertex_count} vertices and {face_count} faces, "
+        return (f"the header declares {vertex_count} vertices and {face_count} faces, "
                 f"there are {len(lines)} lines after it")
     short = next((words for words in lines[:vertex_count] if len(words) < 3), None)
     if short is not None:
@@ -90,12 +90,12 @@ def _misfit(lines: list[list[bytes]], vertex_count: int, face_count: int, sizes:
     wrong = next((words for words in lines[vertex_count:vertex_count + face_count]
                   if sizes.get(words[0], len(words)) >= len(words)), None)
     if wrong is not None:
-        return f"a face is {excerpt(wrong)}, expected the number of corners and as many vertices"
+        return f"a face is {excerpt(wrong)}, expected the number of corners and that many vertices"
     return None
 
 
 def _in_a_row(words: list[bytes], position: int, face_count: int) -> list[list[bytes]] | None:
-    """The corners of each face if the words from `position` on are faces and nothing else, on whatever lines."""
+    """The corners of each face if the words from `position` on are faces and nothing else, ignoring line breaks."""
     polygons = []
     for _ in range(face_count):
         if position >= len(words) or not is_count(words[position]):

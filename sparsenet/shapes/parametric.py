@@ -1,7 +1,7 @@
-"""Ten classes of furniture and tools, drawn from a random generator: the data set that needs no download.
+"""Ten classes of furniture and tools, generated at random: a data set that needs no download.
 
-Every mesh differs in proportions, in parts (a chair may have arms, slats or a pedestal) and in pose
-(tools stand or lie, joints bend, everything is turned a little).  z points up.
+The meshes vary in proportions, in parts (a chair may have arms, slats or a pedestal) and in pose
+(tools stand or lie, joints bend, everything is rotated slightly).  z points up.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from sparsenet.shapes.primitives import (
 )
 
 X, Y, Z = 0, 1, 2
-_TURN = 0.35  # radians: how far a shape is turned about the vertical, at most
-_TILT = 0.08  # radians: and about the other two axes
+_TURN = 0.35  # radians: largest rotation about the vertical
+_TILT = 0.08  # radians: largest rotation about the other two axes
 
 
 def parametric_mesh(class_name: str, rng: np.random.Generator) -> Mesh:
@@ -37,14 +37,14 @@ def parametric_mesh(class_name: str, rng: np.random.Generator) -> Mesh:
 
     Raises
     ------
-    ValueError : there is no such class.
+    ValueError : the class is unknown.
     """
     if class_name not in _MAKERS:
-        raise ValueError(f"parametric_mesh: there is no class {class_name!r}, expected one of "
+        raise ValueError(f"parametric_mesh: class_name is {class_name!r}, expected one of "
                          f"{', '.join(CLASSES)}")
     bodies = _MAKERS[class_name](rng)
-    for axis, most in ((Z, _TURN), (X, _TILT), (Y, _TILT)):
-        bodies = turned(bodies, rotation_about(axis, rng.uniform(-most, most)))
+    for axis, limit in ((Z, _TURN), (X, _TILT), (Y, _TILT)):
+        bodies = turned(bodies, rotation_about(axis, rng.uniform(-limit, limit)))
     return assembled(bodies)
 
 
@@ -54,7 +54,7 @@ def _chance(rng: np.random.Generator, probability: float) -> bool:
 
 def _legs(rng: np.random.Generator, half_x: float, half_y: float, top: float, radius: float,
           splay: float = 0.0, count: int = 4) -> list[Body]:
-    """Legs from the floor to height `top`, in the corners or, if three, on a circle; round or square."""
+    """Round or square legs from the floor to height `top`, in the corners or, if three, on a circle."""
     if count == 3:
         angles = 2 * np.pi * np.arange(3) / 3 + rng.uniform(0, 2 * np.pi)
         corners = [(half_x * np.cos(angle), half_y * np.sin(angle)) for angle in angles]
@@ -159,20 +159,20 @@ def _chair(rng: np.random.Generator) -> list[Body]:
 
 def _hammer(rng: np.random.Generator) -> list[Body]:
     length, grip = rng.uniform(0.7, 1.1), rng.uniform(0.025, 0.04)
-    face, reach = rng.uniform(0.05, 0.1), rng.uniform(0.13, 0.22)
+    face, span = rng.uniform(0.05, 0.1), rng.uniform(0.13, 0.22)
     handle = cone(grip * rng.uniform(1, 1.4), grip, 0, length)
-    head = [cylinder(face * 0.7, -reach * 0.7, reach * 0.7), cylinder(face, reach * 0.5, reach)]
+    head = [cylinder(face * 0.7, -span * 0.7, span * 0.7), cylinder(face, span * 0.5, span)]
     kind = rng.integers(3)
-    if kind == 0:  # a mallet, the same on both sides
-        head = [box((2 * face, 2 * face, 2 * reach), (0, 0, 0))]
+    if kind == 0:  # a mallet, symmetric
+        head = [box((2 * face, 2 * face, 2 * span), (0, 0, 0))]
     elif kind == 1:  # a wedge
-        head.append(cone(0.01, face * 0.7, -reach * 1.2, -reach * 0.5, sections=4))
+        head.append(cone(0.01, face * 0.7, -span * 1.2, -span * 0.5, sections=4))
     head = turned(head, rotation_about(Y, np.pi / 2))
     if kind == 2:  # a claw: two bent prongs
         bend = np.linspace(0, rng.uniform(0.7, 1.2), 5)
         for side in (-1, 1):
-            path = np.stack([-reach * 0.5 - reach * np.sin(bend), side * face * (0.25 + 0.3 * bend),
-                             -reach * (1 - np.cos(bend))], axis=1)
+            path = np.stack([-span * 0.5 - span * np.sin(bend), side * face * (0.25 + 0.3 * bend),
+                             -span * (1 - np.cos(bend))], axis=1)
             head.append(tube(path, face * 0.3))
     return _standing_or_lying(rng, [handle, *moved(head, (0, 0, length))])
 
@@ -184,9 +184,9 @@ def _lamp(rng: np.random.Generator) -> list[Body]:
     bodies = [cone(spread, spread * rng.uniform(0.6, 1), 0, rng.uniform(0.03, 0.08))]
     shade = [lathe([(wide, 0), (wide * narrow, tall)]), ball(wide * 0.35, (0, 0, tall * 0.4))]
     if _chance(rng, 0.4):  # an arm with a joint
-        lean, reach = rng.uniform(-0.5, -0.1), rng.uniform(0.4, 0.7) * height
+        lean, span = rng.uniform(-0.5, -0.1), rng.uniform(0.4, 0.7) * height
         joint = np.array([np.sin(lean) * height * 0.7, 0, np.cos(lean) * height * 0.7])
-        end = joint + reach * np.array([np.cos(rng.uniform(0.1, 0.8)), 0, np.sin(rng.uniform(0.1, 0.8))])
+        end = joint + span * np.array([np.cos(rng.uniform(0.1, 0.8)), 0, np.sin(rng.uniform(0.1, 0.8))])
         bodies += [rod((0, 0, 0), joint, radius), rod(joint, end, radius), ball(radius * 2, joint)]
         shade = turned(shade, rotation_about(Y, rng.uniform(-0.6, 0.1)), about=(0, 0, tall))
         place = end - (0, 0, tall)
@@ -201,10 +201,10 @@ def _mug(rng: np.random.Generator) -> list[Body]:
     low, wall = radius * rng.uniform(0.7, 1.05), 0.06
     bodies = [lathe([(0, 0), (low, 0), (radius, height), (radius - wall, height), (low - wall, wall),
                      (0, wall)], sections=20)]
-    reach, tall = rng.uniform(0.25, 0.4), rng.uniform(0.25, 0.4) * height
+    span, tall = rng.uniform(0.25, 0.4), rng.uniform(0.25, 0.4) * height
     bend = np.linspace(-np.pi / 2, np.pi / 2, 9)
     square = rng.uniform(0.5, 1.0)  # 1 is an arc, less is squarer
-    path = np.stack([(low + radius) / 2 - 0.04 + reach * np.abs(np.cos(bend)) ** square, np.zeros(9),
+    path = np.stack([(low + radius) / 2 - 0.04 + span * np.abs(np.cos(bend)) ** square, np.zeros(9),
                      height * rng.uniform(0.45, 0.55) + tall * np.sin(bend)], axis=1)
     return [*bodies, tube(path, rng.uniform(0.04, 0.07))]
 
@@ -270,7 +270,7 @@ def _wrench(rng: np.random.Generator) -> list[Body]:
 
 
 def _standing_or_lying(rng: np.random.Generator, bodies: list[Body]) -> list[Body]:
-    """A tool along z, as it is, or laid down along x, turned about its own axis either way."""
+    """A tool standing along z or lying along x, in both cases rotated about its own axis."""
     bodies = turned(bodies, rotation_about(Z, rng.uniform(0, 2 * np.pi)))
     return turned(bodies, rotation_about(Y, np.pi / 2)) if _chance(rng, 0.5) else bodies
 

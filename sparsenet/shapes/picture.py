@@ -1,4 +1,4 @@
-"""Off3DPicture: a 3D model, on disk or in memory, with its label, ready to become voxels."""
+"""Off3DPicture: a 3D model, from a file or in memory, with its label, ready to be voxelized."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sparsenet.shapes.voxelization import Voxels, voxelize
 
 
 class Off3DPicture:
-    """A 3D model and how large to draw it.
+    """A 3D model and its render size.
 
     Parameters
     ----------
     path_or_mesh : a file for `read_mesh` (OFF, OBJ, PLY, STL, GLB and others), or anything that has `vertices`
         (V, 3) and `faces` (F, 3), such as a Mesh or a trimesh.Trimesh
     render_size : cells along the longest side of the mesh's bounding box
-    label : the class, -1 if it is not known
+    label : the class, -1 if unknown
 
     Attributes
     ----------
@@ -60,19 +60,19 @@ class Off3DPicture:
     def voxelize(self, spatial_size: int | Sequence[int], rotation: np.ndarray | None = None,
                  affine: np.ndarray | None = None, shift: np.ndarray | None = None,
                  fill: bool = False) -> Voxels:
-        """The cells of a grid that the surface meets, or with `fill=True` the solid.
+        """The cells of a grid that the surface intersects, or with `fill=True` those of the solid.
 
         Parameters
         ----------
         spatial_size : the grid's sides in cells, one number or three
-        rotation, affine, shift : (3, 3), (3, 3) and (3,) float64 in cells; rotated first, then centred
-            and scaled to the render size, then affine and shift (an `Augmentation` draws all three)
-        fill : add the cells that the surface encloses within the grid
+        rotation, affine, shift : (3, 3), (3, 3) and (3,) float64 in cells; the mesh is rotated, centred and
+            scaled to the render size, then mapped and shifted (an `Augmentation` draws all three)
+        fill : add the cells of the grid enclosed by the surface
 
         Returns
         -------
         Voxels : unpacks to coordinates (n, 3) int32 sorted row-major and features (n, 1) float32 ones;
-            its `dropped` counts the cells that the surface meets outside the grid
+            its `dropped` is the number of intersected cells outside the grid
 
         Raises
         ------

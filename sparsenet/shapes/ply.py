@@ -1,16 +1,16 @@
-"""PLY, text and binary, of any byte order: `vertex`, `face` and `tristrips`; other elements are passed over.
+"""PLY, text or binary in either byte order: `vertex`, `face` and `tristrips`; other elements are ignored.
 
     ply
     format ascii 1.0            or binary_little_endian, binary_big_endian
     comment ...                 anything, also obj_info
-    element vertex 8            a table of 8 rows
-    property float x            a column of it
+    element vertex 8            8 rows
+    property float x            a column of these rows
     element face 6
-    property list uchar int vertex_indices      a count, and as many values, in each row
+    property list uchar int vertex_indices      in each row a count and that many values
     end_header
     the rows of all elements, in order
 
-A file of vertices alone is a cloud of points: each becomes a triangle of one point, which marks its cell.
+A file with vertices only is a point cloud: each point becomes a degenerate triangle, which marks its cell.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CORNERS = ("vertex_indices", "vertex_index")
 
 @dataclass
 class Element:
-    """One table of the header."""
+    """One element of the header."""
 
     name: str
     count: int
@@ -43,25 +43,25 @@ class Element:
 
 
 def parse_ply(data: bytes) -> Mesh:
-    """The mesh of a PLY file; polygons are cut into triangles (see `mesh_of_polygons`).
+    """The mesh of a PLY file; polygons are triangulated (see `mesh_of_polygons`).
 
     Raises
     ------
-    MeshError : a header that is no PLY's or has no end, more rows than the file can hold, vertices
-        without x, y, z, neither faces nor points, and what `mesh_of_polygons` refuses.
+    MeshError : an invalid or unterminated header, more rows than the file can hold, vertices
+        without x, y, z, neither faces nor points, or see `mesh_of_polygons`.
     """
     order, elements, body = _header(data)
-    most = sum(element.count for element in elements)
-    if most > len(body):
-        raise MeshError(f"the header promises {most} rows ({_promise(elements)}), more than the {len(body)} bytes "
+    rows = sum(element.count for element in elements)
+    if rows > len(body):
+        raise MeshError(f"the header declares {rows} rows ({_counts_text(elements)}), more than the {len(body)} bytes "
                         "after it can hold")
     read = text_rows if order == "" else binary_rows
-    tables = dict(zip((element.name for element in elements), read(body, order, elements), strict=True))
-    if "vertex" not in tables:
+    rows_of = dict(zip((element.name for element in elements), read(body, order, elements), strict=True))
+    if "vertex" not in rows_of:
         raise MeshError("it has no element 'vertex'")
-    vertices = _vertices(tables["vertex"])
-    strips = [_lists(tables[name], name) for name in ("tristrips",) if name in tables and tables[name].count]
-    faces = [_lists(tables["face"], "face")] if "face" in tables and tables["face"].count else []
+    vertices = _vertices(rows_of["vertex"])
+    strips = [_lists(rows_of[name], name) for name in ("tristrips",) if name in rows_of and rows_of[name].count]
+    faces = [_lists(rows_of["face"], "face")] if "face" in rows_of and rows_of["face"].count else []
     if not faces and not strips:
         return points_as_mesh(vertices)
     parts = [(indices(lists.values), lists.sizes) for lists in faces]
@@ -73,10 +73,10 @@ def _header(data: bytes) -> tuple[str, list[Element], bytes]:
     """Byte order ("" for text), elements, and the bytes after the header."""
     start = re.match(rb"ply[ \t]*(\r\n|\n|\r)", data)
     if start is None:
-        raise MeshError("it does not open with the line 'ply'")
+        raise MeshError("it does not start with the line 'ply'")
     end = re.search(rb"(?:^|[\r\n])[ \t]*end_header[ \t]*(?:" + re.escape(start[1]) + rb"|[\r\n]|$)", data)
     if end is None:
-        raise MeshError("its header has no end ('end_header'): is it cut off?")
+        raise MeshError("its header has no end ('end_header'): truncated?")
     order, elements = None, []
     for line in data[start.end():end.start() + 1].splitlines():
         words = line.decode("latin-1").split()
@@ -90,8 +90,8 @@ def _header(data: bytes) -> tuple[str, list[Element], bytes]:
             case ["property", "list", length, kind, name] if {length, kind} <= _TYPES.keys() and elements:
                 elements[-1].properties.append(Property(name, _TYPES[kind], _TYPES[length]))
             case ["format" | "element" | "property", *_]:
-                raise MeshError(f"a line of the header is {excerpt(line)}, which PLY does not have there")
-            case _:  # comment, obj_info, and comments that go on without the word
+                raise MeshError(f"a line of the header is {excerpt(line)}, which PLY does not allow there")
+            case _:  # comment, obj_info, and continued comments without the keyword
                 continue
     if order is None:
         raise MeshError("its header has no line 'format'")
@@ -108,7 +108,7 @@ def _check(elements: list[Element]) -> None:
             raise MeshError(f"element {element.name:.40} has {element.count} rows and no property")
 
 
-def _promise(elements: list[Element]) -> str:
+def _counts_text(elements: list[Element]) -> str:
     return ", ".join(f"{element.count} of {element.name:.40}" for element in elements[:4])
 
 
@@ -120,7 +120,7 @@ def _vertices(rows: Rows) -> np.ndarray:
 
 
 def _lists(rows: Rows, element: str) -> Lists:
-    """The corners: the list of that name, or the only one."""
+    """The corners: the list 'vertex_indices', or the only list."""
     name = next((name for name in _CORNERS if name in rows.lists), None)
     if name is None and len(rows.lists) == 1:
         name = next(iter(rows.lists))
@@ -130,14 +130,14 @@ def _lists(rows: Rows, element: str) -> Lists:
 
 
 def _of_strips(corners: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners and sizes of the triangles of strips, which end with each list and at each -1."""
+    """Corners and sizes of the triangles of strips; a strip ends with its list or at a -1."""
     last_of_list = np.zeros(len(corners) + 1, bool)
-    last_of_list[np.cumsum(sizes)] = True  # the place after the end of each list
+    last_of_list[np.cumsum(sizes)] = True  # the position after the end of each list
     strip = np.cumsum((corners == -1) | last_of_list[:-1]) if len(corners) else corners
     starts = np.arange(max(len(corners) - 2, 0))
     whole = (strip[starts] == strip[starts + 2]) & (corners[starts] != -1)
     starts = starts[whole]
     first = np.searchsorted(strip, strip[starts]) + (corners[np.searchsorted(strip, strip[starts])] == -1)
     odd = (starts - first) % 2
-    triangles = np.stack([starts + odd, starts + 1 - odd, starts + 2], axis=1)  # every second one is turned over
+    triangles = np.stack([starts + odd, starts + 1 - odd, starts + 2], axis=1)  # every second one is flipped
     return corners[triangles].ravel(), np.full(len(triangles), 3)

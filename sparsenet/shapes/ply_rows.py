@@ -1,6 +1,6 @@
-"""The rows of PLY elements, from lines of text or from bytes, by column.
+"""Reads the rows of PLY elements, from text or binary, into columns.
 
-Rows without lists, and rows whose lists are all of one length (the rule by far), are read in one sweep.
+Rows without lists, and rows whose lists all have the same length (nearly all files), are read at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sparsenet.shapes.text import excerpt, is_count, numbers
 
 @dataclass(frozen=True)
 class Property:
-    """A column: a value in each row, or with `length` (the type of the counts) a list."""
+    """A column: one value per row, or a list if `length` (the type of its counts) is given."""
 
     name: str
     kind: str
@@ -26,7 +26,7 @@ class Property:
 
 @dataclass
 class Lists:
-    """The lists of one column: values one after another, and how many each row has."""
+    """The lists of one column: concatenated values, and the length of each row's list."""
 
     values: np.ndarray
     sizes: np.ndarray
@@ -48,15 +48,15 @@ class _Element(Protocol):
 
 
 def text_rows(body: bytes, order: str, elements: Sequence[_Element]) -> Iterator[Rows]:
-    """The rows of each element: one a line, or if the lines do not fit, one word after another.
+    """Yield the rows of each element: one per line, or as a sequence of words if the lines do not match.
 
     Raises
     ------
-    MeshError : fewer rows, or shorter ones, than the header promises; a word that is not a number.
+    MeshError : fewer rows, or shorter ones, than the header declares; a word that is not a number.
     """
     lines = [words for line in body.splitlines() if (words := line.split())]
     if len(lines) < sum(element.count for element in elements):
-        wrong = (f"the header promises {sum(element.count for element in elements)} lines, "
+        wrong = (f"the header declares {sum(element.count for element in elements)} lines, "
                  f"there are {len(lines)} after it")
     else:
         start, wrong, fitted = 0, "", []
@@ -68,7 +68,7 @@ def text_rows(body: bytes, order: str, elements: Sequence[_Element]) -> Iterator
             start += element.count
         if not wrong:
             return iter([_text_columns(element, rows) for element, rows in zip(elements, fitted, strict=True)])
-    words, position, tables = [word for line in lines for word in line], 0, []
+    words, position, found = [word for line in lines for word in line], 0, []
     for element in elements:
         rows = []
         for _ in range(element.count):
@@ -77,12 +77,12 @@ def text_rows(body: bytes, order: str, elements: Sequence[_Element]) -> Iterator
                 raise MeshError(wrong)
             rows.append(words[position:position + length])
             position += length
-        tables.append(_text_columns(element, rows))
-    return iter(tables)
+        found.append(_text_columns(element, rows))
+    return iter(found)
 
 
 def _length(words: list[bytes], position: int, properties: list[Property]) -> int | None:
-    """How many words the row at `position` takes; None if they are not there."""
+    """The number of words in the row at `position`; None if the words end before it does."""
     start = position
     for column in properties:
         if column.length:
@@ -94,23 +94,23 @@ def _length(words: list[bytes], position: int, properties: list[Property]) -> in
 
 
 def _text_columns(element: _Element, rows: list[list[bytes]]) -> Rows:
-    table = Rows(len(rows))
+    result = Rows(len(rows))
     places = [0] * len(rows)
     for column in element.properties:
         if column.length:
             sizes = [int(words[place]) for words, place in zip(rows, places, strict=True)]
             values = [word for words, place, size in zip(rows, places, sizes, strict=True)
                       for word in words[place + 1:place + 1 + size]]
-            table.lists[column.name] = Lists(numbers(values), np.array(sizes, np.int64))
+            result.lists[column.name] = Lists(numbers(values), np.array(sizes, np.int64))
             places = [place + 1 + size for place, size in zip(places, sizes, strict=True)]
         else:
-            table.columns[column.name] = numbers([words[place] for words, place in zip(rows, places, strict=True)])
+            result.columns[column.name] = numbers([words[place] for words, place in zip(rows, places, strict=True)])
             places = [place + 1 for place in places]
-    return table
+    return result
 
 
 def binary_rows(body: bytes, order: str, elements: Sequence[_Element]) -> Iterator[Rows]:
-    """The rows of each element.
+    """Yield the rows of each element.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def binary_rows(body: bytes, order: str, elements: Sequence[_Element]) -> Iterat
 
     Raises
     ------
-    MeshError : the bytes end before the rows do; a list of a negative or fractional length.
+    MeshError : the bytes end before the rows do, or the length of a list is negative or fractional.
     """
     position = 0
     for element in elements:
@@ -139,7 +139,7 @@ def _binary_element(body: bytes, position: int, order: str, element: _Element) -
 
 
 def _row_type(order: str, properties: list[Property], sizes: dict[int, int]) -> np.dtype:
-    """A row whose lists have those lengths (by the number of the property; 0 if not given)."""
+    """The dtype of a row whose lists have these lengths (by property number; default 0)."""
     fields: list[tuple] = []
     for number, column in enumerate(properties):
         if column.length:
@@ -162,7 +162,7 @@ def _columns_of_block(block: np.ndarray, element: _Element) -> Rows:
 
 
 def _sizes_of_row(body: bytes, position: int, order: str, element: _Element) -> dict[int, int]:
-    """The lengths of the lists of the row at `position`, by the number of the property."""
+    """The lengths of the lists in the row at `position`, by property number."""
     sizes = {}
     for number, column in enumerate(element.properties):
         if column.length:
@@ -181,12 +181,12 @@ def _length_at(body: bytes, position: int, kind: np.dtype, element: _Element) ->
     length = np.frombuffer(body, kind, 1, position)[0]
     if not (0 <= length <= len(body) and length == int(length)):
         raise MeshError(f"a list of element {element.name:.40} has {length:.12g} values, "
-                        f"more than a file of {len(body)} bytes can hold, or fewer than none")
+                        f"negative or more than a file of {len(body)} bytes can hold")
     return int(length)
 
 
 def _row_by_row(body: bytes, position: int, order: str, element: _Element) -> tuple[Rows, int]:
-    """Rows with lists of several lengths: where each value lies is known after the row before."""
+    """Rows with lists of different lengths: the position of a row is known only after the previous one."""
     steps = [(np.dtype(column.kind).itemsize, np.dtype(order + column.length) if column.length else None)
              for column in element.properties]
     places: list[list[int]] = [[] for _ in steps]
@@ -195,7 +195,7 @@ def _row_by_row(body: bytes, position: int, order: str, element: _Element) -> tu
         for number, (width, length) in enumerate(steps):
             size = 1
             if length is not None:
-                # one byte is the usual length, and read without NumPy
+                # the length is usually one byte, which is read without NumPy
                 size = (body[position] if length.str[1:] == "u1" and position < len(body)
                         else _length_at(body, position, length, element))
                 sizes[number].append(size)
@@ -217,7 +217,7 @@ def _row_by_row(body: bytes, position: int, order: str, element: _Element) -> tu
 
 
 def _gather(body: bytes, places: np.ndarray, lengths: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """Runs of values that begin at the bytes `places`, one after another."""
+    """The concatenated runs of values that start at the byte offsets `places`."""
     within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     starts = np.repeat(places, lengths) + within * kind.itemsize
     raw = np.frombuffer(body, np.uint8)
@@ -225,4 +225,4 @@ def _gather(body: bytes, places: np.ndarray, lengths: np.ndarray, kind: np.dtype
 
 
 def _cut(element: _Element) -> str:
-    return f"it ends before the {element.count} rows of element {element.name:.40} do: is it cut off?"
+    return f"it ends before the {element.count} rows of element {element.name:.40} do: truncated?"

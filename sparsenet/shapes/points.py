@@ -1,4 +1,4 @@
-"""XYZ: a cloud of points, one a line, as text."""
+"""XYZ: a point cloud as text, one point per line."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from sparsenet.shapes.text import excerpt, is_count, numbers
 
 
 def parse_xyz(data: bytes) -> Mesh:
-    """The points of an XYZ file, x y z at the beginning of each line, each a triangle of one point.
+    """The points of an XYZ file, x y z at the start of each line, each as a degenerate triangle.
 
-    Blanks, commas or semicolons part the numbers; what follows the third (normals, colours) is passed
-    over, and so are comments (#) and a first line that counts the others.
+    The numbers are separated by blanks, commas or semicolons; anything after the third (normals, colours)
+    is ignored, and so are comments (#) and a first line with the number of points.
 
     Raises
     ------
-    MeshError : a line that does not begin with three numbers, no point.
+    MeshError : a line does not start with three numbers, or there is no point.
     """
     rows = [words for line in data.replace(b",", b" ").replace(b";", b" ").splitlines()
             if (words := line.split(b"#", 1)[0].split())]

@@ -1,10 +1,9 @@
-"""Polygons to triangles: fans for convex ones, ear clipping for the others.
+"""Triangulates polygons: fans for convex ones, ear clipping for the others.
 
-Each polygon is looked at in its best plane, the one across its vector area (Newell's normal).  There a
-polygon is convex if it turns left at every corner, and once around in all.  Ears are clipped from all
-other polygons side by side, one from each per step (G. H. Meisters, 'Polygons have ears', 1975: a simple
-polygon always has one; one that crosses itself loses its most convex corner where it has none, so that
-every polygon ends after n - 2 steps).
+Each polygon is projected to the plane orthogonal to its vector area (Newell's normal).  There it is convex
+if it turns left at every corner and winds once.  Ears are clipped from all other polygons in parallel, one
+per step (G. H. Meisters, 'Polygons have ears', 1975: a simple polygon always has an ear; if a
+self-intersecting one has none, its most convex corner is clipped, so that every polygon takes n - 2 steps).
 """
 
 from __future__ import annotations
@@ -13,25 +12,25 @@ import numpy as np
 
 from sparsenet.shapes.mesh import Mesh, MeshError
 
-# Of the square of a polygon's size: a corner that turns by less is straight.
+# Relative to the squared size of a polygon: a corner that turns by less is straight.
 STRAIGHT = 1e-12
-# Corners times corners of the polygons that are clipped, together: some seconds.
+# Limit of the sum of squared corner counts over all clipped polygons: a few seconds of work.
 MAX_CLIPPING = 2**26
-_BLOCK = 2**16  # corners that are clipped side by side
+_BLOCK = 2**16  # corners processed in parallel
 
 
 def mesh_of_polygons(vertices: np.ndarray, corners: np.ndarray, sizes: np.ndarray) -> Mesh:
-    """The mesh of polygons, n - 2 triangles for one of n corners, in order; those of two or fewer are left out.
+    """The mesh of polygons, n - 2 triangles for each with n corners, in order; those with n < 3 are left out.
 
     Parameters
     ----------
     vertices : (V, 3) float64
-    corners : (C,) integers, rows of `vertices`: the corners of the first polygon, of the second, ...
-    sizes : (P,) integers, how many corners each polygon has; they add up to C
+    corners : (C,) integers, indices into `vertices`: the corners of the first polygon, of the second, ...
+    sizes : (P,) integers, the number of corners of each polygon; they sum to C
 
     Raises
     ------
-    MeshError : no triangle, what `Mesh` refuses, concave polygons of too many corners.
+    MeshError : no triangle, concave polygons with too many corners, or see `Mesh`.
     """
     corners, sizes = np.asarray(corners, np.int64), np.asarray(sizes, np.int64)
     starts = np.cumsum(sizes) - sizes
@@ -49,8 +48,8 @@ def mesh_of_polygons(vertices: np.ndarray, corners: np.ndarray, sizes: np.ndarra
     if not len(rows):
         return fans
     if (sizes[rows]**2).sum() > MAX_CLIPPING:
-        raise MeshError(f"{len(rows)} concave faces have up to {sizes[rows].max()} corners, too many to cut into "
-                        "triangles here: triangulate them when exporting the mesh")
+        raise MeshError(f"{len(rows)} concave faces have up to {sizes[rows].max()} corners, too many to "
+                        "triangulate here: triangulate them when exporting the mesh")
     faces = fans.faces.copy()
     for polygons in _blocks(rows, sizes):
         triangles = _clip(fans.vertices, corners, starts[polygons], sizes[polygons])
@@ -60,7 +59,7 @@ def mesh_of_polygons(vertices: np.ndarray, corners: np.ndarray, sizes: np.ndarra
 
 
 def _blocks(rows: np.ndarray, sizes: np.ndarray, equal: bool = False) -> list[np.ndarray]:
-    """Polygons of equal or similar size together, some ten thousand corners at a time."""
+    """Groups of polygons of equal or similar size, with at most _BLOCK corners each."""
     rows = rows[np.argsort(sizes[rows], kind="stable")]
     widths = sizes[rows] if equal else 2**np.ceil(np.log2(sizes[rows])).astype(np.int64)
     blocks = []
@@ -71,20 +70,20 @@ def _blocks(rows: np.ndarray, sizes: np.ndarray, equal: bool = False) -> list[np
 
 
 def _flat(vertices: np.ndarray, corners: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
-    """(m, size, 2) the polygons in their planes, counter-clockwise, each of size 1 at most about its first corner.
+    """(m, size, 2) polygons in their planes, counter-clockwise, scaled to size 1 and relative to the first corner.
 
-    A polygon without a vector area (collinear, or two lobes of opposite turn) gives zeros.
+    A polygon without a vector area (collinear, or two lobes of opposite orientation) gives zeros.
     """
     points = vertices[corners[starts[:, None] + np.arange(size)]]
     largest = np.abs(points).max(axis=(1, 2), keepdims=True)
-    points = points / np.where(largest > 0, largest, 1)  # no difference overflows
+    points = points / np.where(largest > 0, largest, 1)  # avoids overflow
     points = points - points[:, :1]
     extent = np.abs(points).max(axis=(1, 2), keepdims=True)
     points = points / np.where(extent > 0, extent, 1)
     normal = np.cross(points, np.roll(points, -1, axis=1)).sum(axis=1)
     length = np.sqrt((normal**2).sum(axis=1, keepdims=True))
     normal = np.where(length > STRAIGHT, normal / np.where(length > STRAIGHT, length, 1), 0)
-    axis = np.eye(3)[np.abs(normal).argmin(axis=1)]  # the axes of a plane along two axes are these
+    axis = np.eye(3)[np.abs(normal).argmin(axis=1)]  # a plane along two coordinate axes gets these axes
     right = np.cross(axis, normal)
     norm = np.sqrt((right**2).sum(axis=1, keepdims=True))
     right /= np.where(norm > 0, norm, 1)
@@ -93,7 +92,7 @@ def _flat(vertices: np.ndarray, corners: np.ndarray, starts: np.ndarray, size: i
 
 
 def _convex(points: np.ndarray) -> np.ndarray:
-    """(m,) whether polygons (m, n, 2) turn left at all their corners and once around; True without an area."""
+    """(m,) bool: whether polygons (m, n, 2) turn left at all corners and wind once; True without an area."""
     edges = np.roll(points, -1, axis=1) - points
     following = np.roll(edges, -1, axis=1)
     turn = _cross(edges, following)
@@ -105,19 +104,19 @@ def _convex(points: np.ndarray) -> np.ndarray:
 
 
 def _clip(vertices: np.ndarray, corners: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """(m, max(sizes) - 2, 3) rows of `vertices`: the triangles of m polygons, as many as each has."""
-    count, most = len(sizes), int(sizes.max())
-    flat = np.full((count, most, 2), np.nan)
+    """(m, max(sizes) - 2, 3) indices into `vertices`: the triangles of m polygons, padded."""
+    count, longest = len(sizes), int(sizes.max())
+    flat = np.full((count, longest, 2), np.nan)
     for size in np.unique(sizes):
         same = sizes == size
         flat[same, :size] = _flat(vertices, corners, starts[same], int(size))
     clipping = _Clipping(flat, sizes)
-    triangles = np.stack([clipping.next_ear() for _ in range(most - 2)], axis=1)
+    triangles = np.stack([clipping.next_ear() for _ in range(longest - 2)], axis=1)
     return corners[starts[:, None, None] + triangles]
 
 
 class _Clipping:
-    """Polygons that lose a corner per step: corners are linked in a ring, dead ones are passed over."""
+    """Ear clipping of polygons in parallel: the corners are a linked ring, from which clipped ones are removed."""
 
     def __init__(self, points: np.ndarray, sizes: np.ndarray):
         self.points, self.left = points, sizes.copy()
@@ -135,9 +134,9 @@ class _Clipping:
             self._measure(np.full(len(sizes), place))
 
     def next_ear(self) -> np.ndarray:
-        """(m, 3) places of the corners of one ear of each polygon, which is cut off; zeros where none is left."""
+        """Clip an ear of each polygon.  Returns the positions of its corners (m, 3), zeros if none is left."""
         straight = self.alive & (np.abs(self.turn) <= STRAIGHT)
-        # straight corners first, then ears, else the most convex corner; the first of equals
+        # straight corners first, then ears, else the most convex corner; ties go to the first
         worth = np.where(straight, 3.0, np.where(self.ear, 2.0, np.tanh(self.turn)))
         tip = np.where(self.alive, worth, -2.0).argmax(axis=1)
         rows, before, after = self.rows, self.before[self.rows, tip], self.after[self.rows, tip]
@@ -152,7 +151,7 @@ class _Clipping:
         return triangles
 
     def _measure(self, place: np.ndarray, turn_only: bool = False) -> None:
-        """Whether the corner at `place` of each polygon is convex, and an ear: no other corner within."""
+        """Find whether the corner at `place` of each polygon is convex, and an ear, with no other corner inside."""
         rows = self.rows
         triangle = [self.points[rows, corner] for corner in (self.before[rows, place], place, self.after[rows, place])]
         first, tip, last = triangle
@@ -160,15 +159,15 @@ class _Clipping:
         self.turn[rows, place] = turn
         if turn_only:
             return
-        inside = self.alive & (self.turn < -STRAIGHT)  # corners that turn left never lie within alone
+        inside = self.alive & (self.turn < -STRAIGHT)  # an ear that contains corners contains one that turns right
         for start, stop in ((first, tip), (tip, last), (last, first)):
             edge = (stop - start)[:, :, None]
             inside &= edge[:, 0] * (self.y - start[:, 1:]) - edge[:, 1] * (self.x - start[:, :1]) >= -STRAIGHT
         polygons, within = inside.nonzero()
-        points = self.points[polygons, within]  # those that stand on a corner, as at a slit, are not in the way
-        apart = np.all([(points != corner[polygons]).any(axis=1) for corner in triangle], axis=0)
+        points = self.points[polygons, within]  # corners that coincide with the ear's, as at a slit, do not count
+        distinct = np.all([(points != corner[polygons]).any(axis=1) for corner in triangle], axis=0)
         self.ear[rows, place] = turn > STRAIGHT
-        self.ear[polygons[apart], place[polygons[apart]]] = False
+        self.ear[polygons[distinct], place[polygons[distinct]]] = False
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Bodies that the parametric shapes are put together from: (vertices, faces) pairs of plain arrays.
+"""The bodies that parametric shapes consist of: (vertices, faces) pairs of plain arrays.
 
-Lengths are in any unit, z points up, angles are in radians.  Bodies may overlap; nothing cuts them.
+Lengths are in any unit, z points up, angles are in radians.  Bodies may overlap; they are not merged.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _CUBE_FACES = np.concatenate([_QUADS[:, [0, 1, 2]], _QUADS[:, [0, 2, 3]]]).astyp
 
 
 def box(size: Sequence[float], centre: Sequence[float]) -> Body:
-    """A box of three sides about its centre."""
+    """A box with three side lengths around its centre."""
     return _CUBE * size + centre, _CUBE_FACES
 
 
 def lathe(profile: Sequence[Sequence[float]], centre: Sequence[float] = (0, 0, 0),
           sections: int = 16) -> Body:
-    """The surface that a profile of (radius, height) points sweeps about the z axis."""
+    """The surface of revolution of a profile of (radius, height) points about the z axis."""
     profile = np.asarray(profile, np.float64)
     angle = 2 * np.pi * np.arange(sections) / sections
     ring = np.stack([np.cos(angle), np.sin(angle), np.zeros(sections)], axis=1)
@@ -42,7 +42,7 @@ def cylinder(radius: float, bottom: float, top: float, centre: Sequence[float] =
 
 def cone(low_radius: float, high_radius: float, bottom: float, top: float,
          centre: Sequence[float] = (0, 0, 0), sections: int = 16) -> Body:
-    """A closed upright cone, cut off at both ends."""
+    """A closed upright truncated cone."""
     return lathe([(0, bottom), (low_radius, bottom), (high_radius, top), (0, top)], centre, sections)
 
 
@@ -53,11 +53,11 @@ def ball(radius: float, centre: Sequence[float], sections: int = 12) -> Body:
 
 
 def tube(path: np.ndarray, radius: float, sections: int = 8) -> Body:
-    """A round tube along a path of points (P, 3), which bends by less than a right angle at each."""
+    """A round tube along a path of points (P, 3) that bends by less than a right angle at each point."""
     path = np.asarray(path, np.float64)
     along = np.gradient(path, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True)
-    aside = np.eye(3)[np.argmin(np.abs(along).sum(axis=0))]  # the axis that the path least follows
+    aside = np.eye(3)[np.argmin(np.abs(along).sum(axis=0))]  # the axis least aligned with the path
     first = np.cross(along, aside)
     first /= np.linalg.norm(first, axis=1, keepdims=True)
     second = np.cross(along, first)
@@ -76,7 +76,7 @@ def rod(start: Sequence[float], end: Sequence[float], radius: float, sections: i
 
 def arc_plate(inner: float, outer: float, thickness: float, start: float, stop: float,
               centre: Sequence[float] = (0, 0, 0), sections: int = 16) -> Body:
-    """A flat piece of a ring in the xy plane, from one angle to another."""
+    """A flat segment of a ring in the xy plane, from one angle to another."""
     angle = np.linspace(start, stop, sections + 1)
     ring = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=1)
     up = np.array([0, 0, thickness / 2])
@@ -87,12 +87,12 @@ def arc_plate(inner: float, outer: float, thickness: float, start: float, stop: 
 
 
 def turned(bodies: Sequence[Body], matrix: np.ndarray, about: Sequence[float] = (0, 0, 0)) -> list[Body]:
-    """The bodies turned (or bent) by a (3, 3) matrix about a point."""
+    """The bodies transformed by a (3, 3) matrix about a point."""
     return [((vertices - about) @ matrix.T + about, faces) for vertices, faces in bodies]
 
 
 def moved(bodies: Sequence[Body], by: Sequence[float]) -> list[Body]:
-    """The bodies shifted by a vector."""
+    """The bodies translated by a vector."""
     return [(vertices + by, faces) for vertices, faces in bodies]
 
 

@@ -1,7 +1,7 @@
-"""Mesh files to meshes, by the suffix of their name; each format has a module of its own.
+"""Reads mesh files by the suffix of their name; each format has its own module.
 
-The readers take geometry alone, from bytes that may lie: nothing is allocated on the word of a header,
-and what cannot be read as it is meant is refused in one line.
+The readers take only the geometry and do not trust their input: no header can cause a large allocation,
+and anything ambiguous or unsupported is refused with a one-line message.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ _READERS: dict[str, Callable[[bytes], Mesh]] = {
     ".off": parse_off, ".obj": parse_obj, ".ply": parse_ply, ".stl": parse_stl, ".xyz": parse_xyz,
     ".binvox": parse_binvox,
 }
-# May refer to other files in their folder
+# Formats that may refer to other files in their folder
 _READERS_IN_A_FOLDER: dict[str, Callable[[bytes, Path | None], Mesh]] = {".glb": parse_glb, ".gltf": parse_gltf}
 MESH_SUFFIXES = (*_READERS, *_READERS_IN_A_FOLDER)
-# What a .gz file may unpack to: meshes shrink by a factor of 3 to 10, a bomb by 1,000
+# Limit of the decompressed size of a .gz file: meshes compress by a factor of 3 to 10, a bomb by 1,000
 UNPACKED_PER_BYTE, UNPACKED_OF_ANY_FILE = 32, 2**26
 
 
 def read_mesh(path: str | os.PathLike) -> Mesh:
-    """Read a mesh file; several bodies in one file become one mesh, each moved to its place.
+    """Read a mesh file; several bodies in one file become one mesh, each at its position in the scene.
 
     Parameters
     ----------
-    path : a file whose name ends in .off, .obj, .ply, .stl, .glb, .gltf, .xyz or .binvox (in any case),
-        or in one of these and .gz
+    path : a file whose name ends in .off, .obj, .ply, .stl, .glb, .gltf, .xyz or .binvox (ignoring case),
+        optionally followed by .gz
 
     Returns
     -------
-    Mesh, of at least one triangle; polygons are cut into triangles, vertices that no face uses are
-    left out.  Points without faces (PLY, XYZ) are triangles of one point each, which mark their cells;
-    voxels (binvox) are the surface of their solid.  The axes are the file's (see `up_axis_of`).
+    Mesh with at least one triangle; polygons are triangulated, unused vertices are removed.
+    Points without faces (PLY, XYZ) become degenerate triangles, which mark their cells; voxels
+    (binvox) become the surface of their solid.  The axes are the file's (see `up_axis_of`).
 
     Raises
     ------
-    MeshError : in one line, the file and what is wrong with it.
+    MeshError : the file cannot be used; the message is one line with its name and the problem.
     FileNotFoundError, PermissionError, IsADirectoryError : from the file system.
     """
     path = Path(path)
@@ -69,54 +69,54 @@ def read_mesh(path: str | os.PathLike) -> Mesh:
 
 
 def parse_mesh(data: bytes, suffix: str, folder: Path | None = None) -> Mesh:
-    """The mesh that the bytes of a file hold.
+    """The mesh in the bytes of a file.
 
     Parameters
     ----------
-    suffix : one of MESH_SUFFIXES, which tells the format
-    folder : where the buffers of a glTF document may lie; None: nowhere
+    suffix : the format, one of MESH_SUFFIXES
+    folder : folder of the buffers of a glTF document; None: files are not allowed
 
     Raises
     ------
-    MeshError : in one line, what is wrong.
+    MeshError : the mesh cannot be used; the message is one line.
     """
     if not data.strip():
         raise MeshError("the file is empty")
-    with np.errstate(all="ignore"):  # `Mesh` refuses what is not finite
+    with np.errstate(all="ignore"):  # `Mesh` refuses values that are not finite
         mesh = (_READERS_IN_A_FOLDER[suffix](data, folder) if suffix in _READERS_IN_A_FOLDER
                 else _READERS[suffix](data))
         return mesh.without_unused_vertices()
 
 
 def mesh_suffix(path: str | os.PathLike) -> str:
-    """The suffix that names a file's format, in small letters: ".off" of `A.OFF` and of `a.off.gz`."""
+    """The suffix of a file's format, in lower case: ".off" for `A.OFF` and for `a.off.gz`."""
     path = Path(path)
     return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
 def up_axis_of(path: str | os.PathLike) -> str:
-    """The axis along which shapes of a file's format stand by custom: "y" or "z", by the name alone.
+    """The conventional up axis of a file's format, "y" or "z", from the file name alone.
 
-    glTF says y (in its specification), OBJ is written so by nearly every program; the others follow
-    the data sets that this package reads, ModelNet and the Princeton Shape Benchmark: z.
+    It is y for glTF (by its specification) and OBJ (in nearly every program), and z for the others, as
+    in ModelNet and the Princeton Shape Benchmark.
     """
     return "y" if mesh_suffix(path) in (".obj", ".glb", ".gltf") else "z"
 
 
 def _unpacked(data: bytes) -> bytes:
-    """What a gzip file holds; raises MeshError beyond the limit that its size justifies."""
+    """The decompressed content of a gzip file.  Raises MeshError if it exceeds the limit for the file's size."""
     limit = max(UNPACKED_OF_ANY_FILE, UNPACKED_PER_BYTE * len(data))
     parts, size, rest = [], 0, data
     try:
-        while rest:  # a gzip file may have several members, and zeros after them
+        while rest:  # a gzip file may have several members and trailing zeros
             unpacker = zlib.decompressobj(wbits=31)
             parts.append(unpacker.decompress(rest, limit - size + 1))
             size += len(parts[-1])
             if size > limit:
-                raise MeshError(f"it unpacks to more than {limit} bytes, the limit for {len(data)} packed bytes")
+                raise MeshError(f"it decompresses to more than {limit} bytes, the limit for a file of {len(data)}")
             if not unpacker.eof:
-                raise MeshError("its gzip data end too early: is it cut off?")
+                raise MeshError("its gzip data end too early: truncated?")
             rest = unpacker.unused_data.lstrip(b"\0")
     except zlib.error as error:
-        raise MeshError(f"it cannot be unpacked by gzip: {error}") from None
+        raise MeshError(f"it cannot be decompressed by gzip: {error}") from None
     return b"".join(parts)

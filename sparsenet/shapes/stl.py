@@ -1,7 +1,7 @@
-"""STL, binary and text: a soup of triangles.
+"""STL, binary and text: a triangle soup.
 
-    binary      80 bytes, the number of triangles (uint32), and for each of them 50 bytes:
-                normal and three corners (12 float32), two bytes of anything
+    binary      80 bytes, the number of triangles (uint32), and 50 bytes for each:
+                normal and three corners (12 float32), two ignored bytes
     text        solid NAME
                 facet normal x y z / outer loop / vertex x y z, three times / endloop / endfacet
                 endsolid NAME
@@ -20,7 +20,7 @@ from sparsenet.shapes.text import numbers
 _HEADER = 84
 _TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _NUMBER = rb"[-+]?+(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?"
-# A line 'solid NAME' or 'endsolid NAME', up to the first facet if that stands on the same line
+# A line 'solid NAME' or 'endsolid NAME', up to the first facet if that is on the same line
 _SOLID = re.compile(rb"^[ \t]*+(?:end[ \t]*+)?solid\b(?:(?!\bfacet\s+normal\s+" + _NUMBER + rb")[^\n])*+",
                     re.IGNORECASE | re.MULTILINE)
 _WORDS = re.compile(rb"\b(facet|endfacet|vertex)\b", re.IGNORECASE)
@@ -30,40 +30,40 @@ _CORNER = re.compile(rb"\bvertex\s++(\S++)\s++(\S++)\s++(\S++)", re.IGNORECASE)
 def parse_stl(data: bytes) -> Mesh:
     """The triangles of an STL file, three vertices each; several solids become one mesh.
 
-    A binary file may open with 'solid', and bytes may follow its triangles; a text file may lack
+    A binary file may start with 'solid', and other bytes may follow its triangles; a text file may lack
     'endsolid', and its solids may have any name.
 
     Raises
     ------
-    MeshError : it is neither; it is cut off; more whole triangles follow than a binary header says;
-        vertices that are not three numbers; what `Mesh` refuses.
+    MeshError : it is neither kind, it is truncated, a binary file has more triangles than its header declares,
+        a vertex is not three numbers, or see `Mesh`.
     """
-    promised = struct.unpack_from("<I", data, 80)[0] if len(data) >= _HEADER else 0
-    exact = len(data) >= _HEADER and len(data) == _HEADER + _TRIANGLE.itemsize * promised
+    declared = struct.unpack_from("<I", data, 80)[0] if len(data) >= _HEADER else 0
+    exact = len(data) >= _HEADER and len(data) == _HEADER + _TRIANGLE.itemsize * declared
     if not exact and data.lstrip()[:5].lower() == b"solid" and (len(data) < _HEADER or _is_text(data)):
         return _of_soup(_text_corners(data))
     if len(data) < _HEADER:
-        raise MeshError("it is neither a text STL, which opens with 'solid', nor as long as the header of a binary one")
-    return _of_soup(_binary_corners(data, promised))
+        raise MeshError("it is neither a text STL, which starts with 'solid', nor as long as a binary header")
+    return _of_soup(_binary_corners(data, declared))
 
 
 def _is_text(data: bytes) -> bool:
     return b"\0" not in data[:2**16] or _CORNER.search(data) is not None
 
 
-def _binary_corners(data: bytes, promised: int) -> np.ndarray:
+def _binary_corners(data: bytes, declared: int) -> np.ndarray:
     held = (len(data) - _HEADER) // _TRIANGLE.itemsize
-    if promised > held:
-        raise MeshError(f"its size is not that of a binary STL: bytes 80 to 83 promise {promised} triangles, "
-                        f"{held} follow (and a text STL opens with 'solid')")
+    if declared > held:
+        raise MeshError(f"its size is not that of a binary STL: bytes 80 to 83 declare {declared} triangles, "
+                        f"{held} follow (and a text STL starts with 'solid')")
     triangles = np.frombuffer(data, _TRIANGLE, held, _HEADER)
-    if (len(data) - _HEADER) % _TRIANGLE.itemsize == 0 and _are_triangles(triangles[promised:]):
-        raise MeshError(f"bytes 80 to 83 promise {promised} triangles, {held} follow")
-    return triangles["corners"][:promised].reshape(-1, 3)
+    if (len(data) - _HEADER) % _TRIANGLE.itemsize == 0 and _are_triangles(triangles[declared:]):
+        raise MeshError(f"bytes 80 to 83 declare {declared} triangles, {held} follow")
+    return triangles["corners"][:declared].reshape(-1, 3)
 
 
 def _are_triangles(rest: np.ndarray) -> bool:
-    """Whether what follows the triangles promised is more of them, and not a remark or a filling of zeros."""
+    """Whether the bytes after the declared triangles are more triangles, rather than a comment or zeros."""
     length = np.square(rest["normal"].astype(np.float64)).sum(axis=1)
     sound = np.isfinite(rest["corners"]).all() and ((length == 0) | (np.abs(length - 1) < 0.01)).all()
     return bool(sound and rest["corners"].any())
@@ -74,7 +74,7 @@ def _text_corners(data: bytes) -> np.ndarray:
     words = [word.lower() for word in _WORDS.findall(data)]
     facets, closed, vertices = words.count(b"facet"), words.count(b"endfacet"), words.count(b"vertex")
     if closed != facets:
-        raise MeshError(f"{facets} facets begin and {closed} end: is it cut off?")
+        raise MeshError(f"{facets} facets begin and {closed} end: truncated?")
     if vertices != 3 * facets:
         raise MeshError(f"{facets} facets have {vertices} vertices, expected three each")
     corners = _CORNER.findall(data)

@@ -12,20 +12,20 @@ LONGEST_EXCERPT = 60
 
 
 def numbers(words: Sequence[bytes]) -> np.ndarray:
-    """(n,) float64 of n words; raises MeshError for a word that is not a number."""
+    """(n,) float64 of n words.  Raises MeshError for a word that is not a number."""
     try:
         values = np.fromiter(map(float, words), np.float64, len(words))
     except ValueError:
         values = None
-    # Python reads 1_000 as a number, no mesh format does
+    # Python accepts 1_000 as a number, no mesh format does
     if values is None or b"_" in b"".join(words):
         wrong = next(word for word in words if not _is_number(word))
-        raise MeshError(f"{excerpt(wrong)} stands where a number is expected")
+        raise MeshError(f"expected a number, got {excerpt(wrong)}")
     return values
 
 
 def indices(values: np.ndarray) -> np.ndarray:
-    """Numbers as int64; raises MeshError for one that is not whole, or beyond the int32 of `Mesh`."""
+    """Numbers as int64.  Raises MeshError for one that is not an integer or does not fit `Mesh`'s int32."""
     whole = np.abs(values) < 2**31  # false for NaN
     whole &= values == np.trunc(values)
     if not whole.all():
@@ -34,12 +34,12 @@ def indices(values: np.ndarray) -> np.ndarray:
 
 
 def is_count(word: bytes) -> bool:
-    """Whether a word is a whole number of nine digits at most."""
+    """Whether a word is a non-negative integer with at most nine digits."""
     return word.isdigit() and len(word) < 10
 
 
 def excerpt(words: bytes | Sequence[bytes]) -> str:
-    """The beginning of a word or a line, quoted, in one line of ASCII, for a message."""
+    """The start of a word or a line for a message: quoted, ASCII, on one line."""
     text = words if isinstance(words, bytes) else b" ".join(words[:LONGEST_EXCERPT])
     shown = ascii(text[:LONGEST_EXCERPT].decode("utf-8", "replace"))
     return shown if len(text) <= LONGEST_EXCERPT else shown + "..."

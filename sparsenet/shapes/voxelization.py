@@ -1,4 +1,4 @@
-"""From a mesh to the cells of a grid that its surface meets."""
+"""Voxelization: the cells of a grid that the surface of a mesh intersects."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sparsenet.shapes.mesh import Mesh
 
 
 class Voxels(tuple):
-    """What a voxelization gives: unpacks to `coordinates, features`, and knows how many cells it dropped.
+    """The result of a voxelization.  Unpacks to `coordinates, features`.
 
     coordinates : (n, 3) int32, sorted row-major, each cell once
     features : (n, 1) float32, all ones
-    dropped : cells that the surface meets outside the grid
+    dropped : number of intersected cells outside the grid
     """
 
     coordinates = property(operator.itemgetter(0))
@@ -37,7 +37,7 @@ class Voxels(tuple):
 def voxelize(mesh: Mesh, spatial_size: int | Sequence[int], render_size: int,
              rotation: np.ndarray | None = None, affine: np.ndarray | None = None,
              shift: np.ndarray | None = None, fill: bool = False) -> Voxels:
-    """The cells whose closed cube meets a triangle of the mesh, exactly (see `place` for where it lies).
+    """The cells whose closed cube intersects a triangle of the mesh, exactly (see `place` for its position).
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def voxelize(mesh: Mesh, spatial_size: int | Sequence[int], render_size: int,
     render_size : cells along the longest side of the mesh's bounding box, a whole number
     rotation, affine : (3, 3) float64, optional
     shift : (3,) float64 in cells, optional
-    fill : add the cells that are not connected, over faces of inactive cells, to the grid's border
+    fill : add the cells not connected to the grid's border through faces of inactive cells
 
     Returns
     -------
@@ -54,8 +54,8 @@ def voxelize(mesh: Mesh, spatial_size: int | Sequence[int], render_size: int,
 
     Raises
     ------
-    ValueError : a size below 1, a matrix of another shape or not finite, a mesh that extends over more
-        than 700 cells once it is placed (the limit of 64-bit integers).
+    ValueError : a size below 1, a matrix of another shape or not finite, or a placed mesh that extends
+        over more than 700 cells (the limit of 64-bit integers).
     """
     size = grid_of(spatial_size)
     mesh = mesh.without_unused_vertices()
@@ -68,7 +68,7 @@ def voxelize(mesh: Mesh, spatial_size: int | Sequence[int], render_size: int,
 
 
 def grid_of(spatial_size: int | Sequence[int]) -> tuple[int, int, int]:
-    """Three sides from one number or three; raises ValueError for anything else."""
+    """Three sides from one number or three.  Raises ValueError for anything else."""
     sides = tuple(spatial_size) if isinstance(spatial_size, Sequence | np.ndarray) else (spatial_size,) * 3
     sides = tuple(operator.index(side) for side in sides)
     if len(sides) != 3 or min(sides) < 1 or max(sides) >= 2**31:

@@ -1,4 +1,4 @@
-"""Training: config, loop, checkpoint; the choice of triplets."""
+"""Training: config, loop, checkpoints and triplet mining."""
 
 from sparsenet.training.build import build_network, load_network
 from sparsenet.training.checkpoint import (

@@ -1,4 +1,4 @@
-"""From a config to what a training is made of: network, optimizer, batches."""
+"""Builds the network, the optimizer and the batches from a config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sparsenet.optim import SGD
 
 def build_network(config: Config, classes: int) -> SparseNetwork:
-    """The network with its first weights: ends in logits, or for triplets in the descriptor."""
+    """The network with its initial weights.  Its output is logits, or descriptors for the triplet loss."""
     from sparsenet.nn import s3dcnn
 
     net = s3dcnn(seed=config.training.seed, channels=config.network.channels)
@@ -39,7 +39,7 @@ def load_network(path: str | Path) -> tuple[SparseNetwork, Checkpoint]:
 
 
 def build_optimizer(config: Config, net: SparseNetwork) -> tuple[SGD, Callable[[int, float], float]]:
-    """SGD, and the learning rate as a function of the epochs done and the share done of the present one."""
+    """SGD, and the learning rate as a function of the epochs done and the fraction done of the current one."""
     from sparsenet import optim
 
     settings, schedule = config.optimizer, config.schedule
@@ -60,16 +60,16 @@ def build_optimizer(config: Config, net: SparseNetwork) -> tuple[SGD, Callable[[
 
 
 def check_field(config: Config, shapes: SparseDataset, net: SparseNetwork) -> None:
-    """Raise ConfigError if the shapes are larger than the network's input, which would cut them off."""
+    """Raise ConfigError if the shapes are larger than the network's input grid, which would crop them."""
     size = config.data.render_size or shapes.render_size
     if net.field is not None and size > min(net.field):
         raise ConfigError(f"config: data.render_size is {size}, and the grid of a network of "
-                          f"{len(config.network.channels)} channels has sides of {min(net.field)}: shapes would be cut "
-                          "off: use a smaller render_size or one more entry in network.channels")
+                          f"{len(config.network.channels)} channels has sides of {min(net.field)}: shapes would be "
+                          "cropped: use a smaller render_size or one more entry in network.channels")
 
 
 def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwork) -> dict[str, Any]:
-    """The arguments of `training_set.batches` in every epoch.
+    """The arguments of `training_set.batches`, the same in every epoch.
 
     Raises ConfigError if the shapes are larger than the network's field.
     """
@@ -92,6 +92,6 @@ def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwo
 
 
 def voxelization_of(config: Config, shapes: SparseDataset) -> dict[str, int | bool | str]:
-    """How the shapes were made voxels, for the checkpoint: whoever asks the network about a mesh does the same."""
+    """How the shapes were voxelized, for the checkpoint: meshes given to the network later get the same treatment."""
     return {"render_size": config.data.render_size or shapes.render_size, "fill": shapes.fill,
             "up_axis": shapes.up_axis}

@@ -1,14 +1,14 @@
-"""A checkpoint: everything a training needs to go on with the same bits, in one HDF5 file.
+"""A checkpoint: everything needed to resume training with the same bits, in one HDF5 file.
 
     attributes   format, version, epoch, step, seconds, dataset, digest (of the weights), processor, blas
-    config, classes                 the full config text, with a table [voxelization] at its end; the class names by
+    config, classes                 the full config text, ending in a section [voxelization]; the class names by
                                     label
     weights/NAME, momentum/NAME     arrays, by parameter name
-    running/NAME                    sums of the epoch under way
-    history/NAME                    (epochs done,) float64; NaN where an epoch has no such figure
+    running/NAME                    sums of the current epoch
+    history/NAME                    (epochs done,) float64; NaN for an epoch without this figure
 
-Nothing is pickled, so a file from a stranger can hold no code.  Randomness is keyed by (seed,
-epoch, sample): the seed in the config, `epoch` and `step` are its whole state.
+Nothing is pickled, so an untrusted file cannot contain code.  Randomness is keyed by (seed,
+epoch, sample): the seed in the config, `epoch` and `step` are the entire random state.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ _VOXELIZATION = "\n[voxelization]\n"
 
 
 class CheckpointError(ValueError):
-    """A file that is not a whole checkpoint, or not one of this experiment."""
+    """The file is not a complete checkpoint, or belongs to another experiment."""
 
 
 @dataclass
 class Checkpoint:
-    """The state of a training between two steps.
+    """The state of training between two steps.
 
     weights, momentum : name -> array; momentum is empty before the first step.
-    epoch, step : the epoch under way (from 0), and how many of its batches are done.
+    epoch, step : the current epoch (from 0), and how many of its batches are done.
     seconds : training time so far.
-    config : the full config text (`Config.text`), without the table [voxelization] that the file has at its end.
+    config : the full config text (`Config.text`), without the section [voxelization] that ends it in the file.
     classes : the class names, by label.
-    running : sums of the epoch under way, by name.
+    running : sums of the current epoch, by name.
     history : one dict of figures per finished epoch.
-    dataset : digest of the dataset file trained on (`SparseDataset.digest`), "" if not known.
-    voxelization : how the dataset's meshes were made voxels: "render_size", "fill", "up_axis"; empty if not known.
-    processor, blas : the machine that wrote it (`sparsenet.kernels.machine`), "" if not known.
+    dataset : digest of the training dataset's file (`SparseDataset.digest`), "" if unknown.
+    voxelization : how the dataset's meshes were voxelized: "render_size", "fill", "up_axis"; empty if unknown.
+    processor, blas : the machine that wrote it (`sparsenet.kernels.machine`), "" if unknown.
     """
 
     weights: dict[str, np.ndarray]
@@ -66,7 +66,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write the file beside, sync it, rename it: at every moment `path` is a whole checkpoint."""
+    """Write a temporary file, sync it and rename it, so `path` is a complete checkpoint at every moment."""
     names = list(dict.fromkeys(name for row in checkpoint.history for name in row))
     groups = {
         "weights": checkpoint.weights, "momentum": checkpoint.momentum,
@@ -74,7 +74,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "history": {name: np.array([row.get(name, np.nan) for row in checkpoint.history]) for name in names},
     }
     arrays = {f"{group}/{name}": array for group, of_group in groups.items() for name, array in of_group.items()}
-    # The config is not an attribute: those end at 64 KiB.
+    # The config is not an attribute, because attributes are limited to 64 KiB.
     arrays |= {"config": _joined(checkpoint), "classes": np.array(checkpoint.classes, object)}
     attributes = {name: getattr(checkpoint, name)
                   for name in ("epoch", "step", "seconds", "dataset", "digest", "processor", "blas")}
@@ -86,11 +86,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises
     ------
-    CheckpointError : the file is absent, not HDF5, damaged, of another kind, of a newer version, or a number of its
-        weights or momentum is NaN or infinite.
+    CheckpointError : the file is missing, not HDF5, damaged, of another kind or of a newer version, or its weights or
+        momentum contain NaN or infinity.
     """
     try:
-        # Files of version 1 are not sealed, and do not tell the dataset.
+        # Files of version 1 are not sealed and do not identify the dataset.
         found = read_hdf5(path, {CHECKPOINT_FORMAT: CHECKPOINT_VERSION}, unsealed=[(CHECKPOINT_FORMAT, 1)])
         config, voxelization = _parted(found.text("config"), path)
         return Checkpoint(
@@ -104,18 +104,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _joined(checkpoint: Checkpoint) -> str:
-    """The config text with the table of the voxelization at its end."""
+    """The config text, followed by the section [voxelization]."""
     lines = [f"{name} = {as_toml(value)}" for name, value in checkpoint.voxelization.items()]
     return checkpoint.config + _VOXELIZATION + "\n".join([*lines, ""]) if lines else checkpoint.config
 
 
 def _parted(text: str, path: str | Path) -> tuple[str, dict[str, int | bool | str]]:
-    """The config text, and what its table of the voxelization says; empty in files older than that."""
-    config, _, table = text.partition(_VOXELIZATION)
+    """The config text, and the entries of its section [voxelization]; empty for files from before it existed."""
+    config, _, section = text.partition(_VOXELIZATION)
     try:
-        return config, parse_toml(table)
+        return config, parse_toml(section)
     except TomlError as error:
-        raise ValueError(f"{path}: damaged (the table of the voxelization: {error}): make it again") from None
+        raise ValueError(f"{path}: damaged (section [voxelization]: {error}): make it again") from None
 
 
 def _count(found: Contents, name: str) -> int:
@@ -129,7 +129,7 @@ def _momentum(found: Contents) -> dict[str, np.ndarray]:
     momentum, weights = found.finite_group("momentum"), found.group("weights")
     for name, array in momentum.items():
         if name not in weights or np.shape(array) != np.shape(weights[name]):
-            raise found.wrong(f"momentum/{name} has shape {np.shape(array)}, expected a weight of this name and shape")
+            raise found.wrong(f"momentum/{name} has shape {np.shape(array)}, expected that of the weight of this name")
     return momentum
 
 

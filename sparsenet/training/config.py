@@ -1,6 +1,6 @@
-"""Reads the settings of an experiment: a TOML file states what differs from the defaults in `schema`.
+"""Reads the settings of an experiment: a TOML file states only what differs from the defaults in `schema`.
 
-`load_config` reads a file, `Config.text()` writes every key out (that text goes into the checkpoint),
+`load_config` reads a file, `Config.text()` writes out every key (the checkpoint stores that text), and
 `describe_keys` prints the reference.
 """
 
@@ -12,23 +12,23 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sparsenet.suggestion import did_you_mean
 from sparsenet.toml import TomlError, parse_toml, read_toml, shortened, shown
 from sparsenet.training.schema import Config
+from sparsenet.wording import did_you_mean
 
-MOST = {"int": 2**31 - 1, "seed": 2**63 - 1, "list": 30}  # of a whole number, of the seed, of the numbers in a list
+LIMITS = {"int": 2**31 - 1, "seed": 2**63 - 1, "list": 30}  # for an integer, for the seed, for the length of a list
 
 
 class ConfigError(ValueError):
-    """A config that cannot be used; the message names the file and the key."""
+    """The config cannot be used; the message names the file and the key."""
 
 
 def find_config(name: str | Path) -> Path:
-    """The file `name`, or the config of that name that ships with the package ('quickstart').
+    """The file `name`, or the config of that name that ships with the package (such as 'quickstart').
 
     Raises
     ------
-    ConfigError : there is neither; the message lists the shipped ones.
+    ConfigError : neither exists; the message lists the configs that ship with the package.
     """
     if Path(name).is_file():
         return Path(name)
@@ -46,34 +46,34 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     Raises
     ------
-    ConfigError : no such file, no TOML, an unknown key, a wrong type or value.
+    ConfigError : no such file, not TOML, an unknown key, or a wrong type or value.
     """
     path = find_config(path)
     try:
-        tables = read_toml(path)
+        sections = read_toml(path)
     except TomlError as error:
         raise ConfigError(f"config {path}: {error}") from None
-    return _config_of(tables, str(path), overrides)
+    return _config_of(sections, str(path), overrides)
 
 
 def parse_config(text: str, source: str, overrides: Iterable[str] = ()) -> Config:
-    """The config that a TOML text describes; `source` is how messages call it.  See `load_config`."""
+    """The config in a TOML text; messages call it `source`.  See `load_config`."""
     try:
-        tables = parse_toml(text)
+        sections = parse_toml(text)
     except TomlError as error:
         raise ConfigError(f"config {source}: {error}") from None
-    return _config_of(tables, source, overrides)
+    return _config_of(sections, source, overrides)
 
 
-def _config_of(tables: dict[str, Any], source: str, overrides: Iterable[str]) -> Config:
+def _config_of(stated_sections: dict[str, Any], source: str, overrides: Iterable[str]) -> Config:
     sections = {section.name: section.default for section in fields(Config)}
     stated: dict[str, dict[str, Any]] = {name: {} for name in sections}
-    for name, table in tables.items():
-        if name in sections and not isinstance(table, dict):
-            raise ConfigError(f"config {source}: {name} is {shown(table)}, expected a table [{name}]")
+    for name, entries in stated_sections.items():
+        if name in sections and not isinstance(entries, dict):
+            raise ConfigError(f"config {source}: {name} is {shown(entries)}, expected a section [{name}]")
         if name not in sections:
             raise ConfigError(f"config {source}: {shown(name)} is not a section{did_you_mean(name, sections)}")
-        for entry, value in table.items():
+        for entry, value in entries.items():
             stated[name][entry] = _checked(sections[name], name, entry, value, source)
     for override in overrides:
         name, entry, value = _parse_override(override, sections)
@@ -92,15 +92,15 @@ def _parse_override(override: str, sections: dict[str, Any]) -> tuple[str, str, 
         raise ConfigError(f"--set {shortened(override)}: {shown(section)} is not a section"
                           f"{did_you_mean(section, sections)}")
     try:
-        tables = parse_toml(f"value = {text.strip()}")
+        parsed = parse_toml(f"value = {text.strip()}")
     except TomlError:
-        tables = {}
-    # A text comes without its quotation marks, which a shell eats.
-    return section, entry, tables["value"] if list(tables) == ["value"] else text.strip()
+        parsed = {}
+    # A string arrives without its quotation marks, which the shell removes.
+    return section, entry, parsed["value"] if list(parsed) == ["value"] else text.strip()
 
 
 def _checked(defaults: Any, section: str, entry: str, value: Any, source: str) -> Any:
-    """The value as its key's type, or a ConfigError that names key and file."""
+    """The value, converted to its key's type.  Raises ConfigError, which names the key and the file."""
     known = {f.name: f for f in fields(defaults)}
     if entry not in known:
         everywhere = [f"{s.name}.{f.name}" for s in fields(Config) for f in fields(s.default)]
@@ -120,13 +120,13 @@ def _checked(defaults: Any, section: str, entry: str, value: Any, source: str) -
             raise ConfigError(f"{name} is {shown(number)}, expected more than {limits['above']}")
         if limits["below"] is not None and number >= limits["below"]:
             raise ConfigError(f"{name} is {shown(number)}, expected less than {limits['below']}")
-        if type(number) is int and number > MOST.get(entry, MOST["int"]):
-            raise ConfigError(f"{name} is {shown(number)}, expected at most {MOST.get(entry, MOST['int'])}")
+        if type(number) is int and number > LIMITS.get(entry, LIMITS["int"]):
+            raise ConfigError(f"{name} is {shown(number)}, expected at most {LIMITS.get(entry, LIMITS['int'])}")
     return value
 
 
 def _of_kind(kind: str, value: Any, name: str) -> Any:
-    """The value as one of the type that a key has: a whole number stands for a float, a list for a tuple."""
+    """The value, converted to the type of its key: an integer may stand for a float, a list for a tuple."""
     if kind == "float" and type(value) is int:
         try:
             value = float(value)
@@ -134,8 +134,8 @@ def _of_kind(kind: str, value: Any, name: str) -> Any:
             raise ConfigError(f"{name} is {shown(value)}, expected a number below 1e308") from None
     if kind.startswith("tuple") and isinstance(value, list) and all(type(v) is int for v in value) and value:
         value = tuple(value)
-        if len(value) > MOST["list"]:
-            raise ConfigError(f"{name} has {len(value)} numbers, expected at most {MOST['list']}")
+        if len(value) > LIMITS["list"]:
+            raise ConfigError(f"{name} has {len(value)} numbers, expected at most {LIMITS['list']}")
     if type(value) is not {"int": int, "float": float, "bool": bool, "str": str}.get(kind, tuple):
         words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
         raise ConfigError(f"{name} is {shown(value)}, expected {words.get(kind, 'a list of whole numbers')}")
@@ -145,7 +145,7 @@ def _of_kind(kind: str, value: Any, name: str) -> Any:
 
 
 def _is_file_name(text: str) -> bool:
-    """Whether a text can be stored as UTF-8 and handed to the system: a name from the command line need not be."""
+    """Whether a text can be stored as UTF-8 and passed to the operating system; text from the command line may not."""
     try:
         return b"\0" not in text.encode("utf-8")
     except UnicodeEncodeError:
@@ -161,7 +161,7 @@ def _check_together(config: Config, source: str) -> None:
     if not any(parametric) and not config.data.path:
         raise ConfigError(f"config {source}: data.path is not set: name the HDF5 file of `sparsenet make-dataset`")
     if config.loss.mining == "semi_hard" and not config.loss.margin:
-        raise ConfigError(f"config {source}: loss.margin is 0, semi-hard mining needs more than 0")
+        raise ConfigError(f"config {source}: loss.margin is 0, semi-hard mining needs a margin above 0")
     mined = config.loss.kind == "triplet" and config.loss.mining != "none"
     if mined and config.training.batch_size % config.loss.classes_per_batch:
         raise ConfigError(f"config {source}: training.batch_size is {config.training.batch_size}, expected a "

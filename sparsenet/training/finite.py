@@ -1,4 +1,4 @@
-"""NaN and infinity end a training, and what is saved never holds one."""
+"""NaN and infinity stop training and are never saved."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sparsenet.training.schema import Config
 
 
 def not_finite(what: str, config: Config, epoch: int, step: int) -> RuntimeError:
-    """The error about a loss or a weight that is not finite, with what to do."""
+    """The error for a loss or weight that is not finite; it says what to do."""
     return RuntimeError(f"training: {what} at epoch {epoch + 1}, batch {step + 1}: lower optimizer.lr, which is "
                         f"{config.optimizer.lr:g}, or set optimizer.max_gradient_norm; training.detect_anomaly = true "
                         "names the layer where it begins")
 
 
 def check_finite(weights: Mapping[str, np.ndarray], config: Config, epoch: int, step: int) -> None:
-    """Raise RuntimeError if a weight is not finite: the last checkpoint without one stays."""
+    """Raise RuntimeError if a weight is not finite; the last finite checkpoint is kept."""
     for name, array in weights.items():
         if not np.isfinite(array).all():
             raise not_finite(f"{name} is no longer finite", config, epoch, step)
@@ -26,7 +26,7 @@ def check_finite(weights: Mapping[str, np.ndarray], config: Config, epoch: int, 
 
 @contextmanager
 def anomalies_named(config: Config) -> Iterator[None]:
-    """With training.detect_anomaly a RuntimeError names the layer that makes the first NaN or infinity within it."""
+    """A context in which, with training.detect_anomaly, the first NaN or infinity raises and names its layer."""
     from sparsenet import detect_anomaly
 
     if not config.training.detect_anomaly:

@@ -1,4 +1,4 @@
-"""Which shapes of a dataset a trained network is judged on, and which of their classes it knows, by name."""
+"""Selects the shapes that a trained network is evaluated on, and matches their classes by name."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from sparsenet.training.checkpoint import Checkpoint
     from sparsenet.training.schema import Config
 
-NAMES_TOLD = 5  # of unknown classes, in a sentence
+NAMES_TOLD = 5  # unknown classes named in a sentence
 
 
 def known_labels(shapes: SparseDataset, classes: Sequence[str]) -> np.ndarray:
     """(O,) int64: the class of each object as its number in `classes`, -1 if its name is not among them."""
     number = {name: label for label, name in enumerate(classes)}
-    of_class = np.array([*(number.get(name, -1) for name in shapes.classes), -1])  # label -1 looks at the last
+    of_class = np.array([*(number.get(name, -1) for name in shapes.classes), -1])  # label -1 indexes the last entry
     return of_class[shapes.object_labels]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The shapes to judge a network on, and how many were left out.
+    """The shapes to evaluate a network on, and the numbers left out.
 
     shapes : the labelled shapes, whatever their classes
-    known : how many of them are of a class that the network knows
-    unknown_classes : names of their other classes
-    unlabelled : how many more had no label
-    not_shared : how many more the training had left out by data.classes = "shared"
+    known : number of these whose class the network knows
+    unknown_classes : names of the classes that it does not know
+    unlabelled : number of shapes left out because they have no label
+    not_shared : number of shapes left out because training left out their classes (data.classes = "shared")
     """
 
     shapes: SparseDataset
@@ -45,7 +45,7 @@ class Selection:
 
     @property
     def unknown(self) -> int:
-        """How many shapes are of a class that the network does not know."""
+        """The number of shapes whose class the network does not know."""
         return len(self.shapes.object_labels) - self.known
 
     def figures(self) -> dict[str, Any]:
@@ -55,11 +55,11 @@ class Selection:
                 "not_shared": self.not_shared}
 
     def remarks(self, classifies: bool) -> list[str]:
-        """What was left out, a sentence each; `classifies` says that the network has an accuracy."""
+        """One sentence for each group left out; `classifies`: whether the network is a classifier."""
         lines = []
         total, names = len(self.shapes.object_labels), listed(self.unknown_classes, NAMES_TOLD)
         if classifies and not self.known:
-            lines.append(f"no accuracy: the network knows none of the classes ({names}); retrieval alone is evaluated")
+            lines.append(f"no accuracy: the network knows none of the classes ({names}); only retrieval is evaluated")
         elif classifies and self.unknown:
             lines.append(f"left out of the accuracy: {self.unknown} of {total} shapes, of classes that the network "
                          f"does not know ({names})")
@@ -79,12 +79,11 @@ class Selection:
 
 
 def select_shapes(dataset: SparseDataset, state: Checkpoint, config: Config) -> Selection:
-    """The labelled shapes of a dataset; of the dataset trained on, those of the classes that config.data.classes
-    says.
+    """The labelled shapes of a dataset; if it is the training dataset, only those that config.data.classes selects.
 
-    Raises ConfigError if they allow neither an accuracy nor a retrieval.
+    Raises ConfigError if neither accuracy nor retrieval can be computed.
     """
-    from sparsenet.training.judge import retrievable
+    from sparsenet.training.evaluation import retrievable
 
     names = dataset.classes
     if config.data.classes == "shared" and dataset.digest == state.dataset:
@@ -96,11 +95,11 @@ def select_shapes(dataset: SparseDataset, state: Checkpoint, config: Config) -> 
     selection = Selection(shapes, int(np.count_nonzero(labels >= 0)), sorted(present - set(state.classes)), unlabelled,
                           len(dataset.object_labels) - unlabelled - len(labels))
     if not len(labels):
-        raise ConfigError(f"{dataset.path}: none of its {len(dataset.object_labels)} shapes here has a label: there is "
-                          "nothing to evaluate (`sparsenet embed` and `sparsenet search` need no labels)")
+        raise ConfigError(f"{dataset.path}: none of its {len(dataset.object_labels)} shapes here has a label, so "
+                          "nothing can be evaluated (`sparsenet embed` and `sparsenet search` need no labels)")
     classifies = config.loss.kind == "softmax"
     if not retrievable(shapes) and not (classifies and selection.known):
         why = "the network knows none of the classes, and " if classifies else ""
-        raise ConfigError(f"{dataset.path}: {why}no class has two shapes here: there is nothing to evaluate; the "
+        raise ConfigError(f"{dataset.path}: {why}no class has two shapes here, so nothing can be evaluated; the "
                           f"classes are {listed(sorted(present), NAMES_TOLD)}")
     return selection

@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom.  What it calls stands below it, in that order."""
+"""The training loop, read from top to bottom; its helpers follow in the order they are called."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ from sparsenet.lock import locked
 from sparsenet.optim import clip_gradients
 from sparsenet.training.build import build_batching, build_network, build_optimizer, voxelization_of
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from sparsenet.training.evaluation import (
+    NO_RETRIEVAL,
+    check_evaluation,
+    check_validation,
+    evaluate_network,
+    score,
+    validate,
+)
 from sparsenet.training.finite import anomalies_named, check_finite, not_finite
-from sparsenet.training.judge import NO_RETRIEVAL, check_judgeable, check_validation, judge, judge_finally, score
 from sparsenet.training.record import (
     Stopwatch,
     compilation_told,
@@ -53,9 +60,9 @@ class TrainingResult:
 
     net : the network of best.h5.
     history : a dict of figures for each epoch, as in metrics.csv.
-    figures : of the final evaluation of `net`, on the test split: "test_accuracy" of a classifier, "test_mAP", ...
-    evaluation : of the retrieval, with its curve and table; None if no class has two test objects.
-    finished : False if max_seconds stopped it: it can be resumed.
+    figures : the final evaluation of `net` on the test split: "test_accuracy" of a classifier, "test_mAP", ...
+    evaluation : the retrieval, with its curve and figures; None if no class has two test objects.
+    finished : False if max_seconds stopped training, which can then be resumed.
     """
 
     net: SparseNetwork
@@ -67,42 +74,42 @@ class TrainingResult:
 
 def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: bool = False, progress: bool = True,
           say: Callable[[str], None] = print) -> TrainingResult:
-    """Train a network as the config says, choose the best epoch, and evaluate that one on the test split.
+    """Train a network as the config says, select the best epoch, and evaluate it on the test split.
 
-    The best epoch is chosen on the validation part of the data, never on the test split: by accuracy, and by loss
-    among equals; of triplets by mAP.  Without a validation part the last epoch is the best.
+    The best epoch is selected on the validation data, never on the test split: by accuracy, then by loss; for
+    triplets by mAP.  Without validation data it is the last epoch.
 
     Writes into the folder `out`: last.h5 (checkpoint, after each epoch and every
-    training.checkpoint_seconds), best.h5 (of the best epoch), metrics.csv (a line an epoch), config.toml (every key),
+    training.checkpoint_seconds), best.h5 (the best epoch), metrics.csv (one line per epoch), config.toml (every key),
     evaluation.csv and, with matplotlib, curves.png and precision_recall.png.
 
     Parameters
     ----------
-    resume : continue from out/last.h5, with the same bits as if there had been no stop.
-    overwrite : start anew if there is a last.h5 or best.h5; what the old training wrote is removed.
-    progress : show a bar on stderr, if that is a terminal.
-    say : is given a line for each epoch, the final figures, and what else there is to know.
+    resume : continue from out/last.h5, with the same bits as without an interruption.
+    overwrite : start from scratch even if last.h5 or best.h5 exists; the files of the old run are removed.
+    progress : show a progress bar on stderr if it is a terminal.
+    say : called with one line for each epoch, for the final figures, and for each note.
 
     Raises
     ------
-    ConfigError, ValueError : the config does not fit itself, the dataset, or the checkpoint resumed.
-    CheckpointError : nothing whole to resume, or something there that would be overwritten.
-    LockedError : another training writes into `out`.
-    RuntimeError : the loss, or a weight, is no longer finite; with training.detect_anomaly it names the layer.
-    KeyboardInterrupt : after Ctrl-C, when last.h5 is written; a second one interrupts at once.
+    ConfigError, ValueError : the config contradicts itself, the dataset, or the checkpoint being resumed.
+    CheckpointError : there is no complete checkpoint to resume, or a file would be overwritten.
+    LockedError : another process is training in `out`.
+    RuntimeError : the loss or a weight is no longer finite; with training.detect_anomaly it names the layer.
+    KeyboardInterrupt : after Ctrl-C, once last.h5 is written; a second Ctrl-C interrupts immediately.
     """
     out, last, best = Path(out), Path(out) / "last.h5", Path(out) / "best.h5"
     if resume and overwrite:
-        raise ValueError("training: resume goes on with what is in the folder, overwrite removes it: give one of them")
+        raise ValueError("training: resume continues the run in the folder, overwrite removes it: give one of them")
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"training: {out} is a file, expected the folder of the run")
     if resume and not last.exists():
-        raise CheckpointError(f"training: {last}: no such file: there is nothing to resume, start anew")
+        raise CheckpointError(f"training: {last}: no such file: there is nothing to resume, start a new training")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out), resumption_told(out, say), compilation_told(say):
         there = [path for path in (last, best) if path.exists()]
         if there and not resume and not overwrite:
-            raise CheckpointError(f"training: {there[0]} is there already: continue it with --resume (resume=True), "
+            raise CheckpointError(f"training: {there[0]} already exists: continue it with --resume (resume=True), "
                                   "replace it with --overwrite (overwrite=True), or name another folder")
         with opened_splits(config, out, anew=not resume, progress=progress) as splits:
             for line in splits.lines():
@@ -112,13 +119,13 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
 
 def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: bool,
              say: Callable[[str], None]) -> TrainingResult:
-    """The same on data that are open, in a folder that is locked and may be written to."""
+    """`train` on opened splits, in a locked folder whose files may be written."""
     from tqdm import tqdm
 
     begun = time.monotonic()
     training_set, last, best = splits.training, out / "last.h5", out / "best.h5"
     state = load_resumable(last, config, training_set) if resume else None
-    check_judgeable(splits.test, config)
+    check_evaluation(splits.test, config)
     check_validation(splits.validation, config)
     set_float32_matmul_precision(config.training.precision)
     set_tile_table(config.training.tiles or None)
@@ -158,14 +165,14 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
         batches = training_set.batches(**batching, epoch=epoch, start=step)
         count = step + len(batches)
         bar = tqdm(total=count, initial=step, desc=f"epoch {epoch + 1}", unit="batch", leave=False,
-                   disable=None if progress else True)  # None: shown on a terminal alone
+                   disable=None if progress else True)  # None: only on a terminal
         with batches, bar, deferred_interrupt() as interrupted, anomalies_named(config):
             for batch in watch.waiting("waiting", batches):
                 net.reseed(config.training.seed, epoch, step)
                 with watch("forward"):
                     loss, figures = loss_of(net, batch, config)
                     arriving = fetch_later(figures)
-                with watch("backward"), np.errstate(all="ignore"):  # a loss that is not finite is told below
+                with watch("backward"), np.errstate(all="ignore"):  # a non-finite loss is reported below
                     loss.backward()
                 with watch("update"):
                     optimizer.lr = learning_rate(epoch, (step + 1) / count)
@@ -173,8 +180,8 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
                         clip_gradients(net.parameters(), config.optimizer.max_gradient_norm)
                     optimizer.step()
                     optimizer.zero_grad()
-                    value, *right = arriving().tolist()  # a GPU has what follows the loss still to do meanwhile
-                if not math.isfinite(value):  # nothing of this step is ever saved
+                    value, *right = arriving().tolist()  # meanwhile the GPU still runs the backward pass
+                if not math.isfinite(value):  # this step is never saved
                     raise not_finite(f"the loss is {value}", config, epoch, step)
                 step += 1
                 sums["samples"] += len(batch)
@@ -196,20 +203,20 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
                 if out_of_time:
                     break
             if step == count:
-                save(last)  # a Ctrl-C while validating loses nothing: resumed, the epoch has no batch left
+                save(last)  # Ctrl-C during validation loses nothing: on resuming, no batch is left
         if step < count:
             break
 
         row = summary_of(epoch, learning_rate(epoch, 1.0), sums, config)
         if len(splits.validation) and validates(epoch + 1, config):
-            row |= judge(net, splits.validation, config)
+            row |= validate(net, splits.validation, config)
         row |= {"seconds": earlier + time.monotonic() - begun, "resident_MB": resident_megabytes()}
         history.append(row)
         epoch, step, sums = epoch + 1, 0, {}
         new_score = score(row)
         if new_score is not None and (best_score is None or new_score > best_score):
             best_score = new_score
-            save(best)  # before last.h5: whoever resumes from there either has this best or finds it again
+            save(best)  # before last.h5: a resumed run either has this best or finds it again
         save(last)
         saved = time.monotonic()
         write_csv(out / "metrics.csv", history)
@@ -218,7 +225,7 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
     if best_score is None:
         save(best)
     net.load_state_dict(load_checkpoint(best).weights)
-    figures, evaluation = judge_finally(net, splits.test, config)
+    figures, evaluation = evaluate_network(net, splits.test, config)
     write_csv(out / "evaluation.csv", [figures])
     draw_figures(out, history, evaluation)
     say("; ".join(filter(None, [figures_line(figures), "" if evaluation is not None else NO_RETRIEVAL,
@@ -227,7 +234,7 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
 
 
 def loss_of(net: SparseNetwork, batch: SparseBatch, config: Config) -> tuple[Tensor, Any]:
-    """The loss of a batch, and in an array the loss and, of a classifier, how many samples it got right."""
+    """The loss of a batch, and an array of the loss and, for a classifier, the number of correct samples."""
     from sparsenet import ops
 
     outputs = net(batch)
@@ -252,7 +259,7 @@ def mine(descriptors: Tensor, labels: Any, config: Config) -> tuple[Any, Any, An
 
 
 def summary_of(epoch: int, lr: float, sums: dict[str, float], config: Config) -> dict[str, float]:
-    """The figures of an epoch's training, from its sums."""
+    """The training figures of an epoch, from its sums."""
     worked = sum(sums[part] for part in ("waiting", "forward", "backward", "update"))
     row = {"epoch": epoch + 1, "lr": lr, "loss": sums["loss"] / sums["samples"]}
     if config.loss.kind == "softmax":
@@ -262,7 +269,7 @@ def summary_of(epoch: int, lr: float, sums: dict[str, float], config: Config) ->
 
 
 def show(bar: Any, sums: dict[str, float], config: Config) -> None:
-    """Loss, accuracy and samples/s of the epoch so far, at the end of the progress bar."""
+    """Show loss, accuracy and samples/s of the epoch so far at the end of the progress bar."""
     row = summary_of(0, 0.0, sums, config)
     words = {"loss": f"{row['loss']:.4f}", "samples/s": f"{row['samples_per_second']:.0f}"}
     if "accuracy" in row:
@@ -271,6 +278,6 @@ def show(bar: Any, sums: dict[str, float], config: Config) -> None:
 
 
 def validates(done: int, config: Config) -> bool:
-    """Whether the epoch that ends, the `done`th, is validated."""
+    """Whether validation follows epoch number `done`, counted from 1."""
     every = config.training.validate_every
     return every > 0 and (done % every == 0 or done == config.training.epochs)

@@ -1,7 +1,7 @@
-"""Triplets out of a batch of descriptors: the hardest, or the semi-hard.
+"""Triplet mining within a batch of descriptors: batch-hard or semi-hard.
 
 Sources: batch hard, Hermans, Beyer, Leibe (2017); semi-hard, Schroff, Kalenichenko, Philbin (2015).
-No gradient flows through the choice: index the descriptors with what comes back,
+No gradient flows through the choice; index the descriptors with the result:
 
     a, p, n = batch_hard(descriptors, labels, "cosine")
     loss = triplet_loss(descriptors[a], descriptors[p], descriptors[n], margin, "cosine")
@@ -18,24 +18,24 @@ from sparsenet.backend import array_module
 from sparsenet.ops.labels import integer_labels
 from sparsenet.ops.triplet_loss import DISTANCES
 
-_BLOCK = 1 << 22  # numbers that a temporary array may hold
+_BLOCK = 1 << 22  # elements in a temporary array, at most
 
 Triplets = tuple[Any, Any, Any]
 
 
 def batch_hard(descriptors: Any, labels: Any, distance: str = "cosine") -> Triplets:
-    """For each anchor the farthest item of its class and the nearest of the others.
+    """For each anchor, the farthest item of its class and the nearest item of any other.
 
     descriptors : (B, C) float array or Tensor
     labels : (B,) integers of any dtype, on the same device, or a list
     distance : "cosine", "l2" or "squared_l2", as in `ops.triplet_loss`
 
-    Returns anchor, positive, negative : (T,) int64 indices of rows, anchors ascending.  An item that has
-    no other of its class, or none of another class, is not an anchor.  Of equal distances the first counts.
+    Returns anchor, positive, negative : (T,) int64 row indices, anchors ascending.  An item alone in its class, or
+    in a batch of one class, is not an anchor.  Ties go to the first item.
 
     Raises
     ------
-    ValueError : shapes do not fit, a descriptor is not finite, or an unknown distance.
+    ValueError : shapes do not match, a descriptor is not finite, or the distance is unknown.
     TypeError : labels are not integers.
     """
     descriptors, labels = _check("batch_hard", descriptors, labels, distance)
@@ -43,7 +43,7 @@ def batch_hard(descriptors: Any, labels: Any, distance: str = "cosine") -> Tripl
     distances = pairwise_distances(descriptors, distance)
     positives, negatives = _masks(labels)
     usable = xp.flatnonzero(positives.any(axis=1) & negatives.any(axis=1))
-    if not len(usable):  # of an empty batch argmax has nothing to take
+    if not len(usable):  # argmax of an empty array raises
         return usable, usable, usable
     positive = xp.where(positives, distances, -np.inf).argmax(axis=1)
     negative = xp.where(negatives, distances, np.inf).argmin(axis=1)
@@ -51,8 +51,8 @@ def batch_hard(descriptors: Any, labels: Any, distance: str = "cosine") -> Tripl
 
 
 def semi_hard(descriptors: Any, labels: Any, margin: float, distance: str = "cosine") -> Triplets:
-    """For each (anchor, positive) pair of a class the nearest negative that lies farther than the
-    positive, but by less than the margin.  Pairs without one are left out.
+    """For each (anchor, positive) pair, the nearest negative that is farther than the positive, but by less than
+    the margin.  Pairs without such a negative are left out.
 
     Parameters, result and errors as for `batch_hard`; triplets are sorted by anchor, then positive.
     margin : above 0, in the unit of the distance
@@ -78,8 +78,8 @@ def semi_hard(descriptors: Any, labels: Any, margin: float, distance: str = "cos
 
 
 def pairwise_distances(descriptors: Any, distance: str) -> Any:
-    """(B, B) float64 distances of the rows (B, C), from differences: exactly 0 between equal rows, the
-    same in both directions."""
+    """(B, B) float64 distances between the rows of (B, C), computed from differences: symmetric, and exactly 0 for
+    equal rows."""
     xp = array_module(descriptors)
     rows = descriptors.astype(np.float64)
     zero = None
@@ -99,7 +99,7 @@ def pairwise_distances(descriptors: Any, distance: str) -> Any:
 
 
 def _masks(labels: Any) -> tuple[Any, Any]:
-    """(B, B) bool: another item of the row's class; an item of another class."""
+    """Two (B, B) bool masks: the other items of the row's class, and the items of other classes."""
     same = labels[:, None] == labels[None]
     return same & ~array_module(labels).eye(len(labels), dtype=bool), ~same
 

@@ -1,4 +1,4 @@
-"""The record of a training: time, memory, lines, the CSV, pictures."""
+"""The record of a run: times, memory, log lines, the CSV and figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 
 class Stopwatch:
-    """Adds seconds to a dict, by part of the work: `with watch("forward"): ...`."""
+    """Adds the seconds of each part of the work to a dict: `with watch("forward"): ...`."""
 
     def __init__(self, seconds: dict[str, float]):
         self.seconds = seconds
@@ -37,7 +37,7 @@ class Stopwatch:
             self.seconds[part] += time.perf_counter() - start
 
     def waiting(self, part: str, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, with the time spent waiting for each counted as `part`."""
+        """Yield the items, adding the time spent waiting for each to `part`."""
         iterator = iter(items)
         while True:
             with self(part):
@@ -50,7 +50,7 @@ class Stopwatch:
 
 @contextmanager
 def compilation_told(say: Callable[[str], None]) -> Iterator[None]:
-    """Within it `say` is given a line before the first kernel that is compiled, between the states of a bar."""
+    """A context in which `say` is called before the first kernel is compiled, without breaking a progress bar."""
     from tqdm import tqdm
 
     def announce() -> None:
@@ -62,7 +62,7 @@ def compilation_told(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def resident_megabytes() -> float:
-    """Resident memory of this process in MB (10^6 bytes); if only its peak is known, the peak."""
+    """Resident memory of this process in MB (10^6 bytes), or its peak where the system reports only that."""
     if os.path.exists("/proc/self/statm"):
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -70,7 +70,7 @@ def resident_megabytes() -> float:
 
 
 def peak_megabytes() -> float:
-    """The most resident memory that this process had, in MB; NaN on Windows."""
+    """Peak resident memory of this process in MB; NaN on Windows."""
     if sys.platform == "win32":
         return float("nan")
     import resource
@@ -80,7 +80,7 @@ def peak_megabytes() -> float:
 
 
 def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
-    """Write all rows, beside and renamed: after a resume the file holds what the checkpoint does."""
+    """Write all rows, atomically: after resuming, the file matches the checkpoint."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), restval="",
                             lineterminator="\n")
@@ -90,7 +90,7 @@ def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def epoch_line(row: dict[str, float], epochs: int) -> str:
-    """A line about an epoch, and where its time went."""
+    """The log line of an epoch: figures, speed and times."""
     figures = [f"{name.replace('_', ' ')} {_figure(name, row[name])}"
                for name in ("loss", "accuracy", "validation_loss", "validation_accuracy", "validation_mAP")
                if name in row]
@@ -102,7 +102,7 @@ def epoch_line(row: dict[str, float], epochs: int) -> str:
 
 
 def draw_figures(out: Path, history: list[dict[str, float]], evaluation: Evaluation | None) -> None:
-    """With matplotlib: out/curves.png of out/metrics.csv, and out/precision_recall.png."""
+    """If matplotlib is installed, write out/curves.png and out/precision_recall.png."""
     if importlib.util.find_spec("matplotlib") is None:
         return
     from sparsenet.inspect.curves import precision_recall, training_curves
@@ -115,7 +115,7 @@ def draw_figures(out: Path, history: list[dict[str, float]], evaluation: Evaluat
 
 
 def figures_line(figures: dict[str, float]) -> str:
-    """The final figures in one line."""
+    """The log line of the final figures."""
     return "final: " + ", ".join(f"{name.replace('_', ' ')} {_figure(name, value)}" for name, value in figures.items())
 
 

@@ -1,4 +1,4 @@
-"""How a training continues where it stopped, and what it says about that."""
+"""Resuming a run from its last checkpoint, and the messages about it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING
 from sparsenet.toml import shortened
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
-from sparsenet.training.judge import score
+from sparsenet.training.evaluation import score
 from sparsenet.training.schema import Config
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
 
-# Keys (and all of [evaluation]) that may be others when a training is resumed.
+# Keys that may change when a run is resumed, besides all of [evaluation].
 MAY_CHANGE = ("data.path", "data.workers", "training.epochs", "training.device", "training.precision",
               "training.tiles", "training.validate_every",
               "training.checkpoint_seconds", "training.max_seconds", "training.detect_anomaly")
 
 
 def load_resumable(path: Path, config: Config, training_set: SparseDataset) -> Checkpoint:
-    """The checkpoint, if its training went by the same config (but for MAY_CHANGE) and dataset.
+    """The checkpoint, if its run had the same config (except the keys in MAY_CHANGE) and dataset.
 
     Raises
     ------
-    CheckpointError, ConfigError : it is damaged; keys differ (all are named, with both values), or the dataset does.
+    CheckpointError, ConfigError : it is damaged; keys differ (all are named, with both values); the dataset differs.
     """
     state = load_checkpoint(path)
     trained = _config_of(state, path)
@@ -37,17 +37,17 @@ def load_resumable(path: Path, config: Config, training_set: SparseDataset) -> C
         what = ", ".join(f"{key} is {shortened(config.shown(key))} and was {shortened(trained.shown(key))}"
                          for key in differing)
         why = " (the cosine schedule's rates depend on the epochs)" if "training.epochs" in differing else ""
-        raise ConfigError(f"config: not what {path} was trained with: {what}{why}: set that back, or start anew in "
+        raise ConfigError(f"config: not what {path} was trained with: {what}{why}: change that back, or start again in "
                           "another folder")
-    # Files of before the dataset's digest was kept state "".
+    # The digest is "" in files from before it was stored.
     if state.classes != training_set.classes or state.dataset not in ("", training_set.digest):
-        raise ConfigError(f"config: {path} was trained on another dataset than {training_set.path} holds: set "
-                          "data.path back, or start anew in another folder")
+        raise ConfigError(f"config: {path} was not trained on the dataset in {training_set.path}: change data.path "
+                          "back, or start again in another folder")
     return state
 
 
 def _config_of(state: Checkpoint, path: Path) -> Config:
-    """A checkpoint states every key: one without data.validation_share was trained on the whole training split."""
+    """The config of a checkpoint, which states every key; before data.validation_share existed its value was 0."""
     older = [] if "\nvalidation_share = " in state.config else ["data.validation_share=0"]
     return parse_config(state.config, str(path), older)
 
@@ -59,7 +59,7 @@ def _may_change(key: str, config: Config) -> bool:
 
 
 def score_of(best: Path) -> tuple[float, float] | None:
-    """The validation of the epoch that best.h5 is of; None if there is none, or no such file.
+    """The `score` of the epoch in best.h5; None if it was not validated or the file does not exist.
 
     Raises CheckpointError if it is damaged.
     """
@@ -68,37 +68,37 @@ def score_of(best: Path) -> tuple[float, float] | None:
     try:
         history = load_checkpoint(best).history
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; without it the best of the epochs to come is kept") from None
+        raise CheckpointError(f"{error}; if you remove it, the best of the coming epochs is kept") from None
     return score(history[-1]) if history else None
 
 
 def resumption_lines(state: Checkpoint, last: Path, has_best: bool, machine: dict[str, str], epochs: int) -> list[str]:
-    """What to know when a training continues: where, on which other machine, and without what.
+    """The messages when a run is resumed: its position, and notes about another machine or a missing best.h5.
 
-    machine : "processor" and "blas" of this one
+    machine : "processor" and "blas" of this machine
     epochs : training.epochs
     """
     if state.epoch >= epochs:
-        return [f"{last} has {state.epoch} epochs behind it, and training.epochs is {epochs}: it is only evaluated"]
+        return [f"{last} has finished {state.epoch} epochs, and training.epochs is {epochs}: it is only evaluated"]
     lines = [f"resuming {last} at epoch {state.epoch + 1}, batch {state.step + 1}"]
     others = [f"{name} {getattr(state, name)!r}, here {value!r}" for name, value in machine.items()
               if getattr(state, name) not in ("", value)]
     if others:
-        lines.append(f"note: it was written on another machine ({'; '.join(others)}): the bits from here on may differ "
-                     "from those of a training without a stop")
+        lines.append(f"note: it was written on another machine ({'; '.join(others)}): from here on the bits may differ "
+                     "from those of an uninterrupted run")
     if not has_best and any(score(row) for row in state.history):
-        lines.append("note: best.h5 is not there, or of no validated epoch: the best of the epochs to come is kept")
+        lines.append("note: best.h5 is missing or was not validated: the best of the coming epochs is kept")
     return lines
 
 
 @contextmanager
 def resumption_told(out: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """After Ctrl-C within it say how to continue the training in the folder `out`."""
+    """A context that, after Ctrl-C, says how to resume the run in the folder `out`."""
     try:
         yield
     except KeyboardInterrupt:
         last = out / "last.h5"
-        say(f"stopped, {last} is whole; to continue: sparsenet train {shlex.quote(str(out / 'config.toml'))} "
+        say(f"stopped; {last} is complete; to continue: sparsenet train {shlex.quote(str(out / 'config.toml'))} "
             f"--out {shlex.quote(str(out))} --resume" if last.exists() else
             "stopped before the first checkpoint: there is nothing to resume")
         raise

@@ -1,7 +1,6 @@
-"""The keys of a config: sections, defaults, meanings, and the values that a key may have.
+"""The keys of a config: sections, defaults, meanings and allowed values.
 
-Each default, and what its key means, stands here and nowhere else.  A key marked (ours) is not a
-number of the paper.
+Each default and meaning is defined here and nowhere else.  Values marked (ours) are not from the paper.
 """
 
 from __future__ import annotations
@@ -15,31 +14,31 @@ from sparsenet.toml import as_toml
 
 def key(default: Any, meaning: str, *, choices: tuple[str, ...] = (), at_least: float | None = None,
         above: float | None = None, below: float | None = None) -> Any:
-    """A key of a section: its default, its meaning, and the values it may have."""
+    """A key of a section: its default, meaning and allowed values."""
     return field(default=default, metadata={"meaning": meaning, "choices": choices, "at_least": at_least,
                                             "above": above, "below": below})
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which shapes."""
+    """The dataset, its splits and classes."""
 
-    path: str = key("", "HDF5 file of `sparsenet make-dataset`")
-    parametric_train: int = key(0, "shapes per class of the built-in parametric dataset, made in the run's folder "
-                                   "and trained on; 0: read data.path", at_least=0)
-    parametric_test: int = key(0, "shapes per class of it that are held out", at_least=0)
-    train_split: str = key("train", "name of the split trained on")
-    test_split: str = key("test", "name of the split that the final evaluation is of; training never looks at it")
-    validation_split: str = key("", "name of the split validated on; empty: val, valid, validation or evaluation, if "
-                                    "the data has one that is not trained or tested on")
-    validation_share: float = key(0.1, "share of each class of the training split that is held out to validate on, if "
-                                       "there is no such split; drawn by (seed, name), at least one object, none of "
-                                       "a class with fewer than five. 0: none, and the last epoch is the best",
+    path: str = key("", "HDF5 file written by `sparsenet make-dataset`")
+    parametric_train: int = key(0, "training shapes per class of the built-in parametric dataset, made in the run's "
+                                   "folder; 0: read data.path", at_least=0)
+    parametric_test: int = key(0, "test shapes per class of the parametric dataset", at_least=0)
+    train_split: str = key("train", "name of the training split")
+    test_split: str = key("test", "name of the split for the final evaluation, never used in training")
+    validation_split: str = key("", "name of the validation split; empty: val, valid, validation or evaluation, if "
+                                    "the data has one that is not the training or test split")
+    validation_share: float = key(0.1, "share of each class of the training split held out for validation if there is "
+                                       "no validation split; drawn by (seed, name), at least one object, none of a "
+                                       "class with fewer than five. 0: none, and the last epoch is the best",
                                   at_least=0, below=1)
-    classes: str = key("all", "'all', or 'shared': only the classes that the splits to train and to test on share "
+    classes: str = key("all", "'all', or 'shared': only the classes that the training and test splits share "
                               "(21 of PSB's)", choices=("all", "shared"))
-    render_size: int = key(40, "voxels along the longest side; a size other than the stored one needs a dataset that "
-                               "keeps its meshes. 0: as stored", at_least=0)
+    render_size: int = key(40, "voxels along the longest side; a size other than the stored one needs a dataset with "
+                               "stored meshes. 0: as stored", at_least=0)
     workers: int = key(2, "loader threads that prepare the next batches; 0: none. No effect on results",
                        at_least=0)
 
@@ -49,62 +48,62 @@ class NetworkConfig:
     """S3DCNN: levels of convolution 2/1, leaky ReLU, max-pool 3/2, then one convolution and leaky ReLU."""
 
     channels: tuple[int, ...] = key((32, 64, 96, 128, 160, 192),
-                                    "output channels of the convolutions (Table 1). Their number sets the field, the "
-                                    "sides of the input's grid: 14, 30, 62, 126 for 3, 4, 5, 6", at_least=1)
+                                    "output channels of the convolutions (Table 1). Their number sets the side of "
+                                    "the input grid: 14, 30, 62, 126 for 3, 4, 5, 6", at_least=1)
     dropout: float = key(0.0, "probability of dropping a descriptor's channel before the classifier (ours)",
                          at_least=0, below=1)
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long, how many at a time, and what is kept."""
+    """Duration, batch size, device and checkpoints."""
 
-    seed: int = key(0, "seed of weights, order, augmentation, sampling: same seed, same bits", at_least=0)
+    seed: int = key(0, "seed of weights, order, augmentation and sampling: same seed, same bits", at_least=0)
     epochs: int = key(200, "epochs to train (the paper's classifier: 200)", at_least=1)
-    batch_size: int = key(50, "samples in a batch, or in a mined batch (the paper: 45-90)", at_least=1)
-    device: str = key("cpu", "where the network runs", choices=("cpu", "cuda"))
-    precision: str = key("highest", "what a GPU rounds float32 factors to before it multiplies them: highest (not at "
-                                    "all), tf32, fp16, bf16. No effect on a CPU", choices=PRECISIONS)
-    tiles: str = key("", "TOML table of the GPU's tile sizes, as tools/tune_tiles.py writes; empty: the committed one")
-    validate_every: int = key(1, "epochs between validations; the last epoch ends with one too. 0: none, and the last "
-                                 "epoch is the best (data.validation_share holds shapes out all the same)", at_least=0)
-    checkpoint_seconds: float = key(300.0, "most seconds between two writings of last.h5", above=0)
-    max_seconds: float = key(0.0, "stop after so many seconds, resumably, and evaluate; 0: no limit", at_least=0)
+    batch_size: int = key(50, "samples in a batch, mined ones included (the paper: 45-90)", at_least=1)
+    device: str = key("cpu", "device that the network runs on", choices=("cpu", "cuda"))
+    precision: str = key("highest", "format to which a GPU rounds float32 factors before multiplying: highest (no "
+                                    "rounding), tf32, fp16, bf16. No effect on a CPU", choices=PRECISIONS)
+    tiles: str = key("", "TOML file of the GPU's tile sizes, written by tools/tune_tiles.py; empty: the built-in one")
+    validate_every: int = key(1, "epochs between validations; the last epoch is always validated. 0: none, and the "
+                                 "last epoch is the best (data.validation_share still holds out shapes)", at_least=0)
+    checkpoint_seconds: float = key(300.0, "write last.h5 at least this often, in seconds", above=0)
+    max_seconds: float = key(0.0, "stop after this many seconds, resumably, and evaluate; 0: no limit", at_least=0)
     detect_anomaly: bool = key(False, "check every layer and stop at the first NaN or infinity, naming the layer: "
                                       "slower, no effect on results")
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What the weights are trained for."""
+    """The training loss and how triplets are chosen."""
 
     kind: str = key("softmax", "'softmax': classification; 'triplet': descriptors", choices=("softmax", "triplet"))
     margin: float = key(0.2, "margin of the triplet loss (ours: the paper gives none)", at_least=0)
     distance: str = key("cosine", "distance of the triplet loss", choices=("cosine", "l2", "squared_l2"))
-    triplets_per_batch: int = key(30, "triplets that TripletSampler puts in a batch (ours)", at_least=1)
-    batches_per_epoch: int = key(0, "batches of triplets in an epoch; 0: as many as show each sample once on "
+    triplets_per_batch: int = key(30, "triplets in a batch of TripletSampler (ours)", at_least=1)
+    batches_per_epoch: int = key(0, "batches of triplets in an epoch; 0: enough to show each sample once on "
                                     "average (ours)", at_least=0)
     mining: str = key("none", "'none': the paper's random triplets; 'hard', 'semi_hard': triplets mined in "
                               "class-balanced batches of training.batch_size (ours)",
                       choices=("none", "hard", "semi_hard"))
-    classes_per_batch: int = key(10, "classes in a mined batch; divides training.batch_size (ours)", at_least=2)
+    classes_per_batch: int = key(10, "classes in a mined batch; must divide training.batch_size (ours)", at_least=2)
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """SGD; the defaults are the paper's.
 
-    The code behind the paper sums the loss gradient over the batch where ours is a mean: its rate
-    0.002 is 0.002 * batch size here (0.1 at the default of 50).
+    The paper's code sums the loss gradient over the batch, we take the mean: its learning rate 0.002 corresponds to
+    0.002 * batch size here (0.1 for the default of 50).
     """
 
     lr: float = key(0.1, "learning rate at epoch 0 = the paper's 0.002 * batch size 50", above=0)
-    momentum: float = key(0.99, "decay of the velocity", at_least=0)
-    dampening: float = key(0.99, "the gradient enters the velocity times (1 - dampening); the paper's = momentum",
+    momentum: float = key(0.99, "decay of the velocity per step", at_least=0)
+    dampening: float = key(0.99, "the velocity adds (1 - dampening) * gradient; in the paper equal to momentum",
                            at_least=0)
-    nesterov: bool = key(True, "look one step ahead")
+    nesterov: bool = key(True, "use Nesterov momentum")
     weight_decay: float = key(0.0, "L2 penalty added to the gradient", at_least=0)
-    max_gradient_norm: float = key(0.0, "a longer gradient (of all parameters together) is scaled down to this length "
+    max_gradient_norm: float = key(0.0, "norm to which a larger gradient (of all parameters together) is scaled down "
                                         "before the step; 0: no limit (ours)", at_least=0)
 
 
@@ -112,47 +111,47 @@ class OptimizerConfig:
 class ScheduleConfig:
     """The learning rate over epochs."""
 
-    kind: str = key("exponential", "exponential: lr*exp(-decay*epoch); step: lr*factor every so many epochs; "
+    kind: str = key("exponential", "exponential: lr*exp(-decay*epoch); step: times step_factor every step_epochs; "
                                    "cosine: down to 0 at the last epoch; constant",
                     choices=("exponential", "step", "cosine", "constant"))
-    decay: float = key(0.025, "rate of the exponential (the paper's)", at_least=0)
+    decay: float = key(0.025, "rate of the exponential schedule (the paper's)", at_least=0)
     step_epochs: int = key(50, "epochs between the steps", at_least=1)
-    step_factor: float = key(0.1, "what a step multiplies the rate by", above=0)
-    warmup: float = key(0.0, "epochs in which the rate rises evenly from 0 to the schedule's, batch by batch (ours)",
+    step_factor: float = key(0.1, "factor of the learning rate at each step", above=0)
+    warmup: float = key(0.0, "epochs in which the rate rises linearly from 0 to the schedule's, batch by batch (ours)",
                         at_least=0)
 
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Random changes of a training shape, drawn by (seed, epoch, sample).  Rotation, affine and
-    shift need a dataset that keeps its meshes; one with stored poses draws a pose in any case."""
+    """Random augmentation of training shapes, drawn by (seed, epoch, sample).  Rotation, affine and
+    shift need a dataset with stored meshes; if it has several poses per object, one is drawn in any case."""
 
-    rotation: str = key("none", "none, about the upright axis, or uniform over all rotations",
+    rotation: str = key("none", "none, about the up axis, or uniform over all rotations",
                         choices=("none", "upright", "so3"))
-    affine: float = key(0.0, "I + U(-a, a)^(3x3) is applied (the paper: 0.2)", at_least=0)
-    shift: float = key(0.0, "render_size * U(-s, s) per axis (the paper: 0.2)", at_least=0)
-    up_axis: int = key(2, "the upright axis of the dataset's meshes: 0, 1 or 2 is x, y or z. Imported meshes stand "
+    affine: float = key(0.0, "a of the linear map I + U(-a, a)^(3x3) (the paper: 0.2)", at_least=0)
+    shift: float = key(0.0, "s of the shift render_size * U(-s, s) per axis (the paper: 0.2)", at_least=0)
+    up_axis: int = key(2, "the up axis of the dataset's meshes: 0, 1 or 2 is x, y or z. Imported meshes stand "
                           "along z: 2", at_least=0, below=3)
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How the test split is judged; a validation takes one pose and one pass."""
+    """The evaluation on the test split; a validation uses one pose and one pass."""
 
     batch_size: int = key(64, "objects in a batch while evaluating", at_least=1)
-    metric: str = key("auto", "ranking; auto: the paper's, l2 for a classifier and cosine for triplets",
+    metric: str = key("auto", "distance for ranking; auto: as in the paper, l2 for a classifier, cosine for triplets",
                       choices=("auto", "cosine", "l2"))
     protocol: str = key("none", "'paper': the first 20 objects of each class by name; 'none': all",
                         choices=("none", "paper"))
-    poses: str = key("first", "stored poses of an object in the final evaluation: its first, or the mean over all",
+    poses: str = key("first", "stored poses of an object used in the final evaluation: the first, or the mean over all",
                      choices=("first", "mean"))
-    repetitions: int = key(1, "passes averaged in the final evaluation, each under rotations of its own of "
-                              "augmentation.rotation; 1: not rotated", at_least=1)
+    repetitions: int = key(1, "passes averaged in the final evaluation, each with its own random rotations "
+                              "(augmentation.rotation); 1: not rotated", at_least=1)
 
 
 @dataclass(frozen=True)
 class Config:
-    """All sections.  `Config()` holds the defaults."""
+    """All sections of a config.  `Config()` holds the defaults."""
 
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
@@ -164,7 +163,7 @@ class Config:
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def text(self) -> str:
-        """Every key as TOML; `parse_config` gives the same config back."""
+        """Every key as TOML; `parse_config` reads it back."""
         lines = []
         for section in fields(self):
             lines.append(f"[{section.name}]")
@@ -174,7 +173,7 @@ class Config:
         return "\n".join(lines)
 
     def differences(self, other: Config) -> list[str]:
-        """'section.key' of every key whose value is another in `other`."""
+        """'section.key' of every key whose value differs in `other`."""
         return [f"{section.name}.{f.name}"
                 for section in fields(self) for f in fields(getattr(self, section.name))
                 if getattr(getattr(self, section.name), f.name) != getattr(getattr(other, section.name), f.name)]
@@ -186,7 +185,7 @@ class Config:
 
 
 def describe_keys() -> str:
-    """The reference of all keys, as TOML with each key's meaning above it."""
+    """A reference of all keys: TOML, with each key's meaning in a comment above it."""
     lines = []
     for section in fields(Config):
         lines += [f"# {' '.join((type(section.default).__doc__ or '').split())}", f"[{section.name}]"]

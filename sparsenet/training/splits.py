@@ -1,4 +1,4 @@
-"""The parts of a dataset that a training uses: to train, to validate and to test on."""
+"""The training, validation and test parts of a dataset."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from sparsenet.wording import counted, listed
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
 
-# Names of splits to validate on; the first that the data has.  (Importers write all of them as "val".)
+# Names of validation splits, the first match counts.  (Importers write all of them as "val".)
 VALIDATION_NAMES = tuple(name for name, split in SPLITS.items() if split == "val")
-_NAMED = 5  # classes that a message names
+_NAMED = 5  # classes listed in a message
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Three views of one dataset, labelled alike.
+    """Three views of one dataset, with the same label numbers.
 
     training, test : neither is empty, and each class has a training sample
-    validation : empty if there is no validation part: then the last epoch is the best
-    held_out_of : the split that the validation part was held out of; "" if it is a split of its own
-    unused : number of samples by the name of each split that is not used
-    left_out : samples of the splits used that are of no class used, unlabelled ones among them
+    validation : may be empty; then the last epoch is the best
+    held_out_of : the split from which the validation part was held out; "" if it is a split of its own
+    unused : number of samples in each unused split, by name
+    left_out : number of samples in the used splits that are unlabelled or of an unused class
     """
 
     training: SparseDataset
@@ -42,27 +42,27 @@ class Splits:
     left_out: int
 
     def lines(self) -> list[str]:
-        """What to know before the first epoch."""
-        validation = f"{len(self.validation.object_samples)} to validate on"
+        """The messages to show before the first epoch."""
+        validation = f"{len(self.validation.object_samples)} for validation"
         if self.held_out_of:
             validation += f" (held out of {self.held_out_of!r})"
         if not len(self.validation):
-            validation = "none to validate on (the last epoch is the best)"
+            validation = "none for validation (the last epoch is the best)"
         lines = [f"data: {counted(len(self.training.object_samples), 'shape')} of "
-                 f"{counted(len(self.training.classes), 'class', 'classes')} to train on, {validation}, "
-                 f"{len(self.test.object_samples)} to test on"]
+                 f"{counted(len(self.training.classes), 'class', 'classes')} for training, {validation}, "
+                 f"{len(self.test.object_samples)} for testing"]
         if self.unused:
             counts = ", ".join(f"{name!r} {count}" for name, count in self.unused.items())
             samples = counted(sum(self.unused.values()), "sample is", "samples are")
-            lines.append(f"note: {samples} in no split that is used: {counts}")
+            lines.append(f"note: {samples} in unused splits: {counts}")
         if self.left_out:
-            lines.append(f"note: {counted(self.left_out, 'sample is', 'samples are')} left out: unlabelled, or of a "
-                         "class that is not used")
+            lines.append(f"note: {counted(self.left_out, 'sample is', 'samples are')} left out: unlabelled, or of an "
+                         "unused class")
         return [*lines, *filter(None, [self.remark])]
 
     @property
     def remark(self) -> str:
-        """What makes an accuracy meaningless, or ""."""
+        """A note if the accuracy is meaningless, or ""."""
         if len(self.training.classes) > 1:
             return ""
         return f"note: there is one class, {self.training.classes[0]!r}: any network is 100% right about it"
@@ -70,14 +70,14 @@ class Splits:
 
 @contextmanager
 def opened_splits(config: Config, out: Path, anew: bool, progress: bool = False) -> Iterator[Splits]:
-    """The parts of the dataset that the config names, of the classes that it names; closed at the end.
+    """A context that opens the splits and classes selected by the config and closes the dataset at the end.
 
-    The parametric dataset is made in `out`; `anew` makes it again if it is there already.
+    The parametric dataset is made in `out`; `anew` makes it again if it exists.
 
     Raises
     ------
-    ConfigError : nothing has a label, a split is empty, or a class has no training sample.
-    FileNotFoundError, ValueError : no such dataset, not a dataset, no such split.
+    ConfigError : no sample has a label, a split is empty, or a class has no training sample.
+    FileNotFoundError, ValueError : no such dataset, not a dataset, or no such split.
     """
     from sparsenet.data import SparseDataset
 
@@ -92,7 +92,7 @@ def _split(dataset: SparseDataset, config: Config) -> Splits:
     data = config.data
     if not (dataset.labels >= 0).any():
         raise ConfigError(f"config: no sample of {dataset.path} has a label, and training needs classes: import the "
-                          "shapes with their classes, or search among them with a network that is trained already")
+                          "shapes with their classes, or search them with a network that is already trained")
     own = _validation_split(dataset, config)
     _check_split(dataset, "train_split", data.train_split)
     _check_split(dataset, "test_split", data.test_split)
@@ -115,12 +115,12 @@ def _split(dataset: SparseDataset, config: Config) -> Splits:
 
 
 def _validation_split(dataset: SparseDataset, config: Config) -> str:
-    """The name of the split to validate on, or "" if the data has none for it."""
+    """The name of the validation split, or "" if the data has none."""
     if config.data.validation_split:
         _check_split(dataset, "validation_split", config.data.validation_split)
         if config.data.validation_split == config.data.test_split:
             raise ConfigError(f"config: data.validation_split is {config.data.test_split!r}, which is the test split: "
-                              "it chooses nothing; empty it, and data.validation_share is held out of the training "
+                              "it must not select the best epoch; leave it empty to hold out part of the training "
                               "split")
         return config.data.validation_split
     taken = config.data.train_split, config.data.test_split
@@ -129,7 +129,7 @@ def _validation_split(dataset: SparseDataset, config: Config) -> str:
 
 
 def _check_split(dataset: SparseDataset, key: str, name: str) -> None:
-    """Raise ConfigError if the split that a key of [data] names has no sample."""
+    """Raise ConfigError if the split named by a key of [data] has no sample."""
     there = sorted(set(dataset.split.tolist()))
     if name not in there:
         raise ConfigError(f"config: data.{key} is {name!r}, which has no sample in {dataset.path}: there is "
@@ -138,7 +138,7 @@ def _check_split(dataset: SparseDataset, key: str, name: str) -> None:
 
 
 def _check_classes(training: SparseDataset, config: Config) -> None:
-    """Raise ConfigError if a class has no training sample: the network would never name it."""
+    """Raise ConfigError if a class has no training sample, because the network could never predict it."""
     counts = np.bincount(training.labels, minlength=len(training.classes))
     missing = [name for name, count in zip(training.classes, counts, strict=True) if not count]
     if missing:
@@ -148,12 +148,12 @@ def _check_classes(training: SparseDataset, config: Config) -> None:
 
 
 def make_parametric(config: Config, path: Path, progress: bool = False) -> None:
-    """Write the built-in shapes of (training.seed, counts) to a dataset file; meshes kept if turned."""
+    """Write the parametric dataset of (training.seed, counts); it stores meshes if the config augments them."""
     from sparsenet.data.convert import Conversion
     from sparsenet.data.importers import import_parametric
 
     if not config.data.render_size:
-        raise ConfigError("config: data.render_size is 0, the parametric dataset needs a size to be made at")
+        raise ConfigError("config: data.render_size is 0, the parametric dataset needs a size to be voxelized at")
     moved = config.augmentation.rotation != "none" or config.augmentation.affine > 0
     import_parametric(path, {config.data.train_split: config.data.parametric_train,
                              config.data.test_split: config.data.parametric_test}, config.training.seed,

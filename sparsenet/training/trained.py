@@ -1,4 +1,4 @@
-"""The shapes that belong to a trained network: what its config says about them."""
+"""Opens and embeds shapes as the config of a trained network says."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def open_shapes(config: Config, checkpoint: str | Path, dataset: str | Path | No
                 split: str | None = None) -> SparseDataset:
     """A split of a dataset.
 
-    dataset : file; by default the one trained on, data.path or the shapes.h5 beside the checkpoint
+    dataset : file; by default the training dataset: data.path, or shapes.h5 beside the checkpoint
     split : its name, or "all"; by default the config's test split
 
     Raises
     ------
-    FileNotFoundError, ValueError : no such file, not a dataset, no such split.
+    FileNotFoundError, ValueError : no such file, not a dataset, or no such split.
     """
     from sparsenet.data import SparseDataset
 
     path = Path(dataset or config.data.path or Path(checkpoint).parent / "shapes.h5")
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such dataset file: name the one to take (--dataset)")
+        raise FileNotFoundError(f"{path}: no such dataset file: name one with --dataset")
     shapes = SparseDataset.open(path)
     split = config.data.test_split if split is None else split
     if split == WHOLE_FILE:
@@ -48,12 +48,12 @@ def open_shapes(config: Config, checkpoint: str | Path, dataset: str | Path | No
 
 
 def check_output(output: str | Path, *sources: str | Path) -> None:
-    """Raises ValueError if a file to write is one of those read from, and FileNotFoundError, IsADirectoryError
-    or PermissionError as `check_folder` does."""
+    """Raise ValueError if the output is also an input, and FileNotFoundError, IsADirectoryError or PermissionError
+    as `check_folder` does."""
     check_folder(output)
     for source in sources:
         if Path(output).exists() and Path(source).exists() and Path(output).samefile(source):
-            raise ValueError(f"{output}: is read from and would be overwritten: name another file to write")
+            raise ValueError(f"{output}: would be overwritten while being read: name another output file")
 
 
 def embed_shapes(net: SparseNetwork, state: Checkpoint, config: Config, shapes: SparseDataset,

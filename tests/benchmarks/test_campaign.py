@@ -62,7 +62,7 @@ def test_a_call_ends_in_its_time_whatever_its_stages_do(gpu, tmp_path, monkeypat
     monkeypatch.setattr(stage, "GRACE", 1)
     monkeypatch.setattr(campaign, "GRACE", 1)
     monkeypatch.setattr(campaign, "RESERVE", 1)
-    monkeypatch.setattr(stage, "LEAST_SECONDS", 1)
+    monkeypatch.setattr(stage, "MIN_SECONDS", 1)
     listed = [python("hangs", SLEEP, seconds=2), python("deaf", DEAF), python("last", "")]
     begun = time.monotonic()
     run_campaign(listed, ROOT, tmp_path, seconds=8, say=lambda line: None)
@@ -70,7 +70,7 @@ def test_a_call_ends_in_its_time_whatever_its_stages_do(gpu, tmp_path, monkeypat
     hangs, deaf, last = json.loads((tmp_path / "campaign.json").read_text())["stages"]
     assert hangs["words"].startswith("over its limit of 2 s") and hangs["limit"] == 2
     assert deaf["words"].startswith("over its limit of ") and deaf["limit"] < 5  # what was left, not 60
-    assert last["passed"] is None and last["words"] == "no time is left"
+    assert last["passed"] is None and last["words"] == "no time left"
 
 
 def test_nothing_runs_after_what_all_need_has_failed(gpu, tmp_path):
@@ -174,7 +174,7 @@ def test_what_is_carried_is_used(tmp_path):
     assert listed["peers"].environment["PYTHONPATH"] == str(tmp_path / "out" / "peers")
     assert listed["training"].command is not None
     without = {one.name: one for one in stages("1", setting(tmp_path / "out"))}
-    assert "unpack" not in without and without["training"].why == "no modelnet40.h5 is carried"
+    assert "unpack" not in without and without["training"].why == "the carried folder has no modelnet40.h5"
 
 
 def test_peers_are_started_in_their_stage_alone(tmp_path):
@@ -215,7 +215,7 @@ def test_tests_that_need_what_is_missing_are_left_out(tmp_path, monkeypatch):
     assert campaign.needing_what_is_missing(tmp_path) == []
 
 
-def test_what_is_missing_is_told(gpu, tmp_path, monkeypatch):
+def test_missing_modules_are_reported(gpu, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(campaign, "missing", lambda: ["tqdm", "hypothesis"])
     run_campaign([python("first", "")], ROOT, tmp_path, say=said.append)

@@ -62,7 +62,7 @@ def test_shapes_are_taken_from_what_is_carried(tmp_path, monkeypatch):
 def test_without_data_nothing_is_packed(tmp_path, monkeypatch):
     monkeypatch.delenv("SPARSENET_DATA", raising=False)
     for pack in (carried.pack_meshes, carried.pack_modelnet40):
-        with pytest.raises(carried.PackError, match="SPARSENET_DATA names no folder"):
+        with pytest.raises(carried.PackError, match="SPARSENET_DATA is not a folder"):
             pack(tmp_path)
 
 

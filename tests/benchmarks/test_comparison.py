@@ -33,7 +33,7 @@ def test_times_are_not_compared():
     assert compare(run(1.0, unit="ms"), run(9.0, unit="ms")) == []
 
 
-def test_new_and_gone_figures_are_told_apart_and_other_sections_are_left_alone():
+def test_new_and_gone_figures_differ_and_other_sections_are_ignored():
     now, before = run(1.0), Results("cpu")
     before.add("convolution", "surface", "backward", 1.0, "x", better="higher")
     before.add("start-up", "warm", "share", 1.0, "%", better="lower")

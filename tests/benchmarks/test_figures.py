@@ -33,7 +33,7 @@ def test_a_ratio_has_no_unit_of_time_and_a_direction():
 
 def test_a_place_is_taken_once():
     made = results()
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         made.add("convolution", "surface", "pairs", 1)
 
 

@@ -14,7 +14,7 @@ def test_a_part_is_that_of_the_whole():
     np.testing.assert_array_equal(operands.operand("features", rows, columns, 20), whole[rows][:, columns])
 
 
-def test_mean_variance_and_what_tells_operands_apart():
+def test_mean_variance_and_differences_between_operands():
     features, gradient = (operands.whole(name, 1000, 64) for name in ("features", "gradient"))
     for array in (features, gradient):
         assert array.dtype == np.float32 and abs(array.mean()) < 0.02 and array.var() == pytest.approx(1, rel=0.02)

@@ -62,7 +62,7 @@ def test_start_up_is_measured_in_new_processes():
 
 
 def test_an_unknown_section_is_refused():
-    with pytest.raises(ValueError, match="no section 'speed', expected some of ceilings, convolution"):
+    with pytest.raises(ValueError, match="section 'speed' does not exist, expected some of ceilings, convolution"):
         run(QUICK, ["speed"])
 
 

@@ -48,7 +48,7 @@ def measured() -> Results:
     return run(QUICK, ["wgmma"], say=lambda line: None)
 
 
-def test_its_rate_is_told(gpu):
+def test_its_rate_is_reported(gpu):
     assert measured().value("wgmma", wgmma.CASE, "rate") > 0
 
 
@@ -61,5 +61,5 @@ def test_a_wrong_product_is_not_timed(gpu):
 def test_another_gpu_leaves_it_out(gpu, monkeypatch):
     monkeypatch.setattr(wgmma, "architecture", lambda xp: "sm_80")
     results = measured()
-    assert results.notes == ["wgmma left out: this GPU is sm_80, and sm_90 alone has it"]
+    assert results.notes == ["wgmma left out: this GPU is sm_80, and only sm_90 has it"]
     assert not results.failed and not results.figures

@@ -28,7 +28,7 @@ SCRIPTS = sorted(path for path in (ROOT / "tools").glob("*.py") if path.stem != 
 
 
 class TestInfo:
-    def test_versions_devices_threads_and_caches_are_told(self):
+    def test_versions_devices_threads_and_caches_are_reported(self):
         lines = {line.split()[0]: line for line in info().splitlines() if line.strip()}
         assert np.__version__ in lines["numpy"] and sys.executable in lines["Python"]
         assert "cores" in lines["cpu"] and "sn.set_num_threads" in lines["threads"]
@@ -100,7 +100,7 @@ class TestSelfcheck:
         lines = []
         assert not selfcheck(lines.append)
         assert " FAIL " in lines[1] and "largest difference 1.0e-03" in lines[1]
-        assert lines[-1].startswith("1 of ") and "do not trust results from there" in lines[-1]
+        assert lines[-1].startswith("1 of ") and "do not trust results from it" in lines[-1]
 
     def test_a_device_that_breaks_fails_with_its_words(self, monkeypatch):
         def broken(device):

@@ -147,7 +147,7 @@ with deferred_interrupt():
     print('still')""")
         assert (done.returncode, done.stdout) == (code, "went on\n") and done.stderr.endswith(f"\ntool: {word}\n")
 
-    def test_what_must_not_stop_half_way_does_not(self, number: str, code: int, word: str):
+    def test_work_that_must_not_be_interrupted_is_not(self, number: str, code: int, word: str):
         done = tool(f"""with uninterrupted():
     for _ in range(3):
         signal.raise_signal(signal.{number})

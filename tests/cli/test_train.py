@@ -45,7 +45,7 @@ def test_it_resumes_and_does_not_overwrite(run):
     out, _ = run
     again = train(*SMALL, "--out", out, "--quiet")
     assert again.returncode == 1
-    assert "last.h5 is there already: continue it with --resume (resume=True), replace it with --overwrite" in (
+    assert "last.h5 already exists: continue it with --resume (resume=True), replace it with --overwrite" in (
         again.stderr)
     other = train(*SMALL, "--out", out, "--resume", "--set", "optimizer.lr=0.5")
     assert other.returncode == 1 and "optimizer.lr is 0.5 and was 0.1" in other.stderr
@@ -79,7 +79,7 @@ def test_a_signal_leaves_a_whole_checkpoint_and_says_how_to_continue(tmp_path, s
     assert load_checkpoint(tmp_path / "last.h5").weights
     assert not [name for name in os.listdir(tmp_path) if name.endswith((".part", ".lock"))]
     told = output.splitlines()[-1]
-    assert told.startswith(f"stopped, {tmp_path / 'last.h5'} is whole; to continue: sparsenet train ")
+    assert told.startswith(f"stopped; {tmp_path / 'last.h5'} is complete; to continue: sparsenet train ")
     resumed = train(*told.partition("sparsenet train ")[2].split(), "--seconds", "0.001")
     assert resumed.returncode == 0 and "resuming" in resumed.stdout, resumed.stderr
 

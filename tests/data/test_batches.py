@@ -76,7 +76,7 @@ def test_the_pose_of_an_object_depends_on_nothing_else(voxels: SparseDataset):
 
 
 @pytest.mark.parametrize("key", [{"seed": 1}, {"epoch": 1}])
-def test_poses_and_augmentation_are_drawn_anew_by_seed_and_epoch(voxels: SparseDataset, key: dict):
+def test_poses_and_augmentation_depend_on_seed_and_epoch(voxels: SparseDataset, key: dict):
     def poses(**key) -> list[int]:
         return [number for batch in voxels.batches(5, poses="random", **key) for number in batch.sample_ids.tolist()]
 
@@ -97,7 +97,7 @@ def test_each_object_draws_its_own_pose_and_each_sample_its_own_shift(tmp_path):
         assert len({tuple(cell) for cell in batch.input.coordinates[:, 1:].tolist()}) > 30
 
 
-def test_each_showing_of_an_object_draws_anew(voxels: SparseDataset):
+def test_each_showing_of_an_object_has_its_own_draw(voxels: SparseDataset):
     class OneObject:
         repeats = True
 
@@ -115,11 +115,11 @@ def test_each_showing_of_an_object_draws_anew(voxels: SparseDataset):
     assert contents(batches[:1]) != contents(batches[1:])
 
 
-def test_an_iteration_under_way_says_that_it_cannot_be_copied(voxels: SparseDataset):
+def test_a_running_iteration_cannot_be_copied(voxels: SparseDataset):
     with voxels.batches(5) as batches:
         next(batches)
         for twin in (pickle.dumps, copy.deepcopy):
-            with pytest.raises(TypeError, match="BatchLoader: an iteration that is under way can be neither pickled"):
+            with pytest.raises(TypeError, match="BatchLoader: a running iteration can be neither pickled"):
                 twin(batches)
 
 
@@ -152,7 +152,7 @@ def test_workers_change_nothing_when_meshes_are_voxelized(meshes: SparseDataset)
     assert contents(meshes.batches(epoch=1, seed=1, **options)) != expected
 
 
-def test_triplets_show_a_sample_anew_each_time(meshes: SparseDataset):
+def test_triplets_augment_a_sample_each_time(meshes: SparseDataset):
     sampler = TripletSampler(meshes.object_labels, 6, 2)
     options = {"sampler": sampler, "augment": Augmentation("so3", 0, 0)}
     batches = list(meshes.batches(**options))
@@ -235,7 +235,7 @@ def test_quarter_turns_and_mirrors_are_exact(voxels: SparseDataset):
     {"fill": True},
 ])
 def test_what_voxels_cannot_give_is_refused(voxels: SparseDataset, options: dict):
-    with pytest.raises(ValueError, match="needs meshes, and .*voxels.h5 keeps none"):
+    with pytest.raises(ValueError, match="needs meshes, and .*voxels.h5 has none"):
         voxels.batches(5, **options)
 
 
@@ -246,7 +246,7 @@ def test_wrong_arguments_are_refused(voxels: SparseDataset):
                              ({"batch_size": 1, "render_size": 40.5}, "render_size is 40.5"),
                              ({"batch_size": 1, "poses": "some"}, "poses is 'some'"),
                              ({"batch_size": 1, "workers": -1}, "workers is -1"),
-                             ({"batch_size": 1, "sampler": BatchSampler(1, 1)}, "leave batch_size"),
+                             ({"batch_size": 1, "sampler": BatchSampler(1, 1)}, "omit batch_size"),
                              ({"batch_size": 1, "render_size": 0}, "render_size is 0")]:
         with pytest.raises(ValueError, match=message):
             voxels.batches(**options)
@@ -272,7 +272,7 @@ def test_cells_outside_the_field_are_counted(meshes: SparseDataset):
     assert batch.dropped.min() > 0
 
 
-def test_stored_features_cannot_be_voxelized_anew(tmp_path, meshes: SparseDataset):
+def test_stored_features_cannot_be_voxelized_again(tmp_path, meshes: SparseDataset):
     samples = list(meshes)
     with SparseDataset.create(tmp_path / "f.h5", samples, (10,) * 3, 10, meshes.classes) as dataset:
         (batch,) = dataset.batches(6)
@@ -317,7 +317,7 @@ def test_no_thread_outlives_its_batches(voxels: SparseDataset):
     assert loader_threads() == []
 
 
-def test_workers_run_no_further_ahead_than_told_and_stop_within_a_batch(voxels: SparseDataset, monkeypatch):
+def test_workers_run_at_most_their_limit_ahead_and_stop_within_a_batch(voxels: SparseDataset, monkeypatch):
     read, started = SparseDataset.voxels, []
 
     def slow(self, index):

@@ -83,10 +83,10 @@ def test_meshes_without_a_class_are_left_out_and_named(tmp_path: Path):
     tree = plant(tmp_path / "tree", "root.off", "train/loose.off", "train/chair/a.off", "test/chair/b.off")
     report = import_folder(tree, tmp_path / "x.h5", QUIET)
     assert report.samples == 2 and report.without_class == ["root", "train/loose"]
-    assert "left out 2 meshes that lie in no class folder" in str(report) and "root, train/loose" in str(report)
-    with pytest.raises(ValueError, match="tree: root lies in no class folder"):
+    assert "left out 2 meshes that are in no class folder" in str(report) and "root, train/loose" in str(report)
+    with pytest.raises(ValueError, match="tree: root is in no class folder"):
         import_folder(tree, tmp_path / "y.h5", Conversion(4, progress=False, strict=True))
-    with pytest.raises(ValueError, match="of 2 meshes in .* none lies in a class folder .*import them as unlabelled"):
+    with pytest.raises(ValueError, match="of 2 meshes in .* none is in a class folder .*import them as unlabelled"):
         import_folder(plant(tmp_path / "flat", "a.off", "train/b.off"), tmp_path / "y.h5", QUIET)
     assert not (tmp_path / "y.h5").exists()
 

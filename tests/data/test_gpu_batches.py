@@ -96,7 +96,7 @@ def test_one_thread_asks_a_gpu_for_batches_however_many_are_made_ahead(meshes: S
     assert [index for index, _ in made] == [0, 1, 2] and len({thread for _, thread in made}) == 1
 
 
-def test_samples_shown_more_than_once_are_turned_anew(meshes: SparseDataset):
+def test_samples_shown_more_than_once_are_rotated_each_time(meshes: SparseDataset):
     options = {"sampler": TripletSampler(meshes.object_labels, 2, 2), "augment": Augmentation("so3", 0, 0)}
     expected, found = both(meshes, batch_size=None, shuffle=False, **options)
     assert found == expected
@@ -213,7 +213,7 @@ def test_what_does_not_fit_is_read_again():
         read.append(row)
         return type("Two", (), {"vertices": np.zeros((2, 3)), "faces": np.zeros((1, 3), np.int32)})
 
-    store = mesh_store.MeshStore(mesh, most_bytes=130)  # 60 bytes each
+    store = mesh_store.MeshStore(mesh, max_bytes=130)  # 60 bytes each
     for _ in range(2):
         for row in range(3):
             store[row]

@@ -43,7 +43,7 @@ def test_which_ones_depends_on_seed_and_name_and_not_on_the_order():
     assert set(names[held_out(names, labels, 0.2, 1)]) != chosen
 
 
-def test_one_object_more_moves_at_most_one_of_the_others():
+def test_another_object_moves_no_more_than_one_of_the_others():
     names, labels = names_of(60)
     before = set(names[:59][held_out(names[:59], labels[:59], 0.2, 0)])
     after = set(names[held_out(names, labels, 0.2, 0)])
@@ -85,5 +85,5 @@ def test_the_column_is_text_and_only_the_whole_of_it_holds_out(tmp_path):
         stays, held = dataset.split(0.2, 0)
         assert (len(stays), len(held)) == (8, 2) and set(stays.split) <= {"train", "test"}
         for part in (dataset.split[2:], dataset.split.copy(), pickle.loads(pickle.dumps(dataset.split))):
-            with pytest.raises(TypeError, match="call the dataset's own"):
+            with pytest.raises(TypeError, match="call dataset.split"):
                 part(0.2, 0)

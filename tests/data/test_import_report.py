@@ -33,11 +33,11 @@ def test_the_table_counts_classes_and_splits(tmp_path: Path):
     report = import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET)
     assert report.counts == Counter({("chair", "train"): 2, ("chair", "test"): 1, ("bed", "val"): 1,
                                      ("bed", "test"): 1})
-    assert report.table().splitlines() == [
+    assert report.counts_text().splitlines() == [
         "class  train  val  test", "-----------------------", "bed        0    1     1", "chair      2    0     1",
         "-----------------------", "all        2    1     2"]
     text = str(report)
-    assert "layout: split/class (guessed: each folder at the top has the name of a split: test, train, val)" in text
+    assert "layout: split/class (guessed: each top-level folder has the name of a split: test, train, val)" in text
     assert "ignored 1 file (.txt 1); unreadable: 1; same content as an earlier sample: 0" in text
     assert "warning" not in text
 
@@ -47,7 +47,7 @@ def test_what_was_drawn_for_the_test_is_said(tmp_path: Path):
         write(tmp_path / f"tree/chair/{number}.off", STANDING_Z, 1 + number)
     report = import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, test_share=0.4, seed=3)
     assert report.remarks == ["layout: class (guessed: no folder has the name of a split)",
-                              "5 meshes lie in no split: 2 of them drawn for test (test share 0.4, seed 3), the others "
+                              "5 meshes are in no split: 2 of them drawn for test (test share 0.4, seed 3), the rest "
                               "in train"]
     report = import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, layout="class")
     assert report.remarks[0] == "layout: class"
@@ -77,14 +77,14 @@ def test_any_number_of_processes_gives_the_same_report(tmp_path: Path):
     assert one == two and one.duplicates and one.failures
 
 
-def test_files_that_stand_along_y_are_turned_upright(tmp_path: Path):
+def test_files_with_y_up_are_rotated_upright(tmp_path: Path):
     write(tmp_path / "tree/spike/z.off", STANDING_Z)
     write(tmp_path / "tree/spike/y.obj", STANDING_Y)
     report = import_folder(tmp_path / "tree", tmp_path / "x.h5", Conversion(6, keep_meshes=True, progress=False))
     assert report.up_axes == Counter({("y", ".obj"): 1, ("z", ".off"): 1})
-    assert "up axis: y for 1 file (.obj 1), turned upright, to z, z for 1 file (.off 1), left as they stand" in str(
+    assert "up axis: y for 1 file (.obj 1), rotated to z, z for 1 file (.off 1), left unchanged" in str(
         report)
-    assert "warning: the up axes are mixed" in str(report)
+    assert "warning: the up axes, guessed from the formats, differ" in str(report)
     with SparseDataset.open(tmp_path / "x.h5") as dataset:
         assert dataset.up_axis == "auto"
         turned, standing = dataset[0], dataset[1]
@@ -146,7 +146,7 @@ def test_tables_without_labels(tmp_path: Path):
     (tmp_path / "list.csv").write_text("path,class\na.off,chair\n")
     report = import_csv(tmp_path / "list.csv", tmp_path / "x.h5", QUIET)
     assert report.remarks == ["columns not read: class", "no column label: unlabelled"]
-    assert report.counts == Counter({(None, "train"): 1}) and "(no label)" in report.table()
+    assert report.counts == Counter({(None, "train"): 1}) and "(no label)" in report.counts_text()
 
 
 def test_long_lists_are_cut_in_warnings_but_not_in_the_report(tmp_path: Path):

@@ -79,9 +79,9 @@ def test_extensions_are_chosen(tmp_path: Path):
     (tmp_path / "tree/a/train/two.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
     assert import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET).samples == 2
     assert import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, extensions=["obj"]).samples == 1
-    with pytest.raises(ValueError, match="holds no mesh: expected .* ending in .ply; ignored 2 files .*obj 1, .off 1"):
+    with pytest.raises(ValueError, match="contains no mesh: .* ending in .ply; ignored 2 files .*obj 1, .off 1"):
         import_folder(tmp_path / "tree", tmp_path / "x.h5", QUIET, extensions=["ply"])
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         import_folder(tmp_path / "absent", tmp_path / "x.h5", QUIET)
 
 
@@ -175,10 +175,10 @@ def test_splits_of_a_table(tmp_path: Path, given: str, split: str):
 
 @pytest.mark.parametrize(("text", "message"), [
     ("", "has the columns none"), ("file;label\n", "has the columns file, label, expected path, label"),
-    ("path,label\n", "lists no mesh"), ("path,label,Label\n", "two columns label"),
+    ("path,label\n", "does not list any mesh"), ("path,label,Label\n", "two columns label"),
     ("path,label\na,b.off,chair\n", "line 2 has 3 values for 2 columns: put a value with ',' in quotes"),
-    ("path,label\na.off,chair\n\na.off,bed\n", "line 4: the name 'a.off' is that of line 2, too"),
-    ("path,label,name\na.off,chair,x\nb.off,bed,x\n", "line 3: the name 'x' is that of line 2, too"),
+    ("path,label\na.off,chair\n\na.off,bed\n", "line 4: line 2 has the name 'a.off', too"),
+    ("path,label,name\na.off,chair,x\nb.off,bed,x\n", "line 3: line 2 has the name 'x', too"),
     ("path,label\na.off,\n", "line 2: path or label is empty"),
     ("path,label\nx.off\n", "line 2: path or label is empty"), ("path,label\n\xff,a\n", "UTF-8"),
     ('path,label\n"x', "cannot be read as CSV"),
@@ -210,7 +210,7 @@ def test_progress_bars_are_for_terminals(archives, tmp_path: Path, monkeypatch, 
     assert bars == (["voxelize", "import"] if terminal and progress else [])
 
 
-def test_voxels_of_both_splits_that_are_the_same_are_told(archives, tmp_path: Path):
+def test_equal_voxels_in_both_splits_are_reported(archives, tmp_path: Path):
     folder, _ = archives
     with np.load(folder / "train.npz") as train, np.load(folder / "test.npz") as test:
         arrays = {**test, "vox_packed": test["vox_packed"].copy()}
@@ -233,9 +233,9 @@ def test_cla(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("before", "after", "message"), [
-    ("PSB 1", "OFF 1", "expected 'PSB 1'"), ("PSB 1", "PSB 2", "expected 'PSB 1'"), ("4 3", "4 4", "promises"),
-    ("4 3", "5 3", "promises"), ("plane air", "plane sea", "parent sea"), ("boat 0", "air 0", "air occurs twice"),
-    ("\n3\n", "\n7\n", "boat holds a model that occurs twice"), ("air 2", "air 3", "after air"),
+    ("PSB 1", "OFF 1", "expected 'PSB 1'"), ("PSB 1", "PSB 2", "expected 'PSB 1'"), ("4 3", "4 4", "states"),
+    ("4 3", "5 3", "states"), ("plane air", "plane sea", "parent sea"), ("boat 0", "air 0", "air occurs twice"),
+    ("\n3\n", "\n7\n", "boat has a model that occurs twice"), ("air 2", "air 3", "after air"),
     ("empty 0 0\n", "empty 0 2\n1\n", "after boat"), ("empty 0 0", "empty", "after boat"),
     ("4 3", "", "after the header"),
 ])

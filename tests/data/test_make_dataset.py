@@ -58,7 +58,7 @@ def test_a_folder_becomes_a_file(tmp_path: Path):
 @pytest.mark.parametrize(("arguments", "code", "message"), [
     ((), 2, "required: SOURCE"), (("folder", "x"), 2, "required: OUTPUT"),
     (("folder", "x", "y", "--render-size", "0"), 2, "not a positive whole number"),
-    (("folder", "absent", "y.h5"), 1, "sparsenet make-dataset: error: import: there is no folder absent"),
+    (("folder", "absent", "y.h5"), 1, "sparsenet make-dataset: error: import: folder absent does not exist"),
     (("csv", "absent.csv", "y.h5"), 1, "sparsenet make-dataset: error: absent.csv: No such file"),
 ])
 def test_errors_are_one_line_without_a_traceback(arguments: tuple, code: int, message: str):
@@ -117,7 +117,7 @@ def test_a_table_may_lack_labels(tmp_path: Path, capsys):
 
 
 @pytest.mark.parametrize(("kept", "options", "said"), [
-    (False, (), "compiling kernels for this processor: the first mesh takes some seconds more\n"), (True, (), ""),
+    (False, (), "compiling kernels for this processor: the first mesh takes a few seconds more\n"), (True, (), ""),
     (False, ("--quiet",), "")])
 def test_the_first_mesh_says_that_kernels_are_being_compiled(tmp_path: Path, monkeypatch, capsys, kept: bool,
                                                             options: tuple, said: str):

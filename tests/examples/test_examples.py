@@ -14,9 +14,9 @@ FOLDER = Path(__file__).parents[2] / "examples"
 LESSONS = {
     "convolution_by_hand": (["The rulebook has 13 pairs", "agree in all 16 cells"], ["rulebook.png", "output.png"]),
     "background": (["With the background: largest difference", "are the background"], ["layers.png", "difference.png"]),
-    "new_operation": (["the gradient is right", "wrong by 0.1% is caught", "swish_layer1"], ["swish.png"]),
+    "new_operation": (["the gradient is correct", "wrong by 0.1% is caught", "swish_layer1"], ["swish.png"]),
     "kernel_against_reference": (["3^3, stride 2", "threads give the same bits", "is refused"], ["kernel.png"]),
-    "folder_to_search": (["epoch 8: loss", "test shapes are classified rightly", "rank  class"],
+    "folder_to_search": (["epoch 8: loss", "test shapes are classified correctly", "rank  class"],
                          ["found.png", "map.png", "confusion.png", "precision_recall.png"]),
 }
 
@@ -58,5 +58,5 @@ def test_the_search_knows_its_shapes(tmp_path, capsys):
             write_off(path, parametric_mesh(name, keyed_rng(3, name, number)))
     module.main(tmp_path, tmp_path / "shapes", tmp_path / "shapes" / "mug" / "test" / "5.off")
     printed = capsys.readouterr().out
-    assert "10 shapes to train on, 2 to test on, of 2 classes" in printed
+    assert "10 shapes for training, 2 for testing, of 2 classes" in printed
     assert "1  mug    mug/test/5   0.000000" in printed

@@ -69,7 +69,7 @@ class TestHashTable:
         slots = np.ma.filled(figure.axes[0].images[0].get_array().astype(float), np.nan)
         assert np.isfinite(slots).sum() == count and slots.size == found["slots"]
 
-    def test_a_sparse_tensor_stands_for_its_sites(self, rng):
+    def test_a_sparse_tensor_is_replaced_by_its_sites(self, rng):
         sites = self.sites(rng, 20)
         x = sn.SparseTensor.from_sites(np.ones((20, 1), "f4"), sites)
         assert hash_table_report(x)["keys"] == 20
@@ -118,7 +118,7 @@ class TestConfusion:
         counts = confusion_counts([0, 0, 1, 2, 2, 2], [0, 1, 1, 2, 0, 2], 3)
         assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 2]]
 
-    def test_probabilities_stand_for_the_likeliest_class(self):
+    def test_probabilities_are_replaced_by_the_likeliest_class(self):
         assert confusion_counts([1, 0], [[0.2, 0.8], [0.9, 0.1]], 2).tolist() == [[1, 0], [0, 1]]
 
     @pytest.mark.parametrize("classes", [2, 10, 40])
@@ -136,7 +136,7 @@ class TestConfusion:
         np.testing.assert_allclose(axes.images[0].get_array(), shares)
 
     def test_what_does_not_fit(self):
-        with pytest.raises(ValueError, match="labels go from -1 to 1, expected 0 to 1: leave samples without a label"):
+        with pytest.raises(ValueError, match="labels go from -1 to 1, expected 0 to 1: leave out"):
             confusion_counts([-1, 1], [0, 1], 2)
         with pytest.raises(ValueError, match=r"labels have shape \(2,\), predictions \(3,\)"):
             confusion_counts([0, 1], [0, 1, 1], 2)
@@ -174,7 +174,7 @@ class TestDescriptorMap:
         boxes = [axes.get_position() for axes in small]
         assert not any(a.overlaps(b) for number, a in enumerate(boxes) for b in boxes[number + 1:])
 
-    def test_forty_classes_can_be_told_apart(self, rng, readable):
+    def test_forty_classes_are_distinguishable(self, rng, readable):
         labels = np.arange(40)
         figure = descriptor_map(rng.standard_normal((40, 3)), labels, [f"class {i}" for i in labels])
         readable(figure)

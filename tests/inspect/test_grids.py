@@ -57,7 +57,7 @@ def test_layers_in_space_one_panel_each(rng, readable):
 
 def test_gradients_in_space(rng):
     seen = seen_network(rng)
-    with pytest.raises(ValueError, match="there are no gradients: call .backward"):
+    with pytest.raises(ValueError, match="there are no gradients: first call .backward"):
         activation_voxels(seen, gradient=True)
     seen.output.sum().backward()
     bars = [axes.get_ylabel() for axes in activation_voxels(seen, channel=3, gradient=True).axes]

@@ -138,7 +138,7 @@ def test_a_page_that_grows_too_large_is_refused(net, shape, monkeypatch):
         inspector_page(net, shape[1])
 
 
-def test_of_too_many_channels_those_that_vary_most_are_kept(net, shape, monkeypatch):
+def test_of_too_many_channels_those_of_largest_variance_are_kept(net, shape, monkeypatch):
     monkeypatch.setattr("sparsenet.inspect.page.parts.MAX_VALUES", 3000)
     facts, arrays = held(inspector_page(net, shape[1], classes=CLASSES))
     widest, record = facts["layers"][1], net.eval().activations(shape[1])[0]
@@ -219,7 +219,7 @@ def test_a_shape_is_voxelized_as_those_trained_on(checkpoint):
     assert drawn_as_trained(config, checkpoint) == (8, False)
     assert drawn_as_trained(config, checkpoint, 5, True) == (5, True)
     unknown = parse_config('[data]\npath = "elsewhere.h5"\n', "the test", ["data.render_size=0"])
-    with pytest.raises(ValueError, match="elsewhere.h5, the dataset .*, is not there .*--render-size"):
+    with pytest.raises(ValueError, match="elsewhere.h5, the training dataset, is missing.*--render-size"):
         drawn_as_trained(unknown, checkpoint)
 
 

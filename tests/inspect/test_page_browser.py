@@ -281,7 +281,7 @@ def test_the_keyboard_is_enough(page):
     eye = "return document.getElementById('input-plot').layout.scene.camera.eye"
     before = page.script(eye)
     page.script("document.getElementById('layer-plot').focus()")
-    page.keys("\ue012", "\ue013", "+")  # left, up, nearer: both scenes turn
+    page.keys("\ue012", "\ue013", "+")  # left, up, zoom in: both scenes turn
     page.wait(lambda: page.script(eye) != before)
     after = page.script(eye)
     assert np.hypot(*[after[a] for a in "xy"]) < np.hypot(*[before[a] for a in "xy"]) and after["x"] != before["x"]

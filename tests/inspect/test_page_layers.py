@@ -55,7 +55,7 @@ def test_the_gradients_are_those_of_the_predicted_class(rng):
 
 def test_a_network_without_classes_is_asked_for_the_length_of_its_descriptor():
     view = look_into(network(None), shell())
-    assert view.classes == [] and "squared length" in view.target
+    assert view.classes == [] and "squared norm" in view.target
     np.testing.assert_array_equal(view.layers[-1].gradient, view.layers[-1].features)
 
 
@@ -71,15 +71,15 @@ def test_what_an_offset_adds_to_a_convolution_and_wins_of_a_pooling(rng):
         parameter.array = rng.standard_normal(parameter.shape).astype(np.float32)
     layers = look_into(net, shell(), CLASSES).layers
     pooled, convolved = layers[3], layers[4]
-    weight, ground = net.layers[3].weight.numpy(), pooled.record.background
+    weight, background = net.layers[3].weight.numpy(), pooled.record.background
     for m, k in rng.integers(0, convolved.neighbours.shape, (50, 2)):
         n = convolved.neighbours[m, k]
-        expected = 0 if n < 0 else np.linalg.norm((pooled.features[n] - ground) @ weight[k])
+        expected = 0 if n < 0 else np.linalg.norm((pooled.features[n] - background) @ weight[k])
         np.testing.assert_allclose(convolved.shares[m, k], expected, rtol=1e-5, atol=1e-6)
     assert (pooled.shares.sum(axis=1) == pooled.features.shape[1]).all()
-    given, ground = layers[2].features, layers[2].record.background
+    given, background = layers[2].features, layers[2].record.background
     for m in range(0, len(pooled.features), 7):
-        window = np.stack([ground if n < 0 else given[n] for n in pooled.neighbours[m]])
+        window = np.stack([background if n < 0 else given[n] for n in pooled.neighbours[m]])
         assert np.bincount(window.argmax(axis=0), minlength=27).tolist() == pooled.shares[m].tolist()
 
 
@@ -103,8 +103,8 @@ def test_a_shape_without_voxels():
     (lambda: (sn.s3dcnn(3, channels=(2, 3), dimension=2),
               sn.SparseTensor(np.ones((1, 1), np.float32), [[0, 1, 1]], (6, 6), 1)), "2 dimensions and 1 samples"),
     (lambda: (sn.SparseNetwork(), shell()), "no layers"),
-    (lambda: (sn.SparseNetwork().add(sn.nn.ToDense()), shell()), "to_dense1 gives shape"),
-    (lambda: (spoilt(), shell()), "linear1 gives 3 of 3 values that are not finite"),
+    (lambda: (sn.SparseNetwork().add(sn.nn.ToDense()), shell()), "to_dense1 returns shape"),
+    (lambda: (spoilt(), shell()), "linear1 has 3 of 3 values that are not finite"),
 ])
 def test_what_cannot_be_shown_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
@@ -120,5 +120,5 @@ def spoilt():
 def test_a_target_that_is_no_class_is_refused():
     with pytest.raises(ValueError, match="target is 3, expected 0 to 2"):
         look_into(network(), shell(), CLASSES, target=3)
-    with pytest.raises(ValueError, match="target is 0, but the network gives"):
+    with pytest.raises(ValueError, match="target is 0, but the network returns"):
         look_into(network(None), shell(), (), target=0)

@@ -20,14 +20,14 @@ def texts(figure):
     return {text.get_text(): text for text in figure.texts}
 
 
-def test_right_and_wrong_are_told_by_colour_and_by_sign():
+def test_right_and_wrong_differ_in_colour_and_sign():
     figure = gallery(Picture(CUBE, "q", "mug"), [Picture(CUBE, "a", "mug", 0.125), Picture(CUBE, "b", "bed", 2.0)])
     found = texts(figure)
     assert found["1. mug ✓"].get_color() == RIGHT and found["2. bed ✗"].get_color() == WRONG
     assert {"query: mug", "a\ndistance 0.125", "b\ndistance 2"} <= set(found)
 
 
-def test_without_the_querys_label_nothing_is_judged():
+def test_without_the_querys_label_nothing_is_marked():
     found = texts(gallery(Picture(CUBE, "q"), [Picture(CUBE, "a", "mug", 0.5)]))
     assert found["1. mug"].get_color() == UNKNOWN and "query" in found
 

@@ -60,7 +60,7 @@ class TestWhatIsRecorded:
         net, x = small_network(), small_batch(rng)
         np.testing.assert_array_equal(trace(net, x, repeats=2).output.numpy(), net(x).numpy())
 
-    def test_a_batch_stands_for_its_input(self, rng):
+    def test_a_batch_is_replaced_by_its_input(self, rng):
         net, x = small_network(), small_batch(rng)
         assert trace(net, SimpleNamespace(input=x)).input is x
 
@@ -130,7 +130,7 @@ class TestWhatIsRecorded:
     def test_records_by_name_place_and_slice(self, rng):
         seen = trace(small_network(), small_batch(rng))
         assert seen["max_pool1"] is seen[2] and seen[1:3] == list(seen.records[1:3])
-        with pytest.raises(KeyError, match="no layer 'max_pool2', only convolution1, "):
+        with pytest.raises(KeyError, match="no layer 'max_pool2', expected one of convolution1, "):
             seen["max_pool2"]
 
 
@@ -164,7 +164,7 @@ class TestNumbers:
         assert first["dense_multiply_adds"] == 3 * 8 * 8 * 4 * 2 * 4
         assert first["background_norm"] == pytest.approx(np.linalg.norm(first["background"]))
 
-    def test_channels_that_tell_nothing_apart_are_dead(self, rng):
+    def test_constant_channels_are_dead(self, rng):
         net = nn.Sequential(nn.SparseConv(2, 4, (2, 2), rng=0))
         weight = net[0].weight.array.copy()
         weight[:, :, 1:3] = 0

@@ -120,7 +120,7 @@ def test_blocks_and_additions_in_parts_do_not_show(metric, monkeypatch):
         assert np.array_equal(found, wanted)
 
 
-def test_later_changes_of_the_callers_array_do_not_reach_the_index():
+def test_later_changes_of_the_callers_array_do_not_affect_the_index():
     vectors = np.eye(3)
     index = filled(vectors, "l2")
     vectors[:] = 7
@@ -146,14 +146,14 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: Index("dot"), "Index: metric is 'dot', expected one of cosine, l2"),
-    (lambda: Index().search([[1.0]], 1), "it holds no vectors"),
+    (lambda: Index().search([[1.0]], 1), "it is empty"),
     (lambda: filled(np.eye(3), "l2").search(np.eye(3), 4), "k is 4, expected 1 to 3"),
     (lambda: filled(np.eye(3), "l2").search(np.eye(3), 0), "k is 0, expected 1 to 3"),
-    (lambda: filled(np.eye(3), "l2").search(np.eye(2), 1), "queries have 2 numbers, the index holds vectors of 3"),
+    (lambda: filled(np.eye(3), "l2").search(np.eye(2), 1), "queries have 2 numbers, the vectors of the index have 3"),
     (lambda: filled(np.eye(3), "l2").add(np.eye(2)), "vectors have 2 numbers, expected 3"),
     (lambda: filled(np.eye(3), "l2").search([[1, np.nan, 0]], 1), "queries have NaN"),
     (lambda: filled([[1], [np.inf]], "l2"), "vectors have NaN, infinite .* in 1 of 2 rows, first in row 1"),
-    (lambda: filled(np.empty((0, 3)), "l2").search(np.eye(3), 1), "Index.search: the index holds no vectors"),
+    (lambda: filled(np.empty((0, 3)), "l2").search(np.eye(3), 1), "Index.search: the index is empty"),
     (lambda: filled(np.eye(3), "l2").search(np.eye(3), 1.5), "k is 1.5, expected an integer"),
     (lambda: filled(np.ones(3), "l2"), r"vectors have shape \(3,\), expected \(S, C\)"),
     (lambda: filled(["a"], "l2"), "vectors are list of dtype <U1, expected an array of real numbers"),
@@ -177,7 +177,7 @@ def test_a_copy_finds_the_same_before_and_after_use(copied):
     assert (len(fresh), len(index)) == (21, 20)
 
 
-def test_files_that_are_no_index_are_told_apart(tmp_path):
+def test_files_that_are_not_an_index_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         Index.load(tmp_path / "absent.h5")
     (tmp_path / "text.h5").write_text("hello")
@@ -186,5 +186,5 @@ def test_files_that_are_no_index_are_told_apart(tmp_path):
     filled(np.eye(50), "l2").save(tmp_path / "index.h5")
     whole = (tmp_path / "index.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="cut.h5: cut short or damaged"):
+    with pytest.raises(ValueError, match="cut.h5: truncated or damaged"):
         Index.load(tmp_path / "cut.h5")

@@ -248,7 +248,7 @@ def test_a_far_away_origin_does_not_blur_l2():
     assert near.per_query["AP"].tolist() == far.per_query["AP"].tolist()
 
 
-def test_close_pairs_far_from_each_other_are_told_apart():
+def test_close_pairs_far_from_each_other_are_distinguished():
     # Two clusters 10^9 apart; within one, positions 0, 1, 3 rank by their small differences.
     positions = np.array([0, 1, 3, 1e9, 1e9 + 1, 1e9 + 3])
     result = on_a_line(positions, [0, 0, 1, 1, 2, 2])
@@ -397,12 +397,12 @@ def test_it_prints_as_an_aligned_table_and_its_figures_are_json():
     assert set(figures["per_class"]) == {"cup", "bed"} and figures["per_class"]["bed"]["NN"] == result.per_class[1].NN
 
 
-def test_precision_is_told_at_the_ranks_that_there_are():
+def test_precision_is_printed_at_the_existing_ranks():
     result = on_a_line(range(12), [0, 1] * 6)
     assert list(result.figures()["precision_at"]) == ["1", "5", "10"] and "at 10 " in str(result)
 
 
-def test_precision_at_the_last_rank_is_told_too():
+def test_precision_at_the_last_rank_is_printed_too():
     assert list(on_a_line(range(6), [0, 1] * 3).figures()["precision_at"]) == ["1", "5"]
 
 

@@ -38,7 +38,7 @@ def test_elsewhere_nothing_is_shown(shapes, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_it_stands_for_the_dataset(shapes):
+def test_it_behaves_like_the_dataset(shapes):
     watched = Watched(shapes, "embed")
     assert len(watched) == 30 and watched.classes == shapes.classes
     for found, expected in zip(watched.batches(16), shapes.batches(16), strict=True):

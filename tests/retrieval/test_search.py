@@ -96,7 +96,7 @@ def test_it_prints_as_an_aligned_table(experiment, trained):
         assert line.split()[1:] == [label, name, f"{distance:.6f}"]
 
 
-def test_long_and_short_names_stand_in_one_column(trained):
+def test_long_and_short_names_are_in_one_column(trained):
     _, _, _, known = trained
     descriptors = replace(known, names=[f"mug/{'x' * number}" for number in range(15)])
     found = Found("q", np.zeros((1, 3), int), 0, np.arange(12.0), np.arange(12), descriptors)
@@ -153,20 +153,20 @@ def test_a_query_that_loses_cells_says_so(experiment, trained):
     found = find_similar(net, experiment.meshes[0], replace(known, render_size=20), 2, name="big.off")
     first, *table = str(found).splitlines()
     assert found.dropped > 0 and len(table) == 3
-    assert first == (f"big.off: {found.dropped} of {found.dropped + len(found.cells)} voxels lie outside the network's "
+    assert first == (f"big.off: {found.dropped} of {found.dropped + len(found.cells)} voxels are outside the network's "
                      "grid and were dropped")
 
 
 def test_a_label_that_is_no_class_names_the_nearest(experiment, trained):
     net, _, _, descriptors = trained
-    with pytest.raises(ValueError, match="the class 'stol' is none of the 3 .*: did you mean stool?"):
+    with pytest.raises(ValueError, match="'stol' is not one of the 3 .*: did you mean stool?"):
         find_similar(net, experiment.meshes[0], descriptors, 2).picture(label="stol")
 
 
 def test_shapes_larger_than_the_network_s_grid_are_refused(experiment, trained):
     net, state, config, _ = trained
     large = parse_config(config.text(), "test", ["data.render_size=20"])
-    with open_shapes(config, experiment.checkpoint) as shapes, pytest.raises(ConfigError, match="would be cut off"):
+    with open_shapes(config, experiment.checkpoint) as shapes, pytest.raises(ConfigError, match="would be cropped"):
         embed_shapes(net, state, large, shapes)
 
 
@@ -182,7 +182,7 @@ def test_an_empty_index_or_a_wrong_k_is_refused(experiment, trained):
     with pytest.raises(ValueError, match="k is 16, expected 1 to 15"):
         find_similar(net, experiment.meshes[0], descriptors, 16)
     empty = Descriptors(np.empty((0, descriptors.vectors.shape[1])), [], [], render_size=12)
-    with pytest.raises(ValueError, match="the index holds no vectors"):
+    with pytest.raises(ValueError, match="the index is empty"):
         find_similar(net, experiment.meshes[0], empty, 1)
 
 

@@ -57,7 +57,7 @@ def test_embed_writes_descriptors_that_retrieve_searches(tool, experiment, tmp_p
     assert len(out.splitlines()) == 5 and "stool/test1" in out.splitlines()[1]
 
 
-def test_embed_counts_shapes_without_a_label_apart(tool, experiment, make_shapes, tmp_path):
+def test_embed_counts_unlabelled_shapes_separately(tool, experiment, make_shapes, tmp_path):
     data = make_shapes(tmp_path / "d.h5", {"mug": 2, "pear": 3}, unlabelled=4)
     code, out, _ = tool("embed", experiment.checkpoint, tmp_path / "e.h5", "--dataset", data)
     assert code == 0 and out.startswith(f"{tmp_path / 'e.h5'}: 5 shapes of 2 classes and 4 without a label, 16 numbers")
@@ -78,7 +78,7 @@ def test_descriptors_of_other_weights_are_refused(tool, experiment, triplet_expe
     assert tool("embed", triplet_experiment.checkpoint, tmp_path / "d.h5", "--quiet")[0] == 0
     query = experiment.write_mesh(0, tmp_path / "query.off")
     code, _, err = tool("search", experiment.checkpoint, query, "--descriptors", tmp_path / "d.h5")
-    assert code == 1 and "was made with other weights" in err
+    assert code == 1 and "was not made with the weights of" in err
 
 
 @pytest.mark.parametrize(("name", "arguments", "message"), [
@@ -86,15 +86,15 @@ def test_descriptors_of_other_weights_are_refused(tool, experiment, triplet_expe
     ("embed", ["{run}/best.h5", "{out}/d.h5", "--layer", "40", "--quiet"], "layer is 40, expected 1 to 10"),
     ("embed", ["{run}/best.h5", "{out}/d.h5", "--split", "dev"], "split 'dev' has no sample"),
     ("embed", ["{run}/absent.h5", "{out}/d.h5"], "absent.h5: no such file"),
-    ("embed", ["{run}/best.h5", "{run}/best.h5"], "best.h5: is read from and would be overwritten"),
-    ("embed", ["{run}/best.h5", "{run}/../{run.name}/shapes.h5"], "shapes.h5: is read from and would be overwritten"),
-    ("evaluate", ["{run}/best.h5", "--json", "{run}/shapes.h5"], "shapes.h5: is read from and would be overwritten"),
-    ("evaluate", ["{run}/best.h5", "--json", "{run}/best.h5"], "best.h5: is read from and would be overwritten"),
+    ("embed", ["{run}/best.h5", "{run}/best.h5"], "best.h5: would be overwritten while being read"),
+    ("embed", ["{run}/best.h5", "{run}/../{run.name}/shapes.h5"], "shapes.h5: would be overwritten while being read"),
+    ("evaluate", ["{run}/best.h5", "--json", "{run}/shapes.h5"], "shapes.h5: would be overwritten while being read"),
+    ("evaluate", ["{run}/best.h5", "--json", "{run}/best.h5"], "best.h5: would be overwritten while being read"),
     ("evaluate", ["{run}/shapes.h5"], "format is 'sparsenet-voxels'"),
     ("evaluate", ["{run}/best.h5", "--protocol", "paper"], "has 5 of 'mug' to test on"),
     ("evaluate", ["{run}/best.h5", "--picture", "{out}/pr.gif"], "its suffix is '.gif'"),
     ("search", ["{run}/best.h5", "{mesh}", "--quiet", "--label", "tabel", "--picture", "{out}/p.png"],
-     "'tabel' is none of the 3"),
+     "'tabel' is not one of the 3"),
     ("search", ["{run}/best.h5", "{out}/absent.off"], "absent.off"),
     ("search", ["{run}/best.h5", "{run}/best.h5"], "best.h5"),
 ])
@@ -127,7 +127,7 @@ def test_the_page_of_a_network_names_what_is_wrong(tool, experiment, mesh, tmp_p
 def test_a_triplet_network_has_a_page_but_no_target(tool, triplet_experiment, mesh, tmp_path):
     words = ["--checkpoint", triplet_experiment.checkpoint, "--mesh", mesh, "--out", tmp_path / "p.html"]
     code, _, err = tool("inspect", *words, "--target", "mug")
-    assert code == 1 and "--target: the network was trained with triplets and has no logits: leave it out" in err
+    assert code == 1 and "--target: the network was trained with triplets and has no logits: omit it" in err
     code, out, err = tool("inspect", *words)
     assert (code, err) == (0, "") and out.startswith(f"page: {tmp_path / 'p.html'}, ")
 

@@ -40,7 +40,7 @@ def test_merging_keeps_all_triangles():
     assert merge([one]) is one
 
 
-def test_a_mesh_along_y_is_turned_to_stand_along_z():
+def test_a_mesh_with_y_up_is_rotated_to_z_up():
     mesh = Mesh([[1, 2, 3], [4, 5, 0], [0, 1, 0]], [[0, 1, 2]])
     turned = mesh.upright("y")
     assert turned.vertices.tolist() == [[1, -3, 2], [4, 0, 5], [0, 0, 1]] and turned.faces.tolist() == [[0, 1, 2]]

@@ -33,7 +33,7 @@ def test_corners_counted_back_count_from_their_own_line():
     assert mesh.faces.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_a_face_may_stand_before_its_vertices():
+def test_a_face_may_precede_its_vertices():
     assert parse_obj(b"f 1 2 3\n" + V.encode()).faces.tolist() == [[0, 1, 2]]
 
 
@@ -49,17 +49,17 @@ def test_numbers_are_read_to_the_last_bit():
 
 @pytest.mark.parametrize(("text", "message"), [
     (V + "f 1 2 4\n", r"refers to vertex 4, there are 3 \(OBJ counts from 1"),
-    (V + "f 1 2 0\n", "refers to vertex 0, 3 stand before it"),
-    (V + "f 1 2 -4\n", "refers to vertex -4, 3 stand before it"),
-    ("f -1 -2 -3\n" + V, "refers to vertex -1, 0 stand before it"),
+    (V + "f 1 2 0\n", "refers to vertex 0, 3 are before it"),
+    (V + "f 1 2 -4\n", "refers to vertex -4, 3 are before it"),
+    ("f -1 -2 -3\n" + V, "refers to vertex -1, 0 are before it"),
     (V + "f 1 2 4000000000\n", "refers to vertex 4000000000, expected a whole number below"),
     (V + "f 1 2 1.5\n", "refers to vertex 1.5, expected a whole number"),
-    (V + "f one 2 3\n", "'one' stands where a number is expected"),
-    (V + "f /1 2 3\n", "'/1' stands where"),
-    (V + "f 1 2 " + "x" * 5000, "'xxx.*'[.][.][.] stands where"),
+    (V + "f one 2 3\n", "expected a number, got 'one'"),
+    (V + "f /1 2 3\n", "expected a number, got '/1'"),
+    (V + "f 1 2 " + "x" * 5000, "expected a number, got 'xxx.*'[.][.][.]"),
     ("v 0 0\nv 1 0\nv 0 1\nf 1 2 3\n", "a vertex is 'v 0 0', expected v and three numbers"),
-    ("v 0 zero 0\n" + V + "f 1 2 3\n", "'zero' stands where"),
-    ("v 0 1_0 0\n" + V + "f 1 2 3\n", "'1_0' stands where"),
+    ("v 0 zero 0\n" + V + "f 1 2 3\n", "expected a number, got 'zero'"),
+    ("v 0 1_0 0\n" + V + "f 1 2 3\n", "expected a number, got '1_0'"),
     (V + "l 1 2\np 3\n", "3 vertices and no face"),
     (V + "f 1 2\nf\n", "3 vertices and no face"),
 ])

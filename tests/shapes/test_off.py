@@ -35,7 +35,7 @@ def test_numbers_are_read_to_the_last_bit():
     VERTICES.replace("\n", " ") + "4 0 1 2 3",  # all on one line
     VERTICES + "4 0 1 2 3 255 0 0\n",  # with a colour
     VERTICES.replace("\n", " 9 9 9\n") + "4 0 1 2 3\n",  # vertices with normals or colours
-    VERTICES + "4 0 1 2 3\n2 0 1\n",  # more lines than promised
+    VERTICES + "4 0 1 2 3\n2 0 1\n",  # more lines than declared
 ])
 def test_polygons_are_cut_into_fans_and_colours_are_passed_over(body):
     assert sorted(parse_off(("COFF\n4 1 0\n" + body).encode()).faces.tolist()) == EXPECTED
@@ -64,15 +64,15 @@ def test_a_notch_is_not_filled():
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("1 2 3\n4 5 6\n7 8 9\n", "the header promises 1 vertices and 2 faces"),
-    ("1.5 2 3\n4 5 6\n", "opens with neither the word OFF nor the line"),
+    ("1 2 3\n4 5 6\n7 8 9\n", "the header declares 1 vertices and 2 faces"),
+    ("1.5 2 3\n4 5 6\n", "starts with neither the word OFF nor the line"),
     ("OFF\nx y z\n", "OFF is not followed by the line 'vertices faces edges'"),
     ("OFF BINARY\n1 1 1\n", "binary OFF is not read"),
     ("4OFF\n4 2 0\n", "4OFF"),
-    ("OFF\n4000000000 2 0\n" + VERTICES, "promises 4000000000 vertices and 2 faces, more than"),
-    ("OFF\n4 99999999999 0\n" + VERTICES, "promises 4 vertices and 99999999999 faces"),
-    ("OFF\n4 3 0\n" + VERTICES + TRIANGLES, "promises 4 vertices and 3 faces, there are 6 lines"),
-    ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "high") + TRIANGLES, "'high' stands where a number is expected"),
+    ("OFF\n4000000000 2 0\n" + VERTICES, "declares 4000000000 vertices and 2 faces, more than"),
+    ("OFF\n4 99999999999 0\n" + VERTICES, "declares 4 vertices and 99999999999 faces"),
+    ("OFF\n4 3 0\n" + VERTICES + TRIANGLES, "declares 4 vertices and 3 faces, there are 6 lines"),
+    ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "high") + TRIANGLES, "expected a number, got 'high'"),
     ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "nan") + TRIANGLES, "vertex 3 is .* must be finite"),
     ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "1e999") + TRIANGLES, "vertex 3 is .* must be finite"),
     ("OFF\n4 2 0\n" + VERTICES + "3 0 1 4\n3 0 2 3\n", "refers to vertex 4, there are 4"),
@@ -84,10 +84,10 @@ def test_a_notch_is_not_filled():
     ("OFF\n4 0 0\n" + VERTICES, "no face"),
     ("OFF\n0 0 0\n", "no face"),
     ("OFF\n4 1 0\n" + VERTICES + "9" * 5000 + " 0 1\n", "a face is '999"),
-    ("OFF\n5 0 0\n" + VERTICES + " " * 30, "promises 5 vertices and 0 faces, there are 4 lines"),
+    ("OFF\n5 0 0\n" + VERTICES + " " * 30, "declares 5 vertices and 0 faces, there are 4 lines"),
     ("OFF\n4 1 0\n" + VERTICES + "2 0 1\n", "no face"),
-    ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "x" * 5000) + TRIANGLES, "'xxx.*'[.][.][.] stands where a number"),
-    ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "1_0") + TRIANGLES, "'1_0' stands where a number"),
+    ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "x" * 5000) + TRIANGLES, "expected a number, got 'xxx.*'[.][.][.]"),
+    ("OFF\n4 2 0\n" + VERTICES.replace("0.5", "1_0") + TRIANGLES, "expected a number, got '1_0'"),
     ("OFF\n4 2 0\n" + VERTICES + "3 0 1 " + "7" * 400 + "\n3 0 2 3\n", "refers to vertex inf"),
 ])
 def test_what_is_wrong_is_said(text, message):

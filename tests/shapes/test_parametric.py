@@ -49,7 +49,7 @@ def test_meshes_are_small_and_without_unused_vertices(name):
         assert mesh.without_unused_vertices() is mesh
 
 
-def test_classes_are_apart_but_not_trivially():
+def test_classes_are_separable_but_not_trivially():
     train, train_labels = grids("train", 25)
     test, test_labels = grids("test", 8)
     nearest = (train ** 2).sum(axis=1) - 2 * test @ train.T
@@ -63,7 +63,7 @@ def test_classes_are_apart_but_not_trivially():
 
 
 def test_another_class_is_refused():
-    with pytest.raises(ValueError, match="no class 'spoon', expected one of bed"):
+    with pytest.raises(ValueError, match="class_name is 'spoon', expected one of bed"):
         parametric_mesh("spoon", keyed_rng(0))
 
 

@@ -48,7 +48,7 @@ def test_a_render_size_is_a_positive_whole_number(size):
 def test_a_broken_file_and_another_type_are_refused(tmp_path):
     path = tmp_path / "broken.off"
     path.write_text("OFF\n9 9 9\n")
-    with pytest.raises(MeshError, match=r"broken\.off: the header promises"):
+    with pytest.raises(MeshError, match=r"broken\.off: the header declares"):
         Off3DPicture(path)
     with pytest.raises(TypeError, match="path_or_mesh is int"):
         Off3DPicture(3)

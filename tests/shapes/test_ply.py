@@ -99,7 +99,7 @@ def test_points_alone_mark_their_cells(form):
         np.testing.assert_array_equal(mesh.vertices, V)
 
 
-def test_text_rows_may_be_longer_than_promised_or_go_over_several_lines():
+def test_text_rows_may_be_longer_than_declared_or_go_over_several_lines():
     text = ply("ascii", VERTEX, FACE).decode()
     header, _, body = text.partition("end_header\n")
     longer = "".join(line + " 9 9\n" for line in body.splitlines())
@@ -123,16 +123,16 @@ def test_a_header_of_very_many_elements_is_looked_through_once():
 
 
 @pytest.mark.parametrize(("data", "message"), [
-    (b"plyformat", "does not open with the line 'ply'"),
+    (b"plyformat", "does not start with the line 'ply'"),
     (ply("ascii", VERTEX, FACE)[:60], "header has no end"),
     (b"ply\nelement vertex 1\nend_header\n0", "no line 'format'"),
     (ply("ascii", VERTEX, FACE).replace(b"float x", b"floating x"), "a line of the header is 'property floating x'"),
     (ply("ascii", VERTEX, FACE).replace(b"vertex 5", b"vertex -5"), "a line of the header is 'element vertex -5'"),
     (ply("ascii", VERTEX, FACE).replace(b"vertex 5", b"vertex " + b"9" * 5000), "'element vertex 999"),
-    (ply("ascii", VERTEX, FACE).replace(b"vertex 5", b"vertex 4000000000"), "promises 4000000002 rows"),
-    (ply("ascii", VERTEX, FACE).replace(b"vertex 5", b"vertex 9"), "promises 11 lines, there are 7"),
+    (ply("ascii", VERTEX, FACE).replace(b"vertex 5", b"vertex 4000000000"), "declares 4000000002 rows"),
+    (ply("ascii", VERTEX, FACE).replace(b"vertex 5", b"vertex 9"), "declares 11 lines, there are 7"),
     (ply("ascii", VERTEX, FACE).replace(b"4 0 1 2 3", b"4 0 1 2"), "a row of element face is '4 0 1 2'"),
-    (ply("ascii", VERTEX, FACE).replace(b"0 1 2", b"0 one 2"), "'one' stands where a number is expected"),
+    (ply("ascii", VERTEX, FACE).replace(b"0 1 2", b"0 one 2"), "expected a number, got 'one'"),
     (ply("ascii", VERTEX, FACE).replace(b"3 2 4", b"3 2 5"), "refers to vertex 5, there are 5"),
     (ply("ascii", VERTEX, FACE).replace(b"float z", b"float w"), "no property z"),
     (ply("ascii", ("point", XYZ, V)), "no element 'vertex'"),

@@ -22,7 +22,7 @@ def test_points_of_xyz_mark_their_cells(text):
 
 @pytest.mark.parametrize(("text", "message"), [
     ("2\nwater\nO 0 0 0\nH 1 0 0\n", "a line is '2', expected x y z"),
-    ("O 0 0 0\nH 1 0 0\n", "'O' stands where a number"), ("1 2\n", "a line is '1 2'"),
+    ("O 0 0 0\nH 1 0 0\n", "expected a number, got 'O'"), ("1 2\n", "a line is '1 2'"),
     ("# nothing\n", "no face and no point"),
     ("0 0 nan\n", "must be finite")])
 def test_what_is_wrong_in_xyz_is_said(text, message):
@@ -58,7 +58,7 @@ def test_voxels_are_read_as_the_surface_of_their_solid():
     np.testing.assert_allclose(volume, cells.sum())
 
 
-def test_voxelizing_a_convex_solid_anew_gives_its_cells_again():
+def test_voxelizing_a_convex_solid_again_gives_the_same_cells():
     cells = np.square(np.indices((12, 12, 12)) - 5.5).sum(axis=0) < 25
     voxels = voxelize(parse_binvox(binvox(cells, "")), 12, 10, fill=True).coordinates
     np.testing.assert_array_equal(voxels, np.argwhere(cells))
@@ -72,13 +72,13 @@ GRID = binvox(np.ones((8, 8, 8), bool))
 
 
 @pytest.mark.parametrize(("data", "message"), [
-    (b"#binvax 1\n", "does not open with '#binvox 1'"),
+    (b"#binvax 1\n", "does not start with '#binvox 1'"),
     (GRID.replace(b"data", b"date"), "a line 'data'"),
     (GRID.replace(b"8 8 8", b"8 8 9"), "'dim' says '8 8 9', expected three equal sides of 1 to 512"),
     (GRID.replace(b"8 8 8", b"900 900 900"), "three equal sides of 1 to 512"),
-    (GRID.replace(b"8 8 8", b"500 500 500"), "runs give 512 cells, expected 125000000"),
+    (GRID.replace(b"8 8 8", b"500 500 500"), "runs have 512 cells, expected 125000000"),
     (GRID.replace(b"dim", b"dam"), "'dim' says ''"),
-    (GRID[:-2], "runs give 510 cells, expected 512"),
+    (GRID[:-2], "runs have 510 cells, expected 512"),
     (binvox(np.zeros((2, 2, 2), bool)), "all its cells are empty"),
 ])
 def test_what_is_wrong_in_binvox_is_said(data, message):

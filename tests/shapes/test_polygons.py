@@ -41,7 +41,7 @@ def test_a_simple_polygon_is_covered_exactly_in_any_plane(rng, points):
         np.testing.assert_allclose(areas(mesh).sum(), enclosed(points), rtol=1e-12)
 
 
-def test_triangles_turn_the_way_their_polygon_does():
+def test_triangles_have_the_orientation_of_their_polygon():
     for points in (U, U[::-1]):
         mesh = polygon(points)
         corners = mesh.vertices[mesh.faces]

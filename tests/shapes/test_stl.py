@@ -13,9 +13,9 @@ from sparsenet.shapes.stl import parse_stl
 TRIANGLES = [((0, 0, 0), (1, 0, 0), (1, 1, 0)), ((0, 0, 0), (1, 1, 0), (0, 1, 0.5))]
 
 
-def binary(header: bytes = b"", extra: bytes = b"", promised: int = 2) -> bytes:
+def binary(header: bytes = b"", extra: bytes = b"", declared: int = 2) -> bytes:
     rows = [struct.pack("<12fH", 0, 0, 1, *np.ravel(triangle), 0) for triangle in TRIANGLES]
-    return header.ljust(80, b"\0") + struct.pack("<I", promised) + b"".join(rows) + extra
+    return header.ljust(80, b"\0") + struct.pack("<I", declared) + b"".join(rows) + extra
 
 
 def text(name: str = "a", end: bool = True) -> str:
@@ -47,16 +47,16 @@ def test_solids_of_one_file_are_one_mesh():
 
 
 @pytest.mark.parametrize(("data", "message"), [
-    (binary(promised=3), "promise 3 triangles, 2 follow"),
-    (binary(promised=2**32 - 1), "promise 4294967295 triangles, 2 follow"),
-    (binary(promised=1), "promise 1 triangles, 2 follow"),
-    (binary(promised=0), "promise 0 triangles, 2 follow"),
-    (binary()[:-1], "promise 2 triangles, 1 follow"),
+    (binary(declared=3), "declare 3 triangles, 2 follow"),
+    (binary(declared=2**32 - 1), "declare 4294967295 triangles, 2 follow"),
+    (binary(declared=1), "declare 1 triangles, 2 follow"),
+    (binary(declared=0), "declare 0 triangles, 2 follow"),
+    (binary()[:-1], "declare 2 triangles, 1 follow"),
     (b"\0" * 84, "no face"),
-    (b"STL", "neither a text STL, which opens with 'solid', nor"),
-    (text()[:-30], "2 facets begin and 1 end: is it cut off"),
-    (text().replace("1 1 0", "1 one 0"), "a vertex is not three numbers: 'one'"),
-    (text().replace("vertex 1 0 0", "vertex 1 0"), "a vertex is not three numbers: 'vertex'"),
+    (b"STL", "neither a text STL, which starts with 'solid', nor"),
+    (text()[:-30], "2 facets begin and 1 end: truncated"),
+    (text().replace("1 1 0", "1 one 0"), "a vertex is not three numbers: expected a number, got 'one'"),
+    (text().replace("vertex 1 0 0", "vertex 1 0"), "a vertex is not three numbers: expected a number, got 'vertex'"),
     (text().replace("  vertex 1 0 0\n", ""), "2 facets have 5 vertices, expected three each"),
     (text().replace("1 1 0", "1 nan 0"), "must be finite"),
     ("solid nothing\nendsolid nothing\n", "no face"),

@@ -11,7 +11,7 @@ from sparsenet.training.config import parse_config
 
 @pytest.fixture(scope="session")
 def path(tmp_path_factory):
-    """A dataset of 39 objects in two poses to train on, of which 30 remain when a fifth is held out, and 21 to test
+    """A dataset of 39 objects in two poses for training, of which 30 remain when a fifth is held out, and 21 to test
     on; one of each is empty."""
     return make(tmp_path_factory.mktemp("data") / "shapes.h5", train=39, test=21)
 

@@ -65,10 +65,10 @@ def test_version_2_is_read_which_tells_neither_voxelization_nor_machine(tmp_path
     assert (loaded.voxelization, loaded.processor, loaded.blas, loaded.config) == ({}, "", "", checkpoint.config)
 
 
-def test_a_table_that_is_not_toml_is_told(tmp_path, checkpoint):
+def test_a_section_that_is_not_toml_is_reported(tmp_path, checkpoint):
     checkpoint.voxelization, checkpoint.config = {}, f"\n[voxelization]\na = {'[' * 5000}"
     save_checkpoint(tmp_path / "last.h5", checkpoint)
-    with pytest.raises(CheckpointError, match="last.h5: damaged .the table of the voxelization: .*nested too deeply"):
+    with pytest.raises(CheckpointError, match="last.h5: damaged .section .voxelization.: .*nested too deeply"):
         load_checkpoint(tmp_path / "last.h5")
 
 
@@ -114,7 +114,7 @@ def test_a_file_that_is_absent_or_cut_short_or_no_hdf5_says_so(tmp_path, checkpo
         load_checkpoint(path)
     save_checkpoint(path, checkpoint)
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(CheckpointError, match="last.h5: cut short or damaged"):
+    with pytest.raises(CheckpointError, match="last.h5: truncated or damaged"):
         load_checkpoint(path)
     path.write_bytes(b"weights")
     with pytest.raises(CheckpointError, match="checkpoint .*last.h5: not an HDF5 file"):
@@ -141,7 +141,7 @@ def test_a_changed_number_is_found(tmp_path, checkpoint, part):
     save_checkpoint(tmp_path / "last.h5", checkpoint)
     with h5py.File(tmp_path / "last.h5", "a") as file:
         file[part][0] += 1
-    with pytest.raises(CheckpointError, match="last.h5: cut short or damaged .its sha256 is not the one"):
+    with pytest.raises(CheckpointError, match="last.h5: truncated or damaged .its sha256 does not match"):
         load_checkpoint(tmp_path / "last.h5")
 
 
@@ -150,7 +150,7 @@ def test_a_changed_number_is_found(tmp_path, checkpoint, part):
 def test_numbers_that_are_not_finite_are_named(tmp_path, checkpoint, part, value):
     getattr(checkpoint, part)["layers.2.bias"][1] = value
     save_checkpoint(tmp_path / "last.h5", checkpoint)
-    with pytest.raises(CheckpointError, match=f"last.h5: {part}/layers.2.bias holds NaN or infinity in 1 of 3 numbers"):
+    with pytest.raises(CheckpointError, match=f"last.h5: {part}/layers.2.bias contains NaN or infinity in 1 of 3"):
         load_checkpoint(tmp_path / "last.h5")
 
 
@@ -171,7 +171,8 @@ def without(file, name):
     ("history/loss", 1.0, r"history/loss has shape \(\), expected \(2,\)"),
     ("history/loss", ["a", "b"], "history/loss has dtype object, expected numbers"),
     ("weights/layers.2.bias", "text", "weights/layers.2.bias has dtype .*, expected numbers"),
-    ("momentum/layers.2.bias", [1.0], r"momentum/layers.2.bias has shape \(1,\), expected a weight of this name and"),
+    ("momentum/layers.2.bias", [1.0],
+     r"momentum/layers.2.bias has shape \(1,\), expected that of the weight of this name"),
     ("momentum/other", [1.0], "momentum/other has shape"),
 ])
 def test_wrong_kinds_and_shapes_are_one_line_with_file_and_key(tmp_path, checkpoint, key, value, message):

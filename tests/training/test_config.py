@@ -48,7 +48,7 @@ def test_the_reference_names_every_key_with_its_default():
     ("[training]\nmomentum = 3", ["training.momentum", "optimizer.momentum"]),
     ("[trainig]\nepochs = 3", ["a.toml", "'trainig'", "did you mean training?"]),
     ("epochs = 3", ["'epochs'", "not a section"]),
-    ("training = 3", ["a.toml", "training is 3, expected a table [training]"]),
+    ("training = 3", ["a.toml", "training is 3, expected a section [training]"]),
     ("[evaluation]\nposes = 'all'", ["evaluation.poses", "first, mean"]),
     ("[training]\nepochs = 3.5", ["a.toml", "training.epochs", "3.5", "whole number"]),
     ("[training]\nepochs = true", ["training.epochs", "True", "whole number"]),
@@ -65,7 +65,7 @@ def test_the_reference_names_every_key_with_its_default():
     ("[loss]\nkind = 'triplets'", ["loss.kind", "softmax, triplet", "did you mean triplet?"]),
     ("[augmentation]\nup_axis = 3", ["augmentation.up_axis", "less than 3"]),
     ("[loss]\nkind = 'triplet'\nmining = 'hard'\nclasses_per_batch = 7", ["training.batch_size", "multiple"]),
-    ("[loss]\nmining = 'semi_hard'\nmargin = 0", ["loss.margin", "more than 0"]),
+    ("[loss]\nmining = 'semi_hard'\nmargin = 0", ["loss.margin", "a margin above 0"]),
     ("[data]\npath = 'a.h5'\nparametric_train = 3\nparametric_test = 3", ["parametric_train", "no data.path"]),
     ("[data]\nparametric_train = 3", ["parametric_test", "above 0"]),
     ("[training\nepochs = 3", ["a.toml", "not TOML"]),
@@ -105,7 +105,7 @@ def test_a_config_without_data_says_what_to_set():
         parse_config("", "a.toml")
 
 
-def test_a_whole_number_stands_for_a_float():
+def test_an_integer_is_accepted_as_a_float():
     value = parse_config(DATA + "[optimizer]\nlr = 1", "a.toml").optimizer.lr
     assert value == 1.0 and type(value) is float
 

@@ -22,8 +22,8 @@ def test_it_learns_and_says_how_well(config, tmp_path):
     assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
     assert result.figures["test_accuracy"] > 0.8 and result.figures["test_mAP"] > 0.6
     lines = [line for line in lines if not line.startswith("compiling")]
-    assert lines[0] == ("data: 30 shapes of 3 classes to train on, 9 to validate on (held out of 'train'), 21 to test "
-                        "on")
+    assert lines[0] == ("data: 30 shapes of 3 classes for training, 9 for validation (held out of 'train'), 21 for "
+                        "testing")
     assert len(lines) == 22 and "test accuracy" in lines[-1] and "samples/s" in lines[1]
 
 
@@ -107,7 +107,7 @@ def test_the_final_evaluation_can_average_over_poses(config, tmp_path):
 
 
 def test_shapes_larger_than_the_network_s_grid_are_refused(config, tmp_path):
-    with pytest.raises(ConfigError, match="data.render_size is 8.*of 1 channels has sides of 2.*cut off"):
+    with pytest.raises(ConfigError, match="data.render_size is 8.*of 1 channels has sides of 2.*cropped"):
         run(config("network.channels=[4]"), tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_a_classifier_needs_no_class_with_two_test_objects(config, tmp_path, pat
     SparseDataset.create(tmp_path / "few.h5", [*train, *test], (8, 8, 8), 8, CLASSES).close()
     lines, few = [], [f"data.path={tmp_path / 'few.h5'}", "training.epochs=1", f"loss.kind={kind}"]
     if kind == "triplet":
-        with pytest.raises(ConfigError, match="there is nothing to retrieve"):
+        with pytest.raises(ConfigError, match="nothing can be retrieved"):
             run(config(*few), tmp_path / "run")
         return
     result = run(config(*few), tmp_path / "run", say=lines.append)
@@ -147,7 +147,7 @@ def test_a_classifier_needs_no_class_with_two_test_objects(config, tmp_path, pat
     (["data.test_split=validation"], "test_split is 'validation', which has no sample.*there is 'test', 'train'"),
     (["data.path=nowhere.h5"], "nowhere.h5"),
 ])
-def test_what_the_dataset_cannot_give_is_told_before_training(config, tmp_path, overrides, words):
+def test_settings_that_the_dataset_does_not_support_are_refused_before_training(config, tmp_path, overrides, words):
     with pytest.raises((ValueError, OSError), match=words):
         run(config(*overrides), tmp_path)
     assert not (tmp_path / "last.h5").exists()

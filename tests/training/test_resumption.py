@@ -35,11 +35,11 @@ def test_stopped_anywhere_and_resumed_it_gives_the_same_bits(config, tmp_path, m
 
 
 @pytest.mark.parametrize(("phase", "number", "at"), [
-    ("judge", 1, (0, 4)), ("judge", 2, (1, 4)),  # a validation: the epoch's last step is saved
+    ("validate", 1, (0, 4)), ("validate", 2, (1, 4)),  # a validation: the epoch's last step is saved
     ("save_checkpoint", 1, (0, 4)),  # the saving of that step
     ("save_checkpoint", 2, (0, 4)),  # of best.h5, which comes first
     ("save_checkpoint", 3, (1, 0)), ("write_csv", 1, (1, 0)), ("epoch_line", 1, (1, 0)),
-    ("write_csv", 2, (2, 0)), ("judge_finally", 1, (2, 0)), ("draw_figures", 1, (2, 0)),
+    ("write_csv", 2, (2, 0)), ("evaluate_network", 1, (2, 0)), ("draw_figures", 1, (2, 0)),
 ])
 def test_stopped_in_any_phase_it_loses_nothing(config, tmp_path, monkeypatch, whole, phase, number, at):
     """A file that is being written is finished first; all else is stopped at once, and done again."""
@@ -99,14 +99,14 @@ def test_resumed_without_best_it_keeps_the_best_of_the_rest(config, tmp_path, mo
     (tmp_path / "best.h5").unlink()
     lines = []
     run(config("training.epochs=3"), tmp_path, resume=True, say=lines.append)
-    assert "note: best.h5 is not there, or of no validated epoch: the best of the epochs to come is kept" in lines
+    assert "note: best.h5 is missing or was not validated: the best of the coming epochs is kept" in lines
     assert load_checkpoint(tmp_path / "best.h5").epoch == 3
 
 
-def test_a_best_that_is_damaged_is_told_when_resuming(config, tmp_path):
+def test_a_damaged_best_is_reported_when_resuming(config, tmp_path):
     run(config("training.epochs=1"), tmp_path)
     (tmp_path / "best.h5").write_bytes(b"cut")
-    with pytest.raises(CheckpointError, match="best.h5.*; without it the best of the epochs to come is kept"):
+    with pytest.raises(CheckpointError, match="best.h5.*; if you remove it, the best of the coming epochs is kept"):
         run(config(), tmp_path, resume=True)
 
 
@@ -143,15 +143,15 @@ def test_a_checkpoint_is_written_when_its_time_has_come(config, tmp_path, monkey
 
 def test_a_run_is_never_overwritten_unasked(config, tmp_path):
     run(config("training.epochs=1"), tmp_path)
-    with pytest.raises(CheckpointError, match="last.h5 is there already"):
+    with pytest.raises(CheckpointError, match="last.h5 already exists"):
         run(config(), tmp_path)
     (tmp_path / "last.h5").unlink()
-    with pytest.raises(CheckpointError, match="best.h5 is there already"):
+    with pytest.raises(CheckpointError, match="best.h5 already exists"):
         run(config(), tmp_path)
     assert len(run(config(), tmp_path, overwrite=True).history) == 2
 
 
-def test_starting_anew_removes_what_the_old_run_wrote_and_nothing_else(config, tmp_path, monkeypatch):
+def test_starting_again_removes_the_old_runs_files_and_nothing_else(config, tmp_path, monkeypatch):
     old = ["best.h5", "last.h5", "metrics.csv", "evaluation.csv", "curves.png", "precision_recall.png"]
     for name in [*old, "notes.txt"]:
         (tmp_path / name).write_text("old")
@@ -179,7 +179,7 @@ def test_one_training_at_a_time_in_a_folder(config, tmp_path, monkeypatch):
 def test_what_has_all_its_epochs_is_evaluated_and_says_so(config, tmp_path):
     figures, lines = run(config(), tmp_path).figures, []
     assert run(config("training.epochs=1"), tmp_path, resume=True, say=lines.append).figures == figures
-    assert lines[1] == f"{tmp_path / 'last.h5'} has 2 epochs behind it, and training.epochs is 1: it is only evaluated"
+    assert lines[1] == f"{tmp_path / 'last.h5'} has finished 2 epochs, and training.epochs is 1: it is only evaluated"
 
 
 def test_a_folder_that_cannot_be_meant_is_refused(config, tmp_path):
@@ -195,7 +195,7 @@ def test_resuming_without_a_checkpoint_or_with_another_config_says_so(config, tm
         run(config(), tmp_path, resume=True)
     run(config("training.epochs=1"), tmp_path)
     with pytest.raises(ConfigError, match='last.h5 was trained with: loss.kind is "triplet" and was "softmax", '
-                                          "optimizer.lr is 0.3 and was 0.2: set that back"):
+                                          "optimizer.lr is 0.3 and was 0.2: change that back"):
         run(config("optimizer.lr=0.3", "loss.kind=triplet"), tmp_path, resume=True)
 
 
@@ -212,7 +212,7 @@ def test_a_training_is_not_resumed_on_another_dataset(config, tmp_path, path):
     with SparseDataset.open(path) as dataset:
         others = [dataset[number] for number in range(len(dataset) - 1)]
     SparseDataset.create(tmp_path / "other.h5", others, (8, 8, 8), 8, CLASSES).close()
-    with pytest.raises(ConfigError, match="was trained on another dataset than .*other.h5 holds"):
+    with pytest.raises(ConfigError, match="was not trained on the dataset in .*other.h5"):
         run(config(f"data.path={tmp_path / 'other.h5'}", "training.epochs=3"), tmp_path, resume=True)
 
 
@@ -228,7 +228,7 @@ def test_a_checkpoint_of_before_there_was_a_validation_part_resumes_without_one(
     run(config("data.validation_share=0"), tmp_path / "whole")
     run(config("data.validation_share=0", "training.epochs=1"), tmp_path / "old")
     older(tmp_path / "old" / "last.h5")
-    with pytest.raises(ConfigError, match="data.validation_share is 0.2 and was 0.0: set that back"):
+    with pytest.raises(ConfigError, match="data.validation_share is 0.2 and was 0.0: change that back"):
         run(config(), tmp_path / "old", resume=True)
     run(config("data.validation_share=0"), tmp_path / "old", resume=True)
     assert bits(tmp_path / "old") == bits(tmp_path / "whole")

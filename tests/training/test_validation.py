@@ -55,12 +55,12 @@ def test_the_test_split_chooses_nothing(config, tmp_path, path):
 
 
 def test_the_test_split_is_looked_at_once(config, tmp_path, monkeypatch):
-    judged = []
-    real, really = loop.judge, loop.judge_finally
-    monkeypatch.setattr(loop, "judge", lambda *a: judged.append(("validation", set(a[1].split))) or real(*a))
-    monkeypatch.setattr(loop, "judge_finally", lambda *a: judged.append(("test", set(a[1].split))) or really(*a))
+    evaluated = []
+    real, really = loop.validate, loop.evaluate_network
+    monkeypatch.setattr(loop, "validate", lambda *a: evaluated.append(("validation", set(a[1].split))) or real(*a))
+    monkeypatch.setattr(loop, "evaluate_network", lambda *a: evaluated.append(("test", set(a[1].split))) or really(*a))
     run(config(), tmp_path)
-    assert judged == [("validation", {"train"}), ("validation", {"train"}), ("test", {"test"})]
+    assert evaluated == [("validation", {"train"}), ("validation", {"train"}), ("test", {"test"})]
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "evaluation"])
@@ -68,14 +68,14 @@ def test_a_validation_split_of_the_data_is_used_and_all_of_train_is_trained_on(c
     lines = []
     make(tmp_path / "three.h5", train=30, test=6, **{name: 9}, holdout=3)
     run(config(f"data.path={tmp_path / 'three.h5'}"), tmp_path / "run", say=lines.append)
-    assert lines[0] == "data: 30 shapes of 3 classes to train on, 9 to validate on, 6 to test on"
-    assert lines[1] == "note: 6 samples are in no split that is used: 'holdout' 6"
+    assert lines[0] == "data: 30 shapes of 3 classes for training, 9 for validation, 6 for testing"
+    assert lines[1] == "note: 6 samples are in unused splits: 'holdout' 6"
 
 
 def test_any_split_can_be_named_to_validate_on_but_the_test_split(config, tmp_path):
     lines, three = [], f"data.path={make(tmp_path / 'three.h5', train=30, test=6, dev=9)}"
     run(config(three, "data.validation_split=dev", "training.epochs=1"), tmp_path / "run", say=lines.append)
-    assert "30 shapes of 3 classes to train on, 9 to validate on, 6 to test on" in lines[0]
+    assert "30 shapes of 3 classes for training, 9 for validation, 6 for testing" in lines[0]
     with pytest.raises(ConfigError, match="data.validation_split is 'test', which is the test split"):
         run(config(three, "data.validation_split=test"), tmp_path / "run", overwrite=True)
     with pytest.raises(ValueError, match="data.validation_split is 'absent', which has no sample"):
@@ -85,8 +85,8 @@ def test_any_split_can_be_named_to_validate_on_but_the_test_split(config, tmp_pa
 def test_nothing_held_out_trains_on_all_and_the_last_epoch_is_the_best(config, tmp_path, path):
     lines = []
     result = run(config("data.validation_share=0"), tmp_path, say=lines.append)
-    assert lines[0] == ("data: 39 shapes of 3 classes to train on, none to validate on (the last epoch is the best), "
-                        "21 to test on")
+    assert lines[0] == ("data: 39 shapes of 3 classes for training, none for validation (the last epoch is the best), "
+                        "21 for testing")
     assert result.history[0].keys().isdisjoint({"validation_accuracy", "validation_loss"})
     assert bits(tmp_path, "best.h5") == bits(tmp_path) and load_checkpoint(tmp_path / "best.h5").epoch == 2
     run(config("data.validation_share=0", "training.epochs=3"), tmp_path, resume=True)
@@ -131,8 +131,8 @@ def test_a_class_without_a_training_sample_is_refused(config, tmp_path, path):
         run(config(few), tmp_path / "run")
     lines = []
     run(config(few, "data.classes=shared", "training.epochs=1"), tmp_path / "run", say=lines.append)
-    assert "of 2 classes to train on" in lines[0]
-    assert lines[1] == "note: 14 samples are left out: unlabelled, or of a class that is not used"
+    assert "of 2 classes for training" in lines[0]
+    assert lines[1] == "note: 14 samples are left out: unlabelled, or of an unused class"
 
 
 def test_data_without_labels_are_refused_as_such(config, tmp_path, path):

@@ -1,4 +1,4 @@
-"""The inspector page: one HTML file that shows a network and what it computed from one shape."""
+"""The inspector page: one HTML file that shows a network and its activations for one shape."""
 
 from sparsenet.inspect.page.document import check_page, inspector_page, write_page
 

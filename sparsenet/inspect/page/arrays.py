@@ -1,4 +1,4 @@
-"""Numbers for a browser: quantised, one after the other in one block of bytes, compressed."""
+"""Arrays for a browser: quantised, concatenated in one block of bytes, compressed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-_ALIGNMENT = 8  # a typed array of JavaScript begins at a multiple of its element's size
+_ALIGNMENT = 8  # a typed array of JavaScript starts at a multiple of its element size
 _WIDE = {"i": np.int32, "u": np.uint32, "f": np.float32}
 
 
 class Arrays:
-    """Named arrays, for `model.js` to take apart.
+    """Named arrays, read by `model.js`.
 
     places : name -> [dtype, offset in bytes, shape], little-endian and row-major
     """
@@ -24,7 +24,7 @@ class Arrays:
         self._end = 0
 
     def add(self, name: str, array: np.ndarray) -> None:
-        """Keep an array of integers or floats; more than 32 bits an element are cut to 32."""
+        """Add an array of integers or floats; elements of more than 32 bits are reduced to 32."""
         array = np.ascontiguousarray(array)
         if array.dtype.itemsize > 4:
             array = array.astype(_WIDE[array.dtype.kind])
@@ -35,8 +35,8 @@ class Arrays:
         self._end += len(raw)
 
     def add_quantised(self, name: str, values: np.ndarray, bits: int) -> None:
-        """Keep values (N, C) as whole steps between each channel's lowest and highest: as `name`
-        (C, N) uint8 or uint16, and `name.range` (2, C) float32."""
+        """Add values (N, C), quantised to integer steps between the minimum and maximum of each channel: as
+        `name` (C, N) uint8 or uint16, and `name.range` (2, C) float32."""
         values = np.asarray(values, np.float64)
         given = values if len(values) else np.zeros((1, values.shape[1]))
         low, high = given.min(axis=0), given.max(axis=0)
@@ -46,15 +46,15 @@ class Arrays:
         self.add(f"{name}.range", np.stack([low, high]).astype(np.float32))
 
     def content(self) -> bytes:
-        """All arrays, each at its place."""
+        """The bytes of all arrays, each at its offset."""
         return b"".join(self._parts)
 
 
 def smallest_unsigned(array: np.ndarray) -> np.ndarray:
-    """The same whole numbers, none negative, in as few bytes as hold the largest."""
+    """Non-negative integers in the smallest unsigned dtype that holds the largest."""
     return array.astype(np.min_scalar_type(int(array.max(initial=0))))
 
 
 def base64_gzip(content: bytes) -> str:
-    """Text that a page inflates again; the same for the same content."""
+    """The content as base64 text of gzip data, which the page decompresses; deterministic."""
     return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode("ascii")

@@ -1,4 +1,4 @@
-"""The inspector page: one HTML file in which a network and what it made of one shape can be looked into."""
+"""Builds the inspector page: one HTML file to explore a network and its activations for one shape."""
 
 from __future__ import annotations
 
@@ -13,58 +13,58 @@ from typing import TYPE_CHECKING
 from sparsenet.files import replacing
 from sparsenet.inspect.page.arrays import Arrays, base64_gzip
 from sparsenet.inspect.page.layers import look_into
+from sparsenet.inspect.page.lists import class_list, layer_list
 from sparsenet.inspect.page.parts import facts, mesh_facts
-from sparsenet.inspect.page.tables import class_table, layer_table
 
 if TYPE_CHECKING:
     from sparsenet.nn import SparseNetwork
     from sparsenet.shapes import Mesh
     from sparsenet.sparse import SparseTensor
 
-MAX_BYTES = 10_000_000  # of the file
+MAX_BYTES = 10_000_000  # size of the file
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("model.js", "scene.js", "film.js", "panels.js", "view.js", "input.js")
 
 
 def inspector_page(net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None, classes: Sequence[str] = (),
                    title: str = "one shape", target: int | None = None) -> str:
-    """The text of a self-contained HTML file: it opens from disk, in any browser with WebGL, without a network.
+    """The text of a self-contained HTML file that any browser with WebGL opens from disk, offline.
 
-    It shows the mesh and its voxels; each layer's active sites in 3D, coloured by the norm of their
-    features, of their gradient, or by one channel; for a site that is clicked, its receptive field in
-    every earlier layer and the entries of the rulebook that made it; the table of the layers, the
-    classes, and the hash table of each grid.
+    It shows the mesh and its voxels; the active sites of each layer in 3D, coloured by the norm of their
+    features or of their gradient, or by one channel; for a clicked site, its receptive field in
+    every earlier layer and the rulebook entries that produced it; the layers, the classes, and the
+    hash table of each grid.
 
     Parameters
     ----------
-    net : runs in evaluation mode; its modes and gradients are afterwards what they were
+    net : runs in evaluation mode; its modes and gradients are restored
     x : SparseTensor of three dimensions and one sample
     mesh : Mesh whose vertices are in cells of x's grid (cell c fills c to c+1), or None
-    classes : the names of what the last layer gives, such as a checkpoint's `classes`
-    title : what the shape and the network are called on the page
-    target : the class whose logit is differentiated; default: the predicted one.  Without classes it is half
-        the squared length of what the last layer gives
+    classes : class names of the last layer's logits, such as a checkpoint's `classes`
+    title : title of the page
+    target : the class whose logit is differentiated; default: the predicted one.  Without classes, half
+        the squared norm of the last layer's output is differentiated
 
     Raises
     ------
     RuntimeError : plotly is not installed.
-    ValueError : x has other dimensions or samples; no such target; a layer gives values that are not finite,
-        or its sites cannot be traced back to those of the layer before; the page would exceed 10 MB.
+    ValueError : x has other dimensions or samples; the target does not exist; the values of a layer are not
+        finite, or its sites cannot be traced back to those of the layer before; the page would exceed 10 MB.
     """
     plotly = _plotly()
     view = look_into(net, x, classes, target)
     arrays = Arrays()
-    told = facts(view, arrays)
-    told["mesh"] = None if mesh is None else mesh_facts(mesh, arrays)
-    told["arrays"] = arrays.places
+    content = facts(view, arrays)
+    content["mesh"] = None if mesh is None else mesh_facts(mesh, arrays)
+    content["arrays"] = arrays.places
     values = {
         "TITLE": escape(title),
         "SUMMARY": escape(view.summary),
         "TARGET": escape(view.target),
-        "CLASSES": class_table(view),
-        "LAYERS": layer_table(view),
+        "CLASSES": class_list(view),
+        "LAYERS": layer_list(view),
         "STYLE": _read("page.css"),
-        "FACTS": json.dumps(told, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+        "FACTS": json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         "ARRAYS": base64_gzip(arrays.content()),
         "PLOTLY": base64_gzip(plotly.encode()),
         "SCRIPT": "\n".join(map(_read, _SCRIPTS)),
@@ -79,9 +79,9 @@ def inspector_page(net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None
 
 def write_page(path: str | Path, net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None,
                classes: Sequence[str] = (), title: str = "one shape", target: int | None = None) -> int:
-    """Write `inspector_page` beside `path` and rename it, so that the file is always whole; its bytes.
+    """Write `inspector_page` to `path` atomically.  Returns the size of the file in bytes.
 
-    Raises what `inspector_page` and `check_page` raise.
+    Raises the errors of `inspector_page` and `check_page`.
     """
     path = check_page(path)
     page = inspector_page(net, x, mesh, classes, title, target).encode()
@@ -91,7 +91,7 @@ def write_page(path: str | Path, net: SparseNetwork, x: SparseTensor, mesh: Mesh
 
 
 def check_page(path: str | Path) -> Path:
-    """The path that a page is to be written to; asked before the work that leads to it.
+    """The path for a page, checked before the work that leads to it.
 
     Raises
     ------
@@ -109,12 +109,12 @@ def check_page(path: str | Path) -> Path:
 
 def _require_plotly() -> None:
     if importlib.util.find_spec("plotly") is None:
-        raise RuntimeError("inspector page: it is drawn by plotly, which is not installed: "
+        raise RuntimeError("inspector page: it needs plotly, which is not installed: "
                            "pip install 'sparsenet[inspect]'")
 
 
 def _plotly() -> str:
-    """plotly.js, minified, out of plotly's own package."""
+    """The minified plotly.js from the plotly package."""
     _require_plotly()
     from plotly.offline import get_plotlyjs
 

@@ -1,4 +1,4 @@
-// The strip of all layers: small pictures on 2-D canvases, each a button that leads to its layer.
+// The strip of all layers: small pictures on 2-D canvases, each a button that selects its layer.
 
 const VIRIDIS = [
   "#440154",
@@ -49,7 +49,7 @@ function markFilm(index) {
   });
 }
 
-// The cells as squares, the farthest first, seen as the scenes are when they open
+// The cells as squares, the farthest first, from the initial viewpoint of the scenes
 function drawSites(canvas, layer, state, field, colours) {
   const side = Math.round(canvas.clientWidth * (window.devicePixelRatio || 1)) || 120;
   canvas.width = canvas.height = side;

@@ -1,4 +1,4 @@
-// What the page listens to: controls, keys, the pointer over the scenes; and the camera.
+// Input: controls, keys, the pointer over the scenes; and the camera.
 
 function listen() {
   at("layer").addEventListener("input", (event) => goTo(Number(event.target.value)));
@@ -60,8 +60,8 @@ function sceneKey(event) {
   keys[event.key]();
 }
 
-// plotly tells what lies under the pointer frame by frame, and of a click only where a frame is drawn while
-// the button is down; so a click waits for frames that know the place, and takes what they say.
+// plotly reports the point under the pointer once per frame, and a click only if a frame is drawn while the
+// button is down; so a click waits for frames drawn at its position, and uses their report.
 function listenToPlot(plot) {
   const told = at(`${plot.id}-under`);
   let under = null; // { layer, row }
@@ -87,12 +87,12 @@ function listenToPlot(plot) {
     pressed = [event.clientX, event.clientY];
   });
   onPlot("click", async (event) => {
-    if (!pressed || Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) > 4) return; // it was turned
+    if (!pressed || Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) > 4) return; // the scene was rotated
     for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
     if (under && under.layer === shownLayer()) select(under.layer.index, under.row);
   });
   plot.on("plotly_relayout", (event) => {
-    const moved = event["scene.camera"]; // also told after what `turn` did, so it counts in the scene in use alone
+    const moved = event["scene.camera"]; // also fired after `turn`, so it counts only in the scene in use
     if (moved && camera.inUse === plot) turn(moved.eye, plot, moved);
   });
 }

@@ -1,4 +1,4 @@
-"""What the inspector page shows of a network: one look into a forward and a backward pass."""
+"""The data of the inspector page: the layers of one forward and one backward pass."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from sparsenet.sparse import ActiveSites, SparseTensor
 if TYPE_CHECKING:
     from sparsenet.nn import SparseNetwork
 
-# How a layer's rows come from those of the layer before
+# How the rows of a layer are computed from those of the layer before
 FILTER, SAME, ALL, NONE = "filter", "same", "all", "none"
 
 
 @dataclass(frozen=True)
 class LayerView:
-    """The input (index 0), or one layer's output; arrays are NumPy's.
+    """The input (index 0) or the output of one layer, as NumPy arrays.
 
     record : the Activation, None for the input
-    sites : ActiveSites; None where there is one row for the sample and no grid
+    sites : ActiveSites; None if there is one row for the sample and no grid
     features, gradient : (N, C)
-    relation : FILTER (`neighbours` (N, K) int32 tell), SAME row, ALL rows, or NONE for the input
-    shares : (N, K), what each offset brought: of a convolution the length of (x - background) W[k], of a
-        max-pooling how many channels it won; else None
+    relation : FILTER (see `neighbours` (N, K) int32), SAME row, ALL rows, or NONE for the input
+    shares : (N, K), the contribution of each offset: for a convolution the norm of (x - background) W[k],
+        for a max-pooling the number of channels it won; otherwise None
     """
 
     index: int
@@ -46,8 +46,8 @@ class LayerView:
 
 @dataclass(frozen=True)
 class NetworkView:
-    """The layers, input first; classes by falling probability as (name, logit, probability); in words what
-    was looked into, and what the gradients are of."""
+    """The layers, input first; classes by descending probability as (name, logit, probability); descriptions of
+    the input and network, and of the differentiated quantity."""
 
     layers: list[LayerView]
     classes: list[tuple[str, float, float]]
@@ -57,7 +57,7 @@ class NetworkView:
 
 def look_into(net: SparseNetwork, x: SparseTensor, classes: Sequence[str] = (),
               target: int | None = None) -> NetworkView:
-    """One forward and one backward pass; see `inspector_page` for the parameters and what is raised."""
+    """Run one forward and one backward pass; see `inspector_page` for parameters and errors."""
     _check(net, x)
     given = x.detach().with_features(Tensor(x.features.array, requires_grad=True),
                                      None if x.background is None else x.background.detach())
@@ -84,7 +84,7 @@ def look_into(net: SparseNetwork, x: SparseTensor, classes: Sequence[str] = (),
 def _check(net: SparseNetwork, x: SparseTensor) -> None:
     if x.dimension != 3 or x.batch_size != 1:
         raise ValueError(f"inspector page: the input has {x.dimension} dimensions and {x.batch_size} samples, expected "
-                         "3 and 1: give it one shape")
+                         "3 and 1: pass one shape")
     if not net.layers:
         raise ValueError("inspector page: the network has no layers, expected at least one")
     _check_finite("the input", x.features.numpy())
@@ -93,7 +93,7 @@ def _check(net: SparseNetwork, x: SparseTensor) -> None:
 def _check_finite(name: str, values: np.ndarray) -> None:
     bad = values.size - int(np.isfinite(values).sum())
     if bad:
-        raise ValueError(f"inspector page: {name} gives {bad:,} of {values.size:,} values that are not finite: look at "
+        raise ValueError(f"inspector page: {name} has {bad:,} of {values.size:,} values that are not finite: check "
                          "the weights of the layers up to it")
 
 
@@ -105,14 +105,14 @@ def _logits(output: SparseTensor | Tensor, classes: Sequence[str]) -> np.ndarray
 
 def _differentiate(output: SparseTensor | Tensor, logits: np.ndarray | None, classes: Sequence[str],
                    target: int | None) -> str:
-    """Run backward; say in words from what."""
+    """Run the backward pass.  Returns a description of the differentiated quantity."""
     tensor = output.features if isinstance(output, SparseTensor) else output
     if logits is None:
         if target is not None:
-            raise ValueError(f"inspector page: target is {target}, but the network gives {tensor.shape}, no logits of "
-                             f"{len(classes)} classes: leave it out")
+            raise ValueError(f"inspector page: target is {target}, but the network returns {tensor.shape}, not the "
+                             f"logits of {len(classes)} classes: omit target")
         tensor.backward(tensor.array)
-        return "half the squared length of the last layer's output"
+        return "half the squared norm of the last layer's output"
     target = int(logits.argmax()) if target is None else target
     if not 0 <= target < len(classes):
         raise ValueError(f"inspector page: target is {target}, expected 0 to {len(classes) - 1}")
@@ -139,9 +139,9 @@ def _summary(net: SparseNetwork, x: SparseTensor) -> str:
 def _layer(record: Activation) -> LayerView:
     features, gradient = record.features, record.gradient
     if features.ndim != 2 or (record.sites is None and len(features) != 1):
-        raise ValueError(f"inspector page: {record.name} gives shape {features.shape}, expected a row for each site or "
+        raise ValueError(f"inspector page: {record.name} returns shape {features.shape}, expected a row per site or "
                          "one for the sample: cut the network before it (del net.layers[...])")
-    if gradient is None:  # nothing that follows reads it
+    if gradient is None:  # no later layer reads it
         gradient = np.zeros_like(features)
     source, relation, neighbours, shares = record.input, FILTER, None, None
     if record.rulebook is not None:
@@ -152,13 +152,13 @@ def _layer(record: Activation) -> LayerView:
     elif record.sites is source.sites:
         relation = SAME
     else:
-        raise ValueError(f"inspector page: {record.name} gives other sites than it read and has no rulebook, so that "
+        raise ValueError(f"inspector page: {record.name} changes the sites without a rulebook, so that "
                          "they cannot be traced back: cut the network before it (del net.layers[...])")
     return LayerView(record.index, record.name, record, record.sites, features, gradient, relation, neighbours, shares)
 
 
 def _convolution_shares(record: Activation, neighbours: np.ndarray) -> np.ndarray:
-    """(M, K) float32: the length of what the input under each offset adds to the output's row."""
+    """(M, K) float32: the norm of each offset's contribution to the output row."""
     rows = record.input.features.numpy()
     if record.input.background is not None:
         rows = rows - record.input.background.numpy()
@@ -173,7 +173,7 @@ def _convolution_shares(record: Activation, neighbours: np.ndarray) -> np.ndarra
 
 
 def _pool_shares(record: Activation) -> np.ndarray:
-    """(M, K) int32: how many channels take their value from the input under each offset."""
+    """(M, K) int32: number of channels whose maximum is the input under each offset."""
     x, book = record.input, record.rulebook
     background = None if x.background is None else np.atleast_2d(x.background.array)
     _, winner = launch("max_pool_forward", x.features.array, background, book.neighbours,

@@ -1,4 +1,4 @@
-// The network's layers, taken out of the page: typed arrays, and what they say about a site.
+// The network's layers, decoded from the page: typed arrays, and queries about a site.
 
 const TYPES = {
   uint8: Uint8Array,
@@ -10,7 +10,7 @@ const TYPES = {
 
 async function inflate(id) {
   if (typeof DecompressionStream === "undefined") {
-    throw new Error("this browser cannot inflate what the page holds: open it in one from 2023 or later");
+    throw new Error("this browser cannot decompress the page's data: open it in one from 2023 or later");
   }
   const text = atob(document.getElementById(id).textContent);
   const bytes = new Uint8Array(text.length);
@@ -38,7 +38,7 @@ async function loadModel() {
   const layers = facts.layers.map((layer, i) => ({
     ...layer,
     index: i,
-    // a layer without a grid has one row: it is drawn as one cell
+    // a layer without a grid has one row, drawn as one cell
     grid: layer.grid === null ? null : grids[layer.grid],
     features: quantised(array, `layer${i}.features`, layer.rows),
     lengths: quantised(array, `layer${i}.lengths`, layer.rows),
@@ -50,7 +50,7 @@ async function loadModel() {
   return { layers, mesh, bits: facts.bits, target: facts.target };
 }
 
-// (channel, row) -> value; stored as whole steps between the channel's lowest and highest
+// (channel, row) -> value; stored as integer steps between the channel's minimum and maximum
 function quantised(array, name, rows) {
   const codes = array(name);
   const range = array(`${name}.range`);
@@ -69,8 +69,8 @@ function cellOf(layer, row) {
   return [coordinates[row], coordinates[rows + row], coordinates[2 * rows + row]];
 }
 
-// What a layer's colours show: {value(row), low, high, cut, words}, low < high.  A few extreme sites must not
-// take all the colours: with many sites the colours end at the 1st and the 99th percentile (cut)
+// The colour scale of a layer: {value(row), low, high, cut, words}, low < high.  So that a few extreme sites do not
+// use up the scale, with many sites it ends at the 1st and the 99th percentile (cut)
 function colouring(layer, state) {
   const whole = state.colour !== "channel";
   const values = whole ? layer.lengths : layer.features;
@@ -80,7 +80,7 @@ function colouring(layer, state) {
   values.ends ??= {};
   let [low, high] = (values.ends[c] ??= colourEnds(values.range(c), value, layer.rows));
   const cut = low > values.range(c)[0] || high < values.range(c)[1];
-  if (low === high) [low, high] = [low - 0.5, high + 0.5]; // one value takes the middle of the colours
+  if (low === high) [low, high] = [low - 0.5, high + 0.5]; // a single value gets the middle colour
   return { value, low, high, cut, words };
 }
 
@@ -91,7 +91,7 @@ function colourEnds(range, value, rows) {
   return ends[0] < ends[1] ? ends : range;
 }
 
-// The entries of the rulebook that made a row: where an offset met an active site of the layer before
+// The rulebook entries that produced a row: the offsets that met an active site of the layer before
 function entries(layers, index, row) {
   const layer = layers[index];
   const K = layer.offsets.length;

@@ -1,4 +1,4 @@
-// What stands beside the pictures: the selected site and its rulebook, the hash table.
+// The panels beside the pictures: the selected site and its rulebook, the hash table.
 
 function make(tag, attributes = {}, content = []) {
   const element = document.createElement(tag);
@@ -54,7 +54,7 @@ function showSite(layers, state, fields, choose) {
   );
   const focused = box.contains(document.activeElement);
   box.replaceChildren(list, ...made(layers, index, row, choose));
-  if (focused) box.focus(); // whoever followed an entry by keyboard reads on here
+  if (focused) box.focus(); // keyboard users who followed an entry continue here
 }
 
 function probesOf(layer, row) {
@@ -77,11 +77,11 @@ function fieldWords(input, rows) {
   return `${number(rows.length)} of ${number(input.rows)} input sites, within ${sides.join("×")} cells`;
 }
 
-// How the row came to be, in words and as the entries of the rulebook
+// How the row was computed, in words and as rulebook entries
 function made(layers, index, row, choose) {
   const layer = layers[index];
   const before = layers[index - 1];
-  const heading = make("h3", {}, "What made it");
+  const heading = make("h3", {}, "How it was computed");
   const go = (input) => {
     const button = make(
       "button",
@@ -92,7 +92,7 @@ function made(layers, index, row, choose) {
     return button;
   };
   if (layer.relation === "none")
-    return [heading, make("p", { class: "note" }, "The voxelization: the shape meets this cell.")];
+    return [heading, make("p", { class: "note" }, "The voxelization: the shape intersects this cell.")];
   if (layer.relation === "all")
     return [heading, make("p", { class: "note" }, `${layer.settings} over all cells of ${before.name}.`)];
   if (layer.relation === "same") {
@@ -132,13 +132,13 @@ function made(layers, index, row, choose) {
   ];
   const rest = K - found.length;
   const words = [`${found.length} of the filter's ${K} offsets met an active site of ${before.name}`];
-  const ground = layer.ground ? "which hold the background" : "which are skipped";
-  const won = pool && layer.ground ? ` and won ${layer.channels - total} channels` : "";
-  if (rest) words.push(`${rest} met inactive cells, ${ground}${won}`);
-  const input = layer.ground ? "(input − background)" : "input";
+  const inactive = layer.background ? "which hold the background" : "which are skipped";
+  const won = pool && layer.background ? ` and won ${layer.channels - total} channels` : "";
+  if (rest) words.push(`${rest} met inactive cells, ${inactive}${won}`);
+  const input = layer.background ? "(input − background)" : "input";
   const explained = pool
     ? `Each of the ${layer.channels} channels takes its largest value.`
-    : `W[k] is ${layer.name}.weight[k], ${layer.weight.join("×")}; "adds" is the length of ${input} · W[k].`;
+    : `W[k] is ${layer.name}.weight[k], ${layer.weight.join("×")}; "adds" is the norm of ${input} · W[k].`;
   return [
     heading,
     make("p", { class: "note" }, `${words.join("; ")}. ${explained}`),

@@ -1,4 +1,4 @@
-"""The facts and the arrays of which the inspector page's scripts make the pictures."""
+"""The JSON facts and the arrays from which the scripts of the inspector page draw."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
     from sparsenet.sparse import ActiveSites
 
-FINE_VALUES = 1_400_000  # so many values are stored in 16 bits each, more of them in 8
-MAX_VALUES = 4_500_000  # of more than these, the channels that vary least are left out
+FINE_VALUES = 1_400_000  # up to this many values are stored in 16 bits each, more in 8
+MAX_VALUES = 4_500_000  # above this, the channels with the least variance are left out
 MAX_FACES = 60_000
 
 
 def facts(view: NetworkView, arrays: Arrays) -> dict[str, Any]:
-    """What `model.js` reads, JSON; the arrays that belong to it are added to `arrays`."""
+    """The JSON facts that `model.js` reads; their arrays are added to `arrays`."""
     grids: list[ActiveSites] = []
     for layer in view.layers:
         if layer.sites is not None and not any(layer.sites is known for known in grids):
@@ -39,7 +39,7 @@ def facts(view: NetworkView, arrays: Arrays) -> dict[str, Any]:
 
 
 def channel_cap(sizes: list[tuple[int, int]]) -> int:
-    """The most channels a layer may show, so that all layers together keep to MAX_VALUES.
+    """The maximum number of channels per layer that keeps the total within MAX_VALUES.
 
     sizes : (rows, channels) of each layer
     """
@@ -50,7 +50,7 @@ def channel_cap(sizes: list[tuple[int, int]]) -> int:
 
 
 def mesh_facts(mesh: Mesh, arrays: Arrays) -> dict[str, int]:
-    """The mesh; of more than MAX_FACES faces the largest are kept."""
+    """Facts about the mesh; if it has more than MAX_FACES faces, the largest are kept."""
     faces = mesh.faces
     if len(faces) > MAX_FACES:
         a, b, c = (mesh.vertices[faces[:, i]] for i in range(3))
@@ -63,7 +63,8 @@ def mesh_facts(mesh: Mesh, arrays: Arrays) -> dict[str, int]:
 
 
 def _grid(number: int, sites: ActiveSites, arrays: Arrays) -> dict[str, Any]:
-    """A grid's sites and its hash table: per slot the probes that its key takes (0: empty), per row its slot."""
+    """The sites and the hash table of a grid: for each slot the probe length of its key (0: empty), for each row
+    its slot."""
     table_keys, table_rows = (to_device(array, "cpu") for array in sites.hash_table)
     held = np.flatnonzero(table_keys >= 0)
     lengths = probe_lengths(table_keys)
@@ -89,7 +90,7 @@ def _layer(layer: LayerView, grids: list[ActiveSites], cap: int, bits: int, arra
     arrays.add_quantised(f"{name}.features", layer.features[:, kept], bits)
     lengths = np.stack([_length(layer.features), _length(layer.gradient)], axis=1)
     arrays.add_quantised(f"{name}.lengths", lengths, 16)
-    told: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "name": layer.name,
         "settings": "" if record is None else record.layer.extra_repr(),
         "kind": "input" if record is None else record.operation,
@@ -100,10 +101,10 @@ def _layer(layer: LayerView, grids: list[ActiveSites], cap: int, bits: int, arra
         arrays.add(f"{name}.neighbours", layer.neighbours)
         arrays.add_quantised(f"{name}.shares", layer.shares.reshape(-1, 1), 16)
         weight = getattr(record.layer, "weight", None)
-        told["offsets"] = record.layer.geometry.kernel_offsets.tolist()
-        told["ground"] = record.input.background is not None
-        told["weight"] = None if weight is None else list(weight.shape[1:])
-    return told
+        entry["offsets"] = record.layer.geometry.kernel_offsets.tolist()
+        entry["background"] = record.input.background is not None
+        entry["weight"] = None if weight is None else list(weight.shape[1:])
+    return entry
 
 
 def _length(rows: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-// Sites as plotly's traces: cubes of which only the faces in the open are drawn, or points.
+// Sites as plotly traces: cubes, of which only the exposed faces are drawn, or points.
 
-// The four corners of a cell's face, for each axis and side, in the order that turns it outwards
+// The four corners of a cell's face, for each axis and side, ordered so that it faces outwards
 const FACES = [0, 1, 2].flatMap((axis) =>
   [0, 1].map((side) => {
     const ring = side
@@ -54,7 +54,7 @@ const LIGHT_FROM = { x: -6000, y: -12000, z: 16000 };
 
 const keyOf = (x, y, z) => (x * 65536 + y) * 65536 + z;
 
-// Vertices and triangles of the rows' cells; `owner` tells which row a vertex belongs to
+// Vertices and triangles of the rows' cells; `owner` is the row of each vertex
 function cubes(layer, rows) {
   const held = new Set();
   for (const row of rows) held.add(keyOf(...cellOf(layer, row)));
@@ -98,7 +98,7 @@ function points(layer, rows) {
   return { x: along(0), y: along(1), z: along(2), owner: Uint32Array.from(rows) };
 }
 
-// The shape of some rows, or of all (null), which is kept
+// The shape of some rows, or of all (null), which is cached
 function shapeOf(layer, rows, draw) {
   const build = draw === "cubes" ? cubes : points;
   if (rows) return build(layer, rows);
@@ -109,7 +109,7 @@ function shapeOf(layer, rows, draw) {
   ));
 }
 
-// One trace of rows, null for all; colour: a CSS colour, or what `colouring` gives
+// One trace of rows, null for all; colour: a CSS colour, or a result of `colouring`
 function sitesTrace(layer, rows, name, colour, { draw = "cubes", opacity = 1, bar = false, size = 4 } = {}) {
   const { owner, ...shape } = shapeOf(layer, rows, draw);
   const trace = { ...shape, name, meta: { owner, rows }, hoverinfo: "none", showlegend: false };
@@ -142,7 +142,7 @@ function sitesTrace(layer, rows, name, colour, { draw = "cubes", opacity = 1, ba
 
 const COLOUR_BAR = { thickness: 12, len: 0.8, x: 1, xpad: 4, outlinewidth: 0, tickfont: { size: 11 }, nticks: 6 };
 
-// A frame around the selected cell: it is told by its shape, not by its colour alone
+// A frame around the selected cell, so that it is marked by shape, not only by colour
 function frameTrace(layer, row, colour) {
   const cell = row === null ? [0, 0, 0] : cellOf(layer, row);
   const out = 0.12;
@@ -185,7 +185,7 @@ function meshTrace(mesh, colour, opacity) {
   };
 }
 
-// The box of cells that hold sites, half a cell wider on each side: [[low, high] of x, y, z]
+// The bounding box of the sites, half a cell wider on each side: [[low, high] of x, y, z]
 function boundsOf(layer) {
   if (!layer.rows) return layer.grid.size.map((side) => [0, side]);
   if (!layer.bounds) {

@@ -1,4 +1,4 @@
-"""The shape that the inspector page shows: how to voxelize it, and where its mesh lies among the cells."""
+"""The shape on the inspector page: how to voxelize it, and the position of its mesh in the grid."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def mesh_in_cells(picture: Off3DPicture, spatial_size: tuple[int, int, int]) -> Mesh:
-    """The picture's mesh where `picture.voxelize(spatial_size)` meets the cells: cell c fills c to c+1."""
+    """The picture's mesh in the grid coordinates of `picture.voxelize(spatial_size)`: cell c fills c to c+1."""
     mesh = picture.mesh.without_unused_vertices()
     return Mesh(place(mesh.vertices, spatial_size, picture.render_size) / LATTICE, mesh.faces)
 
 
 def drawn_as_trained(config: Config, checkpoint: str | Path, render_size: int | None = None,
                      fill: bool | None = None) -> tuple[int, bool]:
-    """Render size, and whether solids are filled: what is given, else as the shapes that were trained on.
+    """Render size, and whether solids are filled: the given values, by default those of the training shapes.
 
     Raises
     ------
-    ValueError : the render size is not given and neither the config nor the dataset's file tells it.
+    ValueError : the render size is not given, and is in neither the config nor the dataset's file.
     """
     from sparsenet.data import SparseDataset
 
@@ -37,14 +37,14 @@ def drawn_as_trained(config: Config, checkpoint: str | Path, render_size: int | 
         known = config.data.render_size, False
     render_size = known[0] if render_size is None else render_size
     if render_size < 1:
-        raise ValueError(f"inspector page: {path}, the dataset that the network was trained on, is not there to tell "
-                         f"the render size, and it is {render_size}: name one (--render-size)")
+        raise ValueError(f"inspector page: {path}, the training dataset, is missing, and its render size is unknown: "
+                         "give one (--render-size)")
     return render_size, known[1] if fill is None else fill
 
 
 def mesh_as_trained(path: str | Path, config: Config, checkpoint: str | Path) -> Mesh:
-    """The mesh of a file, turned upright as those that were trained on; by its format if the dataset's file is not
-    there to tell how.  Raises MeshError, OSError, see `read_mesh`."""
+    """The mesh of a file, rotated upright like the training meshes, or by its format if the dataset's file is
+    missing.  Raises MeshError or OSError, see `read_mesh`."""
     from sparsenet.data import SparseDataset, read_upright
 
     dataset = _trained_on(config, checkpoint)

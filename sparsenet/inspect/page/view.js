@@ -1,13 +1,13 @@
-// The page: what is chosen, and drawing it anew.
+// The page: the selection and its redrawing.
 
 const at = (id) => document.getElementById(id);
 const state = { layer: 0, colour: "norm", channel: 0, draw: "cubes", selected: null, theme: "auto" };
 const PLOT = { displayModeBar: false, displaylogo: false, responsive: true, scrollZoom: true };
 const SCENES = ["input-plot", "layer-plot"];
-const camera = { now: { eye: { ...FIRST_EYE } }, inUse: null }; // of both scenes; the one that is turned by hand
+const camera = { now: { eye: { ...FIRST_EYE } }, inUse: null }; // of both scenes; the scene being rotated by hand
 let model;
 let fields = null; // the selected site's receptive field
-let again = false; // something has been chosen that is not drawn yet
+let again = false; // a selection is not drawn yet
 const systemDark = window.matchMedia("(prefers-color-scheme: dark)");
 
 async function start() {
@@ -34,12 +34,12 @@ async function start() {
   listen();
   await drawAll();
   for (const id of SCENES) listenToPlot(at(id));
-  say(`${model.layers.length - 1} layers. Click a cube to see what made it.`);
+  say(`${model.layers.length - 1} layers. Click a cube to see how it was computed.`);
   window.inspector = { state, receptiveField: (layer, row) => receptiveField(model.layers, layer, row) };
   document.documentElement.dataset.ready = "true";
 }
 
-// ---- what is chosen ----
+// ---- selection ----
 
 function goTo(index) {
   if (index < 0 || index >= model.layers.length || index === state.layer) return;
@@ -58,7 +58,7 @@ function change(by) {
 function select(index, row) {
   const layer = model.layers[index];
   if (!Number.isInteger(row) || row < 0 || row >= layer.rows) {
-    say(`${layer.name} has rows 0 to ${number(layer.rows - 1)}: ${row} is none of them.`);
+    say(`${layer.name} has rows 0 to ${number(layer.rows - 1)}, not ${row}.`);
     return;
   }
   fields = receptiveField(model.layers, index, row);
@@ -112,7 +112,7 @@ function colours() {
   );
 }
 
-// Draws what is chosen; what is chosen while it draws is drawn next, and all but the last of it left out
+// Draws the selection; of the selections made meanwhile only the last is drawn next
 async function drawAll() {
   const page = document.documentElement.dataset;
   again = true;
@@ -130,7 +130,7 @@ async function drawAll() {
   page.drawn = Number(page.drawn || 0) + 1;
 }
 
-// Each part is drawn anew when what it shows has changed
+// Each part is redrawn when its content has changed
 async function drawParts() {
   const layer = model.layers[state.layer];
   const colour = colours();

@@ -1,4 +1,4 @@
-"""How good the network is: on the validation part while training, on the test split at its end."""
+"""Evaluates a network: on the validation split during training, on the test split at the end."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 NO_RETRIEVAL = "no class has two test objects: retrieval is not evaluated"
 
 
-def judge(net: SparseNetwork, validation_set: SparseDataset, config: Config) -> dict[str, float]:
-    """A validation: validation_accuracy and validation_loss of a classifier, or validation_mAP of triplet descriptors.
+def validate(net: SparseNetwork, validation_set: SparseDataset, config: Config) -> dict[str, float]:
+    """Validate a network: validation_accuracy and validation_loss of a classifier, validation_mAP of descriptors.
 
-    One pass over the objects, each in its first pose, as it is.
+    One pass over the objects, each in its first pose, without augmentation.
     """
     labels = validation_set.object_labels
     if config.loss.kind == "softmax":
@@ -35,8 +35,10 @@ def judge(net: SparseNetwork, validation_set: SparseDataset, config: Config) -> 
 
 
 def score(figures: dict[str, float]) -> tuple[float, float] | None:
-    """A validation for comparison, the greater the better, or None without one: the accuracy, and among equals the
-    loss; of triplets the mAP."""
+    """The sort key of a validation, greater is better; None without a validation.
+
+    A classifier is ranked by accuracy, then by loss; descriptors by mAP.
+    """
     if "validation_mAP" in figures:
         return figures["validation_mAP"], 0.0
     if "validation_accuracy" in figures:
@@ -44,15 +46,14 @@ def score(figures: dict[str, float]) -> tuple[float, float] | None:
     return None
 
 
-def judge_finally(net: SparseNetwork, test_set: SparseDataset, config: Config, classes: Sequence[str] | None = None
-                  ) -> tuple[dict[str, float], Evaluation | None]:
-    """The figures that a run ends with (of `judge`, and of the retrieval), as [evaluation] says.
+def evaluate_network(net: SparseNetwork, test_set: SparseDataset, config: Config, classes: Sequence[str] | None = None
+                     ) -> tuple[dict[str, float], Evaluation | None]:
+    """The final figures of a run: accuracy and loss of a classifier, and retrieval, as [evaluation] specifies.
 
-    classes : of the network, by its outputs; default: the test set's.  The accuracy is that over the test set's
-        objects of these classes, and absent if there are none; the retrieval is over all objects.
+    classes : class names in the order of the network's outputs; default: the test set's.  The accuracy is over the
+        test set's objects of these classes, and absent if none is; retrieval is over all objects.
 
-    The evaluation is None for a classifier if no class has two test objects: there is nothing to
-    retrieve.
+    The evaluation is None for a classifier if no class has two test objects, since nothing can be retrieved.
     """
     from sparsenet.retrieval import embed, evaluate
 
@@ -76,19 +77,19 @@ def judge_finally(net: SparseNetwork, test_set: SparseDataset, config: Config, c
 
 
 def ranking_metric(config: Config) -> str:
-    """What descriptors are ranked by: the paper ranks a classifier's by l2, triplets' by cosine."""
+    """The distance by which descriptors are ranked.  The paper uses l2 for a classifier, cosine for triplets."""
     if config.evaluation.metric != "auto":
         return config.evaluation.metric
     return "l2" if config.loss.kind == "softmax" else "cosine"
 
 
 def retrievable(test_set: SparseDataset) -> bool:
-    """Whether a class has two objects, so that one can find the other."""
+    """Whether any class has at least two objects, so that one can retrieve the other."""
     return np.bincount(test_set.object_labels, minlength=1).max() > 1
 
 
-def check_judgeable(test_set: SparseDataset, config: Config) -> None:
-    """Raise ConfigError now for what would fail in the final evaluation, hours later."""
+def check_evaluation(test_set: SparseDataset, config: Config) -> None:
+    """Raise ConfigError before training for settings that would fail in the final evaluation, hours later."""
     counts = np.bincount(test_set.object_labels, minlength=len(test_set.classes))
     present = counts[counts > 0]
     if config.evaluation.protocol == "paper" and present.min() < PAPER_OBJECTS:
@@ -97,22 +98,22 @@ def check_judgeable(test_set: SparseDataset, config: Config) -> None:
                           f"{test_set.path} has {present.min()} of {few!r} to test on: use 'none'")
     if config.loss.kind == "triplet" and not retrievable(test_set):
         raise ConfigError(f"config: no class of the split {config.data.test_split!r} of {test_set.path} has two "
-                          "objects: triplets are judged by retrieval, and there is nothing to retrieve")
+                          "objects: triplets are evaluated by retrieval, and nothing can be retrieved")
     if config.evaluation.repetitions > 1 and config.augmentation.rotation == "none":
         raise ConfigError(f"config: evaluation.repetitions is {config.evaluation.repetitions}, but without "
-                          "augmentation.rotation all are the same: set it to 1, or evaluation.poses to 'mean'")
+                          "augmentation.rotation all of them are equal: set it to 1, or evaluation.poses to 'mean'")
 
 
 def check_validation(validation_set: SparseDataset, config: Config) -> None:
-    """Raise ConfigError if triplets are to be validated by a part in which no class has two objects."""
+    """Raise ConfigError if the triplet loss is used and no class of the validation set has two objects."""
     if config.loss.kind == "triplet" and len(validation_set) and not retrievable(validation_set):
-        raise ConfigError(f"config: no class has two objects in the part of {validation_set.path} to validate on: "
-                          "triplets are judged by retrieval: raise data.validation_share, which is "
+        raise ConfigError(f"config: no class has two objects in the validation part of {validation_set.path}: "
+                          "triplets are evaluated by retrieval: raise data.validation_share, which is "
                           f"{config.data.validation_share:g}, or set it to 0")
 
 
 def _options(config: Config) -> dict[str, Any]:
-    """For `predict` and `embed`: how the samples are made."""
+    """The options of `predict` and `embed` that say how samples are prepared."""
     return {"batch_size": config.evaluation.batch_size, "workers": config.data.workers,
             "render_size": config.data.render_size or None, "device": config.training.device}
 

@@ -1,4 +1,4 @@
-"""The inspector page's tables of the layers and the classes, readable before any script has run."""
+"""The lists of layers and classes on the inspector page, as HTML that needs no script."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _COLUMNS = ("", "layer", "settings", "spatial size", "channels", "sites", "activ
             "of dense %", "mean norm", "mean gradient")
 
 
-def layer_table(view: NetworkView) -> str:
-    """The input and each layer as a row; its name is a button that takes the page to the layer."""
+def layer_list(view: NetworkView) -> str:
+    """One HTML row for the input and each layer; the name is a button that selects the layer."""
     head = "".join(f'<th scope="col">{column}</th>' for column in _COLUMNS)
     rows = "\n".join(_row(layer) for layer in view.layers)
     return f'<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>'
 
 
-def class_table(view: NetworkView) -> str:
-    """The most probable classes, each with a bar as long as it is probable."""
+def class_list(view: NetworkView) -> str:
+    """The most probable classes, each with a bar for its probability."""
     if not view.classes:
-        return "<p>The network ends in a descriptor: it predicts no classes.</p>"
+        return "<p>The network returns a descriptor and predicts no classes.</p>"
     rows = []
     for name, logit, chance in view.classes[:SHOWN_CLASSES]:
         rows.append(f'<tr><th scope="row">{escape(name)}</th><td class="bar"><span style="width:{100 * chance:.2f}%">'

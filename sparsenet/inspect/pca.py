@@ -1,4 +1,4 @@
-"""Descriptors in the plane of their first two principal components, with thumbnails of some shapes."""
+"""PCA of descriptors: a map of the first two principal components, with thumbnails of some shapes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.inspect.dressing import COLOURS, MARKERS, new_figure
+from sparsenet.inspect.style import COLOURS, MARKERS, new_figure
 from sparsenet.inspect.voxels import draw_voxels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH, _HEIGHT, _LEGEND = 8.0, 6.2, 1.9  # inches: the plane, and a column of the legend
-_LINES = 28  # of a column of the legend
+_WIDTH, _HEIGHT, _LEGEND = 8.0, 6.2, 1.9  # inches: the map, and a column of the legend
+_LINES = 28  # lines in a column of the legend
 
 
 def principal_components(vectors: Any, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """PCA: (S, count) float64 coordinates, and (count,) the shares of the variance that they hold.
+    """PCA: coordinates (S, count) float64, and the share of the variance of each component (count,).
 
-    The largest entry of each component's direction is positive, so the picture does not flip.
+    The largest entry of each component's direction is positive, so that the sign is determined.
 
     Raises
     ------
@@ -44,12 +44,12 @@ def principal_components(vectors: Any, count: int = 2) -> tuple[np.ndarray, np.n
 
 def descriptor_map(vectors: Any, labels: Any, classes: Sequence[str], cells: Sequence[Any] | None = None,
                    thumbnails: int = 24) -> Figure:
-    """A point for each shape, coloured by class, and small pictures of some that stand apart.
+    """One point for each shape, coloured by class, and thumbnails of some well-separated shapes.
 
-    vectors : (S, C) descriptors;  labels : (S,) int, an index into classes, -1 where not known
+    vectors : (S, C) descriptors;  labels : (S,) int, an index into classes, -1 if unknown
     classes : names
     cells : S arrays (n, 3) int, the shapes' voxels; None: points only
-    thumbnails : how many at most; none covers another
+    thumbnails : maximum number of thumbnails, which never overlap
 
     Raises
     ------
@@ -76,7 +76,7 @@ def descriptor_map(vectors: Any, labels: Any, classes: Sequence[str], cells: Seq
     axes.margins(0.13)  # room for a thumbnail at the outermost point
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), ncols=columns)
     if cells is not None:
-        figure.draw_without_rendering()  # the layout settles where the points are
+        figure.draw_without_rendering()  # the layout determines the positions of the points
         figure.set_layout_engine("none")
         for row in _standing_apart(axes, places, thumbnails):
             _thumbnail(axes, places[row], cells[row], _look(labels[row])[0])
@@ -90,13 +90,13 @@ def _look(label: int) -> tuple[str, str]:
     return COLOURS[label % len(COLOURS)], MARKERS[label // len(COLOURS) % len(MARKERS)]
 
 
-_SIDE = 0.11  # of the axes' width, a thumbnail
+_SIDE = 0.11  # side of a thumbnail, relative to the axes' width
 
 
 def _standing_apart(axes: Axes, places: np.ndarray, count: int) -> list[int]:
-    """Rows of points so far from each other that their thumbnails do not touch, farthest first."""
+    """Rows of points far enough apart that their thumbnails do not touch, farthest first."""
     inside = axes.transAxes.inverted().transform(axes.transData.transform(places))
-    inside[:, 1] *= _HEIGHT / _WIDTH  # in widths of the axes, about
+    inside[:, 1] *= _HEIGHT / _WIDTH  # approximately in widths of the axes
     chosen: list[int] = []
     nearest = np.full(len(places), np.inf)
     row = int(((inside - inside.mean(axis=0)) ** 2).sum(axis=1).argmax())
@@ -108,7 +108,7 @@ def _standing_apart(axes: Axes, places: np.ndarray, count: int) -> list[int]:
 
 
 def _thumbnail(axes: Axes, place: np.ndarray, cells: Any, colour: str) -> None:
-    """The voxels in a small square centred at a point of the axes."""
+    """Draw voxels in a small square centred at a point of the axes."""
     middle = axes.figure.transFigure.inverted().transform(axes.transData.transform(place))
     width = _SIDE * axes.get_position().width
     height = width * axes.figure.get_figwidth() / axes.figure.get_figheight()
