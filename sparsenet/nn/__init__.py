@@ -16,10 +16,12 @@ from sparsenet.nn.layers import (
 )
 from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
+from sparsenet.nn.norms import BatchNorm
 from sparsenet.nn.sequential import Sequential
 
 __all__ = [
     "Activation",
+    "BatchNorm",
     "Dropout",
     "GlobalPool",
     "LeakyReLU",

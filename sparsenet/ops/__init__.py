@@ -2,6 +2,7 @@
 
 from sparsenet.ops import arithmetic, comparison
 from sparsenet.ops.add import add
+from sparsenet.ops.batch_norm import batch_norm
 from sparsenet.ops.cast import cast
 from sparsenet.ops.convolution import convolution
 from sparsenet.ops.dense import to_dense
@@ -16,6 +17,7 @@ from sparsenet.ops.triplet_loss import triplet_loss
 __all__ = [
     "add",
     "arithmetic",
+    "batch_norm",
     "cast",
     "comparison",
     "convolution",
