@@ -4,6 +4,7 @@ from sparsenet.ops import arithmetic, comparison
 from sparsenet.ops.add import add
 from sparsenet.ops.batch_norm import batch_norm
 from sparsenet.ops.cast import cast
+from sparsenet.ops.concatenate import concatenate
 from sparsenet.ops.convolution import convolution
 from sparsenet.ops.dense import to_dense
 from sparsenet.ops.dropout import dropout
@@ -20,6 +21,7 @@ __all__ = [
     "batch_norm",
     "cast",
     "comparison",
+    "concatenate",
     "convolution",
     "dropout",
     "global_pool",
