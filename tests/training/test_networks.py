@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from small_runs import TRIPLETS, bits, interrupt, run, stop_in_step
 
 from sparsenet import nn
 from sparsenet.cli import main
+from sparsenet.kernels import find
 from sparsenet.retrieval import Descriptors
 from sparsenet.training import load_checkpoint, load_network
 from sparsenet.training.config import ConfigError, parse_config
@@ -50,6 +53,23 @@ def test_its_checkpoint_evaluates_as_the_training_did_and_embeds(kind, config, t
     assert f"accuracy {100 * result.figures['test_accuracy']:.2f}" in capsys.readouterr().out
     assert main(["embed", str(checkpoint), str(out), "--quiet"]) == 0
     assert Descriptors.load(out).vectors.shape == (21, 8)
+
+
+def test_loader_threads_make_all_rulebooks_of_a_residual_network(config, tmp_path, monkeypatch):
+    """While it trains: a validation is asked for no gradients, but its rulebooks come from the loader as well."""
+    made = {"output_keys": set(), "neighbours": set(), "pairs": set(), "transpose_neighbours": set()}
+    for name, threads in made.items():
+        kernel = find(name)
+        real = kernel.on("cpu")
+
+        def counted(*arguments, threads=threads, real=real):
+            threads.add(threading.current_thread().name.split("_")[0])
+            return real(*arguments)
+
+        monkeypatch.setitem(kernel.implementations, "cpu", counted)
+    run(config("data.workers=1", "training.epochs=1", *NETWORKS["resnet"]), tmp_path)
+    assert made["output_keys"] == {"sparsenet-loader"}
+    assert all(threads <= {"sparsenet-loader"} for threads in made.values()), made
 
 
 def test_a_checkpoint_of_before_these_keys_is_of_the_papers_network(config):
