@@ -1,8 +1,8 @@
 """Memory-bound passes, compared with a plain copy.
 
-Only necessary traffic counts: each input read once, each output written once.  A newly allocated result
-also costs page faults, which a copy between existing arrays does not; they are part of the figure, as
-they are of a training step.
+Only necessary traffic counts: each input read once (by a norm twice: its statistics come first), each output written
+once.  A newly allocated result also costs page faults, which a copy between existing arrays does not; they are part of
+the figure, as they are of a training step.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def measure_memory_bound(results: Results, settings: Settings, shapes: Shapes) -
     rng = np.random.default_rng(4)
     passes: Passes = {}
     _add_pooling(passes, level, rng, settings.device)
-    _add_leaky_relu(passes, rng.standard_normal((len(level), CHANNELS), np.float32), settings.device)
+    features = rng.standard_normal((len(level), CHANNELS), np.float32)
+    _add_leaky_relu(passes, features, settings.device)
+    _add_batch_norm(passes, features, rng, settings.device)
     _add_losses(passes, rng, 20 if tiny else 2_000 if settings.quick else 200_000, settings.device)
     _add_sgd(passes, rng, 1 << (8 if tiny else 16 if settings.quick else 23), settings.device)
     source = np.ones(max(bytes_moved for bytes_moved, _ in passes.values()) // 8, np.float32)
@@ -107,6 +109,35 @@ def _add_leaky_relu(passes: Passes, features: np.ndarray, device: str) -> None:
     reference.check("leaky ReLU, backward", to_device(leaf.grad, "cpu"), back)
     passes["leaky ReLU, forward"] = 2 * features.nbytes, case(forward, None, device)
     passes["leaky ReLU, backward"] = 3 * features.nbytes, case(backward, lambda: forward(inner(leaf)), device)
+
+
+def _add_batch_norm(passes: Passes, features: np.ndarray, rng: np.random.Generator, device: str) -> None:
+    """Forward reads twice, for the statistics and for the result, and writes once; backward reads both inputs twice."""
+    weight, bias = rng.standard_normal((2, CHANNELS), np.float32)
+    parameters = [Tensor(to_device(array, device), requires_grad=True) for array in (weight, bias)]
+    running = [Tensor(to_device(np.ones(CHANNELS, np.float32), device)) for _ in range(2)]
+    leaf = Tensor(to_device(features, device), requires_grad=True)
+    gradient = np.roll(features, 1)
+    upstream = to_device(gradient, device)
+
+    def forward(x: Tensor = leaf) -> Tensor:
+        return ops.batch_norm(x, *parameters, *running, training=True)
+
+    def backward(y: Tensor) -> None:
+        y.backward(upstream)
+
+    y = forward()
+    wide = features.astype(np.float64)
+    moments = np.stack([wide.mean(axis=0), wide.var(axis=0)])
+    reference.check("batch norm", y.numpy(), reference.specified("batch_norm_forward", features, None, moments, weight,
+                                                                 bias, 1e-5))
+    backward(y)
+    back, _, sums = reference.specified("batch_norm_backward", features, None, gradient, None, None, 0, moments, weight,
+                                        1e-5, True)
+    reference.check("batch norm, backward", to_device(leaf.grad, "cpu"), back)
+    reference.check("batch norm, backward of its weight", to_device(parameters[0].grad, "cpu"), sums[1])
+    passes["batch norm, forward"] = 3 * features.nbytes, case(forward, None, device)
+    passes["batch norm, backward"] = 5 * features.nbytes, case(backward, lambda: forward(inner(leaf)), device)
 
 
 def _add_losses(passes: Passes, rng: np.random.Generator, rows: int, device: str) -> None:

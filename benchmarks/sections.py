@@ -36,7 +36,7 @@ SECTIONS: dict[str, tuple[str, Callable, bool, tuple[str, ...]]] = {
     "large": ("each pass of a convolution at a million sites, by precision", passes.measure_large, False, ("cuda",)),
     "peers": ("the same in other packages", beside_peers.measure_beside_peers, False, ("cuda",)),
     "layers": ("each pass of S3DCNN's convolutions alone", passes.measure_layers, True, ("cuda",)),
-    "memory-bound": ("pooling, leaky ReLU, loss, SGD beside a copy", memory_bound.measure_memory_bound, True,
+    "memory-bound": ("pooling, ReLU, norm, loss, SGD beside a copy", memory_bound.measure_memory_bound, True,
                      backend.DEVICES),
     "steps": ("S3DCNN training steps by render size, split and cost", training.measure_steps, True, backend.DEVICES),
     "invariance": ("forward passes whose samples do not depend on their batch", invariance.measure_invariance, True,

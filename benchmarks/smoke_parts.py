@@ -57,6 +57,8 @@ LAYERS = {
     "convolution 2^4": Layer(lambda: nn.SparseConv(5, 8, 2, dimension=4, rng=0), dimension=4, side=5),
     "max-pooling": Layer(lambda: nn.SparseMaxPool(3, 2)),
     "leaky ReLU": Layer(lambda: nn.LeakyReLU(0.33)),
+    "batch norm": Layer(lambda: nn.BatchNorm(5)),
+    "batch norm, statistics of the grid": Layer(lambda: nn.BatchNorm(5, statistics="grid")),
 }
 
 
@@ -182,10 +184,7 @@ def layer_error(layer: Layer, device: str) -> float:
     row = rng.standard_normal(layer.channels).astype(np.float32) if layer.background else None
     found: list[list[np.ndarray]] = []
     for where, dtype in ((device, np.float32), ("cpu", np.float64)):
-        made = layer.make()
-        for tensor in made.parameters():
-            tensor.array = tensor.array.astype(dtype)
-        made = made.to(where)
+        made = layer.make().to(where, dtype)
         x = SparseTensor(features.astype(dtype), coordinates, (layer.side,) * layer.dimension, 3,
                          None if row is None else row.astype(dtype)).to(where)
         x.features.requires_grad = True

@@ -22,7 +22,7 @@ from sparsenet.kernels import (
     set_num_threads,
     set_tile_table,
 )
-from sparsenet.nn import SparseNetwork, s3dcnn
+from sparsenet.nn import SparseNetwork, resnet, s3dcnn
 from sparsenet.sparse import SparseTensor
 
 __version__ = "0.2.0"
@@ -48,6 +48,7 @@ __all__ = [
     "nn",
     "no_grad",
     "ops",
+    "resnet",
     "s3dcnn",
     "set_backend",
     "set_float32_matmul_precision",

@@ -151,6 +151,33 @@ def leaky_relu_backward(gradient, x, slope) -> np.ndarray:
     return np.where(x > 0, gradient, x.dtype.type(slope) * gradient)
 
 
+def batch_norm(x, weight, bias, eps, counts=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Normalised grid, and mean and variance (C,) over all cells, or those where `counts` (B, 1, *spatial) is true."""
+    axes = (0, *range(2, x.ndim))
+    counts = np.ones_like(x[:, :1]) if counts is None else counts.astype(x.dtype)
+    mean = (counts * x).sum(axis=axes, keepdims=True) / counts.sum()
+    variance = (counts * (x - mean) ** 2).sum(axis=axes, keepdims=True) / counts.sum()
+    shape = mean.shape
+    y = (x - mean) / np.sqrt(variance + eps) * weight.reshape(shape) + bias.reshape(shape)
+    return y, mean.reshape(-1), variance.reshape(-1)
+
+
+def batch_norm_backward(gradient, x, weight, eps, counts=None):
+    """Gradients of x, weight, bias, step by step backward through those lines."""
+    axes = (0, *range(2, x.ndim))
+    counts = np.ones_like(x[:, :1]) if counts is None else counts.astype(x.dtype)
+    n = counts.sum()
+    mean = (counts * x).sum(axis=axes, keepdims=True) / n
+    variance = (counts * (x - mean) ** 2).sum(axis=axes, keepdims=True) / n
+    deviation = np.sqrt(variance + eps)
+    of_normalised = gradient * weight.reshape(mean.shape)
+    of_variance = (of_normalised * (x - mean)).sum(axis=axes, keepdims=True) * -0.5 * deviation**-3
+    of_mean = -of_normalised.sum(axis=axes, keepdims=True) / deviation
+    of_mean = of_mean - of_variance * 2 * (counts * (x - mean)).sum(axis=axes, keepdims=True) / n
+    of_x = of_normalised / deviation + counts * (of_variance * 2 * (x - mean) + of_mean) / n
+    return of_x, (gradient * (x - mean) / deviation).sum(axis=axes), gradient.sum(axis=axes)
+
+
 def linear(x, weight, bias=None) -> np.ndarray:
     """Rows (B, C_in) times weight (C_in, C_out), plus bias."""
     return x @ weight if bias is None else x @ weight + bias

@@ -174,6 +174,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
                          lambda sites: (sites.lookup(sites.coordinates), sites.permutation, sites.batch_splits,
                                         views(sites.rulebook(sparse.Geometry.make(3, 2, 2))))),
     "Geometry": plain(lambda: sparse.Geometry.make(3, 3, 2, 1), lambda one: (one.output_size(FIELD), hash(one), one)),
+    "Branches": plain(lambda: sparse.Branches(((sparse.Geometry.make(3, 2),), ())), lambda one: (one, hash(one))),
     "Rulebook": plain(orphan, views),
     "Rulebook, submanifold": plain(
         lambda: sparse_tensor().sites.rulebook(sparse.Geometry.make_submanifold(3, 3)), views),
@@ -185,6 +186,10 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "SubmanifoldConv": layer(lambda: nn.SubmanifoldConv(1, 2, 3, rng=0)),
     "SparseMaxPool": layer(lambda: nn.SparseMaxPool(2)),
     "LeakyReLU": layer(nn.LeakyReLU),
+    "ReLU": layer(nn.ReLU),
+    "BatchNorm": layer(lambda: nn.BatchNorm(1)),
+    "Residual": layer(lambda: nn.Residual(nn.SubmanifoldConv(1, 2, 3, rng=0), nn.ReLU(),
+                                          shortcut=nn.SubmanifoldConv(1, 2, 1, rng=1))),
     "Dropout": layer(lambda: nn.Dropout(0.5, rng=0)),
     "GlobalPool": layer(nn.GlobalPool),
     "ToDense": layer(nn.ToDense),

@@ -304,6 +304,59 @@ CELL_SUMS_BACKWARD = declare(
     mean=Scalar(bool),
 )
 
+_NORM_INPUTS = {"features": Array("feature", "N C"), "background": Array("feature", "G C", optional=True)}
+_INACTIVE = {  # how many cells hold the background: with one for each sample, those of its grid that are no sites
+    "batch_splits": Array("int64", "B1", optional=True),
+    "cells": Scalar(int),  # of a grid; 0: the background is no part of the statistics
+}
+BATCH_NORM_STATISTICS = declare(
+    "batch_norm_statistics", "batch_norm",
+    "out = mean and variance of the rows, and of the background once for each inactive cell; moves the running ones",
+    **_NORM_INPUTS, **_INACTIVE,
+    running_mean=Array("feature", "C", optional=True),
+    running_variance=Array("feature", "C", optional=True),
+    momentum=Scalar(float),
+)
+BATCH_NORM_FORWARD = declare(
+    "batch_norm_forward", "batch_norm",
+    "out = (x - mean) / sqrt(variance + eps) * weight + bias; of the background too",
+    **_NORM_INPUTS,
+    moments=Array("float64", "2 C"),
+    weight=Array("feature", "C"),
+    bias=Array("feature", "C"),
+    eps=Scalar(float),
+)
+BATCH_NORM_BACKWARD = declare(
+    "batch_norm_backward", "batch_norm",
+    "the gradients of x and background, through mean and variance if they are the batch's; sums: of bias and weight",
+    **_NORM_INPUTS,
+    gradient=Array("feature", "N C"),
+    ground=Array("feature", "G C", optional=True),
+    **_INACTIVE,
+    moments=Array("float64", "2 C"),
+    weight=Array("feature", "C"),
+    eps=Scalar(float),
+    of_batch=Scalar(bool),  # whether mean and variance are the batch's own: constants if not
+)
+
+
+def _guard_background(kernel: Any) -> None:
+    def one_or_one_each(background, batch_splits, cells):
+        if background is None or not cells:
+            return
+        if batch_splits is None:
+            raise ValueError(f"{kernel.name}: batch_splits is None, expected (B+1,): the background counts with cells "
+                             f"= {cells}")
+        if len(background) not in (1, len(batch_splits) - 1):
+            raise ValueError(f"{kernel.name}: background has {len(background)} rows, expected 1, or one for "
+                             f"each of the {len(batch_splits) - 1} samples")
+
+    kernel.guard("always")(one_or_one_each)
+
+
+_guard_background(BATCH_NORM_STATISTICS)
+_guard_background(BATCH_NORM_BACKWARD)
+
 # ---- runs of rows, rows of samples -----------------------------------------------------------------------------------
 
 SEGMENT_SUM = declare(

@@ -139,6 +139,17 @@ def spread(typing, number, width):
 
 
 @intrinsic
+def doubles(typing, lanes):
+    """The floats as float64"""
+    wide = Lanes(types.float64, lanes.width)
+
+    def generate(context, builder, signature, arguments):
+        return arguments[0] if lanes == wide else builder.fpext(arguments[0], context.get_value_type(wide))
+
+    return wide(lanes), generate
+
+
+@intrinsic
 def fma(typing, a, b, c):
     """a * b + c, rounded once; slow on processors that have no such instruction (x86 before 2013)"""
     kind = _common(a, b, c)

@@ -24,7 +24,7 @@ extern "C" __global__ void leaky_relu_forward(const SCALAR* __restrict__ x, cons
     forward(background, slope, extra, background_out);
 }
 
-// The gradient, times slope where `reference` (the input, or for slope > 0 the output) is not positive.
+// The gradient, times slope where `reference` (the input, or for slope >= 0 the output) is not positive.
 __device__ inline void backward(const SCALAR* reference, const SCALAR* gradient, WIDE slope, long long size,
                                 SCALAR* out) {
 #pragma unroll UNROLL

@@ -33,7 +33,7 @@ def _forward_cpu(x, slope, background):
 @BACKWARD.implementation("cpu")
 def _backward_cpu(reference, gradient, slope, background, ground):
     """(N, C): the gradient, times slope where reference (the input; the output serves as well
-    if slope > 0) is not positive; with a background and its gradient `ground`, that and (G, D)."""
+    if slope >= 0) is not positive; with a background and its gradient `ground`, that and (G, D)."""
     out = memory.empty(gradient.shape, gradient.dtype)
     sign, source, target = reference.reshape(-1), gradient.reshape(-1), out.reshape(-1)
     factor = gradient.dtype.type(slope)

@@ -2,7 +2,7 @@
 // background, one row, and the gradient on its way from the pooled sites to what the convolution gave.
 //
 // Variants: SCALAR float, double or Half.  Computed in WIDE, sums over rows in double.
-#include "common.cuh"
+#include "arrival.cuh"
 
 constexpr int LANES = 32, GROUPS = 8;  // blockDim is (LANES, GROUPS): a group is a warp
 
@@ -46,20 +46,6 @@ extern "C" __global__ void level_background(OPTIONAL const SCALAR* __restrict__ 
             activated[o] = leaky(rounded, slope);
         }
     }
-}
-
-// Whether this block is the last of `parts` to come; it leaves the ticket at 0 for the next launch.  What the others
-// wrote before they came is seen then; read it as volatile, past the first cache.
-__device__ inline bool comes_last(unsigned* ticket, unsigned parts, bool& last) {  // last: in shared memory
-    __threadfence();  // what this thread wrote lies before what the atomic tells
-    __syncthreads();
-    if (threadIdx.x == 0 && threadIdx.y == 0) {
-        last = atomicAdd(ticket, 1u) + 1 == parts;
-        if (last) *ticket = 0;
-    }
-    __syncthreads();
-    __threadfence();
-    return last;
 }
 
 // The gradient of pooled row m in channel c goes to the input that argmax names: the sum over the windows that chose

@@ -282,6 +282,51 @@ def leaky_relu_backward(reference, gradient, slope, background, ground):
     return out if background is None else (out, leaky_relu_backward(background, ground, slope, None, None))
 
 
+@formula_of("batch_norm_statistics")
+def batch_norm_statistics(features, background, batch_splits, cells, running_mean, running_variance, momentum):
+    """(2, C) float64: mean and variance of the sites, and of the background once for each inactive cell.  In place:
+    running = (1 - momentum) * running + momentum * found, with a variance that divides by count - 1."""
+    rows, times = _with_background(features, background, batch_splits, cells)
+    mean = (times * rows).sum(axis=0) / times.sum()
+    variance = (times * (rows - mean) ** 2).sum(axis=0) / times.sum()
+    if running_mean is not None:
+        running_mean[:] = (1 - momentum) * running_mean + momentum * mean
+        running_variance[:] = (1 - momentum) * running_variance + momentum * variance * times.sum() / (times.sum() - 1)
+    return np.stack([mean, variance])
+
+
+def _with_background(features, background, batch_splits, cells) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (N+G, C) of the sites and of the background, in float64, and how many cells hold each (N+G, 1)."""
+    rows = features if background is None else np.concatenate([features, background])
+    times = np.ones((len(rows), 1))
+    if len(rows) > len(features):
+        inactive = cells - np.diff(batch_splits) if cells else np.zeros(1)
+        times[len(features) :, 0] = inactive if len(background) == len(inactive) else inactive.sum()
+    return rows.astype(np.float64), times
+
+
+@formula_of("batch_norm_forward")
+def batch_norm_forward(features, background, moments, weight, bias, eps):
+    """(x - mean) / sqrt(variance + eps) * weight + bias; with a background, that of both."""
+    rows, _ = _with_background(features, background, None, 0)
+    out = ((rows - moments[0]) / np.sqrt(moments[1] + eps) * weight + bias).astype(features.dtype)
+    return out if background is None else (out[: len(features)], out[len(features) :])
+
+
+@formula_of("batch_norm_backward")
+def batch_norm_backward(features, background, gradient, ground, batch_splits, cells, moments, weight, eps, of_batch):
+    """Gradients of features (N, C) and background (G, C); (2, C) float64, the bias's gradient and the weight's."""
+    rows, times = _with_background(features, background, batch_splits, cells)
+    gradients, _ = _with_background(gradient, ground, None, 0)
+    inverse = 1 / np.sqrt(moments[1] + eps)
+    normalised = (rows - moments[0]) * inverse
+    sums = np.stack([gradients.sum(axis=0), (gradients * normalised).sum(axis=0)])
+    if of_batch:  # mean and variance depend on each row as often as it occurs
+        gradients -= times * (sums[0] + normalised * sums[1]) / times.sum()
+    out = (gradients * weight * inverse).astype(features.dtype)
+    return out[: len(features)], None if background is None else out[len(features) :], sums
+
+
 # ---- runs of rows, rows of samples ---------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@
 //
 // Bound by memory: each value is read once.  Splits beyond N are cut off there; without splits all rows are one
 // segment.  Variants: SCALAR float, double or Half; CHUNK, rows.
-#include "common.cuh"
+#include "arrival.cuh"
 
 constexpr int GROUPS = 8;  // blockDim is (32, GROUPS)
 
@@ -64,20 +64,6 @@ __device__ inline double sum_rows(const T* values, Range range, int channels, in
     __syncthreads();
     for (int group = 1; group < GROUPS; ++group) sum += groups[group][threadIdx.x];  // of use in group 0 alone
     return sum;
-}
-
-// Whether this block is the last of those that bring the parts of a segment, for these channels.  What the others
-// wrote before they came is seen then; read it as volatile, past the first cache.
-__device__ inline bool comes_last(unsigned* arrived, long long parts, bool& last) {  // last: in shared memory
-    __threadfence();  // what this thread wrote lies before what the atomic tells
-    __syncthreads();
-    if (threadIdx.x == 0 && threadIdx.y == 0) {
-        last = atomicAdd(arrived, 1u) + 1 == parts;
-        if (last) *arrived = 0;  // for the next launch
-    }
-    __syncthreads();
-    __threadfence();
-    return last;
 }
 
 // partial: as drawn above, arrived: (S, gridDim.y) zeros, zeros again afterwards; null where there is one slot.

@@ -16,13 +16,11 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
 from sparsenet.backend import array_module
 from sparsenet.kernels.contracts import SEGMENT_MAX, SEGMENT_SUM
 from sparsenet.kernels.cuda import MOST_BLOCKS, SCALARS, CudaKernel, CudaSource, scalars_of
-from sparsenet.kernels.lanes import Lanes, load, prefetch, store
+from sparsenet.kernels.lanes import doubles, load, prefetch, store
 from sparsenet.kernels.numba_cache import compiled
 from sparsenet.kernels.threads import run_blocks
 from sparsenet.kernels.tickets import tickets
@@ -137,29 +135,18 @@ def _sum_rows(values, start, stop, out):
             total = load(out, first, _WIDTH)
             for row in range(above, below):
                 prefetch(values, (row + _AHEAD, first), _WIDTH)
-                total = total + _doubles(load(values, (row, first), _WIDTH))
+                total = total + doubles(load(values, (row, first), _WIDTH))
             store(out, first, total)
             first += _WIDTH
         while first + _NARROW <= out.size:
             total = load(out, first, _NARROW)
             for row in range(above, below):
-                total = total + _doubles(load(values, (row, first), _NARROW))
+                total = total + doubles(load(values, (row, first), _NARROW))
             store(out, first, total)
             first += _NARROW
         for c in range(first, out.size):
             for row in range(above, below):
                 out[c] += values[row, c]
-
-
-@intrinsic
-def _doubles(typing, lanes):
-    """The lanes as float64."""
-    wide = Lanes(types.float64, lanes.width)
-
-    def generate(context, builder, signature, arguments):
-        return arguments[0] if lanes == wide else builder.fpext(arguments[0], context.get_value_type(wide))
-
-    return wide(lanes), generate
 
 
 @compiled

@@ -3,12 +3,13 @@
 from sparsenet.autograd import Parameter
 from sparsenet.nn import init
 from sparsenet.nn.activations import Activation
-from sparsenet.nn.architectures import s3dcnn
+from sparsenet.nn.architectures import resnet, s3dcnn
 from sparsenet.nn.layers import (
     Dropout,
     GlobalPool,
     LeakyReLU,
     Linear,
+    ReLU,
     SparseConv,
     SparseMaxPool,
     SubmanifoldConv,
@@ -16,16 +17,21 @@ from sparsenet.nn.layers import (
 )
 from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
+from sparsenet.nn.norms import BatchNorm
+from sparsenet.nn.residual import Residual
 from sparsenet.nn.sequential import Sequential
 
 __all__ = [
     "Activation",
+    "BatchNorm",
     "Dropout",
     "GlobalPool",
     "LeakyReLU",
     "Linear",
     "Module",
     "Parameter",
+    "ReLU",
+    "Residual",
     "Sequential",
     "SparseConv",
     "SparseMaxPool",
@@ -33,5 +39,6 @@ __all__ = [
     "SubmanifoldConv",
     "ToDense",
     "init",
+    "resnet",
     "s3dcnn",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
-from sparsenet.nn.module import Module
+from sparsenet.nn.module import Module, intercepting
 from sparsenet.sparse import ActiveSites, Rulebook, SparseTensor
 from sparsenet.wording import aligned
 
@@ -26,6 +26,7 @@ class Activation:
     inputs : what it was called with
     output : what it gave.  An edited output goes on with `net.run(output, start=index)`
     seconds : wall time of the layer's forward pass, None where it was not measured
+    parts : of a layer that is made of layers, such as a Residual: a record of each that it called, with its number
 
     `output` is part of the graph.  The properties give its contents as NumPy arrays, for any device;
     where the output is a plain Tensor, `features` is its array, and what only sites have is None.
@@ -37,6 +38,7 @@ class Activation:
     inputs: tuple[Any, ...]
     output: SparseTensor | Tensor
     seconds: float | None = None
+    parts: tuple[Activation, ...] = ()
 
     def __post_init__(self) -> None:
         self._tensor.retain_grad()
@@ -105,21 +107,30 @@ class Activation:
 
     @property
     def pairs(self) -> int | None:
-        """P of the rulebook."""
+        """P of the rulebook; of a layer that is made of layers, of theirs together."""
+        if self.parts:
+            counts = [part.pairs for part in self.parts if part.pairs is not None]
+            return sum(counts) if counts else None
         return None if self.rulebook is None else self.rulebook.pair_count
 
     @property
     def multiply_adds(self) -> int | None:
         """Of the matrix products of the forward pass, for the whole batch, over pairs of sites; None
         where the layer has parameters of its own that are no `weight` of a filter or linear map."""
-        return self._products(self.pairs)
+        return self._sum_of_parts("multiply_adds") if self.parts else self._products(self.pairs)
 
     @property
     def dense_multiply_adds(self) -> int | None:
         """What the same layer takes on the whole grid: all offsets at all cells of the output."""
+        if self.parts:
+            return self._sum_of_parts("dense_multiply_adds")
         if self.rulebook is None:
             return self._products(None)
         return self._products(self.output.batch_size * prod(self.spatial_size) * self.layer.geometry.volume)
+
+    def _sum_of_parts(self, name: str) -> int | None:
+        numbers = [getattr(part, name) for part in self.parts]
+        return None if None in numbers else sum(numbers)
 
     def _products(self, pairs: int | None) -> int | None:
         weight = getattr(self.layer, "weight", None)
@@ -128,6 +139,8 @@ class Activation:
                 return pairs * weight.shape[1] * weight.shape[2]
             if weight.ndim == 2 and isinstance(self.input, Tensor) and self.input.ndim == 2:
                 return self.input.shape[0] * weight.size
+            if weight.ndim == 1:  # of each channel: nothing is multiplied as a matrix
+                return 0
         return None if any("." not in name for name, _ in self.layer.named_parameters()) else 0
 
     # ---- how it looks ----
@@ -145,14 +158,40 @@ class Activation:
         return f"Activation({self.index}, {self.name}: {shape}{'' if self.sites is None else f', {self.sites}'})"
 
 
+def recorded(number: int, name: str, layer: Module, x: Any) -> Activation:
+    """Call the layer and record what it gave, and what the layers within it did."""
+    paths = dict(_paths(name, layer))
+    if len(paths) == 1:
+        return Activation(number, name, layer, (x,), layer(x))
+    parts: list[Activation] = []
+
+    def call(module: Module, inputs: tuple[Any, ...]) -> Any:
+        output = module.forward(*inputs)
+        if not any(module.named_children()) and isinstance(output, SparseTensor | Tensor):
+            parts.append(Activation(number, paths.get(id(module), module.kind), module, inputs, output))
+        return output
+
+    with intercepting(call):
+        output = layer(x)
+    return Activation(number, name, layer, (x,), output, parts=tuple(parts))
+
+
+def _paths(name: str, module: Module) -> Iterator[tuple[int, str]]:
+    yield id(module), name
+    for own, child in module.named_children():
+        yield from _paths(f"{name}.{own}", child)
+
+
 def table(given: SparseTensor, records: Sequence[Activation]) -> str:
-    """The input and each record as one line of an aligned table, and a line of totals."""
+    """The input and each record as one line of an aligned table, its parts on lines below, and a line of totals."""
     rows = [("", "layer", "settings", "spatial size", "channels", "sites", "active %", "pairs", "multiply-adds",
              "weights")]
     rows.append(("0", "input", "", *grid_words(given), "", "", ""))
     for record in records:
-        rows.append((str(record.index), record.name, record.layer.extra_repr(), *grid_words(record.output),
-                     _number(record.pairs), _number(record.multiply_adds), _number(record.layer.parameter_count())))
+        for one in (record, *record.parts):
+            rows.append((str(record.index) if one is record else "", one.name, one.layer.extra_repr(),
+                         *grid_words(one.output), _number(one.pairs), _number(one.multiply_adds),
+                         _number(one.layer.parameter_count())))
     # a shared parameter counts once
     weights = {id(p): p.size for record in records for p in record.layer.parameters()}
     rows.append(("", "total", f"batch of {given.batch_size}", "", "", "", "", "",

@@ -1,17 +1,24 @@
-"""The network of the paper (Notchenko, Kapushev, Burnaev 2016), Table 1."""
+"""Networks by name: that of the paper (Notchenko, Kapushev, Burnaev 2016), Table 1, and a residual one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sparsenet.nn.layers import ReLU, SparseConv, SubmanifoldConv
+from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
+from sparsenet.nn.norms import BatchNorm
+from sparsenet.nn.sequential import Sequential
+from sparsenet.random import keyed_rng
 
 CHANNELS = (32, 64, 96, 128, 160, 192)
 SLOPE = 0.33
+NORMS = (None, "batch")
+LAST_SIDE = 4  # of a residual network's last grid
 
 
 def s3dcnn(num_classes: int | None = None, seed: int = 0, channels: Sequence[int] = CHANNELS, in_channels: int = 1,
-           dimension: int = 3) -> SparseNetwork:
+           dimension: int = 3, norm: str | None = None) -> SparseNetwork:
     """S3DCNN: levels of conv 2/1 -> leaky ReLU 0.33 -> max-pool 3/2, then conv 2/1 -> leaky ReLU.
 
         126 -conv- 125 -pool- 62 -conv- 61 -pool- 30 - 29 - 14 - 13 - 6 - 5 - 2 -conv- 1
@@ -28,18 +35,80 @@ def s3dcnn(num_classes: int | None = None, seed: int = 0, channels: Sequence[int
         3 -> 14, 4 -> 30, 5 -> 62, 6 -> 126.  `net.field` tells it
     in_channels : of the input
     dimension : D, 1 to 4
+    norm : "batch": a BatchNorm after each convolution, which then has no bias; None: none, as in the paper.  The
+        layers' numbers are others then: 23 gives the descriptor
 
     Raises
     ------
-    ValueError : no channels.  When called, an input whose spatial size is not `net.field`.
+    ValueError : no channels, or another norm.  When called, an input whose spatial size is not `net.field`.
     """
-    if isinstance(channels, str) or not isinstance(channels, Sequence) or not channels:
-        raise ValueError(f"s3dcnn: channels is {channels!r}, expected a sequence of at least one number, such as "
-                         "(32, 64, 96)")
+    _check_channels("s3dcnn", channels)
+    if norm not in NORMS:
+        raise ValueError(f"s3dcnn: norm is {norm!r}, expected one of {', '.join(map(repr, NORMS))}")
     net = SparseNetwork(dimension, in_channels, seed)
-    for out_channels in channels[:-1]:
-        net.add_convolution(out_channels, 2).add_leaky_relu(SLOPE).add_max_pool(3, 2)
-    net.add_convolution(channels[-1], 2).add_leaky_relu(SLOPE)
+    for level, out_channels in enumerate(channels):
+        if level:
+            net.add_max_pool(3, 2)
+        net.add_convolution(out_channels, 2, bias=norm is None)
+        if norm is not None:
+            net.add_batch_norm()
+        net.add_leaky_relu(SLOPE)
     net.field = net.field_for(1)
     net.add_global_pool("mean")
     return net if num_classes is None else net.add_linear(num_classes)
+
+
+def resnet(num_classes: int | None = None, seed: int = 0, channels: Sequence[int] = (32, 64, 96, 128), blocks: int = 1,
+           in_channels: int = 1, dimension: int = 3) -> SparseNetwork:
+    """A residual network (He et al. 2016) of submanifold convolutions 3/1, with batch norm and ReLU.
+
+    At each level so many residual blocks of two convolutions; the first one of a level but the first halves the grid by
+    a convolution 2/2, in its shortcut, too.  The last level's grid has sides of 4, over whose cells GlobalPool takes
+    the mean: the descriptor.
+
+    Parameters
+    ----------
+    num_classes : ends in logits (B, num_classes); None: in the descriptor (B, channels[-1])
+    seed : of the first weights
+    channels : of each level; L of them set the field, 2^(L+1): 2 -> 8, 3 -> 16, 4 -> 32, 5 -> 64.  `net.field` tells it
+    blocks : of a level
+    in_channels : of the input
+    dimension : D, 1 to 4
+
+    Raises
+    ------
+    ValueError : no channels, or less than one block.  When called, an input whose spatial size is not `net.field`.
+    """
+    _check_channels("resnet", channels)
+    if not isinstance(blocks, int) or blocks < 1:
+        raise ValueError(f"resnet: blocks is {blocks!r}, expected a whole number, 1 or more")
+    net = SparseNetwork(dimension, in_channels, seed)
+    net.add_submanifold(channels[0], 3, bias=False).add_batch_norm().add_relu()
+    for level, out_channels in enumerate(channels):
+        for block in range(blocks):
+            _add_block(net, out_channels, halves=level > 0 and block == 0)
+    net.field = net.field_for(LAST_SIDE)
+    net.add_global_pool("mean")
+    return net if num_classes is None else net.add_linear(num_classes)
+
+
+def _add_block(net: SparseNetwork, out_channels: int, halves: bool) -> None:
+    """A residual block, and the ReLU behind it."""
+    channels, place, dimension = net.out_channels, len(net.layers), net.dimension
+    streams = (keyed_rng(net.seed, "weights", place, number) for number in range(3))
+
+    def same(channels: int) -> SubmanifoldConv:
+        return SubmanifoldConv(channels, out_channels, 3, bias=False, dimension=dimension, rng=next(streams))
+
+    def half() -> SparseConv:
+        return SparseConv(channels, out_channels, 2, 2, bias=False, dimension=dimension, rng=next(streams))
+
+    first: Module = half() if halves else same(channels)
+    net.add_residual(first, BatchNorm(out_channels), ReLU(), same(out_channels), BatchNorm(out_channels),
+                     shortcut=Sequential(half(), BatchNorm(out_channels)) if halves else None).add_relu()
+
+
+def _check_channels(name: str, channels: Sequence[int]) -> None:
+    if isinstance(channels, str) or not isinstance(channels, Sequence) or not channels:
+        raise ValueError(f"{name}: channels is {channels!r}, expected a sequence of at least one number, such as "
+                         "(32, 64, 96)")

@@ -122,6 +122,18 @@ class LeakyReLU(Module):
         return f"{self.negative_slope:g}"
 
 
+class ReLU(LeakyReLU):
+    """x where positive, 0 elsewhere: a leaky ReLU of slope 0; of a Tensor, or of sites and background."""
+
+    kind = "relu"
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def extra_repr(self) -> str:
+        return ""
+
+
 class Linear(Module):
     """Rows (B, C_in) times a matrix, plus a bias.
 

@@ -24,6 +24,9 @@ from sparsenet.nn.attributes import check_attribute
 from sparsenet.nn.state import UnmatchedNames, fitting_array
 from sparsenet.random import keyed_rng
 
+if TYPE_CHECKING:
+    from sparsenet.sparse import Branches, Geometry
+
 _thread = threading.local()
 
 
@@ -157,6 +160,13 @@ class Module:
     def parameter_count(self) -> int:
         """Numbers in all parameters together."""
         return sum(tensor.size for tensor in self.parameters())
+
+    def geometries(self) -> list[Geometry | Branches]:
+        """The filters in the order of their use, and where branches part and meet: what a loader needs to build
+        rulebooks ahead.  A module's own, or its children's one after the other: one that calls them otherwise
+        overrides this."""
+        own = getattr(self, "geometry", None)
+        return [step for child in self.children() for step in child.geometries()] if own is None else [own]
 
     # ---- weights by name ----
 

@@ -14,13 +14,14 @@ from sparsenet import anomaly
 from sparsenet.autograd import no_grad
 from sparsenet.backend import to_device
 from sparsenet.nn import init
-from sparsenet.nn.activations import Activation, table
+from sparsenet.nn.activations import Activation, recorded, table
 from sparsenet.nn.fusion import run_layers
 from sparsenet.nn.layers import (
     Dropout,
     GlobalPool,
     LeakyReLU,
     Linear,
+    ReLU,
     Size,
     SparseConv,
     SparseMaxPool,
@@ -29,11 +30,14 @@ from sparsenet.nn.layers import (
     whole_channels,
 )
 from sparsenet.nn.module import Module
+from sparsenet.nn.norms import BatchNorm
 from sparsenet.nn.prediction import mean_rows, output_rows
+from sparsenet.nn.residual import Residual, last_channels
 from sparsenet.nn.sequential import check_module
 from sparsenet.nn.weights_file import read_weights, write_weights
 from sparsenet.random import keyed_rng
 from sparsenet.sparse import Geometry, SparseTensor
+from sparsenet.sparse.plan import main_path
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
@@ -99,6 +103,19 @@ class SparseNetwork(Module):
         """A LeakyReLU."""
         return self.add(LeakyReLU(slope))
 
+    def add_relu(self) -> SparseNetwork:
+        """A ReLU."""
+        return self.add(ReLU())
+
+    def add_batch_norm(self, momentum: float = 0.1, eps: float = 1e-5, statistics: str = "sites") -> SparseNetwork:
+        """A BatchNorm of as many channels as there are."""
+        return self.add(BatchNorm(self.out_channels, momentum, eps, statistics))
+
+    def add_residual(self, *layers: Module, shortcut: Module | None = None) -> SparseNetwork:
+        """A Residual: layers(x) + shortcut(x), or + x without a shortcut."""
+        self._sparse_channels("add_residual")
+        return self.add(Residual(*layers, shortcut=shortcut))
+
     def add_max_pool(self, size: Size, stride: Size | None = None) -> SparseNetwork:
         """A SparseMaxPool.  A convolution before it that still has its first weights gets those that
         `nn.init` gives before a pooling of this size (the same random numbers within another bound)."""
@@ -108,7 +125,7 @@ class SparseNetwork(Module):
             convolution, place, version = self._drawn
             between = self.layers[place + 1:]
             if (convolution in self.layers[place:place + 1] and convolution.weight.version == version
-                    and all(isinstance(one, (LeakyReLU, Dropout)) for one in between)):
+                    and all(isinstance(one, (LeakyReLU, BatchNorm, Dropout)) for one in between)):
                 bound = convolution.weight_bound(layer.geometry.size)
                 convolution.weight.array = init.uniform(convolution.weight.shape, bound, self._rng(place)).array
             self._drawn = None
@@ -133,11 +150,8 @@ class SparseNetwork(Module):
     @property
     def out_channels(self) -> int:
         """Channels that the last layer gives."""
-        for layer in reversed(self.layers):
-            for name in ("out_channels", "out_features"):
-                if hasattr(layer, name):
-                    return getattr(layer, name)
-        return self.in_channels
+        found = last_channels(self.layers)
+        return self.in_channels if found is None else found
 
     def _rng(self, place: int) -> np.random.Generator:
         return keyed_rng(self.seed, "weights", place)
@@ -183,9 +197,8 @@ class SparseNetwork(Module):
         x, records = self._checked_input(batch), []
         with anomaly.entered(self):
             for number, (name, layer) in enumerate(zip(self.names(), self.layers, strict=True), start=1):
-                output = layer(x)
-                records.append(Activation(number, name, layer, (x,), output))
-                x = output
+                records.append(recorded(number, name, layer, x))
+                x = records[-1].output
         return records
 
     def summary(self, batch: Any) -> str:
@@ -256,21 +269,18 @@ class SparseNetwork(Module):
         yield from zip(self.names(), self.layers, strict=True)
         yield from ((n, m) for n, m in super().named_children() if not n.startswith("layers."))
 
-    def geometries(self) -> list[Geometry]:
-        """The filters in the order of their use: what a loader needs to build rulebooks ahead."""
-        return [module.geometry for module in self.modules() if hasattr(module, "geometry")]
-
     def spatial_sizes(self, field: int | Sequence[int] | None = None) -> list[tuple[int, ...]]:
-        """The grid's sides at the input and after each filter; `field` stands for the network's own."""
+        """The grid's sides at the input and after each filter (of a Residual those of its layers, not of its shortcut);
+        `field` stands for the network's own."""
         sizes = [Geometry.make(self.dimension, self.field if field is None else field).size]
-        for geometry in self.geometries():
+        for geometry in main_path(self.geometries()):
             sizes.append(geometry.output_size(sizes[-1]))
         return sizes
 
     def field_for(self, output_size: int | Sequence[int] = 1) -> tuple[int, ...]:
         """The smallest input whose grid comes down to `output_size`, (D,)."""
         size = Geometry.make(self.dimension, output_size).size
-        for geometry in reversed(self.geometries()):
+        for geometry in reversed(main_path(self.geometries())):
             axes = zip(size, geometry.size, geometry.stride, geometry.padding, geometry.dilation, strict=True)
             size = tuple((n - 1) * s + d * (k - 1) + 1 - 2 * p for n, k, s, p, d in axes)
         return size

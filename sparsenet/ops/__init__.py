@@ -2,7 +2,9 @@
 
 from sparsenet.ops import arithmetic, comparison
 from sparsenet.ops.add import add
+from sparsenet.ops.batch_norm import batch_norm
 from sparsenet.ops.cast import cast
+from sparsenet.ops.concatenate import concatenate
 from sparsenet.ops.convolution import convolution
 from sparsenet.ops.dense import to_dense
 from sparsenet.ops.dropout import dropout
@@ -17,8 +19,10 @@ from sparsenet.ops.triplet_loss import triplet_loss
 __all__ = [
     "add",
     "arithmetic",
+    "batch_norm",
     "cast",
     "comparison",
+    "concatenate",
     "convolution",
     "dropout",
     "global_pool",

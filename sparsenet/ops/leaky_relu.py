@@ -42,7 +42,7 @@ class _LeakyReLU(Function):
         given = (x,) if background is None else (x, background)
         found = launch("leaky_relu_forward", _row(x), self.slope, *map(_row, given[1:]))
         found = _in_shape(found, given)
-        self.save(*(found if self.slope > 0 else given))  # the next layer reads `found` too: nothing more is kept
+        self.save(*(found if self.slope >= 0 else given))  # the next layer reads `found` too: nothing more is kept
         return found if len(found) > 1 else found[0]
 
     def backward(self, *gradients: Any) -> tuple[Any, ...]:

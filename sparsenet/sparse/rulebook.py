@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -144,18 +143,3 @@ class Rulebook:
     def __repr__(self) -> str:
         return (f"Rulebook({self.geometry}: {len(self.input_sites)} sites of {self.input_sites.spatial_size} -> "
                 f"{len(self.output_sites)} of {self.output_size})")
-
-
-def prepare(sites: ActiveSites, geometries: Iterable[Geometry], backward: bool = False) -> None:
-    """Build the rulebooks of a chain of layers ahead of their use.
-
-    geometries : in the order of the layers; each starts at the sites that the one before reached
-    backward : build what backward reads, too; the first layer's input is data, whose gradient nobody asks for
-    """
-    passes = ("forward", "weight gradient") if backward else ("forward",)
-    for geometry in geometries:
-        rulebook = sites.rulebook(geometry)
-        rulebook.prepare(geometry.channels, *passes)
-        sites = rulebook.output_sites
-        if backward:
-            passes = ("forward", "weight gradient", "input gradient")

@@ -7,6 +7,7 @@ from functools import cached_property
 from math import prod
 from operator import index
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -42,6 +43,8 @@ class ActiveSites:
     ValueError : wrong shape; a coordinate lies outside the grid or occurs twice (the row is named).
     OverflowError : batch_size * cells exceeds the range of int64, or N that of int32.
     """
+
+    _unions: WeakKeyDictionary[ActiveSites, Any] | None = None  # with other sites: see sparse/union.py
 
     def __init__(self, coordinates: Any, spatial_size: Sequence[int], batch_size: int):
         self.spatial_size = _checked_size(spatial_size)
@@ -147,7 +150,7 @@ class ActiveSites:
     def copy(self) -> ActiveSites:
         """Another object over the same arrays, without the rulebooks."""
         twin = object.__new__(type(self))
-        vars(twin).update(vars(self), _rulebooks={})
+        vars(twin).update(vars(self), _rulebooks={}, _unions=None)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 def build_network(config: Config, classes: int) -> SparseNetwork:
     """The network with its initial weights.  Its output is logits, or descriptors for the triplet loss."""
-    from sparsenet.nn import s3dcnn
+    from sparsenet.nn import resnet, s3dcnn
 
-    net = s3dcnn(seed=config.training.seed, channels=config.network.channels)
+    chosen, seed = config.network, config.training.seed
+    if chosen.kind == "resnet":
+        net = resnet(seed=seed, channels=chosen.channels, blocks=chosen.blocks)
+    else:
+        net = s3dcnn(seed=seed, channels=chosen.channels, norm=None if chosen.norm == "none" else chosen.norm)
     if config.loss.kind == "triplet":
         return net
     if config.network.dropout:
@@ -84,11 +88,22 @@ def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwo
                "device": config.training.device, "poses": "random"}
     count, labels = config.loss.batches_per_epoch or None, training_set.object_labels
     if config.loss.kind == "softmax":
+        check_last_batch(config, len(training_set.object_samples))
         return {**options, "batch_size": config.training.batch_size, "shuffle": True}
     if config.loss.mining == "none":
         return {**options, "sampler": TripletSampler(labels, config.loss.triplets_per_batch, count)}
     return {**options, "sampler": ClassBalancedSampler(labels, config.training.batch_size,
                                                        config.loss.classes_per_batch, count)}
+
+
+def check_last_batch(config: Config, objects: int) -> None:
+    """Raise ConfigError if a batch of an epoch has one sample, and the network takes statistics of a grid of one cell:
+    one value has no variance, and the training would stop there."""
+    size = config.training.batch_size
+    normed = config.network.kind == "s3dcnn" and config.network.norm == "batch"
+    if normed and (size == 1 or objects % size == 1):
+        raise ConfigError(f"config: training.batch_size is {size}, and of {objects} objects the last batch has one, "
+                          "whose descriptor batch norm cannot normalise: choose another batch size")
 
 
 def voxelization_of(config: Config, shapes: SparseDataset) -> dict[str, int | bool | str]:

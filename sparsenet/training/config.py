@@ -160,6 +160,9 @@ def _check_together(config: Config, source: str) -> None:
                           "data.parametric_test above 0, and no data.path")
     if not any(parametric) and not config.data.path:
         raise ConfigError(f"config {source}: data.path is not set: name the HDF5 file of `sparsenet make-dataset`")
+    if config.network.kind != "resnet" and config.network.blocks != 1:
+        raise ConfigError(f"config {source}: network.blocks is {config.network.blocks}, and only a resnet has blocks: "
+                          "set network.kind to resnet, or leave network.blocks out")
     if config.loss.mining == "semi_hard" and not config.loss.margin:
         raise ConfigError(f"config {source}: loss.margin is 0, semi-hard mining needs a margin above 0")
     mined = config.loss.kind == "triplet" and config.loss.mining != "none"

@@ -45,11 +45,18 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """S3DCNN: levels of convolution 2/1, leaky ReLU, max-pool 3/2, then one convolution and leaky ReLU."""
+    """The network.  S3DCNN: levels of convolution 2/1, leaky ReLU, max-pool 3/2, then one convolution and leaky ReLU.
+    ResNet: levels of residual blocks of submanifold convolutions 3/1 with batch norm and ReLU, each of half the sides.
+    """
 
+    kind: str = key("s3dcnn", "'s3dcnn': the paper's; 'resnet': residual blocks (ours)", choices=("s3dcnn", "resnet"))
     channels: tuple[int, ...] = key((32, 64, 96, 128, 160, 192),
-                                    "output channels of the convolutions (Table 1). Their number sets the side of "
-                                    "the input grid: 14, 30, 62, 126 for 3, 4, 5, 6", at_least=1)
+                                    "output channels of the convolutions (Table 1), or of a resnet's levels. Their "
+                                    "number sets the side of the input grid: 14, 30, 62, 126 for 3, 4, 5, 6; of a "
+                                    "resnet 16, 32, 64, 128", at_least=1)
+    norm: str = key("none", "'batch': batch norm after each convolution of s3dcnn (ours), over its sites; a resnet "
+                            "always has it", choices=("none", "batch"))
+    blocks: int = key(1, "residual blocks at each level of a resnet", at_least=1)
     dropout: float = key(0.0, "probability of dropping a descriptor's channel before the classifier (ours)",
                          at_least=0, below=1)
 

@@ -32,6 +32,12 @@ def _sgd() -> np.ndarray:
     return parameter[0]
 
 
+def _batch_norm() -> tuple:
+    moments = launch("batch_norm_statistics", _F, None, None, 0, None, None, 0.0)
+    return (moments, launch("batch_norm_forward", _F, None, moments, _F[0], _F[1], 1e-5),
+            launch("batch_norm_backward", _F, None, _F, None, None, 0, moments, _F[0], 1e-5, True))
+
+
 def _meshes() -> tuple:
     vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
     placement = np.concatenate([np.eye(3).ravel(), np.eye(3).ravel(), np.zeros(3)])[None]
@@ -56,6 +62,7 @@ CALLS = {
                                  launch("convolution_forward_pairs_by_row", _F, _WEIGHTS, *_PAIRS, 3, None)),
     "max_pool": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
     "leaky_relu": lambda: launch("leaky_relu_forward", _F, 0.33),
+    "batch_norm": _batch_norm,
     "segment": lambda: launch("segment_sum", _F, _SPLITS),
     "sample_rows": lambda: launch("add_sample_rows", _F, _F[:1], _COORDINATES),
     "voxelize": lambda: launch("voxelize_triangles", *_TRIANGLE, (8, 8, 8)),

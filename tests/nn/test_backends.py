@@ -47,6 +47,34 @@ def s3dcnn_in_float64(device: str) -> dict[str, np.ndarray]:
     return with_gradients(net, sn.SparseTensor(np.ones((14, 1)), coordinates, net.field, 2), [1, 3], device)
 
 
+class Sides(sn.nn.Module):
+    """Two convolutions side by side, whose sites are others, and the input: joined to one tensor."""
+
+    def __init__(self):
+        self.one = sn.nn.SparseConv(6, 2, (3, 1, 1), padding=(1, 0, 0), bias=False, rng=4)
+        self.other = sn.nn.SparseConv(6, 3, (1, 3, 1), padding=(0, 1, 0), bias=False, rng=5)
+
+    def forward(self, x: sn.SparseTensor) -> sn.SparseTensor:
+        return sn.ops.concatenate(self.one(x), self.other(x), x)
+
+
+def residual_in_float64(device: str) -> dict[str, np.ndarray]:
+    """Residual blocks, batch norm of sites and of the grid, with running statistics, and branches that are joined."""
+    rng = np.random.default_rng(3)
+    coordinates = np.argwhere(rng.random((3, 8, 8, 8)) < 0.1)
+    coordinates = coordinates[coordinates[:, 0] != 1]
+    net = sn.resnet(channels=(4, 6), seed=1)
+    net.layers[-1:] = [Sides(), sn.nn.BatchNorm(11, statistics="grid"), sn.nn.ReLU(), sn.nn.GlobalPool("mean"),
+                       sn.nn.Linear(11, 5, rng=2)]
+    net.to(dtype="float64")
+    for name, parameter in net.named_parameters():
+        if name.endswith("bias"):
+            parameter.array = rng.uniform(0.1, 0.4, parameter.shape)
+    found = with_gradients(net, sn.SparseTensor(np.ones((len(coordinates), 1)), coordinates, net.field, 3), [1, 3, 0],
+                           device)
+    return found | {name: sn.Tensor(buffer.array).numpy() for name, buffer in net.named_buffers()}
+
+
 @pytest.fixture
 def on_backend(backend, request, monkeypatch) -> Callable:
     """Runs a function of the device where the backend's kernels run."""
@@ -71,7 +99,7 @@ def on_backend(backend, request, monkeypatch) -> Callable:
     return on_host
 
 
-@pytest.mark.parametrize("case", [mixed_layers, s3dcnn_in_float64])
+@pytest.mark.parametrize("case", [mixed_layers, s3dcnn_in_float64, residual_in_float64])
 def test_outputs_and_gradients_agree(on_backend, case):
     found, expected = on_backend(case), case("cpu")
     assert found.keys() == expected.keys()

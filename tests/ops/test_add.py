@@ -68,6 +68,22 @@ def test_equal_sites_are_shared_with_their_rulebooks(rng):
     np.testing.assert_array_equal(ops.add(x, x).features.numpy(), 2 * x.features.numpy())
 
 
+@pytest.mark.parametrize("background", ["random", None])
+def test_where_one_has_all_the_sites_the_sum_stands_on_them(background, rng):
+    x = sparse(rng, background=background)
+    some = np.sort(rng.choice(len(x.sites), 5, replace=False))
+    y = sn.SparseTensor(x.features.array[some], x.coordinates[some], x.spatial_size, 3, x.background)
+    for first, second in ((x, y), (y, x)):
+        z = ops.add(first, second)
+        assert z.sites is x.sites
+        np.testing.assert_array_equal(z.to_dense().numpy(), x.to_dense().numpy() + y.to_dense().numpy())
+
+    def function(f, g):
+        return ops.add(y.with_features(g, y.background), x.with_features(f, x.background)).to_dense()
+
+    sn.gradcheck(function, [sn.Tensor(t.features.array, requires_grad=True) for t in (x, y)])
+
+
 def test_nothing_and_something(rng):
     nothing = sn.SparseTensor(np.zeros((0, 2)), np.zeros((0, 3), np.int32), (4, 5), 3, np.ones(2))
     x = sparse(rng)

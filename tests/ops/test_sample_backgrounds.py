@@ -29,6 +29,7 @@ OPERATIONS = {
     "max_pool": lambda x, *_: ops.max_pool(x, Geometry.make(2, 3, 1)),
     "leaky_relu": lambda x, *_: ops.leaky_relu(x, 0.1),
     "add": lambda x, *_: ops.add(x, x),
+    "concatenate": lambda x, *_: ops.concatenate(x, ops.leaky_relu(x, 0.5)),
     "astype": lambda x, *_: x.astype("float32").astype("float64"),
     "to_dense": lambda x, *_: ops.to_dense(x),
     **{f"global {mode}": lambda x, *_, mode=mode: ops.global_pool(x, mode) for mode in ("mean", "max", "sum")},
