@@ -17,6 +17,7 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 def main(arguments: list[str]) -> None:
     from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config
     from sparsenet.training.trained import check_output
+    from sparsenet.wording import counted
 
     parser = command_parser("embed", __doc__, EXAMPLES)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run")
@@ -41,6 +42,9 @@ def main(arguments: list[str]) -> None:
                                    progress=not args.quiet)
     descriptors.save(args.output)
     known = descriptors.labels[descriptors.labels >= 0]
-    unlabelled = f" and {len(descriptors) - len(known)} without a label" if len(known) < len(descriptors) else ""
-    print(f"{args.output}: {len(known)} shapes of {len(set(known.tolist()))} classes{unlabelled}, "
-          f"{descriptors.vectors.shape[1]} numbers each, from layer {descriptors.layer}")
+    classes = counted(len(set(known.tolist())), "class", "classes")
+    groups = [f"{counted(len(known), 'shape')} of {classes}"] if len(known) or not len(descriptors) else []
+    if len(known) < len(descriptors):
+        groups.append(f"{counted(len(descriptors) - len(known), 'shape')} without a label")
+    print(f"{args.output}: {' and '.join(groups)}, {descriptors.vectors.shape[1]} numbers each, from layer "
+          f"{descriptors.layer}")

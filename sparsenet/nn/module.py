@@ -204,7 +204,8 @@ class Module:
                 arrays[name] = fitting_array(name, value, own[name], problems)
         if problems:
             raise ValueError(f"load_state_dict: the weights do not fit this {type(self).__name__}: "
-                             f"{'; '.join(problems)}: build the same layers that the weights came from")
+                             f"{'; '.join(problems)}: build the network whose weights they are, or load them from a "
+                             "file that is whole")
         for name, array in arrays.items():
             own[name].array = array
         return unmatched

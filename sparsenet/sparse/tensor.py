@@ -11,6 +11,7 @@ from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module, check_float_dtype, to_device
 from sparsenet.kernels import launch
 from sparsenet.sparse.sites import ActiveSites
+from sparsenet.wording import counted
 
 
 class SparseTensor:
@@ -42,7 +43,7 @@ class SparseTensor:
     >>> x.coordinates.tolist(), x.features.array.ravel().tolist(), x.permutation.tolist()
     ([[0, 0, 1], [0, 3, 3]], [1.0, 2.0], [1, 0])
     >>> x
-    SparseTensor(2 sites of (4, 4) (12.50%), 1 channels, batch of 1, float64, cpu)
+    SparseTensor(2 sites of (4, 4) (12.50%), 1 channel, batch of 1, float64, cpu)
     """
 
     sites: ActiveSites
@@ -254,8 +255,9 @@ class SparseTensor:
         return moved
 
     def __repr__(self) -> str:
-        return (f"SparseTensor({len(self)} sites of {self.spatial_size} ({100 * self.active_fraction:.2f}%), "
-                f"{self.channels} channels, batch of {self.batch_size}, {self.dtype}, {self.device})")
+        filled = f"{100 * self.active_fraction:.2f}%"
+        return (f"SparseTensor({counted(len(self), 'site')} of {self.spatial_size} ({filled}), "
+                f"{counted(self.channels, 'channel')}, batch of {self.batch_size}, {self.dtype}, {self.device})")
 
 
 class _Shifted(Function):

@@ -70,7 +70,7 @@ def test_what_it_says_of_itself():
     x = SparseTensor(FEATURES, COORDINATES, (3, 2), np.int64(2))
     assert (len(x), x.channels, x.dimension, x.device, x.batch_size) == (3, 1, 2, "cpu", 2)
     assert x.active_fraction == 3 / 12
-    assert "3 sites of (3, 2) (25.00%), 1 channels, batch of 2, float32, cpu" in repr(x)
+    assert "3 sites of (3, 2) (25.00%), 1 channel, batch of 2, float32, cpu" in repr(x)
 
 
 def test_backgrounds():
