@@ -248,7 +248,7 @@ class TestNetworkFiles:
         net, other = self.net(), self.net()
         net.layers[0].bias.array = np.array([0, np.nan], np.float32)
         net.save_weights(tmp_path / "weights.h5")
-        with pytest.raises(ValueError, match=r"convolution1\.bias holds NaN"):
+        with pytest.raises(ValueError, match=r"convolution1\.bias contains NaN"):
             other.load_weights(tmp_path / "weights.h5")
 
     def test_part_of_the_weights_can_be_set_while_others_are_broken(self):
