@@ -37,6 +37,27 @@ def test_each_layer_tells_how_its_rows_come_about():
             assert layer.sites is before.sites
 
 
+def test_a_residual_block_is_shown_layer_by_layer_along_its_main_way():
+    net, x = sn.resnet(3, channels=(3, 4, 5)), shell(16)
+    view = look_into(net, x, CLASSES)
+    assert [layer.name for layer in view.layers][4:17] == [
+        "residual1.0", "residual1.1", "residual1.2", "residual1.3", "residual1.4", "residual1", "relu2", "residual2.0",
+        "residual2.1", "residual2.2", "residual2.3", "residual2.4", "residual2"]
+    assert [layer.relation for layer in view.layers] == [
+        NONE, FILTER, SAME, SAME, *[FILTER, SAME, SAME, FILTER, SAME, SAME, SAME] * 3, ALL, SAME]
+    assert [layer.index for layer in view.layers] == list(range(len(view.layers)))
+    records = {record.name: record for record in net.eval().activations(x)}
+    shown = {layer.name: layer for layer in view.layers}
+    np.testing.assert_array_equal(shown["residual2"].features, records["residual2"].features)
+    assert all(layer.gradient.any() for layer in view.layers)
+
+
+def test_a_composite_that_adds_nothing_is_its_layers():
+    net = sn.SparseNetwork().add_convolution(2, 2).add(sn.nn.Sequential(sn.nn.ReLU(), sn.nn.SparseMaxPool(2)))
+    view = look_into(net, shell())
+    assert [layer.name for layer in view.layers] == ["input", "convolution1", "sequential1.0", "sequential1.1"]
+
+
 def test_the_gradients_are_those_of_the_predicted_class(rng):
     net, x = network(), shell()
     for parameter in net.parameters():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,7 +77,8 @@ def look_into(net: SparseNetwork, x: SparseTensor, classes: Sequence[str] = (),
     gradient = given.features.grad
     layers = [LayerView(0, "input", None, given.sites, features,
                         np.zeros_like(features) if gradient is None else to_device(gradient, "cpu"), NONE)]
-    layers += [_layer(record) for record in records]
+    layers += [view for record in records for view in _views(record)]
+    layers = [replace(layer, index=index) for index, layer in enumerate(layers)]
     return NetworkView(layers, _ranked(logits, classes), _summary(net, x), words)
 
 
@@ -136,20 +137,34 @@ def _summary(net: SparseNetwork, x: SparseTensor) -> str:
             f"{net.parameter_count():,} weights and biases")
 
 
-def _layer(record: Activation) -> LayerView:
+def _views(record: Activation) -> list[LayerView]:
+    """Of a layer; of one that is made of layers those on the way through it, and its own result if that is another, as
+    the sum of a Residual, which stands on the sites that the way led to.  What goes around is left out."""
+    path, x = [], record.input
+    for part in record.parts:
+        if part.input is x:
+            path.append(part)
+            x = part.output
+    if not path or not isinstance(x, SparseTensor) or x.sites is not record.sites:
+        return [_layer(record, record.input)]
+    views = [_layer(part, part.input) for part in path]
+    return views if x is record.output else [*views, _layer(record, x)]
+
+
+def _layer(record: Activation, source: SparseTensor | Tensor | None) -> LayerView:
     features, gradient = record.features, record.gradient
     if features.ndim != 2 or (record.sites is None and len(features) != 1):
         raise ValueError(f"inspector page: {record.name} returns shape {features.shape}, expected a row per site or "
                          "one for the sample: cut the network before it (del net.layers[...])")
     if gradient is None:  # no later layer reads it
         gradient = np.zeros_like(features)
-    source, relation, neighbours, shares = record.input, FILTER, None, None
+    relation, neighbours, shares = FILTER, None, None
     if record.rulebook is not None:
         neighbours = to_device(record.rulebook.neighbours, "cpu")
         shares = _pool_shares(record) if record.operation == "max_pool" else _convolution_shares(record, neighbours)
     elif record.sites is None:
         relation = ALL if isinstance(source, SparseTensor) else SAME
-    elif record.sites is source.sites:
+    elif isinstance(source, SparseTensor) and record.sites is source.sites:
         relation = SAME
     else:
         raise ValueError(f"inspector page: {record.name} changes the sites without a rulebook, so that "
