@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from sparsenet.kernels import get_float32_matmul_precision, set_float32_matmul_p
 
 LIMITS = {"highest": 2e-5, "tf32": 4e-3, "fp16": 4e-3, "bf16": 3e-2}  # of the error relative to the largest value
 _NETWORK_LIMIT, _HALF_LIMIT = 2e-4, 1e-2
+_ALL_BY_WGMMA = {"wgmma_work": 1, "wgmma_architectures": ("sm_90", "any")}  # "any": kernels on the host
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,10 @@ def parts() -> list[Part]:
         if layer.multiplies:
             listed += [Part(f"{name}, {precision}", _at(precision, partial(smoke_parts.layer_error, layer)), limit)
                        for precision, limit in LIMITS.items() if precision != "highest"]
-    listed += [Part("sorted rows", _sorted(partial(smoke_parts.layer_error, smoke_parts.SUBMANIFOLD)), plain),
+    submanifold = partial(smoke_parts.layer_error, smoke_parts.SUBMANIFOLD)
+    listed += [Part("sorted rows", _with(submanifold, order_work=1), plain),
+               *(Part(f"Hopper's kernels, {precision}", _at(precision, _with(submanifold, **_ALL_BY_WGMMA)),
+                      LIMITS[precision]) for precision in ("tf32", "fp16")),
                Part("softmax cross-entropy", smoke_parts.cross_entropy, plain),
                Part("triplet loss", smoke_parts.triplet, plain),
                Part("S3DCNN, two steps", smoke_parts.two_steps, _NETWORK_LIMIT),
@@ -102,11 +107,11 @@ def _at(precision: str, find_error: Callable[[str], float]) -> Callable[[str], f
     return at_precision
 
 
-def _sorted(find_error: Callable[[str], float]) -> Callable[[str], float]:
-    """With rows sorted by their offsets, which is otherwise done only for large products."""
+def _with(find_error: Callable[[str], float], **changes: Any) -> Callable[[str], float]:
+    """With another table of tiles, such as one that gives small products to kernels meant for large ones."""
 
-    def with_sorted_rows(device: str) -> float:
-        with tiles.using(replace(tiles.tile_table(), order_work=1)):
+    def with_changes(device: str) -> float:
+        with tiles.using(replace(tiles.tile_table(), **changes)):
             return find_error(device)
 
-    return with_sorted_rows
+    return with_changes

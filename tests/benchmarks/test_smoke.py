@@ -20,7 +20,8 @@ from sparsenet.nn import BatchNorm, LeakyReLU, SparseConv, SparseMaxPool, Subman
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
-    "submanifold": smoke_parts.Layer(lambda: SubmanifoldConv(5, 7, 3, rng=0), count=40, side=4, multiplies=True),
+    "submanifold": smoke_parts.Layer(lambda: SubmanifoldConv(8, 40, 3, rng=0), channels=8, count=40, side=4,
+                                     multiplies=True),
     "convolution": smoke_parts.Layer(lambda: SparseConv(5, 8, 2, rng=0), count=40, side=4),
     "pooling": smoke_parts.Layer(lambda: SparseMaxPool(3, 2), count=40, side=5),
     "leaky ReLU": smoke_parts.Layer(lambda: LeakyReLU(0.33), count=40, side=4),
