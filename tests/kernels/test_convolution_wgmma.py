@@ -68,7 +68,7 @@ def test_forward(launch, precision, shape):
 
 
 @on_cuda
-@pytest.mark.parametrize(("precision", "shape"), [case for case in CASES if case[0] != "tf32"])
+@pytest.mark.parametrize(("precision", "shape"), [one for one in CASES if one[0] != "tf32"])
 def test_weight_gradient(launch, precision, shape):
     neighbours, arrays, exact = operands(precision, shape)
     with counting() as counts:
