@@ -60,7 +60,8 @@ def test_embed_writes_descriptors_that_retrieve_searches(tool, experiment, tmp_p
 def test_embed_counts_unlabelled_shapes_separately(tool, experiment, make_shapes, tmp_path):
     data = make_shapes(tmp_path / "d.h5", {"mug": 2, "pear": 3}, unlabelled=4)
     code, out, _ = tool("embed", experiment.checkpoint, tmp_path / "e.h5", "--dataset", data)
-    assert code == 0 and out.startswith(f"{tmp_path / 'e.h5'}: 5 shapes of 2 classes and 4 shapes without a label, 16 numbers")
+    expected = f"{tmp_path / 'e.h5'}: 5 shapes of 2 classes and 4 shapes without a label, 16 numbers"
+    assert code == 0 and out.startswith(expected)
     assert Descriptors.load(tmp_path / "e.h5").label_names()[-4:] == ["?"] * 4
 
 
