@@ -25,6 +25,7 @@ from sparsenet.shapes import CLASSES, Augmentation, MeshBatch, parametric_mesh
 from sparsenet.sparse import Geometry, SparseTensor
 
 CHANNELS = (8, 12, 16, 24)  # channels of a small S3DCNN
+SITES = 1500  # of its input
 TIMES = 10  # number of repeated trainings that must have the same bits
 _GEOMETRIES = (Geometry.make(3, 2), Geometry.make(3, 3, 2), Geometry.make_submanifold(3, 3))
 
@@ -229,7 +230,7 @@ def trained(device: str, dtype: type, steps: int = 2) -> dict[str, np.ndarray]:
         tensor.array = tensor.array.astype(dtype)
     net = net.to(device)
     optimizer = SGD(net.named_parameters(), lr=0.01, momentum=0.9, nesterov=True)
-    coordinates = some_sites(1500, 30, 4)
+    coordinates = some_sites(SITES, 30, 4)
     for _ in range(steps):
         x = SparseTensor(np.ones((len(coordinates), 1), dtype), coordinates, (30, 30, 30), 4).to(device)
         ops.softmax_cross_entropy(net(x), np.arange(4)).backward()

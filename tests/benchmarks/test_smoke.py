@@ -49,6 +49,7 @@ def test_all_parts_pass_and_every_kernel_is_launched(host, monkeypatch):
     monkeypatch.setattr(smoke_parts, "LAYERS", SMALL)
     monkeypatch.setattr(smoke_parts, "SUBMANIFOLD", SMALL["submanifold"])
     monkeypatch.setattr(smoke_parts, "CHANNELS", (4, 4, 4, 4))
+    monkeypatch.setattr(smoke_parts, "SITES", 40)  # each thread is a fiber
     monkeypatch.setattr(smoke_parts, "TIMES", 2)
     said: list[str] = []
     with counting() as counts:
