@@ -86,7 +86,7 @@ def _known(what: str, neighbours: Any) -> Any | None:
 
 def _keep(what: str, neighbours: Any, made: Any) -> Any:
     place = what, id(neighbours)
-    give = (lambda: made) if isinstance(neighbours, np.ndarray) else shared(made)
+    give = (lambda: made) if array_module(neighbours) is np else shared(made)
     with _lock:
         _kept[place] = weakref.ref(neighbours, lambda _: _kept.pop(place, None)), give
     return made

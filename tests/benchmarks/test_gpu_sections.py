@@ -89,7 +89,7 @@ def test_training_steps():
     results = measured("steps")
     rate = results.find("S3DCNN steps", "render 4", "prepared")
     assert rate.value > 0 and rate.goal is None
-    assert results.value("S3DCNN steps", "render 4", "step: our launches") > 50
+    assert results.value("S3DCNN steps", "render 4", "step: our launches") > 30
     assert results.value("S3DCNN steps", "render 4", "rulebooks: waits") == 11
 
 

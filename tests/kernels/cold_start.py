@@ -63,6 +63,8 @@ CALLS = {
     "max_pool": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
     "leaky_relu": lambda: launch("leaky_relu_forward", _F, 0.33),
     "batch_norm": _batch_norm,
+    "level": lambda: launch("level_background", _WEIGHTS, None, None, 0.33, False, True),
+    "cell_sums": lambda: launch("cell_sums", _F, _F[:len(_SPLITS) - 1], _SPLITS, None, 8, False),
     "segment": lambda: launch("segment_sum", _F, _SPLITS),
     "sample_rows": lambda: launch("add_sample_rows", _F, _F[:1], _COORDINATES),
     "voxelize": lambda: launch("voxelize_triangles", *_TRIANGLE, (8, 8, 8)),
