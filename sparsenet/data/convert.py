@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -179,10 +179,7 @@ def _spawned(entries: Sequence[MeshEntry], conversion: Conversion, processes: in
     """`_results` from worker processes that end with this one, even if it is killed."""
     spawn = multiprocessing.get_context("spawn")
     lifeline, held = spawn.Pipe(duplex=False)  # only this process has `held`; closing it ends the workers
-    # Closing `going` ends their chunks early: a worker that ended within the message of a result would leave this
-    # process waiting for the rest of it.
-    stop, going = spawn.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(processes, spawn, _begin_process, (lifeline, stop))
+    pool = ProcessPoolExecutor(processes, spawn, _begin_process, (lifeline,))
     waiting: deque[Future] = deque()
     try:
         for start in range(0, len(entries), _CHUNK):
@@ -200,12 +197,12 @@ def _spawned(entries: Sequence[MeshEntry], conversion: Conversion, processes: in
         raise RuntimeError("import: a spawned process died: out of memory, or a script without the "
                            "`if __name__ == \"__main__\":` guard; processes=1 needs neither") from None
     except BaseException:  # pending results are no longer needed
-        going.close()
+        held.close()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        for end in (going, held, stop, lifeline):
-            end.close()
+        held.close()
+        lifeline.close()
 
 
 def _awaited(future: Future, interrupted: Callable[[], bool]) -> list[_Shape | str]:
@@ -231,21 +228,10 @@ def _deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin_process(lifeline: Connection, stop: Connection) -> None:
+def _begin_process(lifeline: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
-    threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
     threads.set_num_threads(1)
-
-
-_stopped = threading.Event()  # in a worker: what it makes is no longer needed
-
-
-def _stop_with_parent(stop: Connection) -> None:
-    """Wait until the other end closes."""
-    with suppress(OSError):
-        stop.poll(None)
-    _stopped.set()
 
 
 def _end_with_parent(lifeline: Connection) -> None:
@@ -257,7 +243,7 @@ def _end_with_parent(lifeline: Connection) -> None:
 
 
 def _convert_chunk(loads: list[Callable[[], Mesh]], conversion: Conversion) -> list[_Shape | str]:
-    return [_convert(load, conversion) for load in loads if not _stopped.is_set()]
+    return [_convert(load, conversion) for load in loads]
 
 
 def _convert(load: Callable[[], Mesh], conversion: Conversion) -> _Shape | str:
