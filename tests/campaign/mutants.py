@@ -52,7 +52,8 @@ def stages(path: Path, quick: bool) -> list[list[str]]:
     if part == "kernels":  # those of the family, too: its tests are named after it or after one of its sources
         words += [path.parts[2]] if len(path.parts) > 3 else []
         words += [source.stem for source in (ROOT / path.parent).glob("*.cu")]
-    own = sorted({str(test.relative_to(ROOT)) for word in words for test in ROOT.glob(f"tests/{part}/test_*{word}*.py")})
+    tests = {test for word in words for test in ROOT.glob(f"tests/{part}/test_*{word}*.py")}
+    own = [str(test.relative_to(ROOT)) for test in sorted(tests)]
     area = [f"tests/{one}" for one in NEAR[part] if (ROOT / "tests" / one).is_dir()]
     return [one for one in (own, area, [] if quick else ["tests"]) if one]
 
