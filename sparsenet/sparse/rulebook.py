@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
-from sparsenet.kernels.convolution.view import forward_way, weight_gradient_way
+from sparsenet.kernels.convolution import forward_way, weight_gradient_way
 from sparsenet.sparse.geometry import Geometry
 
 if TYPE_CHECKING:

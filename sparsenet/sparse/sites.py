@@ -17,7 +17,7 @@ from sparsenet.sparse.geometry import MAX_DIMENSION, Geometry
 from sparsenet.sparse.rulebook import Rulebook
 
 if TYPE_CHECKING:
-    from sparsenet.kernels.hash_table.layout import HashTable
+    from sparsenet.kernels.hash_table import HashTable
 
 _MAX_ROWS = 2**31 - 1  # rows are int32
 
@@ -112,7 +112,7 @@ class ActiveSites:
 
     @cached_property
     def hash_table(self) -> HashTable:
-        """(table_keys (T,) int64, table_rows (T,) int32): see `sparsenet.kernels.hash_table.cpu`.
+        """(table_keys (T,) int64, table_rows (T,) int32): see `sparsenet.kernels.hash_table`.
 
         Its `check` is left to who next waits for the device: the keys are distinct by construction.
         """

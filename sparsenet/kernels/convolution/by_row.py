@@ -18,7 +18,6 @@ import numpy as np
 
 from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_BY_ROW as FORWARD
 from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_PAIRS_BY_ROW as FORWARD_PAIRS
-from sparsenet.kernels.convolution import cuda as convolution_cuda
 from sparsenet.kernels.convolution.pairs import first_pair, rows_of_block
 from sparsenet.kernels.cpu.memory import empty
 from sparsenet.kernels.cpu.numba_cache import compiled
@@ -51,11 +50,6 @@ def _forward_pairs_cpu(features, weights, pairs, pair_splits, outputs, constant)
 
     run_blocks(block, -(-len(out) // step))
     return out
-
-
-@FORWARD.implementation("cuda")
-def _forward_cuda(features, weights, neighbours, constant):
-    return convolution_cuda.forward(features, weights, neighbours, constant)
 
 
 def _prepared(rows, features, weights, constant):

@@ -21,7 +21,7 @@ import numpy as np
 
 from sparsenet.kernels.contracts import CONVOLUTION_FORWARD as FORWARD
 from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT
-from sparsenet.kernels.convolution import cuda as convolution_cuda
+from sparsenet.kernels.convolution import by_row, pairs  # noqa: F401  (register their kernels)
 from sparsenet.kernels.cpu import blas
 from sparsenet.kernels.cpu.blas import multiply
 from sparsenet.kernels.cpu.memory import empty
@@ -99,16 +99,6 @@ def _products_cpu(features, gradient, neighbours):
         sums[0] += other
     total = sums[0].reshape(offsets, c_in, c_out)
     return total.copy() if partials > 1 else total
-
-
-@FORWARD.implementation("cuda")
-def _forward_cuda(features, weights, neighbours, constant, slope):
-    return convolution_cuda.forward(features, weights, neighbours, constant, 1.0 if slope is None else slope)
-
-
-@WEIGHT_GRADIENT.implementation("cuda")
-def _weight_gradient_cuda(features, gradient, neighbours, background, constant_gradient):
-    return convolution_cuda.weight_gradient(features, gradient, neighbours, background, constant_gradient)
 
 
 def _rows_of_block(rows: int, row_bytes: int) -> int:

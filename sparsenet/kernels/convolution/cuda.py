@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from sparsenet.backend import HALF, array_module, wide_dtype
+from sparsenet.kernels.contracts import CONVOLUTION_FORWARD, CONVOLUTION_FORWARD_BY_ROW, CONVOLUTION_WEIGHT_GRADIENT
 from sparsenet.kernels.convolution import wgmma
 from sparsenet.kernels.convolution.order import MOST_OFFSETS, row_order
 from sparsenet.kernels.cuda.source import MOST_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
@@ -248,3 +249,18 @@ def _precision(operation: str, features: Any) -> str:
         way_out = ("convert to float32" if features.dtype == HALF else "sn.set_float32_matmul_precision('highest')")
         raise ValueError(f"{operation}: {subject}, which needs sm_{least} or later, the GPU is {device}: {way_out}")
     return precision
+
+
+@CONVOLUTION_FORWARD.implementation("cuda")
+def _forward_cuda(features, weights, neighbours, constant, slope):
+    return forward(features, weights, neighbours, constant, 1.0 if slope is None else slope)
+
+
+@CONVOLUTION_WEIGHT_GRADIENT.implementation("cuda")
+def _weight_gradient_cuda(features, gradient, neighbours, background, constant_gradient):
+    return weight_gradient(features, gradient, neighbours, background, constant_gradient)
+
+
+@CONVOLUTION_FORWARD_BY_ROW.implementation("cuda")
+def _forward_by_row_cuda(features, weights, neighbours, constant):
+    return forward(features, weights, neighbours, constant)
