@@ -13,7 +13,6 @@ CHILD = '''
 import os, signal, threading, warnings
 import numpy as np
 from sparsenet import kernels
-from sparsenet.kernels.cpu import memory
 from sparsenet.kernels.cpu import threads
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of fork among threads: this is the test
@@ -59,7 +58,7 @@ stop = threading.Event()
 
 def allocate():
     while not stop.is_set():
-        kept = [memory.empty((size << 20,), np.uint8) for size in (2, 5, 3)]
+        kept = [np.empty((size << 20,), np.uint8) for size in (2, 5, 3)]
         del kept[1]
 
 workers = [threading.Thread(target=allocate) for _ in range(2)]
@@ -77,7 +76,7 @@ def test_locks_that_another_thread_holds_are_not_the_childs():
 held, done = threading.Event(), threading.Event()
 
 def hold():
-    with memory._pool._lock, threads._lock:
+    with threads._lock:
         held.set()
         done.wait()
 
@@ -87,27 +86,6 @@ try:
     assert fork(compute) == 0
 finally:
     done.set()
-''')
-
-
-def test_arrays_of_the_parent_stay_as_they_are_in_the_child_and_the_childs_leave_the_parents():
-    run('''
-kept = memory.empty((8 << 20,), np.uint8)
-kept[:] = 7
-
-def work():
-    assert memory.live() == memory.held() == 0
-    own = [memory.empty((3 << 20,), np.uint8) for _ in range(4)]
-    for array in own:
-        array[:] = 9
-    assert (kept == 7).all() and memory.live() == 12 << 20
-    kept[:] = 8  # a copy, as all memory of a child
-    globals().pop("kept")  # its block is none of the child's pool
-    assert memory.live() == 12 << 20 and all((array == 9).all() for array in own)
-    compute()
-
-assert fork(work) == 0
-assert (kept == 7).all() and memory.live() == 8 << 20
 ''')
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sparsenet.kernels.contracts import LEAKY_RELU_BACKWARD as BACKWARD
 from sparsenet.kernels.contracts import LEAKY_RELU_FORWARD as FORWARD
-from sparsenet.kernels.cpu import memory
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
 
@@ -14,7 +15,7 @@ _BLOCK = 1 << 17  # elements: some 20 us, of which handing a block over takes tw
 @FORWARD.implementation("cpu")
 def _forward_cpu(x, slope, background):
     """(N, C); with a background, of any shape, that and (G, D)."""
-    out = memory.empty(x.shape, x.dtype)
+    out = np.empty(x.shape, x.dtype)
     source, target, factor = x.reshape(-1), out.reshape(-1), x.dtype.type(slope)
 
     def block(index: int) -> None:
@@ -29,7 +30,7 @@ def _forward_cpu(x, slope, background):
 def _backward_cpu(reference, gradient, slope, background, ground):
     """(N, C): the gradient, times slope where reference (the input; the output serves as well
     if slope >= 0) is not positive; with a background and its gradient `ground`, that and (G, D)."""
-    out = memory.empty(gradient.shape, gradient.dtype)
+    out = np.empty(gradient.shape, gradient.dtype)
     sign, source, target = reference.reshape(-1), gradient.reshape(-1), out.reshape(-1)
     factor = gradient.dtype.type(slope)
 

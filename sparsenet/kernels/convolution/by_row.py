@@ -19,7 +19,6 @@ import numpy as np
 from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_BY_ROW as FORWARD
 from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_PAIRS_BY_ROW as FORWARD_PAIRS
 from sparsenet.kernels.convolution.pairs import first_pair, rows_of_block
-from sparsenet.kernels.cpu.memory import empty
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.row_products import add_products
 from sparsenet.kernels.cpu.scratch import scratch
@@ -55,7 +54,7 @@ def _forward_pairs_cpu(features, weights, pairs, pair_splits, outputs, constant)
 def _prepared(rows, features, weights, constant):
     """The output, not filled; the constant row; the rows of a block."""
     columns = weights.shape[2]
-    out = empty((rows, columns), features.dtype)
+    out = np.empty((rows, columns), features.dtype)
     base = np.zeros(columns, features.dtype) if constant is None else constant
     return out, base, rows_of_block(rows, columns * out.itemsize)
 

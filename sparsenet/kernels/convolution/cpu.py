@@ -24,7 +24,6 @@ from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GR
 from sparsenet.kernels.convolution import by_row, pairs  # noqa: F401  (register their kernels)
 from sparsenet.kernels.cpu import blas
 from sparsenet.kernels.cpu.blas import multiply
-from sparsenet.kernels.cpu.memory import empty
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.scratch import scratch
 from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
@@ -45,7 +44,7 @@ def _forward_cpu(features, weights, neighbours, constant, slope):
 
 def _sums_cpu(features, weights, neighbours, constant):
     (offsets, c_in, c_out), rows = weights.shape, len(neighbours)
-    out = empty((rows, c_out), features.dtype)
+    out = np.empty((rows, c_out), features.dtype)
     if not out.size:
         return out
     base = np.zeros(c_out, features.dtype) if constant is None else constant

@@ -28,7 +28,6 @@ from sparsenet.kernels.contracts import CONVOLUTION_INPUT_GRADIENT_PAIRS as INPU
 from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT_PAIRS as WEIGHT_GRADIENT
 from sparsenet.kernels.cpu import blas
 from sparsenet.kernels.cpu.blas import multiply
-from sparsenet.kernels.cpu.memory import empty
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.scratch import scratch
 from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
@@ -42,7 +41,7 @@ _LEAST_PAIRS = 2048  # of a run of the weight gradient
 @FORWARD.implementation("cpu")
 def _forward_cpu(features, weights, pairs, pair_splits, outputs, constant):
     """(M, C_out): the sum over the pairs, plus the constant row where one is given."""
-    out = empty((outputs, weights.shape[2]), features.dtype)
+    out = np.empty((outputs, weights.shape[2]), features.dtype)
     base = np.zeros(weights.shape[2], features.dtype) if constant is None else constant
     _walk(features, weights, pairs, pair_splits, 1, out, base, False)
     return out
@@ -54,7 +53,7 @@ def _input_gradient_cpu(gradient, weights, pairs, pair_splits, inputs, apart):
 
     apart : no input row is in two pairs (windows do not overlap), so nothing has to be added up
     """
-    out = empty((inputs, weights.shape[1]), gradient.dtype)
+    out = np.empty((inputs, weights.shape[1]), gradient.dtype)
     zero = np.zeros(weights.shape[1], gradient.dtype)
     _walk(gradient, weights.transpose(0, 2, 1), pairs, pair_splits, 0, out, zero, apart)
     return out

@@ -19,6 +19,8 @@ from itertools import count
 
 import numpy as np
 
+from sparsenet.kernels.cpu import memory
+
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _num_threads: int | None = None
@@ -56,6 +58,7 @@ def run_blocks(function: Callable[[int], None], blocks: int) -> None:
     exception of a block is raised here after all threads have stopped.  Numbers follow IEEE 754: NaN
     and infinity come out without a warning, from BLAS as from Numba.
     """
+    memory.keep()
     threads = min(get_num_threads(), blocks)
     if threads <= 1 or getattr(_inside, "block", False):
         with np.errstate(all="ignore"):

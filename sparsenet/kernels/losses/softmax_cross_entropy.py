@@ -14,7 +14,6 @@ from functools import cache
 import numpy as np
 
 from sparsenet.kernels.contracts import SOFTMAX_CROSS_ENTROPY
-from sparsenet.kernels.cpu import memory
 from sparsenet.kernels.cpu.exponential import exponential
 from sparsenet.kernels.cpu.lanes import load, load_some, maximum, prefetch, store, store_some
 from sparsenet.kernels.cpu.lanes_joined import maximum_of, total_of
@@ -40,7 +39,7 @@ def _cpu(logits, labels, with_gradient):
     batch, classes = logits.shape
     rows = max(1, _BLOCK // classes)
     sums, share = np.zeros((-(-batch // rows), 2)), 1 / max(1, batch)
-    gradient = memory.empty(logits.shape, logits.dtype) if with_gradient else None
+    gradient = np.empty(logits.shape, logits.dtype) if with_gradient else None
     add_up = _rows_double
     if logits.dtype == np.float32:
         add_up = _rows_float(classes if classes <= _MOST_UNROLLED else 0)

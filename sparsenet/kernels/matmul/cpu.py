@@ -17,7 +17,6 @@ import numpy as np
 
 from sparsenet.kernels.contracts import MATMUL
 from sparsenet.kernels.contracts import MATMUL_BY_ROW as BY_ROW
-from sparsenet.kernels.cpu.memory import empty
 from sparsenet.kernels.cpu.row_products import add_products
 from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
 
@@ -29,7 +28,7 @@ _LEAST_ROWS = 32  # fewer run at a fraction of the matrix rate
 def _matmul_cpu(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(M, N) in the dtype of a and b; zeros where K is 0."""
     (rows, depth), columns = a.shape, b.shape[1]
-    out = empty((rows, columns), a.dtype)
+    out = np.empty((rows, columns), a.dtype)
     step = max(_LEAST_ROWS, _BLOCK_WORK // max(1, depth * columns))
 
     def block(index: int) -> None:

@@ -19,7 +19,6 @@ import numpy as np
 from sparsenet.kernels.contracts import BATCH_NORM_BACKWARD as BACKWARD
 from sparsenet.kernels.contracts import BATCH_NORM_FORWARD as FORWARD
 from sparsenet.kernels.contracts import BATCH_NORM_STATISTICS as STATISTICS
-from sparsenet.kernels.cpu import memory
 from sparsenet.kernels.cpu.lanes import doubles, fma, load, load_some, store, store_some
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
@@ -61,7 +60,7 @@ def _forward_cpu(features, background, moments, weight, bias, eps):
     step = _step(features.shape[1])
 
     def normalised(values):
-        out = memory.empty(values.shape, values.dtype)
+        out = np.empty(values.shape, values.dtype)
         run_blocks(lambda b: _normalise(values[b * step:(b + 1) * step], mean, scale, bias,
                                         out[b * step:(b + 1) * step]), -(-len(values) // step))
         return out
@@ -87,7 +86,7 @@ def _backward_cpu(features, background, gradient, ground, batch_splits, cells, m
     shares = sums / count if of_batch and count else np.zeros_like(sums)
     shares[1] *= inverse
     scale, constants = (weight * inverse).astype(dtype), (mean.astype(dtype), *shares.astype(dtype))
-    out = memory.empty(features.shape, dtype)
+    out = np.empty(features.shape, dtype)
 
     def block(b: int) -> None:
         chosen = slice(b * step, (b + 1) * step)

@@ -20,7 +20,6 @@ import numpy as np
 
 from sparsenet.kernels.contracts import MAX_POOL_BACKWARD as BACKWARD
 from sparsenet.kernels.contracts import MAX_POOL_FORWARD as FORWARD
-from sparsenet.kernels.cpu import memory
 from sparsenet.kernels.cpu.bits import lowest
 from sparsenet.kernels.cpu.lanes import load_either, load_some, prefetch, select, spread, store
 from sparsenet.kernels.cpu.lanes_joined import bits_of
@@ -41,7 +40,7 @@ def _forward_cpu(features, background, neighbours, output_coordinates, relative)
     """((M, C) values, (M, C) int16 argmax); background has 1 row or one for each sample.  relative: the background is
     subtracted from the values."""
     rows, channels = neighbours.shape[0], features.shape[1]
-    out, argmax = memory.empty((rows, channels), features.dtype), memory.empty((rows, channels), np.int16)
+    out, argmax = np.empty((rows, channels), features.dtype), np.empty((rows, channels), np.int16)
     step = max(1, _FLOATS // max(channels, 1))
     skip = background is None
     ground = np.zeros((1, channels), features.dtype) if skip else background
@@ -160,7 +159,7 @@ def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_spl
     order = sorted(range(samples), key=lambda sample: splits[sample] - splits[sample + 1])  # the largest first
     slices = min(-(-channels // _CHANNELS), -(-_LEAST_BLOCKS // max(samples, 1)))
     width = -(-channels // (_CHANNELS * max(slices, 1))) * _CHANNELS
-    out = memory.empty((inputs + samples, channels), gradient.dtype)
+    out = np.empty((inputs + samples, channels), gradient.dtype)
     cleared = np.zeros((samples, 2), np.int64)  # the same by each slice
 
     def block(index: int) -> None:

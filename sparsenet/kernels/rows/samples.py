@@ -8,10 +8,11 @@ activations/cpu.py.
 
 from __future__ import annotations
 
+import numpy as np
+
 from sparsenet.kernels.contracts import ADD_SAMPLE_ROWS as ADD
 from sparsenet.kernels.contracts import MULTIPLY_SAMPLE_ROWS as MULTIPLY
 from sparsenet.kernels.contracts import SUBTRACT_SAMPLE_ROWS as SUBTRACT
-from sparsenet.kernels.cpu import memory
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
 
@@ -38,7 +39,7 @@ def _multiply_cpu(values, rows, coordinates):
 
 
 def _combined(values, rows, coordinates, operation):
-    out = memory.empty(values.shape, values.dtype)
+    out = np.empty(values.shape, values.dtype)
     step = max(1, _BLOCK // max(1, values.shape[1]))
 
     def block(index: int) -> None:

@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.kernels.cpu.memory import empty
 from sparsenet.kernels.cpu.scratch import scratch
 from sparsenet.kernels.cpu.threads import run_blocks
 from sparsenet.kernels.rulebook.loops import by_offset, copy_lists, grouped, list_cells, look_up, write_table
@@ -81,7 +80,7 @@ def neighbours(keys, coordinates, output, batch_size, reach: Reach) -> np.ndarra
 
     output : (M,) int64, the sorted keys of the output sites
     """
-    table = empty((output.size, reach.offsets), np.int32)
+    table = np.empty((output.size, reach.offsets), np.int32)
 
     def clear(group: int, first: int, last: int) -> None:
         table[first:last] = -1
@@ -119,7 +118,7 @@ def pairs(keys, coordinates, output, batch_size, reach: Reach, submanifold: bool
     if submanifold:
         of_offset = np.concatenate([of_offset, [len(output)], of_offset[::-1]])
     splits = np.concatenate([[0], np.cumsum(of_offset)])
-    result = empty((int(splits[-1]), 2), np.int32)
+    result = np.empty((int(splits[-1]), 2), np.int32)
     if submanifold:
         result[splits[half] : splits[half + 1]] = np.arange(len(output), dtype=np.int32)[:, None]
     starts = splits[:half, None] + before

@@ -14,7 +14,6 @@ from sparsenet.kernels.contracts import NEIGHBOURS, OUTPUT_KEYS, PAIRS
 from sparsenet.kernels.contracts import SITE_COORDINATES as COORDINATES
 from sparsenet.kernels.contracts import TRANSPOSE_NEIGHBOURS as TRANSPOSE
 from sparsenet.kernels.contracts import TRANSPOSED_OF_PAIRS as TRANSPOSED
-from sparsenet.kernels.cpu.memory import empty
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
 from sparsenet.kernels.rulebook import bits as rulebook_bits
@@ -29,7 +28,7 @@ _KEYS = 1 << 15  # keys of one: some nanoseconds each
 @COORDINATES.implementation("cpu")
 def _coordinates_cpu(keys, spatial_size):
     """(N, 1+D) int32: the rows [batch, x, y, ...] that the keys are the row-major index of."""
-    coordinates = empty((keys.size, 1 + len(spatial_size)), np.int32)
+    coordinates = np.empty((keys.size, 1 + len(spatial_size)), np.int32)
     sides = np.array(spatial_size, np.int64)
     run_blocks(lambda b: _write_coordinates(keys, sides, b * _KEYS, min((b + 1) * _KEYS, keys.size), coordinates),
                -(-keys.size // _KEYS))
@@ -77,7 +76,7 @@ def _neighbours_cpu(keys, coordinates, batch_splits, output_keys, output_coordin
 @TRANSPOSED.implementation("cpu")
 def _transposed_of_pairs_cpu(pairs, pair_splits, inputs):
     """(N, K) int32: row of the output site that offset k joins to each input site, or -1."""
-    table = empty((inputs, pair_splits.size - 1), np.int32)
+    table = np.empty((inputs, pair_splits.size - 1), np.int32)
     run_blocks(lambda b: _write_transposed(pairs, pair_splits, b * _ROWS, min((b + 1) * _ROWS, inputs), table),
                -(-inputs // _ROWS))
     return table

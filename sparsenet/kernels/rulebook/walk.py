@@ -19,7 +19,6 @@ from math import prod
 import numba
 import numpy as np
 
-from sparsenet.kernels.cpu.memory import empty
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
 
@@ -103,7 +102,7 @@ def neighbours(keys, output_coordinates, spatial_size, output_size, kernel_size,
     rows = output_coordinates.shape[0]
     spatial_size, kernel_size, stride, padding, dilation = (
         np.array(axis, np.int64) for axis in (spatial_size, kernel_size, stride, padding, dilation))
-    table = empty((rows, int(kernel_size.prod())), np.int32)
+    table = np.empty((rows, int(kernel_size.prod())), np.int32)
     lead = kernel_size[:-1]
     lines = np.stack(np.unravel_index(np.arange(int(lead.prod())), lead), axis=1) if lead.size else (
         np.zeros((1, 0), np.int64)
