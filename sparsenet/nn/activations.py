@@ -26,7 +26,8 @@ class Activation:
     inputs : what it was called with
     output : what it gave.  An edited output goes on with `net.run(output, start=index)`
     seconds : wall time of the layer's forward pass, None where it was not measured
-    parts : of a layer that is made of layers, such as a Residual: a record of each that it called, with its number
+    parts : of a layer that is made of layers, such as a Residual: the records of those that it called, with its
+        number; they may have parts, too
 
     `output` is part of the graph.  The properties give its contents as NumPy arrays, for any device;
     where the output is a plain Tensor, `features` is its array, and what only sites have is None.
@@ -159,21 +160,26 @@ class Activation:
 
 
 def recorded(number: int, name: str, layer: Module, x: Any) -> Activation:
-    """Call the layer and record what it gave, and what the layers within it did."""
-    paths = dict(_paths(name, layer))
-    if len(paths) == 1:
+    """Call the layer and record its input and output, and those of the layers within it, by their names."""
+    if not any(layer.named_children()):
         return Activation(number, name, layer, (x,), layer(x))
-    parts: list[Activation] = []
+    paths = dict(_paths(name, layer))
+    found: list[list[Activation]] = [[]]  # the records made within each module that is being called
 
     def call(module: Module, inputs: tuple[Any, ...]) -> Any:
+        found.append([])
         output = module.forward(*inputs)
-        if not any(module.named_children()) and isinstance(output, SparseTensor | Tensor):
-            parts.append(Activation(number, paths.get(id(module), module.kind), module, inputs, output))
+        parts = tuple(found.pop())
+        if isinstance(output, SparseTensor | Tensor):
+            own_name = paths.get(id(module), module.kind)
+            found[-1].append(Activation(number, own_name, module, inputs, output, parts=parts))
+        else:
+            found[-1] += parts
         return output
 
     with intercepting(call):
-        output = layer(x)
-    return Activation(number, name, layer, (x,), output, parts=tuple(parts))
+        layer(x)
+    return found[0][-1]
 
 
 def _paths(name: str, module: Module) -> Iterator[tuple[int, str]]:
@@ -182,13 +188,24 @@ def _paths(name: str, module: Module) -> Iterator[tuple[int, str]]:
         yield from _paths(f"{name}.{own}", child)
 
 
+def with_parts(record: Activation) -> Iterator[Activation]:
+    """The record, and those of the layers within it; of composites within it, those with a result of their own, such
+    as the sum of a Residual."""
+    yield record
+    for part in record.parts:
+        own = not any(inner.output is part.output for inner in part.parts)
+        for inner in with_parts(part):
+            if own or inner is not part:
+                yield inner
+
+
 def table(given: SparseTensor, records: Sequence[Activation]) -> str:
     """The input and each record as one line of an aligned table, its parts on lines below, and a line of totals."""
     rows = [("", "layer", "settings", "spatial size", "channels", "sites", "active %", "pairs", "multiply-adds",
              "weights")]
     rows.append(("0", "input", "", *grid_words(given), "", "", ""))
     for record in records:
-        for one in (record, *record.parts):
+        for one in with_parts(record):
             rows.append((str(record.index) if one is record else "", one.name, one.layer.extra_repr(),
                          *grid_words(one.output), _number(one.pairs), _number(one.multiply_adds),
                          _number(one.layer.parameter_count())))

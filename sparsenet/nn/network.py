@@ -56,6 +56,7 @@ class SparseNetwork(Module):
     Attributes
     ----------
     layers : list of Modules, may be changed: insert, replace, remove, truncate (`del net.layers[17:]`)
+    descriptor : number of the layer, from 1, whose output is the descriptor; None: the last before the classifier
 
     Raises
     ------
@@ -67,6 +68,8 @@ class SparseNetwork(Module):
 
     The `add_` methods build the next layer from what the last one gives, and return the network.
     """
+
+    descriptor: int | None = None
 
     def __init__(self, dimension: int = 3, in_channels: int = 1, seed: int = 0,
                  field: int | Sequence[int] | None = None):
@@ -143,7 +146,7 @@ class SparseNetwork(Module):
     def add_linear(self, out_features: int, bias: bool = True) -> SparseNetwork:
         """A Linear.  Where the network is still sparse, a GlobalPool("mean") comes before it; on a grid
         that has come down to one cell that is the cell's row, or the background of an empty sample."""
-        if self._is_sparse():
+        if not self.gives_rows:
             self.add_global_pool("mean")
         return self.add(Linear(self.out_channels, out_features, bias, rng=self._rng(len(self.layers))))
 
@@ -156,11 +159,13 @@ class SparseNetwork(Module):
     def _rng(self, place: int) -> np.random.Generator:
         return keyed_rng(self.seed, "weights", place)
 
-    def _is_sparse(self) -> bool:
-        return not any(isinstance(layer, (GlobalPool, ToDense, Linear)) for layer in self.layers)
+    @property
+    def gives_rows(self) -> bool:
+        """Whether the last layer gives a Tensor, no longer a SparseTensor."""
+        return any(isinstance(layer, (GlobalPool, ToDense, Linear)) for layer in self.layers)
 
     def _sparse_channels(self, method: str) -> int:
-        if not self._is_sparse():
+        if self.gives_rows:
             raise ValueError(f"{method}: the network gives a plain Tensor by now, expected a SparseTensor: add this "
                              "layer before the GlobalPool, ToDense or Linear layer")
         return self.out_channels

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sparsenet.kernels.precision import PRECISIONS
+from sparsenet.nn.layer_list import describe_layers
 from sparsenet.toml import as_toml
 
 
@@ -47,13 +48,21 @@ class DataConfig:
 class NetworkConfig:
     """The network.  S3DCNN: levels of convolution 2/1, leaky ReLU, max-pool 3/2, then one convolution and leaky ReLU.
     ResNet: levels of residual blocks of submanifold convolutions 3/1 with batch norm and ReLU, each of half the sides.
+    Layers: those that are listed.  A GlobalPool follows if there is none, and for the softmax loss the classifier.
     """
 
-    kind: str = key("s3dcnn", "'s3dcnn': the paper's; 'resnet': residual blocks (ours)", choices=("s3dcnn", "resnet"))
+    kind: str = key("s3dcnn", "'s3dcnn': the paper's; 'resnet': residual blocks (ours); 'layers': the listed layers",
+                    choices=("s3dcnn", "resnet", "layers"))
+    layers: tuple[dict[str, Any], ...] = key((), "layers of kind 'layers', each a table of its kind and settings, such "
+                                                 "as {kind = 'convolution', channels = 64, size = 3, stride = 2}, or "
+                                                 "its kind alone")
+    field: int = key(0, "side of the input grid of a resnet or of listed layers, in voxels; 0: the smallest that comes "
+                        "down to 4 cells a side for a resnet, to one cell for listed layers. The number of channels "
+                        "sets that of s3dcnn", at_least=0)
     channels: tuple[int, ...] = key((32, 64, 96, 128, 160, 192),
-                                    "output channels of the convolutions (Table 1), or of a resnet's levels. Their "
-                                    "number sets the side of the input grid: 14, 30, 62, 126 for 3, 4, 5, 6; of a "
-                                    "resnet 16, 32, 64, 128", at_least=1)
+                                    "output channels of the convolutions (Table 1), or of a resnet's levels; not used "
+                                    "by listed layers. Their number sets the side of the input grid: 14, 30, 62, 126 "
+                                    "for 3, 4, 5, 6; of a resnet 16, 32, 64, 128", at_least=1)
     norm: str = key("none", "'batch': batch norm after each convolution of s3dcnn (ours), over its sites; a resnet "
                             "always has it", choices=("none", "batch"))
     blocks: int = key(1, "residual blocks at each level of a resnet", at_least=1)
@@ -186,9 +195,9 @@ class Config:
                 if getattr(getattr(self, section.name), f.name) != getattr(getattr(other, section.name), f.name)]
 
     def shown(self, name: str) -> str:
-        """The value of 'section.key' as TOML."""
+        """The value of 'section.key' as TOML, on one line."""
         section, _, entry = name.partition(".")
-        return as_toml(getattr(getattr(self, section), entry))
+        return " ".join(as_toml(getattr(getattr(self, section), entry)).split())
 
 
 def describe_keys() -> str:
@@ -198,6 +207,9 @@ def describe_keys() -> str:
         lines += [f"# {' '.join((type(section.default).__doc__ or '').split())}", f"[{section.name}]"]
         for f in fields(section.default):
             choices = f" Choices: {', '.join(f.metadata['choices'])}." if f.metadata["choices"] else ""
-            lines += [f"# {f.metadata['meaning']}.{choices}", f"{f.name} = {as_toml(f.default)}"]
+            lines += [f"# {f.metadata['meaning']}.{choices}"]
+            if f.name == "layers":
+                lines += [f"#     {line}" for line in describe_layers()]
+            lines += [f"{f.name} = {as_toml(f.default)}"]
         lines.append("")
     return "\n".join(lines)
