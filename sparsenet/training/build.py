@@ -13,7 +13,7 @@ from sparsenet.training.schema import Config
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
     from sparsenet.nn import SparseNetwork
-    from sparsenet.optim import SGD
+    from sparsenet.optim import EMA, SGD, ParameterGroups
 
 
 def build_network(config: Config, classes: int) -> SparseNetwork:
@@ -78,14 +78,17 @@ def load_network(path: str | Path) -> tuple[SparseNetwork, Checkpoint]:
     return net.eval(), state
 
 
-def build_optimizer(config: Config, net: SparseNetwork) -> tuple[SGD, Callable[[int, float], float]]:
+def build_optimizer(config: Config, net: SparseNetwork
+                    ) -> tuple[SGD | ParameterGroups, Callable[[int, float], float]]:
     """SGD, and the learning rate as a function of the epochs done and the fraction done of the current one."""
     from sparsenet import optim
 
     settings, schedule = config.optimizer, config.schedule
-    optimizer = optim.SGD(net.named_parameters(), settings.lr, settings.momentum, settings.dampening,
-                          settings.nesterov, settings.weight_decay)
-    rates = {
+    arguments = {name: getattr(settings, name) for name in ("lr", "momentum", "dampening", "nesterov", "weight_decay")}
+    optimizer: SGD | ParameterGroups = (
+        optim.SGD(net.named_parameters(), **arguments) if settings.decay_norms_and_biases else
+        optim.ParameterGroups(optim.SGD, optim.decay_groups(net.named_parameters()), **arguments))
+    rates: dict[str, Callable[[], Callable[[float], float]]] = {
         "constant": lambda: optim.ConstantRate(settings.lr),
         "exponential": lambda: optim.ExponentialDecay(settings.lr, schedule.decay),
         "step": lambda: optim.StepDecay(settings.lr, schedule.step_epochs, schedule.step_factor),
@@ -97,6 +100,13 @@ def build_optimizer(config: Config, net: SparseNetwork) -> tuple[SGD, Callable[[
         return scheduled(epoch) * (min(1.0, (epoch + share) / schedule.warmup) if schedule.warmup else 1.0)
 
     return optimizer, learning_rate
+
+
+def build_average(config: Config, net: SparseNetwork) -> EMA | None:
+    """The moving average of the weights, if optimizer.ema asks for one."""
+    from sparsenet.optim import EMA
+
+    return EMA(net, config.optimizer.ema) if config.optimizer.ema else None
 
 
 def check_field(config: Config, shapes: SparseDataset, net: SparseNetwork) -> None:

@@ -16,7 +16,7 @@ from sparsenet.toml import TomlError, parse_toml, read_toml, shortened, shown
 from sparsenet.training.schema import Config, NetworkConfig
 from sparsenet.wording import did_you_mean
 
-LAYERS = "tuple[dict[str, Any], ...]"  # the type of a list of layers
+LAYERS, TEXTS = "tuple[dict[str, Any], ...]", "tuple[str, ...]"  # types of keys
 LIMITS = {"int": 2**31 - 1, "seed": 2**63 - 1, "list": 30}  # for an integer, for the seed, for the length of a list
 
 
@@ -149,6 +149,12 @@ def _of_kind(kind: str, value: Any, name: str) -> Any:
         value = tuple(value)
         if len(value) > LIMITS["list"]:
             raise ConfigError(f"{name} has {len(value)} numbers, expected at most {LIMITS['list']}")
+    if kind == TEXTS:
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise ConfigError(f"{name} is {shown(value)}, expected a list of texts")
+        for text in value:
+            _of_kind("str", text, name)
+        return tuple(value)
     if type(value) is not {"int": int, "float": float, "bool": bool, "str": str}.get(kind, tuple):
         words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
         raise ConfigError(f"{name} is {shown(value)}, expected {words.get(kind, 'a list of whole numbers')}")

@@ -68,6 +68,11 @@ class NetworkConfig:
     blocks: int = key(1, "residual blocks at each level of a resnet", at_least=1)
     dropout: float = key(0.0, "probability of dropping a descriptor's channel before the classifier (ours)",
                          at_least=0, below=1)
+    init_from: str = key("", "checkpoint or weights file of the first weights, for fine-tuning: arrays of equal name "
+                             "and shape are taken, and a classifier's by class name; empty: random weights")
+    freeze: tuple[str, ...] = key((), "layers or parameters that are not trained, by name or pattern, such as "
+                                      "'convolution1' or 'convolution*.weight'. A norm that is frozen uses its running "
+                                      "statistics")
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class TrainingConfig:
     tiles: str = key("", "TOML file of the GPU's tile sizes, written by tools/tune_tiles.py; empty: the built-in one")
     validate_every: int = key(1, "epochs between validations; the last epoch is always validated. 0: none, and the "
                                  "last epoch is the best (data.validation_share still holds out shapes)", at_least=0)
+    patience: int = key(0, "stop after so many validations in a row without a better one (early stopping); 0: never",
+                        at_least=0)
     checkpoint_seconds: float = key(300.0, "write last.h5 at least this often, in seconds", above=0)
     max_seconds: float = key(0.0, "stop after this many seconds, resumably, and evaluate; 0: no limit", at_least=0)
     detect_anomaly: bool = key(False, "check every layer and stop at the first NaN or infinity, naming the layer: "
@@ -119,6 +126,9 @@ class OptimizerConfig:
                            at_least=0)
     nesterov: bool = key(True, "use Nesterov momentum")
     weight_decay: float = key(0.0, "L2 penalty added to the gradient", at_least=0)
+    decay_norms_and_biases: bool = key(True, "weight decay acts on biases and on the parameters of norms, too")
+    ema: float = key(0.0, "decay per step of an exponential moving average of the weights, such as 0.999, with which "
+                          "the network is validated and evaluated; 0: none (ours)", at_least=0, below=1)
     max_gradient_norm: float = key(0.0, "norm to which a larger gradient (of all parameters together) is scaled down "
                                         "before the step; 0: no limit (ours)", at_least=0)
 
