@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sparsenet.training.checkpoint import Checkpoint, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
 from sparsenet.training.schema import Config
@@ -141,6 +143,14 @@ def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwo
         return {**options, "sampler": TripletSampler(labels, config.loss.triplets_per_batch, count)}
     return {**options, "sampler": ClassBalancedSampler(labels, config.training.batch_size,
                                                        config.loss.classes_per_batch, count)}
+
+
+def class_weights_of(config: Config, training_set: SparseDataset) -> np.ndarray | None:
+    """(classes,) float64: objects / (classes * objects of the class), or None if all count 1."""
+    if config.loss.class_weights == "none":
+        return None
+    counts = np.bincount(training_set.object_labels, minlength=len(training_set.classes))
+    return counts.sum() / (len(counts) * np.maximum(counts, 1.0))
 
 
 def check_last_batch(config: Config, objects: int, net: SparseNetwork) -> None:

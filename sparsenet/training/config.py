@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsenet.toml import TomlError, parse_toml, read_toml, shortened, shown
-from sparsenet.training.schema import Config, NetworkConfig
+from sparsenet.training.schema import Config, LossConfig, NetworkConfig
 from sparsenet.wording import did_you_mean
 
 LAYERS, TEXTS = "tuple[dict[str, Any], ...]", "tuple[str, ...]"  # types of keys
@@ -180,6 +180,9 @@ def _check_together(config: Config, source: str) -> None:
     if not any(parametric) and not config.data.path:
         raise ConfigError(f"config {source}: data.path is not set: name the HDF5 file of `sparsenet make-dataset`")
     _check_network(config.network, source)
+    for name in ("label_smoothing", "class_weights") if config.loss.kind == "triplet" else ():
+        if getattr(config.loss, name) != getattr(LossConfig(), name):
+            raise ConfigError(f"config {source}: loss.{name} has no effect on the triplet loss: leave it out")
     if config.loss.mining == "semi_hard" and not config.loss.margin:
         raise ConfigError(f"config {source}: loss.margin is 0, semi-hard mining needs a margin above 0")
     mined = config.loss.kind == "triplet" and config.loss.mining != "none"

@@ -79,7 +79,8 @@ def _classifier_of(net: SparseNetwork, config: Config) -> list[str]:
     return [f"{name}.{own}" for own, _ in layer.named_parameters()] if config.loss.kind == "softmax" else []
 
 
-def _columns(given: np.ndarray | None, array: np.ndarray, theirs: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
+def _columns(given: np.ndarray | None, array: np.ndarray, theirs: Sequence[str],
+             classes: Sequence[str]) -> np.ndarray | None:
     """`array` (..., classes) with the columns of the classes that both know taken from `given` (..., theirs).
 
     None if it does not fit, or they share no class.

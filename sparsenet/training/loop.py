@@ -20,7 +20,14 @@ from sparsenet.kernels.fetch import fetch_later
 from sparsenet.kernels.machine import blas_type, processor_type
 from sparsenet.lock import locked
 from sparsenet.optim import clip_gradients
-from sparsenet.training.build import build_average, build_batching, build_network, build_optimizer, voxelization_of
+from sparsenet.training.build import (
+    build_average,
+    build_batching,
+    build_network,
+    build_optimizer,
+    class_weights_of,
+    voxelization_of,
+)
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from sparsenet.training.evaluation import (
     NO_RETRIEVAL,
@@ -143,7 +150,7 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
     net.to(config.training.device)
     average = build_average(config, net)
     optimizer, learning_rate = build_optimizer(config, net)
-    batching = build_batching(config, training_set, net)
+    batching, weights = build_batching(config, training_set, net), class_weights_of(config, training_set)
     for name in () if resume else OUTPUTS:
         (out / name).unlink(missing_ok=True)
     write_text(out / "config.toml", config.text())
@@ -166,10 +173,10 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
         latest = net.get_weights()
         check_finite(latest, config, epoch, step)
         with averaged():
-            weights = latest if average is None else net.get_weights()
+            used = latest if average is None else net.get_weights()
         with deferred_interrupt():
             save_checkpoint(path, Checkpoint(
-                weights=weights, epoch=epoch, step=step,
+                weights=used, epoch=epoch, step=step,
                 momentum={name: to_device(array, "cpu") for name, array in optimizer.state_dict().items()},
                 seconds=earlier + time.monotonic() - begun, config=config.text(), classes=training_set.classes,
                 running=sums, history=history, dataset=training_set.digest,
@@ -194,7 +201,7 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
             for batch in watch.waiting("waiting", batches):
                 net.reseed(config.training.seed, epoch, step)
                 with watch("forward"):
-                    loss, figures = loss_of(net, batch, config)
+                    loss, figures = loss_of(net, batch, config, weights)
                     arriving = fetch_later(figures)
                 with watch("backward"), np.errstate(all="ignore"):  # a non-finite loss is reported below
                     loss.backward()
@@ -267,13 +274,14 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
     return TrainingResult(net, history, figures, evaluation, finished=early or epoch >= config.training.epochs)
 
 
-def loss_of(net: SparseNetwork, batch: SparseBatch, config: Config) -> tuple[Tensor, Any]:
+def loss_of(net: SparseNetwork, batch: SparseBatch, config: Config, class_weights: Any = None
+            ) -> tuple[Tensor, Any]:
     """The loss of a batch, and an array of the loss and, for a classifier, the number of correct samples."""
     from sparsenet import ops
 
     outputs = net(batch)
     if config.loss.kind == "softmax":
-        return ops.softmax_cross_entropy_with_figures(outputs, batch.labels)
+        return ops.softmax_cross_entropy_with_figures(outputs, batch.labels, config.loss.label_smoothing, class_weights)
     if config.loss.mining == "none":  # TripletSampler: anchors, then their positives, then their negatives
         rows = array_module(outputs.array).arange(len(batch)).reshape(3, -1)
     else:

@@ -101,6 +101,9 @@ class LossConfig:
     """The training loss and how triplets are chosen."""
 
     kind: str = key("softmax", "'softmax': classification; 'triplet': descriptors", choices=("softmax", "triplet"))
+    label_smoothing: float = key(0.0, "share of a label that is spread over all classes (ours)", at_least=0, below=1)
+    class_weights: str = key("none", "'balanced': a sample of class c counts objects / (classes * objects of c) in the "
+                                     "softmax loss; 'none': each counts 1", choices=("none", "balanced"))
     margin: float = key(0.2, "margin of the triplet loss (ours: the paper gives none)", at_least=0)
     distance: str = key("cosine", "distance of the triplet loss", choices=("cosine", "l2", "squared_l2"))
     triplets_per_batch: int = key(30, "triplets in a batch of TripletSampler (ours)", at_least=1)
