@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ from sparsenet import nn
 from sparsenet.cli import main
 from sparsenet.data import SparseDataset
 from sparsenet.kernels import find
+from sparsenet.nn.layer_list import grids
 from sparsenet.retrieval import Descriptors
 from sparsenet.retrieval.embedding import descriptor_layer
 from sparsenet.training import load_checkpoint, load_network
 from sparsenet.training.build import build_network, check_field
 from sparsenet.training.config import ConfigError, parse_config
+from sparsenet.training.finetuning import freeze
 from sparsenet.training.schema import NetworkConfig
 
 LISTED = """[
@@ -159,3 +163,15 @@ def test_a_last_batch_of_one_is_told_before_the_training(size, config, tmp_path)
         with pytest.raises(ConfigError, match=f"batch_size is {size}, and of 30 objects the last batch has one"):
             run(config(*overrides, f"training.batch_size={size}"), tmp_path)
     run(config(f"training.batch_size={size}", "training.epochs=1"), tmp_path)
+
+
+def test_the_configs_of_the_documentation_are_configs():
+    text = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    listed, tuned = (parse_config(block if "[data]" in block else '[data]\npath = "x"\n' + block, "docs")
+                     for block in blocks)
+    assert grids(build_network(listed, 3), (24, 24, 24))[-3] == (6, 6, 6)
+    net = build_network(tuned, 11)
+    freeze(net, tuned.network.freeze)
+    assert [name for name, parameter in net.named_parameters() if not parameter.requires_grad] == [
+        "convolution1.weight", "convolution1.bias", "convolution2.weight", "convolution2.bias"]
