@@ -24,7 +24,7 @@ from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
 from sparsenet.nn.sequential import Sequential
 from sparsenet.random import keyed_rng
-from sparsenet.sparse import Branches, Geometry
+from sparsenet.sparse.plan import Branches
 from sparsenet.toml import as_toml, shortened, shown
 from sparsenet.wording import did_you_mean
 
@@ -229,7 +229,8 @@ def grids(net: SparseNetwork, field: tuple[int, ...]) -> list[tuple[int, ...]]:
     return sizes
 
 
-def _leads_to(size: tuple[int, ...], steps: Iterable[Geometry | Branches]) -> tuple[int, ...]:
+def _leads_to(size: tuple[int, ...], steps: Iterable[Any]) -> tuple[int, ...]:
+    """The spatial size at the end of a module's `geometries()`."""
     for step in steps:
         if isinstance(step, Branches):
             ends = {_leads_to(size, path): None for path in step.paths}
@@ -239,7 +240,7 @@ def _leads_to(size: tuple[int, ...], steps: Iterable[Geometry | Branches]) -> tu
                                  "the shortcut the stride of the layers")
             (size,) = ends
         else:
-            size = step.output_size(size)
+            size = getattr(step, "geometry", step).output_size(size)
     return size
 
 
