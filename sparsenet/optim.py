@@ -11,8 +11,11 @@ from typing import Any
 from sparsenet.autograd import Parameter, Tensor
 from sparsenet.backend import HALF, array_module, to_device, wide_dtype
 from sparsenet.kernels import launch
+from sparsenet.moving_average import EMA
+from sparsenet.parameter_groups import ParameterGroups, decay_groups
 
-__all__ = ["SGD", "ConstantRate", "CosineDecay", "ExponentialDecay", "StepDecay", "clip_gradients"]
+__all__ = ["EMA", "SGD", "ConstantRate", "CosineDecay", "ExponentialDecay", "ParameterGroups", "StepDecay",
+           "clip_gradients", "decay_groups"]
 
 _MASTER = ".master"  # suffix of a parameter's name in a state_dict
 

@@ -55,13 +55,21 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise TomlError("not TOML that can be read: it has a whole number of thousands of digits") from None
 
 
-def as_toml(value: Any) -> str:
-    """A str, number, bool or list of these as TOML.  (The repr of a finite float is valid TOML.)"""
+def as_toml(value: Any, indent: str = "") -> str:
+    """A str, number, bool, or a list or table of these as TOML.  (The repr of a finite float is valid TOML.)
+
+    A list that contains tables takes a line for each entry, after `indent`.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         escaped = "".join(f"\\u{ord(c):04X}" if ord(c) < 32 or c in '"\\\x7f' else c for c in value)
         return f'"{escaped}"'
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {as_toml(entry, indent)}" for name, entry in value.items()) + "}"
+    if isinstance(value, list | tuple) and any(isinstance(entry, dict) for entry in value):
+        lines = "".join(f"{indent}    {as_toml(entry, indent + '    ')},\n" for entry in value)
+        return f"[\n{lines}{indent}]"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(as_toml, value)) + "]"
     return repr(value)

@@ -74,14 +74,14 @@ def run(config, out, **options):
 
 
 def bits(out, name="last.h5"):
-    """All that a run's end depends on: weights, momentum and the losses, exactly."""
+    """All that a run's end depends on: weights, their average, momentum and the losses, exactly."""
     state = load_checkpoint(out / name)
-    arrays = {f"{part}/{name}": array.tobytes() for part in ("weights", "momentum")
+    arrays = {f"{part}/{name}": array.tobytes() for part in ("weights", "latest", "momentum")
               for name, array in getattr(state, part).items()}
     figures = [{name: value for name, value in row.items() if name in ("loss", "accuracy", "lr", "validation_loss",
                                                                        "validation_accuracy", "validation_mAP")}
                for row in state.history]
-    return arrays, figures, state.epoch, state.step
+    return arrays, figures, state.epoch, state.step, state.updates
 
 
 def interrupt():

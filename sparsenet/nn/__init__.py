@@ -1,4 +1,4 @@
-"""Layers, the networks made of them, and their first weights."""
+"""Layers, networks of layers, and the initialisation of their weights."""
 
 from sparsenet.autograd import Parameter
 from sparsenet.nn import init

@@ -1,4 +1,4 @@
-"""What each layer of a network read and gave: records to look at, and the table made of them."""
+"""Records of each layer's input and output, and the summary table of a network."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ class Activation:
     index : the layer's number, counted from 1 as in the paper's Table 1
     name : its name in the network, such as "convolution1"
     layer : the Module
-    inputs : what it was called with
-    output : what it gave.  An edited output goes on with `net.run(output, start=index)`
-    seconds : wall time of the layer's forward pass, None where it was not measured
-    parts : of a layer that is made of layers, such as a Residual: a record of each that it called, with its number
+    inputs : the arguments of the call
+    output : the result.  An edited output continues with `net.run(output, start=index)`
+    seconds : wall time of the layer's forward pass; None if it was not measured
+    parts : for a layer made of layers, such as a Residual: the records of the layers that it called, with its
+        number; they may have parts of their own
 
-    `output` is part of the graph.  The properties give its contents as NumPy arrays, for any device;
-    where the output is a plain Tensor, `features` is its array, and what only sites have is None.
+    `output` is part of the graph.  The properties return its contents as NumPy arrays, for any device;
+    if the output is a plain Tensor, `features` is its array, and the properties that only sites have are None.
     """
 
     index: int
@@ -45,7 +46,7 @@ class Activation:
 
     @property
     def input(self) -> SparseTensor | Tensor | None:
-        """The first SparseTensor or Tensor that the layer was called with."""
+        """The first SparseTensor or Tensor among the arguments."""
         return next((x for x in self.inputs if isinstance(x, (SparseTensor, Tensor))), None)
 
     @property
@@ -67,12 +68,12 @@ class Activation:
 
     @property
     def background(self) -> np.ndarray | None:
-        """(C,): what every inactive cell holds."""
+        """(C,), the feature vector of every inactive cell; (B, C) if samples differ; None without a background."""
         return self.output.background.numpy() if self._sparse and self.output.background is not None else None
 
     @property
     def gradient(self) -> np.ndarray | None:
-        """(N, C), of the features; None until a backward pass has come by."""
+        """(N, C), the gradient of the features; None before a backward pass."""
         return None if self._tensor.grad is None else to_device(self._tensor.grad, "cpu")
 
     # ---- the grid ----
@@ -87,19 +88,19 @@ class Activation:
 
     @property
     def channels(self) -> int | None:
-        """C; None of a Tensor with fewer than two axes."""
+        """C; None for a Tensor of fewer than two axes."""
         return self._tensor.shape[1] if self._tensor.ndim > 1 else None
 
     @property
     def active_fraction(self) -> float | Any:
-        """Sites per cell of the batch, 0 to 1; None of a Tensor."""
+        """Sites divided by cells, over the whole batch, 0 to 1; None for a Tensor."""
         return self.output.active_fraction if self._sparse else None
 
     # ---- the work ----
 
     @property
     def rulebook(self) -> Rulebook | None:
-        """What joined the input's sites to the output's; None where the layer has no filter."""
+        """The rulebook between the input's sites and the output's; None if the layer has no filter."""
         geometry = getattr(self.layer, "geometry", None)
         if geometry is None or not self._sparse or not isinstance(self.input, SparseTensor):
             return None
@@ -107,7 +108,7 @@ class Activation:
 
     @property
     def pairs(self) -> int | None:
-        """P of the rulebook; of a layer that is made of layers, of theirs together."""
+        """P, the number of pairs in the rulebook; for a layer made of layers, their sum."""
         if self.parts:
             counts = [part.pairs for part in self.parts if part.pairs is not None]
             return sum(counts) if counts else None
@@ -115,13 +116,13 @@ class Activation:
 
     @property
     def multiply_adds(self) -> int | None:
-        """Of the matrix products of the forward pass, for the whole batch, over pairs of sites; None
-        where the layer has parameters of its own that are no `weight` of a filter or linear map."""
+        """Multiply-adds of the forward pass's matrix products over the pairs, for the whole batch; None if the layer
+        has parameters of its own that are not the `weight` of a filter or linear map."""
         return self._sum_of_parts("multiply_adds") if self.parts else self._products(self.pairs)
 
     @property
     def dense_multiply_adds(self) -> int | None:
-        """What the same layer takes on the whole grid: all offsets at all cells of the output."""
+        """Multiply-adds of the dense layer: all offsets at all cells of the output."""
         if self.parts:
             return self._sum_of_parts("dense_multiply_adds")
         if self.rulebook is None:
@@ -139,7 +140,7 @@ class Activation:
                 return pairs * weight.shape[1] * weight.shape[2]
             if weight.ndim == 2 and isinstance(self.input, Tensor) and self.input.ndim == 2:
                 return self.input.shape[0] * weight.size
-            if weight.ndim == 1:  # of each channel: nothing is multiplied as a matrix
+            if weight.ndim == 1:  # a scale per channel, not a matrix product
                 return 0
         return None if any("." not in name for name, _ in self.layer.named_parameters()) else 0
 
@@ -159,21 +160,26 @@ class Activation:
 
 
 def recorded(number: int, name: str, layer: Module, x: Any) -> Activation:
-    """Call the layer and record what it gave, and what the layers within it did."""
-    paths = dict(_paths(name, layer))
-    if len(paths) == 1:
+    """Call the layer and record its input and output, and those of the layers within it, by their names."""
+    if not any(layer.named_children()):
         return Activation(number, name, layer, (x,), layer(x))
-    parts: list[Activation] = []
+    paths = dict(_paths(name, layer))
+    found: list[list[Activation]] = [[]]  # the records made within each module that is being called
 
     def call(module: Module, inputs: tuple[Any, ...]) -> Any:
+        found.append([])
         output = module.forward(*inputs)
-        if not any(module.named_children()) and isinstance(output, SparseTensor | Tensor):
-            parts.append(Activation(number, paths.get(id(module), module.kind), module, inputs, output))
+        parts = tuple(found.pop())
+        if isinstance(output, SparseTensor | Tensor):
+            own_name = paths.get(id(module), module.kind)
+            found[-1].append(Activation(number, own_name, module, inputs, output, parts=parts))
+        else:
+            found[-1] += parts
         return output
 
     with intercepting(call):
-        output = layer(x)
-    return Activation(number, name, layer, (x,), output, parts=tuple(parts))
+        layer(x)
+    return found[0][-1]
 
 
 def _paths(name: str, module: Module) -> Iterator[tuple[int, str]]:
@@ -182,13 +188,26 @@ def _paths(name: str, module: Module) -> Iterator[tuple[int, str]]:
         yield from _paths(f"{name}.{own}", child)
 
 
+def with_parts(record: Activation) -> Iterator[Activation]:
+    """The record and those of the layers within it, parents first.
+
+    Composites within it are left out unless they compute a result of their own, such as the sum of a Residual.
+    """
+    yield record
+    for part in record.parts:
+        own = not any(inner.output is part.output for inner in part.parts)
+        for inner in with_parts(part):
+            if own or inner is not part:
+                yield inner
+
+
 def table(given: SparseTensor, records: Sequence[Activation]) -> str:
-    """The input and each record as one line of an aligned table, its parts on lines below, and a line of totals."""
+    """An aligned table: a line for the input, for each record and each of its parts, and for the totals."""
     rows = [("", "layer", "settings", "spatial size", "channels", "sites", "active %", "pairs", "multiply-adds",
              "weights")]
     rows.append(("0", "input", "", *grid_words(given), "", "", ""))
     for record in records:
-        for one in (record, *record.parts):
+        for one in with_parts(record):
             rows.append((str(record.index) if one is record else "", one.name, one.layer.extra_repr(),
                          *grid_words(one.output), _number(one.pairs), _number(one.multiply_adds),
                          _number(one.layer.parameter_count())))
@@ -200,7 +219,7 @@ def table(given: SparseTensor, records: Sequence[Activation]) -> str:
 
 
 def grid_words(x: SparseTensor | Tensor) -> tuple[str, str, str, str]:
-    """In words: spatial size, channels, sites, active %."""
+    """Spatial size, channels, sites and active %, as texts."""
     if not isinstance(x, SparseTensor):
         return "", str(x.shape[1]) if x.ndim > 1 else "", "", ""
     return "x".join(map(str, x.spatial_size)), str(x.channels), f"{len(x):,}", f"{100 * x.active_fraction:.2f}"

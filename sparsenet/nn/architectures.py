@@ -1,4 +1,4 @@
-"""Networks by name: that of the paper (Notchenko, Kapushev, Burnaev 2016), Table 1, and a residual one."""
+"""Named networks: the paper's S3DCNN (Notchenko, Kapushev, Burnaev 2016, Table 1), and a residual network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparsenet.random import keyed_rng
 CHANNELS = (32, 64, 96, 128, 160, 192)
 SLOPE = 0.33
 NORMS = (None, "batch")
-LAST_SIDE = 4  # of a residual network's last grid
+LAST_SIDE = 4  # cells along a side of a residual network's last grid
 
 
 def s3dcnn(num_classes: int | None = None, seed: int = 0, channels: Sequence[int] = CHANNELS, in_channels: int = 1,
@@ -23,24 +23,24 @@ def s3dcnn(num_classes: int | None = None, seed: int = 0, channels: Sequence[int
 
         126 -conv- 125 -pool- 62 -conv- 61 -pool- 30 - 29 - 14 - 13 - 6 - 5 - 2 -conv- 1
 
-    Layer 17 gives the descriptor, on a grid of one cell; layer 18 (GlobalPool) hands it on as a
-    Tensor (B, 192), empty samples included; with classes layer 19 (Linear) gives the logits.
+    The output of layer 17 is the descriptor, on a grid of one cell; layer 18 (GlobalPool) turns it into a
+    Tensor (B, 192), empty samples included; with classes, layer 19 (Linear) computes the logits.
     574,368 weights and biases without the classifier.
 
     Parameters
     ----------
-    num_classes : ends in logits (B, num_classes); None: in the descriptor (B, channels[-1])
-    seed : of the first weights
-    channels : of each convolution; L+1 of them make L levels and set the field, 2^(L+2) - 2:
-        3 -> 14, 4 -> 30, 5 -> 62, 6 -> 126.  `net.field` tells it
-    in_channels : of the input
+    num_classes : the network returns logits (B, num_classes); None: descriptors (B, channels[-1])
+    seed : seed of the initial weights
+    channels : output channels of each convolution; L+1 of them make L levels and determine the side of the input
+        grid, 2^(L+2) - 2: 3 -> 14, 4 -> 30, 5 -> 62, 6 -> 126 (`net.field`)
+    in_channels : channels of the input
     dimension : D, 1 to 4
-    norm : "batch": a BatchNorm after each convolution, which then has no bias; None: none, as in the paper.  The
-        layers' numbers are others then: 23 gives the descriptor
+    norm : "batch": a BatchNorm after each convolution, which then has no bias; None: no norm, as in the paper.  With
+        norms the descriptor is the output of layer 23
 
     Raises
     ------
-    ValueError : no channels, or another norm.  When called, an input whose spatial size is not `net.field`.
+    ValueError : channels is empty, or norm is unknown; when called, the input's spatial size is not `net.field`.
     """
     _check_channels("s3dcnn", channels)
     if norm not in NORMS:
@@ -62,22 +62,23 @@ def resnet(num_classes: int | None = None, seed: int = 0, channels: Sequence[int
            in_channels: int = 1, dimension: int = 3) -> SparseNetwork:
     """A residual network (He et al. 2016) of submanifold convolutions 3/1, with batch norm and ReLU.
 
-    At each level so many residual blocks of two convolutions; the first one of a level but the first halves the grid by
-    a convolution 2/2, in its shortcut, too.  The last level's grid has sides of 4, over whose cells GlobalPool takes
-    the mean: the descriptor.
+    Each level has `blocks` residual blocks of two convolutions; the first block of each level but the first halves the
+    grid with a convolution 2/2, and with another in its shortcut.  The last level's grid has 4 cells a side; the mean
+    over its cells (GlobalPool) is the descriptor.
 
     Parameters
     ----------
-    num_classes : ends in logits (B, num_classes); None: in the descriptor (B, channels[-1])
-    seed : of the first weights
-    channels : of each level; L of them set the field, 2^(L+1): 2 -> 8, 3 -> 16, 4 -> 32, 5 -> 64.  `net.field` tells it
-    blocks : of a level
-    in_channels : of the input
+    num_classes : the network returns logits (B, num_classes); None: descriptors (B, channels[-1])
+    seed : seed of the initial weights
+    channels : channels of each level; L of them determine the side of the input grid, 2^(L+1): 2 -> 8, 3 -> 16,
+        4 -> 32, 5 -> 64 (`net.field`)
+    blocks : residual blocks per level
+    in_channels : channels of the input
     dimension : D, 1 to 4
 
     Raises
     ------
-    ValueError : no channels, or less than one block.  When called, an input whose spatial size is not `net.field`.
+    ValueError : channels is empty, or blocks is less than 1; when called, the input's spatial size is not `net.field`.
     """
     _check_channels("resnet", channels)
     if not isinstance(blocks, int) or blocks < 1:
@@ -93,7 +94,7 @@ def resnet(num_classes: int | None = None, seed: int = 0, channels: Sequence[int
 
 
 def _add_block(net: SparseNetwork, out_channels: int, halves: bool) -> None:
-    """A residual block, and the ReLU behind it."""
+    """Append a residual block and a ReLU."""
     channels, place, dimension = net.out_channels, len(net.layers), net.dimension
     streams = (keyed_rng(net.seed, "weights", place, number) for number in range(3))
 

@@ -1,4 +1,4 @@
-"""Checks of what a Module's attributes hold, so that no weight is overlooked in silence."""
+"""Checks of a Module's attributes, so that no weight is silently overlooked."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _parts(container: Any) -> Iterator[Any]:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """The values within it, through all containers; itself if it is none."""
+    """The values in nested containers; the value itself if it is not a container."""
     if isinstance(value, _CONTAINERS):
         for part in _parts(value):
             yield from _leaves(part)

@@ -1,7 +1,7 @@
-"""Which layers in a row run as one operation: on a GPU a convolution, a leaky ReLU and a max-pooling are a level.
+"""Fusion of consecutive layers into one operation: on a GPU a convolution, a leaky ReLU and a max-pooling are a level.
 
-Results differ from those of the single layers by rounding alone.  Layers that somebody looks into run one by one:
-within `intercepting` (tracing, activations) and `detect_anomaly`.
+Results differ from those of the separate layers only by rounding.  Within `intercepting` (tracing, activations) and
+`detect_anomaly`, layers run one by one, so that each output exists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sparsenet.sparse import SparseTensor
 
 
 def run_layers(layers: Sequence[Module], x: Any) -> Any:
-    """x through the layers, one after another."""
+    """Apply the layers to x, one after another."""
     alone, place = intercepted() or anomaly.detecting(), 0
     while place < len(layers):
         count = 1 if alone else _level_at(layers, place, x)
@@ -27,7 +27,7 @@ def run_layers(layers: Sequence[Module], x: Any) -> Any:
 
 
 def _level_at(layers: Sequence[Module], place: int, x: Any) -> int:
-    """How many layers from there on are one level; 1: none."""
+    """The number of layers from `place` on that form one level; 1 if they do not."""
     kinds = [type(layer) for layer in layers[place:place + 3]]
     if len(kinds) < 2 or kinds[0] not in (SparseConv, SubmanifoldConv) or kinds[1] is not LeakyReLU:
         return 1

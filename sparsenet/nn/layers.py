@@ -1,7 +1,7 @@
 """The layers: each holds parameters and settings, and calls one operation of `sparsenet.ops`.
 
-Weights are drawn as `nn.init` says, biases are 0.  `rng` is a NumPy Generator or a seed; None
-draws fresh entropy.  `SparseNetwork` and `s3dcnn` give each layer its own, keyed by their seed.
+Weights are initialised as described in `nn.init`, biases to 0.  `rng` is a NumPy Generator or a seed; None: seeded by
+the operating system.  `SparseNetwork` gives each layer a Generator of its own, keyed by the network's seed.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class SparseConv(Module):
     dimension : D, 1 to 4; a kernel_size of several numbers sets it
     rng : see the module
 
-    weight : Tensor (K, C_in, C_out), offsets row-major, last axis fastest;  bias : Tensor (C_out,) or None
+    weight : Parameter (K, C_in, C_out), offsets row-major, last axis fastest;  bias : Parameter (C_out,) or None
 
-    Raises ValueError where the sizes are no whole numbers, or too many or few; TypeError where the channels
-    are none.
+    Raises ValueError if a size is not a whole number in range, or there are not as many as dimensions; TypeError if a
+    number of channels is not a whole number.
     """
 
     kind = "convolution"
@@ -62,7 +62,7 @@ class SparseConv(Module):
         self.bias = init.zeros((self.out_channels,)) if bias else None
 
     def weight_bound(self, pool: tuple[int, ...] | None = None) -> float:
-        """The bound that first weights keep, where a max-pooling of that size follows (None: none does)."""
+        """The bound of the initial weights if a max-pooling of this size follows; None: none does."""
         fan_in = self.in_channels * self.geometry.volume
         return init.weight_bound(fan_in, self.out_channels, init.fan_out_factor(self.geometry, pool))
 
@@ -76,7 +76,7 @@ class SparseConv(Module):
 class SubmanifoldConv(SparseConv):
     """Convolution whose output sites are its input sites: odd kernel_size, stride 1.
 
-    Neighbours that are no sites count as background.  Parameters as for SparseConv.
+    Neighbours that are not active count as background.  Parameters as for SparseConv.
     """
 
     kind = "submanifold"
@@ -88,9 +88,9 @@ class SubmanifoldConv(SparseConv):
 
 
 class SparseMaxPool(Module):
-    """Max-pooling in which the background competes; see `ops.max_pool`.
+    """Max-pooling in which the background competes wherever a window holds an inactive cell; see `ops.max_pool`.
 
-    kernel_size, stride : one number, or one per dimension; stride None is kernel_size
+    kernel_size, stride : one number, or one per dimension; stride=None: kernel_size
     dimension : D, 1 to 4; a kernel_size of several numbers sets it
     """
 
@@ -108,7 +108,7 @@ class SparseMaxPool(Module):
 
 
 class LeakyReLU(Module):
-    """x where positive, negative_slope * x elsewhere; of a Tensor, or of sites and background."""
+    """x if x > 0, else negative_slope * x; elementwise on a Tensor, or on sites and background."""
 
     kind = "leaky_relu"
 
@@ -123,7 +123,7 @@ class LeakyReLU(Module):
 
 
 class ReLU(LeakyReLU):
-    """x where positive, 0 elsewhere: a leaky ReLU of slope 0; of a Tensor, or of sites and background."""
+    """max(x, 0), a leaky ReLU of slope 0; elementwise on a Tensor, or on sites and background."""
 
     kind = "relu"
 
@@ -135,9 +135,9 @@ class ReLU(LeakyReLU):
 
 
 class Linear(Module):
-    """Rows (B, C_in) times a matrix, plus a bias.
+    """x @ weight + bias, for rows x (B, C_in).
 
-    weight : Tensor (C_in, C_out), as a convolution's offset;  bias : Tensor (C_out,) or None
+    weight : Parameter (C_in, C_out), laid out as one offset of a convolution;  bias : Parameter (C_out,) or None
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, rng: Any = None):
@@ -158,12 +158,13 @@ class Linear(Module):
 
 
 class Dropout(Module):
-    """While training, sets channels to 0 with probability p and scales the others by 1 / (1 - p).
+    """In training, sets each channel to 0 with probability p and scales the others by 1 / (1 - p).
 
-    One mask for each sample and channel, on sites and background alike; see `ops.dropout`.
+    One draw for each sample and channel, for its sites and background alike; see `ops.dropout`.
 
-    rng : Generator or seed that the masks are drawn from, one call after the other; `reseed` of the
-        network replaces it, so that a step's masks depend on (seed, epoch, step) alone
+    p : at least 0 and below 1
+    rng : Generator or seed from which the masks are drawn, call after call; the network's `reseed` replaces it, so that
+        the masks of a step depend only on (seed, epoch, step)
     """
 
     def __init__(self, p: float = 0.5, rng: Any = None):
@@ -180,14 +181,14 @@ class Dropout(Module):
 
 
 class ToDense(Module):
-    """The whole grid of a SparseTensor as a Tensor (B, C, *spatial)."""
+    """SparseTensor -> Tensor (B, C, *spatial_size), inactive cells at the background."""
 
     def forward(self, x: SparseTensor) -> Tensor:
         return to_dense(x)
 
 
 class GlobalPool(Module):
-    """One row per sample, (B, C): "mean", "max" or "sum" over all cells; see `ops.global_pool`."""
+    """SparseTensor -> Tensor (B, C): the "mean", "max" or "sum" over all cells of a sample; see `ops.global_pool`."""
 
     def __init__(self, mode: str = "mean"):
         check_mode("GlobalPool", mode)
@@ -212,7 +213,7 @@ def _finite(layer: Module, name: str, value: Any) -> float:
 
 
 def whole_channels(owner: str, name: str, count: Any) -> int:
-    """A number of channels.  Raises TypeError unless it is a whole number, ValueError below 1."""
+    """The number of channels as an int.  Raises TypeError if it is not a whole number, ValueError if it is below 1."""
     try:
         count = int(index(count))
     except TypeError:

@@ -1,9 +1,9 @@
-"""Module: parameters, buffers and child modules, found by looking at the attributes.
+"""Module: parameters, buffers and child modules, found among the attributes.
 
-An attribute that is a Parameter is a parameter, one that is a Module a child; a list or tuple may hold several
-of both.  A Tensor that `register_buffer` was given is a buffer, any other Tensor a constant of which nothing is
-kept.  Attributes that begin with an underscore are passed over.  Names are the attributes' names joined with dots.
-Anything that would be overlooked (a weight that is not a Parameter, one within a dict, ...) raises: see
+An attribute that is a Parameter is a parameter, one that is a Module is a child; a list or tuple may hold several
+of either.  A Tensor registered with `register_buffer` is a buffer; any other Tensor is a constant, which is not part
+of the state.  Attributes whose names begin with an underscore are ignored.  Names are the attributes' names joined
+with dots.  Anything that would be overlooked (a weight that is not a Parameter, one in a dict, ...) raises: see
 `nn.attributes`.
 """
 
@@ -32,8 +32,8 @@ _thread = threading.local()
 
 @contextmanager
 def intercepting(intercept: Callable[[Module, tuple[Any, ...]], Any]) -> Iterator[None]:
-    """Within it, each call of a Module on this thread becomes `intercept(module, inputs)`, which calls
-    `module.forward(*inputs)` itself and returns what that gave (or anything else)."""
+    """A context in which each call of a Module on this thread becomes `intercept(module, inputs)`, which calls
+    `module.forward(*inputs)` itself and returns the result, or another one."""
     before = getattr(_thread, "intercept", None)
     _thread.intercept = intercept
     try:
@@ -50,18 +50,18 @@ def intercepted() -> bool:
 class Module:
     """Base class of layers and networks: subclasses define `forward` (and `extra_repr`).
 
-    training : bool, switched by `train()` and `eval()`; Dropout looks at it
+    training : bool, set by `train()` and `eval()`; Dropout and norms depend on it
     """
 
     training = True
     _buffers: tuple[str, ...] = ()  # names of attributes
 
-    if TYPE_CHECKING:  # for `net.layers[0].weight`: what a layer holds is known by its own class alone
+    if TYPE_CHECKING:  # for `net.layers[0].weight`: only a layer's own class declares its attributes
         def __getattr__(self, name: str) -> Any: ...
 
     @property
     def kind(self) -> str:
-        """The word that `SparseNetwork` names a layer by: MyLayer -> "my_layer"."""
+        """The name that `SparseNetwork` derives its layers' names from: MyLayer -> "my_layer"."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
 
     def forward(self, *inputs: Any) -> Any:
@@ -84,20 +84,20 @@ class Module:
                 error.add_note(f"in the layer {self!r}")
             raise
 
-    # ---- what is inside ----
+    # ---- parameters, buffers and children ----
 
     def __setattr__(self, name: str, value: Any) -> None:
         check_attribute(self, name, value, Module)
         super().__setattr__(name, value)
 
     def register_buffer(self, name: str, array: Any) -> None:
-        """Keep an array that is not a parameter but part of the state, such as running statistics: a Tensor in the
-        attribute of that name, which is in `buffers()` and `state_dict()`, and moved by `to`.
+        """Register an array that is part of the state but not trained, such as running statistics.  It becomes a Tensor
+        in the attribute `name`, is included in `buffers()` and `state_dict()`, and is moved by `to`.
 
-        array : array or Tensor that requires no gradient, of any dtype.  Another Tensor may be assigned later
+        array : array, or Tensor that does not require a gradient, of any dtype.  Another Tensor may be assigned later
 
-        Raises ValueError if the name cannot be an attribute's, begins with an underscore, or is taken; TypeError if
-        the Tensor requires a gradient or is a Parameter.
+        Raises ValueError if the name is not a valid attribute name, begins with an underscore, or is taken; TypeError
+        if the Tensor requires a gradient or is a Parameter.
         """
         if not isinstance(name, str) or not name.isidentifier() or name.startswith("_") or hasattr(self, name):
             raise ValueError(f"register_buffer: name is {name!r}, expected one that {type(self).__name__} does not "
@@ -109,13 +109,13 @@ class Module:
         self._buffers = (*self._buffers, name)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """(name, module) of each direct child; in a list the name is attribute.index."""
+        """(name, module) for each direct child; in a list the name is attribute.index."""
         return ((name, value) for name, value in self._held() if isinstance(value, Module))
 
     def _held(self) -> Iterator[tuple[str, Any]]:
-        """(name, Module or Tensor) of what the attributes hold, and the lists among them."""
+        """(name, Module or Tensor) for each such attribute, and for each such element of a list or tuple."""
         for name, value in vars(self).items():
-            check_attribute(self, name, value, Module)  # again: lists grow, and tensors come to require a gradient
+            check_attribute(self, name, value, Module)  # again: a list may have grown, requires_grad may have changed
             if name.startswith("_"):
                 continue
             if isinstance(value, (list, tuple)):
@@ -128,18 +128,18 @@ class Module:
         return (module for _, module in self.named_children())
 
     def modules(self) -> Iterator[Module]:
-        """This module and all below it, parents first, in the order of the attributes; a layer that
-        is used twice comes twice."""
+        """This module and its descendants, parents first, in the order of the attributes; a layer that
+        is used twice occurs twice."""
         yield self
         for child in self.children():
             yield from child.modules()
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """(name, Parameter) of each, frozen ones too; one that is shared comes once, under its first name."""
+        """(name, Parameter) for each, frozen ones too; a shared one occurs once, under its first name."""
         return _once(self._walk("", lambda module, name, tensor: isinstance(tensor, Parameter)))
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """(name, Tensor) of each buffer; one that is shared comes once, under its first name."""
+        """(name, Tensor) for each buffer; a shared one occurs once, under its first name."""
         return _once(self._walk("", lambda module, name, tensor: name in module._buffers))
 
     def _walk(self, prefix: str, wanted: Callable[[Module, str, Tensor], bool]) -> Iterator[tuple[str, Any]]:
@@ -158,7 +158,7 @@ class Module:
         return (tensor for _, tensor in self.named_buffers())
 
     def parameter_count(self) -> int:
-        """Numbers in all parameters together."""
+        """The number of elements of all parameters together."""
         return sum(tensor.size for tensor in self.parameters())
 
     def geometries(self) -> list[Geometry | Branches]:
@@ -174,20 +174,20 @@ class Module:
         return dict(self.named_parameters()) | dict(self.named_buffers())
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the arrays of parameters, frozen ones too, and buffers, by name, on the device where they are."""
+        """Copies of the arrays of all parameters, frozen ones too, and buffers, by name, on their devices."""
         return {name: tensor.array.copy() for name, tensor in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> UnmatchedNames:
         """Copy arrays into the parameters and buffers of the same names, converted to their dtype and device.
 
-        strict : every name must be there, and no other
+        strict : raise if a name is missing or unexpected; False: copy those that both have
 
-        Returns the names that were missing and those that were unexpected: none unless strict is False.
+        Returns the names that were `missing` and those that were `unexpected`, as PyTorch does; none if strict.
 
         Raises
         ------
-        ValueError : a name is missing or unexpected, a shape differs, an array is of another kind of numbers, or holds
-            one that is not finite (in the dtype of the parameter); all of them are named, and nothing is changed.
+        ValueError : a name is missing or unexpected (strict), a shape differs, an array holds another kind of numbers,
+            or one that is not finite in the parameter's dtype; all of them are named, and nothing is changed.
         TypeError : state is not a mapping.
         """
         if not isinstance(state, Mapping):
@@ -213,25 +213,25 @@ class Module:
     # ---- modes, device, gradients ----
 
     def reseed(self, seed: int, *keys: int | str) -> None:
-        """Give each layer that draws random numbers (Dropout) a stream keyed by these numbers and its
-        place.  Called with (seed, epoch, step) before a step, a training can stop and resume anywhere."""
+        """Give each layer that draws random numbers (Dropout) a random stream keyed by these numbers and its place.
+        If it is called with (seed, epoch, step) before each step, training can stop and resume anywhere."""
         for place, module in enumerate(self.modules()):
             if isinstance(getattr(module, "rng", None), np.random.Generator):
                 module.rng = keyed_rng(seed, *keys, "layer", place)
 
     def train(self, mode: bool = True) -> Module:
-        """Put this module and all below it into training mode; returns itself."""
+        """Put this module and its descendants into training mode (or evaluation mode, mode=False); returns itself."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self) -> Module:
-        """Put this module and all below it into evaluation mode; returns itself."""
+        """Put this module and its descendants into evaluation mode; returns itself."""
         return self.train(False)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Evaluation mode within; afterwards each module is in the mode that it was in."""
+        """A context of evaluation mode; afterwards each module returns to its previous mode."""
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
@@ -262,14 +262,14 @@ class Module:
         return self
 
     def zero_grad(self) -> None:
-        """Forget the parameters' gradients (`.grad` is None until the next backward)."""
+        """Set `.grad` of each parameter to None."""
         for tensor in self.parameters():
             tensor.grad = None
 
-    # ---- how it looks ----
+    # ---- repr ----
 
     def extra_repr(self) -> str:
-        """What stands between the brackets of a layer without children."""
+        """The settings shown in the brackets of `repr`, for a layer without children."""
         return ""
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""SparseNetwork: a list of layers that can be built, looked into, cut and changed."""
+"""SparseNetwork: a list of layers that can be built, inspected, cut and changed."""
 
 from __future__ import annotations
 
@@ -50,23 +50,27 @@ class SparseNetwork(Module):
     ----------
     dimension : D, 1 to 4
     in_channels : C of the input
-    seed : of the first weights; each layer's are keyed by (seed, its place in the network)
-    field : sides of the input's grid, one number or (D,), that is checked at each call; None: any
+    seed : seed of the initial weights; those of each layer are keyed by (seed, its place in the network)
+    field : sides of the input grid, one number or (D,), checked at each call; None: any
 
     Attributes
     ----------
     layers : list of Modules, may be changed: insert, replace, remove, truncate (`del net.layers[17:]`)
+    descriptor : number of the layer, from 1, whose output is the descriptor; None: the last before the classifier
 
     Raises
     ------
-    ValueError : another dimension, or less than one channel.
-    TypeError : channels that are not a whole number.
+    ValueError : dimension or in_channels is out of range.
+    TypeError : in_channels is not a whole number.
 
-    A layer is named by its kind and how many of the kind came before: "convolution1", "leaky_relu1",
-    "max_pool1", "convolution2", ...; its parameters "convolution1.weight", "convolution1.bias".
+    A layer's name is its kind, numbered: "convolution1", "leaky_relu1", "max_pool1", "convolution2", ...; its
+    parameters are "convolution1.weight", "convolution1.bias".
 
-    The `add_` methods build the next layer from what the last one gives, and return the network.
+    The `add_` methods append a layer with as many input channels as the last layer has output channels, and return the
+    network.
     """
+
+    descriptor: int | None = None
 
     def __init__(self, dimension: int = 3, in_channels: int = 1, seed: int = 0,
                  field: int | Sequence[int] | None = None):
@@ -87,7 +91,7 @@ class SparseNetwork(Module):
 
     def add_convolution(self, out_channels: int, size: Size, stride: Size = 1, padding: Size = 0, dilation: Size = 1,
                         bias: bool = True) -> SparseNetwork:
-        """A SparseConv.  Its first weights fit the max-pooling that follows, see `nn.init`."""
+        """Append a SparseConv.  Its initial weights depend on the max-pooling that follows, see `nn.init`."""
         place = len(self.layers)
         layer = SparseConv(self._sparse_channels("add_convolution"), out_channels, size, stride, padding, dilation,
                            bias, self.dimension, rng=self._rng(place))
@@ -95,30 +99,30 @@ class SparseNetwork(Module):
         return self.add(layer)
 
     def add_submanifold(self, out_channels: int, size: Size, dilation: Size = 1, bias: bool = True) -> SparseNetwork:
-        """A SubmanifoldConv."""
+        """Append a SubmanifoldConv."""
         return self.add(SubmanifoldConv(self._sparse_channels("add_submanifold"), out_channels, size, dilation, bias,
                                         self.dimension, rng=self._rng(len(self.layers))))
 
     def add_leaky_relu(self, slope: float = 0.01) -> SparseNetwork:
-        """A LeakyReLU."""
+        """Append a LeakyReLU."""
         return self.add(LeakyReLU(slope))
 
     def add_relu(self) -> SparseNetwork:
-        """A ReLU."""
+        """Append a ReLU."""
         return self.add(ReLU())
 
     def add_batch_norm(self, momentum: float = 0.1, eps: float = 1e-5, statistics: str = "sites") -> SparseNetwork:
-        """A BatchNorm of as many channels as there are."""
+        """Append a BatchNorm."""
         return self.add(BatchNorm(self.out_channels, momentum, eps, statistics))
 
     def add_residual(self, *layers: Module, shortcut: Module | None = None) -> SparseNetwork:
-        """A Residual: layers(x) + shortcut(x), or + x without a shortcut."""
+        """Append a Residual: layers(x) + shortcut(x), or layers(x) + x without a shortcut."""
         self._sparse_channels("add_residual")
         return self.add(Residual(*layers, shortcut=shortcut))
 
     def add_max_pool(self, size: Size, stride: Size | None = None) -> SparseNetwork:
-        """A SparseMaxPool.  A convolution before it that still has its first weights gets those that
-        `nn.init` gives before a pooling of this size (the same random numbers within another bound)."""
+        """Append a SparseMaxPool.  If the convolution before it still has its initial weights, they are drawn again
+        with the bound of `nn.init` for a pooling of this size (the same random numbers within another bound)."""
         self._sparse_channels("add_max_pool")
         layer = SparseMaxPool(size, stride, self.dimension)
         if self._drawn is not None:
@@ -132,35 +136,37 @@ class SparseNetwork(Module):
         return self.add(layer)
 
     def add_dropout(self, p: float = 0.5) -> SparseNetwork:
-        """A Dropout."""
+        """Append a Dropout."""
         return self.add(Dropout(p, rng=self._rng(len(self.layers))))
 
     def add_global_pool(self, mode: str = "mean") -> SparseNetwork:
-        """A GlobalPool: from here on there is one row per sample."""
+        """Append a GlobalPool, after which there is one row per sample."""
         self._sparse_channels("add_global_pool")
         return self.add(GlobalPool(mode))
 
     def add_linear(self, out_features: int, bias: bool = True) -> SparseNetwork:
-        """A Linear.  Where the network is still sparse, a GlobalPool("mean") comes before it; on a grid
-        that has come down to one cell that is the cell's row, or the background of an empty sample."""
-        if self._is_sparse():
+        """Append a Linear.  If the last layer returns a SparseTensor, a GlobalPool("mean") is inserted; on a grid of
+        one cell it returns the cell's row, or the background for an empty sample."""
+        if not self.gives_rows:
             self.add_global_pool("mean")
         return self.add(Linear(self.out_channels, out_features, bias, rng=self._rng(len(self.layers))))
 
     @property
     def out_channels(self) -> int:
-        """Channels that the last layer gives."""
+        """The number of output channels of the last layer."""
         found = last_channels(self.layers)
         return self.in_channels if found is None else found
 
     def _rng(self, place: int) -> np.random.Generator:
         return keyed_rng(self.seed, "weights", place)
 
-    def _is_sparse(self) -> bool:
-        return not any(isinstance(layer, (GlobalPool, ToDense, Linear)) for layer in self.layers)
+    @property
+    def gives_rows(self) -> bool:
+        """Whether the last layer returns a Tensor and no longer a SparseTensor."""
+        return any(isinstance(layer, (GlobalPool, ToDense, Linear)) for layer in self.layers)
 
     def _sparse_channels(self, method: str) -> int:
-        if not self._is_sparse():
+        if self.gives_rows:
             raise ValueError(f"{method}: the network gives a plain Tensor by now, expected a SparseTensor: add this "
                              "layer before the GlobalPool, ToDense or Linear layer")
         return self.out_channels
@@ -171,16 +177,16 @@ class SparseNetwork(Module):
         return self.run(batch)
 
     def run(self, x: Any, start: int = 0, stop: int | None = None) -> Any:
-        """Layers start+1 to stop (counted from 1), so `run(x, 0, 17)` gives layer 17's output, and
-        `run(y, 17)` goes on from there, y edited or not.
+        """Run layers start+1 to stop (counted from 1): `run(x, 0, 17)` returns layer 17's output, and
+        `run(y, 17)` continues from it, edited or not.
 
         x : SparseBatch, SparseTensor or Tensor
 
-        Returns a SparseTensor; past a GlobalPool, ToDense or Linear a Tensor.
+        Returns a SparseTensor, or a Tensor after a GlobalPool, ToDense or Linear.
 
         Raises
         ------
-        ValueError : no such layers; at the start, an input of other dimensions, channels or sides.
+        ValueError : there are no such layers; at the first layer, the input has other dimensions, channels or sides.
         """
         start, stop = self._checked_range(start, stop)
         x = self._checked_input(x) if start == 0 else x
@@ -188,11 +194,11 @@ class SparseNetwork(Module):
             return run_layers(self.layers[start:stop], x)
 
     def activations(self, batch: Any) -> list[Activation]:
-        """One record per layer, in order: what it read and gave, as arrays and as part of the graph.
+        """Run the network and return a record for each layer, in order: its input and output, as arrays and as part of
+        the graph.
 
-        After a backward pass from the last output the records hold gradients too (not so under
-        `no_grad`, which keeps no graph).  Dropout acts as the mode says: call `.eval()` first to see
-        the network as it predicts.
+        After a backward pass from the last output the records hold gradients, too (not under `no_grad`, which keeps no
+        graph).  Dropout and norms follow the current mode: call `.eval()` first to see the network as it predicts.
         """
         x, records = self._checked_input(batch), []
         with anomaly.entered(self):
@@ -202,7 +208,7 @@ class SparseNetwork(Module):
         return records
 
     def summary(self, batch: Any) -> str:
-        """An aligned table: size, sites, active cells, pairs, multiply-adds and weights of each layer."""
+        """A text table: spatial size, channels, sites, active cells, pairs, multiply-adds and weights of each layer."""
         with no_grad(), self.evaluating():
             return table(self._checked_input(batch), self.activations(batch))
 
@@ -210,20 +216,20 @@ class SparseNetwork(Module):
                 output: str = "probabilities", **options: Any) -> np.ndarray:
         """Class probabilities (O, classes) float32 of the dataset's objects, in their order.
 
-        dataset : SparseDataset, or what has its `batches` and `object_samples`; or a SparseBatch or SparseTensor of
-            O samples, which is run as it is: the other arguments, but for output, do not apply to it
-        repetitions : passes whose outputs are averaged; pass r draws its augmentation as epoch r
-        poses : "first", or "mean": the outputs of an object's poses are averaged
-        output : "probabilities": softmax, then average; "raw": the average of what the network gives,
-            logits or descriptors
+        dataset : SparseDataset, or an object with its `batches` and `object_samples`; or a SparseBatch or SparseTensor
+            of O samples, which is run as it is: of the other arguments only output applies to it
+        repetitions : number of passes whose outputs are averaged; pass r draws its augmentation as epoch r
+        poses : "first": an object's first pose; "mean": the mean over its poses
+        output : "probabilities": the mean of the softmax; "raw": the mean of the network's outputs, logits or
+            descriptors
         options : for `dataset.batches`: augment, seed, workers, render_size, device, ...
 
-        The network runs in evaluation mode and is put back into its mode.
+        The network runs in evaluation mode; its mode is restored.
 
         Raises
         ------
-        TypeError, ValueError : another kind of input, an option that does not apply to it, an unknown output, or
-            NaN or infinite numbers that the network gives; the first such shape is named.
+        TypeError, ValueError : another kind of input, an option that does not apply to it, or an unknown output; the
+            network returns NaN or infinity (the first such shape is named).
         """
         if output not in ("probabilities", "raw"):
             raise ValueError(f"predict: output is {output!r}, expected 'probabilities' or 'raw'")
@@ -252,9 +258,9 @@ class SparseNetwork(Module):
         if x is batch:
             return x
         dtype = next((tensor.dtype for tensor in self.parameters()), x.dtype)
-        return x.astype(dtype)  # a loader's features are float32, whatever the network computes with
+        return x.astype(dtype)  # a loader's features are always float32
 
-    # ---- looking ----
+    # ---- names and sizes ----
 
     def names(self) -> list[str]:
         """The layers' names, in order."""
@@ -270,15 +276,17 @@ class SparseNetwork(Module):
         yield from ((n, m) for n, m in super().named_children() if not n.startswith("layers."))
 
     def spatial_sizes(self, field: int | Sequence[int] | None = None) -> list[tuple[int, ...]]:
-        """The grid's sides at the input and after each filter (of a Residual those of its layers, not of its shortcut);
-        `field` stands for the network's own."""
+        """The spatial size at the input and after each filter (in a Residual, of its layers, not of its shortcut).
+
+        field : of the input; None: the network's own
+        """
         sizes = [Geometry.make(self.dimension, self.field if field is None else field).size]
         for geometry in main_path(self.geometries()):
             sizes.append(geometry.output_size(sizes[-1]))
         return sizes
 
     def field_for(self, output_size: int | Sequence[int] = 1) -> tuple[int, ...]:
-        """The smallest input whose grid comes down to `output_size`, (D,)."""
+        """(D,), the smallest spatial size of the input for which the last filter's output has `output_size`."""
         size = Geometry.make(self.dimension, output_size).size
         for geometry in reversed(main_path(self.geometries())):
             axes = zip(size, geometry.size, geometry.stride, geometry.padding, geometry.dilation, strict=True)
@@ -288,14 +296,13 @@ class SparseNetwork(Module):
     # ---- weights by name ----
 
     def get_weights(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters, frozen ones too, and buffers by name, as NumPy arrays."""
+        """Copies of all parameters, frozen ones too, and buffers, by name, as NumPy arrays."""
         return {name: to_device(array, "cpu") for name, array in self.state_dict().items()}
 
     def set_weights(self, weights: Mapping[str, Any]) -> None:
-        """Copy arrays into the parameters and buffers of these names; others stay (`load_state_dict` wants them all).
+        """Copy arrays into the parameters and buffers of the same names; the others stay (`load_state_dict` needs all).
 
-        Raises ValueError for a name that none has, another shape, or a number that is not finite; then nothing
-        changes.
+        Raises ValueError, without changing anything, if a name is unknown, a shape differs, or a number is not finite.
         """
         known = self.state_dict()
         unexpected = [name for name in weights if name not in known]

@@ -19,13 +19,15 @@ class BatchNorm(Module):
     """Batch norm of a SparseTensor, its background included, or of a Tensor (B, C); see `ops.batch_norm`.
 
     channels : C
-    momentum : share of the batch's statistics in the running ones, 0 to 1
+    momentum : weight of the batch's statistics in the update of the running ones, 0 to 1
     eps : added to the variance
-    statistics : of the batch, in training: over its "sites", as other sparse libraries do, or over the whole "grid",
-        as the dense layer does.  In evaluation there is no difference
+    statistics : in training, "sites": mean and variance over the active sites, as in other sparse libraries; "grid":
+        over all cells, as in the dense layer.  In evaluation, with running statistics, there is no difference
 
-    weight, bias : Parameters (C,), ones and zeros at first
-    running_mean, running_var : buffers (C,), zeros and ones at first, in `state_dict` and checkpoints
+    weight, bias : Parameters (C,), initially ones and zeros
+    running_mean, running_var : buffers (C,), initially zeros and ones, in `state_dict` and checkpoints
+
+    Source: Ioffe & Szegedy 2015.
     """
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5, statistics: str = "sites"):

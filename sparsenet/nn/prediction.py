@@ -1,4 +1,4 @@
-"""A network's outputs for a dataset, batch after batch, or for a single batch, as one array."""
+"""The outputs of a network for a dataset, or for a single batch, as one array."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from sparsenet.sparse import SparseTensor
 if TYPE_CHECKING:
     from sparsenet.nn.network import SparseNetwork
 
-POSES = {"first": "first", "mean": "all"}  # of an object -> which samples the loader is asked for
+POSES = {"first": "first", "mean": "all"}  # poses averaged -> poses requested from the loader
 
 
 def mean_rows(operation: str, net: SparseNetwork, rows: Callable[[Any], np.ndarray], shapes: Any,
               batch_size: int, poses: str, repetitions: int, **options: Any) -> np.ndarray:
     """The mean of `rows(batch)` over passes and poses, a row for each object: (O, C) float64.
 
-    net : in evaluation mode and without a graph meanwhile
+    net : runs in evaluation mode and without a graph; its mode is restored
     rows : batch -> (B, C)
-    shapes : SparseDataset, or what has its `batches` and `object_samples`; or one SparseBatch or SparseTensor,
-        which is run once as it is and has B objects of one pose
-    poses : "first": an object's first pose; "mean": the mean over all of them
-    repetitions : passes; pass r draws its augmentation as epoch r
-    options : for `dataset.batches`; field and geometries are the network's if not given
+    shapes : SparseDataset, or an object with its `batches` and `object_samples`; or one SparseBatch or SparseTensor,
+        which is run once as it is and counts as B objects of one pose
+    poses : "first": an object's first pose; "mean": the mean over its poses
+    repetitions : number of passes; pass r draws its augmentation as epoch r
+    options : for `dataset.batches`; field and geometries default to the network's
 
     Raises
     ------
-    TypeError : shapes are none of these; an option, or more than one repetition, for a single batch.
-    ValueError : unknown poses, less than one repetition, or a network that gives NaN or infinite numbers.
+    TypeError : another type of shapes; an option, or more than one repetition, with a single batch.
+    ValueError : unknown poses, repetitions below 1, or NaN or infinity in the output.
     """
     if poses not in POSES or repetitions < 1:
         raise ValueError(f"{operation}: poses is {poses!r}, repetitions {repetitions}: expected one of "
@@ -64,7 +64,7 @@ def is_batch(shapes: Any) -> bool:
 
 
 def _checked(operation: str, found: np.ndarray, dataset: Any) -> np.ndarray:
-    """The rows (O, C), if float32 can hold them; the dataset is asked for the name of the first that it cannot."""
+    """The rows (O, C), if all fit into float32.  Raises ValueError, which names the first shape whose row does not."""
     good = (np.abs(found) <= np.finfo(np.float32).max).all(axis=1)  # False for NaN too
     if good.all():
         return found
@@ -77,7 +77,7 @@ def _checked(operation: str, found: np.ndarray, dataset: Any) -> np.ndarray:
 def output_rows(net: Callable[[Any], Any], batch: Any, probabilities: bool) -> np.ndarray:
     """The network's rows (B, C) as float64, or their softmax.
 
-    Raises ValueError if the network does not give one row per sample.
+    Raises ValueError if the network does not return one row per sample.
     """
     result = net(batch)
     if not isinstance(result, Tensor) or result.ndim != 2:
@@ -87,7 +87,7 @@ def output_rows(net: Callable[[Any], Any], batch: Any, probabilities: bool) -> n
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Rows (B, C) of numbers as rows of probabilities."""
-    with np.errstate(invalid="ignore"):  # infinite logits come out as NaN
+    """Softmax of each row of (B, C) logits."""
+    with np.errstate(invalid="ignore"):  # infinite logits give NaN
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)

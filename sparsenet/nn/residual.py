@@ -1,4 +1,4 @@
-"""Residual: layers, and a shortcut around them."""
+"""Residual: layers with a shortcut around them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from sparsenet.sparse import Branches, Geometry
 
 
 class Residual(Module):
-    """layers(x) + shortcut(x) (He et al. 2016), on the union of the two's sites; see `ops.add`.
+    """layers(x) + shortcut(x) (He et al. 2016), on the union of both sites; see `ops.add`.
 
-    layers : Modules one after another
+    layers : Modules, applied one after another
     shortcut : a Module, or None: x itself
 
-    Parameters are named by a layer's place, "0.weight", and "shortcut.weight".
+    Parameters are named by the position of their layer, "0.weight", or "shortcut.weight".
+
+    Raises TypeError if a layer or the shortcut is not a Module.
     """
 
     def __init__(self, *layers: Module, shortcut: Module | None = None):
@@ -42,7 +44,7 @@ class Residual(Module):
 
 
 def last_channels(layers: Sequence[Module]) -> int | None:
-    """The channels that the last of the layers that changes them gives, within composites, too; None if none does."""
+    """The output channels of the last layer that changes their number, also within composites; None if none does."""
     for layer in reversed(layers):
         inner = getattr(layer, "layers", None)
         found = (last_channels(inner) if isinstance(inner, list)

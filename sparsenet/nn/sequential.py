@@ -10,9 +10,11 @@ from sparsenet.nn.module import Module
 
 
 class Sequential(Module):
-    """Modules one after another; `layers` is a list that may be changed.
+    """Modules applied one after another; `layers` is a list that may be changed.
 
     Names count from 0: the weight of the first layer is "0.weight".
+
+    Raises TypeError if a layer is not a Module.
     """
 
     def __init__(self, *layers: Module):

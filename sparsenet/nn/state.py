@@ -1,4 +1,4 @@
-"""Arrays on their way into parameters and buffers."""
+"""Arrays to be loaded into parameters and buffers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sparsenet.tensor_base import rectangular
 
 
 class UnmatchedNames(NamedTuple):
-    """The result of `Module.load_state_dict`: what the module has and the state lacks, and the other way round."""
+    """The result of `Module.load_state_dict`: names that only the module has, and names that only the state has."""
 
     missing: list[str]
     unexpected: list[str]
 
 
 def fitting_array(name: str, value: Any, tensor: Tensor, problems: list[str]) -> Any:
-    """A copy of an array in the dtype and on the device of the tensor that it is for.
+    """A copy of an array in the dtype and on the device of the tensor that it is to be loaded into.
 
-    If it does not fit, what is wrong is appended to `problems`.
+    If it does not fit, a description of the problem is appended to `problems`.
     """
     value = value.array if isinstance(value, Tensor) else value
     value = value if hasattr(value, "dtype") else rectangular(f"load_state_dict: {name}", value)
@@ -31,7 +31,7 @@ def fitting_array(name: str, value: Any, tensor: Tensor, problems: list[str]) ->
     if value.dtype.kind not in ("f" if tensor.dtype.kind == "f" else "biu"):
         problems.append(f"dtype of {name} is {value.dtype}, expected {tensor.dtype}")
         return None
-    with np.errstate(over="ignore"):  # what becomes infinite is told below
+    with np.errstate(over="ignore"):  # values that become infinite are reported below
         array = to_device(value, tensor.device).astype(tensor.dtype, order="C", copy=True)
     xp = array_module(array)
     if not bool(xp.isfinite(array).all()):

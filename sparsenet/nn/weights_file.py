@@ -1,9 +1,9 @@
-"""Weights by name in an HDF5 file: no pickle, so a file from a stranger can hold no code.
+"""Weights by name in an HDF5 file: nothing is pickled, so an untrusted file cannot contain code.
 
     attributes       format="sparsenet-weights", version=1, digest (sha256 of the weights)
-    weights/NAME     one array per parameter
+    weights/NAME     one array per parameter and buffer
 
-A training's checkpoint keeps its weights in a group of the same name, so it can be read here too.
+A checkpoint has its weights in a group of the same name, so it can be read as well.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ CHECKPOINT_FORMAT, CHECKPOINT_VERSION = "sparsenet-checkpoint", 3
 
 
 def write_weights(path: str | os.PathLike, weights: Mapping[str, Any]) -> None:
-    """Write arrays by name; the file is written beside, synced and renamed, so `path` is always whole.
+    """Write arrays by name to a temporary file, sync it and rename it, so that `path` is always complete.
 
     Raises
     ------
     OSError : the folder does not exist or is not writable.
-    TypeError : what is no array of numbers.
+    TypeError : an array does not hold numbers.
     """
     arrays = {name: np.asarray(to_device(array, "cpu")) for name, array in weights.items()}
     wrong = [name for name, array in arrays.items() if array.dtype.kind not in "biuf"]
@@ -38,12 +38,12 @@ def write_weights(path: str | os.PathLike, weights: Mapping[str, Any]) -> None:
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Arrays by name, from a file of `write_weights` or a training's checkpoint.
+    """Arrays by name, from a file of `write_weights` or a checkpoint.
 
     Raises
     ------
-    FileNotFoundError : no such file.
-    ValueError : the file is not HDF5, damaged, of another kind, or a weight is NaN or infinite.
+    FileNotFoundError : there is no such file.
+    ValueError : the file is not HDF5, damaged or of another kind, or contains NaN or infinity.
     """
     try:
         return weights_of(read_hdf5(path, {FORMAT: VERSION, CHECKPOINT_FORMAT: CHECKPOINT_VERSION},
@@ -53,7 +53,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def weights_of(contents: Contents) -> dict[str, np.ndarray]:
-    """The weights of a file that was read.  Raises ValueError if their digest is another, or one is not finite."""
+    """The weights in a file's contents.  Raises ValueError if they do not match their digest, or one is not finite."""
     weights = contents.finite_group("weights")
     if arrays_digest(weights) != contents.attribute("digest", str):
         raise ValueError(f"{contents.path}: the weights are damaged (their sha256 is not the one that the file "

@@ -11,6 +11,7 @@ from sparsenet.backend import HALF, array_module, device_of, to_device
 from sparsenet.kernels import launch
 from sparsenet.ops.cast import cast
 from sparsenet.ops.labels import integer_labels
+from sparsenet.ops.weighted_cross_entropy import check_smoothing, weighted_cross_entropy
 from sparsenet.tensor_base import check_tensor
 
 
@@ -34,25 +35,31 @@ class SoftmaxCrossEntropy(Function):
         return result
 
 
-def softmax_cross_entropy(logits: Tensor, labels: Any) -> Tensor:
+def softmax_cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 0,
+                          class_weights: Any = None) -> Tensor:
     """Mean cross entropy of softmax(logits) against the labels: a Tensor of shape ().
 
     logits : Tensor (B, classes), any finite numbers, however large; float16 is computed with in float32, which the
         loss is then
     labels : (B,) integers of any dtype, a list, array or Tensor, 0 ... classes-1; on the host, where a look at them
         does not wait for a GPU, or on the device of the logits
-    An empty batch has loss 0.
+    label_smoothing : e, 0 up to, but not including, 1: the target of a row is 1 - e at its label, plus e / classes at
+        each class (Szegedy et al. 2016)
+    class_weights : (classes,) numbers of at least 0, by which the rows of a class count; the loss is the weighted mean,
+        as in PyTorch; None: all count 1
+    An empty batch has loss 0; so has one whose rows all have weight 0.
 
     Raises
     ------
     TypeError : logits are not a Tensor of floats; labels are not integers, or on another device than the logits and
         not on the host.
-    ValueError : a shape does not fit, or a label is out of range (the row is named).
+    ValueError : a shape does not fit, a label is out of range (the row is named), or a setting is.
     """
-    return softmax_cross_entropy_with_figures(logits, labels)[0]
+    return softmax_cross_entropy_with_figures(logits, labels, label_smoothing, class_weights)[0]
 
 
-def softmax_cross_entropy_with_figures(logits: Tensor, labels: Any) -> tuple[Tensor, Any]:
+def softmax_cross_entropy_with_figures(logits: Tensor, labels: Any, label_smoothing: float = 0,
+                                       class_weights: Any = None) -> tuple[Tensor, Any]:
     """The loss as `softmax_cross_entropy` gives it, and what a training loop tells of it: an array (2,) float64 on the
     device of the logits, for one copy to the host.
 
@@ -63,6 +70,9 @@ def softmax_cross_entropy_with_figures(logits: Tensor, labels: Any) -> tuple[Ten
     """
     labels = _checked(logits, labels)
     logits = cast(logits, np.float32) if logits.dtype == HALF else logits
+    if label_smoothing or class_weights is not None:
+        check_smoothing(label_smoothing)
+        return weighted_cross_entropy(logits, labels, label_smoothing, class_weights)
     function = SoftmaxCrossEntropy(labels)
     loss = function.apply(logits)
     return loss, function.figures

@@ -54,8 +54,10 @@ def embed(net: SparseNetwork, dataset: SparseDataset | SparseBatch | SparseTenso
 
 
 def descriptor_layer(net: SparseNetwork) -> int:
-    """The default layer of `embed`: the last one before a final Linear and the GlobalPool and
+    """The default layer of `embed`: `net.descriptor`, or the last one before a final Linear and the GlobalPool and
     Dropout layers around it (17 in S3DCNN)."""
+    if net.descriptor is not None and net.descriptor <= len(net.layers):
+        return net.descriptor
     kinds = [layer.kind for layer in net.layers]
     if kinds and kinds[-1] == "linear":
         kinds.pop()

@@ -8,11 +8,13 @@ from sparsenet.training.checkpoint import (
     save_checkpoint,
 )
 from sparsenet.training.config import ConfigError, find_config, load_config, parse_config
+from sparsenet.training.events import Event
 from sparsenet.training.loop import TrainingResult, train
 from sparsenet.training.mining import batch_hard, semi_hard
 from sparsenet.training.schema import Config, describe_keys
 from sparsenet.training.trained import embed_shapes, open_shapes
 
-__all__ = ["Checkpoint", "CheckpointError", "Config", "ConfigError", "TrainingResult", "batch_hard", "build_network",
-           "describe_keys", "embed_shapes", "find_config", "load_checkpoint", "load_config", "load_network",
-           "open_shapes", "parse_config", "save_checkpoint", "semi_hard", "train"]
+__all__ = ["Checkpoint", "CheckpointError", "Config", "ConfigError", "Event", "TrainingResult", "batch_hard",
+           "build_network", "describe_keys", "embed_shapes", "find_config", "load_checkpoint",
+           "load_config", "load_network", "open_shapes", "parse_config", "save_checkpoint", "semi_hard",
+           "train"]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sparsenet.training.checkpoint import Checkpoint, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
 from sparsenet.training.schema import Config
@@ -13,22 +15,58 @@ from sparsenet.training.schema import Config
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
     from sparsenet.nn import SparseNetwork
-    from sparsenet.optim import SGD
+    from sparsenet.optim import EMA, SGD, ParameterGroups
+
 
 def build_network(config: Config, classes: int) -> SparseNetwork:
-    """The network with its initial weights.  Its output is logits, or descriptors for the triplet loss."""
+    """The network with its initial weights.  Its output is logits, or descriptors for the triplet loss.
+
+    Raises ConfigError if listed layers do not fit together, or into network.field.
+    """
     from sparsenet.nn import resnet, s3dcnn
 
     chosen, seed = config.network, config.training.seed
-    if chosen.kind == "resnet":
+    if chosen.kind == "layers":
+        net = _listed_network(config)
+    elif chosen.kind == "resnet":
         net = resnet(seed=seed, channels=chosen.channels, blocks=chosen.blocks)
     else:
         net = s3dcnn(seed=seed, channels=chosen.channels, norm=None if chosen.norm == "none" else chosen.norm)
+    if chosen.field:
+        net.field = (chosen.field,) * net.dimension
+    _check_grids(net, config)
     if config.loss.kind == "triplet":
         return net
     if config.network.dropout:
         net.add_dropout(config.network.dropout)
     return net.add_linear(classes)
+
+
+def _listed_network(config: Config) -> SparseNetwork:
+    """The network of network.layers, which gives one row per sample."""
+    from sparsenet.nn.layer_list import network_of
+
+    try:
+        net = network_of(config.network.layers, seed=config.training.seed)
+    except ValueError as error:
+        raise ConfigError(f"config: network.layers, {error}") from None
+    net.field = tuple(max(1, side) for side in net.field_for(1))
+    if not net.gives_rows:
+        net.add_global_pool("mean")
+    if config.loss.kind == "triplet":  # even behind a Linear, which need not be a classifier
+        net.descriptor = len(net.layers)
+    return net
+
+
+def _check_grids(net: SparseNetwork, config: Config) -> None:
+    """Raise ConfigError if a filter is larger than its grid, or the paths of a block lead to different grids."""
+    from sparsenet.nn.layer_list import grids
+
+    try:
+        grids(net, net.field)
+    except ValueError as error:
+        raise ConfigError(f"config: the network does not fit an input grid with sides of {net.field[0]}: {error}; "
+                          "network.field sets the sides") from None
 
 
 def load_network(path: str | Path) -> tuple[SparseNetwork, Checkpoint]:
@@ -42,14 +80,17 @@ def load_network(path: str | Path) -> tuple[SparseNetwork, Checkpoint]:
     return net.eval(), state
 
 
-def build_optimizer(config: Config, net: SparseNetwork) -> tuple[SGD, Callable[[int, float], float]]:
+def build_optimizer(config: Config, net: SparseNetwork
+                    ) -> tuple[SGD | ParameterGroups, Callable[[int, float], float]]:
     """SGD, and the learning rate as a function of the epochs done and the fraction done of the current one."""
     from sparsenet import optim
 
     settings, schedule = config.optimizer, config.schedule
-    optimizer = optim.SGD(net.named_parameters(), settings.lr, settings.momentum, settings.dampening,
-                          settings.nesterov, settings.weight_decay)
-    rates = {
+    arguments = {name: getattr(settings, name) for name in ("lr", "momentum", "dampening", "nesterov", "weight_decay")}
+    optimizer: SGD | ParameterGroups = (
+        optim.SGD(net.named_parameters(), **arguments) if settings.decay_norms_and_biases else
+        optim.ParameterGroups(optim.SGD, optim.decay_groups(net.named_parameters()), **arguments))
+    rates: dict[str, Callable[[], Callable[[float], float]]] = {
         "constant": lambda: optim.ConstantRate(settings.lr),
         "exponential": lambda: optim.ExponentialDecay(settings.lr, schedule.decay),
         "step": lambda: optim.StepDecay(settings.lr, schedule.step_epochs, schedule.step_factor),
@@ -63,13 +104,21 @@ def build_optimizer(config: Config, net: SparseNetwork) -> tuple[SGD, Callable[[
     return optimizer, learning_rate
 
 
+def build_average(config: Config, net: SparseNetwork) -> EMA | None:
+    """The moving average of the weights, if optimizer.ema asks for one."""
+    from sparsenet.optim import EMA
+
+    return EMA(net, config.optimizer.ema) if config.optimizer.ema else None
+
+
 def check_field(config: Config, shapes: SparseDataset, net: SparseNetwork) -> None:
     """Raise ConfigError if the shapes are larger than the network's input grid, which would crop them."""
     size = config.data.render_size or shapes.render_size
     if net.field is not None and size > min(net.field):
-        raise ConfigError(f"config: data.render_size is {size}, and the grid of a network of "
-                          f"{len(config.network.channels)} channels has sides of {min(net.field)}: shapes would be "
-                          "cropped: use a smaller render_size or one more entry in network.channels")
+        larger = {"s3dcnn": "one more entry in network.channels", "layers": "a larger network.field",
+                  "resnet": "one more entry in network.channels, or a larger network.field"}[config.network.kind]
+        raise ConfigError(f"config: data.render_size is {size}, and the network's input grid has sides of "
+                          f"{min(net.field)}: shapes would be cropped: use a smaller render_size or {larger}")
 
 
 def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwork) -> dict[str, Any]:
@@ -88,7 +137,7 @@ def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwo
                "device": config.training.device, "poses": "random"}
     count, labels = config.loss.batches_per_epoch or None, training_set.object_labels
     if config.loss.kind == "softmax":
-        check_last_batch(config, len(training_set.object_samples))
+        check_last_batch(config, len(training_set.object_samples), net)
         return {**options, "batch_size": config.training.batch_size, "shuffle": True}
     if config.loss.mining == "none":
         return {**options, "sampler": TripletSampler(labels, config.loss.triplets_per_batch, count)}
@@ -96,12 +145,21 @@ def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwo
                                                        config.loss.classes_per_batch, count)}
 
 
-def check_last_batch(config: Config, objects: int) -> None:
-    """Raise ConfigError if a batch of an epoch has one sample, and the network takes statistics of a grid of one cell:
+def class_weights_of(config: Config, training_set: SparseDataset) -> np.ndarray | None:
+    """(classes,) float64: objects / (classes * objects of the class), or None if all count 1."""
+    if config.loss.class_weights == "none":
+        return None
+    counts = np.bincount(training_set.object_labels, minlength=len(training_set.classes))
+    return counts.sum() / (len(counts) * np.maximum(counts, 1.0))
+
+
+def check_last_batch(config: Config, objects: int, net: SparseNetwork) -> None:
+    """Raise ConfigError if a batch of an epoch has one sample, and the network takes statistics over one row for each:
     one value has no variance, and the training would stop there."""
+    from sparsenet.nn.layer_list import normalises_rows
+
     size = config.training.batch_size
-    normed = config.network.kind == "s3dcnn" and config.network.norm == "batch"
-    if normed and (size == 1 or objects % size == 1):
+    if (size == 1 or objects % size == 1) and net.field is not None and normalises_rows(net, net.field):
         raise ConfigError(f"config: training.batch_size is {size}, and of {objects} objects the last batch has one, "
                           "whose descriptor batch norm cannot normalise: choose another batch size")
 

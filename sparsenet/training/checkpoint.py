@@ -4,6 +4,8 @@
     config, classes                 the full config text, ending in a section [voxelization]; the class names by
                                     label
     weights/NAME, momentum/NAME     arrays, by parameter name
+    latest/NAME                     if the weights are a moving average (attribute updates: of so many steps), those
+                                    that the last step gave
     running/NAME                    sums of the current epoch
     history/NAME                    (epochs done,) float64; NaN for an epoch without this figure
 
@@ -33,7 +35,10 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """The state of training between two steps.
 
-    weights, momentum : name -> array; momentum is empty before the first step.
+    weights, momentum : name -> array; momentum is empty before the first step.  With optimizer.ema the weights are the
+        moving average: those that were evaluated, and that the network is used with.
+    latest, updates : with optimizer.ema the weights after the last step, from which training goes on, and the number of
+        updates of the average; otherwise empty and 0.
     epoch, step : the current epoch (from 0), and how many of its batches are done.
     seconds : training time so far.
     config : the full config text (`Config.text`), without the section [voxelization] that ends it in the file.
@@ -58,6 +63,8 @@ class Checkpoint:
     voxelization: dict[str, int | bool | str] = field(default_factory=dict)
     processor: str = ""
     blas: str = ""
+    latest: dict[str, np.ndarray] = field(default_factory=dict)
+    updates: int = 0
 
     @property
     def digest(self) -> str:
@@ -69,7 +76,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a temporary file, sync it and rename it, so `path` is a complete checkpoint at every moment."""
     names = list(dict.fromkeys(name for row in checkpoint.history for name in row))
     groups = {
-        "weights": checkpoint.weights, "momentum": checkpoint.momentum,
+        "weights": checkpoint.weights, "momentum": checkpoint.momentum, "latest": checkpoint.latest,
         "running": {name: np.float64(value) for name, value in checkpoint.running.items()},
         "history": {name: np.array([row.get(name, np.nan) for row in checkpoint.history]) for name in names},
     }
@@ -77,7 +84,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     # The config is not an attribute, because attributes are limited to 64 KiB.
     arrays |= {"config": _joined(checkpoint), "classes": np.array(checkpoint.classes, object)}
     attributes = {name: getattr(checkpoint, name)
-                  for name in ("epoch", "step", "seconds", "dataset", "digest", "processor", "blas")}
+                  for name in ("epoch", "step", "seconds", "dataset", "digest", "processor", "blas", "updates")}
     write_hdf5(path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION, attributes, arrays)
 
 
@@ -94,11 +101,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         found = read_hdf5(path, {CHECKPOINT_FORMAT: CHECKPOINT_VERSION}, unsealed=[(CHECKPOINT_FORMAT, 1)])
         config, voxelization = _parted(found.text("config"), path)
         return Checkpoint(
-            weights=weights_of(found), momentum=_momentum(found), epoch=_count(found, "epoch"),
+            weights=weights_of(found), momentum=_like_weights(found, "momentum"), epoch=_count(found, "epoch"),
             step=_count(found, "step"), seconds=float(found.attribute("seconds", float)), config=config,
             classes=found.texts("classes"), running=_running(found), history=_rows(found),
             dataset=found.attribute("dataset", str, ""), voxelization=voxelization,
-            processor=found.attribute("processor", str, ""), blas=found.attribute("blas", str, ""))
+            processor=found.attribute("processor", str, ""), blas=found.attribute("blas", str, ""),
+            latest=_like_weights(found, "latest"), updates=found.attribute("updates", int, 0))
     except (FileNotFoundError, ValueError) as error:
         raise CheckpointError(f"checkpoint {error}") from error
 
@@ -125,12 +133,13 @@ def _count(found: Contents, name: str) -> int:
     return count
 
 
-def _momentum(found: Contents) -> dict[str, np.ndarray]:
-    momentum, weights = found.finite_group("momentum"), found.group("weights")
-    for name, array in momentum.items():
+def _like_weights(found: Contents, group: str) -> dict[str, np.ndarray]:
+    """The arrays of a group, each of the shape of the weight of its name."""
+    arrays, weights = found.finite_group(group), found.group("weights")
+    for name, array in arrays.items():
         if name not in weights or np.shape(array) != np.shape(weights[name]):
-            raise found.wrong(f"momentum/{name} has shape {np.shape(array)}, expected that of the weight of this name")
-    return momentum
+            raise found.wrong(f"{group}/{name} has shape {np.shape(array)}, expected that of the weight of this name")
+    return arrays
 
 
 def _running(found: Contents) -> dict[str, float]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sparsenet.toml import TomlError, parse_toml, read_toml, shortened, shown
-from sparsenet.training.schema import Config
+from sparsenet.training.schema import Config, LossConfig, NetworkConfig
 from sparsenet.wording import did_you_mean
 
+LAYERS, TEXTS = "tuple[dict[str, Any], ...]", "tuple[str, ...]"  # types of keys
 LIMITS = {"int": 2**31 - 1, "seed": 2**63 - 1, "list": 30}  # for an integer, for the seed, for the length of a list
 
 
@@ -107,7 +108,7 @@ def _checked(defaults: Any, section: str, entry: str, value: Any, source: str) -
         hint = did_you_mean(entry, known, f"{section}.") or did_you_mean(f"{section}.{entry}", everywhere)
         raise ConfigError(f"config {source}: {section}.{shortened(entry)} is not a key{hint}")
     kind, limits, name = known[entry].type, known[entry].metadata, f"config {source}: {section}.{entry}"
-    value = _of_kind(kind, value, name)
+    value = _layers(value, name) if kind == LAYERS else _of_kind(kind, value, name)
     if limits["choices"] and value not in limits["choices"]:
         raise ConfigError(f"{name} is {shown(value)}, expected one of {', '.join(limits['choices'])}"
                           f"{did_you_mean(value, limits['choices'])}")
@@ -125,6 +126,18 @@ def _checked(defaults: Any, section: str, entry: str, value: Any, source: str) -
     return value
 
 
+def _layers(value: Any, name: str) -> tuple[dict[str, Any], ...]:
+    """A list of layers, each as a table."""
+    from sparsenet.nn.layer_list import checked_layers
+
+    if not isinstance(value, list):
+        raise ConfigError(f"{name} is {shown(value)}, expected a list of layers")
+    try:
+        return checked_layers(value)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
 def _of_kind(kind: str, value: Any, name: str) -> Any:
     """The value, converted to the type of its key: an integer may stand for a float, a list for a tuple."""
     if kind == "float" and type(value) is int:
@@ -136,6 +149,12 @@ def _of_kind(kind: str, value: Any, name: str) -> Any:
         value = tuple(value)
         if len(value) > LIMITS["list"]:
             raise ConfigError(f"{name} has {len(value)} numbers, expected at most {LIMITS['list']}")
+    if kind == TEXTS:
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise ConfigError(f"{name} is {shown(value)}, expected a list of texts")
+        for text in value:
+            _of_kind("str", text, name)
+        return tuple(value)
     if type(value) is not {"int": int, "float": float, "bool": bool, "str": str}.get(kind, tuple):
         words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
         raise ConfigError(f"{name} is {shown(value)}, expected {words.get(kind, 'a list of whole numbers')}")
@@ -160,12 +179,31 @@ def _check_together(config: Config, source: str) -> None:
                           "data.parametric_test above 0, and no data.path")
     if not any(parametric) and not config.data.path:
         raise ConfigError(f"config {source}: data.path is not set: name the HDF5 file of `sparsenet make-dataset`")
-    if config.network.kind != "resnet" and config.network.blocks != 1:
-        raise ConfigError(f"config {source}: network.blocks is {config.network.blocks}, and only a resnet has blocks: "
-                          "set network.kind to resnet, or leave network.blocks out")
+    _check_network(config.network, source)
+    for name in ("label_smoothing", "class_weights") if config.loss.kind == "triplet" else ():
+        if getattr(config.loss, name) != getattr(LossConfig(), name):
+            raise ConfigError(f"config {source}: loss.{name} has no effect on the triplet loss: leave it out")
     if config.loss.mining == "semi_hard" and not config.loss.margin:
         raise ConfigError(f"config {source}: loss.margin is 0, semi-hard mining needs a margin above 0")
     mined = config.loss.kind == "triplet" and config.loss.mining != "none"
     if mined and config.training.batch_size % config.loss.classes_per_batch:
         raise ConfigError(f"config {source}: training.batch_size is {config.training.batch_size}, expected a "
                           f"multiple of loss.classes_per_batch, {config.loss.classes_per_batch}")
+
+
+def _check_network(network: NetworkConfig, source: str) -> None:
+    """Raise ConfigError if a key of [network] is set that networks of its kind do not have."""
+    if network.kind != "resnet" and network.blocks != 1:
+        raise ConfigError(f"config {source}: network.blocks is {network.blocks}, and only a resnet has blocks: "
+                          "set network.kind to resnet, or leave network.blocks out")
+    if network.kind == "layers" and not network.layers:
+        raise ConfigError(f"config {source}: network.kind is layers, and network.layers is empty: list them, or name "
+                          "another kind")
+    if network.kind != "layers" and network.layers:
+        raise ConfigError(f"config {source}: network.layers is set, and network.kind is {network.kind}: set "
+                          "network.kind to layers, or leave network.layers out")
+    defaults = NetworkConfig()
+    for key in ("channels", "norm") if network.kind == "layers" else ("field",) if network.kind == "s3dcnn" else ():
+        if getattr(network, key) != getattr(defaults, key):
+            raise ConfigError(f"config {source}: network.{key} has no effect on a network of kind {network.kind}: "
+                              "leave it out")

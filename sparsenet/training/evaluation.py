@@ -46,6 +46,12 @@ def score(figures: dict[str, float]) -> tuple[float, float] | None:
     return None
 
 
+def stalled(history: Sequence[dict[str, float]], patience: int) -> bool:
+    """Whether so many validations in a row were no better than the best before them; never for a patience of 0."""
+    scores = [found for row in history if (found := score(row)) is not None]
+    return patience > 0 and bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= patience
+
+
 def evaluate_network(net: SparseNetwork, test_set: SparseDataset, config: Config, classes: Sequence[str] | None = None
                      ) -> tuple[dict[str, float], Evaluation | None]:
     """The final figures of a run: accuracy and loss of a classifier, and retrieval, as [evaluation] specifies.
@@ -105,7 +111,11 @@ def check_evaluation(test_set: SparseDataset, config: Config) -> None:
 
 
 def check_validation(validation_set: SparseDataset, config: Config) -> None:
-    """Raise ConfigError if the triplet loss is used and no class of the validation set has two objects."""
+    """Raise ConfigError if the triplet loss is used and no class of the validation set has two objects, or
+    training.patience without validations."""
+    if config.training.patience and not (len(validation_set) and config.training.validate_every):
+        raise ConfigError(f"config: training.patience is {config.training.patience}, and nothing is validated: set it "
+                          "to 0, or data.validation_share and training.validate_every above 0")
     if config.loss.kind == "triplet" and len(validation_set) and not retrievable(validation_set):
         raise ConfigError(f"config: no class has two objects in the validation part of {validation_set.path}: "
                           "triplets are evaluated by retrieval: raise data.validation_share, which is "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,14 @@ from sparsenet.kernels.cpu.machine import blas_type, processor_type
 from sparsenet.kernels.fetch import fetch_later
 from sparsenet.lock import locked
 from sparsenet.optim import clip_gradients
-from sparsenet.training.build import build_batching, build_network, build_optimizer, voxelization_of
+from sparsenet.training.build import (
+    build_average,
+    build_batching,
+    build_network,
+    build_optimizer,
+    class_weights_of,
+    voxelization_of,
+)
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from sparsenet.training.evaluation import (
     NO_RETRIEVAL,
@@ -27,8 +35,11 @@ from sparsenet.training.evaluation import (
     check_validation,
     evaluate_network,
     score,
+    stalled,
     validate,
 )
+from sparsenet.training.events import Callback, Event
+from sparsenet.training.finetuning import freeze, initialise, train_mode
 from sparsenet.training.finite import anomalies_named, check_finite, not_finite
 from sparsenet.training.record import (
     Stopwatch,
@@ -62,7 +73,7 @@ class TrainingResult:
     history : a dict of figures for each epoch, as in metrics.csv.
     figures : the final evaluation of `net` on the test split: "test_accuracy" of a classifier, "test_mAP", ...
     evaluation : the retrieval, with its curve and figures; None if no class has two test objects.
-    finished : False if max_seconds stopped training, which can then be resumed.
+    finished : False if max_seconds stopped training, which can then be resumed; True after early stopping.
     """
 
     net: SparseNetwork
@@ -72,8 +83,8 @@ class TrainingResult:
     finished: bool
 
 
-def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: bool = False, progress: bool = True,
-          say: Callable[[str], None] = print) -> TrainingResult:
+def train(config: Config, out: str | Path, callback: Callback | None = None, *, resume: bool = False,
+          overwrite: bool = False, progress: bool = True, say: Callable[[str], None] = print) -> TrainingResult:
     """Train a network as the config says, select the best epoch, and evaluate it on the test split.
 
     The best epoch is selected on the validation data, never on the test split: by accuracy, then by loss; for
@@ -85,6 +96,8 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
 
     Parameters
     ----------
+    callback : called with an `Event` after each step, each epoch and at the end; its result is not used.  If it raises,
+        training stops, and can be resumed from last.h5.
     resume : continue from out/last.h5, with the same bits as without an interruption.
     overwrite : start from scratch even if last.h5 or best.h5 exists; the files of the old run are removed.
     progress : show a progress bar on stderr if it is a terminal.
@@ -114,10 +127,10 @@ def train(config: Config, out: str | Path, *, resume: bool = False, overwrite: b
         with opened_splits(config, out, anew=not resume, progress=progress) as splits:
             for line in splits.lines():
                 say(line)
-            return train_on(splits, config, out, resume, progress, say)
+            return train_on(splits, config, out, callback, resume, progress, say)
 
 
-def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: bool,
+def train_on(splits: Splits, config: Config, out: Path, callback: Callback | None, resume: bool, progress: bool,
              say: Callable[[str], None]) -> TrainingResult:
     """`train` on opened splits, in a locked folder whose files may be written."""
     from tqdm import tqdm
@@ -129,39 +142,57 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
     check_validation(splits.validation, config)
     set_float32_matmul_precision(config.training.precision)
     set_tile_table(config.training.tiles or None)
-    net = build_network(config, len(training_set.classes)).to(config.training.device)
+    net = build_network(config, len(training_set.classes))
+    if config.network.init_from and not resume:
+        for line in initialise(net, config, training_set.classes):
+            say(line)
+    freeze(net, config.network.freeze)
+    net.to(config.training.device)
+    average = build_average(config, net)
     optimizer, learning_rate = build_optimizer(config, net)
-    batching = build_batching(config, training_set, net)
+    batching, weights = build_batching(config, training_set, net), class_weights_of(config, training_set)
     for name in () if resume else OUTPUTS:
         (out / name).unlink(missing_ok=True)
     write_text(out / "config.toml", config.text())
     machine = {"processor": processor_type(config.training.device), "blas": blas_type()}
-    epoch, step, earlier, sums, history, best_score = 0, 0, 0.0, {}, [], None
+    epoch, step, count, earlier, sums, history, best_score = 0, 0, 0, 0.0, {}, [], None
     if state is not None:
-        net.load_state_dict(state.weights)
+        net.load_state_dict(state.latest or state.weights)
+        if average is not None and state.updates:
+            average.load_state_dict({"updates": state.updates, "averages": state.weights})
         optimizer.load_state_dict(state.momentum)
         epoch, step, earlier, sums, history = state.epoch, state.step, state.seconds, state.running, state.history
         best_score = score_of(best)
-        for line in resumption_lines(state, last, best_score is not None, machine, config.training.epochs):
+        for line in resumption_lines(state, last, best_score is not None, machine, config):
             say(line)
 
+    def averaged() -> Any:
+        return nullcontext() if average is None else average.applied()
+
     def save(path: Path) -> None:
-        weights = net.get_weights()
-        check_finite(weights, config, epoch, step)
+        latest = net.get_weights()
+        check_finite(latest, config, epoch, step)
+        with averaged():
+            used = latest if average is None else net.get_weights()
         with deferred_interrupt():
             save_checkpoint(path, Checkpoint(
-                weights=weights, epoch=epoch, step=step,
+                weights=used, epoch=epoch, step=step,
                 momentum={name: to_device(array, "cpu") for name, array in optimizer.state_dict().items()},
                 seconds=earlier + time.monotonic() - begun, config=config.text(), classes=training_set.classes,
                 running=sums, history=history, dataset=training_set.digest,
-                voxelization=voxelization_of(config, training_set), **machine))
+                voxelization=voxelization_of(config, training_set), latest={} if average is None else latest,
+                updates=0 if average is None else average.updates, **machine))
+
+    def tell(kind: str, number: int, done: int, figures: dict[str, float]) -> None:
+        if callback is not None:
+            callback(Event(kind, number, done, count, figures, net))
 
     out_of_time = False
     saved = time.monotonic()
-    while epoch < config.training.epochs and not out_of_time:
+    while epoch < config.training.epochs and not out_of_time and not stalled(history, config.training.patience):
         sums = dict.fromkeys(SUMS, 0.0) | sums
         watch = Stopwatch(sums)
-        net.train()
+        train_mode(net)
         batches = training_set.batches(**batching, epoch=epoch, start=step)
         count = step + len(batches)
         bar = tqdm(total=count, initial=step, desc=f"epoch {epoch + 1}", unit="batch", leave=False,
@@ -170,7 +201,7 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
             for batch in watch.waiting("waiting", batches):
                 net.reseed(config.training.seed, epoch, step)
                 with watch("forward"):
-                    loss, figures = loss_of(net, batch, config)
+                    loss, figures = loss_of(net, batch, config, weights)
                     arriving = fetch_later(figures)
                 with watch("backward"), np.errstate(all="ignore"):  # a non-finite loss is reported below
                     loss.backward()
@@ -180,6 +211,8 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
                         clip_gradients(net.parameters(), config.optimizer.max_gradient_norm)
                     optimizer.step()
                     optimizer.zero_grad()
+                    if average is not None:
+                        average.update()
                     value, *right = arriving().tolist()  # meanwhile the GPU still runs the backward pass
                 if not math.isfinite(value):  # this step is never saved
                     raise not_finite(f"the loss is {value}", config, epoch, step)
@@ -192,6 +225,8 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
                 sums["rulebooks"] += batch.seconds["rulebooks"]
                 bar.update()
                 show(bar, sums, config)
+                shares = {"accuracy": sum(right) / len(batch)} if right else {}
+                tell("step", epoch + 1, step, {"loss": value, "lr": optimizer.lr, **shares})
 
                 now = time.monotonic()
                 out_of_time = 0 < config.training.max_seconds <= now - begun
@@ -209,7 +244,8 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
 
         row = summary_of(epoch, learning_rate(epoch, 1.0), sums, config)
         if len(splits.validation) and validates(epoch + 1, config):
-            row |= validate(net, splits.validation, config)
+            with averaged():
+                row |= validate(net, splits.validation, config)
         row |= {"seconds": earlier + time.monotonic() - begun, "resident_MB": resident_megabytes()}
         history.append(row)
         epoch, step, sums = epoch + 1, 0, {}
@@ -221,7 +257,11 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
         saved = time.monotonic()
         write_csv(out / "metrics.csv", history)
         say(epoch_line(row, config.training.epochs))
+        tell("epoch", epoch, count, row)
 
+    early = stalled(history, config.training.patience)
+    if early and epoch < config.training.epochs:
+        say(f"stopped early: none of the last {config.training.patience} validations was better (training.patience)")
     if best_score is None:
         save(best)
     net.load_state_dict(load_checkpoint(best).weights)
@@ -230,16 +270,18 @@ def train_on(splits: Splits, config: Config, out: Path, resume: bool, progress: 
     draw_figures(out, history, evaluation)
     say("; ".join(filter(None, [figures_line(figures), "" if evaluation is not None else NO_RETRIEVAL,
                                 splits.remark])))
-    return TrainingResult(net, history, figures, evaluation, finished=epoch >= config.training.epochs)
+    tell("end", epoch + (step > 0), step or count, figures)
+    return TrainingResult(net, history, figures, evaluation, finished=early or epoch >= config.training.epochs)
 
 
-def loss_of(net: SparseNetwork, batch: SparseBatch, config: Config) -> tuple[Tensor, Any]:
+def loss_of(net: SparseNetwork, batch: SparseBatch, config: Config, class_weights: Any = None
+            ) -> tuple[Tensor, Any]:
     """The loss of a batch, and an array of the loss and, for a classifier, the number of correct samples."""
     from sparsenet import ops
 
     outputs = net(batch)
     if config.loss.kind == "softmax":
-        return ops.softmax_cross_entropy_with_figures(outputs, batch.labels)
+        return ops.softmax_cross_entropy_with_figures(outputs, batch.labels, config.loss.label_smoothing, class_weights)
     if config.loss.mining == "none":  # TripletSampler: anchors, then their positives, then their negatives
         rows = array_module(outputs.array).arange(len(batch)).reshape(3, -1)
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sparsenet.toml import shortened
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
-from sparsenet.training.evaluation import score
+from sparsenet.training.evaluation import score, stalled
 from sparsenet.training.schema import Config
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Keys that may change when a run is resumed, besides all of [evaluation].
 MAY_CHANGE = ("data.path", "data.workers", "training.epochs", "training.device", "training.precision",
-              "training.tiles", "training.validate_every",
-              "training.checkpoint_seconds", "training.max_seconds", "training.detect_anomaly")
+              "training.tiles", "training.validate_every", "training.checkpoint_seconds", "training.max_seconds",
+              "training.detect_anomaly", "training.patience")
 
 
 def load_resumable(path: Path, config: Config, training_set: SparseDataset) -> Checkpoint:
@@ -72,12 +72,15 @@ def score_of(best: Path) -> tuple[float, float] | None:
     return score(history[-1]) if history else None
 
 
-def resumption_lines(state: Checkpoint, last: Path, has_best: bool, machine: dict[str, str], epochs: int) -> list[str]:
+def resumption_lines(state: Checkpoint, last: Path, has_best: bool, machine: dict[str, str],
+                     config: Config) -> list[str]:
     """The messages when a run is resumed: its position, and notes about another machine or a missing best.h5.
 
     machine : "processor" and "blas" of this machine
-    epochs : training.epochs
     """
+    epochs = config.training.epochs
+    if stalled(state.history, config.training.patience):
+        return [f"{last} stopped early after {state.epoch} epochs (training.patience): it is only evaluated"]
     if state.epoch >= epochs:
         return [f"{last} has finished {state.epoch} epochs, and training.epochs is {epochs}: it is only evaluated"]
     lines = [f"resuming {last} at epoch {state.epoch + 1}, batch {state.step + 1}"]

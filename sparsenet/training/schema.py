@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sparsenet.kernels.precision import PRECISIONS
+from sparsenet.nn.layer_list import describe_layers
 from sparsenet.toml import as_toml
 
 
@@ -47,18 +48,31 @@ class DataConfig:
 class NetworkConfig:
     """The network.  S3DCNN: levels of convolution 2/1, leaky ReLU, max-pool 3/2, then one convolution and leaky ReLU.
     ResNet: levels of residual blocks of submanifold convolutions 3/1 with batch norm and ReLU, each of half the sides.
+    Layers: those that are listed.  A GlobalPool follows if there is none, and for the softmax loss the classifier.
     """
 
-    kind: str = key("s3dcnn", "'s3dcnn': the paper's; 'resnet': residual blocks (ours)", choices=("s3dcnn", "resnet"))
+    kind: str = key("s3dcnn", "'s3dcnn': the paper's; 'resnet': residual blocks (ours); 'layers': the listed layers",
+                    choices=("s3dcnn", "resnet", "layers"))
+    layers: tuple[dict[str, Any], ...] = key((), "layers of kind 'layers', each a table of its kind and settings, such "
+                                                 "as {kind = 'convolution', channels = 64, size = 3, stride = 2}, or "
+                                                 "its kind alone")
+    field: int = key(0, "side of the input grid of a resnet or of listed layers, in voxels; 0: the smallest that comes "
+                        "down to 4 cells a side for a resnet, to one cell for listed layers. The number of channels "
+                        "sets that of s3dcnn", at_least=0)
     channels: tuple[int, ...] = key((32, 64, 96, 128, 160, 192),
-                                    "output channels of the convolutions (Table 1), or of a resnet's levels. Their "
-                                    "number sets the side of the input grid: 14, 30, 62, 126 for 3, 4, 5, 6; of a "
-                                    "resnet 16, 32, 64, 128", at_least=1)
+                                    "output channels of the convolutions (Table 1), or of a resnet's levels; not used "
+                                    "by listed layers. Their number sets the side of the input grid: 14, 30, 62, 126 "
+                                    "for 3, 4, 5, 6; of a resnet 16, 32, 64, 128", at_least=1)
     norm: str = key("none", "'batch': batch norm after each convolution of s3dcnn (ours), over its sites; a resnet "
                             "always has it", choices=("none", "batch"))
     blocks: int = key(1, "residual blocks at each level of a resnet", at_least=1)
     dropout: float = key(0.0, "probability of dropping a descriptor's channel before the classifier (ours)",
                          at_least=0, below=1)
+    init_from: str = key("", "checkpoint or weights file of the first weights, for fine-tuning: arrays of equal name "
+                             "and shape are taken, and a classifier's by class name; empty: random weights")
+    freeze: tuple[str, ...] = key((), "layers or parameters that are not trained, by name or pattern, such as "
+                                      "'convolution1' or 'convolution*.weight'. A norm that is frozen uses its running "
+                                      "statistics")
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,8 @@ class TrainingConfig:
     tiles: str = key("", "TOML file of the GPU's tile sizes, written by tools/tune_tiles.py; empty: the built-in one")
     validate_every: int = key(1, "epochs between validations; the last epoch is always validated. 0: none, and the "
                                  "last epoch is the best (data.validation_share still holds out shapes)", at_least=0)
+    patience: int = key(0, "stop after so many validations in a row without a better one (early stopping); 0: never",
+                        at_least=0)
     checkpoint_seconds: float = key(300.0, "write last.h5 at least this often, in seconds", above=0)
     max_seconds: float = key(0.0, "stop after this many seconds, resumably, and evaluate; 0: no limit", at_least=0)
     detect_anomaly: bool = key(False, "check every layer and stop at the first NaN or infinity, naming the layer: "
@@ -85,6 +101,9 @@ class LossConfig:
     """The training loss and how triplets are chosen."""
 
     kind: str = key("softmax", "'softmax': classification; 'triplet': descriptors", choices=("softmax", "triplet"))
+    label_smoothing: float = key(0.0, "share of a label that is spread over all classes (ours)", at_least=0, below=1)
+    class_weights: str = key("none", "'balanced': a sample of class c counts objects / (classes * objects of c) in the "
+                                     "softmax loss; 'none': each counts 1", choices=("none", "balanced"))
     margin: float = key(0.2, "margin of the triplet loss (ours: the paper gives none)", at_least=0)
     distance: str = key("cosine", "distance of the triplet loss", choices=("cosine", "l2", "squared_l2"))
     triplets_per_batch: int = key(30, "triplets in a batch of TripletSampler (ours)", at_least=1)
@@ -110,6 +129,9 @@ class OptimizerConfig:
                            at_least=0)
     nesterov: bool = key(True, "use Nesterov momentum")
     weight_decay: float = key(0.0, "L2 penalty added to the gradient", at_least=0)
+    decay_norms_and_biases: bool = key(True, "weight decay acts on biases and on the parameters of norms, too")
+    ema: float = key(0.0, "decay per step of an exponential moving average of the weights, such as 0.999, with which "
+                          "the network is validated and evaluated; 0: none (ours)", at_least=0, below=1)
     max_gradient_norm: float = key(0.0, "norm to which a larger gradient (of all parameters together) is scaled down "
                                         "before the step; 0: no limit (ours)", at_least=0)
 
@@ -186,9 +208,9 @@ class Config:
                 if getattr(getattr(self, section.name), f.name) != getattr(getattr(other, section.name), f.name)]
 
     def shown(self, name: str) -> str:
-        """The value of 'section.key' as TOML."""
+        """The value of 'section.key' as TOML, on one line."""
         section, _, entry = name.partition(".")
-        return as_toml(getattr(getattr(self, section), entry))
+        return " ".join(as_toml(getattr(getattr(self, section), entry)).split())
 
 
 def describe_keys() -> str:
@@ -198,6 +220,9 @@ def describe_keys() -> str:
         lines += [f"# {' '.join((type(section.default).__doc__ or '').split())}", f"[{section.name}]"]
         for f in fields(section.default):
             choices = f" Choices: {', '.join(f.metadata['choices'])}." if f.metadata["choices"] else ""
-            lines += [f"# {f.metadata['meaning']}.{choices}", f"{f.name} = {as_toml(f.default)}"]
+            lines += [f"# {f.metadata['meaning']}.{choices}"]
+            if f.name == "layers":
+                lines += [f"#     {line}" for line in describe_layers()]
+            lines += [f"{f.name} = {as_toml(f.default)}"]
         lines.append("")
     return "\n".join(lines)

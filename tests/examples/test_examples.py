@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +18,7 @@ LESSONS = {
     "background": (["With the background: largest difference", "are the background"], ["layers.png", "difference.png"]),
     "new_operation": (["the gradient is correct", "wrong by 0.1% is caught", "swish_layer1"], ["swish.png"]),
     "kernel_against_reference": (["3^3, stride 2", "threads give the same bits", "is refused"], ["kernel.png"]),
+    "log_scalars": (["epoch 3/3: loss", "scalars of 3 epochs in"], []),
     "folder_to_search": (["epoch 8: loss", "test shapes are classified correctly", "rank  class"],
                          ["found.png", "map.png", "confusion.png", "precision_recall.png"]),
 }
@@ -41,6 +44,47 @@ def test_lesson(name, tmp_path, capsys):
         assert word in printed
     for picture in pictures:
         assert (tmp_path / picture).stat().st_size > 5000
+
+
+class Writer:
+    """Takes the place of TensorBoard's."""
+
+    def __init__(self, folder):
+        self.scalars = []
+
+    def add_scalar(self, name, value, step):
+        self.scalars.append((name, float(value), step))
+
+    def close(self):
+        self.scalars.append("closed")
+
+
+def test_scalars_go_to_tensorboard_or_to_a_table(tmp_path, monkeypatch, capsys):
+    module, writers = lesson("log_scalars"), []
+
+    def no_module(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(module, "import_module", no_module)
+    module.main(tmp_path)
+    assert "by CsvWriter" in capsys.readouterr().out
+    with open(tmp_path / "scalars" / "scalars.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    losses = [row for row in rows if row["name"] == "step/loss"]
+    assert [int(row["step"]) for row in losses] == list(range(1, len(losses) + 1)) and len(losses) % 3 == 0
+    assert {"epoch/validation_accuracy", "epoch/weight_norm", "end/test_mAP"} <= {row["name"] for row in rows}
+
+    def summary_writer(folder):
+        writers.append(Writer(folder))
+        return writers[-1]
+
+    monkeypatch.setattr(module, "import_module", lambda name: SimpleNamespace(SummaryWriter=summary_writer))
+    module.main(tmp_path)
+    *scalars, last = writers[0].scalars
+    assert last == "closed"
+    figures = [row for row in rows if not row["name"].startswith("epoch/")]  # those of an epoch have times, too
+    assert [(row["name"], float(row["value"]), int(row["step"])) for row in figures] == [
+        scalar for scalar in scalars if not scalar[0].startswith("epoch/")]
 
 
 def test_the_search_knows_its_shapes(tmp_path, capsys):

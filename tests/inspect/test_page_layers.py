@@ -52,6 +52,24 @@ def test_a_residual_block_is_shown_layer_by_layer_along_its_main_way():
     assert all(layer.gradient.any() for layer in view.layers)
 
 
+def test_a_block_within_a_block_is_on_the_path_with_the_work_of_its_shortcut():
+    def same():
+        return sn.nn.SubmanifoldConv(2, 2, 3)
+
+    inner = sn.nn.Residual(same(), sn.nn.ReLU(), shortcut=same())
+    net = sn.SparseNetwork().add_submanifold(2, 3).add_residual(sn.nn.BatchNorm(2), inner, same()).add_relu()
+    view = look_into(net, shell())
+    assert [layer.name for layer in view.layers] == [
+        "input", "submanifold1", "residual1.0", "residual1.1.0", "residual1.1.1", "residual1.1", "residual1.2",
+        "residual1", "relu1"]
+    assert [layer.relation for layer in view.layers] == [NONE, FILTER, SAME, FILTER, SAME, SAME, FILTER, SAME, SAME]
+    records = {layer.name: layer.record for layer in view.layers[1:]}
+    one = records["residual1.2"]
+    assert one.multiply_adds == 4 * one.pairs > 0
+    assert records["residual1.1"].pairs == 2 * one.pairs and records["residual1"].multiply_adds == 3 * one.multiply_adds
+    assert all(layer.gradient.any() for layer in view.layers)
+
+
 def test_a_composite_that_adds_nothing_is_its_layers():
     net = sn.SparseNetwork().add_convolution(2, 2).add(sn.nn.Sequential(sn.nn.ReLU(), sn.nn.SparseMaxPool(2)))
     view = look_into(net, shell())

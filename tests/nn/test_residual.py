@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import reference
@@ -126,3 +128,48 @@ def test_summary_and_trace_show_what_is_within(rng):
     within = [line.split() for line in lines if "residual1.0" in line]
     assert within and f"{inner[0].multiply_adds:,}" in within[0]
     assert records[1].multiply_adds == 0 and f"{sum(r.multiply_adds for r in records):,}" in lines[-1]
+
+
+def nested():
+    """A block whose second layer is a block with a shortcut of two layers."""
+    def same(seed):
+        return nn.SubmanifoldConv(4, 4, 3, rng=seed)
+
+    inner = nn.Residual(same(1), nn.ReLU(), shortcut=nn.Sequential(same(2), nn.ReLU()))
+    return sn.SparseNetwork().add_submanifold(4, 3).add_residual(nn.BatchNorm(4), inner, same(3)).add_linear(3)
+
+
+def test_a_block_within_a_block_has_its_work_by_named_children(rng):
+    net = nested().eval()
+    x = batch(rng, 6)
+    block = net.activations(x)[1]
+    assert [part.name for part in block.parts] == ["residual1.0", "residual1.1", "residual1.2"]
+    inner = block.parts[1]
+    assert [part.name for part in inner.parts] == ["residual1.1.0", "residual1.1.1", "residual1.1.shortcut"]
+    one = block.parts[2]
+    assert one.pairs > 0 and one.multiply_adds == 16 * one.pairs
+    assert (inner.pairs, inner.multiply_adds) == (2 * one.pairs, 2 * one.multiply_adds)
+    assert (block.pairs, block.multiply_adds) == (3 * one.pairs, 3 * one.multiply_adds)
+    assert block.dense_multiply_adds == 3 * 2 * 6 ** 3 * 27 * 16
+    shown = [line.split()[0] for line in net.summary(x).splitlines() if line.strip().startswith("residual1.")]
+    assert shown == ["residual1.0", "residual1.1", "residual1.1.0", "residual1.1.1", "residual1.1.shortcut.0",
+                     "residual1.1.shortcut.1", "residual1.2"], "not the Sequential, whose result is its last layer's"
+    seen = inspect.trace(net, x)
+    assert {*shown, "residual1"} <= {record.name for record in seen}
+    assert sum(record.multiply_adds for record in seen) == sum(record.multiply_adds for record in net.activations(x))
+
+
+def test_composites_move_pickle_and_save_as_other_layers_do(rng, tmp_path):
+    net, x = nested(), batch(rng, 6)
+    net(x)
+    net.eval()
+    expected = net(x).numpy()
+    twin = pickle.loads(pickle.dumps(net))
+    assert twin(x).numpy().tobytes() == expected.tobytes()
+    net.save_weights(tmp_path / "w.h5")
+    other = nested().eval()
+    other.load_weights(tmp_path / "w.h5")
+    assert other(x).numpy().tobytes() == expected.tobytes()
+    wide = net.to(dtype="float64")
+    assert {array.dtype for array in wide.state_dict().values()} == {np.dtype("f8")}
+    np.testing.assert_allclose(wide(x.astype("float64")).numpy(), expected, rtol=1e-4, atol=1e-5)

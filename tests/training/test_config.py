@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sparsenet.nn.layer_list import grids
+from sparsenet.toml import parse_toml
+from sparsenet.training.build import build_network
 from sparsenet.training.config import ConfigError, find_config, load_config, parse_config
 from sparsenet.training.schema import Config, describe_keys
 
@@ -60,6 +63,13 @@ def test_the_reference_names_every_key_with_its_default():
     ("[optimizer]\nlr = nan", ["optimizer.lr", "finite"]),
     ("[optimizer]\nnesterov = 1", ["optimizer.nesterov", "true or false"]),
     ("[network]\nchannels = [1, 2.5]", ["network.channels", "list of whole numbers"]),
+    ("[network]\nfreeze = 'convolution1'", ["network.freeze is 'convolution1'", "a list of texts"]),
+    ("[network]\nfreeze = [\"a\\u0000\"]", ["network.freeze", "without a NUL"]),
+    ("[optimizer]\nema = 1", ["optimizer.ema", "less than 1"]),
+    ("[network]\nkind = 'layers'\nlayers = [{kind = 'relu', slope = 3}]", ["network.layers: layer 1 (relu): slope"]),
+    (f"[network]\nlayers = ['{'x' * 90_000}']", ["network.layers: layer 1: kind is 'xxx"]),
+    (f"[network]\nlayers = [{{kind = 'relu', {'x' * 90_000} = 1}}]", ["network.layers: layer 1 (relu): xxx"]),
+    (f"[network]\nlayers = [{{kind = 'linear', channels = 0x{'f' * 90_000}}}]", ["a whole number of 360000"]),
     ("[network]\nchannels = [8, 0]", ["network.channels", "at least 1"]),
     ("[network]\ndropout = 1.0", ["network.dropout", "less than 1"]),
     ("[loss]\nkind = 'triplets'", ["loss.kind", "softmax, triplet", "did you mean triplet?"]),
@@ -142,9 +152,17 @@ def test_a_wrong_override_is_named(override, words):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_shipped_configs_load_by_name_and_state_only_what_differs(name):
     config = load_config(name)
-    text = find_config(name).read_text(encoding="utf-8")
-    stated = {line.split("=")[0].strip() for line in text.splitlines() if "=" in line.split("#")[0]}
-    assert stated == {key.split(".")[1] for key in config.differences(Config())}
+    sections = parse_toml(find_config(name).read_text(encoding="utf-8"))
+    assert {f"{section}.{key}" for section, keys in sections.items() for key in keys} == set(
+        config.differences(Config()))
+
+
+def test_the_network_of_listed_layers_that_ships_is_built(tmp_path):
+    """Its grids come down to 3 cells a side, and its classifier follows a descriptor of 64 numbers."""
+    net = build_network(load_config("quickstart_layers"), 10)
+    assert net.names()[-2:] == ["global_pool1", "linear1"] and net.layers[-1].in_features == 64
+    assert grids(net, net.field)[-3] == (3, 3, 3) and net.field == (24, 24, 24)
+    assert {layer.kind for layer in net.layers} >= {"residual", "batch_norm", "relu"}
 
 
 def test_a_config_that_is_not_utf_8_is_named(tmp_path):

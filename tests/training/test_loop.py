@@ -11,7 +11,7 @@ from small_runs import CLASSES, MINED, TRIPLETS, bits, run
 
 from sparsenet import kernels
 from sparsenet.data import SparseDataset
-from sparsenet.training.build import build_network, build_optimizer, load_network
+from sparsenet.training.build import build_network, build_optimizer, class_weights_of, load_network
 from sparsenet.training.config import ConfigError, parse_config
 
 
@@ -107,7 +107,7 @@ def test_the_final_evaluation_can_average_over_poses(config, tmp_path):
 
 
 def test_shapes_larger_than_the_network_s_grid_are_refused(config, tmp_path):
-    with pytest.raises(ConfigError, match="data.render_size is 8.*of 1 channels has sides of 2.*cropped"):
+    with pytest.raises(ConfigError, match="data.render_size is 8.*grid has sides of 2.*cropped"):
         run(config("network.channels=[4]"), tmp_path)
 
 
@@ -156,3 +156,17 @@ def test_settings_that_the_dataset_does_not_support_are_refused_before_training(
 def test_memory_does_not_grow_from_epoch_to_epoch(config, tmp_path):
     history = run(config("training.epochs=12", "training.validate_every=0"), tmp_path).history
     assert history[-1]["resident_MB"] - history[2]["resident_MB"] < 5
+
+
+def test_smoothed_labels_and_balanced_classes_are_a_config_away(config, path, tmp_path, whole):
+    overrides = ["loss.label_smoothing=0.1", "loss.class_weights=balanced"]
+    with SparseDataset.open(path) as shapes:
+        training = shapes.subset("train")
+        weights = class_weights_of(config(*overrides), training)
+        counts = np.bincount(training.object_labels)
+    np.testing.assert_allclose(weights, counts.sum() / (3 * counts))
+    assert weights @ counts == pytest.approx(counts.sum()), "on average a sample counts 1"
+    run(config(*overrides), tmp_path)
+    assert bits(tmp_path) != bits(whole[1])
+    with pytest.raises(ConfigError, match="loss.class_weights has no effect on the triplet loss"):
+        config("loss.class_weights=balanced", *TRIPLETS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +12,28 @@ from small_runs import TRIPLETS, bits, interrupt, run, stop_in_step
 
 from sparsenet import nn
 from sparsenet.cli import main
+from sparsenet.data import SparseDataset
 from sparsenet.kernels import find
+from sparsenet.nn.layer_list import grids
 from sparsenet.retrieval import Descriptors
+from sparsenet.retrieval.embedding import descriptor_layer
 from sparsenet.training import load_checkpoint, load_network
+from sparsenet.training.build import build_network, check_field
 from sparsenet.training.config import ConfigError, parse_config
+from sparsenet.training.finetuning import freeze
+from sparsenet.training.schema import NetworkConfig
 
-NETWORKS = {"s3dcnn": ["network.norm=batch"], "resnet": ["network.kind=resnet", "network.blocks=2"]}
+LISTED = """[
+    {kind = "submanifold", channels = 4, size = 3, bias = false}, "batch_norm", "relu",
+    {kind = "residual", layers = [
+        {kind = "convolution", channels = 6, size = 2, stride = 2}, "batch_norm", "relu"
+    ], shortcut = [{kind = "max_pool", size = 2}, {kind = "convolution", channels = 6, size = 1}]},
+    {kind = "residual", layers = [{kind = "residual", layers = [{kind = "submanifold", channels = 6, size = 3}]}]},
+    {kind = "convolution", channels = 8, size = [2, 2, 2], stride = 2}]
+"""
+DEFAULT = f"network.channels={list(NetworkConfig().channels)}"
+LAYERS = ["network.kind=layers", "network.field=12", f"network.layers={LISTED}", DEFAULT]
+NETWORKS = {"s3dcnn": ["network.norm=batch"], "resnet": ["network.kind=resnet", "network.blocks=2"], "layers": LAYERS}
 
 
 def statistics_of(weights):
@@ -36,6 +54,59 @@ def test_stopped_and_resumed_it_gives_the_same_bits(kind, triplets, config, tmp_
     assert bits(tmp_path / "stopped") == bits(tmp_path / "whole")
     end = statistics_of(load_checkpoint(tmp_path / "stopped" / "last.h5").weights)
     assert half and all(not np.array_equal(half[name], end[name]) for name in half)
+
+
+def test_listed_layers_are_in_the_checkpoint_and_embed_before_the_classifier(config, path, tmp_path):
+    run(config(*LAYERS), tmp_path)
+    net, state = load_network(tmp_path / "best.h5")
+    assert net.names() == ["submanifold1", "batch_norm1", "relu1", "residual1", "residual2", "convolution1",
+                           "global_pool1", "dropout1", "linear1"]
+    assert net.field == (12, 12, 12) and descriptor_layer(net) == 6
+    assert parse_config(state.config, "its own text") == config(*LAYERS)
+    trained = parse_config(state.config, "its own text")
+    assert '    {kind = "submanifold", channels = 4, size = 3, bias = false},\n' in trained.text()
+    with pytest.raises(ConfigError, match=r"network.layers is \[ \{kind = .* and was \["):
+        run(config(*LAYERS, "network.layers=['relu']"), tmp_path, resume=True)
+
+
+def test_descriptors_of_triplets_come_from_the_last_layer_even_if_it_is_linear(config):
+    layers = "[{kind='convolution', channels=4, size=2}, 'global_pool', {kind='linear', channels=5}]"
+    overrides = [LAYERS[0], f"network.layers={layers}", DEFAULT, "network.dropout=0.0"]
+    net = build_network(config(*overrides, *TRIPLETS), 3)
+    assert len(net.layers) == descriptor_layer(net) == 3
+    classifier = build_network(config(*overrides), 3)
+    assert len(classifier.layers) == 4 and descriptor_layer(classifier) == 3
+
+
+def test_the_grid_of_listed_layers_comes_down_to_one_cell_or_has_the_sides_of_the_config(config, path):
+    layers = "network.layers=[{kind='convolution', channels=4, size=3, stride=2}, {kind='max_pool', size=3}]"
+    assert build_network(config(LAYERS[0], layers, DEFAULT), 3).field == (7, 7, 7)
+    with SparseDataset.open(path) as shapes:
+        small = config(LAYERS[0], layers, DEFAULT)
+        with pytest.raises(ConfigError, match=r"sides of 7: shapes would be cropped.* or a larger network.field"):
+            check_field(small, shapes, build_network(small, 3))
+    assert build_network(config(LAYERS[0], layers, DEFAULT, "network.field=20"), 3).field == (20, 20, 20)
+    resnet = ["network.kind=resnet", "network.field=24"]
+    assert build_network(config(*resnet), 3).field == (24, 24, 24)
+    with pytest.raises(ConfigError, match=r"grid with sides of 6: layer 2 \(max_pool\): .* does not fit a grid"):
+        build_network(config(LAYERS[0], layers, DEFAULT, "network.field=6"), 3)
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    (["network.kind=layers"], "network.kind is layers, and network.layers is empty"),
+    (["network.layers=['relu']"], "network.layers is set, and network.kind is s3dcnn"),
+    (["network.kind=layers", "network.layers=['relu']"], "network.channels has no effect on a network of kind layers"),
+    (["network.field=30"], "network.field has no effect on a network of kind s3dcnn"),
+    ([*LAYERS, "network.norm=batch"], "network.norm has no effect on a network of kind layers"),
+    ([*LAYERS, "network.layers=3"], "network.layers is 3, expected a list of layers"),
+    ([*LAYERS, "network.layers=['relu', {kind='convolutoin'}]"],
+     "network.layers: layer 2: kind is 'convolutoin': did you mean convolution?"),
+    ([*LAYERS, "network.layers=[{kind='convolution', channels=3, size=2, strid=2}]"],
+     r"network.layers: layer 1 \(convolution\): strid is not a key: did you mean stride\?"),
+])
+def test_what_is_wrong_with_listed_layers_is_told_with_its_key(overrides, message, config):
+    with pytest.raises(ConfigError, match=message):
+        config(*overrides)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -87,6 +158,20 @@ def test_blocks_are_a_resnets_alone(config):
 @pytest.mark.parametrize("size", [1, 29])
 def test_a_last_batch_of_one_is_told_before_the_training(size, config, tmp_path):
     """30 objects are trained on."""
-    with pytest.raises(ConfigError, match=f"training.batch_size is {size}, and of 30 objects the last batch has one"):
-        run(config("network.norm=batch", f"training.batch_size={size}"), tmp_path)
+    lone = [LAYERS[0], DEFAULT, "network.layers=[{kind='convolution', channels=4, size=8}, 'batch_norm', 'relu']"]
+    for overrides in (["network.norm=batch"], lone):
+        with pytest.raises(ConfigError, match=f"batch_size is {size}, and of 30 objects the last batch has one"):
+            run(config(*overrides, f"training.batch_size={size}"), tmp_path)
     run(config(f"training.batch_size={size}", "training.epochs=1"), tmp_path)
+
+
+def test_the_configs_of_the_documentation_are_configs():
+    text = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    listed, tuned = (parse_config(block if "[data]" in block else '[data]\npath = "x"\n' + block, "docs")
+                     for block in blocks)
+    assert grids(build_network(listed, 3), (24, 24, 24))[-3] == (6, 6, 6)
+    net = build_network(tuned, 11)
+    freeze(net, tuned.network.freeze)
+    assert [name for name, parameter in net.named_parameters() if not parameter.requires_grad] == [
+        "convolution1.weight", "convolution1.bias", "convolution2.weight", "convolution2.bias"]

@@ -19,6 +19,8 @@ from sparsenet.training.config import ConfigError, parse_config
 
 @pytest.mark.parametrize(("overrides", "stop", "at"), [
     ([], 1, (0, 1)), ([], 4, (0, 4)), (["schedule.warmup=1.5", "optimizer.max_gradient_norm=0.5"], 6, (1, 2)),
+    (["optimizer.ema=0.8", "optimizer.decay_norms_and_biases=false", "optimizer.weight_decay=0.1",
+      "network.freeze=['convolution1']"], 3, (0, 3)), (["optimizer.ema=0.8", *TRIPLETS], 4, (1, 2)),
     (TRIPLETS, 1, (0, 1)), (TRIPLETS, 4, (1, 2)), ([*TRIPLETS, *MINED], 5, (1, 1)),
 ])
 def test_stopped_anywhere_and_resumed_it_gives_the_same_bits(config, tmp_path, monkeypatch, overrides, stop, at):
@@ -30,6 +32,7 @@ def test_stopped_anywhere_and_resumed_it_gives_the_same_bits(config, tmp_path, m
             run(config(*overrides), tmp_path / "stopped")
     stopped = load_checkpoint(tmp_path / "stopped" / "last.h5")
     assert (stopped.epoch, stopped.step) == at
+    assert bool(stopped.latest) == bool(stopped.updates) == ("optimizer.ema=0.8" in overrides)
     run(config("data.workers=2", *overrides), tmp_path / "stopped", resume=True)
     assert bits(tmp_path / "stopped") == bits(tmp_path / "whole")
 

@@ -77,7 +77,7 @@ def look_into(net: SparseNetwork, x: SparseTensor, classes: Sequence[str] = (),
     gradient = given.features.grad
     layers = [LayerView(0, "input", None, given.sites, features,
                         np.zeros_like(features) if gradient is None else to_device(gradient, "cpu"), NONE)]
-    layers += [view for record in records for view in _views(record)]
+    layers += [view for record in records for view in _views(record, record.input)]
     layers = [replace(layer, index=index) for index, layer in enumerate(layers)]
     return NetworkView(layers, _ranked(logits, classes), _summary(net, x), words)
 
@@ -137,17 +137,21 @@ def _summary(net: SparseNetwork, x: SparseTensor) -> str:
             f"{net.parameter_count():,} weights and biases")
 
 
-def _views(record: Activation) -> list[LayerView]:
-    """Of a layer; of one that is made of layers those on the way through it, and its own result if that is another, as
-    the sum of a Residual, which stands on the sites that the way led to.  What goes around is left out."""
+def _views(record: Activation, source: SparseTensor | Tensor | None) -> list[LayerView]:
+    """The views of a layer that reads `source`.
+
+    For a layer that is made of layers they are those on the path from its input to its output, and its own result
+    unless a layer within returned it: the sum of a Residual stands on the sites that the path leads to.  A shortcut
+    is left out; its work is in the numbers of the Residual.
+    """
     path, x = [], record.input
     for part in record.parts:
         if part.input is x:
             path.append(part)
             x = part.output
     if not path or not isinstance(x, SparseTensor) or x.sites is not record.sites:
-        return [_layer(record, record.input)]
-    views = [_layer(part, part.input) for part in path]
+        return [_layer(record, source)]
+    views = [view for part in path for view in _views(part, part.input)]
     return views if x is record.output else [*views, _layer(record, x)]
 
 
