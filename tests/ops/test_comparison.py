@@ -71,7 +71,7 @@ def test_what_holds_no_numbers_is_not_equal_and_has_no_order(other):
 
 
 def test_shapes_that_do_not_broadcast_raise():
-    with pytest.raises(ValueError, match=r"lt: shapes are \(2,\) and \(3,\), expected such as broadcast"):
+    with pytest.raises(ValueError, match=r"lt: shapes are \(2,\) and \(3,\), expected shapes that broadcast"):
         Tensor([1.0, 2.0]) < Tensor([1.0, 2.0, 3.0])  # noqa: B015
 
 
