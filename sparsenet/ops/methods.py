@@ -1,6 +1,24 @@
-"""The operators and methods of `Tensor`.  `autograd` knows no operations: they are attached below.
+"""The operators and methods of `Tensor`, from which a loss of one's own is written.
 
-A type checker takes TensorMethods for the base class of Tensor.
+`autograd` knows no operations: the methods are attached to `Tensor` below, and type checkers take TensorMethods for its
+base class.
+
+Example
+-------
+The contrastive loss of Hadsell, Chopra and LeCun 2006: d^2 for two vectors of one class, max(0, margin - d)^2 otherwise.
+
+>>> import sparsenet as sn
+>>> def contrastive_loss(vectors, labels, margin=1.0):
+...     labels, (count, channels) = sn.Tensor(labels), vectors.shape
+...     difference = vectors.reshape(count, 1, channels) - vectors.reshape(1, count, channels)
+...     distance = ((difference**2).sum(axis=2) + 1e-12).sqrt()  # sqrt has no finite gradient at 0
+...     same = labels.reshape(-1, 1) == labels.reshape(1, -1)
+...     return sn.where(same, distance**2, (margin - distance).clip(min=0) ** 2).mean()
+>>> vectors = sn.Tensor([[0.0, 0.0], [0.0, 1.0], [0.5, 0.0]], requires_grad=True)
+>>> loss = contrastive_loss(vectors, [0, 0, 1])
+>>> loss.backward()
+>>> f"{loss:.4f}", f"{vectors.grad[2, 0]:.4f}"
+('0.2778', '-0.2222')
 """
 
 from __future__ import annotations
