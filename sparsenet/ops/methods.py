@@ -5,7 +5,7 @@ base class.
 
 Example
 -------
-The contrastive loss of Hadsell, Chopra and LeCun 2006: d^2 for two vectors of one class, max(0, margin - d)^2 otherwise.
+The contrastive loss of Hadsell, Chopra, LeCun 2006: d^2 for two vectors of one class, else max(0, margin - d)^2.
 
 >>> import sparsenet as sn
 >>> def contrastive_loss(vectors, labels, margin=1.0):
@@ -70,6 +70,9 @@ class TensorMethods:
     def __matmul__(self, other: Any) -> Tensor:
         return arithmetic.matmul(self, other)
 
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return arithmetic.matmul(other, self)
+
     def __pow__(self, exponent: float) -> Tensor:
         return arithmetic.power(self, exponent)
 
@@ -96,6 +99,20 @@ class TensorMethods:
 
     def __ge__(self, other: Any) -> Tensor:
         return comparison.compared(operator.ge, self, other)
+
+    def __and__(self, other: Any) -> Tensor:
+        return comparison.combined("&", operator.and_, self, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return comparison.combined("|", operator.or_, self, other)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return comparison.combined("^", operator.xor, self, other)
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __invert__(self) -> Tensor:
+        return comparison.inverted(self)
 
     # ---- functions of each element ----
 

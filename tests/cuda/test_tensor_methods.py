@@ -18,7 +18,7 @@ FUNCTIONS = {
     "min": lambda x, y: x.min(axis=(0, 1)), "first axis": lambda x, y: x.min(0), "T": lambda x, y: x.T,
     "permute": lambda x, y: x.reshape(2, 3, 2).permute(2, 0, 1), "clone": lambda x, y: x.clone(),
     "concatenate": lambda x, y: sn.concatenate([x, y, x], axis=1), "stack": lambda x, y: sn.stack([x, y], 1),
-    "mask": lambda x, y: (x > 0) * x + 1, "integers": lambda x, y: x * to_device(np.arange(4), x.device),
+    "mask": lambda x, y: ((x > 0) & ~(y > 0)) * x + 1, "integers": lambda x, y: x * to_device(np.arange(4), x.device),
 }
 
 

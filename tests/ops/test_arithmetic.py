@@ -84,6 +84,7 @@ def test_matrix_product(a_shape, b_shape, rng):
     assert_close(a @ b, a.array @ b.array)
     assert gradcheck(operator.matmul, [a, b])
     assert gradcheck(operator.matmul, [a, b.detach()])
+    assert_close(a.array @ b, a.array @ b.array)
 
 
 def test_matrix_product_of_transposed_arrays(rng):
