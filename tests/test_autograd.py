@@ -1,5 +1,6 @@
 """The graph: gradients, how they are collected, and every misuse that must be caught."""
 
+import copy
 import gc
 import threading
 import weakref
@@ -11,6 +12,7 @@ import pytest
 import sparsenet as sn
 from sparsenet import autograd
 from sparsenet.autograd import Function, Tensor, _ones, is_unit, no_grad
+from sparsenet.ops import methods
 
 
 class Square(Function):
@@ -519,6 +521,18 @@ def test_values_as_python_s_numbers_and_text():
     for wrong, message in ((lambda: int(x), "int: the tensor has shape"), (lambda: f"{x:.3f}", "item: the tensor has")):
         with pytest.raises(ValueError, match=message):
             wrong()
+
+
+def test_names_of_pytorch_lead_to_ours():
+    x = Tensor([1.0])
+    for name, advice in {"clamp": r": use \.clip\(min, max\)", "view": r": use \.reshape\(", "nonsense": ""}.items():
+        with pytest.raises(AttributeError, match=f"^'Tensor' object has no attribute '{name}'{advice}"):
+            getattr(x, name)
+    with pytest.raises(AttributeError, match="'Parameter' object has no attribute 'cuda': use .to"):
+        sn.nn.Parameter([1.0]).cuda()
+    assert not hasattr(x, "features") and copy.deepcopy(x).tolist() == copy.copy(x).tolist() == [1]
+    for name in methods._NAMES_OF_PYTORCH:
+        assert not hasattr(x, name)
 
 
 def test_the_engine_is_read_in_one_sitting():

@@ -78,14 +78,11 @@ def operands(operation: str, *values: Any, floating: bool = False) -> list[Tenso
             and (not floating or values[0].dtype.kind == "f"):
         return list(values)
     given = [_tensor_or_literal(operation, value) for value in values]
-    dtype = np.dtype(bool)
     groups = ([one.dtype for one in given if isinstance(one, Tensor) and one.ndim],
               [one.dtype for one in given if isinstance(one, Tensor) and not one.ndim],
               [one.dtype for one in given if isinstance(one, _Literal)])
-    for number, group in enumerate(filter(None, groups)):
-        promoted = _promoted(operation, group)
-        if not number or _CATEGORIES[promoted.kind] > _CATEGORIES[dtype.kind]:
-            dtype = promoted
+    dtype = max((_promoted(operation, group) for group in groups if group),
+                key=lambda dtype: _CATEGORIES[dtype.kind])  # the first of those that share the highest category
     if floating and dtype.kind != "f":
         dtype = np.dtype(np.float32)
     xp = array_module(*(one.array for one in given if isinstance(one, Tensor)))

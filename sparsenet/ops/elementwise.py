@@ -1,14 +1,14 @@
 """Functions of single elements: exp, log, sqrt, tanh, sigmoid, abs, clip, maximum, minimum, where.
 
-Each with its derivative, where the function has none with PyTorch's choice:
+Each has its derivative.  At points without one the gradient is PyTorch's:
 
     abs                  0 at 0
     sqrt                 infinite at 0
     clip                 1 at both bounds
     maximum, minimum     half to each of two equal elements
 
-Integers and truth values become float32 where the function leaves them (exp to sigmoid).  The values and the warnings
-of arguments outside a function's domain, such as log(0), are the array library's.
+exp, log, sqrt, tanh and sigmoid of integers and truth values are float32.  Outside a function's domain, as in log(0),
+values and warnings are those of the array library.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Extreme(Function):
 
 
 class Where(Function):
-    """condition ? x : y; the gradient of an element goes to the operand that it was taken from."""
+    """x where the condition holds, else y; the gradient of an element goes to the operand it was taken from."""
 
     def __init__(self, condition: Any):
         super().__init__()

@@ -34,6 +34,14 @@ from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
 from sparsenet.ops import arithmetic, cast, comparison, elementwise, reductions, shaping
 
+_NAMES_OF_PYTORCH = {
+    "amax": ".max(axis)", "amin": ".min(axis)", "clamp": ".clip(min, max)", "cpu": ".to('cpu')", "cuda": ".to('cuda')",
+    "data": ".array", "dim": ".ndim", "double": ".to('float64')", "flatten": ".reshape(-1)", "float": ".to('float32')",
+    "norm": "(x * x).sum(axis).sqrt()", "numel": ".size", "relu": "sn.maximum(x, 0)", "square": "x * x",
+    "squeeze": ".reshape(...)", "t": ".T", "type": ".astype(dtype)", "unsqueeze": "x[None] or .reshape(...)",
+    "view": ".reshape(...)",
+}
+
 
 class TensorMethods:
     """Operators, functions and conversions; each function is documented where it is defined."""
@@ -204,6 +212,13 @@ class TensorMethods:
     def to(self, device: Any = None, dtype: Any = None) -> Tensor:
         """This tensor on a device ("cpu", "cuda", "cuda:0"), in a dtype, or both; differentiable; see `ops.cast`."""
         return cast.to(self, device, dtype)
+
+    if not TYPE_CHECKING:  # or every name would pass
+        def __getattr__(self, name: str) -> Any:
+            """Advice for names that PyTorch's tensors have and these do not.  Always raises AttributeError."""
+            advice = f": use {_NAMES_OF_PYTORCH[name]}" if name in _NAMES_OF_PYTORCH else ""
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}{advice}", name=name,
+                                 obj=self)
 
     # ---- values in Python and NumPy ----
 

@@ -34,8 +34,10 @@ class Sum(Function):
 class Extremum(Function):
     """The largest or smallest element.
 
-    name : "max" or "min";  axes : from 0 to ndim - 1;  first : whether the first of several equal elements gets the
-    whole gradient (then there is one axis), or each an equal share
+    name : "max" or "min"
+    axes : numbers from 0 to ndim - 1
+    first : whether the first of several equal elements gets the whole gradient (there is one axis then), instead of
+        each an equal share
     """
 
     def __init__(self, name: str, axes: tuple[int, ...], keepdims: bool, first: bool):
@@ -86,8 +88,8 @@ def mean(x: Any, axis: Axes = None, keepdims: bool = False, **unknown: Any) -> T
 def extremum(name: str, x: Any, axis: Axes = None, keepdims: bool = False, **unknown: Any) -> Tensor:
     """The largest ("max") or smallest ("min") element over one axis, several, or all; NaN if one is NaN.
 
-    If several are equal, PyTorch decides who gets the gradient: over one axis the first of them (as torch.max(x, dim));
-    over all axes or a list of them each an equal share (as torch.max(x) and torch.amax).
+    If several elements are equal, the gradient goes where PyTorch's goes: over one axis to the first of them, as in
+    torch.max(x, dim); over all axes or a sequence of them to each in equal shares, as in torch.max(x) and torch.amax.
 
     Raises ValueError for an axis that the tensor lacks, and for axes along which there is no element.
     """
