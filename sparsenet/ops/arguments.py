@@ -74,9 +74,12 @@ def operands(operation: str, *values: Any, floating: bool = False) -> list[Tenso
 
     Raises TypeError for such dtypes, and for a value that does not hold real numbers.
     """
-    if all(isinstance(value, Tensor) and value.dtype == values[0].dtype for value in values) \
-            and (not floating or values[0].dtype.kind == "f"):
-        return list(values)
+    tensor = next((value for value in values if isinstance(value, Tensor)), None)
+    if tensor is not None and tensor.dtype.kind == "f" and all(
+            value.dtype == tensor.dtype if isinstance(value, Tensor) else isinstance(value, numbers.Real)
+            for value in values):  # the common case, for which the rules below need not be gone through
+        asarray, dtype = array_module(tensor.array).asarray, tensor.dtype
+        return [value if isinstance(value, Tensor) else Tensor(asarray(value, dtype=dtype)) for value in values]
     given = [_tensor_or_literal(operation, value) for value in values]
     groups = ([one.dtype for one in given if isinstance(one, Tensor) and one.ndim],
               [one.dtype for one in given if isinstance(one, Tensor) and not one.ndim],
