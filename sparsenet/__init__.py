@@ -23,6 +23,8 @@ from sparsenet.kernels import (
     set_tile_table,
 )
 from sparsenet.nn import SparseNetwork, resnet, s3dcnn
+from sparsenet.ops.elementwise import maximum, minimum, where
+from sparsenet.ops.shaping import concatenate, stack
 from sparsenet.sparse import SparseTensor
 
 __version__ = "0.2.0"
@@ -40,11 +42,14 @@ __all__ = [
     "SparseTensor",
     "Tensor",
     "__version__",
+    "concatenate",
     "detect_anomaly",
     "get_backend",
     "get_float32_matmul_precision",
     "get_num_threads",
     "gradcheck",
+    "maximum",
+    "minimum",
     "nn",
     "no_grad",
     "ops",
@@ -54,6 +59,8 @@ __all__ = [
     "set_float32_matmul_precision",
     "set_num_threads",
     "set_tile_table",
+    "stack",
+    "where",
     *_MODULES,
 ]
 

@@ -1,7 +1,7 @@
 """`detect_anomaly`: stop at the first number that is not finite, and name the layer.
 
-Disabled, it costs one flag check per call.  Enabled, it checks every output of every operation and layer and
-every gradient (on a GPU each check waits for the device), so use it to find a fault, not for training.
+Disabled, it costs one check of a flag per call.  Enabled, it checks every output of every operation and layer and
+every gradient (on a GPU each check waits for the device): use it to find a fault, not for training.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ContextDecorator, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
+from sparsenet.autograd import Tensor, as_array, thread_state
 from sparsenet.backend import array_module
-from sparsenet.tensor_base import TensorBase, as_array, tensors_in
 
 
 class _State(threading.local):
@@ -50,9 +51,12 @@ class detect_anomaly(ContextDecorator):
 
     def __enter__(self) -> None:
         _state.depth += 1
+        thread_state.checks = _CHECKS
 
     def __exit__(self, *error: object) -> None:
         _state.depth -= 1
+        if not _state.depth:
+            thread_state.checks = None
 
 
 def detecting() -> bool:
@@ -82,7 +86,7 @@ def layer_path() -> str:
     return f" in layer {path}{': ' if path else ''}{_described(_state.modules[-1])}"
 
 
-def check_outputs(operation: str, inputs: Sequence[TensorBase | None], outputs: Sequence[Any]) -> None:
+def check_outputs(operation: str, inputs: Sequence[Tensor | None], outputs: Sequence[Any]) -> None:
     """Raise FloatingPointError if an output of an operation is not finite."""
     for output in outputs:
         number = _not_finite(output.array)
@@ -106,7 +110,7 @@ def check_gradients(operation: str, layer: str, gradients: Sequence[Any], what: 
                                      f"{gradient.shape}, is {number}")
 
 
-def _origin(inputs: Sequence[TensorBase | None]) -> str:
+def _origin(inputs: Sequence[Tensor | None]) -> str:
     parameters = dict(_state.modules[-1].named_parameters()) if _state.modules else {}
     for position, tensor in enumerate(inputs):
         number = None if tensor is None else _not_finite(tensor.array)
@@ -128,7 +132,7 @@ def _not_finite(array: Any) -> str:
     return f"{float(array[place])} at {place}" if place else f"{float(array)} as the one number"
 
 
-def _kind(tensor: TensorBase) -> str:
+def _kind(tensor: Tensor) -> str:
     return f"{tensor.dtype} {tensor.shape}"
 
 
@@ -139,3 +143,17 @@ def _name_in(parent: Any, child: Any) -> str:
 
 def _described(module: Any) -> str:
     return f"{type(module).__name__}({module.extra_repr()})"
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """The Tensors in an input or output: itself, a SparseTensor's features and background, or those of a sequence."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [tensor for part in value for tensor in tensors_in(part)]
+    parts = (getattr(value, "features", None), getattr(value, "background", None))
+    return [part for part in parts if isinstance(part, Tensor)]
+
+
+# called by autograd, which does not import this module
+_CHECKS = SimpleNamespace(layer_path=layer_path, outputs=check_outputs, gradients=check_gradients)

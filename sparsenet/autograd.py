@@ -1,7 +1,7 @@
-"""Reverse-mode differentiation: `Tensor`, `Parameter`, `Function`, `no_grad`.
+"""Reverse-mode automatic differentiation: `Tensor`, `Parameter`, `Function`, `no_grad`.
 
-A `Function` is one application of one operation and a node of the graph: it knows the tensors it read,
-a tensor knows the function that made it.  Arrays are NumPy's or CuPy's; nothing here asks which.
+A `Function` is one application of an operation and a node of the graph: it refers to the tensors it read, and each
+of its outputs refers to it.  Arrays are NumPy's or CuPy's; the code below is the same for both.
 
     class Square(Function):
         def forward(self, x):
@@ -20,32 +20,46 @@ from __future__ import annotations
 import threading
 import weakref
 from contextlib import ContextDecorator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparsenet import anomaly
+import numpy as np
+
 from sparsenet.backend import array_module, device_of
-from sparsenet.tensor_base import TensorBase, as_array, check_floating, check_gradient
 
-_thread = threading.local()
+if TYPE_CHECKING:
+    from sparsenet.ops.methods import TensorMethods
+else:
+    TensorMethods = object
+
+
+class ThreadState(threading.local):
+    no_grad_depth = 0  # number of nested no_grad blocks
+    checks: Any = None  # of `anomaly.detect_anomaly`, while it is active
+
+
+thread_state = ThreadState()
 
 
 class no_grad(ContextDecorator):
-    """Context manager and decorator: operations of this thread within it record no graph."""
+    """Context manager and decorator: operations on this thread record no graph."""
 
     def __enter__(self) -> None:
-        _thread.depth = getattr(_thread, "depth", 0) + 1
+        thread_state.no_grad_depth += 1
 
     def __exit__(self, *error: object) -> None:
-        _thread.depth -= 1
+        thread_state.no_grad_depth -= 1
 
 
-class Tensor(TensorBase):
-    """An array that remembers where it came from; `TensorBase` names its properties and operators.
+class Tensor(TensorMethods):
+    """An array and the operation that computed it.  `sparsenet.ops.methods` defines its operators and methods.
 
-    array : NumPy or CuPy array, kept, not copied; numbers and lists become NumPy's, floats float32.
-    requires_grad : collect a gradient in `.grad`; only floating-point arrays can.
-    grad : array of the shape, dtype and device of `array`, or None; `backward` adds to it.
+    array : NumPy or CuPy array (kept, not copied), or a number or list, which becomes a NumPy array, floats float32
+    requires_grad : collect a gradient in `.grad`; only floating-point arrays can require one
+    grad : array of the shape, dtype and device of `array`, or None; `backward` adds to it
     """
+
+    __array_ufunc__ = None  # array * tensor is Tensor.__rmul__, not NumPy's loop over elements
+    __hash__ = object.__hash__  # by identity, although == is elementwise
 
     def __init__(self, array: Any, requires_grad: bool = False):
         self._array = as_array(array)
@@ -56,16 +70,6 @@ class Tensor(TensorBase):
         self.requires_grad = requires_grad
 
     @property
-    def version(self) -> int:
-        """Grows whenever the array is assigned or modified."""
-        return self._writes[0]
-
-    @property
-    def is_leaf(self) -> bool:
-        """Whether it is no recorded result of an operation: `backward` fills the `.grad` of leaves."""
-        return self._creator is None
-
-    @property
     def array(self) -> Any:
         """The array; assignable."""
         return self._array
@@ -73,13 +77,45 @@ class Tensor(TensorBase):
     @array.setter
     def array(self, value: Any) -> None:
         value = as_array(value)
-        check_floating(value, self._requires_grad)
-        self.mark_modified()  # seen by every function that saved the old array
+        _check_floating(value, self._requires_grad)
+        self.mark_modified()  # noticed by every function that saved the old array
         self._array, self._writes = value, [self.version]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._array.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self._array.size
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda"."""
+        return device_of(self._array)
+
+    @property
+    def version(self) -> int:
+        """Increases whenever the array is assigned or modified."""
+        return self._writes[0]
+
     def mark_modified(self) -> None:
-        """Tell that `array` was written in place: a graph that saved it can no longer go backward."""
+        """Record that `array` was modified in place: a graph that saved it can no longer run backward."""
         self._writes[0] += 1
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation computed it: `backward` fills the `.grad` of leaves."""
+        return self._creator is None
 
     @property
     def requires_grad(self) -> bool:
@@ -88,26 +124,28 @@ class Tensor(TensorBase):
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if self._creator is not None and not value:
-            raise RuntimeError("Tensor: requires_grad of a computed tensor stays on: use .detach()")
-        check_floating(self._array, value)
+            raise RuntimeError("Tensor: requires_grad of a computed tensor cannot be turned off: use .detach()")
+        _check_floating(self._array, value)
         self._requires_grad = bool(value)
 
     def detach(self) -> Tensor:
-        """A tensor of the same array (not copied) that is no part of the graph."""
+        """A tensor of the same array (not copied) that is not part of the graph."""
         tensor = Tensor(self._array)
         tensor._writes = self._writes
         return tensor
 
     def retain_grad(self) -> None:
-        """Make `backward` fill `.grad` of this computed tensor too, as it does for leaves."""
+        """Make `backward` fill the `.grad` of this computed tensor too, as it does for leaves."""
         self._retains_grad = True
 
-    def backward(self, gradient: Any = None) -> None:
-        """Add to `.grad` of every leaf that requires it the gradient of sum(self * gradient).
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Add the gradient of sum(self * gradient) to `.grad` of every leaf that requires one.
 
-        gradient : array or Tensor of this tensor's shape and dtype; may be left out for one element.
-        Raises RuntimeError where nothing requires a gradient, an earlier backward used the graph up, or an
-        array that the graph saved was assigned or modified since; ValueError where gradient is unfit.
+        gradient : array or Tensor of this tensor's shape and dtype; optional for a single element
+        retain_graph : keep the saved arrays, so that `backward` can run through the same graph again
+
+        Raises RuntimeError if nothing requires a gradient, an earlier backward freed the graph, or an array that the
+        graph saved was assigned or modified since; ValueError if the gradient has another shape or dtype.
         """
         if not self._requires_grad:
             raise RuntimeError("backward: the tensor requires no gradient: set requires_grad on a tensor "
@@ -116,13 +154,13 @@ class Tensor(TensorBase):
             raise ValueError(f"backward: the tensor has shape {self.shape}, expected one element: pass a "
                              "gradient, or reduce it with .sum() or .mean()")
         gradient = _ones(self._array) if gradient is None else gradient
-        gradient = check_gradient("backward", getattr(gradient, "array", gradient), self)
-        if anomaly.detecting():
-            anomaly.check_gradients("backward", "", [gradient], "the gradient given to it, output")
-        _run_backward(self, gradient)
+        gradient = _checked_gradient("backward", getattr(gradient, "array", gradient), self)
+        if thread_state.checks:
+            thread_state.checks.gradients("backward", "", [gradient], "the gradient given to it, output")
+        _run_backward(self, gradient, retain_graph)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state to pickle and copy: the copy of a computed tensor is cut from the graph, as by `detach`."""
+        """The state to pickle and copy; the copy of a computed tensor is detached from the graph."""
         state = vars(self).copy()
         return state if self.is_leaf else state | {"_creator": None, "_requires_grad": False}
 
@@ -131,13 +169,11 @@ class Tensor(TensorBase):
 
 
 class Parameter(Tensor):
-    """A Tensor that a `sparsenet.nn.Module` owns and an optimizer moves; a leaf, always.
+    """A Tensor that a `sparsenet.nn.Module` owns and an optimizer updates; always a leaf.
 
     array : array, number, list, or a Tensor, whose array it shares
-    requires_grad : may be set later; a parameter that is frozen (False) stays one: it is in `parameters()` and
-        `state_dict()`, optimizers pass it over, and take it up again once it is thawed
-
-    Raises TypeError if an array that requires a gradient is not floating-point.
+    requires_grad : assignable; a frozen parameter (False) stays in `parameters()` and `state_dict()`, and optimizers
+        skip it
     """
 
     def __init__(self, array: Any, requires_grad: bool = True):
@@ -147,7 +183,7 @@ class Parameter(Tensor):
 
 
 class Edge(NamedTuple):
-    """From a function to a tensor it read; does not keep the tensor alive, so its array can go."""
+    """From a function to a tensor it read; does not keep the tensor alive, so that its array can be freed."""
 
     creator: Function | None
     index: int
@@ -159,11 +195,12 @@ class Edge(NamedTuple):
 class Function:
     """One application of an operation.  Subclasses define `forward` and `backward`.
 
-    forward(*arrays) : arrays in (None for an input that is None), an array or a tuple of arrays out;
-        calls `save` for what `backward` needs; must not write to its inputs.
-    backward(*gradients) : one C-contiguous gradient for each output (None where it got none); returns one
-        for each input, a tuple if several, None where `needs` is False; must not write to its inputs.
-    needs : which inputs need a gradient, set before `forward`;  saved : what `forward` saved.
+    forward(*arrays) : takes arrays (None for an input that is None) and returns an array or a tuple of arrays;
+        calls `save` with what `backward` needs; must not modify its inputs
+    backward(*gradients) : takes a C-contiguous gradient for each output (None for an output without one) and returns
+        one for each input, in a tuple if there are several, None where `needs` is False; must modify neither
+        them nor what is saved
+    needs : which inputs need a gradient, set before `forward`;  saved : what `forward` saved
     """
 
     def __init__(self) -> None:
@@ -171,21 +208,21 @@ class Function:
         self.needs: tuple[bool, ...] = ()
         self.saved: tuple[Any, ...] = ()
         self._inputs: tuple[Edge | None, ...] = ()
-        self._watched: list[tuple[list[int], int]] = []  # version counters, and what they were
-        self._output_count, self._state = 0, "new"  # then "applied", then "used up"
-        self._layer = ""  # that applied it, in words; known under detect_anomaly alone
+        self._watched: list[tuple[list[int], int]] = []  # version counters of saved arrays, and their values then
+        self._output_count, self._state = 0, "new"  # then "applied", then "freed"
+        self._layer = ""  # description of the layer that applied it; known only within detect_anomaly
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state to pickle and copy: once applied, without the graph, so that the copy counts as used up."""
-        state, cut = vars(self).copy(), {"_state": "used up", "saved": (), "_inputs": (), "_watched": []}
-        return state if self._state == "new" else state | cut
+        """The state to pickle and copy; the copy of an applied function counts as freed."""
+        state, freed = vars(self).copy(), {"_state": "freed", "saved": (), "_inputs": (), "_watched": []}
+        return state if self._state == "new" else state | freed
 
     def save(self, *arrays: Any) -> None:
-        """Keep arrays (or anything) for `backward`; nothing is kept where no input needs a gradient."""
+        """Keep arrays (or anything else) for `backward`; keeps nothing if no input needs a gradient."""
         self.saved = arrays if any(self.needs) else ()
 
     def apply(self, *inputs: Tensor | None) -> Any:
-        """Run `forward` on the tensors and record it; a Tensor, or a tuple where forward gave one."""
+        """Run `forward` on the tensors and record it; returns a Tensor, or a tuple if forward returned one."""
         if self._state != "new":
             raise RuntimeError(f"{self.name}: applied already: build a new one for each call")
         for i, tensor in enumerate(inputs):
@@ -193,16 +230,16 @@ class Function:
                 raise TypeError(f"{self.name}: input {i} is {type(tensor).__name__}, expected a Tensor: "
                                 "wrap it with Tensor(array)")
         given = [(tensor.array, tensor._writes) for tensor in inputs if tensor is not None]
-        device_of(*(array for array, _ in given))  # raises where they differ
-        recording, self._state = getattr(_thread, "depth", 0) == 0, "applied"
+        device_of(*(array for array, _ in given))  # raises if they differ
+        self._state, recording = "applied", not thread_state.no_grad_depth
         self.needs = tuple(t is not None and t.requires_grad and recording for t in inputs)
         result = self.forward(*(None if tensor is None else tensor.array for tensor in inputs))
         outputs = tuple(Tensor(array) for array in (result if isinstance(result, tuple) else (result,)))
         for tensor in outputs:  # an output may be a view of an input
             tensor._writes = (_writes_of(tensor.array, given) or [tensor._writes])[0]
-        if anomaly.detecting():
-            self._layer = anomaly.layer_path()
-            anomaly.check_outputs(self.name, inputs, outputs)
+        if thread_state.checks:
+            self._layer = thread_state.checks.layer_path()
+            thread_state.checks.outputs(self.name, inputs, outputs)
         if any(self.needs):
             known = given + [(tensor.array, tensor._writes) for tensor in outputs]
             self._watched = [(w, w[0]) for value in self.saved for w in _writes_of(value, known)]
@@ -213,11 +250,11 @@ class Function:
                     tensor._requires_grad, tensor._creator, tensor._output_index = True, self, index
         return outputs if isinstance(result, tuple) else outputs[0]
 
-    def _differentiate(self, gradients: list[Any]) -> list[tuple[Edge, Any]]:
-        """Pairs (input, its gradient), from the outputs' gradients; lets the saved arrays go."""
+    def _differentiate(self, gradients: list[Any], retain_graph: bool) -> list[tuple[Edge, Any]]:
+        """Pairs (input, its gradient) from the outputs' gradients; frees the saved arrays unless they are retained."""
         if self._state != "applied":
-            raise RuntimeError(f"{self.name}: an earlier backward ran through this graph and freed it: "
-                               "compute it again, or call backward once, on the sum of the losses")
+            raise RuntimeError(f"{self.name}: an earlier backward ran through this graph and freed it: call backward "
+                               "once, on the sum of the losses, or keep it with backward(retain_graph=True)")
         if any(writes[0] != before for writes, before in self._watched):
             raise RuntimeError(f"{self.name}: an array that it saved was assigned or modified between "
                                "forward and backward: change arrays (optimizer steps too) after backward")
@@ -230,40 +267,21 @@ class Function:
         if len(results) != len(self.needs):
             raise ValueError(f"{self.name}: backward returned {len(results)} gradients, expected "
                              f"{len(self.needs)}: return one for each input, None where not needed")
-        if anomaly.detecting():
+        if thread_state.checks:
             needed = [result if need else None for result, need in zip(results, self.needs, strict=True)]
-            anomaly.check_gradients(f"backward of {self.name}", self._layer, needed, "the gradient of input")
-        pairs = [(edge, check_gradient(self.name, result, edge)) for edge, result, need
+            thread_state.checks.gradients(f"backward of {self.name}", self._layer, needed, "the gradient of input")
+        pairs = [(edge, _checked_gradient(self.name, result, edge)) for edge, result, need
                  in zip(self._inputs, results, self.needs, strict=True) if need and result is not None]
-        self._state, self.saved, self._inputs, self._watched = "used up", (), (), []
+        if not retain_graph:
+            self._state, self.saved, self._inputs, self._watched = "freed", (), (), []
         return pairs
 
 
-_units: dict[tuple[str, Any, int], Any] = {}
+def _run_backward(root: Tensor, gradient: Any, retain_graph: bool) -> None:
+    pending: dict[Function, list[Any]] = {}  # sums of the gradients of its outputs so far
+    totals: dict[Tensor, Any] = {}  # assigned at the end, so that an error leaves every .grad as it was
 
-
-def _ones(array: Any) -> Any:
-    """Ones like the array; of a single number the same array each time, by which `is_unit` knows it."""
-    xp = array_module(array)
-    if array.shape:
-        return xp.ones_like(array)
-    device = device_of(array)
-    place = device, array.dtype, 0 if device == "cpu" else xp.cuda.runtime.getDevice()
-    found = _units.get(place)
-    return _units.setdefault(place, xp.ones_like(array)) if found is None else found
-
-
-def is_unit(gradient: Any) -> bool:
-    """Whether the gradient is the 1 that `backward` begins with: there is nothing to multiply then.  A look at its
-    number would wait for a GPU."""
-    return any(gradient is unit for unit in _units.values())
-
-
-def _run_backward(root: Tensor, gradient: Any) -> None:
-    pending: dict[Function, list[Any]] = {}  # the gradients of its outputs so far
-    totals: dict[Tensor, Any] = {}  # written at the end: an error on the way leaves every .grad as it was
-
-    def hand(edge: Edge, gradient: Any) -> None:
+    def accumulate(edge: Edge, gradient: Any) -> None:
         tensor = edge.tensor()
         if tensor is not None and (tensor.is_leaf or tensor._retains_grad):
             totals[tensor] = _sum(totals.get(tensor), gradient)
@@ -271,16 +289,16 @@ def _run_backward(root: Tensor, gradient: Any) -> None:
             slots = pending.setdefault(edge.creator, [None] * edge.creator._output_count)
             slots[edge.index] = _sum(slots[edge.index], gradient)
 
-    hand(_edge(root), gradient)
+    accumulate(_edge(root), gradient)
     for function in _reverse_order(root):
-        for pair in function._differentiate(pending.pop(function)) if function in pending else ():
-            hand(*pair)
+        for pair in function._differentiate(pending.pop(function), retain_graph) if function in pending else ():
+            accumulate(*pair)
     for tensor, total in totals.items():
-        tensor.grad = _sum(tensor.grad, total.copy())  # a backward may hand one array to several inputs
+        tensor.grad = _sum(tensor.grad, total.copy())  # a backward may return one array for several inputs
 
 
 def _reverse_order(root: Tensor) -> list[Function]:
-    """The functions behind `root`, each before those it read from; iterative: chains may be long."""
+    """The functions that computed `root`, each before those it read from; iterative, as chains may be long."""
     order, seen, stack = [], set(), [(root._creator, False)]
     while stack:
         function, finished = stack.pop()
@@ -302,6 +320,61 @@ def _sum(known: Any, gradient: Any) -> Any:
 
 
 def _writes_of(value: Any, known: list[tuple[Any, list[int]]]) -> list[list[int]]:
-    """The version counters of the known arrays that `value` is, or shares an owner of memory with."""
+    """The version counters of the known arrays that `value` is or shares memory with."""
     owner = value if getattr(value, "base", None) is None else value.base
     return [writes for array, writes in known if owner is (array if array.base is None else array.base)]
+
+
+def _checked_gradient(name: str, gradient: Any, tensor: Tensor | Edge) -> Any:
+    """The gradient, C-contiguous.  Raises ValueError unless it has the tensor's shape and dtype."""
+    gradient = as_array(gradient)
+    if gradient.shape != tensor.shape or gradient.dtype != tensor.dtype:
+        raise ValueError(f"{name}: gradient is {gradient.dtype} {gradient.shape}, expected {tensor.dtype} "
+                         f"{tensor.shape}, as the tensor")
+    return gradient if gradient.flags.c_contiguous else gradient.copy()
+
+
+_units: dict[tuple[type, str, Any], Any] = {}  # by array class, device and dtype
+
+
+def _ones(array: Any) -> Any:
+    """Ones like the array; for a single number the same array each time, so that `is_unit` recognizes it."""
+    xp, place = array_module(array), (type(array), str(array.device), array.dtype)
+    if array.shape:
+        return xp.ones_like(array)
+    return _units[place] if place in _units else _units.setdefault(place, xp.ones_like(array))
+
+
+def is_unit(gradient: Any) -> bool:
+    """Whether it is the very 1 that `backward` starts with, found without reading its value, which waits for a GPU."""
+    return any(gradient is unit for unit in _units.values())
+
+
+def as_array(value: Any) -> Any:
+    """`value` as a NumPy or CuPy array: numbers and lists become NumPy arrays, floats among them float32.
+
+    Raises TypeError unless it holds real numbers, ValueError for nested lists of different lengths.
+    """
+    if value is None:
+        raise TypeError("Tensor: array is None, expected a NumPy or CuPy array, a number or a list")
+    if isinstance(value, (int, float, list, tuple)) and not isinstance(value, np.generic):
+        value = rectangular("Tensor", value)
+        value = value.astype(np.float32) if value.dtype == np.float64 else value
+    device_of(value)  # raises unless it is an array
+    if value.dtype.kind not in "biuf":
+        raise TypeError(f"Tensor: array is {value.dtype}, expected real numbers")
+    return np.asarray(value) if isinstance(value, np.generic) else value
+
+
+def rectangular(operation: str, value: Any) -> np.ndarray:
+    """A number or nested lists of numbers as an array.  Raises ValueError if lists side by side differ in length."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{operation}: lists side by side differ in length or depth, expected rows of one "
+                         "length") from None
+
+
+def _check_floating(array: Any, requires_grad: bool) -> None:
+    if requires_grad and array.dtype.kind != "f":
+        raise TypeError(f"Tensor: array is {array.dtype}, which cannot require a gradient: make it float32")

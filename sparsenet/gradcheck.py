@@ -4,9 +4,9 @@ Each input is moved along random unit directions, and the change of a random wei
 is compared with the prediction of the gradient.  A direction detects an error in any entry and costs four
 forward passes, whereas checking entry by entry costs two for each.
 
-Slopes for two step sizes, and to both sides, distinguish a wrong gradient from a point without one: they
-agree if the function is smooth, and differ if it has a kink within a step (a ReLU near 0, a maximum
-near a tie, a hinge near its corner).
+Slopes for two step sizes, and on both sides, distinguish a wrong gradient from a point without a derivative: they
+agree if the function is smooth, and differ if it has a kink within a step (a ReLU near 0, a maximum near a tie, a
+hinge near its corner).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from sparsenet.anomaly import tensors_in
 from sparsenet.autograd import Function, Tensor, no_grad
 from sparsenet.backend import array_module, to_device
-from sparsenet.tensor_base import tensors_in
 
 STEP = 1e-5  # the error of a central difference is about STEP**2 times the third derivative ...
 ROUNDING = 2e-15  # ... plus this fraction of the outputs divided by the step
@@ -41,11 +41,11 @@ def gradcheck(function: Callable[..., Any], inputs: Sequence[Any] | Mapping[str,
         checked) or a tuple of them; must be deterministic
     inputs : the arguments, or a mapping for keyword arguments.  Tensors and the features and background of
         SparseTensors are checked if they require a gradient; anything else is passed on.
-    parameters : Tensors that the function uses but does not receive as arguments; a mapping or a sequence
-    tolerance : allowed difference of the slopes, relative to the larger one (or to the typical slope along
+    parameters : a mapping or sequence of Tensors that the function uses but does not receive as arguments
+    tolerance : allowed difference between the slopes, relative to the larger one (or to the typical slope along
         a random direction, if that is larger)
     directions : number of random directions for each tensor
-    seed : seed of the directions and of the weights
+    seed : seed of the random directions and weights
 
     Returns True.  Arrays and `.grad` of all tensors are restored.
 
@@ -53,8 +53,8 @@ def gradcheck(function: Callable[..., Any], inputs: Sequence[Any] | Mapping[str,
     ------
     GradcheckError : a gradient is wrong, or the function writes to an input; the message names the input.
     NonDifferentiableError : the function has a kink here, so it has no gradient: choose other inputs.
-    TypeError : a tensor to be checked is not float64 or is computed from others, or nothing is to be checked.
-    ValueError : the function returns other values when called again.
+    TypeError : a tensor to be checked is not float64 or is computed from others, or there is nothing to check.
+    ValueError : the function returns different values when it is called again.
     """
     inputs = (inputs,) if isinstance(inputs, Tensor) else inputs
     checked = _collect(inputs, parameters)
@@ -94,8 +94,8 @@ class _Measure:
         self.here = self.values()
         if not all(np.array_equal(output.numpy() * weight, value, equal_nan=True)
                    for output, weight, value in zip(outputs, self.weights, self.here, strict=True)):
-            raise ValueError("gradcheck: the function returns other values when called again: fix the "
-                             "random numbers that it draws")
+            raise ValueError("gradcheck: the function returns different values when it is called again: "
+                             "fix the random numbers that it draws")
 
     def values(self) -> list[np.ndarray]:
         with no_grad():
@@ -141,8 +141,8 @@ def _check_direction(name: str, tensor: Tensor, gradient: np.ndarray, measure: _
         return rise / ((stop - start) * step)
 
     predicted, measured, nearer = float((gradient * direction).sum()), slope(-1, 1), slope(-0.5, 0.5)
-    usual = float(np.sqrt((gradient**2).sum() / gradient.size))
-    scale = max(abs(predicted), abs(measured), usual)
+    typical = float(np.sqrt((gradient**2).sum() / gradient.size))
+    scale = max(abs(predicted), abs(measured), typical)
     noise = ROUNDING * np.sqrt(sum(float((value**2).sum()) for value in measure.here)) / step
     # The one-sided slopes of a smooth function converge as the step shrinks; those at a kink do not.
     bend, nearer_bend = abs(slope(0, 1) - slope(-1, 0)), abs(slope(0, 0.5) - slope(-0.5, 0))
@@ -151,7 +151,7 @@ def _check_direction(name: str, tensor: Tensor, gradient: np.ndarray, measure: _
         raise NonDifferentiableError(
             f"gradcheck: no derivative in input {name}: along a random direction the slope is "
             f"{slope(-1, 0):.9g} to the left, {slope(0, 1):.9g} to the right, {measured:.9g} across, "
-            f"{nearer:.9g} closer by: move the inputs away from ties and corners")
+            f"{nearer:.9g} across half the step: move the inputs away from ties and corners")
     if not abs(predicted - measured) <= tolerance * scale + noise:  # written so that NaN fails
         raise GradcheckError(
             f"gradcheck: gradient of input {name}, shape {tensor.shape}: along a random direction backward "

@@ -33,16 +33,16 @@ class SGD:
     dampening, which the paper uses: SGD(nesterov=True, dampening=momentum).
 
     params : Parameters, or Tensors that require a gradient, or (name, Tensor) pairs such as
-        `net.named_parameters()`; `state_dict` uses the names, by default positions "0", "1", ...
+        `net.named_parameters()`; `state_dict` uses the names, by default the positions "0", "1", ...
         Frozen parameters (requires_grad False) are skipped and keep their velocity
-    lr : learning rate, may be set at any time
-    loss_scale : factor by which the loss was multiplied before `backward`; may be set at any time
+    lr : learning rate; assignable at any time
+    loss_scale : factor by which the loss was multiplied before `backward`; assignable at any time
 
-    float16 parameters (on a GPU) would lose every step below 1/4000 of their value to rounding: steps are added to
-    a float32 master copy of each, with float32 velocities, and the parameter is set to its rounded master.  If other
-    code sets a parameter, its master follows.  Gradients below 6e-8 vanish in float16, so scale the loss:
+    float16 parameters (on a GPU) would lose every step below 1/4000 of their value to rounding.  Steps are therefore
+    added to a float32 master copy of each, with float32 velocities, and the parameter is set to its rounded master.  If
+    other code sets a parameter, its master follows.  Gradients below 6e-8 vanish in float16, so scale the loss:
     `(loss * 1024).backward()` with SGD(..., loss_scale=1024), which divides in float32.  If gradients become
-    infinite, the scale is too large: `clip_gradients` shows it; its max_norm then refers to the scaled gradients.
+    infinite, the scale is too large: `clip_gradients` reveals it; its max_norm then refers to the scaled gradients.
 
     Raises
     ------
@@ -137,15 +137,15 @@ class SGD:
 
     @staticmethod
     def _kept(state: dict[str, Any], name: str, tensor: Tensor, first: Callable[[Any], Any]) -> Any:
-        """The parameter's entry in `state`, or first(dtype), on its device and in its wide dtype."""
+        """The parameter's entry in `state`, or first(dtype), on the parameter's device and in its wide dtype."""
         dtype = wide_dtype(tensor.dtype)
         array = state[name] if name in state else first(dtype)
         state[name] = array = to_device(array, tensor.device).astype(dtype, copy=False)
         return array.reshape(-1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the velocities by parameter name, and of float16 parameters' masters as "NAME.master"; a
-        parameter that was never updated has none."""
+        """Copies of the velocities by parameter name, and of the masters of float16 parameters as "NAME.master"; a
+        parameter that was never updated has neither."""
         masters = {name + _MASTER: master for name, master in self._master.items()}
         return {name: array.copy() for name, array in (self._velocity | masters).items()}
 
@@ -176,7 +176,7 @@ class SGD:
 
 
 def clip_gradients(params: Iterable[Tensor], max_norm: float) -> float:
-    """Scale all gradients down together so that their total Euclidean norm is at most `max_norm`; gradients of
+    """Scale all gradients by one factor so that their total Euclidean norm is at most `max_norm`; gradients of
     frozen parameters do not count.
 
     Returns the norm before scaling.  Pascanu, Mikolov, Bengio 2013, algorithm 1.
@@ -199,7 +199,7 @@ def clip_gradients(params: Iterable[Tensor], max_norm: float) -> float:
 
 
 def _moves(tensor: Tensor) -> bool:
-    """Whether an optimizer updates it: a frozen parameter may still have an earlier gradient."""
+    """Whether an optimizer updates it; a frozen parameter may still hold an earlier gradient."""
     return tensor.requires_grad and tensor.grad is not None
 
 
@@ -222,12 +222,12 @@ def _by_name(params: Iterable[Tensor | tuple[str, Tensor]]) -> dict[str, Tensor]
             raise ValueError(f"SGD: parameter {name} occurs twice: give each once")
         parameters[name] = tensor
     if not parameters:
-        raise ValueError("SGD: there are no parameters")
+        raise ValueError("SGD: params is empty, expected at least one parameter: pass net.parameters()")
     return parameters
 
 
 def _check_several(name: str, params: Any) -> None:
-    """Raise TypeError unless `params` is an iterable of Tensors; a Tensor is not, though it iterates over its rows."""
+    """Raise TypeError unless `params` is an iterable; a Tensor does not count, although it iterates over its rows."""
     if isinstance(params, Tensor) or not isinstance(params, Iterable):
         raise TypeError(f"{name}: params is {type(params).__name__}, expected several Tensors: pass net.parameters() "
                         "or a list, [tensor]")
@@ -276,7 +276,7 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class CosineDecay:
-    """Half a cosine from lr at epoch 0 to `least` at epoch `epochs`."""
+    """Half a cosine wave, from lr at epoch 0 down to `least` at epoch `epochs`."""
 
     lr: float
     epochs: int

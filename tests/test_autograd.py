@@ -1,14 +1,18 @@
 """The graph: gradients, how they are collected, and every misuse that must be caught."""
 
+import copy
 import gc
 import threading
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import sparsenet as sn
+from sparsenet import autograd
 from sparsenet.autograd import Function, Tensor, _ones, is_unit, no_grad
+from sparsenet.ops import methods
 
 
 class Square(Function):
@@ -324,6 +328,52 @@ def test_two_losses_on_one_trunk_raise_and_say_what_to_do():
         second.backward()
 
 
+def test_a_retained_graph_runs_again_and_the_last_backward_frees_it():
+    x = leaf(3.0)
+    function = Square()
+    y = function.apply(x)
+    y.backward(retain_graph=True)
+    assert x.grad == 6 and len(function.saved) == 1
+    y.backward()
+    assert x.grad == 12 and function.saved == ()
+    with pytest.raises(RuntimeError, match=r"keep it with backward\(retain_graph=True\)"):
+        y.backward()
+
+
+def test_two_losses_on_one_trunk_that_is_retained():
+    x = leaf(2.0)
+    trunk = Square().apply(x)
+    first, second = Square().apply(trunk), Product().apply(trunk, trunk)
+    first.backward(retain_graph=True)
+    second.backward()
+    assert x.grad == 2 * 4 * 2.0**3
+
+
+def test_a_network_s_graph_gives_the_same_gradients_again():
+    net = sn.nn.Sequential(
+        sn.nn.SparseConv(2, 3, 2, rng=0), sn.nn.BatchNorm(3), sn.nn.LeakyReLU(0.3), sn.nn.Dropout(0.5),
+        sn.nn.SparseMaxPool(2), sn.nn.SparseConv(3, 4, 2, rng=1), sn.nn.GlobalPool(), sn.nn.Linear(4, 3, rng=2))
+    x = sn.SparseTensor.from_dense(np.random.default_rng(0).standard_normal((2, 2, 6, 6, 6)).astype(np.float32))
+    loss = sn.ops.softmax_cross_entropy(net(x), [0, 2]) + sn.ops.triplet_loss(*[net(x) for _ in range(3)], margin=1.0)
+    grads = []
+    for retain in (True, True, False):
+        net.zero_grad()
+        loss.backward(retain_graph=retain)
+        grads.append([parameter.grad.copy() for parameter in net.parameters()])
+    assert any(grad.any() for grad in grads[0])
+    for again in grads[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(grads[0], again, strict=True))
+
+
+def test_a_retained_graph_still_notices_changed_arrays():
+    x = leaf(3.0)
+    y = Square().apply(x)
+    y.backward(retain_graph=True)
+    x.array = np.zeros(1)
+    with pytest.raises(RuntimeError, match="assigned or modified"):
+        y.backward()
+
+
 def test_backward_of_several_elements_needs_a_gradient():
     y = Square().apply(leaf(1.0, 2.0))
     with pytest.raises(ValueError, match=r"shape \(2,\), expected one element"):
@@ -445,7 +495,7 @@ def test_numpy_takes_the_values_of_a_tensor():
 
 def test_numpy_takes_no_values_from_a_gpu(monkeypatch):
     x = Tensor([1.0])
-    monkeypatch.setattr("sparsenet.tensor_base.device_of", lambda *arrays: "cuda")
+    monkeypatch.setattr("sparsenet.autograd.device_of", lambda *arrays: "cuda")
     with pytest.raises(TypeError, match=r"on cuda: copy it with .numpy\(\)"):
         np.asarray(x)
 
@@ -460,6 +510,35 @@ def test_leaves_are_what_no_operation_recorded():
 def test_detach_shares_the_array_but_not_the_graph():
     y = Square().apply(leaf(1.0))
     assert y.detach().array is y.array and not y.detach().requires_grad
+
+
+def test_values_as_python_s_numbers_and_text():
+    x = Tensor([[1.0, 2.0], [3.0, 4.5]])
+    assert x.tolist() == [[1, 2], [3, 4.5]] and Tensor(2.5).tolist() == 2.5 and Tensor([3]).tolist() == [3]
+    assert int(Tensor([7])) == 7 and int(x[1, 1]) == 4 and float(x[1, 1]) == 4.5
+    loss = x.mean()
+    assert f"{loss:.3f}" == "2.625" and f"{loss}" == str(loss) == "Tensor(array(2.625, dtype=float32))"
+    for wrong, message in ((lambda: int(x), "int: the tensor has shape"), (lambda: f"{x:.3f}", "item: the tensor has")):
+        with pytest.raises(ValueError, match=message):
+            wrong()
+
+
+def test_names_of_pytorch_lead_to_ours():
+    x = Tensor([1.0])
+    for name, advice in {"clamp": r": use \.clip\(min, max\)", "view": r": use \.reshape\(", "nonsense": ""}.items():
+        with pytest.raises(AttributeError, match=f"^'Tensor' object has no attribute '{name}'{advice}"):
+            getattr(x, name)
+    with pytest.raises(AttributeError, match="'Parameter' object has no attribute 'cuda': use .to"):
+        sn.nn.Parameter([1.0]).cuda()
+    assert not hasattr(x, "features") and copy.deepcopy(x).tolist() == copy.copy(x).tolist() == [1]
+    for name in methods._NAMES_OF_PYTORCH:
+        assert not hasattr(x, name)
+
+
+def test_the_engine_is_read_in_one_sitting():
+    source = Path(autograd.__file__).read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 380
+    assert "import" not in source.split("class ThreadState")[1]  # imports nothing later
 
 
 def test_the_public_tensor_has_its_operators():

@@ -31,3 +31,10 @@ def test_import_takes_less_than_a_second_and_nothing_heavy():
     runs = [import_in_a_new_process() for _ in range(3)]  # the first may compile to .pyc
     assert not runs[0][1], f"import sparsenet imports {', '.join(runs[0][1])}: import it in the function that needs it"
     assert min(seconds for seconds, _ in runs) < 1
+
+
+def test_every_public_name_is_there():
+    for module in (sparsenet, sparsenet.ops, sparsenet.nn):
+        assert len(set(module.__all__)) == len(module.__all__) > 5
+        assert all(hasattr(module, name) for name in module.__all__)
+    assert {"concatenate", "stack", "where", "maximum", "minimum"} <= set(sparsenet.__all__)

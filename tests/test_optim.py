@@ -183,7 +183,7 @@ def test_settings_out_of_range_raise():
                               ({"lr": 1, "nesterov": True}, "needs a momentum")]:
         with pytest.raises(ValueError, match=f"SGD: .*{message}"):
             SGD([parameter], **settings)
-    for parameters, error in [([], "no parameters"), ([parameter, parameter], "occurs twice"),
+    for parameters, error in [([], "params is empty"), ([parameter, parameter], "occurs twice"),
                               ([("a", parameter), ("a", Tensor(np.ones(1), requires_grad=True))],
                                "parameter a occurs twice")]:
         with pytest.raises(ValueError, match=error):

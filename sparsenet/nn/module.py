@@ -19,7 +19,7 @@ import numpy as np
 
 from sparsenet import anomaly
 from sparsenet.autograd import Parameter, Tensor
-from sparsenet.backend import HALF, check_float_dtype, to_device
+from sparsenet.backend import HALF, check_float_dtype, device_and_dtype, to_device
 from sparsenet.nn.attributes import check_attribute
 from sparsenet.nn.state import UnmatchedNames, fitting_array
 from sparsenet.random import keyed_rng
@@ -240,18 +240,21 @@ class Module:
             for module, mode in modes:
                 module.training = mode
 
-    def to(self, device: str | None = None, dtype: Any = None) -> Module:
-        """Move the parameters and buffers to a device ("cpu" or "cuda") or a dtype, in place; returns itself.
+    def to(self, device: Any = None, dtype: Any = None) -> Module:
+        """Move the parameters and buffers to a device ("cpu", "cuda" or "cuda:0") or a dtype, in place; returns itself.
+        A dtype may stand alone: net.to(numpy.float64).
 
         Buffers of whole numbers keep their dtype.  The Tensors stay the same objects, so an optimizer that holds
         them keeps them.  float16 halves the memory of parameters and features; it is for the GPU:
         net.to("cuda", "float16"), and back net.to("cpu", "float32").
 
-        Raises TypeError for a dtype that the device does not compute with; nothing has moved then.
+        Raises TypeError for a dtype that the device does not compute with, ValueError for an unknown device and for a
+        GPU that is not the current one, RuntimeError without a GPU.  Nothing has moved then.
         """
+        device, dtype = device_and_dtype(f"{type(self).__name__}.to", device, dtype)
         moves = {}
         for name, tensor in self._state().items():
-            wanted = np.dtype(dtype) if dtype is not None and tensor.dtype.kind == "f" else tensor.dtype
+            wanted = dtype if dtype is not None and tensor.dtype.kind == "f" else tensor.dtype
             if wanted != tensor.dtype or wanted == HALF:
                 check_float_dtype(f"{type(self).__name__}.to: {name} would be", wanted, device or tensor.device)
             moves[name] = tensor, wanted

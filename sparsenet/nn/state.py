@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparsenet.autograd import Tensor
+from sparsenet.autograd import Tensor, rectangular
 from sparsenet.backend import array_module, to_device
-from sparsenet.tensor_base import rectangular
 
 
 class UnmatchedNames(NamedTuple):

@@ -1,6 +1,6 @@
 """Operations: each a forward, a backward and a public function, on one page."""
 
-from sparsenet.ops import arithmetic, comparison
+from sparsenet.ops import arithmetic, comparison, elementwise, methods, reductions, shaping, sparse_arithmetic
 from sparsenet.ops.add import add
 from sparsenet.ops.batch_norm import batch_norm
 from sparsenet.ops.cast import cast
@@ -25,13 +25,18 @@ __all__ = [
     "concatenate",
     "convolution",
     "dropout",
+    "elementwise",
     "global_pool",
     "leaky_relu",
     "level",
     "linear",
     "max_pool",
+    "methods",
+    "reductions",
+    "shaping",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_figures",
+    "sparse_arithmetic",
     "to_dense",
     "triplet_loss",
 ]

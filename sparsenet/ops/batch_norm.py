@@ -14,8 +14,8 @@ from typing import Any, overload
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
+from sparsenet.ops.arguments import check_tensor
 from sparsenet.sparse import SparseTensor
-from sparsenet.tensor_base import check_tensor
 
 STATISTICS = ("sites", "grid")
 

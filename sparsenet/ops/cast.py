@@ -1,4 +1,4 @@
-"""Other dtypes, differentiably: the gradient is converted back."""
+"""Conversions of dtype and device, differentiable: the gradient is converted back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, overload
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import check_float_dtype
+from sparsenet.backend import check_float_dtype, device_and_dtype, to_device
 from sparsenet.sparse import SparseTensor
 
 
@@ -25,15 +25,27 @@ class Cast(Function):
         return gradient.astype(dtype)
 
 
+class Move(Function):
+    def __init__(self, device: str, source: str):
+        super().__init__()
+        self.device, self.source = device, source
+
+    def forward(self, x: Any) -> Any:
+        return to_device(x, self.device)
+
+    def backward(self, gradient: Any) -> Any:
+        return to_device(gradient, self.source)
+
+
 @overload
 def cast(x: SparseTensor, dtype: Any) -> SparseTensor: ...
 @overload
 def cast(x: Tensor, dtype: Any) -> Tensor: ...
 def cast(x: Tensor | SparseTensor, dtype: Any) -> Tensor | SparseTensor:
-    """x with its numbers converted to float32, float64 or, on a GPU, float16; x itself where they are that.
+    """x converted to float32, float64 or, on a GPU, float16; x itself if it has that dtype.
 
     Also the method `astype` of Tensor and SparseTensor (features and background).  Numbers above 65504 become
-    infinite in float16, those below 3e-8 zero, gradients on their way back too.
+    infinite in float16, those below 3e-8 zero; so do gradients on their way back.
 
     Raises
     ------
@@ -49,5 +61,27 @@ def cast(x: Tensor | SparseTensor, dtype: Any) -> Tensor | SparseTensor:
     return Cast(wanted).apply(x)
 
 
-Tensor.astype = cast
+def to(x: Any, device: Any = None, dtype: Any = None) -> Tensor:
+    """The Tensor on a device and in a dtype: the method `Tensor.to`; x itself if nothing changes.
+
+    device : "cpu", "cuda" or "cuda:0"; or a dtype, as in x.to(numpy.float64)
+    dtype : see `cast`
+
+    Raises
+    ------
+    TypeError : the dtype is not one of `cast`'s, or the first argument is neither a device nor a dtype.
+    ValueError : the device is another GPU than the current one.
+    RuntimeError : CuPy is not installed, or finds no GPU.
+    """
+    device, wanted = device_and_dtype("Tensor.to", device, dtype)
+    device = x.device if device is None else device
+    wanted = x.dtype if wanted is None else wanted
+    if device == "cuda" and x.device != device:  # converted on the GPU, on the way back too
+        x = Move(device, x.device).apply(x)
+    if wanted != x.dtype:
+        check_float_dtype("Tensor.to: dtype is", wanted, device)
+        x = Cast(wanted).apply(x)
+    return x if device == x.device else Move(device, x.device).apply(x)
+
+
 SparseTensor.astype = cast

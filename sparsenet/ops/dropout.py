@@ -14,8 +14,8 @@ import numpy as np
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module, check_float_dtype, to_device
 from sparsenet.kernels import launch
+from sparsenet.ops.arguments import check_tensor
 from sparsenet.sparse import SparseTensor
-from sparsenet.tensor_base import check_tensor
 
 
 class MaskRows(Function):

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.autograd import Tensor
+from sparsenet.autograd import Tensor, rectangular
 from sparsenet.backend import device_of
-from sparsenet.tensor_base import rectangular
 
 
 def integer_labels(operation: str, labels: Any) -> Any:

@@ -7,8 +7,8 @@ from typing import Any, overload
 
 from sparsenet.autograd import Function, Tensor
 from sparsenet.kernels import launch
+from sparsenet.ops.arguments import check_tensor
 from sparsenet.sparse import SparseTensor
-from sparsenet.tensor_base import check_tensor
 
 
 @overload

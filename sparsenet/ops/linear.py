@@ -7,7 +7,7 @@ from typing import Any
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
-from sparsenet.tensor_base import check_tensor
+from sparsenet.ops.arguments import check_tensor
 
 
 class Linear(Function):

@@ -9,10 +9,10 @@ import numpy as np
 from sparsenet.autograd import Function, Tensor, is_unit
 from sparsenet.backend import HALF, array_module, device_of, to_device
 from sparsenet.kernels import launch
+from sparsenet.ops.arguments import check_tensor
 from sparsenet.ops.cast import cast
 from sparsenet.ops.labels import integer_labels
 from sparsenet.ops.weighted_cross_entropy import check_smoothing, weighted_cross_entropy
-from sparsenet.tensor_base import check_tensor
 
 
 class SoftmaxCrossEntropy(Function):

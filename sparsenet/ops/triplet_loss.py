@@ -14,8 +14,8 @@ import numpy as np
 from sparsenet.autograd import Function, Tensor, is_unit
 from sparsenet.backend import HALF, array_module
 from sparsenet.kernels import launch
+from sparsenet.ops.arguments import check_tensor
 from sparsenet.ops.cast import cast
-from sparsenet.tensor_base import check_tensor
 
 DISTANCES = ("cosine", "l2", "squared_l2")
 

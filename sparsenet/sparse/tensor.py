@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import array_module, check_float_dtype, to_device
+from sparsenet.backend import array_module, check_float_dtype, device_and_dtype, to_device
 from sparsenet.kernels import launch
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.wording import counted
@@ -46,6 +46,7 @@ class SparseTensor:
     SparseTensor(2 sites of (4, 4) (12.50%), 1 channel, batch of 1, float64, cpu)
     """
 
+    __array_ufunc__ = None  # number * x is SparseTensor.__rmul__, for NumPy's numbers too
     sites: ActiveSites
     _background: Tensor | None
     _zeros: Tensor | None = None  # a background that was made of zeros
@@ -210,14 +211,24 @@ class SparseTensor:
         """"cpu" or "cuda"."""
         return self._rows.device
 
-    if TYPE_CHECKING:  # defined in ops/add.py, ops/cast.py and ops/dense.py
+    if TYPE_CHECKING:  # defined in ops/add.py, ops/sparse_arithmetic.py, ops/cast.py and ops/dense.py
         def __add__(self, other: SparseTensor) -> SparseTensor: ...
+        def __sub__(self, other: SparseTensor) -> SparseTensor: ...
+        def __mul__(self, other: SparseTensor | float | Tensor) -> SparseTensor: ...
+        def __rmul__(self, other: float | Tensor) -> SparseTensor: ...
+        def __truediv__(self, other: float | Tensor) -> SparseTensor: ...
+        def __neg__(self) -> SparseTensor: ...
 
         def astype(self, dtype: Any) -> SparseTensor:
             """Features and background in another dtype; differentiable; see `ops.cast`."""
 
         def to_dense(self) -> Tensor:
             """The whole grid, a Tensor (B, C, *spatial); differentiable; see `ops.to_dense`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(B, C, *spatial), the shape of the whole grid, as of `to_dense()`."""
+        return (self.batch_size, self.channels, *self.spatial_size)
 
     def __len__(self) -> int:
         """The number of sites."""
@@ -238,14 +249,15 @@ class SparseTensor:
         background = None if self.background is None else self.background.detach()
         return self.with_features(self.features.detach(), background)
 
-    def to(self, device: str | None = None, dtype: Any = None) -> SparseTensor:
-        """Copy to `device` ("cpu" or "cuda") and `dtype`, None: as it is; cut from the graph.  Itself where nothing
-        changes.
+    def to(self, device: Any = None, dtype: Any = None) -> SparseTensor:
+        """A copy on `device` ("cpu", "cuda" or "cuda:0") and in `dtype`, None: as it is; detached from the graph.
+        Itself if nothing changes.  A dtype may stand alone: x.to(numpy.float64).
 
         float16 is for the GPU: x.to("cuda", "float16") there, x.to("cpu", "float32") back.
         """
+        device, dtype = device_and_dtype("SparseTensor.to", device, dtype)
         device = self.device if device is None else device
-        dtype = self.dtype if dtype is None else np.dtype(dtype)
+        dtype = self.dtype if dtype is None else dtype
         if device == self.device and dtype == self.dtype:
             return self
         features, background = (None if tensor is None else Tensor(

@@ -45,7 +45,7 @@ class TestParameter:
         assert parameter.version == tensor.version == 1
 
     def test_of_whole_numbers_raises_unless_it_is_frozen(self):
-        with pytest.raises(TypeError, match="array is int64, which can not require a gradient"):
+        with pytest.raises(TypeError, match="array is int64, which cannot require a gradient"):
             nn.Parameter([1, 2])
         assert nn.Parameter([1, 2], requires_grad=False).dtype.kind == "i"
 

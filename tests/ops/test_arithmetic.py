@@ -1,6 +1,7 @@
 """Operators of Tensor against NumPy, their gradients, and what they refuse."""
 
 import operator
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -83,6 +84,7 @@ def test_matrix_product(a_shape, b_shape, rng):
     assert_close(a @ b, a.array @ b.array)
     assert gradcheck(operator.matmul, [a, b])
     assert gradcheck(operator.matmul, [a, b.detach()])
+    assert_close(a.array @ b, a.array @ b.array)
 
 
 def test_matrix_product_of_transposed_arrays(rng):
@@ -165,14 +167,64 @@ def test_an_expression_of_many_operators(rng):
     assert gradcheck(function, [tensor(rng, 4, 3), tensor(rng, 3)])
 
 
-def test_dtypes_are_not_mixed_unseen(rng):
+def test_floating_point_dtypes_are_not_mixed_unnoticed(rng):
     x = tensor(rng, 3, dtype=np.float32)
     with pytest.raises(TypeError, match="Multiply: dtypes are float32 and float64"):
         x * np.ones(3)
     with pytest.raises(TypeError, match="Add: dtypes are float32 and float64"):
         x + Tensor(np.ones(3))
-    with pytest.raises(TypeError, match="convert the tensor's array"):
-        Tensor(np.arange(3)) * 0.5
+
+
+F32, F64, I8, I64, FLAG = (np.array([1, 0, 1], name) for name in ("f4", "f8", "i1", "i8", "?"))
+
+
+@pytest.mark.parametrize(("a", "b", "dtype"), [  # as torch.result_type
+    (F32, 2, "f4"), (F32, 2.5, "f4"), (F32, True, "f4"), (F32, np.float64(2.5), "f4"), (F32, np.int64(2), "f4"),
+    (F32, np.float32(2), "f4"), (F32, Fraction(1, 2), "f4"), (F32, [1, 2, 3], "f4"), (F64, [0.1, 0.2, 0.3], "f8"),
+    (F64, 2, "f8"), (F64, np.float32(2.5), "f8"), (F64, np.float16(2.5), "f8"),
+    (F32, I64, "f4"), (F32, I8, "f4"), (F32, FLAG, "f4"), (F64, I64, "f8"), (F64, FLAG, "f8"),
+    (F32, np.array(2.0), "f4"), (F64, np.array(2.0, "f4"), "f8"), (F32, np.array(2), "f4"),
+    (I64, np.array(2.0), "f8"), (I64, 2, "i8"), (I64, 2.5, "f4"), (I8, 2, "i1"), (I8, np.int64(2), "i1"),
+    (I8, I64, "i8"), (I64, FLAG, "i8"), (I8, True, "i1"), (FLAG, 2, "i8"), (FLAG, 2.5, "f4"),
+    (np.array(2.0), 3, "f8"), (np.array(2), 0.5, "f4"),
+])
+def test_the_dtype_of_mixed_operands(a, b, dtype):
+    expected = np.asarray(a, np.float64) * np.asarray(b, np.float64)
+    for result in (Tensor(a) * b, b * Tensor(a), Tensor(a) * Tensor(b) if isinstance(b, np.ndarray) else Tensor(a) * b):
+        assert result.dtype == np.dtype(dtype)
+        np.testing.assert_allclose(result.array, expected, rtol=1e-6)
+    quotient = Tensor(a) / (b if not isinstance(b, np.ndarray) or b.all() else 2)
+    assert quotient.dtype == (np.dtype(dtype) if np.dtype(dtype).kind == "f" else np.float32)
+
+
+def test_dtypes_that_have_none_in_common():
+    with pytest.raises(TypeError, match="Add: dtypes are int64 and uint64, expected the same"):
+        Tensor(I64) + np.array([1, 2, 3], np.uint64)
+    with pytest.raises(TypeError, match="expected a NumPy or CuPy array, got complex"):
+        Tensor(F32) * 2j
+    with pytest.raises(TypeError, match=r"Multiply: a list holds <U1, expected real numbers"):
+        Tensor(F32) * ["a", "b", "c"]
+    with pytest.raises(OverflowError, match="300 out of bounds for int8"):
+        Tensor(I8) + 300
+
+
+def test_a_scalar_tensor_of_another_dtype_gets_its_gradient_in_its_own():
+    x, scale = Tensor(F32, requires_grad=True), Tensor(np.array(2.0), requires_grad=True)
+    (x * scale).sum().backward()
+    assert scale.grad.dtype == np.float64 and scale.grad == 2 and x.grad.tolist() == [2, 2, 2]
+
+
+def test_masks_and_counts_in_a_formula():
+    x = Tensor(np.array([1.0, -2.0, 3.0], np.float32), requires_grad=True)
+    ((x > 0) * x).sum().backward()
+    assert x.grad.tolist() == [1, 0, 1]
+    assert (x > 0).mean().item() == pytest.approx(2 / 3) and (x > 0).sum().item() == 2
+    assert (Tensor(I64).mean().dtype, Tensor(I64).sum().dtype) == (np.float32, np.int64)
+
+
+def test_powers_of_integers():
+    assert (Tensor([2, 3]) ** 2).dtype == np.int64 and (Tensor([2, 3]) ** 2).tolist() == [4, 9]
+    assert (Tensor([4, 9]) ** 0.5).dtype == np.float32 and (Tensor([4, 9]) ** 0.5).tolist() == [2, 3]
 
 
 def test_misfits_raise(rng):
@@ -185,7 +237,7 @@ def test_misfits_raise(rng):
 
 
 @pytest.mark.parametrize(("operate", "message"), [
-    (lambda a, b: a + b, r"Add: shapes are \(2, 3\) and \(4,\), expected such as broadcast"),
+    (lambda a, b: a + b, r"Add: shapes are \(2, 3\) and \(4,\), expected shapes that broadcast"),
     (lambda a, b: b.array - a, r"Subtract: shapes are \(4,\) and \(2, 3\)"),
     (lambda a, b: a * b, "Multiply: shapes"),
     (lambda a, b: a / b, "Divide: shapes"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 import sparsenet as sn
+from sparsenet.backend import device_and_dtype
 
 COORDINATES = np.array([[0, 0, 1], [0, 2, 2]])
 
@@ -55,3 +58,66 @@ def test_features_and_networks_of_float16_are_refused_on_a_cpu():
     assert x.to(dtype="float64").dtype == np.float64 and x.to() is x
     with pytest.raises(TypeError, match="leaky_relu_forward: x is float16, expected float32 or float64 on a CPU"):
         sn.ops.leaky_relu(sn.Tensor(np.ones(2, np.float16)))
+
+
+# ---- Tensor.to, SparseTensor.to, Module.to ----
+
+
+def test_a_tensor_is_converted_differentiably():
+    x = sn.Tensor(np.ones(2, np.float32), requires_grad=True)
+    for arguments in ((np.float64,), ("float64",), ("cpu", np.float64), (np.dtype("f8"),), (None, float)):
+        x.grad = None
+        y = x.to(*arguments)
+        assert y.dtype == np.float64 and y.device == "cpu"
+        (y * y).sum().backward()
+        assert x.grad.dtype == np.float32 and x.grad.tolist() == [2, 2]
+    assert x.to("cpu") is x.to(np.float32) is x.to("cpu", "float32") is x.to() is x
+
+
+def movable():
+    x = sn.SparseTensor(np.ones((2, 1), np.float32), COORDINATES, (3, 3), 1)
+    return {"Tensor": sn.Tensor([1.0]), "SparseTensor": x, "SparseConv": sn.nn.SparseConv(1, 2, 2)}
+
+
+@pytest.mark.parametrize("kind", ["Tensor", "SparseTensor", "SparseConv"])
+def test_the_first_argument_is_a_device_or_a_dtype(kind):
+    moved = movable()[kind].to(np.float64)
+    assert (moved.weight if kind == "SparseConv" else moved).dtype == np.float64
+    moved = movable()[kind].to("cpu", dtype="float64")
+    assert (moved.weight if kind == "SparseConv" else moved).dtype == np.float64
+
+
+@pytest.mark.parametrize("kind", ["Tensor", "SparseTensor", "SparseConv"])
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    (("gpu",), ValueError, "device is 'cpu' or 'cuda', got 'gpu', which is not a dtype either"),
+    ((0,), TypeError, "device is 'cpu' or 'cuda', got 0, which is not a dtype either"),
+    ((np.float64, np.float64), TypeError, "device is 'cpu' or 'cuda', got <class 'numpy.float64'>"),
+    (("cpu", "flaot32"), TypeError, "dtype is 'flaot32', expected one such as numpy.float64 or 'float32'"),
+    (("cpu", ("f4", 2)), TypeError, r"dtype is \('f4', 2\), expected one such as"),
+    (("int64",), TypeError, "int64, expected float32 or float64"),
+    (("float16",), TypeError, "float16, expected float32 or float64 on a CPU"),
+])
+def test_what_is_neither_is_refused(kind, arguments, error, message):
+    with pytest.raises(error, match=message):
+        movable()[kind].to(*arguments)
+
+
+class CuPyWithTwoGPUs:
+    class cuda:
+        class runtime:
+            getDevice = staticmethod(lambda: 1)
+
+
+@pytest.mark.parametrize("kind", ["Tensor", "SparseTensor", "SparseConv"])
+def test_a_numbered_gpu_is_the_current_one(kind, monkeypatch):
+    monkeypatch.setattr("sparsenet.backend.cupy", lambda: CuPyWithTwoGPUs)
+    with pytest.raises(ValueError, match=f"{kind}.to: device is 'cuda:0', the current GPU is 'cuda:1': choose another"):
+        movable()[kind].to("cuda:0")
+    assert device_and_dtype("to", "cuda:1", "float32") == ("cuda", np.float32)
+
+
+def test_a_numbered_gpu_needs_a_gpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it raises
+    for moved in movable().values():
+        with pytest.raises(RuntimeError, match="device 'cuda' needs CuPy: pip install"):
+            moved.to("cuda:0")

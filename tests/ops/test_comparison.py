@@ -71,7 +71,7 @@ def test_what_holds_no_numbers_is_not_equal_and_has_no_order(other):
 
 
 def test_shapes_that_do_not_broadcast_raise():
-    with pytest.raises(ValueError, match=r"lt: shapes are \(2,\) and \(3,\), expected such as broadcast"):
+    with pytest.raises(ValueError, match=r"lt: shapes are \(2,\) and \(3,\), expected shapes that broadcast"):
         Tensor([1.0, 2.0]) < Tensor([1.0, 2.0, 3.0])  # noqa: B015
 
 
@@ -108,3 +108,33 @@ def test_a_layer_prints_whether_it_has_a_bias_whatever_the_bias_is():
     assert repr(nn.Linear(2, 1, bias=False)) == "Linear(2 -> 1, no bias)"
     assert repr(nn.SparseConv(1, 1, 2)) == "SparseConv(1 -> 1, 2/1)"
     assert repr(nn.SparseConv(1, 2, 2, bias=False)) == "SparseConv(1 -> 2, 2/1, no bias)"
+
+
+# ---- masks ----
+
+MASK, OTHER = np.array([[True, False, True], [False, False, True]]), np.array([True, True, False])
+
+
+@pytest.mark.parametrize("combine", [operator.and_, operator.or_, operator.xor])
+@pytest.mark.parametrize("other", [MASK[::-1], OTHER, True, np.bool_(False), np.zeros((0, 1, 3), bool)], ids=str)
+def test_masks_are_combined_elementwise(combine, other):
+    mask = Tensor(MASK)
+    results = [combine(mask, other), combine(other, mask)]
+    if isinstance(other, np.ndarray):
+        results.append(combine(mask, Tensor(other)))
+    for result in results:
+        assert isinstance(result, Tensor) and result.dtype == bool
+        np.testing.assert_array_equal(result.numpy(), combine(MASK, other))
+    np.testing.assert_array_equal((~mask).numpy(), ~MASK)
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda x: x & (x > 0), TypeError, r"&: an operand is float32, expected bool: compare first, and in brackets"),
+    (lambda x: (x > 0) | 1, TypeError, r"\|: an operand is int, expected bool"),
+    (lambda x: (x > 0) ^ np.ones(2), TypeError, r"\^: an operand is float64, expected bool"),
+    (lambda x: ~x, TypeError, r"~: the operand is float32, expected bool: .* as in ~\(x > 0\)"),
+    (lambda x: (x > 0) & np.ones(3, bool), ValueError, r"&: shapes are \(2,\) and \(3,\), expected shapes that"),
+])
+def test_what_is_not_a_mask_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call(Tensor([1.0, 2.0]))
