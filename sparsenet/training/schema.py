@@ -130,15 +130,20 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Random augmentation of training shapes, drawn by (seed, epoch, sample).  Rotation, affine and
-    shift need a dataset with stored meshes; if it has several poses per object, one is drawn in any case."""
+    """Random augmentation of training shapes, drawn by (seed, epoch, sample).  Rotation and affine map need a dataset
+    with stored meshes, without which a shift is by whole cells; if it has several poses per object, one is drawn in any
+    case."""
 
     rotation: str = key("none", "none, about the up axis, or uniform over all rotations",
                         choices=("none", "upright", "so3"))
     affine: float = key(0.0, "a of the linear map I + U(-a, a)^(3x3) (the paper: 0.2)", at_least=0)
     shift: float = key(0.0, "s of the shift render_size * U(-s, s) per axis (the paper: 0.2)", at_least=0)
-    up_axis: int = key(2, "the up axis of the dataset's meshes: 0, 1 or 2 is x, y or z. Imported meshes stand "
-                          "along z: 2", at_least=0, below=3)
+    quarter_turns: bool = key(False, "turn by a random multiple of 90 degrees about the up axis, exactly, stored "
+                                     "voxels too (ours)")
+    mirror: bool = key(False, "flip with probability 1/2 along the first axis other than the up axis, exactly, stored "
+                              "voxels too (ours)")
+    up_axis: int = key(2, "the up axis of the dataset's meshes or voxels: 0, 1 or 2 is x, y or z. Imported meshes "
+                          "stand along z: 2", at_least=0, below=3)
 
 
 @dataclass(frozen=True)
