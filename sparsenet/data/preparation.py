@@ -134,7 +134,7 @@ def _split(augment: AnyAugmentation | None, dimension: int) -> tuple[Augmentatio
 
 
 def _moves_cells(moves: Augmentation, dataset: SparseDataset) -> bool:
-    """Whether the augmentation moves whole cells: it neither rotates nor maps, and shifts only where there is no mesh."""
+    """Whether the augmentation moves whole cells: it neither rotates nor maps, and shifts only without meshes."""
     return moves.rotation == "none" and not moves.affine and not (moves.shift and dataset.has_meshes)
 
 
