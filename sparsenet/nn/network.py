@@ -206,14 +206,15 @@ class SparseNetwork(Module):
         with no_grad(), self.evaluating():
             return table(self._checked_input(batch), self.activations(batch))
 
-    def predict(self, dataset: SparseDataset, batch_size: int = 64, repetitions: int = 1, poses: str = "first",
-                output: str = "probabilities", **options: Any) -> np.ndarray:
+    def predict(self, dataset: SparseDataset, batch_size: int = 64, repetitions: int = 1,
+                poses: str | Sequence[int] = "first", output: str = "probabilities", **options: Any) -> np.ndarray:
         """Class probabilities (O, classes) float32 of the dataset's objects, in their order.
 
         dataset : SparseDataset, or what has its `batches` and `object_samples`; or a SparseBatch or SparseTensor of
             O samples, which is run as it is: the other arguments, but for output, do not apply to it
         repetitions : passes whose outputs are averaged; pass r draws its augmentation as epoch r
-        poses : "first", or "mean": the outputs of an object's poses are averaged
+        poses : "first", or "mean": the outputs of an object's poses are averaged; numbers of poses, such as [0, 4, 8]:
+            those of these; "max": the greatest of each number; "all": a row for each sample
         output : "probabilities": softmax, then average; "raw": the average of what the network gives,
             logits or descriptors
         options : for `dataset.batches`: augment, seed, workers, render_size, device, ...
