@@ -66,8 +66,9 @@ def mean_rows(operation: str, net: SparseNetwork, rows: Callable[[Any], np.ndarr
 def with_poses(shapes: Any, numbers: Sequence[int], operation: str) -> Any:
     """The samples of a dataset that have these pose numbers, its objects in the same order.
 
-    Raises ValueError if an object lacks one of them.
+    Raises ValueError if an object lacks one of them, or one occurs twice.
     """
+    _checked_poses(operation, numbers)
     kept = []
     for samples in shapes.object_samples:
         there = shapes.pose[samples]

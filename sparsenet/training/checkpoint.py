@@ -3,6 +3,7 @@
     attributes   format, version, epoch, step, seconds, dataset, digest (of the weights), processor, blas
     config, classes                 the full config text, ending in a section [voxelization]; the class names by
                                     label
+    class_counts                    training samples of each class
     weights/NAME, momentum/NAME     arrays, by parameter name
     running/NAME                    sums of the current epoch
     history/NAME                    (epochs done,) float64; NaN for an epoch without this figure
@@ -42,6 +43,7 @@ class Checkpoint:
     history : one dict of figures per finished epoch.
     dataset : digest of the training dataset's file (`SparseDataset.digest`), "" if unknown.
     voxelization : how the dataset's meshes were voxelized: "render_size", "fill", "up_axis"; empty if unknown.
+    class_counts : training samples of each class, empty if unknown.
     processor, blas : the machine that wrote it (`sparsenet.kernels.machine`), "" if unknown.
     """
 
@@ -58,6 +60,7 @@ class Checkpoint:
     voxelization: dict[str, int | bool | str] = field(default_factory=dict)
     processor: str = ""
     blas: str = ""
+    class_counts: list[int] = field(default_factory=list)
 
     @property
     def digest(self) -> str:
@@ -74,6 +77,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "history": {name: np.array([row.get(name, np.nan) for row in checkpoint.history]) for name in names},
     }
     arrays = {f"{group}/{name}": array for group, of_group in groups.items() for name, array in of_group.items()}
+    if checkpoint.class_counts:
+        arrays["class_counts"] = np.array(checkpoint.class_counts, np.int64)
     # The config is not an attribute, because attributes are limited to 64 KiB.
     arrays |= {"config": _joined(checkpoint), "classes": np.array(checkpoint.classes, object)}
     attributes = {name: getattr(checkpoint, name)
@@ -98,7 +103,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             step=_count(found, "step"), seconds=float(found.attribute("seconds", float)), config=config,
             classes=found.texts("classes"), running=_running(found), history=_rows(found),
             dataset=found.attribute("dataset", str, ""), voxelization=voxelization,
-            processor=found.attribute("processor", str, ""), blas=found.attribute("blas", str, ""))
+            processor=found.attribute("processor", str, ""), blas=found.attribute("blas", str, ""),
+            class_counts=_class_counts(found))
     except (FileNotFoundError, ValueError) as error:
         raise CheckpointError(f"checkpoint {error}") from error
 
@@ -123,6 +129,16 @@ def _count(found: Contents, name: str) -> int:
     if count < 0:
         raise found.wrong(f"{name} is {count}, expected 0 or more")
     return count
+
+
+def _class_counts(found: Contents) -> list[int]:
+    """The training samples of each class; empty for files from before they were stored."""
+    if "class_counts" not in found.arrays:
+        return []
+    counts = found.array("class_counts", "iu", 1).tolist()
+    if len(counts) != len(found.texts("classes")) or min(counts) < 0:
+        raise found.wrong(f"class_counts are {counts}, expected a number of samples for each class")
+    return counts
 
 
 def _momentum(found: Contents) -> dict[str, np.ndarray]:

@@ -151,12 +151,22 @@ class EvaluationConfig:
     """The evaluation on the test split; a validation uses one pose and one pass."""
 
     batch_size: int = key(64, "objects in a batch while evaluating", at_least=1)
-    metric: str = key("auto", "distance for ranking; auto: as in the paper, l2 for a classifier, cosine for triplets",
+    descriptor: str = key("layer", "what shapes are embedded to: the layer before the classifier, or a classifier's "
+                                   "class probabilities (ours). The final evaluation of a classifier reports both; "
+                                   "embed, search and the curve follow this key", choices=("layer", "probabilities"))
+    metric: str = key("auto", "distance for ranking; auto: as in the paper, l2 for a classifier, cosine for triplets; "
+                              "cosine for class probabilities",
                       choices=("auto", "cosine", "l2"))
-    protocol: str = key("none", "'paper': the first 20 objects of each class by name; 'none': all",
-                        choices=("none", "paper"))
-    poses: str = key("first", "stored poses of an object used in the final evaluation: the first, or the mean over all",
-                     choices=("first", "mean"))
+    protocol: str = key("none", "'paper': the first 20 objects of each class by name; '3dshapenets': each pose of "
+                                "these, a query being its own first hit; 'none': all",
+                        choices=("none", "paper", "3dshapenets"))
+    poses: str | tuple[int, ...] = key(
+        "first", "stored poses of an object used in the final evaluation: the first, the mean over all, the mean over "
+                 "a list of pose numbers such as [0, 4, 8], or the greatest of each number over all (max; class "
+                 "probabilities are averaged for the accuracy)", choices=("first", "mean", "max"), at_least=0)
+    prior: float = key(0.0, "tau of logit adjustment in the final evaluation: tau * log(share of the class in "
+                            "training) is subtracted from each logit. 1: for balanced test sets and class means; below "
+                            "0: for a network trained on balanced batches (ours)")
     repetitions: int = key(1, "passes averaged in the final evaluation, each with its own random rotations "
                               "(augmentation.rotation); 1: not rotated", at_least=1)
 
