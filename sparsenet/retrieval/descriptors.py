@@ -123,8 +123,7 @@ class Descriptors:
                                "pip install 'sparsenet[faiss]'") from None
 
         width = self.vectors.shape[1]
-        flat = faiss.IndexFlatIP(width) if metric == "cosine" else faiss.IndexFlatL2(width)
-        index = faiss.IndexIDMap2(flat)
+        index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(width) if metric == "cosine" else faiss.IndexFlatL2(width))
         if metric == "cosine":
             index = faiss.IndexPreTransform(faiss.NormalizationTransform(width, 2.0), index)
         if len(self):

@@ -200,10 +200,11 @@ class Index:
 
     def save(self, path: str | Path) -> None:
         """Write vectors, ids and metric to an HDF5 file atomically: after a crash the old one remains."""
-        attributes, arrays, version = {"metric": self.metric}, {"vectors": self.vectors}, 1
-        if self._next_id != len(self) or not np.array_equal(self._ids, np.arange(len(self))):
-            attributes, arrays, version = attributes | {"next_id": self._next_id}, arrays | {"ids": self._ids}, VERSION
-        write_hdf5(path, FORMAT, version, attributes, arrays)
+        if self._next_id == len(self) and np.array_equal(self._ids, np.arange(len(self))):
+            write_hdf5(path, FORMAT, 1, {"metric": self.metric}, {"vectors": self.vectors})
+        else:
+            write_hdf5(path, FORMAT, VERSION, {"metric": self.metric, "next_id": self._next_id},
+                       {"vectors": self.vectors, "ids": self._ids})
 
     @classmethod
     def load(cls, path: str | Path) -> Index:
@@ -255,7 +256,7 @@ def _nearest(space: Space, query: np.ndarray, compared: np.ndarray, k: int) -> t
 def _within(space: Space, query: np.ndarray, compared: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Exact distances up to the radius, ascending, and their rows, ties by row, among the candidates of `compared`."""
     limit = min(radius if space.metric == "cosine" else radius * radius, np.finfo(np.float64).max / 2)
-    step = space.step(np.float64(limit))
+    step = space.step(np.array(limit))
     rows = np.flatnonzero(compared <= limit + 2 * step)
     distances = space.distances(query, rows)
     near = np.flatnonzero((distances if space.metric == "cosine" else distances * distances) <= limit + step)

@@ -91,27 +91,26 @@ def evaluate_network(net: SparseNetwork, test_set: SparseDataset, config: Config
     if config.evaluation.repetitions > 1:
         options |= {"augment": _rotations(config), "seed": config.training.seed}
     labels = known_labels(test_set, test_set.classes if classes is None else classes)
-    known, figures, probabilities = labels >= 0, {}, None
+    known, probabilities = labels >= 0, None
+    figures: dict[str, float] = {}
     posterior = options | {"output": "probabilities", "logit_offsets": _offsets(config, class_counts)}
     if classifies(config):
         poses = "mean" if config.evaluation.poses == "max" else config.evaluation.poses
         probabilities = embed(net, test_set, poses=poses, **posterior)
         if known.any():
             figures |= _classification(probabilities[known], labels[known])
-    found: dict[str, Evaluation | None] = {"layer": None, "probabilities": None}
+    by_layer = by_class = None
     if retrievable(test_set):
         averaged = config.evaluation.poses != "first" or config.evaluation.repetitions > 1
         unit = averaged and ranking_metric(config, "layer") == "cosine"
-        found["layer"] = _retrieval(net, test_set, config, "layer", None, options | {"unit": unit})
-        figures |= {f"test_{name}": getattr(found["layer"], name) for name in _retrieval_names(config)}
+        by_layer = _retrieval(net, test_set, config, "layer", None, options | {"unit": unit})
+        figures |= {f"test_{name}": getattr(by_layer, name) for name in _retrieval_names(config)}
         if classifies(config):
             ready = None if config.evaluation.poses == "max" else probabilities
-            found["probabilities"] = _retrieval(net, test_set, config, "probabilities", ready, posterior)
-            figures |= {f"test_posterior_{name}": getattr(found["probabilities"], name)
-                        for name in _retrieval_names(config)}
-        figures["test_chance"] = found["layer"].chance
-    return NetworkEvaluation(figures, found["layer"], found["probabilities"], probabilities, labels,
-                             config.evaluation.descriptor)
+            by_class = _retrieval(net, test_set, config, "probabilities", ready, posterior)
+            figures |= {f"test_posterior_{name}": getattr(by_class, name) for name in _retrieval_names(config)}
+        figures["test_chance"] = by_layer.chance
+    return NetworkEvaluation(figures, by_layer, by_class, probabilities, labels, config.evaluation.descriptor)
 
 
 def _retrieval(net: SparseNetwork, test_set: SparseDataset, config: Config, output: str, ready: np.ndarray | None,

@@ -254,6 +254,18 @@ def test_descriptors_of_a_dataset_carry_labels_names_and_digest(net, dataset):
     assert descriptors.checkpoint == "1234"
 
 
+def test_each_pose_may_be_an_item_and_probabilities_say_so(net, dataset, tmp_path):
+    each = Descriptors.of(net, dataset, poses="all")
+    assert each.names.tolist() == [f"shape{i}" for i in range(5) for _ in range(3)]
+    assert each.samples.tolist() == list(range(15)) and np.array_equal(each.labels, dataset.labels)
+    posterior = Descriptors.of(net, dataset, output="probabilities", poses="mean")
+    assert (posterior.output, posterior.layer, each.output) == ("probabilities", 0, "descriptor")
+    posterior.save(tmp_path / "d.h5")
+    assert Descriptors.load(tmp_path / "d.h5").output == "probabilities"
+    with pytest.raises(ValueError, match="output is 'logits', expected one of descriptor, probabilities"):
+        some(output="logits")
+
+
 def test_what_is_saved_is_what_is_loaded(tmp_path):
     saved = some()
     saved.save(tmp_path / "d.h5")
