@@ -16,7 +16,8 @@ from sparsenet.files import size_text
 # Distribution -> its purpose; those in OPTIONAL may be missing.
 NEEDED = {"numpy": "arrays", "numba": "kernels on the CPU", "h5py": "files",
           "tqdm": "progress bars", "threadpoolctl": "BLAS threads"}
-OPTIONAL = {"matplotlib": ("pictures", "plot"), "plotly": ("the inspector page", "inspect")}
+OPTIONAL = {"matplotlib": ("pictures", "plot"), "plotly": ("the inspector page", "inspect"),
+            "faiss-cpu": ("Descriptors.to_faiss", "faiss")}
 _INDENT = " " * 14
 
 

@@ -15,6 +15,7 @@ from cuda_host import nvrtc
 
 INSTALLED = {
     "inspect": ("plotly", lambda: find_spec("plotly") is not None),
+    "faiss": ("faiss", lambda: find_spec("faiss") is not None),
     "kernel-test": ("NVRTC", lambda: bool(nvrtc.libraries())),
     "release": ("twine", lambda: find_spec("twine") is not None),
     "dev": ("mypy", lambda: find_spec("mypy") is not None),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from sparsenet.cli.parser import command_parser
+from sparsenet.cli.poses import add_poses
 
 EXAMPLES = """examples:
   sparsenet embed runs/quickstart/best.h5 descriptors.h5
   sparsenet embed runs/psb/best.h5 everything.h5 --dataset psb.h5 --split all
   sparsenet embed runs/modelnet40/best.h5 mean.h5 --poses mean --layer 17
+  sparsenet embed runs/modelnet40/best.h5 posterior.h5 --descriptor probabilities --poses 0,4,8
 
 OUTPUT is written under a temporary name and renamed once complete.
 `sparsenet search` can search it.
@@ -27,11 +29,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--layer", type=int, metavar="N",
                         help="layer whose output is the descriptor, counted from 1: 17 in S3DCNN (default: the last "
                              "before the classifier)")
-    parser.add_argument("--poses", choices=("first", "mean"), default="first",
-                        help="for objects with several poses: use the first, or the mean over all (default: first)")
+    parser.add_argument("--descriptor", choices=("layer", "probabilities"),
+                        help="embed to a layer's output, or to a classifier's class probabilities (default: as in the "
+                             "run's config)")
+    add_poses(parser, "first", "first")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args(arguments)
+    if args.layer is not None and args.descriptor == "probabilities":
+        parser.error("argument --layer: not allowed with --descriptor probabilities")
     check_output(args.output, args.checkpoint)
 
     net, state = load_network(args.checkpoint)
@@ -39,12 +45,12 @@ def main(arguments: list[str]) -> None:
     with open_shapes(config, args.checkpoint, args.dataset, args.split) as shapes:
         check_output(args.output, shapes.path)
         descriptors = embed_shapes(net.to(args.device), state, config, shapes, args.layer, args.poses,
-                                   progress=not args.quiet)
+                                   not args.quiet, args.descriptor)
     descriptors.save(args.output)
     known = descriptors.labels[descriptors.labels >= 0]
     classes = counted(len(set(known.tolist())), "class", "classes")
     groups = [f"{counted(len(known), 'shape')} of {classes}"] if len(known) or not len(descriptors) else []
     if len(known) < len(descriptors):
         groups.append(f"{counted(len(descriptors) - len(known), 'shape')} without a label")
-    print(f"{args.output}: {' and '.join(groups)}, {descriptors.vectors.shape[1]} numbers each, from layer "
-          f"{descriptors.layer}")
+    source = f"from layer {descriptors.layer}" if descriptors.output == "descriptor" else "the class probabilities"
+    print(f"{args.output}: {' and '.join(groups)}, {descriptors.vectors.shape[1]} numbers each, {source}")

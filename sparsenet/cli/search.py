@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparsenet.cli.parser import command_parser
+from sparsenet.cli.poses import add_poses
 
 EXAMPLES = """examples:
   sparsenet search runs/quickstart/best.h5 chair.off
@@ -33,9 +34,13 @@ def main(arguments: list[str]) -> None:
                         help="search this dataset file (default: the training dataset); with --descriptors, the file "
                              "from which --picture draws the shapes (default: the embedded one)")
     parser.add_argument("--split", metavar="NAME", help="the dataset's split, or 'all' (default: the test split)")
+    parser.add_argument("--descriptor", choices=("layer", "probabilities"),
+                        help="compare a layer's output, or a classifier's class probabilities (default: as in the "
+                             "run's config)")
+    add_poses(parser, None, "first")
     parser.add_argument("--metric", choices=("cosine", "l2"),
                         help="distance for ranking (default: as in the run's config, where 'auto' is l2 for a "
-                             "classifier and cosine for triplets)")
+                             "classifier's layer, cosine for triplets and for class probabilities)")
     parser.add_argument("--picture", type=Path, metavar="FILE",
                         help="draw the query and the results (.png, .pdf or .svg; needs matplotlib)")
     parser.add_argument("--label", default="", metavar="CLASS",
@@ -47,6 +52,9 @@ def main(arguments: list[str]) -> None:
         parser.error(f"argument -k: {args.k} is not a positive whole number")
     if args.descriptors and args.split:
         parser.error("argument --split: not allowed with --descriptors, which already belong to one split")
+    for name in ("descriptor", "poses"):
+        if args.descriptors and getattr(args, name) is not None:
+            parser.error(f"argument --{name}: not allowed with --descriptors, which are of one kind already")
     if args.label and not args.picture:
         parser.error("argument --label: needs --picture, which marks the shapes of that class")
     if args.picture:
@@ -63,12 +71,13 @@ def main(arguments: list[str]) -> None:
                              "make it again with `sparsenet embed`")
     else:
         with open_shapes(config, args.checkpoint, args.dataset, args.split) as shapes:
-            descriptors = embed_shapes(net, state, config, shapes, progress=not args.quiet)
+            descriptors = embed_shapes(net, state, config, shapes, poses=args.poses or "first",
+                                       progress=not args.quiet, descriptor=args.descriptor)
     query = query.upright(axis_of(args.query, descriptors.up_axis))
     if args.label:
         descriptors.check_class(args.label)
     found = find_similar(net, query, descriptors, min(args.k, len(descriptors)),
-                         args.metric or ranking_metric(config), Path(args.query).name)
+                         args.metric or ranking_metric(config, descriptors.output), Path(args.query).name)
     print(found)
     if args.picture:
         save_figure(found.picture(args.dataset, args.label), args.picture)

@@ -269,7 +269,8 @@ class SparseDataset:
         batch_size : objects in a batch; the last batch may be smaller.  None with a `sampler`
         shuffle : use an order drawn by (seed, epoch) instead of the order of the samples
         augment : `Augmentation` (voxelizes the stored meshes again; without meshes it may
-            only shift, by whole cells) or `VoxelAugmentation`; drawn by (seed, epoch, sample)
+            only shift, by whole cells, turn by quarters and mirror) or `VoxelAugmentation`; drawn by (seed, epoch,
+            sample)
         workers : threads that prepare the next batches; 0: the calling thread prepares them.  Where a GPU voxelizes,
             one thread prepares that many batches in advance
         field : side or sides (D,) of the grid in which each sample is centred; cells outside

@@ -38,9 +38,9 @@ class Preparation:
         self.fill = dataset.fill if fill is None else bool(fill)
         self.moves, self.cell_moves = _split(augment, len(dataset.spatial_size))
         self.shift_cells = 0.0
-        if self.moves is not None and not dataset.has_meshes and not self.moves.affine and (
-                self.moves.rotation == "none"):
-            self.shift_cells, self.moves = self.moves.shift * self.render_size, None
+        if self.moves is not None and _moves_cells(self.moves, dataset):
+            self.shift_cells, self.cell_moves = self.moves.shift * self.render_size, _symmetries(self.moves)
+            self.moves = None
         requests = [word for word, asked in (
             (f"render_size {self.render_size} (stored: {dataset.render_size})",
              self.render_size != dataset.render_size),
@@ -86,7 +86,8 @@ class Preparation:
         if self.shift_cells:
             shift = np.rint(self.shift_cells * rng.uniform(-1, 1, len(sides))).astype(np.int64)
         if self.cell_moves is not None:
-            cells, sides, shift = self.cell_moves.apply(cells, sides, rng)
+            cells, sides, own_shift = self.cell_moves.apply(cells, sides, rng)
+            shift = shift + own_shift
         cells = cells + (shift + (np.array(self.field) - sides) // 2).astype(np.int32)
         if any(size < side for size, side in zip(self.field, sides, strict=True)) or shift.any():
             inside = ((cells >= 0) & (cells < np.array(self.field))).all(axis=1)
@@ -120,13 +121,28 @@ def _split(augment: AnyAugmentation | None, dimension: int) -> tuple[Augmentatio
     if augment is None:
         return None, None
     if isinstance(augment, Augmentation):
-        changes = augment.rotation != "none" or augment.affine or augment.shift
+        symmetries = augment.quarter_turns or augment.mirror
+        if symmetries and dimension != 3:
+            raise ValueError(f"batches: Augmentation turns and mirrors 3 dimensions, the dataset has {dimension}")
+        changes = augment.rotation != "none" or augment.affine or augment.shift or symmetries
         return (augment if changes else None), None
     if isinstance(augment, VoxelAugmentation):
         if (augment.quarter_turns or augment.mirror) and dimension != 3:
             raise ValueError(f"batches: VoxelAugmentation turns and mirrors 3 dimensions, the dataset has {dimension}")
         return None, augment
     raise TypeError(f"batches: augment is {type(augment).__name__}, expected Augmentation or VoxelAugmentation")
+
+
+def _moves_cells(moves: Augmentation, dataset: SparseDataset) -> bool:
+    """Whether the augmentation moves whole cells: it neither rotates nor maps, and shifts only without meshes."""
+    return moves.rotation == "none" and not moves.affine and not (moves.shift and dataset.has_meshes)
+
+
+def _symmetries(moves: Augmentation) -> VoxelAugmentation | None:
+    """Its quarter turns and mirror as an augmentation of cells."""
+    if not (moves.quarter_turns or moves.mirror):
+        return None
+    return VoxelAugmentation(0, moves.quarter_turns, moves.mirror, moves.up_axis)
 
 
 def _field(field: int | Sequence[int] | None, spatial_size: tuple[int, ...]) -> tuple[int, ...]:

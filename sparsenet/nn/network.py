@@ -212,14 +212,15 @@ class SparseNetwork(Module):
         with no_grad(), self.evaluating():
             return table(self._checked_input(batch), self.activations(batch))
 
-    def predict(self, dataset: SparseDataset, batch_size: int = 64, repetitions: int = 1, poses: str = "first",
-                output: str = "probabilities", **options: Any) -> np.ndarray:
+    def predict(self, dataset: SparseDataset, batch_size: int = 64, repetitions: int = 1,
+                poses: str | Sequence[int] = "first", output: str = "probabilities", **options: Any) -> np.ndarray:
         """Class probabilities (O, classes) float32 of the dataset's objects, in their order.
 
         dataset : SparseDataset, or an object with its `batches` and `object_samples`; or a SparseBatch or SparseTensor
             of O samples, which is run as it is: of the other arguments only output applies to it
         repetitions : number of passes whose outputs are averaged; pass r draws its augmentation as epoch r
-        poses : "first": an object's first pose; "mean": the mean over its poses
+        poses : "first": an object's first pose; "mean": the mean over its poses; numbers of poses, such as [0, 4, 8]:
+            the mean over these; "max": the greatest of each number; "all": a row for each sample
         output : "probabilities": the mean of the softmax; "raw": the mean of the network's outputs, logits or
             descriptors
         options : for `dataset.batches`: augment, seed, workers, render_size, device, ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,29 +13,30 @@ from sparsenet.sparse import SparseTensor
 if TYPE_CHECKING:
     from sparsenet.nn.network import SparseNetwork
 
-POSES = {"first": "first", "mean": "all"}  # poses averaged -> poses requested from the loader
+POSES = {"first": "first", "mean": "all", "max": "all", "all": "all"}  # -> poses requested from the loader
 
 
 def mean_rows(operation: str, net: SparseNetwork, rows: Callable[[Any], np.ndarray], shapes: Any,
-              batch_size: int, poses: str, repetitions: int, **options: Any) -> np.ndarray:
+              batch_size: int, poses: str | Sequence[int], repetitions: int, **options: Any) -> np.ndarray:
     """The mean of `rows(batch)` over passes and poses, a row for each object: (O, C) float64.
 
     net : runs in evaluation mode and without a graph; its mode is restored
     rows : batch -> (B, C)
     shapes : SparseDataset, or an object with its `batches` and `object_samples`; or one SparseBatch or SparseTensor,
         which is run once as it is and counts as B objects of one pose
-    poses : "first": an object's first pose; "mean": the mean over its poses
+    poses : "first": an object's first pose; "mean": the mean over its poses; "max": the greatest of each number;
+        numbers of poses: the mean over these; "all": a row for each sample, in their order
     repetitions : number of passes; pass r draws its augmentation as epoch r
     options : for `dataset.batches`; field and geometries default to the network's
 
     Raises
     ------
     TypeError : another type of shapes; an option, or more than one repetition, with a single batch.
-    ValueError : unknown poses, repetitions below 1, or NaN or infinity in the output.
+    ValueError : unknown poses, an object without one of them, repetitions below 1, or NaN or infinity in the output.
     """
-    if poses not in POSES or repetitions < 1:
-        raise ValueError(f"{operation}: poses is {poses!r}, repetitions {repetitions}: expected one of "
-                         f"{', '.join(POSES)}, and at least 1")
+    numbers = _checked_poses(operation, poses)
+    if repetitions < 1:
+        raise ValueError(f"{operation}: repetitions is {repetitions}, expected at least 1")
     if is_batch(shapes):
         given = [name for name, value in options.items() if value] + ["repetitions"] * (repetitions > 1)
         if given:
@@ -46,16 +47,51 @@ def mean_rows(operation: str, net: SparseNetwork, rows: Callable[[Any], np.ndarr
     if not hasattr(shapes, "batches"):
         raise TypeError(f"{operation}: got {type(shapes).__name__}, expected a SparseDataset, SparseBatch or "
                         "SparseTensor")
+    if numbers is not None:
+        shapes, poses = with_poses(shapes, numbers, operation), "mean"
     options = {"field": net.field, "geometries": net.geometries(), **options}
     total: Any = 0.0
     with no_grad(), net.evaluating():
         for epoch in range(repetitions):
-            batches = shapes.batches(batch_size, poses=POSES[poses], epoch=epoch, **options)
+            batches = shapes.batches(batch_size, poses=POSES[str(poses)], epoch=epoch, **options)
             found = [rows(batch).astype(np.float64) for batch in batches]
             total = total + np.concatenate(found or [np.zeros((0, net.out_channels))])
-    if poses == "mean" and len(total):
-        total = np.stack([total[samples].mean(axis=0) for samples in shapes.object_samples])
-    return _checked(operation, total / repetitions, shapes)
+    if poses in ("mean", "max") and len(total):
+        combine = np.mean if poses == "mean" else np.max
+        total = np.stack([combine(total[samples], axis=0) for samples in shapes.object_samples])
+    return _checked(operation, total / repetitions, shapes, poses == "all")
+
+
+def with_poses(shapes: Any, numbers: Sequence[int], operation: str) -> Any:
+    """The samples of a dataset that have these pose numbers, its objects in the same order.
+
+    Raises ValueError if an object lacks one of them, or one occurs twice.
+    """
+    _checked_poses(operation, numbers)
+    kept = []
+    for samples in shapes.object_samples:
+        there = shapes.pose[samples]
+        absent = [number for number in numbers if number not in there]
+        if absent:
+            raise ValueError(f"{operation}: the object {str(shapes.names[samples[0]])!r} has no pose {absent[0]}, only "
+                             f"{', '.join(map(str, there.tolist()))}: name poses that all objects have, or use 'mean'")
+        kept.append(samples[np.isin(there, numbers)])
+    return shapes.select(np.concatenate(kept) if kept else [])
+
+
+def _checked_poses(operation: str, poses: Any) -> Sequence[int] | None:
+    """The pose numbers, if poses are given by number, else None."""
+    if isinstance(poses, str):
+        if poses not in POSES:
+            raise ValueError(f"{operation}: poses is {poses!r}, expected one of {', '.join(POSES)}, or a list of pose "
+                             "numbers")
+        return None
+    numbers = list(poses) if isinstance(poses, Sequence | np.ndarray) else []
+    if not numbers or not all(isinstance(n, int | np.integer) and n >= 0 for n in numbers) or (
+            len(set(numbers)) < len(numbers)):
+        raise ValueError(f"{operation}: poses is {poses!r}, expected one of {', '.join(POSES)}, or distinct pose "
+                         "numbers such as [0, 4, 8]")
+    return numbers
 
 
 def is_batch(shapes: Any) -> bool:
@@ -63,26 +99,36 @@ def is_batch(shapes: Any) -> bool:
     return isinstance(getattr(shapes, "input", shapes), SparseTensor)
 
 
-def _checked(operation: str, found: np.ndarray, dataset: Any) -> np.ndarray:
+def _checked(operation: str, found: np.ndarray, dataset: Any, each_sample: bool = False) -> np.ndarray:
     """The rows (O, C), if all fit into float32.  Raises ValueError, which names the first shape whose row does not."""
     good = (np.abs(found) <= np.finfo(np.float32).max).all(axis=1)  # False for NaN too
     if good.all():
         return found
     first = int(np.argmin(good))
-    name = f" ({str(dataset.names[dataset.object_samples[first][0]])!r})" if hasattr(dataset, "names") else ""
+    name = ""
+    if hasattr(dataset, "names"):
+        name = f" ({str(dataset.names[first if each_sample else dataset.object_samples[first][0]])!r})"
     raise ValueError(f"{operation}: the network gives NaN or infinite numbers for {np.count_nonzero(~good)} of "
                      f"{len(found)} shapes, first for shape {first}{name}: has the training diverged?")
 
 
-def output_rows(net: Callable[[Any], Any], batch: Any, probabilities: bool) -> np.ndarray:
+def output_rows(net: Callable[[Any], Any], batch: Any, probabilities: bool, offsets: np.ndarray | None = None,
+                operation: str = "predict") -> np.ndarray:
     """The network's rows (B, C) as float64, or their softmax.
 
-    Raises ValueError if the network does not return one row per sample.
+    offsets : (C,) float64, added to each row before the softmax
+
+    Raises ValueError if the network does not return one row per sample, or the offsets are not one per class.
     """
     result = net(batch)
     if not isinstance(result, Tensor) or result.ndim != 2:
-        raise ValueError("predict: the network does not give one row per sample: add a GlobalPool or Linear layer")
+        raise ValueError(f"{operation}: the network does not give one row per sample: add a GlobalPool or Linear layer")
     logits = result.numpy().astype(np.float64)
+    if offsets is not None:
+        if offsets.shape != logits.shape[1:]:
+            raise ValueError(f"{operation}: logit_offsets have shape {offsets.shape}, expected {logits.shape[1:]}: one "
+                             "for each class")
+        logits = logits + offsets
     return softmax(logits) if probabilities else logits
 
 

@@ -1,7 +1,7 @@
 """Descriptors with their labels and names, and the file format for them.
 
-    attributes  format "sparsenet-descriptors", version, checkpoint (sha256 of the weights), layer,
-                dataset (path of the file), render_size, fill
+    attributes  format "sparsenet-descriptors", version, checkpoint (sha256 of the weights), layer, output
+                ("descriptor" or "probabilities"), dataset (path of the file), render_size, fill
     vectors (S, C) float32, labels (S,) int64, names (S,) text, samples (S,) int64, classes (K,) text
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from sparsenet.files import read_hdf5, write_hdf5
 from sparsenet.retrieval.distances import check_metric, check_vectors
-from sparsenet.retrieval.embedding import checked_layer, embed
+from sparsenet.retrieval.embedding import OUTPUTS, checked_layer, embed
 from sparsenet.retrieval.index import Index
 from sparsenet.wording import did_you_mean
 
@@ -37,6 +37,7 @@ class Descriptors:
     classes : the class names
     checkpoint : sha256 of the network's weights, "" if unknown
     layer : number of the layer whose output they are, 0 if unknown
+    output : "descriptor", or "probabilities" if they are a classifier's class probabilities (layer is then 0)
     samples : (S,) int64, each shape's sample in the file `dataset`; default 0, 1, ...
     render_size, fill : how the shapes were voxelized, so that queries can be voxelized in the same way
     up_axis : up axis of their files, see `SparseDataset.up_axis`
@@ -53,8 +54,11 @@ class Descriptors:
     render_size: int = 40
     fill: bool = False
     up_axis: str = "z"
+    output: str = "descriptor"
 
     def __post_init__(self) -> None:
+        if self.output not in OUTPUTS:
+            raise ValueError(f"Descriptors: output is {self.output!r}, expected one of {', '.join(OUTPUTS)}")
         self._indices: dict[str, Index] = {}  # by metric
         self.vectors = _single(check_vectors("Descriptors", "vectors", self.vectors))
         self.labels = _whole_numbers("labels", self.labels)
@@ -74,15 +78,17 @@ class Descriptors:
 
     @classmethod
     def of(cls, net: SparseNetwork, dataset: SparseDataset, checkpoint: str = "", layer: int | None = None,
-           render_size: int | None = None, fill: bool | None = None, **options: Any) -> Descriptors:
+           render_size: int | None = None, fill: bool | None = None, output: str = "descriptor",
+           **options: Any) -> Descriptors:
         """Embed a dataset (arguments as for `embed` and `dataset.batches`), with its labels, names and settings."""
-        layer = checked_layer(net, layer)
-        vectors = embed(net, dataset, layer, render_size=render_size, fill=fill, **options)
-        first = dataset.first_poses
-        return cls(vectors, dataset.object_labels, dataset.names[first], dataset.classes, checkpoint, layer,
+        if output == "descriptor":
+            layer = checked_layer(net, layer)
+        vectors = embed(net, dataset, layer, render_size=render_size, fill=fill, output=output, **options)
+        first = np.arange(len(dataset)) if options.get("poses") == "all" else dataset.first_poses
+        return cls(vectors, dataset.labels[first], dataset.names[first], dataset.classes, checkpoint, layer or 0,
                    str(Path(dataset.path).resolve()), dataset.rows[first],
                    dataset.render_size if render_size is None else render_size,
-                   dataset.fill if fill is None else fill, dataset.up_axis)
+                   dataset.fill if fill is None else fill, dataset.up_axis, output)
 
     def index(self, metric: str = "cosine") -> Index:
         """An Index of the vectors, built on the first call for a metric, and again if the vectors change."""
@@ -92,6 +98,36 @@ class Descriptors:
             index = Index(metric)
             index.add(self.vectors)
             self._indices[metric] = index
+        return index
+
+    def to_faiss(self, metric: str = "cosine") -> Any:
+        """A FAISS index of the vectors in float32, whose ids are their rows: for searches of millions, for its other
+        kinds of index, or for a server that has FAISS already.  Its results may differ from `index` by rounding and in
+        the order of ties.
+
+        metric : "cosine": inner products of unit vectors, the cosines, the greatest first; queries are divided by their
+            norms, too.  "l2": SQUARED Euclidean distances, the least first
+
+        The index takes `search`, `range_search`, `add_with_ids` and `remove_ids`; `faiss.write_index` saves it.
+
+        Raises
+        ------
+        RuntimeError : faiss is not installed: pip install 'sparsenet[faiss]'.
+        TypeError, ValueError : an unknown metric.
+        """
+        check_metric("Descriptors.to_faiss", metric)
+        try:
+            import faiss
+        except ModuleNotFoundError:
+            raise RuntimeError("Descriptors.to_faiss: it needs faiss, which is not installed: "
+                               "pip install 'sparsenet[faiss]'") from None
+
+        width = self.vectors.shape[1]
+        index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(width) if metric == "cosine" else faiss.IndexFlatL2(width))
+        if metric == "cosine":
+            index = faiss.IndexPreTransform(faiss.NormalizationTransform(width, 2.0), index)
+        if len(self):
+            index.add_with_ids(np.ascontiguousarray(self.vectors), np.arange(len(self)))
         return index
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,7 +146,7 @@ class Descriptors:
     def save(self, path: str | Path) -> None:
         """Write an HDF5 file atomically: after a crash the old one remains."""
         attributes = {name: getattr(self, name)
-                      for name in ("checkpoint", "layer", "dataset", "render_size", "fill", "up_axis")}
+                      for name in ("checkpoint", "layer", "output", "dataset", "render_size", "fill", "up_axis")}
         arrays = {name: getattr(self, name) for name in ("vectors", "labels", "samples", "names")}
         write_hdf5(path, FORMAT, VERSION, attributes, arrays | {"classes": np.array(self.classes, object)})
 
@@ -129,7 +165,7 @@ class Descriptors:
             layer=found.attribute("layer", int), dataset=found.attribute("dataset", str),
             samples=found.array("samples", "iu", 1), render_size=found.attribute("render_size", int),
             fill=found.attribute("fill", bool),
-            up_axis=found.attribute("up_axis", str) if "up_axis" in found.attributes else "z")
+            up_axis=found.attribute("up_axis", str, "z"), output=found.attribute("output", str, "descriptor"))
         try:
             return cls(**arguments)
         except ValueError as error:

@@ -62,6 +62,15 @@ def check_metric(operation: str, metric: Any) -> None:
         raise ValueError(f"{operation}: metric is {metric!r}, {expected}")
 
 
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """(S, C) float64, each row divided by its norm; a zero row stays, and one that is not finite has NaN."""
+    with np.errstate(invalid="ignore"):
+        largest = np.abs(vectors).max(axis=1, keepdims=True)  # scaled first, so that no square underflows
+        vectors = vectors / np.where(largest == 0, 1.0, largest)
+        length = np.sqrt(np.sum(vectors * vectors, axis=1, keepdims=True))
+        return vectors / np.where(length == 0, 1.0, length)
+
+
 class Space:
     """N vectors (N, C) float64, prepared so that distances to them are fast and exact.
 
@@ -85,12 +94,7 @@ class Space:
 
     def place(self, vectors: np.ndarray) -> np.ndarray:
         """Prepare other vectors (Q, C) float64 like those of the space."""
-        if self.metric == "l2":
-            return vectors
-        largest = np.abs(vectors).max(axis=1, keepdims=True)  # scaled first, so that no square underflows
-        vectors = vectors / np.where(largest == 0, 1.0, largest)
-        length = np.sqrt(np.sum(vectors * vectors, axis=1, keepdims=True))
-        return vectors / np.where(length == 0, 1.0, length)
+        return vectors if self.metric == "l2" else unit_rows(vectors)
 
     def compare(self, queries: np.ndarray) -> np.ndarray:
         """(Q, N) float64: cosine distances (cosine) or squared distances (l2) from placed queries to

@@ -22,6 +22,10 @@ class Watched:
     def __len__(self) -> int:
         return len(self._dataset)
 
+    def select(self, indices: Any) -> Watched:
+        """See `SparseDataset.select`."""
+        return Watched(self._dataset.select(indices), self._description)
+
     def batches(self, *arguments: Any, **options: Any) -> Any:
         """See `SparseDataset.batches`."""
         from tqdm import tqdm

@@ -53,11 +53,17 @@ class Standing:
         steps -= np.bincount(self.end.ravel(), share, self.ranked + 1)
         return np.cumsum(steps[:-1])
 
+    def hits_up_to(self, rank: int, chosen: np.ndarray) -> np.ndarray:
+        """(rank,) float64: relevant items at ranks 1 to `rank`, summed over the chosen queries (Q,) bool."""
+        part = Standing(self.start[chosen], self.end[chosen], self.hits[chosen], self.ranked)
+        return part.hits_at_ranks()[:rank]
+
     def measures(self) -> dict[str, np.ndarray]:
-        """(Q,) float64 for each of AP, AUC, NN, FT, ST, E, NDCG (defined in `metrics`)."""
+        """(Q,) float64 for each of AP, AUC, NN, FT, ST, E, NDCG and interpolated_AP (defined in `metrics`)."""
         relevant = self.start.shape[1]
         precision = self.precision
         average = precision.mean(axis=1)
+        interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)  # the greatest at this recall or a higher one
         cut = min(E_RANK, self.ranked)
         return {
             "AP": average,
@@ -67,6 +73,7 @@ class Standing:
             "ST": self.hits_within(2 * relevant) / relevant,
             "E": 2.0 * self.hits_within(cut) / (cut + relevant),
             "NDCG": self._discounted_gain() / _discounts(relevant).sum(),
+            "interpolated_AP": interpolated.mean(axis=1),
         }
 
     def _discounted_gain(self) -> np.ndarray:
@@ -82,28 +89,51 @@ def _discounts(ranks: int) -> np.ndarray:
     return 1.0 / np.log2(np.arange(2.0, ranks + 2.0))
 
 
-def stand(space: Space, classes: np.ndarray, queries: np.ndarray) -> Standing:
-    """Rank all vectors except the query itself for each query.
+@dataclass(frozen=True)
+class Queries:
+    """Q queries: their vectors, prepared by `Space.place`, their classes, and, if they are themselves among the ranked
+    vectors, their rows there.
+
+    vectors : (Q, C) float64;  classes : (Q,) int
+    own : (Q,) int, or None
+    ranks_itself : whether a query is ranked itself, at rank 1 and as a relevant item, rather than left out
+    """
+
+    vectors: np.ndarray
+    classes: np.ndarray
+    own: np.ndarray | None = None
+    ranks_itself: bool = False
+
+    def __getitem__(self, chosen: np.ndarray) -> Queries:
+        own = None if self.own is None else self.own[chosen]
+        return Queries(self.vectors[chosen], self.classes[chosen], own, self.ranks_itself)
+
+
+def stand(space: Space, classes: np.ndarray, queries: Queries) -> Standing:
+    """Rank all vectors for each query, except the query itself unless it ranks itself.
 
     Parameters
     ----------
     space : N vectors.
     classes : (N,) int, the class of each.
-    queries : (Q,) int, rows of the space; their classes all have the same number of vectors, at least 2.
+    queries : they all have the same number of relevant vectors, at least 1.
     """
-    distances = space.compare(space.vectors[queries])
-    distances[np.arange(queries.size), queries] = -np.inf  # the query ranks first, and is left out
-    order = np.argsort(distances, axis=1)[:, 1:]
+    distances, count = space.compare(queries.vectors), len(queries.classes)
+    if queries.own is not None:
+        distances[np.arange(count), queries.own] = -np.inf  # the query ranks first
+    order = np.argsort(distances, axis=1)
+    if queries.own is not None and not queries.ranks_itself:
+        order = order[:, 1:]
     distances = np.take_along_axis(distances, order, axis=1)
     ranked = order.shape[1]
     group_starts = np.ones(order.shape, bool)
     group_starts[:, 1:] = np.diff(distances, axis=1) > space.step(distances[:, 1:])
     borders = np.append(np.flatnonzero(group_starts), group_starts.size)
     # Positions in the concatenated rankings: query i starts at i * ranked.
-    relevant = np.flatnonzero(classes[order] == classes[queries, None])
+    relevant = np.flatnonzero(classes[order] == queries.classes[:, None])
     group = np.searchsorted(borders, relevant, side="right")
-    begin = np.arange(queries.size)[:, None]
-    start = borders[group - 1].reshape(queries.size, -1)
-    end = borders[group].reshape(queries.size, -1)
+    begin = np.arange(count)[:, None]
+    start = borders[group - 1].reshape(count, -1)
+    end = borders[group].reshape(count, -1)
     hits = np.searchsorted(relevant, end) - begin * start.shape[1]
     return Standing(start - begin * ranked, end - begin * ranked, hits, ranked)

@@ -124,5 +124,6 @@ def find_similar(net: SparseNetwork, mesh: Any, descriptors: Descriptors, k: int
     coordinates = np.insert(voxels.coordinates, 0, 0, axis=1)
     weights = next(net.parameters())
     x = SparseTensor(voxels.features, coordinates, field, batch_size=1).to(weights.device, weights.dtype)
-    (distances,), (rows,) = index.search(embed(net, x, descriptors.layer or None), k)
+    query = embed(net, x, descriptors.layer or None, output=descriptors.output)
+    (distances,), (rows,) = index.search(query, k)
     return Found(name, voxels.coordinates, voxels.dropped, distances, rows, descriptors)

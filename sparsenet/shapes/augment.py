@@ -1,4 +1,4 @@
-"""Augmentation of a shape: random rotation, then affine map and shift, as in the paper."""
+"""Augmentation of a shape: random rotation, then affine map and shift, as in the paper; quarter turns and mirror."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ class Augmentation:
     rotation : "none", "upright" or "so3" (see `rotation_matrix`)
     affine : the matrix is I plus U(-affine, affine) in each entry
     shift : the shift is render_size * U(-shift, shift) cells along each axis
-    up_axis : the rotation axis of "upright": 0, 1 or 2
+    up_axis : the axis of "upright" rotations and of the quarter turns: 0, 1 or 2
+    quarter_turns : at last turn by a uniform multiple of 90 degrees about the up axis
+    mirror : then flip with probability 1/2 along the first axis other than the up axis
+
+    Quarter turns and mirror alone move whole cells, stored or voxelized, as `VoxelAugmentation` does.
 
     Raises
     ------
@@ -74,6 +78,8 @@ class Augmentation:
     affine: float = 0.2
     shift: float = 0.2
     up_axis: int = 2
+    quarter_turns: bool = False
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         _check(self.rotation, self.up_axis)
@@ -83,10 +89,31 @@ class Augmentation:
                 raise ValueError(f"Augmentation: {name} is {amount}, expected 0 or a positive number")
 
     def draw(self, rng: np.random.Generator, render_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One placement: rotation (3, 3), affine (3, 3) and shift (3,) in cells, all float64."""
+        """One placement: rotation (3, 3), affine (3, 3) and shift (3,) in cells, all float64.
+
+        Quarter turn and mirror come after the shift, so they are part of the last two.
+        """
         rotation = rotation_matrix(self.rotation, rng, self.up_axis)
         affine = np.eye(3) + rng.uniform(-self.affine, self.affine, (3, 3))
-        return rotation, affine, render_size * rng.uniform(-self.shift, self.shift, 3)
+        shift = render_size * rng.uniform(-self.shift, self.shift, 3)
+        if self.quarter_turns or self.mirror:  # drawn last: without them the other draws stay as they are
+            turns, flipped = int(rng.integers(4)), bool(rng.integers(2))
+            move = symmetry_matrix(turns if self.quarter_turns else 0, flipped and self.mirror, self.up_axis)
+            affine, shift = move @ affine, move @ shift
+        return rotation, affine, shift
+
+
+def symmetry_matrix(quarter_turns: int, mirrored: bool, up_axis: int = 2) -> np.ndarray:
+    """(3, 3) float64 of 0, 1 and -1: quarter turns about the up axis, then a flip of the first other axis.
+
+    A quarter turn maps the two axes other than the up axis, in ascending order, as (x, y) -> (-y, x).
+    """
+    first, second = (axis for axis in range(3) if axis != up_axis)
+    turn, flip = np.eye(3), np.eye(3)
+    turn[[first, second], [first, second]] = 0.0
+    turn[first, second], turn[second, first] = -1.0, 1.0
+    flip[first, first] = -1.0 if mirrored else 1.0
+    return flip @ np.linalg.matrix_power(turn, quarter_turns % 4) + 0.0  # no -0.0
 
 
 def _check(kind: str, up_axis: int) -> None:

@@ -131,7 +131,7 @@ def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwo
     from sparsenet.shapes import Augmentation
 
     augment = Augmentation(config.augmentation.rotation, config.augmentation.affine, config.augmentation.shift,
-                           config.augmentation.up_axis)
+                           config.augmentation.up_axis, config.augmentation.quarter_turns, config.augmentation.mirror)
     options = {"augment": augment, "seed": config.training.seed, "workers": config.data.workers, "field": net.field,
                "geometries": net.geometries(), "backward": True, "render_size": config.data.render_size or None,
                "device": config.training.device, "poses": "random"}

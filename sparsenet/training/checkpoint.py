@@ -3,6 +3,7 @@
     attributes   format, version, epoch, step, seconds, dataset, digest (of the weights), processor, blas
     config, classes                 the full config text, ending in a section [voxelization]; the class names by
                                     label
+    class_counts                    training samples of each class
     weights/NAME, momentum/NAME     arrays, by parameter name
     latest/NAME                     if the weights are a moving average (attribute updates: of so many steps), those
                                     that the last step gave
@@ -47,6 +48,7 @@ class Checkpoint:
     history : one dict of figures per finished epoch.
     dataset : digest of the training dataset's file (`SparseDataset.digest`), "" if unknown.
     voxelization : how the dataset's meshes were voxelized: "render_size", "fill", "up_axis"; empty if unknown.
+    class_counts : training samples of each class, empty if unknown.
     processor, blas : the machine that wrote it (`sparsenet.kernels.cpu.machine`), "" if unknown.
     """
 
@@ -65,6 +67,7 @@ class Checkpoint:
     blas: str = ""
     latest: dict[str, np.ndarray] = field(default_factory=dict)
     updates: int = 0
+    class_counts: list[int] = field(default_factory=list)
 
     @property
     def digest(self) -> str:
@@ -81,6 +84,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "history": {name: np.array([row.get(name, np.nan) for row in checkpoint.history]) for name in names},
     }
     arrays = {f"{group}/{name}": array for group, of_group in groups.items() for name, array in of_group.items()}
+    if checkpoint.class_counts:
+        arrays["class_counts"] = np.array(checkpoint.class_counts, np.int64)
     # The config is not an attribute, because attributes are limited to 64 KiB.
     arrays |= {"config": _joined(checkpoint), "classes": np.array(checkpoint.classes, object)}
     attributes = {name: getattr(checkpoint, name)
@@ -106,7 +111,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             classes=found.texts("classes"), running=_running(found), history=_rows(found),
             dataset=found.attribute("dataset", str, ""), voxelization=voxelization,
             processor=found.attribute("processor", str, ""), blas=found.attribute("blas", str, ""),
-            latest=_like_weights(found, "latest"), updates=found.attribute("updates", int, 0))
+            latest=_like_weights(found, "latest"), updates=found.attribute("updates", int, 0),
+            class_counts=_class_counts(found))
     except (FileNotFoundError, ValueError) as error:
         raise CheckpointError(f"checkpoint {error}") from error
 
@@ -131,6 +137,16 @@ def _count(found: Contents, name: str) -> int:
     if count < 0:
         raise found.wrong(f"{name} is {count}, expected 0 or more")
     return count
+
+
+def _class_counts(found: Contents) -> list[int]:
+    """The training samples of each class; empty for files from before they were stored."""
+    if "class_counts" not in found.arrays:
+        return []
+    counts = found.array("class_counts", "iu", 1).tolist()
+    if len(counts) != len(found.texts("classes")) or min(counts) < 0:
+        raise found.wrong(f"class_counts are {counts}, expected a number of samples for each class")
+    return counts
 
 
 def _like_weights(found: Contents, group: str) -> dict[str, np.ndarray]:

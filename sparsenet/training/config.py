@@ -109,10 +109,11 @@ def _checked(defaults: Any, section: str, entry: str, value: Any, source: str) -
         raise ConfigError(f"config {source}: {section}.{shortened(entry)} is not a key{hint}")
     kind, limits, name = known[entry].type, known[entry].metadata, f"config {source}: {section}.{entry}"
     value = _layers(value, name) if kind == LAYERS else _of_kind(kind, value, name)
-    if limits["choices"] and value not in limits["choices"]:
-        raise ConfigError(f"{name} is {shown(value)}, expected one of {', '.join(limits['choices'])}"
+    if limits["choices"] and isinstance(value, str) and value not in limits["choices"]:
+        or_list = ", or a list of whole numbers" if "tuple" in kind else ""
+        raise ConfigError(f"{name} is {shown(value)}, expected one of {', '.join(limits['choices'])}{or_list}"
                           f"{did_you_mean(value, limits['choices'])}")
-    for number in value if isinstance(value, tuple) else (value,):
+    for number in value if isinstance(value, tuple) else () if isinstance(value, str) else (value,):
         if isinstance(number, float) and not math.isfinite(number):
             raise ConfigError(f"{name} is {number}, expected a finite number")
         if limits["at_least"] is not None and number < limits["at_least"]:
@@ -140,6 +141,8 @@ def _layers(value: Any, name: str) -> tuple[dict[str, Any], ...]:
 
 def _of_kind(kind: str, value: Any, name: str) -> Any:
     """The value, converted to the type of its key: an integer may stand for a float, a list for a tuple."""
+    if kind.startswith("str | "):
+        kind = "str" if isinstance(value, str) else kind.removeprefix("str | ")
     if kind == "float" and type(value) is int:
         try:
             value = float(value)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.retrieval.metrics import PAPER_OBJECTS
+from sparsenet.nn.prediction import with_poses
+from sparsenet.retrieval.embedding import embed, logit_adjustment
+from sparsenet.retrieval.metrics import evaluate
+from sparsenet.retrieval.protocols import PAPER_OBJECTS
+from sparsenet.retrieval.result import MEASURES, Evaluation
+from sparsenet.training.classification import TOP_K, accuracy_and_loss, class_accuracies, top_k_accuracy
 from sparsenet.training.config import ConfigError
 from sparsenet.training.known_classes import known_labels
 from sparsenet.training.schema import Config
@@ -15,7 +21,6 @@ from sparsenet.training.schema import Config
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
     from sparsenet.nn import SparseNetwork
-    from sparsenet.retrieval import Evaluation
 
 NO_RETRIEVAL = "no class has two test objects: retrieval is not evaluated"
 
@@ -26,11 +31,9 @@ def validate(net: SparseNetwork, validation_set: SparseDataset, config: Config) 
     One pass over the objects, each in its first pose, without augmentation.
     """
     labels = validation_set.object_labels
-    if config.loss.kind == "softmax":
-        return _classification(net.predict(validation_set, **_options(config)), labels, "validation")
-    from sparsenet.retrieval import embed, evaluate
-
-    found = evaluate(embed(net, validation_set, **_options(config)), labels, ranking_metric(config))
+    if classifies(config):
+        return accuracy_and_loss(net.predict(validation_set, **_options(config)), labels, "validation")
+    found = evaluate(embed(net, validation_set, **_options(config)), labels, ranking_metric(config, "layer"))
     return {"validation_mAP": found.mAP}
 
 
@@ -52,41 +55,111 @@ def stalled(history: Sequence[dict[str, float]], patience: int) -> bool:
     return patience > 0 and bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= patience
 
 
-def evaluate_network(net: SparseNetwork, test_set: SparseDataset, config: Config, classes: Sequence[str] | None = None
-                     ) -> tuple[dict[str, float], Evaluation | None]:
+@dataclass(frozen=True)
+class NetworkEvaluation:
+    """The final evaluation of a network.
+
+    figures : name -> figure: test_accuracy, test_loss, test_class_mean_accuracy and, with more than five classes,
+        test_top5_accuracy of a classifier; test_mAP, test_AUC, ... of the layer's descriptors, test_posterior_mAP, ...
+        of a classifier's class probabilities, and test_chance, the mAP of a random ranking
+    descriptor, posterior : the retrieval by the layer's descriptors, and by a classifier's class probabilities
+    probabilities : (O, classes) float32 of the test set's objects, None without a classifier
+    labels : (O,) int64, the class of each object as its number in the network's outputs, -1 if it does not know it
+    output : which of the two `evaluation` is: "layer" or "probabilities"
+    """
+
+    figures: dict[str, float]
+    descriptor: Evaluation | None
+    posterior: Evaluation | None
+    probabilities: np.ndarray | None
+    labels: np.ndarray
+    output: str
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The retrieval by what evaluation.descriptor names; None if no class has two test objects."""
+        return self.posterior if self.output == "probabilities" else self.descriptor
+
+
+def evaluate_network(net: SparseNetwork, test_set: SparseDataset, config: Config, classes: Sequence[str] | None = None,
+                     class_counts: Sequence[int] | None = None) -> NetworkEvaluation:
     """The final figures of a run: accuracy and loss of a classifier, and retrieval, as [evaluation] specifies.
 
     classes : class names in the order of the network's outputs; default: the test set's.  The accuracy is over the
         test set's objects of these classes, and absent if none is; retrieval is over all objects.
+    class_counts : training samples of each of these classes, for evaluation.prior
 
-    The evaluation is None for a classifier if no class has two test objects, since nothing can be retrieved.
+    Nothing is retrieved by a classifier if no class has two test objects.
+
+    Raises ConfigError if evaluation.prior is set without class_counts.
     """
-    from sparsenet.retrieval import embed, evaluate
-
-    figures: dict[str, float] = {}
     options = {**_options(config), "repetitions": config.evaluation.repetitions}
     if config.evaluation.repetitions > 1:
         options |= {"augment": _rotations(config), "seed": config.training.seed}
     labels = known_labels(test_set, test_set.classes if classes is None else classes)
-    known = labels >= 0
-    if config.loss.kind == "softmax" and known.any():
-        probabilities = net.predict(test_set, poses=config.evaluation.poses, **options)
-        figures |= _classification(probabilities[known], labels[known], "test")
-    if not retrievable(test_set):
-        return figures, None
-    descriptors = embed(net, test_set, poses=config.evaluation.poses, **options)
-    names = test_set.names[test_set.first_poses]
+    known, probabilities = labels >= 0, None
+    figures: dict[str, float] = {}
+    posterior = options | {"output": "probabilities", "logit_offsets": _offsets(config, class_counts)}
+    if classifies(config):
+        poses = "mean" if config.evaluation.poses == "max" else config.evaluation.poses
+        probabilities = embed(net, test_set, poses=poses, **posterior)
+        if known.any():
+            figures |= _classification(probabilities[known], labels[known])
+    by_layer = by_class = None
+    if retrievable(test_set):
+        averaged = config.evaluation.poses != "first" or config.evaluation.repetitions > 1
+        unit = averaged and ranking_metric(config, "layer") == "cosine"
+        by_layer = _retrieval(net, test_set, config, "layer", None, options | {"unit": unit})
+        figures |= {f"test_{name}": getattr(by_layer, name) for name in _retrieval_names(config)}
+        if classifies(config):
+            ready = None if config.evaluation.poses == "max" else probabilities
+            by_class = _retrieval(net, test_set, config, "probabilities", ready, posterior)
+            figures |= {f"test_posterior_{name}": getattr(by_class, name) for name in _retrieval_names(config)}
+        figures["test_chance"] = by_layer.chance
+    return NetworkEvaluation(figures, by_layer, by_class, probabilities, labels, config.evaluation.descriptor)
+
+
+def _retrieval(net: SparseNetwork, test_set: SparseDataset, config: Config, output: str, ready: np.ndarray | None,
+               options: dict[str, Any]) -> Evaluation:
+    """The retrieval by one kind of descriptors; `ready`: those of the objects, if they are known already."""
     protocol = None if config.evaluation.protocol == "none" else config.evaluation.protocol
-    evaluation = evaluate(descriptors, test_set.object_labels, ranking_metric(config), protocol, names)
-    figures |= {f"test_{name}": getattr(evaluation, name) for name in ("mAP", "AUC", "NN", "FT", "ST", "E", "NDCG")}
-    return figures, evaluation
+    metric = ranking_metric(config, output)
+    if protocol == "3dshapenets":  # each pose is an item
+        each = embed(net, test_set, poses="all", **options)
+        return evaluate(each, test_set.labels, metric, protocol, test_set.names)
+    vectors = embed(net, test_set, poses=config.evaluation.poses, **options) if ready is None else ready
+    return evaluate(vectors, test_set.object_labels, metric, protocol, test_set.names[test_set.first_poses])
 
 
-def ranking_metric(config: Config) -> str:
-    """The distance by which descriptors are ranked.  The paper uses l2 for a classifier, cosine for triplets."""
+def _retrieval_names(config: Config) -> tuple[str, ...]:
+    return (*MEASURES, "interpolated_mAP") if config.evaluation.protocol == "3dshapenets" else MEASURES
+
+
+def _offsets(config: Config, class_counts: Sequence[int] | None) -> np.ndarray | None:
+    """What evaluation.prior adds to the logits."""
+    if not config.evaluation.prior:
+        return None
+    if class_counts is None:
+        raise ConfigError(f"config: evaluation.prior is {config.evaluation.prior:g}, but the checkpoint does not state "
+                          "how many training samples each class had: train again, or set it to 0")
+    return logit_adjustment(class_counts, config.evaluation.prior)
+
+
+def classifies(config: Config) -> bool:
+    """Whether the network that the config trains is a classifier."""
+    return config.loss.kind == "softmax"
+
+
+def ranking_metric(config: Config, output: str | None = None) -> str:
+    """The distance by which descriptors are ranked.  The paper uses l2 for a classifier's layer, cosine for triplets;
+    class probabilities are ranked by cosine.
+
+    output : "layer" (or "descriptor", as `embed` calls it) or "probabilities"; default: evaluation.descriptor
+    """
     if config.evaluation.metric != "auto":
         return config.evaluation.metric
-    return "l2" if config.loss.kind == "softmax" else "cosine"
+    of_layer = (output or config.evaluation.descriptor) != "probabilities"
+    return "l2" if classifies(config) and of_layer else "cosine"
 
 
 def retrievable(test_set: SparseDataset) -> bool:
@@ -98,11 +171,20 @@ def check_evaluation(test_set: SparseDataset, config: Config) -> None:
     """Raise ConfigError before training for settings that would fail in the final evaluation, hours later."""
     counts = np.bincount(test_set.object_labels, minlength=len(test_set.classes))
     present = counts[counts > 0]
-    if config.evaluation.protocol == "paper" and present.min() < PAPER_OBJECTS:
+    if config.evaluation.protocol != "none" and present.min() < PAPER_OBJECTS:
         few = test_set.classes[int(np.where(counts > 0, counts, counts.max()).argmin())]
-        raise ConfigError(f"config: evaluation.protocol 'paper' takes {PAPER_OBJECTS} objects of each class, and "
-                          f"{test_set.path} has {present.min()} of {few!r} to test on: use 'none'")
-    if config.loss.kind == "triplet" and not retrievable(test_set):
+        raise ConfigError(f"config: evaluation.protocol {config.evaluation.protocol!r} takes {PAPER_OBJECTS} objects "
+                          f"of each class, and {test_set.path} has {present.min()} of {few!r} to test on: use 'none'")
+    if not isinstance(config.evaluation.poses, str):
+        try:
+            with_poses(test_set, config.evaluation.poses, "evaluation.poses")
+        except ValueError as error:
+            raise ConfigError(f"config: {error}") from None
+    if not classifies(config) and (config.evaluation.descriptor != "layer" or config.evaluation.prior):
+        name = "prior" if config.evaluation.descriptor == "layer" else "descriptor"
+        raise ConfigError(f"config: evaluation.{name} is {getattr(config.evaluation, name)!r}, but a network trained "
+                          f"with loss.kind {config.loss.kind!r} has no class probabilities: leave it out")
+    if not classifies(config) and not retrievable(test_set):
         raise ConfigError(f"config: no class of the split {config.data.test_split!r} of {test_set.path} has two "
                           "objects: triplets are evaluated by retrieval, and nothing can be retrieved")
     if config.evaluation.repetitions > 1 and config.augmentation.rotation == "none":
@@ -116,7 +198,7 @@ def check_validation(validation_set: SparseDataset, config: Config) -> None:
     if config.training.patience and not (len(validation_set) and config.training.validate_every):
         raise ConfigError(f"config: training.patience is {config.training.patience}, and nothing is validated: set it "
                           "to 0, or data.validation_share and training.validate_every above 0")
-    if config.loss.kind == "triplet" and len(validation_set) and not retrievable(validation_set):
+    if not classifies(config) and len(validation_set) and not retrievable(validation_set):
         raise ConfigError(f"config: no class has two objects in the validation part of {validation_set.path}: "
                           "triplets are evaluated by retrieval: raise data.validation_share, which is "
                           f"{config.data.validation_share:g}, or set it to 0")
@@ -134,7 +216,12 @@ def _rotations(config: Config) -> Any:
     return Augmentation(config.augmentation.rotation, affine=0.0, shift=0.0, up_axis=config.augmentation.up_axis)
 
 
-def _classification(probabilities: np.ndarray, labels: np.ndarray, part: str) -> dict[str, float]:
-    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return {f"{part}_accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
-            f"{part}_loss": 0.0 - float(np.log(np.maximum(of_label, np.finfo(np.float32).tiny)).mean())}  # no -0.0
+def _classification(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The figures of a classifier on test objects of classes that it knows."""
+    figures = accuracy_and_loss(probabilities, labels, "test")
+    names = [str(label) for label in range(probabilities.shape[1])]
+    of_classes = class_accuracies(probabilities, labels, names).values()
+    figures["test_class_mean_accuracy"] = float(np.mean([accuracy for _, accuracy in of_classes]))
+    if probabilities.shape[1] > TOP_K:
+        figures[f"test_top{TOP_K}_accuracy"] = top_k_accuracy(probabilities, labels)
+    return figures

@@ -71,8 +71,10 @@ class TrainingResult:
 
     net : the network of best.h5.
     history : a dict of figures for each epoch, as in metrics.csv.
-    figures : the final evaluation of `net` on the test split: "test_accuracy" of a classifier, "test_mAP", ...
-    evaluation : the retrieval, with its curve and figures; None if no class has two test objects.
+    figures : the final evaluation of `net` on the test split: "test_accuracy" of a classifier, "test_mAP", ... (see
+        `NetworkEvaluation`).
+    evaluation : the retrieval by what evaluation.descriptor names, with its curve and figures; None if no class has two
+        test objects.
     finished : False if max_seconds stopped training, which can then be resumed; True after early stopping.
     """
 
@@ -137,6 +139,7 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
 
     begun = time.monotonic()
     training_set, last, best = splits.training, out / "last.h5", out / "best.h5"
+    class_counts = np.bincount(training_set.object_labels, minlength=len(training_set.classes)).tolist()
     state = load_resumable(last, config, training_set) if resume else None
     check_evaluation(splits.test, config)
     check_validation(splits.validation, config)
@@ -180,7 +183,8 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
                 momentum={name: to_device(array, "cpu") for name, array in optimizer.state_dict().items()},
                 seconds=earlier + time.monotonic() - begun, config=config.text(), classes=training_set.classes,
                 running=sums, history=history, dataset=training_set.digest,
-                voxelization=voxelization_of(config, training_set), latest={} if average is None else latest,
+                voxelization=voxelization_of(config, training_set), class_counts=class_counts,
+                latest={} if average is None else latest,
                 updates=0 if average is None else average.updates, **machine))
 
     def tell(kind: str, number: int, done: int, figures: dict[str, float]) -> None:
@@ -265,7 +269,8 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
     if best_score is None:
         save(best)
     net.load_state_dict(load_checkpoint(best).weights)
-    figures, evaluation = evaluate_network(net, splits.test, config)
+    final = evaluate_network(net, splits.test, config, training_set.classes, class_counts)
+    figures, evaluation = final.figures, final.evaluation
     write_csv(out / "evaluation.csv", [figures])
     draw_figures(out, history, evaluation)
     say("; ".join(filter(None, [figures_line(figures), "" if evaluation is not None else NO_RETRIEVAL,

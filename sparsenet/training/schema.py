@@ -152,15 +152,20 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Random augmentation of training shapes, drawn by (seed, epoch, sample).  Rotation, affine and
-    shift need a dataset with stored meshes; if it has several poses per object, one is drawn in any case."""
+    """Random augmentation of training shapes, drawn by (seed, epoch, sample).  Rotation and affine map need a dataset
+    with stored meshes, without which a shift is by whole cells; if it has several poses per object, one is drawn in any
+    case."""
 
     rotation: str = key("none", "none, about the up axis, or uniform over all rotations",
                         choices=("none", "upright", "so3"))
     affine: float = key(0.0, "a of the linear map I + U(-a, a)^(3x3) (the paper: 0.2)", at_least=0)
     shift: float = key(0.0, "s of the shift render_size * U(-s, s) per axis (the paper: 0.2)", at_least=0)
-    up_axis: int = key(2, "the up axis of the dataset's meshes: 0, 1 or 2 is x, y or z. Imported meshes stand "
-                          "along z: 2", at_least=0, below=3)
+    quarter_turns: bool = key(False, "turn by a random multiple of 90 degrees about the up axis, exactly, stored "
+                                     "voxels too (ours)")
+    mirror: bool = key(False, "flip with probability 1/2 along the first axis other than the up axis, exactly, stored "
+                              "voxels too (ours)")
+    up_axis: int = key(2, "the up axis of the dataset's meshes or voxels: 0, 1 or 2 is x, y or z. Imported meshes "
+                          "stand along z: 2", at_least=0, below=3)
 
 
 @dataclass(frozen=True)
@@ -168,12 +173,22 @@ class EvaluationConfig:
     """The evaluation on the test split; a validation uses one pose and one pass."""
 
     batch_size: int = key(64, "objects in a batch while evaluating", at_least=1)
-    metric: str = key("auto", "distance for ranking; auto: as in the paper, l2 for a classifier, cosine for triplets",
+    descriptor: str = key("layer", "what shapes are embedded to: the layer before the classifier, or a classifier's "
+                                   "class probabilities (ours). The final evaluation of a classifier reports both; "
+                                   "embed, search and the curve follow this key", choices=("layer", "probabilities"))
+    metric: str = key("auto", "distance for ranking; auto: as in the paper, l2 for a classifier, cosine for triplets; "
+                              "cosine for class probabilities",
                       choices=("auto", "cosine", "l2"))
-    protocol: str = key("none", "'paper': the first 20 objects of each class by name; 'none': all",
-                        choices=("none", "paper"))
-    poses: str = key("first", "stored poses of an object used in the final evaluation: the first, or the mean over all",
-                     choices=("first", "mean"))
+    protocol: str = key("none", "'paper': the first 20 objects of each class by name; '3dshapenets': each pose of "
+                                "these, a query being its own first hit; 'none': all",
+                        choices=("none", "paper", "3dshapenets"))
+    poses: str | tuple[int, ...] = key(
+        "first", "stored poses of an object used in the final evaluation: the first, the mean over all, the mean over "
+                 "a list of pose numbers such as [0, 4, 8], or the greatest of each number over all (max; class "
+                 "probabilities are averaged for the accuracy)", choices=("first", "mean", "max"), at_least=0)
+    prior: float = key(0.0, "tau of logit adjustment in the final evaluation: tau * log(share of the class in "
+                            "training) is subtracted from each logit. 1: for balanced test sets and class means; below "
+                            "0: for a network trained on balanced batches (ours)")
     repetitions: int = key(1, "passes averaged in the final evaluation, each with its own random rotations "
                               "(augmentation.rotation); 1: not rotated", at_least=1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from sparsenet.files import check_folder
 from sparsenet.retrieval.descriptors import Descriptors
 from sparsenet.retrieval.progress import Watched
 from sparsenet.training.build import check_field
+from sparsenet.training.config import ConfigError
+from sparsenet.training.evaluation import classifies, ranking_metric
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
@@ -57,13 +60,24 @@ def check_output(output: str | Path, *sources: str | Path) -> None:
 
 
 def embed_shapes(net: SparseNetwork, state: Checkpoint, config: Config, shapes: SparseDataset,
-                 layer: int | None = None, poses: str = "first", progress: bool = False) -> Descriptors:
+                 layer: int | None = None, poses: str | Sequence[int] = "first", progress: bool = False,
+                 descriptor: str | None = None) -> Descriptors:
     """Descriptors of the shapes, voxelized and batched as the config says.
 
-    Raises ConfigError if they are larger than the network's field.
+    layer, poses : as in `embed`; poses are averaged as directions if the config ranks by cosine
+    descriptor : "layer" or "probabilities"; default: "layer" if a layer is given, else evaluation.descriptor
+
+    Raises ConfigError if they are larger than the network's field, and for the probabilities of no classifier.
     """
+    descriptor = descriptor or (config.evaluation.descriptor if layer is None else "layer")
+    if descriptor == "probabilities" and not classifies(config):
+        raise ConfigError("embed: the network is not a classifier, so it has no class probabilities: embed by a layer")
+    of_layer = descriptor == "layer"
+    unit = of_layer and poses != "first" and ranking_metric(config, descriptor) == "cosine"
     check_field(config, shapes, net)
     source = Watched(shapes, "embed") if progress else shapes
-    return Descriptors.of(net, source, state.digest, layer, poses=poses, render_size=config.data.render_size or None,
+    return Descriptors.of(net, source, state.digest, layer, poses=poses, unit=unit,
+                          output="descriptor" if of_layer else "probabilities",
+                          render_size=config.data.render_size or None,
                           batch_size=config.evaluation.batch_size, workers=config.data.workers,
                           device=config.training.device)

@@ -42,6 +42,20 @@ def voxels(tmp_path: Path, rng: np.random.Generator):
 
 
 @pytest.fixture
+def corners(tmp_path: Path):
+    """One tetrahedron at render size 10 with its mesh: none of its symmetries maps it to itself, and one of its corners
+    lies in the middle planes of its bounding box across x and y."""
+    from sparsenet.shapes import Off3DPicture
+
+    mesh = Mesh(np.array([[0.0, 0, 0], [10, 2, 0], [3, 10, 2], [5, 5, 9]]),
+                np.array([[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]]))
+    cells, _ = Off3DPicture(mesh, 10).voxelize(10)
+    samples = [Sample(cells, 0, "corner", "train", mesh=mesh)]
+    with SparseDataset.create(tmp_path / "corners.h5", samples, (10,) * 3, 10, ["corner"]) as dataset:
+        yield dataset
+
+
+@pytest.fixture
 def meshes(tmp_path: Path):
     """Six boxes of different proportions at render size 10, with their meshes."""
     from sparsenet.shapes import Off3DPicture

@@ -210,7 +210,9 @@ def test_a_shift_moves_whole_cells(voxels: SparseDataset):
     assert len(shifts) > 6
 
 
-def test_quarter_turns_and_mirrors_are_exact(voxels: SparseDataset):
+@pytest.mark.parametrize("augment", [VoxelAugmentation(quarter_turns=True, mirror=True),
+                                     Augmentation("none", 0, 0, quarter_turns=True, mirror=True)])
+def test_quarter_turns_and_mirrors_are_exact(voxels: SparseDataset, augment):
     cells = voxels[0].coordinates
     x, y, z = cells.astype(np.int64).T
     turned = {  # the grid has 8 x 9 cells across the upright axis
@@ -224,10 +226,66 @@ def test_quarter_turns_and_mirrors_are_exact(voxels: SparseDataset):
         expected[place[np.lexsort(place.T[::-1])].tobytes()] = key
     seen = set()
     for epoch in range(60):
-        augment = VoxelAugmentation(quarter_turns=True, mirror=True)
         (batch,) = voxels.select([0]).batches(1, augment=augment, field=12, epoch=epoch)
         seen.add(expected[np.ascontiguousarray(batch.input.coordinates[:, 1:], np.int64).tobytes()])
     assert seen == set(turned)
+
+
+def moves_of(cells: np.ndarray, side: int) -> dict[bytes, tuple[int, bool]]:
+    """The 8 places of cells in a cubic grid, as sorted int32 bytes -> quarter turns about z, mirrored along x."""
+    found = {}
+    for turns in range(4):
+        for mirrored in (False, True):
+            x, y, z = cells.T
+            for _ in range(turns):
+                x, y = side - 1 - y, x
+            x = side - 1 - x if mirrored else x
+            place = np.stack([x, y, z], axis=1).astype(np.int32)
+            found[np.ascontiguousarray(place[np.lexsort(place.T[::-1])]).tobytes()] = turns, mirrored
+    return found
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    ({"quarter_turns": True, "mirror": True}, {(t, m) for t in range(4) for m in (False, True)}),
+    ({"quarter_turns": True}, {(t, False) for t in range(4)}), ({"mirror": True}, {(0, False), (0, True)}),
+])
+@pytest.mark.parametrize("render_size", [10, 13])
+def test_quarter_turns_and_mirrors_of_meshes_move_their_cells_exactly(corners, options, expected, render_size):
+    """A corner with vertices in its middle planes, where voxels belong to one side; 13 voxelizes its mesh again."""
+    (plain,) = corners.batches(1, field=render_size, render_size=render_size)
+    moves, seen = moves_of(plain.input.coordinates[:, 1:], render_size), set()
+    for epoch in range(60):
+        (batch,) = corners.batches(1, field=render_size, render_size=render_size, epoch=epoch,
+                                   augment=Augmentation("none", 0, 0, **options))
+        seen.add(moves[np.ascontiguousarray(batch.input.coordinates[:, 1:], np.int32).tobytes()])
+    assert seen == expected
+
+
+def test_quarter_turns_and_mirrors_follow_rotation_and_shift(corners):
+    """Without them the other draws are the same, and the placed mesh is what they turn and mirror."""
+    seen = set()
+    for epoch in range(40):
+        options = {"field": 20, "epoch": epoch}
+        (plain,) = corners.batches(1, augment=Augmentation("upright", 0.2, 0.1), **options)
+        (batch,) = corners.batches(1, augment=Augmentation("upright", 0.2, 0.1, 2, True, True), **options)
+        moves = moves_of(plain.input.coordinates[:, 1:], 20)
+        seen.add(moves[np.ascontiguousarray(batch.input.coordinates[:, 1:], np.int32).tobytes()])
+    assert len(seen) == 8
+
+
+def test_quarter_turns_go_with_shifts_of_voxels_and_with_features(voxels: SparseDataset):
+    augment = Augmentation("none", 0, 0.3, quarter_turns=True, mirror=True)
+    for before, after in zip(voxels.batches(1, field=15), voxels.batches(1, augment=augment, field=15), strict=True):
+        assert len(before.input) == len(after.input) and not after.dropped.any()
+    assert contents(voxels.batches(5, augment=augment, field=15, workers=2)) == contents(
+        voxels.batches(5, augment=augment, field=15))
+
+
+def test_turning_and_mirroring_needs_three_dimensions(tmp_path):
+    flat = SparseDataset.create(tmp_path / "flat.h5", [Sample(np.array([[1, 2]]))], (4, 4), 4, [])
+    with pytest.raises(ValueError, match="Augmentation turns and mirrors 3 dimensions, the dataset has 2"):
+        flat.batches(1, augment=Augmentation("none", 0, 0, mirror=True))
+    flat.close()
 
 
 @pytest.mark.parametrize("options", [

@@ -15,7 +15,7 @@ from sparsenet.data import SparseDataset
 from sparsenet.data.sample import Sample
 from sparsenet.files import seal
 from sparsenet.retrieval import Descriptors, embed
-from sparsenet.retrieval.embedding import descriptor_layer
+from sparsenet.retrieval.embedding import descriptor_layer, logit_adjustment
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +83,67 @@ def test_mean_of_the_poses(net, dataset):
     np.testing.assert_allclose(mean, single.mean(axis=0), rtol=1e-5, atol=1e-7)
 
 
+def test_poses_by_number_and_the_greatest_over_poses_and_each_pose(net, dataset):
+    single = np.stack([embed(net, dataset.select(np.arange(pose, 15, 3))) for pose in range(3)])
+    np.testing.assert_allclose(embed(net, dataset, poses=[2, 0]), single[[0, 2]].mean(axis=0), rtol=1e-5, atol=1e-7)
+    assert np.array_equal(embed(net, dataset, poses=(1,)), single[1])
+    assert np.array_equal(embed(net, dataset, poses="max"), single.max(axis=0))
+    assert np.array_equal(embed(net, dataset, poses="all"), single.transpose(1, 0, 2).reshape(15, -1))
+    assert np.array_equal(net.predict(dataset, poses=[1]), net.predict(dataset.select(np.arange(1, 15, 3))))
+
+
+def test_poses_by_number_are_those_of_each_object_in_any_order_of_the_samples(net, dataset):
+    mixed = dataset.select([4, 14, 0, 13, 3, 5, 2, 12, 1])  # objects 1, 4, 0
+    expected = np.stack([embed(net, dataset.select([3 * i, 3 * i + 2]), poses="mean")[0] for i in (1, 4, 0)])
+    assert np.array_equal(embed(net, mixed, poses=[0, 2]), expected)
+    assert mixed.object_labels.tolist() == [1, 0, 0]
+
+
+def test_unit_descriptors_are_averaged_as_directions(net, dataset):
+    single = np.stack([embed(net, dataset.select(np.arange(pose, 15, 3))) for pose in range(3)]).astype(np.float64)
+    unit = single / np.maximum(np.linalg.norm(single, axis=2, keepdims=True), 1e-30)  # the empty shape's are zero
+    np.testing.assert_allclose(embed(net, dataset, poses="mean", unit=True), unit.mean(axis=0), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(embed(net, dataset, unit=True), unit[0], rtol=1e-5, atol=1e-7)
+    plain = embed(net, dataset, poses="mean")
+    directions = [vectors[:4] / np.linalg.norm(vectors[:4], axis=1, keepdims=True)
+                  for vectors in (plain, embed(net, dataset, poses="mean", unit=True))]
+    assert not np.allclose(*directions, rtol=1e-3)
+    layer = len(net.layers)
+    net.layers[-1].weight.array[:] = 0
+    net.layers[-1].bias.array[:] = 0
+    assert not embed(net, dataset, layer=layer, unit=True).any()  # zero vectors stay
+
+
+def test_the_class_posterior_is_the_softmax_averaged_over_poses(net, dataset):
+    assert np.array_equal(embed(net, dataset, output="probabilities"), net.predict(dataset))
+    logits = np.stack([net.predict(dataset.select(np.arange(pose, 15, 3)), output="raw") for pose in range(3)])
+    shares = np.exp(logits.astype(np.float64))
+    shares /= shares.sum(axis=2, keepdims=True)
+    for poses, expected in (("mean", shares.mean(axis=0)), ("max", shares.max(axis=0))):
+        np.testing.assert_allclose(embed(net, dataset, output="probabilities", poses=poses), expected, rtol=1e-5)
+    batch = next(dataset.batches(5, field=14))
+    np.testing.assert_allclose(embed(net, batch, output="probabilities"), net.predict(batch), rtol=1e-6)
+
+
+def test_logit_adjustment_takes_the_share_of_each_class_out_of_the_posterior(net, dataset):
+    counts, tau = np.array([10, 30, 60]), 0.7
+    offsets = logit_adjustment(counts, tau)
+    np.testing.assert_allclose(offsets, -tau * np.log([0.1, 0.3, 0.6]), rtol=1e-12)
+    probabilities = embed(net, dataset, output="probabilities").astype(np.float64)
+    expected = probabilities * (counts / 100) ** -tau
+    expected /= expected.sum(axis=1, keepdims=True)
+    found = embed(net, dataset, output="probabilities", logit_offsets=offsets)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    found = embed(net, dataset, output="probabilities", logit_offsets=logit_adjustment([7, 7, 7], 1.0))
+    np.testing.assert_allclose(found, probabilities, rtol=1e-5)
+    with pytest.raises(ValueError, match="expected at least 1 for each class"):
+        logit_adjustment([3, 0, 1], 1.0)
+
+
 def test_workers_batch_size_and_company_change_no_bit(net, dataset):
     one = embed(net, dataset, batch_size=2)
     assert np.array_equal(one, embed(net, dataset, batch_size=2, workers=2))
-    for poses in ("first", "mean"):
+    for poses in ("first", "mean", "max", [2, 1], "all"):
         whole, probabilities = embed(net, dataset, poses=poses), net.predict(dataset, poses=poses)
         for size in (1, 2, 5):
             assert np.array_equal(embed(net, dataset, batch_size=size, poses=poses), whole)
@@ -110,8 +167,17 @@ def test_each_module_is_put_back_into_its_mode_and_no_gradient_is_left(net, data
 @pytest.mark.parametrize(("options", "message"), [
     ({"layer": 0}, "layer is 0, expected 1 to "),
     ({"layer": 11}, "layer is 11, expected 1 to 10: convolution1, "),
-    ({"poses": "all"}, "poses is 'all', repetitions 1: expected one of first, mean"),
-    ({"repetitions": 0}, "repetitions 0"),
+    ({"poses": "last"}, "poses is 'last', expected one of first, mean, max, all, or a list of pose numbers"),
+    ({"poses": []}, r"poses is \[\], expected one of first, .*, or distinct pose numbers such as"),
+    ({"poses": [0, 0]}, r"poses is \[0, 0\], expected .* distinct pose numbers"),
+    ({"poses": [-1]}, r"poses is \[-1\], expected"), ({"poses": 2}, "poses is 2, expected"),
+    ({"poses": [0, 7]}, "the object 'shape0' has no pose 7, only 0, 1, 2"),
+    ({"repetitions": 0}, "repetitions is 0"),
+    ({"output": "logits"}, "output is 'logits', expected one of descriptor, probabilities"),
+    ({"output": "probabilities", "layer": 3}, "leave out layer and unit"),
+    ({"output": "probabilities", "unit": True}, "leave out layer and unit"),
+    ({"output": "probabilities", "logit_offsets": [0.0, 1]}, r"logit_offsets have shape \(2,\), expected \(3,\)"),
+    ({"logit_offsets": [0.0, 1, 2]}, "logit_offsets are for output='probabilities'"),
 ])
 def test_options_that_do_not_fit_are_named(net, dataset, options, message):
     with pytest.raises(ValueError, match=message):
@@ -186,6 +252,18 @@ def test_descriptors_of_a_dataset_carry_labels_names_and_digest(net, dataset):
     assert descriptors.names.tolist() == [f"shape{i}" for i in range(5)]
     assert descriptors.label_names() == ["cup", "bed", "cup", "bed", "cup"]
     assert descriptors.checkpoint == "1234"
+
+
+def test_each_pose_may_be_an_item_and_probabilities_say_so(net, dataset, tmp_path):
+    each = Descriptors.of(net, dataset, poses="all")
+    assert each.names.tolist() == [f"shape{i}" for i in range(5) for _ in range(3)]
+    assert each.samples.tolist() == list(range(15)) and np.array_equal(each.labels, dataset.labels)
+    posterior = Descriptors.of(net, dataset, output="probabilities", poses="mean")
+    assert (posterior.output, posterior.layer, each.output) == ("probabilities", 0, "descriptor")
+    posterior.save(tmp_path / "d.h5")
+    assert Descriptors.load(tmp_path / "d.h5").output == "probabilities"
+    with pytest.raises(ValueError, match="output is 'logits', expected one of descriptor, probabilities"):
+        some(output="logits")
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, ndcg_score, precision_recall_curve
 
 from sparsenet.retrieval import evaluate, metrics
-from sparsenet.retrieval.result import MEASURES
+from sparsenet.retrieval.result import COLUMNS, MEASURES
 
 EXACT = 1e-12
 FIGURES = ("AP", "AUC", "NN", "FT", "ST", "E", "NDCG")
@@ -346,7 +346,7 @@ def test_the_largest_numbers_do_not_overflow(metric):
     ({"metric": "manhattan"}, "metric is 'manhattan', expected one of cosine, l2"),
     ({"metric": np.eye(4)}, "metric is ndarray, expected one of cosine, l2"),
     ({"descriptors": [[1.0], [1.0, 2.0]]}, r"descriptors do not form an array, expected \(S, C\)"),
-    ({"protocol": "shrec"}, "protocol is 'shrec', expected None or 'paper'"),
+    ({"protocol": "shrec"}, "protocol is 'shrec', expected None, 'paper' or '3dshapenets'"),
     ({"labels": [0, 1, 2, 3]}, "none of the 4 shapes shares its class"),
     ({"descriptors": np.ones((4, 2), complex)}, "descriptors are ndarray of dtype complex128, expected an array of"),
 ])
@@ -388,10 +388,10 @@ def test_a_copy_holds_and_prints_the_same(copied):
 def test_it_prints_as_an_aligned_table_and_its_figures_are_json():
     result = on_a_line([0, 1, 2, 3, 9], [0, 0, 1, 1, 2])
     header, micro, macro, precision, note = str(result).splitlines()
-    assert header.split() == ["%", *MEASURES]
+    assert header.split() == ["%", *COLUMNS]
     assert len(header) == len(micro) == len(macro)
-    assert note == "4 queries of 2 classes, each ranks 4 shapes by l2, 1 skipped (alone in their class)"
-    assert precision == f"precision, %: at 1 {100 * result.precision_at(1):.2f}"
+    assert note == "4 queries of 2 classes, each ranks 4 shapes by l2, 1 skipped (no other shape of their class)"
+    assert precision == f"precision, %: at 1 {100 * result.precision_at(1):.2f}, at R {100 * result.FT:.2f}"
     figures = json.loads(json.dumps(result.figures(["cup", "bed", "car"]), allow_nan=False))
     assert figures["macro"]["mAP"] == result.macro.mAP and figures["precision_at"] == {"1": result.precision_at(1)}
     assert set(figures["per_class"]) == {"cup", "bed"} and figures["per_class"]["bed"]["NN"] == result.per_class[1].NN
@@ -409,10 +409,10 @@ def test_precision_at_the_last_rank_is_printed_too():
 def test_scores_print_as_a_table_of_percentages():
     result = on_a_line([0, 1, 2, 3], [0, 0, 1, 1])
     header, figures = str(result.macro).splitlines()
-    assert header.split() == list(MEASURES) and len(header) == len(figures)
+    assert header.split() == list(COLUMNS) and len(header) == len(figures)
     ends = [[match.end() for match in re.finditer(r"\S+", line)] for line in (header, figures)]
     assert ends[0] == ends[1]
-    assert figures.split() == [f"{100 * getattr(result.macro, name):.2f}" for name in MEASURES]
+    assert figures.split() == [f"{100 * getattr(result.macro, name):.2f}" for name in COLUMNS]
 
 
 def test_the_repr_of_a_result_has_no_arrays():

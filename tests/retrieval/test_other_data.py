@@ -41,7 +41,9 @@ def test_accuracy_is_over_the_known_classes_and_retrieval_over_all_shapes(evalua
     lines, figures = evaluated(experiment.checkpoint, data)
     accuracy, mean_precision = expected(experiment.checkpoint, data)
     assert figures["test_accuracy"] == accuracy and figures["test_mAP"] == pytest.approx(mean_precision, abs=1e-6)
-    assert lines[0] == (f"accuracy {100 * accuracy:.2f}%, loss {figures['test_loss']:.4f}, over 9 shapes")
+    mean = figures["test_class_mean_accuracy"]
+    assert lines[0] == (f"accuracy {100 * accuracy:.2f}%, mean over classes {100 * mean:.2f}%, loss "
+                        f"{figures['test_loss']:.4f}, over 9 shapes")
     assert lines[1] == "left out of the accuracy: 3 of 12 shapes, of classes that the network does not know (apple)"
     assert "12 queries of 4 classes, each ranks 11 shapes by l2" in lines
     assert (figures["shapes"], figures["shapes_of_unknown_classes"], figures["unknown_classes"]) == (12, 3, ["apple"])

@@ -86,3 +86,27 @@ def test_the_same_keys_draw_the_same_placement():
 def test_wrong_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Augmentation(**{"rotation": "so3", **arguments})
+
+
+@pytest.mark.parametrize("up_axis", [0, 1, 2])
+def test_quarter_turns_and_mirror_come_last_and_leave_the_other_draws(up_axis):
+    found = set()
+    for epoch in range(80):
+        before = Augmentation("so3", 0.2, 0.2, up_axis).draw(keyed_rng(1, epoch), 40)
+        rotation, affine, shift = Augmentation("so3", 0.2, 0.2, up_axis, True, True).draw(keyed_rng(1, epoch), 40)
+        move = np.rint(affine @ np.linalg.inv(before[1]))
+        assert np.array_equal(rotation, before[0])
+        assert np.array_equal(affine, move @ before[1]) and np.array_equal(shift, move @ before[2])
+        assert np.array_equal(np.abs(move).sum(axis=0), [1, 1, 1]) and move[up_axis, up_axis] == 1
+        found.add((move + 0.0).tobytes())  # no -0.0
+    assert len(found) == 8
+
+
+def test_a_symmetry_is_the_one_that_moves_cells():
+    """(x, y) -> (-y, x), then x -> -x: as `VoxelAugmentation` does."""
+    from sparsenet.shapes.augment import symmetry_matrix
+
+    assert symmetry_matrix(1, False).tolist() == [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    assert symmetry_matrix(1, True).tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
+    assert symmetry_matrix(0, True, up_axis=0).tolist() == [[1, 0, 0], [0, -1, 0], [0, 0, 1]]
+    assert symmetry_matrix(5, False, up_axis=1).tolist() == [[0, 0, -1], [0, 1, 0], [1, 0, 0]]

@@ -38,6 +38,14 @@ def test_the_full_text_reads_back_as_the_same_config():
     assert parse_config(config.text(), "its own text") == config
 
 
+def test_poses_are_a_word_or_a_list_and_read_back():
+    for text, poses in (("'max'", "max"), ("[0, 4, 8]", (0, 4, 8))):
+        config = parse_config(f"data.path = 'a'\nevaluation.poses = {text}", "a.toml")
+        assert config.evaluation.poses == poses and parse_config(config.text(), "its own text") == config
+    given = parse_config("data.path = 'a'", "a.toml", ["evaluation.poses=[0,4,8]", "evaluation.prior=-1"])
+    assert given.evaluation.poses == (0, 4, 8) and given.evaluation.prior == -1
+
+
 def test_the_reference_names_every_key_with_its_default():
     text = describe_keys()
     assert parse_config(text.replace('path = ""', 'path = "x"'), "reference").differences(Config()) == ["data.path"]
@@ -52,7 +60,13 @@ def test_the_reference_names_every_key_with_its_default():
     ("[trainig]\nepochs = 3", ["a.toml", "'trainig'", "did you mean training?"]),
     ("epochs = 3", ["'epochs'", "not a section"]),
     ("training = 3", ["a.toml", "training is 3, expected a section [training]"]),
-    ("[evaluation]\nposes = 'all'", ["evaluation.poses", "first, mean"]),
+    ("[evaluation]\nposes = 'all'", ["evaluation.poses", "first, mean, max, or a list of whole numbers"]),
+    ("[evaluation]\nposes = 3", ["evaluation.poses is 3", "a list of whole numbers"]),
+    ("[evaluation]\nposes = [0, -1]", ["evaluation.poses is -1", "at least 0"]),
+    ("[evaluation]\nposes = []", ["evaluation.poses is []", "a list of whole numbers"]),
+    ("[evaluation]\nprior = inf", ["evaluation.prior is inf", "finite"]),
+    ("[evaluation]\ndescriptor = 'logits'", ["evaluation.descriptor", "layer, probabilities"]),
+    ("[augmentation]\nmirror = 1", ["augmentation.mirror", "true or false"]),
     ("[training]\nepochs = 3.5", ["a.toml", "training.epochs", "3.5", "whole number"]),
     ("[training]\nepochs = true", ["training.epochs", "True", "whole number"]),
     ("[training]\nepochs = 0", ["training.epochs", "at least 1"]),

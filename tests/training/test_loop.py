@@ -136,7 +136,8 @@ def test_a_classifier_needs_no_class_with_two_test_objects(config, tmp_path, pat
             run(config(*few), tmp_path / "run")
         return
     result = run(config(*few), tmp_path / "run", say=lines.append)
-    assert result.evaluation is None and set(result.figures) == {"test_accuracy", "test_loss"}
+    assert result.evaluation is None and set(result.figures) == {"test_accuracy", "test_loss",
+                                                                     "test_class_mean_accuracy"}
     assert lines[-1].endswith("no class has two test objects: retrieval is not evaluated")
 
 
