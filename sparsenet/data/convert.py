@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparsenet.backend import get_backend
-from sparsenet.data.dataset import SparseDataset
 from sparsenet.data.folders import printable
 from sparsenet.data.import_report import ImportReport, duplicates_of
 from sparsenet.data.layout import UP_AXES, coordinate_dtype
 from sparsenet.data.sample import Sample
 from sparsenet.data.worker_processes import WorkerDied, map_in_workers
+from sparsenet.data.writer import write_dataset
 from sparsenet.interrupts import deferred_interrupt
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class MeshEntry:
     """A mesh to convert.
 
     load : returns the Mesh; must be picklable, such as `functools.partial(read_mesh, path)`
-    name, label, split : as in `Sample`
+    name, label, split : as in `Sample`; split None: drawn once it is known which meshes are usable
     source : its name in a report, such as the path
     up_axis : up axis of the file's shape, "y" or "z", for the report; None if the mesh is not from a file
     """
@@ -42,7 +42,7 @@ class MeshEntry:
     load: Callable[[], Mesh]
     name: str
     label: int
-    split: str
+    split: str | None
     source: str
     up_axis: str | None = None
 
@@ -80,12 +80,15 @@ def available_processes() -> int:
 
 
 def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike, classes: Sequence[str],
-                   conversion: Conversion, report: ImportReport | None = None) -> ImportReport:
+                   conversion: Conversion, report: ImportReport | None = None,
+                   draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None) -> ImportReport:
     """Read and voxelize the meshes of the entries, in order, and write them to the file `destination`.
 
     Parameters
     ----------
     report : is filled in and returned; default: a new one
+    draw : called with the usable entries when all have been read, returns the split of each; default: as the
+        entries say, "train" if they do not
 
     Raises
     ------
@@ -98,10 +101,20 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
         raise ValueError(f"import: up_axis is {conversion.up_axis!r}, expected {', '.join(UP_AXES)}")
     report = report or ImportReport(Path(destination), 0)
     report.classes = list(classes)
-    with SparseDataset.create(destination, _samples(entries, conversion, report),
-                              (conversion.render_size,) * 3, conversion.render_size, classes,
-                              conversion.fill, conversion.up_axis) as dataset:
-        report.samples = len(dataset)
+    read: list[tuple[MeshEntry, bytes]] = []
+
+    def final_splits() -> list[str]:
+        used = [entry for entry, _ in read]
+        splits = [entry.split or "train" for entry in used] if draw is None else list(draw(used))
+        report.samples = len(read)
+        report.counts.update((classes[entry.label] if entry.label >= 0 else None, split)
+                             for entry, split in zip(used, splits, strict=True))
+        report.duplicates = duplicates_of([(digest, split, entry.name)
+                                           for (entry, digest), split in zip(read, splits, strict=True)])
+        return splits
+
+    write_dataset(destination, _samples(entries, conversion, report, read), (conversion.render_size,) * 3,
+                  conversion.render_size, classes, conversion.fill, conversion.up_axis, final_splits)
     return report
 
 
@@ -112,14 +125,15 @@ class _Shape:
     digest: bytes  # of the mesh
 
 
-def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: ImportReport) -> Iterator[Sample]:
+def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: ImportReport,
+             read: list[tuple[MeshEntry, bytes]]) -> Iterator[Sample]:
+    """The samples of the usable entries, which are added to `read`, each with the digest of its mesh."""
     from tqdm import tqdm
 
     from sparsenet.shapes.reading import mesh_suffix
 
     if conversion.progress:
         _tell_of_compiling()
-    seen: list[tuple[bytes, str, str]] = []
     with tqdm(total=len(entries), unit="mesh", desc="voxelize", disable=None if conversion.progress else True,
               mininterval=0.5) as bar, deferred_interrupt() as interrupted:
         for entry, result in zip(entries, _results(entries, conversion, interrupted), strict=True):
@@ -132,11 +146,9 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
                 continue
             if entry.up_axis is not None:
                 report.up_axes[entry.up_axis, mesh_suffix(entry.source)] += 1
-            seen.append((result.digest, entry.split, entry.name))
-            report.counts[report.classes[entry.label] if entry.label >= 0 else None, entry.split] += 1
-            yield Sample(result.cells, entry.label, entry.name, entry.split, mesh=result.mesh)
-    report.duplicates = duplicates_of(seen)
-    if not seen:
+            read.append((entry, result.digest))
+            yield Sample(result.cells, entry.label, entry.name, entry.split or "train", mesh=result.mesh)
+    if not read:
         first = f": the first failed with: {report.failures[0][1]}" if report.failures else ""
         raise ValueError(f"import: none of {len(entries)} meshes could be used{first}")
 
