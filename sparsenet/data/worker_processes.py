@@ -187,8 +187,9 @@ def _work(pipe: Connection, function: Callable) -> None:
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive_tasks, args=(pipe, tasks), daemon=True).start()
     threads.set_num_threads(1)
-    while task := tasks.get():
-        pipe.send_bytes(_outcome(function, task))
+    with suppress(ConnectionError):  # the other end has closed
+        while task := tasks.get():
+            pipe.send_bytes(_outcome(function, task))
 
 
 def _receive_tasks(pipe: Connection, tasks: queue.SimpleQueue[bytes]) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 import pytest
@@ -84,7 +85,12 @@ def test_an_interruption_ends_workers_that_neither_listen_nor_end(monkeypatch):
         list(map_in_workers(worker_tasks.stuck, range(2), 2, lambda: time.monotonic() > begun + 1))
 
 
-def test_closing_the_iterator_ends_the_workers():
+def test_workers_end_by_themselves_and_silently_when_the_iterator_is_closed(monkeypatch, capfd):
+    for end in ("terminate", "kill"):
+        monkeypatch.setattr(BaseProcess, end, lambda process: None)
     results = map_in_workers(worker_tasks.large, range(50), 2, never)
     next(results)
-    results.close()  # the fixture looks for what is left
+    time.sleep(0.5)  # they wait to send the rest
+    results.close()
+    assert multiprocessing.active_children() == []
+    assert capfd.readouterr() == ("", "")
