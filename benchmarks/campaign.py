@@ -119,7 +119,8 @@ def _pytest(*arguments: str) -> tuple[str, ...]:
 
 def _tests(setting: Setting) -> Stage:
     tests = setting.root / "tests"
-    shared = ("-p", "xdist.plugin", "-n", str(_PROCESSES)) if importlib.util.find_spec("xdist") else ()
+    processes = _PROCESSES if setting.driver == "gpu" else 1  # of a rehearsal, which runs few tests
+    shared = ("-p", "xdist.plugin", "-n", str(processes)) if importlib.util.find_spec("xdist") else ()
     absent = (f"--ignore={path}" for path in needing_what_is_missing(tests))
     chosen = [tests / name for name in _REHEARSED] if setting.driver == "host" else [tests]
     command = _pytest("-q", "--maxfail", "20", *shared, "-k", "not compute_sanitizer", *absent, *map(str, chosen))

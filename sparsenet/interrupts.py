@@ -39,6 +39,11 @@ def terminable() -> Iterator[None]:
             signal.signal(number, defaults[number] if _raised is None else signal.SIG_IGN)
 
 
+def has_interrupted() -> bool:
+    """Whether the latest `terminable` has raised a KeyboardInterrupt, which may since have been lost or replaced."""
+    return _raised is not None
+
+
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """A context in which the first Ctrl-C or SIGTERM only sets a flag, read by the yielded function; the second

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 from cuda_host import device
 from cuda_host.host_driver import HostDriver, poisoned_empty
 from extras import skip_without_extras
+from threadpoolctl import threadpool_limits
 
 from sparsenet import kernels
 from sparsenet.kernels.cuda.source import use_driver
@@ -32,8 +34,20 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
             config.option.numprocesses, config.option.dist = 2, "worksteal"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Each of several processes multiplies on one thread: those of BLAS wait for each other without sleeping."""
+    if hasattr(config, "workerinput"):
+        threadpool_limits(1, user_api="blas")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     skip_without_extras(items)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay to the end: the garbage collector need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

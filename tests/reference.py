@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+SLAB = 1 << 18  # numbers of an output that a convolution computes at a time: new memory is slower than the sums
+
 # The one table of tolerances: largest difference, relative to the largest number expected.
 TOLERANCE = {np.dtype(np.float16): 2e-3, np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 
@@ -88,10 +90,14 @@ def convolution(x, weight, bias, size, stride=1, padding=0, dilation=1, backgrou
     if bias is not None:
         y += bias.reshape((1, -1) + (1,) * len(out_size))
     padded = pad(x, padding, background)
-    for k, cells in enumerate(offset_slices(x.shape[2:], size, stride, padding, dilation)):
-        for b in range(x.shape[0]):
-            rows = padded[(b, slice(None), *cells)].reshape(x.shape[1], -1)
-            y[b] += (weight[k].T @ rows).reshape(y.shape[1:])
+    height = max(1, SLAB // max(y[0, :, :1].size, 1))
+    for start in range(0, out_size[0], height):
+        slab = slice(start, start + height)
+        for k, cells in enumerate(offset_slices(x.shape[2:], size, stride, padding, dilation)):
+            for b in range(x.shape[0]):
+                rows = padded[(b, slice(None), *cells)][:, slab]
+                product = weight[k].T @ rows.reshape(x.shape[1], -1)
+                y[b, :, slab] += product.reshape(len(product), *rows.shape[1:])
     return y
 
 
@@ -137,18 +143,23 @@ def max_pool_backward(gradient, chosen, spatial_size, size, stride=None) -> np.n
     stride = size if stride is None else stride
     x_gradient = np.zeros(gradient.shape[:2] + tuple(spatial_size), gradient.dtype)
     for k, cells in enumerate(offset_slices(spatial_size, size, stride)):
-        x_gradient[(..., *cells)] += np.where(chosen == k, gradient, gradient.dtype.type(0))
+        window = x_gradient[(..., *cells)]
+        np.add(window, gradient, out=window, where=chosen == k)
     return x_gradient
 
 
 def leaky_relu(x, slope) -> np.ndarray:
     """x where positive, slope * x elsewhere."""
-    return np.where(x > 0, x, x.dtype.type(slope) * x)
+    y = x.dtype.type(slope) * x
+    np.copyto(y, x, where=x > 0)
+    return y
 
 
 def leaky_relu_backward(gradient, x, slope) -> np.ndarray:
     """Gradient of x; at zero the slope holds."""
-    return np.where(x > 0, gradient, x.dtype.type(slope) * gradient)
+    x_gradient = x.dtype.type(slope) * gradient
+    np.copyto(x_gradient, gradient, where=x > 0)
+    return x_gradient
 
 
 def batch_norm(x, weight, bias, eps, counts=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from sparsenet.interrupts import latest_signal, terminable
+from sparsenet.interrupts import has_interrupted, latest_signal, terminable
 
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM, as shells report
 _WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
@@ -47,7 +47,7 @@ def run(main: Callable[[], int | None], name: str | None = None) -> int:
         _drop_output()
         return 0
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        if _is_interruption(error):
+        if _is_interruption(error) or (isinstance(error, ImportError) and has_interrupted()):
             return _interrupted(name)
         if isinstance(error, ImportError):
             raise

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sparsenet.backend import get_backend
-from sparsenet.data.dataset import SparseDataset
 from sparsenet.data.folders import printable
 from sparsenet.data.import_report import ImportReport, duplicates_of
 from sparsenet.data.layout import UP_AXES, coordinate_dtype
 from sparsenet.data.sample import Sample
+from sparsenet.data.worker_processes import WorkerDied, map_in_workers
+from sparsenet.data.writer import write_dataset
 from sparsenet.interrupts import deferred_interrupt
-from sparsenet.kernels.cpu import threads
 
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
 
-_CHUNK = 8  # meshes passed to a process at a time
-_PATIENCE = 0.2  # seconds between checks for Ctrl-C
+_WORTHWHILE = 8  # meshes for which it is worth spawning another process
 _UNUSABLE = (ValueError, OSError, OverflowError, MemoryError)  # MeshError is a ValueError
 
 
@@ -43,7 +34,7 @@ class MeshEntry:
     """A mesh to convert.
 
     load : returns the Mesh; must be picklable, such as `functools.partial(read_mesh, path)`
-    name, label, split : as in `Sample`
+    name, label, split : as in `Sample`; split None: drawn once it is known which meshes are usable
     source : its name in a report, such as the path
     up_axis : up axis of the file's shape, "y" or "z", for the report; None if the mesh is not from a file
     """
@@ -51,7 +42,7 @@ class MeshEntry:
     load: Callable[[], Mesh]
     name: str
     label: int
-    split: str
+    split: str | None
     source: str
     up_axis: str | None = None
 
@@ -89,12 +80,15 @@ def available_processes() -> int:
 
 
 def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike, classes: Sequence[str],
-                   conversion: Conversion, report: ImportReport | None = None) -> ImportReport:
+                   conversion: Conversion, report: ImportReport | None = None,
+                   draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None) -> ImportReport:
     """Read and voxelize the meshes of the entries, in order, and write them to the file `destination`.
 
     Parameters
     ----------
     report : is filled in and returned; default: a new one
+    draw : called with the usable entries when all have been read, returns the split of each; default: as the
+        entries say, "train" if they do not
 
     Raises
     ------
@@ -107,10 +101,20 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
         raise ValueError(f"import: up_axis is {conversion.up_axis!r}, expected {', '.join(UP_AXES)}")
     report = report or ImportReport(Path(destination), 0)
     report.classes = list(classes)
-    with SparseDataset.create(destination, _samples(entries, conversion, report),
-                              (conversion.render_size,) * 3, conversion.render_size, classes,
-                              conversion.fill, conversion.up_axis) as dataset:
-        report.samples = len(dataset)
+    read: list[tuple[MeshEntry, bytes]] = []
+
+    def final_splits() -> list[str]:
+        used = [entry for entry, _ in read]
+        splits = [entry.split or "train" for entry in used] if draw is None else list(draw(used))
+        report.samples = len(read)
+        report.counts.update((classes[entry.label] if entry.label >= 0 else None, split)
+                             for entry, split in zip(used, splits, strict=True))
+        report.duplicates = duplicates_of([(digest, split, entry.name)
+                                           for (entry, digest), split in zip(read, splits, strict=True)])
+        return splits
+
+    write_dataset(destination, _samples(entries, conversion, report, read), (conversion.render_size,) * 3,
+                  conversion.render_size, classes, conversion.fill, conversion.up_axis, final_splits)
     return report
 
 
@@ -121,14 +125,15 @@ class _Shape:
     digest: bytes  # of the mesh
 
 
-def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: ImportReport) -> Iterator[Sample]:
+def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: ImportReport,
+             read: list[tuple[MeshEntry, bytes]]) -> Iterator[Sample]:
+    """The samples of the usable entries, which are added to `read`, each with the digest of its mesh."""
     from tqdm import tqdm
 
     from sparsenet.shapes.reading import mesh_suffix
 
     if conversion.progress:
         _tell_of_compiling()
-    seen: list[tuple[bytes, str, str]] = []
     with tqdm(total=len(entries), unit="mesh", desc="voxelize", disable=None if conversion.progress else True,
               mininterval=0.5) as bar, deferred_interrupt() as interrupted:
         for entry, result in zip(entries, _results(entries, conversion, interrupted), strict=True):
@@ -141,11 +146,9 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
                 continue
             if entry.up_axis is not None:
                 report.up_axes[entry.up_axis, mesh_suffix(entry.source)] += 1
-            seen.append((result.digest, entry.split, entry.name))
-            report.counts[report.classes[entry.label] if entry.label >= 0 else None, entry.split] += 1
-            yield Sample(result.cells, entry.label, entry.name, entry.split, mesh=result.mesh)
-    report.duplicates = duplicates_of(seen)
-    if not seen:
+            read.append((entry, result.digest))
+            yield Sample(result.cells, entry.label, entry.name, entry.split or "train", mesh=result.mesh)
+    if not read:
         first = f": the first failed with: {report.failures[0][1]}" if report.failures else ""
         raise ValueError(f"import: none of {len(entries)} meshes could be used{first}")
 
@@ -160,93 +163,23 @@ def _tell_of_compiling() -> None:
 
 def _results(entries: Sequence[MeshEntry], conversion: Conversion,
              interrupted: Callable[[], bool]) -> Iterator[_Shape | str]:
-    """Yield for each entry, in order, its shape or the reason for failure.
-
-    Ctrl-C is polled here: as an exception it could be lost in a callback of the process pool.
-    """
-    processes = min(conversion.processes, -(-len(entries) // _CHUNK))
-    if processes > 1:
-        yield from _spawned(entries, conversion, processes, interrupted)
+    """Yield for each entry, in order, its shape or the reason for failure."""
+    convert = partial(_convert, conversion)
+    processes = min(conversion.processes, -(-len(entries) // _WORTHWHILE))
+    if processes <= 1:
+        for entry in entries:
+            if interrupted():
+                raise KeyboardInterrupt
+            yield convert(entry.load)
         return
-    for entry in entries:
-        if interrupted():
-            raise KeyboardInterrupt
-        yield _convert(entry.load, conversion)
-
-
-def _spawned(entries: Sequence[MeshEntry], conversion: Conversion, processes: int,
-             interrupted: Callable[[], bool]) -> Iterator[_Shape | str]:
-    """`_results` from worker processes that end with this one, even if it is killed."""
-    spawn = multiprocessing.get_context("spawn")
-    lifeline, held = spawn.Pipe(duplex=False)  # only this process has `held`; closing it ends the workers
-    pool = ProcessPoolExecutor(processes, spawn, _begin_process, (lifeline,))
-    waiting: deque[Future] = deque()
     try:
-        for start in range(0, len(entries), _CHUNK):
-            with _deaf_children():
-                loads = [entry.load for entry in entries[start:start + _CHUNK]]
-                waiting.append(pool.submit(_convert_chunk, loads, conversion))
-            if len(waiting) > 2 * processes:  # bounds the results held in memory
-                yield from _awaited(waiting.popleft(), interrupted)
-        while waiting:
-            yield from _awaited(waiting.popleft(), interrupted)
-    except (BrokenProcessPool, BrokenPipeError):  # BrokenPipeError: it died while being spawned
-        held.close()
-        if interrupted():  # a signal to the whole process group
-            raise KeyboardInterrupt from None
+        yield from map_in_workers(convert, [entry.load for entry in entries], processes, interrupted)
+    except WorkerDied:
         raise RuntimeError("import: a spawned process died: out of memory, or a script without the "
                            "`if __name__ == \"__main__\":` guard; processes=1 needs neither") from None
-    except BaseException:  # pending results are no longer needed
-        held.close()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        held.close()
-        lifeline.close()
 
 
-def _awaited(future: Future, interrupted: Callable[[], bool]) -> list[_Shape | str]:
-    while not wait([future], timeout=_PATIENCE).done:
-        if interrupted():
-            raise KeyboardInterrupt
-    if interrupted():
-        raise KeyboardInterrupt
-    return future.result()
-
-
-@contextmanager
-def _deaf_children() -> Iterator[None]:
-    """A context whose spawned processes ignore Ctrl-C, which the whole group receives; the parent ends them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows: `_begin_process` ignores the signal instead
-        yield
-        return
-    resource_tracker.ensure_running()  # otherwise it would start in the block and unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _begin_process(lifeline: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
-    threads.set_num_threads(1)
-
-
-def _end_with_parent(lifeline: Connection) -> None:
-    """Wait until the other end closes, which also happens if the parent is killed; then exit immediately."""
-    try:
-        lifeline.poll(None)
-    finally:
-        os._exit(1)
-
-
-def _convert_chunk(loads: list[Callable[[], Mesh]], conversion: Conversion) -> list[_Shape | str]:
-    return [_convert(load, conversion) for load in loads]
-
-
-def _convert(load: Callable[[], Mesh], conversion: Conversion) -> _Shape | str:
+def _convert(conversion: Conversion, load: Callable[[], Mesh]) -> _Shape | str:
     from sparsenet.shapes import Off3DPicture
 
     sides = (conversion.render_size,) * 3

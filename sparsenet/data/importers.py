@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from sparsenet.data.convert import DEFAULT, Conversion, MeshEntry, convert_meshes
-from sparsenet.data.folders import LAYOUTS, FoundMesh, FoundMeshes, find_meshes, printable, split_name
+from sparsenet.data.folders import LAYOUTS, FoundMeshes, find_meshes, printable, split_name
 from sparsenet.data.holdout import lowest_draws
 from sparsenet.data.import_report import ImportReport, kinds_in_words
 from sparsenet.random import keyed_rng
@@ -31,12 +31,12 @@ _COLUMNS = ("path", "label", "split", "name")
 
 @dataclass(frozen=True)
 class _MeshFile:
-    """A file to import, with the name, class (None if unknown) and split of its sample."""
+    """A file to import, with the name, class (None if unknown) and split (None if it is drawn) of its sample."""
 
     path: Path
     name: str
     label: str | None
-    split: str
+    split: str | None
 
 
 def axis_of(path: str | os.PathLike, up_axis: str) -> str:
@@ -76,7 +76,7 @@ def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
     whatever its name, and within a class a folder with such a name is a split (`chair/train/a.off`).  All other
     folders have no meaning.  Meshes outside every class are left out and named in the report.
 
-    Of the n meshes of a class that are in no split, test_share * n (rounded) are put in "test" and the
+    Of the n usable meshes of a class that are in no split, test_share * n (rounded) are put in "test" and the
     others in "train"; if n is 2 or more, at least one in each, unless test_share is 0 or 1.  They are
     drawn by (seed, name): adding or removing a mesh moves at most one of the others.
 
@@ -115,12 +115,21 @@ def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
         raise ValueError(f"import: {folder}: {found.without_class[0]} is in no class folder")
     if conversion.strict and found.unreadable:
         raise ValueError(f"import: {': '.join(found.unreadable[0])}")
-    tested = _held_out_of_classes(found.meshes, test_share, seed) if not unlabelled else set()
-    files = [_MeshFile(mesh.path, mesh.name, mesh.label, mesh.split or ("test" if mesh.name in tested else "train"))
-             for mesh in found.meshes]
+    files = [_MeshFile(mesh.path, mesh.name, mesh.label, mesh.split) for mesh in found.meshes]
     report = ImportReport(Path(destination), 0, ignored=found.ignored, without_class=found.without_class,
-                          failures=found.unreadable, remarks=_remarks(found, test_share, seed, len(tested)))
-    return _convert_files(files, destination, conversion, report)
+                          failures=found.unreadable)
+    report.remarks.append(f"layout: {found.layout}{f' (guessed: {found.guess})' if found.guess else ''}")
+
+    def draw(usable: Sequence[MeshEntry]) -> list[str]:
+        tested = _held_out_of_classes(usable, test_share, seed) if not unlabelled else set()
+        loose = sum(entry.split is None for entry in usable)
+        if loose:
+            where = (f"{len(tested)} of them drawn for test (test share {test_share:g}, seed {seed}), the rest in train"
+                     if not unlabelled else "all in train")
+            report.remarks.append(f"{counted(loose, 'mesh is', 'meshes are')} in no split: {where}")
+        return [entry.split or ("test" if entry.name in tested else "train") for entry in usable]
+
+    return _convert_files(files, destination, conversion, report, draw)
 
 
 def import_csv(path: str | os.PathLike, destination: str | os.PathLike,
@@ -180,18 +189,19 @@ def _parametric_mesh(name: str, seed: int, split: str, number: int) -> Mesh:
 
 
 def _convert_files(files: Sequence[_MeshFile], destination: str | os.PathLike, conversion: Conversion,
-                   report: ImportReport) -> ImportReport:
+                   report: ImportReport,
+                   draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None) -> ImportReport:
     classes = sorted({file.label for file in files if file.label is not None})
     number = {label: index for index, label in enumerate(classes)}
     entries = [MeshEntry(partial(read_upright, file.path, conversion.up_axis), file.name,
                          -1 if file.label is None else number[file.label], file.split, printable(str(file.path)),
                          axis_of(file.path, conversion.up_axis)) for file in files]
-    return convert_meshes(entries, destination, classes, conversion, report)
+    return convert_meshes(entries, destination, classes, conversion, report, draw)
 
 
-def _held_out_of_classes(meshes: Sequence[FoundMesh], share: float, seed: int) -> set[str]:
+def _held_out_of_classes(meshes: Sequence[MeshEntry], share: float, seed: int) -> set[str]:
     """Names of the meshes to put in "test", among those that are in no split."""
-    loose: dict[str | None, list[str]] = {}
+    loose: dict[int, list[str]] = {}
     for mesh in meshes:
         if mesh.split is None:
             loose.setdefault(mesh.label, []).append(mesh.name)
@@ -215,18 +225,6 @@ def _nothing_found(found: FoundMeshes, folder: Path, suffixes: Sequence[str]) ->
     return (f"import: {folder} contains no mesh: expected CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME, each NAME "
             f"ending in {', '.join(suffixes)}; ignored {counted(found.ignored.total(), 'file')}"
             f"{kinds_in_words(found.ignored)}{problem}")
-
-
-def _remarks(found: FoundMeshes, share: float, seed: int, tested: int) -> list[str]:
-    remarks = [f"layout: {found.layout}{f' (guessed: {found.guess})' if found.guess else ''}"]
-    loose = sum(mesh.split is None for mesh in found.meshes)
-    meshes = counted(loose, "mesh is", "meshes are")
-    if loose and found.layout == "unlabelled":
-        remarks.append(f"{meshes} in no split: all in train")
-    elif loose:
-        remarks.append(f"{meshes} in no split: {tested} of them drawn for test (test share {share:g}, seed "
-                       f"{seed}), the rest in train")
-    return remarks
 
 
 def _listed_files(file: TextIO, source: Path) -> tuple[list[_MeshFile], list[str]]:

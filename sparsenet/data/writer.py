@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import index
 from typing import Any
@@ -29,8 +29,12 @@ from sparsenet.hdf5_output import Hdf5Output
 
 
 def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_size: Sequence[int],
-                  render_size: int, classes: Sequence[str], fill: bool, up_axis: str | None = None) -> None:
-    """Write all samples to `path`; see `SparseDataset.create`."""
+                  render_size: int, classes: Sequence[str], fill: bool, up_axis: str | None = None,
+                  final_splits: Callable[[], Sequence[str]] | None = None) -> None:
+    """Write all samples to `path`; see `SparseDataset.create`.
+
+    final_splits : called after the last sample, returns the split of each; default: as the samples say
+    """
     spatial_size = _checked_size(spatial_size)
     if problem := wrong_classes(classes):
         raise ValueError(f"SparseDataset.create: {problem}")
@@ -52,6 +56,8 @@ def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_si
                                     "Sample: Sample(coordinates, label, name)")
                 with output.writing(), _named(number, sample):
                     writer.add(sample)
+            if final_splits is not None:
+                writer.splits = list(final_splits())
             with output.writing():
                 writer.finish()
         seal(beside)

@@ -147,6 +147,14 @@ with deferred_interrupt():
     print('still')""")
         assert (done.returncode, done.stdout) == (code, "went on\n") and done.stderr.endswith(f"\ntool: {word}\n")
 
+    def test_one_that_an_import_replaced_by_an_error_of_its_own(self, number: str, code: int, word: str):
+        done = tool(f"""try:
+    signal.raise_signal(signal.{number})
+except KeyboardInterrupt:  # as a compiled module does, without a cause
+    pass
+raise ImportError('numba._devicearray failed to import')""")
+        assert (done.returncode, done.stdout, done.stderr) == (code, "", f"\ntool: {word}\n")
+
     def test_work_that_must_not_be_interrupted_is_not(self, number: str, code: int, word: str):
         done = tool(f"""with uninterrupted():
     for _ in range(3):

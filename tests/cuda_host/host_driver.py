@@ -12,6 +12,7 @@ tests.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import hashlib
 import os
 import re
@@ -20,8 +21,9 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -35,7 +37,11 @@ SANITIZERS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize
               "-fsanitize-sections=sparsenet_shared")
 OPTIONS = ("-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
            "-Wno-unused-function", "-Wno-unused-variable", "-Wno-sign-compare")
-HEADERS = ("cuda_host.h", "warp.h", "hopper.h")  # of a kernel; the runtime's digest has what it shares with them
+# Arrays are allocated by main.cpp, from where it is always the same stack; what it frees no kernel has an address of.
+ASAN_OPTIONS = "detect_leaks=0:malloc_context_size=1:quarantine_size_mb=16"
+INSTRUMENTED = ("-O1", "-g1", *SANITIZERS)  # a kernel; -g1: the lines of a report, not the variables
+PREFIX = "prefix.h"
+HEADERS = ("cuda_host.h", "warp.h", "hopper.h", "hopper_runtime.h", "scheduler.h")  # of a kernel
 RUNTIME_HEADERS = ("scheduler.h", "hopper_runtime.h", "run.h", "fiber.h")
 RUNTIME = ("scheduler.cpp", "hopper.cpp", "wgmma.cpp", "main.cpp")
 MOST_PROCESSES = 12  # the one not used for longest makes way
@@ -124,37 +130,58 @@ class HostDriver:
         defines = [f"-D{name}={value}" for name, value in kernel.defines.items()]
         cases = " ".join(f"case {number}: return sparsenet_host::call(&{name}, arguments);"
                          for number, name in enumerate(kernel.module))
-        text = (f'#include "cuda_host.h"\n{kernel.source.text}\n#line 1 "entry"\n'
+        text = (f'#include "{PREFIX}"\n{kernel.source.text}\n#line 1 "entry"\n'
                 f'extern "C" void sparsenet_kernel(int kernel, void** arguments) {{ switch (kernel) {{ {cases} }} }}\n')
-        runtime = self._runtime()
-        parts = (text, *defines, runtime.name, *map(_read, HEADERS))
-        target = self.folder / f"{kernel.source.path.stem}-{digest(*parts)}"
-        if not target.exists():
-            with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
-                source = Path(scratch) / "kernel.cpp"
-                source.write_text(text, encoding="utf-8")
-                log = _run(COMPILER, *OPTIONS, "-O1", "-g", *SANITIZERS, *defines, f"-I{FOLDER}", str(source),
-                           str(runtime), "-o", str(source.with_name("done")))
-                if log:
-                    raise CompileError(kernel, log)
-                source.with_name("done").rename(target)
-        return target
+        runtime, prefix = self._runtime(), self._prefix()
+
+        def make(scratch: Path) -> Path:
+            source, done = scratch / "kernel.cpp", scratch / "done"
+            source.write_text(text, encoding="utf-8")
+            log = _run(COMPILER, *OPTIONS, *INSTRUMENTED, *defines, f"-I{prefix}", f"-I{FOLDER}", str(source),
+                       str(runtime), "-o", str(done))
+            if log:
+                raise CompileError(kernel, log)
+            return done
+
+        return self._kept(f"{kernel.source.path.stem}-{digest(text, *defines, runtime.name, prefix.name)}", make)
+
+    def _prefix(self) -> Path:
+        """A folder with the headers of a kernel, compiled once: they are most of it."""
+        def make(scratch: Path) -> Path:
+            header = scratch / "done" / PREFIX
+            header.parent.mkdir()
+            header.write_text('#include "cuda_host.h"\n', encoding="utf-8")
+            log = _run(COMPILER, *OPTIONS, *INSTRUMENTED, f"-I{FOLDER}", "-x", "c++-header", str(header), "-o",
+                       f"{header}.gch")
+            if log:
+                raise RuntimeError(f"tests/cuda_host does not compile:\n{log}")
+            return header.parent
+
+        return self._kept(f"prefix-{digest(_version(), *OPTIONS, *INSTRUMENTED, *map(_read, HEADERS))}", make)
 
     def _runtime(self) -> Path:
         """The scheduler and all it runs, compiled once, without instrumentation: they switch often."""
-        version = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=True).stdout
-        parts = (version, *OPTIONS, *SANITIZERS, *map(_read, RUNTIME_HEADERS + RUNTIME))
-        target = self.folder / f"runtime-{digest(*parts)}.o"
+        def make(scratch: Path) -> Path:
+            both, done = scratch / "runtime.cpp", scratch / "done"
+            both.write_text("".join(f'#include "{name}"\n' for name in RUNTIME), encoding="utf-8")
+            log = _run(COMPILER, *OPTIONS, "-O2", "-g", "-DSPARSENET_SANITIZE", f"-I{FOLDER}", "-c", str(both),
+                       "-o", str(done))
+            if log:
+                raise RuntimeError(f"tests/cuda_host does not compile:\n{log}")
+            return done
+
+        parts = (_version(), *OPTIONS, *SANITIZERS, *map(_read, RUNTIME_HEADERS + RUNTIME))
+        return self._kept(f"runtime-{digest(*parts)}.o", make)
+
+    def _kept(self, name: str, make: Callable[[Path], Path]) -> Path:
+        """What has that name in the folder, made there once by all processes that ask for it; `make` returns it."""
+        target = self.folder / name
         if not target.exists():
-            with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
-                both = Path(scratch) / "runtime.cpp"
-                both.write_text("".join(f'#include "{name}"\n' for name in RUNTIME), encoding="utf-8")
-                done = both.with_name("done")
-                log = _run(COMPILER, *OPTIONS, "-O2", "-g", "-DSPARSENET_SANITIZE", f"-I{FOLDER}", "-c", str(both),
-                           "-o", str(done))
-                if log:
-                    raise RuntimeError(f"tests/cuda_host does not compile:\n{log}")
-                done.rename(target)
+            with open(self.folder / f"{name}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not target.exists():
+                    with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+                        make(Path(scratch)).rename(target)
         return target
 
 
@@ -164,7 +191,7 @@ class _Process:
     def __init__(self, executable: Path):
         self.launches = 0
         self.errors = tempfile.TemporaryFile()
-        environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+        environment = os.environ | {"ASAN_OPTIONS": ASAN_OPTIONS, "UBSAN_OPTIONS": "print_stacktrace=1"}
         self.process = subprocess.Popen([executable], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
                                         env=environment)
 
@@ -245,6 +272,11 @@ def cache_folder() -> Path:
 
 def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
+
+
+@cache
+def _version() -> str:
+    return subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=True).stdout
 
 
 def _run(*command: str) -> str:

@@ -74,6 +74,20 @@ def test_a_share_of_each_class_is_held_out(tmp_path: Path, share: float, sizes: 
     assert Counter(label for label, split, *_ in contents(tmp_path / "x.h5") if split == "test") == held_out
 
 
+def test_the_share_is_one_of_the_meshes_that_can_be_read(tmp_path: Path):
+    """However many cannot, and whichever they are: those that were drawn with them may not leave a class untested."""
+    tree = tmp_path / "tree"
+    for number in range(10):
+        write_mesh(tree / "a" / f"m{number}.off")
+    import_folder(tree, tmp_path / "x.h5", QUIET)
+    for _, split, name, _ in contents(tmp_path / "x.h5"):
+        if split == "test":
+            (tree / f"{name}.off").write_text("no mesh")
+    report = import_folder(tree, tmp_path / "y.h5", QUIET)
+    assert report.counts == {("a", "train"): 6, ("a", "test"): 2} and len(report.failures) == 2
+    assert "8 meshes are in no split: 2 of them drawn for test (test share 0.2, seed 0)" in str(report)
+
+
 def test_extensions_are_chosen(tmp_path: Path):
     write_mesh(tmp_path / "tree/a/train/one.OFF")
     (tmp_path / "tree/a/train/two.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")

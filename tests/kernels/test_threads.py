@@ -59,10 +59,11 @@ def test_blas_is_single_threaded_inside_and_restored_after():
     def blas_threads():
         return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
-    before = blas_threads()
-    with single_threaded_blas(), single_threaded_blas():
-        assert set(blas_threads()) <= {1}
-    assert blas_threads() == before
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        with single_threaded_blas(), single_threaded_blas():
+            assert set(blas_threads()) <= {1}
+        assert blas_threads() == before
 
 
 def test_the_limit_of_blas_is_set_and_restored_by_any_thread():
