@@ -1,4 +1,4 @@
-"""Where features live: active sites, filter geometries, rulebooks, sparse tensors."""
+"""The sparse grid: active sites, filter geometries, rulebooks, sparse tensors."""
 
 from sparsenet.sparse.geometry import Geometry
 from sparsenet.sparse.plan import Branches, prepare
