@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import gpu
 from benchmarks.figures import Results
 from sparsenet.backend import array_module, cupy
-from sparsenet.kernels import convolution_wgmma
-from sparsenet.kernels.convolution_cuda import architecture, by_wgmma
-from sparsenet.kernels.convolution_order import TILE_ROWS, row_order
-from sparsenet.kernels.tiles import TENSOR_CORES, Tile, tile_table
+from sparsenet.kernels.convolution import wgmma as convolution_wgmma
+from sparsenet.kernels.convolution.cuda import architecture, by_wgmma
+from sparsenet.kernels.convolution.order import TILE_ROWS, row_order
+from sparsenet.kernels.cuda.tiles import TENSOR_CORES, Tile, tile_table
 
 if TYPE_CHECKING:
     from benchmarks.passes import Task

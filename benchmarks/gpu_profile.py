@@ -17,7 +17,7 @@ from benchmarks.shapes import Shapes
 from benchmarks.steps import Steps
 from benchmarks.timing import Settings
 from sparsenet.backend import cupy
-from sparsenet.kernels.cuda import CudaKernel
+from sparsenet.kernels.cuda.source import CudaKernel
 
 SECTION = "S3DCNN profile"
 _STEPS = 5

@@ -15,7 +15,7 @@ from benchmarks.figures import Results
 from benchmarks.timing import Settings, case, interleave
 from sparsenet import backend
 from sparsenet.kernels import get_num_threads
-from sparsenet.kernels.threads import run_blocks, single_threaded_blas
+from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
 
 SECTION = "ceilings"
 _COPIED = 64 << 20  # bytes of the copied array, far above any cache

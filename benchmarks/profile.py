@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from sparsenet.kernels import get_num_threads
-from sparsenet.kernels.product_record import recorded_products
+from sparsenet.kernels.cpu.product_record import recorded_products
+from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
 from sparsenet.kernels.table import Kernel
-from sparsenet.kernels.threads import run_blocks, single_threaded_blas
 
 Shape = tuple[int, int, int, bool]  # rows, depth, columns, whether the left operand is transposed
 

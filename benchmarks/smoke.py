@@ -20,7 +20,8 @@ import numpy as np
 
 from benchmarks import smoke_parts
 from sparsenet import backend
-from sparsenet.kernels import get_float32_matmul_precision, set_float32_matmul_precision, tiles
+from sparsenet.kernels import get_float32_matmul_precision, set_float32_matmul_precision
+from sparsenet.kernels.cuda import tiles
 
 LIMITS = {"highest": 2e-5, "tf32": 4e-3, "fp16": 4e-3, "bf16": 3e-2}  # of the error relative to the largest value
 _NETWORK_LIMIT, _HALF_LIMIT = 2e-4, 1e-2

@@ -13,7 +13,7 @@ from benchmarks.shapes import FIELD, Shapes
 from benchmarks.timing import Case, Settings, case, interleave
 from sparsenet.backend import to_device
 from sparsenet.kernels import get_num_threads
-from sparsenet.kernels.threads import serial
+from sparsenet.kernels.cpu.threads import serial
 from sparsenet.random import keyed_rng
 from sparsenet.shapes import Mesh, MeshBatch
 from sparsenet.shapes.augment import Augmentation

@@ -3,8 +3,8 @@ checking results.
 
     python -m benchmarks.warm
 
-`sparsenet.kernels.warm` compiles our kernels.  CuPy compiles its own on use, so one training step and one batch of a
-loader follow.
+`sparsenet.kernels.cuda.precompile` compiles our kernels.  CuPy compiles its own on use, so one training step and one
+batch of a loader follow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 
 from benchmarks import smoke, smoke_parts
 from sparsenet.cli.exit_code import run
-from sparsenet.kernels.warm import warm
+from sparsenet.kernels.cuda.precompile import warm
 
 
 def main() -> None:

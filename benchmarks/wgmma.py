@@ -14,7 +14,7 @@ from benchmarks import gpu, reference
 from benchmarks.figures import Results
 from benchmarks.timing import Settings, case, interleave
 from sparsenet.backend import cupy, to_device
-from sparsenet.kernels.convolution_cuda import architecture
+from sparsenet.kernels.convolution.cuda import architecture
 
 SECTION, CASE = "wgmma", "m64n128k16, half, both from shared memory"
 SOURCE = Path(__file__).with_name("wgmma.cu")

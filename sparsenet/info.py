@@ -100,10 +100,10 @@ def _cuda_version(number: int) -> str:
 
 
 def _caches() -> list[tuple[str, str]]:
-    from sparsenet.kernels.numba_cache import cache_folder
+    from sparsenet.kernels.cpu.numba_cache import cache_folders
 
-    return [("CPU kernels", _folder(cache_folder(), ("*.nbi", "*.nbc"), "NUMBA_CACHE_DIR")),
-            ("GPU kernels", _folder(cupy_cache(), ("*",), "CUPY_CACHE_DIR"))]
+    return [("CPU kernels", _folders(cache_folders(), ("*.nbi", "*.nbc"), "NUMBA_CACHE_DIR")),
+            ("GPU kernels", _folders([cupy_cache()], ("*",), "CUPY_CACHE_DIR"))]
 
 
 def cupy_cache() -> Path:
@@ -111,10 +111,11 @@ def cupy_cache() -> Path:
     return Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))  # there may be no home
 
 
-def _folder(path: Path | None, patterns: tuple[str, ...], variable: str) -> str:
-    if path is None:
+def _folders(paths: list[Path], patterns: tuple[str, ...], variable: str) -> str:
+    if not paths:
         return f"in memory, compiled again in each process; {variable} names a folder to keep them in"
-    sizes = list(_sizes(path, patterns))
+    path = os.path.commonpath(paths)
+    sizes = [size for one in paths for size in _sizes(one, patterns)]
     held = f"files: {len(sizes)}, {size_text(sum(sizes))}" if sizes else "empty so far"
     return f"{path} ({held}); {variable} moves it"
 

@@ -18,7 +18,7 @@ from cuda_host.host_driver import HostDriver, poisoned_empty
 from extras import skip_without_extras
 
 from sparsenet import kernels
-from sparsenet.kernels.cuda import use_driver
+from sparsenet.kernels.cuda.source import use_driver
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks/; last, so that an installed sparsenet is tested
 

@@ -6,7 +6,7 @@ from unittest import mock
 import numpy as np
 
 from sparsenet.backend import to_device
-from sparsenet.kernels import rulebook_bits
+from sparsenet.kernels.rulebook import bits as rulebook_bits
 
 
 def host(array) -> np.ndarray:

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 
 from sparsenet import backend
-from sparsenet.kernels import convolution_cuda, tiles, tuning
+from sparsenet.kernels.convolution import cuda as convolution_cuda
+from sparsenet.kernels.convolution import tuning
+from sparsenet.kernels.cuda import tiles
 
 EXAMPLES = """examples:
   python tools/tune_tiles.py tiles_h200.toml
@@ -38,7 +40,7 @@ def main(arguments: list[str]) -> int:
     architecture = convolution_cuda.architecture(xp)
     name = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
     heading = (f"Tile sizes of the CUDA convolutions, tuned on {name} ({architecture}) with tools/tune_tiles.py.\n"
-               "sparsenet/kernels/tiles.toml explains them.")
+               "sparsenet/kernels/cuda/tiles.toml explains them.")
     tuning.tune(architecture, args.precision, sorted(args.channels), args.rows,
                 choose=tuning.nearest(args.candidates) if args.candidates else tuning.candidates,
                 say=lambda line: print(line, flush=True),

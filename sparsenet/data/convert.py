@@ -28,7 +28,7 @@ from sparsenet.data.import_report import ImportReport, duplicates_of
 from sparsenet.data.layout import UP_AXES, coordinate_dtype
 from sparsenet.data.sample import Sample
 from sparsenet.interrupts import deferred_interrupt
-from sparsenet.kernels import threads
+from sparsenet.kernels.cpu import threads
 
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
@@ -152,9 +152,9 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
 
 def _tell_of_compiling() -> None:
     """Checked beforehand instead of with `compilation_announced`, because spawned processes may do the compiling."""
-    from sparsenet.kernels.numba_cache import is_kept
+    from sparsenet.kernels.cpu.numba_cache import is_kept
 
-    if get_backend() is None and not is_kept("voxelize"):
+    if get_backend() is None and not is_kept("voxels"):
         print("compiling kernels for this processor: the first mesh takes a few seconds more", file=sys.stderr)
 
 

@@ -15,7 +15,7 @@ from sparsenet.data.mesh_store import MAX_BYTES, MeshStore
 from sparsenet.data.sample import SampleError
 from sparsenet.files import arrays_digest
 from sparsenet.hdf5 import UNREADABLE
-from sparsenet.kernels.streams import shared
+from sparsenet.kernels.cuda.streams import shared
 
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh, MeshBatch

@@ -3,10 +3,10 @@ formula, the other modules are how it is fast."""
 
 from sparsenet.kernels import contracts  # noqa: F401  (declares them)
 from sparsenet.kernels.counting import counting
+from sparsenet.kernels.cpu.threads import get_num_threads, set_num_threads
+from sparsenet.kernels.cuda.tiles import set_tile_table
 from sparsenet.kernels.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from sparsenet.kernels.table import find, launch
-from sparsenet.kernels.threads import get_num_threads, set_num_threads
-from sparsenet.kernels.tiles import set_tile_table
 
 __all__ = [
     "counting",

@@ -17,25 +17,24 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.kernels.placement import LATTICE
 from sparsenet.kernels.table import Array, Arrays, Integers, Scalar, declare
 
 # ---- sites ---------------------------------------------------------------------------------------------------------
 
 SITE_COORDINATES = declare(
-    "site_coordinates", ("rulebook", "rulebook_cuda"),
+    "site_coordinates", ("rulebook.cpu", "rulebook.cuda"),
     "out[n] = [batch, x, y, ...], of which keys[n] is the row-major index",
     keys=Array("int64", "N"),
     spatial_size=Integers("D"),
 )
 HASH_INSERT = declare(
-    "hash_insert", "hash_table",
+    "hash_insert", "hash_table.cpu",
     "table_rows[slot] = n where table_keys[slot] = keys[n]",
     keys=Array("int64", "N"),
     check=Scalar(bool),  # raise here for a bad key, which waits for a GPU; if not, `HashTable.check` does it later
 )
 HASH_LOOKUP = declare(
-    "hash_lookup", "hash_table",
+    "hash_lookup", "hash_table.cpu",
     "out[q] = table_rows[slot] where table_keys[slot] = queries[q], or -1",
     table_keys=Array("int64", "T"),
     table_rows=Array("int32", "T"),
@@ -62,7 +61,7 @@ _AXES = {name: Integers("D") for name in ("spatial_size", "output_size", "kernel
                                           "dilation")}
 _INPUTS = {"keys": Array("int64", "N"), "coordinates": Array("int32", "N D1"), "batch_splits": Array("int64", "B1")}
 _TABLE = "a function that gives the keys' HashTable: called where keys are looked up, not on a CPU"
-_RULEBOOK = ("rulebook", "rulebook_cuda")
+_RULEBOOK = ("rulebook.cpu", "rulebook.cuda")
 
 OUTPUT_KEYS = declare(
     "output_keys", _RULEBOOK,
@@ -94,14 +93,14 @@ PAIRS = declare(
     **_AXES,
 )
 TRANSPOSED_OF_PAIRS = declare(
-    "transposed_of_pairs", "rulebook",
+    "transposed_of_pairs", "rulebook.cpu",
     "out[n, k] = m for each pair [n, m] of offset k, all others -1",
     pairs=Array("int32", "P 2"),
     pair_splits=Array("int64", "K1"),
     inputs="N, the number of input sites",
 )
 PAIR_COUNT = declare(
-    "pair_count", "rulebook",
+    "pair_count", "rulebook.cpu",
     "P, the number of all (n, m, k)",
     coordinates=Array("int32", "N D1"), **_AXES,
 )
@@ -124,18 +123,18 @@ _OVER_PAIRS = {
     "constant": Array("float", "C_out", optional=True),
 }
 CONVOLUTION_FORWARD = declare(
-    "convolution_forward", "convolution",
+    "convolution_forward", "convolution.cpu",
     "out[m] = sum over k of features[neighbours[m, k]] weights[k], + constant; through a leaky ReLU if given a slope",
     **_CONVOLUTION,
     slope=Scalar(float, optional=True),
 )
 CONVOLUTION_FORWARD_BY_ROW = declare(
-    "convolution_forward_by_row", "convolution_rows",
+    "convolution_forward_by_row", "convolution.by_row",
     "the same without a slope; the bits of a row depend on no other row",
     **_CONVOLUTION,
 )
 CONVOLUTION_WEIGHT_GRADIENT = declare(
-    "convolution_weight_gradient", "convolution",
+    "convolution_weight_gradient", "convolution.cpu",
     "out[k] = sum over m of features[neighbours[m, k]]^T gradient[m], + background^T constant_gradient",
     features=Array("feature", "N C_in"),
     gradient=Array("feature", "M C_out"),
@@ -144,17 +143,17 @@ CONVOLUTION_WEIGHT_GRADIENT = declare(
     constant_gradient=Array("feature", "C_out", optional=True),
 )
 CONVOLUTION_FORWARD_PAIRS = declare(
-    "convolution_forward_pairs", "convolution_pairs",
+    "convolution_forward_pairs", "convolution.pairs",
     "out[m] = sum over the pairs (n, m) of each k of features[n] weights[k], + constant",
     **_OVER_PAIRS,
 )
 CONVOLUTION_FORWARD_PAIRS_BY_ROW = declare(
-    "convolution_forward_pairs_by_row", "convolution_rows",
+    "convolution_forward_pairs_by_row", "convolution.by_row",
     "the same; the bits of a row depend on no other row",
     **_OVER_PAIRS,
 )
 CONVOLUTION_INPUT_GRADIENT_PAIRS = declare(
-    "convolution_input_gradient_pairs", "convolution_pairs",
+    "convolution_input_gradient_pairs", "convolution.pairs",
     "out[n] = sum over the pairs (n, m) of each k of gradient[m] weights[k]^T",
     gradient=Array("float", "M C_out"),
     weights=Array("float", "K C_in C_out"),
@@ -163,7 +162,7 @@ CONVOLUTION_INPUT_GRADIENT_PAIRS = declare(
     apart=Scalar(bool),  # no input row is in two pairs: windows do not overlap, so nothing has to be added up
 )
 CONVOLUTION_WEIGHT_GRADIENT_PAIRS = declare(
-    "convolution_weight_gradient_pairs", "convolution_pairs",
+    "convolution_weight_gradient_pairs", "convolution.pairs",
     "out[k] = sum over the pairs (n, m) of k of features[n]^T gradient[m]",
     features=Array("float", "N C_in"),
     gradient=Array("float", "M C_out"),
@@ -209,11 +208,11 @@ def _guard_neighbours(kernel: Any) -> None:
 # ---- matrix products, pooling, activation ----------------------------------------------------------------------------
 
 _FACTORS = {"a": Array("feature", "M K"), "b": Array("feature", "K N")}
-MATMUL = declare("matmul", "matmul", "out = a b", **_FACTORS)
-MATMUL_BY_ROW = declare("matmul_by_row", "matmul", "the same; the bits of a row depend on no other row", **_FACTORS)
+MATMUL = declare("matmul", "matmul.cpu", "out = a b", **_FACTORS)
+MATMUL_BY_ROW = declare("matmul_by_row", "matmul.cpu", "the same; the bits of a row depend on no other row", **_FACTORS)
 
 MAX_POOL_FORWARD = declare(
-    "max_pool_forward", "max_pool",
+    "max_pool_forward", "pooling.cpu",
     "out[m] = max over k of features[neighbours[m, k]], the background where it is -1; argmax[m] = the first such k",
     features=Array("feature", "N C"),
     background=Array("feature", "G C", optional=True),
@@ -222,7 +221,7 @@ MAX_POOL_FORWARD = declare(
     relative=Scalar(bool, optional=True),  # the background is subtracted from the values
 )
 MAX_POOL_BACKWARD = declare(
-    "max_pool_backward", "max_pool",
+    "max_pool_backward", "pooling.cpu",
     "out[neighbours[m, argmax[m]]] += gradient[m], the background of m's sample where that is -1",
     gradient=Array("feature", "M C"),
     argmax=Array("int16", "M C"),
@@ -243,14 +242,14 @@ for _kernel in (CONVOLUTION_FORWARD, CONVOLUTION_FORWARD_BY_ROW, CONVOLUTION_WEI
     _guard_neighbours(_kernel)
 
 LEAKY_RELU_FORWARD = declare(
-    "leaky_relu_forward", "leaky_relu",
+    "leaky_relu_forward", "activations.cpu",
     "out = x where x > 0, slope * x elsewhere; of the background too",
     x=Array("feature", "N C"),
     slope=Scalar(float),
     background=Array("feature", "G D", optional=True),
 )
 LEAKY_RELU_BACKWARD = declare(
-    "leaky_relu_backward", "leaky_relu",
+    "leaky_relu_backward", "activations.cpu",
     "out = gradient where reference > 0, slope * gradient elsewhere; of the background's gradient `ground` too",
     reference=Array("feature", "N C"),
     gradient=Array("feature", "N C"),
@@ -262,7 +261,7 @@ LEAKY_RELU_BACKWARD = declare(
 # ---- a level: convolution, leaky ReLU, and max-pooling where it follows; put together from the kernels above ---------
 
 LEVEL_BACKGROUND = declare(
-    "level_background", ("level", "level", "level"),
+    "level_background", ("level.cpu", "level.cpu", "level.cpu"),
     "constant = background sum_k weights[k] + bias; leaky ReLU of it; sum_k weights[k]; weights turned",
     weights=Array("feature", "K C_in C_out"),
     background=Array("feature", "C_in", optional=True),
@@ -272,7 +271,7 @@ LEVEL_BACKGROUND = declare(
     with_gradient=Scalar(bool),
 )
 LEVEL_GRADIENT = declare(
-    "level_gradient", ("level", "level", "level"),
+    "level_gradient", ("level.cpu", "level.cpu", "level.cpu"),
     "the gradient of what the convolution gave, of its constant, and of the background that it read",
     gradient=Array("feature", "M C"),
     argmax=Array("int16", "M C", optional=True),
@@ -284,7 +283,7 @@ LEVEL_GRADIENT = declare(
     total_weight=Array("feature", "C_in C", optional=True),
 )
 CELL_SUMS = declare(
-    "cell_sums", ("cell_sums", "cell_sums", "cell_sums"),
+    "cell_sums", ("cell_sums.cpu", "cell_sums.cpu", "cell_sums.cpu"),
     "out[b] = (sums[b] + (cells - sites of b) background) / divisor",
     features=Array("feature", "N C"),
     sums=Array("wide", "B C"),
@@ -294,7 +293,7 @@ CELL_SUMS = declare(
     mean=Scalar(bool),
 )
 CELL_SUMS_BACKWARD = declare(
-    "cell_sums_backward", ("cell_sums", "cell_sums", "cell_sums"),
+    "cell_sums_backward", ("cell_sums.cpu", "cell_sums.cpu", "cell_sums.cpu"),
     "to the sites of b gradient[b] / divisor, to the background (cells - sites of b) times as much",
     gradient=Array("feature", "B C"),
     splits=Array("int64", "B1"),
@@ -310,7 +309,7 @@ _INACTIVE = {  # how many cells hold the background: with one for each sample, t
     "cells": Scalar(int),  # of a grid; 0: the background is no part of the statistics
 }
 BATCH_NORM_STATISTICS = declare(
-    "batch_norm_statistics", "batch_norm",
+    "batch_norm_statistics", "norm.cpu",
     "out = mean and variance of the rows, and of the background once for each inactive cell; moves the running ones",
     **_NORM_INPUTS, **_INACTIVE,
     running_mean=Array("feature", "C", optional=True),
@@ -318,7 +317,7 @@ BATCH_NORM_STATISTICS = declare(
     momentum=Scalar(float),
 )
 BATCH_NORM_FORWARD = declare(
-    "batch_norm_forward", "batch_norm",
+    "batch_norm_forward", "norm.cpu",
     "out = (x - mean) / sqrt(variance + eps) * weight + bias; of the background too",
     **_NORM_INPUTS,
     moments=Array("float64", "2 C"),
@@ -327,7 +326,7 @@ BATCH_NORM_FORWARD = declare(
     eps=Scalar(float),
 )
 BATCH_NORM_BACKWARD = declare(
-    "batch_norm_backward", "batch_norm",
+    "batch_norm_backward", "norm.cpu",
     "the gradients of x and background, through mean and variance if they are the batch's; sums: of bias and weight",
     **_NORM_INPUTS,
     gradient=Array("feature", "N C"),
@@ -360,13 +359,13 @@ _guard_background(BATCH_NORM_BACKWARD)
 # ---- runs of rows, rows of samples -----------------------------------------------------------------------------------
 
 SEGMENT_SUM = declare(
-    "segment_sum", "segment",
+    "segment_sum", "rows.cpu",
     "out[s] = sum of values[splits[s]:splits[s + 1]]; of all rows without splits",
     values=Array("feature", "N C"),
     splits=Array("int64", "S", optional=True),
 )
 SEGMENT_MAX = declare(
-    "segment_max", "segment",
+    "segment_max", "rows.cpu",
     "out[s] = max of values[splits[s]:splits[s + 1]]; the first row that has it",
     values=Array("feature", "N C"),
     splits=Array("int64", "S"),
@@ -395,25 +394,25 @@ _guard_splits(SEGMENT_MAX)
 
 _ROWS = {"values": Array("feature", "N C"), "rows": Array("feature", "G C"), "coordinates": Array("int32", "N D1")}
 ADD_SAMPLE_ROWS = declare(
-    "add_sample_rows", "sample_rows", "out[n] = values[n] + rows[sample of n]; one row serves all samples", **_ROWS)
+    "add_sample_rows", "rows.samples", "out[n] = values[n] + rows[sample of n]; one row serves all samples", **_ROWS)
 SUBTRACT_SAMPLE_ROWS = declare(
-    "subtract_sample_rows", "sample_rows", "out[n] = values[n] - rows[sample of n]", **_ROWS)
+    "subtract_sample_rows", "rows.samples", "out[n] = values[n] - rows[sample of n]", **_ROWS)
 MULTIPLY_SAMPLE_ROWS = declare(
-    "multiply_sample_rows", "sample_rows", "out[n] = values[n] * rows[sample of n]", **_ROWS)
+    "multiply_sample_rows", "rows.samples", "out[n] = values[n] * rows[sample of n]", **_ROWS)
 
 # ---- losses and the step ---------------------------------------------------------------------------------------------
 
-COSINE, L2, SQUARED_L2 = range(3)  # `distance`: the places in ops.triplet_loss.DISTANCES, as in triplet_loss.cu
+COSINE, L2, SQUARED_L2 = range(3)  # `distance`: the places in ops.triplet_loss.DISTANCES, as in losses/triplet_loss.cu
 
 SOFTMAX_CROSS_ENTROPY = declare(
-    "softmax_cross_entropy", "softmax_cross_entropy",
+    "softmax_cross_entropy", "losses.softmax_cross_entropy",
     "loss = mean of log(sum of e^logits) - logits[label]",
     logits=Array("float", "B C"),
     labels=Array("int64", "B"),
     with_gradient=Scalar(bool),
 )
 TRIPLET_LOSS = declare(
-    "triplet_loss", "triplet_loss",
+    "triplet_loss", "losses.triplet_loss",
     "loss = mean of max(0, margin + d(anchor, positive) - d(anchor, negative))",
     anchor=Array("float", "T C"),
     positive=Array("float", "T C"),
@@ -423,9 +422,9 @@ TRIPLET_LOSS = declare(
     with_gradient=Scalar(bool),
 )
 SCALE_GRADIENT = declare(
-    "scale_gradient", "losses", "gradient *= factor", gradient=Array("float", "N"), factor=Array("float", ""))
+    "scale_gradient", "losses.cpu", "gradient *= factor", gradient=Array("float", "N"), factor=Array("float", ""))
 SGD_STEP = declare(
-    "sgd_step", "sgd",
+    "sgd_step", "optim.cpu",
     "v = momentum * v + (1 - dampening) * (gradient / loss_scale + weight_decay * parameter); parameter -= lr * v",
     parameters=Arrays("feature", "N"),
     gradients=Arrays("feature", "N"),
@@ -463,23 +462,24 @@ def _masters_are_for_float16(masters, backend):
 # The largest extent of the triangles, in cells.  The largest number is the normal's: with sides of
 # L steps it stays below 3 L^2 (L + 2 * LATTICE), which is 8.86e18 < 2^63 = 9.22e18 for 700 cells.
 MAX_EXTENT = 700
+LATTICE = 2048  # vertices come to lie on odd multiples of 1 / LATTICE of a cell
 PLACEMENT = 21  # numbers of one: rotation and affine, row by row, and shift
 
 VOXELIZE_TRIANGLES = declare(
-    "voxelize_triangles", ("voxelize", "voxelize_cuda"),
+    "voxelize_triangles", ("voxels.cpu", "voxels.cuda"),
     "the cells that share a point with a triangle, row-major; how many more lie outside the grid",
     vertices=Array("int64", "V 3"),  # odd: 2048 steps to a cell, whose borders are even
     faces=Array("int32", "F 3"),
     spatial_size=Integers("3"),
 )
 FILL_SOLID = declare(
-    "fill_solid", ("voxelize", "voxelize_cuda"),
+    "fill_solid", ("voxels.cpu", "voxels.cuda"),
     "the cells, and those from which no path over faces of inactive cells leads to the border",
     coordinates=Array("int32", "N 3"),
     spatial_size=Integers("3"),
 )
 VOXELIZE_MESHES = declare(
-    "voxelize_meshes", "voxelize_meshes",
+    "voxelize_meshes", "voxels.meshes",
     "the keys of the cells that each mesh meets, once placed; how many more lie outside the grid",
     vertices=Array("float64", "V 3"),
     vertex_splits=Array("int64", "S1"),

@@ -16,10 +16,10 @@ from math import prod
 import numpy as np
 
 from sparsenet.backend import REFERENCE
-from sparsenet.kernels.contracts import COSINE, L2, MeshFault
-from sparsenet.kernels.hash_layout import EMPTY, MIX, HashTable, capacity_for
-from sparsenet.kernels.placement import LATTICE, place
+from sparsenet.kernels.contracts import COSINE, L2, LATTICE, MeshFault
+from sparsenet.kernels.hash_table.layout import EMPTY, MIX, HashTable, capacity_for
 from sparsenet.kernels.table import find, launch
+from sparsenet.kernels.voxels.placement import place
 
 
 def formula_of(*kernels: str) -> Callable[[Callable], Callable]:
@@ -411,7 +411,7 @@ def triplet_loss(anchor, positive, negative, margin, distance, with_gradient):
 
 
 def _distance(a: np.ndarray, b: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances (T,) of rows and their gradients by a and by b (T, C); see the formulas in triplet_loss.py."""
+    """Distances (T,) of rows and their gradients by a and by b (T, C); see the formulas in losses/triplet_loss.py."""
     if distance == COSINE:
         (u, of_a), (v, of_b) = _unit(a), _unit(b)
         known = (of_a != 0) & (of_b != 0)

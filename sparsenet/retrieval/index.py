@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sparsenet.files import read_hdf5, write_hdf5
-from sparsenet.kernels.threads import run_blocks, single_threaded_blas
+from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
 from sparsenet.retrieval.distances import METRICS, Space, check_metric, check_vectors
 
 FORMAT, VERSION = "sparsenet-index", 1

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.kernels.threads import run_blocks, single_threaded_blas
+from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
 from sparsenet.retrieval.distances import Space, check_metric, check_vectors
 from sparsenet.retrieval.ranking import stand
 from sparsenet.retrieval.result import MEASURES, Evaluation, Scores

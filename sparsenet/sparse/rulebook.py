@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
-from sparsenet.kernels.convolution_ways import forward_way, weight_gradient_way
+from sparsenet.kernels.convolution.view import forward_way, weight_gradient_way
 from sparsenet.sparse.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Rulebook:
 
     def way(self, of: str, c_in: int, c_out: int) -> str:
         """The view that a pass of a convolution goes through: "outputs" (neighbours), "inputs" (transposed
-        neighbours) or "pairs", whichever is cheapest on a CPU (see `sparsenet.kernels.convolution_ways`); always
+        neighbours) or "pairs", whichever is cheapest on a CPU (see `sparsenet.kernels.convolution.view`); always
         a table on a GPU, whose tiles skip empty offsets.
 
         of : "forward", "input gradient" or "weight gradient"

@@ -17,7 +17,7 @@ from sparsenet.sparse.geometry import MAX_DIMENSION, Geometry
 from sparsenet.sparse.rulebook import Rulebook
 
 if TYPE_CHECKING:
-    from sparsenet.kernels.hash_layout import HashTable
+    from sparsenet.kernels.hash_table.layout import HashTable
 
 _MAX_ROWS = 2**31 - 1  # rows are int32
 
@@ -117,8 +117,7 @@ class ActiveSites:
     def hash_table(self) -> HashTable:
         """(table_keys (T,) int64, table_rows (T,) int32) of the kernel `hash_insert`.
 
-        Whoever reads it calls its `check`, which waits for the GPU: the keys are distinct by construction, so building
-        it need not wait.
+        Its `check`, which waits for a GPU, is left to code that waits anyway: the keys are distinct by construction.
         """
         return launch("hash_insert", self.keys, False)
 

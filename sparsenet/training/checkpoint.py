@@ -42,7 +42,7 @@ class Checkpoint:
     history : one dict of figures per finished epoch.
     dataset : digest of the training dataset's file (`SparseDataset.digest`), "" if unknown.
     voxelization : how the dataset's meshes were voxelized: "render_size", "fill", "up_axis"; empty if unknown.
-    processor, blas : the machine that wrote it (`sparsenet.kernels.machine`), "" if unknown.
+    processor, blas : the machine that wrote it (`sparsenet.kernels.cpu.machine`), "" if unknown.
     """
 
     weights: dict[str, np.ndarray]

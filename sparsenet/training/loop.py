@@ -15,8 +15,8 @@ from sparsenet.backend import array_module, to_device
 from sparsenet.files import write_text
 from sparsenet.interrupts import deferred_interrupt
 from sparsenet.kernels import set_float32_matmul_precision, set_tile_table
+from sparsenet.kernels.cpu.machine import blas_type, processor_type
 from sparsenet.kernels.fetch import fetch_later
-from sparsenet.kernels.machine import blas_type, processor_type
 from sparsenet.lock import locked
 from sparsenet.optim import clip_gradients
 from sparsenet.training.build import build_batching, build_network, build_optimizer, voxelization_of

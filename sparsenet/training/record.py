@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sparsenet.files import write_text
-from sparsenet.kernels.compiling import compilation_announced
+from sparsenet.kernels.cpu.compiling import compilation_announced
 
 if TYPE_CHECKING:
     from sparsenet.retrieval import Evaluation

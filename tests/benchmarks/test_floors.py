@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import floors
-from sparsenet.kernels.tiles import Tile
+from sparsenet.kernels.cuda.tiles import Tile
 
 TABLE = np.array([[0, -1, 2], [-1, -1, 1], [3, -1, -1], [-1, 4, -1], [5, -1, -1]], np.int32)
 TILE = Tile("any", "fp16", 0, rows=128, columns=64, depth=16, own_rows=64, own_columns=32, stages=3, resident=1)

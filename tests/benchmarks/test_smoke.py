@@ -14,8 +14,8 @@ from cuda_host import cupy_of_numpy
 from benchmarks import smoke, smoke_parts
 from benchmarks.smoke import Part
 from sparsenet.kernels import counting
-from sparsenet.kernels.cuda import FOLDER
-from sparsenet.kernels.signature import names
+from sparsenet.kernels.cuda.signature import names
+from sparsenet.kernels.cuda.source import sources
 from sparsenet.nn import BatchNorm, LeakyReLU, SparseConv, SparseMaxPool, SubmanifoldConv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def test_all_parts_pass_and_every_kernel_is_launched(host, monkeypatch):
     said: list[str] = []
     with counting() as counts:
         assert smoke.run(smoke.parts(), "cuda", said.append) == ([], []), said
-    kernels = {kernel for path in FOLDER.glob("*.cu") for kernel in names(path.read_text(encoding="utf-8"))}
+    kernels = {kernel for source in sources() for kernel in names(source.path.read_text(encoding="utf-8"))}
     assert kernels == set(counts.launches)
 
 

@@ -48,8 +48,12 @@ def draw(areas: list[str], count: int, seed: int) -> list[Mutation]:
 def stages(path: Path, quick: bool) -> list[list[str]]:
     """The tests to run, nearest first: those named as the file, its area's, all."""
     part = path.parts[1]
-    stem = path.stem.partition("_")[0] if part == "kernels" else path.stem
-    own = [str(test.relative_to(ROOT)) for test in sorted(ROOT.glob(f"tests/{part}/test_*{stem}*.py"))]
+    words = [path.stem]
+    if part == "kernels":  # those of the family, too: its tests are named after it or after one of its sources
+        words += [path.parts[2]] if len(path.parts) > 3 else []
+        words += [source.stem for source in (ROOT / path.parent).glob("*.cu")]
+    tests = {test for word in words for test in ROOT.glob(f"tests/{part}/test_*{word}*.py")}
+    own = [str(test.relative_to(ROOT)) for test in sorted(tests)]
     area = [f"tests/{one}" for one in NEAR[part] if (ROOT / "tests" / one).is_dir()]
     return [one for one in (own, area, [] if quick else ["tests"]) if one]
 

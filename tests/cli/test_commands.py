@@ -19,8 +19,8 @@ from sparsenet import selfcheck as selfcheck_module
 from sparsenet.cli import main
 from sparsenet.cli.commands import COMMANDS
 from sparsenet.info import cupy_cache, info
-from sparsenet.kernels import numba_cache
-from sparsenet.kernels.numba_cache import cache_folder
+from sparsenet.kernels.cpu import numba_cache
+from sparsenet.kernels.cpu.numba_cache import cache_folder, cache_folders
 from sparsenet.selfcheck import Finding, dense_forward, selfcheck
 
 ROOT = Path(__file__).parents[2]
@@ -49,21 +49,22 @@ class TestInfo:
     def test_caches_go_where_the_environment_says(self, monkeypatch, tmp_path):
         monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "a"))  # as Numba reads NUMBA_CACHE_DIR
         monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "b"))
-        folder = cache_folder()
-        assert tmp_path / "a" in folder.parents and cupy_cache() == tmp_path / "b"
-        assert f"{folder} (empty so far)" in info() and f"{tmp_path / 'b'} (empty so far)" in info()
-        (folder / "kernel.nbi").write_bytes(bytes(2_500_000))
-        assert f"{folder} (files: 1, 2.5 MB)" in info()
+        assert cupy_cache() == tmp_path / "b" and all(tmp_path / "a" in folder.parents for folder in cache_folders())
+        assert f"{tmp_path / 'a'} (empty so far)" in info() and f"{tmp_path / 'b'} (empty so far)" in info()
+        for family, size in (("rows", 2_000_000), ("cpu", 500_000)):
+            (cache_folder(family) / "kernel.nbi").write_bytes(bytes(size))
+        (tmp_path / "a/of_another_package.nbi").write_bytes(bytes(size))
+        assert f"{tmp_path / 'a'} (files: 2, 2.5 MB)" in info()
 
     def test_a_file_of_the_cache_that_cannot_be_read_is_passed_over(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(numba_cache, "cache_folder", lambda: tmp_path)
+        monkeypatch.setattr(numba_cache, "cache_folders", lambda: [tmp_path])
         (tmp_path / "gone.nbi").symlink_to(tmp_path / "nowhere")  # as one that another process removes meanwhile
         (tmp_path / "whole.nbc").write_bytes(bytes(100_000))
         (tmp_path / "other.txt").write_bytes(bytes(900_000))
         assert f"{tmp_path} (files: 1, 100.0 kB)" in info()
 
     def test_a_cache_folder_that_is_not_there_is_empty(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(numba_cache, "cache_folder", lambda: tmp_path / "absent")
+        monkeypatch.setattr(numba_cache, "cache_folders", lambda: [tmp_path / "absent"])
         assert f"{tmp_path / 'absent'} (empty so far)" in info()
 
     def test_without_a_home_it_works_too(self):

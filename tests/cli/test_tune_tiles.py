@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cuda_host import device
 
-from sparsenet.kernels import tiles
+from sparsenet.kernels.cuda import tiles
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,17 +17,16 @@ import pytest
 from cuda_host import nvrtc
 
 from sparsenet import kernels
-from sparsenet.kernels.cuda import FOLDER, CompileError, CudaSource
-from sparsenet.kernels.signature import names
+from sparsenet.kernels.cuda.signature import names
+from sparsenet.kernels.cuda.source import CompileError, CudaSource, sources
 
-SOURCES = {kernel: CudaSource(path.stem) for path in sorted(FOLDER.glob("*.cu"))
-           for kernel in names(path.read_text(encoding="utf-8"))}
+SOURCES = {kernel: source for source in sources() for kernel in names(source.path.read_text(encoding="utf-8"))}
 
 
 def listed_variants() -> dict[tuple, dict[str, int]]:
     """Kernels and their least architectures by (source, macros): what compiles together."""
     together: dict[tuple, dict[str, int]] = {}
-    for module in pkgutil.iter_modules(kernels.__path__, "sparsenet.kernels."):
+    for module in pkgutil.walk_packages(kernels.__path__, "sparsenet.kernels."):
         for name, defines, *least in getattr(importlib.import_module(module.name), "VARIANTS", ()):
             key = (SOURCES[name].name, *sorted(defines.items()))
             together.setdefault(key, {})[name] = least[0] if least else min(nvrtc.ARCHITECTURES)

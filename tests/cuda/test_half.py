@@ -12,7 +12,7 @@ from cuda_host import device
 
 import sparsenet as sn
 from sparsenet.backend import to_device
-from sparsenet.kernels import tiles
+from sparsenet.kernels.cuda import tiles
 
 SIZE = (9, 9, 9)
 SCALE = 256.0  # of the loss

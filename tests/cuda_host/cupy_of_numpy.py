@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.kernels.cuda import Driver, use_driver
+from sparsenet.kernels.cuda.source import Driver, use_driver
 
 _MADE = ("empty", "zeros", "ones")  # from no array
 _FROM_HOST = ("array", "asarray", "ascontiguousarray")  # these take NumPy arrays to the device

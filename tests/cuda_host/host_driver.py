@@ -1,4 +1,4 @@
-"""Runs CUDA kernels on the host: a driver for `sparsenet.kernels.cuda.use_driver`.
+"""Runs CUDA kernels on the host: a driver for `sparsenet.kernels.cuda.source.use_driver`.
 
     with cuda.use_driver(HostDriver()):
         launch("leaky_relu_forward", x, 0.33, backend="cuda")      # x of NumPy
@@ -27,7 +27,7 @@ from unittest import mock
 
 import numpy as np
 
-from sparsenet.kernels.cuda import CompileError, CudaKernel, Launch
+from sparsenet.kernels.cuda.source import CompileError, CudaKernel, Launch
 
 FOLDER = Path(__file__).parent
 COMPILER = os.environ.get("CXX", "g++")
@@ -128,7 +128,7 @@ class HostDriver:
                 f'extern "C" void sparsenet_kernel(int kernel, void** arguments) {{ switch (kernel) {{ {cases} }} }}\n')
         runtime = self._runtime()
         parts = (text, *defines, runtime.name, *map(_read, HEADERS))
-        target = self.folder / f"{kernel.source.name}-{digest(*parts)}"
+        target = self.folder / f"{kernel.source.path.stem}-{digest(*parts)}"
         if not target.exists():
             with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
                 source = Path(scratch) / "kernel.cpp"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cuda_host.host_driver import HostError
 
-from sparsenet.kernels.cuda import MOST_SHARED, CudaSource, use_driver
+from sparsenet.kernels.cuda.source import MOST_SHARED, CudaSource, use_driver
 
 FOLDER = Path(__file__).parent
 SOURCE = CudaSource("planted_hopper", FOLDER)

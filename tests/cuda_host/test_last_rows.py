@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from cuda_host.host_driver import LastRows
 
-from sparsenet.kernels import max_pool, segment
-from sparsenet.kernels.cuda import THREADS, use_driver
+from sparsenet.kernels.cuda.source import THREADS, use_driver
+from sparsenet.kernels.pooling import cpu as max_pool
+from sparsenet.kernels.rows import cpu as segment
 
 CHANNELS, OFFSETS, ROWS, INPUTS = 16, 27, 70, 50
 FAR = 2**28  # rows before: numbers that times CHANNELS or OFFSETS are beyond 2^31

@@ -18,7 +18,7 @@ from sparsenet.data import BatchSampler, SparseDataset, TripletSampler, VoxelAug
 from sparsenet.data.reader import DatasetReader
 from sparsenet.kernels import counting
 from sparsenet.kernels.contracts import MeshFault
-from sparsenet.kernels.streams import SideStream
+from sparsenet.kernels.cuda.streams import SideStream
 from sparsenet.shapes import Augmentation
 from sparsenet.sparse import Geometry
 

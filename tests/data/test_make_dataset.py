@@ -14,7 +14,7 @@ from command_line import ENVIRONMENT, invoke, words
 
 from sparsenet.cli import main as command_line
 from sparsenet.data import SparseDataset
-from sparsenet.kernels import numba_cache
+from sparsenet.kernels.cpu import numba_cache
 
 if os.name == "posix":
     import resource
@@ -121,7 +121,7 @@ def test_a_table_may_lack_labels(tmp_path: Path, capsys):
     (False, ("--quiet",), "")])
 def test_the_first_mesh_says_that_kernels_are_being_compiled(tmp_path: Path, monkeypatch, capsys, kept: bool,
                                                             options: tuple, said: str):
-    monkeypatch.setattr(numba_cache, "is_kept", lambda family: kept or family != "voxelize")
+    monkeypatch.setattr(numba_cache, "is_kept", lambda family: kept or family != "voxels")
     plant(tmp_path / "tree/chair", a=TETRAHEDRON)
     main("folder", tmp_path / "tree", tmp_path / "x.h5", "--render-size", 8, "--processes", 1, *options)
     assert capsys.readouterr().err == said

@@ -1,6 +1,6 @@
 """One kernel family, called for the first time in this process by eight threads at once.
 
-    python tests/kernels/cold_start.py FAMILY
+    python tests/kernels/cold_start.py FAMILY[/PART]
 
 Prints what went wrong, or "fine" if all threads got the same bits.
 """
@@ -57,21 +57,21 @@ CALLS = {
     "rulebook": lambda: (launch("output_keys", *_INPUTS, None, *_AXES),
                          launch("transpose_neighbours", _NEIGHBOURS, 3)),
     "convolution": lambda: launch("convolution_forward", _F, _WEIGHTS, _NEIGHBOURS, None),
-    "convolution_pairs": lambda: launch("convolution_forward_pairs", _F, _WEIGHTS, *_PAIRS, 3, None),
-    "convolution_rows": lambda: (launch("convolution_forward_by_row", _F, _WEIGHTS, _NEIGHBOURS, None),
-                                 launch("convolution_forward_pairs_by_row", _F, _WEIGHTS, *_PAIRS, 3, None)),
-    "max_pool": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
-    "leaky_relu": lambda: launch("leaky_relu_forward", _F, 0.33),
-    "batch_norm": _batch_norm,
+    "convolution/pairs": lambda: launch("convolution_forward_pairs", _F, _WEIGHTS, *_PAIRS, 3, None),
+    "convolution/by_row": lambda: (launch("convolution_forward_by_row", _F, _WEIGHTS, _NEIGHBOURS, None),
+                                   launch("convolution_forward_pairs_by_row", _F, _WEIGHTS, *_PAIRS, 3, None)),
+    "pooling": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
+    "activations": lambda: launch("leaky_relu_forward", _F, 0.33),
+    "norm": _batch_norm,
     "level": lambda: launch("level_background", _WEIGHTS, None, None, 0.33, False, True),
     "cell_sums": lambda: launch("cell_sums", _F, _F[:len(_SPLITS) - 1], _SPLITS, None, 8, False),
-    "segment": lambda: launch("segment_sum", _F, _SPLITS),
-    "sample_rows": lambda: launch("add_sample_rows", _F, _F[:1], _COORDINATES),
-    "voxelize": lambda: launch("voxelize_triangles", *_TRIANGLE, (8, 8, 8)),
-    "voxelize_meshes": _meshes,
-    "sgd": _sgd,
-    "softmax_cross_entropy": lambda: launch("softmax_cross_entropy", _F, np.array([0, 1, 1]), False),
-    "triplet_loss": lambda: launch("triplet_loss", _F, _F[::-1].copy(), _F, 1.0, 0, False),
+    "rows": lambda: launch("segment_sum", _F, _SPLITS),
+    "rows/samples": lambda: launch("add_sample_rows", _F, _F[:1], _COORDINATES),
+    "voxels": lambda: launch("voxelize_triangles", *_TRIANGLE, (8, 8, 8)),
+    "voxels/meshes": _meshes,
+    "optim": _sgd,
+    "losses/softmax_cross_entropy": lambda: launch("softmax_cross_entropy", _F, np.array([0, 1, 1]), False),
+    "losses/triplet_loss": lambda: launch("triplet_loss", _F, _F[::-1].copy(), _F, 1.0, 0, False),
     "losses": _scaled,
 }
 

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from sparsenet.kernels.bits import lowest, ones
+from sparsenet.kernels.cpu.bits import lowest, ones
 
 
 @numba.njit

@@ -20,7 +20,8 @@ PROGRAM = Path(__file__).with_name("cold_start.py")
 
 
 def test_every_family_is_started():
-    assert set(CALLS) == {find(name).modules["cpu"] for name in names()}
+    started = {call.partition("/")[0] for call in CALLS}
+    assert started == {find(name).modules["cpu"].partition(".")[0] for name in names()}
 
 
 @pytest.mark.parametrize("family", CALLS)

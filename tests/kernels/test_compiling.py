@@ -11,11 +11,11 @@ from pathlib import Path
 import numba
 
 import sparsenet
-from sparsenet.kernels.compiling import compilation_announced
+from sparsenet.kernels.cpu.compiling import compilation_announced
 
 SCRIPT = """
 import numba
-from sparsenet.kernels.compiling import compilation_announced
+from sparsenet.kernels.cpu.compiling import compilation_announced
 
 @numba.njit(cache=True)
 def one_more(x):

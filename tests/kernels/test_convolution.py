@@ -11,7 +11,9 @@ from cuda_host.storage import HALF, in_half, precise
 
 import sparsenet as sn
 from sparsenet.backend import to_device
-from sparsenet.kernels import convolution_cuda, convolution_order, tiles
+from sparsenet.kernels.convolution import cuda as convolution_cuda
+from sparsenet.kernels.convolution import order as convolution_order
+from sparsenet.kernels.cuda import tiles
 from sparsenet.sparse import ActiveSites, Geometry
 
 # N, M, K, C_in, C_out

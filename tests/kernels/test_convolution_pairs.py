@@ -7,8 +7,9 @@ import pytest
 import reference
 
 import sparsenet as sn
-from sparsenet.kernels import blas, launch
-from sparsenet.kernels.convolution_ways import forward_way, weight_gradient_way
+from sparsenet.kernels import launch
+from sparsenet.kernels.convolution.view import forward_way, weight_gradient_way
+from sparsenet.kernels.cpu import blas
 from sparsenet.sparse import ActiveSites, Geometry
 from sparsenet.sparse.rulebook import Rulebook
 

@@ -96,7 +96,7 @@ def test_splits_that_do_not_fit_raise():
 def test_a_gpu_gives_the_same_sums_by_its_own_kernel(host_driver):
     from cuda_host.host_driver import poisoned_empty
 
-    from sparsenet.kernels.cuda import use_driver
+    from sparsenet.kernels.cuda.source import use_driver
 
     features, weights, constant, rulebook = views(GEOMETRIES[2], 5, 7, "float32")
     with use_driver(host_driver), poisoned_empty():

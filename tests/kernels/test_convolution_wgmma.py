@@ -9,9 +9,11 @@ from cuda_host import device
 
 import sparsenet as sn
 from sparsenet.backend import to_device
-from sparsenet.kernels import convolution_order, convolution_wgmma, tiles
+from sparsenet.kernels.convolution import order as convolution_order
+from sparsenet.kernels.convolution import wgmma as convolution_wgmma
 from sparsenet.kernels.counting import counting
-from sparsenet.kernels.cuda import use_driver
+from sparsenet.kernels.cuda import tiles
+from sparsenet.kernels.cuda.source import use_driver
 
 COMMITTED = tiles.load_tile_table(tiles.COMMITTED)
 CUDA = ["cuda", *([] if device.missing() else [pytest.param("gpu", marks=pytest.mark.gpu)])]

@@ -6,8 +6,8 @@ import numba
 import numpy as np
 import pytest
 
-from sparsenet.kernels.exponential import exponential
-from sparsenet.kernels.lanes import load_some, store_some
+from sparsenet.kernels.cpu.exponential import exponential
+from sparsenet.kernels.cpu.lanes import load_some, store_some
 
 
 @numba.njit

@@ -13,7 +13,8 @@ CHILD = '''
 import os, signal, threading, warnings
 import numpy as np
 from sparsenet import kernels
-from sparsenet.kernels import memory, threads
+from sparsenet.kernels.cpu import memory
+from sparsenet.kernels.cpu import threads
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of fork among threads: this is the test
 kernels.set_num_threads(2)

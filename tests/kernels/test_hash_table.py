@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sparsenet.kernels import hash_layout
 from sparsenet.kernels.fetch import fetches
-from sparsenet.kernels.hash_layout import EMPTY, HashTable, capacity_for, probe_lengths
+from sparsenet.kernels.hash_table import layout as hash_layout
+from sparsenet.kernels.hash_table.layout import EMPTY, HashTable, capacity_for, probe_lengths
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 8, 1000])

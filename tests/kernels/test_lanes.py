@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from sparsenet.kernels import lanes, lanes_joined
+from sparsenet.kernels.cpu import lanes, lanes_joined
 
 NAN = np.float32(np.nan)
 FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64])

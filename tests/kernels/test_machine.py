@@ -8,7 +8,7 @@ import importlib.util
 import pytest
 
 from sparsenet import backend
-from sparsenet.kernels.machine import blas_type, processor_type
+from sparsenet.kernels.cpu.machine import blas_type, processor_type
 
 
 def test_the_processor_is_the_one_that_numba_compiles_for():

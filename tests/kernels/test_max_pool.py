@@ -7,7 +7,8 @@ from cuda_host.storage import each_storage, in_half
 
 from sparsenet import kernels
 from sparsenet.backend import to_device
-from sparsenet.kernels import get_num_threads, memory, set_num_threads
+from sparsenet.kernels import get_num_threads, set_num_threads
+from sparsenet.kernels.cpu import memory
 from sparsenet.sparse import ActiveSites, Geometry
 
 

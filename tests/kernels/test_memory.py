@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sparsenet import SparseTensor, Tensor, ops
-from sparsenet.kernels.memory import Pool
+from sparsenet.kernels.cpu.memory import Pool
 
 MB = 1 << 20
 

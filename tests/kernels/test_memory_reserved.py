@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from sparsenet.kernels import memory
-from sparsenet.kernels.memory import Pool
+from sparsenet.kernels.cpu import memory
+from sparsenet.kernels.cpu.memory import Pool
 
 if sys.platform != "linux":
     pytest.skip("the pool is for Linux", allow_module_level=True)

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import sparsenet
-from sparsenet.kernels import numba_cache
-from sparsenet.kernels.numba_cache import compiled
+from sparsenet.kernels.cpu import numba_cache
+from sparsenet.kernels.cpu.numba_cache import compiled
 
 PACKAGE = Path(sparsenet.__file__).parent
 PROGRAM = """
@@ -168,7 +168,7 @@ class TestAChangeOfWhatIsInlined:
     """A package of numba_cache.py, a function that is kept, and one from another file that is inlined into it."""
 
     CALLER = """
-from small.numba_cache import compiled
+from small.cpu.numba_cache import compiled
 from small.shared import step
 
 @compiled
@@ -180,8 +180,8 @@ def twice(x):
 
     @pytest.fixture
     def package(self, tmp_path) -> Path:
-        (tmp_path / "small").mkdir()
-        shutil.copy(numba_cache.__file__, tmp_path / "small/numba_cache.py")
+        (tmp_path / "small/cpu").mkdir(parents=True)
+        shutil.copy(numba_cache.__file__, tmp_path / "small/cpu/numba_cache.py")
         (tmp_path / "small/caller.py").write_text(self.CALLER)
         return tmp_path / "small"
 
@@ -212,7 +212,7 @@ def twice(x):
 
 def test_every_function_that_is_kept_goes_through_it():
     """njit(cache=True) raises while a module is imported if no folder can be written to."""
-    for path in sorted((PACKAGE / "kernels").glob("*.py")):
+    for path in sorted((PACKAGE / "kernels").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword):
                 assert node.arg != "cache", f"{path.name}, line {node.lineno}: use compiled of numba_cache.py"

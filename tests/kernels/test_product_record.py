@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import sparsenet as sn
-from sparsenet.kernels import blas, launch, product_record
-from sparsenet.kernels.product_record import recorded_products
+from sparsenet.kernels import launch
+from sparsenet.kernels.cpu import blas, product_record
+from sparsenet.kernels.cpu.product_record import recorded_products
 
 
 @pytest.fixture(autouse=True)

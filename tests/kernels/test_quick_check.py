@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparsenet.kernels import find
-from sparsenet.kernels.signature import parse, quick_check
+from sparsenet.kernels.cuda.signature import parse, quick_check
 from sparsenet.kernels.table import Array, Arrays, Integers, Kernel, Scalar, names
 
 NAMES = names()

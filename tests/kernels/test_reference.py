@@ -156,7 +156,7 @@ def test_a_row_that_is_not_there_is_told_when_checking(use_checking, checking):
 
 @pytest.mark.parametrize("checking", ["", "1"])
 def test_on_a_gpu_values_are_looked_at_only_when_checking(host_driver, use_checking, checking):
-    from sparsenet.kernels.cuda import use_driver
+    from sparsenet.kernels.cuda.source import use_driver
 
     use_checking(checking)
     splits = np.array([0, 3, 2, 4])

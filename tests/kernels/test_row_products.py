@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from reference import assert_close
 
-from sparsenet.kernels.row_products import add_products
+from sparsenet.kernels.cpu.row_products import add_products
 
 
 def case(rows, c_in, c_out, dtype, rng):
@@ -67,7 +67,7 @@ def test_an_element_is_one_chain_of_its_terms_upwards(rng):
 def test_a_processor_without_fused_instructions_multiplies_and_adds(tmp_path):
     script = """if True:
         import numpy as np
-        from sparsenet.kernels import row_products
+        from sparsenet.kernels.cpu import row_products
         assert not row_products._FUSED and row_products._STRIP_BYTES == 64
         a, b = np.random.default_rng(0).standard_normal((9, 30)), np.random.default_rng(1).standard_normal((1, 30, 27))
         links = np.repeat(np.arange(9), 2).reshape(9, 2).astype(np.int32)

@@ -9,7 +9,7 @@ from cuda_host.storage import each_storage, in_half
 
 from sparsenet import kernels
 from sparsenet.kernels import get_num_threads, set_num_threads
-from sparsenet.kernels.segment import CHUNK, CUDA_CHUNK
+from sparsenet.kernels.rows.cpu import CHUNK, CUDA_CHUNK
 
 SPLITS = {
     "several": [0, 3, 5, 20],

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from sparsenet.kernels import streams
-from sparsenet.kernels.streams import SameStream, SideStream, shared, side_stream
+from sparsenet.kernels.cuda import streams
+from sparsenet.kernels.cuda.streams import SameStream, SideStream, shared, side_stream
 
 
 class Event:

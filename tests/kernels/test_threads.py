@@ -8,8 +8,8 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sparsenet.kernels import get_num_threads, launch, set_num_threads
-from sparsenet.kernels import threads as threads_module
-from sparsenet.kernels.threads import run_blocks, serial, single_threaded_blas
+from sparsenet.kernels.cpu import threads as threads_module
+from sparsenet.kernels.cpu.threads import run_blocks, serial, single_threaded_blas
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import numpy as np
 from cuda_host import cupy_of_numpy
 
 from sparsenet import backend
-from sparsenet.kernels import tickets as module
-from sparsenet.kernels.tickets import tickets
+from sparsenet.kernels.cuda import tickets as module
+from sparsenet.kernels.cuda.tickets import tickets
 
 
 def test_on_the_host_they_are_new_each_time():

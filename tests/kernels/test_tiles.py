@@ -7,8 +7,10 @@ import pytest
 from cuda_host.host_driver import HostDriver
 
 import sparsenet as sn
-from sparsenet.kernels import tiles, tuning, warm
-from sparsenet.kernels.cuda import use_driver
+from sparsenet.kernels.convolution import tuning
+from sparsenet.kernels.cuda import precompile as warm
+from sparsenet.kernels.cuda import tiles
+from sparsenet.kernels.cuda.source import use_driver
 
 COMMITTED = tiles.load_tile_table(tiles.COMMITTED)
 

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from sparsenet.kernels import cupy_driver
-from sparsenet.kernels.cuda import FOLDER, CompileError, CudaSource
-from sparsenet.kernels.warm import compile_variant, variant_of, variants
+from sparsenet.kernels.cuda import driver as cupy_driver
+from sparsenet.kernels.cuda.precompile import compile_variant, variant_of, variants
+from sparsenet.kernels.cuda.source import CompileError, CudaSource, sources
 
 
 def test_every_source_is_compiled_in_its_variants():
     found = variants(90)
-    assert {source for source, _, _ in found} == {path.stem for path in FOLDER.glob("*.cu")}
+    assert {source for source, _, _ in found} == {source.name for source in sources()}
     assert len({(source, macros) for source, _, macros in found}) == len(found)
     for source, name, macros in found:
         assert name in CudaSource(source).kernel(name, **dict(macros)).module
@@ -28,7 +28,7 @@ def test_what_a_gpu_cannot_run_is_left_out():
 
 
 def test_what_is_kept_on_disk_is_found_whatever_the_order_of_the_macros():
-    one, other = (CudaSource("leaky_relu").kernel("leaky_relu_forward", **dict(macros))
+    one, other = (CudaSource("activations/leaky_relu").kernel("leaky_relu_forward", **dict(macros))
                   for macros in ([("SCALAR", "float"), ("WIDE", "float")], [("WIDE", "float"), ("SCALAR", "float")]))
     assert list(one.defines) != list(other.defines)
     assert cupy_driver.options_of(one) == cupy_driver.options_of(other)
@@ -48,7 +48,7 @@ def test_a_kernel_that_does_not_compile_is_told_across_processes(monkeypatch):
 
 def test_without_cupy_there_is_one_line():
     program = ("import runpy, sys; sys.modules['cupy'] = None; sys.argv = ['warm.py']; "
-               "runpy.run_module('sparsenet.kernels.warm', run_name='__main__')")
+               "runpy.run_module('sparsenet.kernels.cuda.precompile', run_name='__main__')")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("warm: error: device 'cuda' needs CuPy") and len(done.stderr.splitlines()) == 1

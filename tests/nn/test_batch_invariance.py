@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import sparsenet as sn
 from sparsenet import ops
 from sparsenet.autograd import Tensor, no_grad
-from sparsenet.kernels.product_record import recorded_products
+from sparsenet.kernels.cpu.product_record import recorded_products
 from sparsenet.nn import Module
 from sparsenet.retrieval import embed
 from sparsenet.sparse import SparseTensor

@@ -13,9 +13,11 @@ from rulebook_ways import bits, host
 
 from sparsenet import ops
 from sparsenet.backend import to_device
-from sparsenet.kernels import get_num_threads, rulebook_bits, rulebook_cuda, set_num_threads
+from sparsenet.kernels import get_num_threads, set_num_threads
 from sparsenet.kernels.fetch import fetches
-from sparsenet.kernels.reach import Reach
+from sparsenet.kernels.rulebook import bits as rulebook_bits
+from sparsenet.kernels.rulebook import cuda as rulebook_cuda
+from sparsenet.kernels.rulebook.reach import Reach
 from sparsenet.nn import s3dcnn
 from sparsenet.sparse import ActiveSites, Geometry, SparseTensor, prepare
 
@@ -136,7 +138,7 @@ def test_windows_apart_in_one_task_or_several(geometry, least):
 def test_long_axes_of_few_sites_make_no_long_tables():
     rng = np.random.default_rng(6)
     sites = ActiveSites(np.stack([np.zeros(1100, int), rng.choice(2**22, 1100, replace=False)], axis=1), (2**22,), 1)
-    with mock.patch("sparsenet.kernels.rulebook.reach_of", side_effect=AssertionError):
+    with mock.patch("sparsenet.kernels.rulebook.cpu.reach_of", side_effect=AssertionError):
         assert sites.rulebook(Geometry.make_submanifold(1, 15)).pair_count >= 1100
 
 

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from rulebook_ways import bits, host
 
-from sparsenet.kernels import rulebook_bits, rulebook_cuda
+from sparsenet.kernels.rulebook import bits as rulebook_bits
+from sparsenet.kernels.rulebook import cuda as rulebook_cuda
 from sparsenet.sparse import ActiveSites, Geometry
 
 ONE_FIXTURE = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}

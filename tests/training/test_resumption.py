@@ -10,7 +10,7 @@ import pytest
 from small_runs import CLASSES, MINED, TRIPLETS, bits, interrupt, interrupt_within, run, stop_in_step, validating
 
 from sparsenet.data import SparseDataset
-from sparsenet.kernels.machine import blas_type, processor_type
+from sparsenet.kernels.cpu.machine import blas_type, processor_type
 from sparsenet.lock import LockedError, locked
 from sparsenet.training import loop
 from sparsenet.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparsenet.kernels.placement import LATTICE, place
+from sparsenet.kernels.contracts import LATTICE
+from sparsenet.kernels.voxels.placement import place
 from sparsenet.shapes.mesh import Mesh
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Leaky ReLU and its gradient, element by element."""

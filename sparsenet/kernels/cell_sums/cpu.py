@@ -1,0 +1,67 @@
+"""From sums over the sites of each sample to sums or means over all cells of its grid, and back: see `ops.global_pool`.
+
+    out[b] = (sums[b] + (cells - sites of b) * background) / divisor      divisor: 1; of a mean the cells, or without a
+                                                                          background the sites, at least 1
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import CELL_SUMS as FORWARD
+from sparsenet.kernels.contracts import CELL_SUMS_BACKWARD as BACKWARD
+from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
+
+SOURCE = CudaSource("cell_sums/cell_sums")
+VARIANTS = [(name, scalars) for name in ("cell_sums", "cell_sums_backward") for scalars in SCALARS.values()]
+
+
+def _counts(splits, cells, mean, with_background, dtype):
+    """(B, 1) inactive cells and divisors."""
+    active = np.diff(splits)[:, None]
+    inactive = (cells - active).astype(dtype)
+    counted = np.full_like(active, cells) if with_background else np.maximum(active, 1)
+    return inactive, (counted if mean else np.ones_like(active)).astype(dtype)
+
+
+@FORWARD.implementation("reference")
+@FORWARD.implementation("cpu")
+def _forward_cpu(features, sums, splits, background, cells, mean):
+    """(B, C) in the dtype of the features that were summed up; background has 1 row, or one for each sample."""
+    inactive, divisor = _counts(splits, cells, mean, background is not None, sums.dtype)
+    total = sums if background is None else sums + inactive * background
+    return total / divisor
+
+
+@BACKWARD.implementation("reference")
+@BACKWARD.implementation("cpu")
+def _backward_cpu(gradient, splits, coordinates, grounds, cells, mean):
+    """(N, C) gradient of the features, and (G, C) that of the background of G rows, None for 0."""
+    inactive, divisor = _counts(splits, cells, mean, grounds > 0, gradient.dtype)
+    share = gradient / divisor
+    to_sites = share[coordinates[:, 0]]
+    if not grounds:
+        return to_sites, None
+    of_samples = share * inactive
+    return to_sites, of_samples if grounds > 1 else of_samples.sum(axis=0, keepdims=True)
+
+
+@FORWARD.implementation("cuda")
+def _forward_cuda(features, sums, splits, background, cells, mean):
+    out = array_module(sums).empty(sums.shape, features.dtype)
+    SOURCE.kernel("cell_sums", **scalars_of(features))(
+        blocks_for(out.size), THREADS, sums, splits, background, 0 if background is None else len(background), cells,
+        mean, *sums.shape, out)
+    return out
+
+
+@BACKWARD.implementation("cuda")
+def _backward_cuda(gradient, splits, coordinates, grounds, cells, mean):
+    xp, (samples, channels), rows = array_module(gradient), gradient.shape, len(coordinates)
+    to_sites = xp.empty((rows, channels), gradient.dtype)
+    to_background = xp.empty((grounds, channels), gradient.dtype) if grounds else None
+    SOURCE.kernel("cell_sums_backward", **scalars_of(gradient))(
+        blocks_for(max(to_sites.size, grounds * channels)), THREADS, gradient, splits, coordinates,
+        coordinates.shape[1], grounds, cells, mean, rows, samples, channels, to_sites, to_background)
+    return to_sites, to_background

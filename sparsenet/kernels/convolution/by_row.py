@@ -1,0 +1,104 @@
+"""Sparse convolution whose output rows do not depend on one another: a sample has the same bits in every batch.
+
+    out[m] = sum over the offsets k, upwards, of  features[neighbours[m, k]] W[k]    + constant
+
+The products are those of cpu/row_products.py, a chain of multiply-adds for each output and offset.  An offset that
+joins an output row to no site adds nothing, so both views of a rulebook give the same bits:
+
+    neighbours    block of rows, offset by offset: the filled entries of column k become links [n, m]
+    pairs         block of rows, offset by offset: the block's run of pairs, which are links
+
+The constant comes last, as `add_sample_rows` adds one for each sample: a background that the samples share and one row
+for each of them give the same bits, too.  On a GPU the kernels of forward.cu sum each row on its own anyway.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_BY_ROW as FORWARD
+from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_PAIRS_BY_ROW as FORWARD_PAIRS
+from sparsenet.kernels.convolution import cuda as convolution_cuda
+from sparsenet.kernels.convolution.pairs import first_pair, rows_of_block
+from sparsenet.kernels.cpu.memory import empty
+from sparsenet.kernels.cpu.numba_cache import compiled
+from sparsenet.kernels.cpu.row_products import add_products
+from sparsenet.kernels.cpu.scratch import scratch
+from sparsenet.kernels.cpu.threads import run_blocks
+
+
+@FORWARD.implementation("cpu")
+def _forward_cpu(features, weights, neighbours, constant):
+    """(M, C_out): the sum over the filled entries, plus the constant row if there is one."""
+    out, base, step = _prepared(len(neighbours), features, weights, constant)
+
+    def block(index: int) -> None:
+        links, _ = scratch("links", 2 * step, np.dtype(np.int32))
+        _add_entries(features, weights, neighbours, index * step, min(len(out), (index + 1) * step),
+                     links.reshape(step, 2), base, out)
+
+    run_blocks(block, -(-len(out) // step))
+    return out
+
+
+@FORWARD_PAIRS.implementation("cpu")
+def _forward_pairs_cpu(features, weights, pairs, pair_splits, outputs, constant):
+    """(M, C_out): the sum over the pairs, plus the constant row if there is one."""
+    out, base, step = _prepared(outputs, features, weights, constant)
+
+    def block(index: int) -> None:
+        _add_pairs(features, weights, pairs, pair_splits, index * step, min(len(out), (index + 1) * step), base, out)
+
+    run_blocks(block, -(-len(out) // step))
+    return out
+
+
+@FORWARD.implementation("cuda")
+def _forward_cuda(features, weights, neighbours, constant):
+    return convolution_cuda.forward(features, weights, neighbours, constant)
+
+
+def _prepared(rows, features, weights, constant):
+    """The output, not filled; the constant row; the rows of a block."""
+    columns = weights.shape[2]
+    out = empty((rows, columns), features.dtype)
+    base = np.zeros(columns, features.dtype) if constant is None else constant
+    return out, base, rows_of_block(rows, columns * out.itemsize)
+
+
+@compiled
+def _fill(out, first, last):
+    for m in range(first, last):
+        for c in range(out.shape[1]):
+            out[m, c] = 0
+
+
+@compiled
+def _add_base(out, first, last, base):
+    for m in range(first, last):
+        for c in range(out.shape[1]):
+            out[m, c] += base[c]
+
+
+@compiled
+def _add_entries(features, weights, neighbours, first, last, links, base, out):
+    _fill(out, first, last)
+    for k in range(neighbours.shape[1]):
+        count = 0
+        for m in range(first, last):
+            n = neighbours[m, k]
+            if n >= 0:
+                links[count, 0], links[count, 1] = n, m
+                count += 1
+        add_products(features, weights, k, links, 0, count, out)
+    _add_base(out, first, last, base)
+
+
+@compiled
+def _add_pairs(features, weights, pairs, splits, first, last, base, out):
+    _fill(out, first, last)
+    for k in range(splits.size - 1):
+        start = first_pair(pairs, 1, splits[k], splits[k + 1], first)
+        stop = first_pair(pairs, 1, start, splits[k + 1], last)
+        add_products(features, weights, k, pairs, start, stop, out)
+    _add_base(out, first, last, base)

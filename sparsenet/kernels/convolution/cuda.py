@@ -1,0 +1,250 @@
+"""Launches of the CUDA convolutions: which variant, how many blocks, and what goes before and after.
+
+    forward            float32, float64   forward.cu
+                       tensor cores       words.cu -> forward_mma.cu
+                       sm_90, large       wgmma.py
+    weight gradient    float32, float64   weights.cu -> parts.cu
+                       tensor cores       words.cu -> weights_mma.cu -> parts.cu
+
+The precision follows from a setting and the dtype (`precision`), tile sizes are data (`tiles`).  Everything else
+follows from the sizes of the arrays.  float16 features are FP16 operands as they lie.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from sparsenet.backend import HALF, array_module, wide_dtype
+from sparsenet.kernels.convolution import wgmma
+from sparsenet.kernels.convolution.order import MOST_OFFSETS, row_order
+from sparsenet.kernels.cuda.source import MOST_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
+from sparsenet.kernels.cuda.tiles import COMMITTED, TENSOR_CORES, WINDOW, Tile, load_tile_table, tile_table
+from sparsenet.kernels.precision import operand_precision
+
+FORWARD = CudaSource("convolution/forward")
+FORWARD_MMA = CudaSource("convolution/forward_mma")
+WEIGHTS = CudaSource("convolution/weights")
+WEIGHTS_MMA = CudaSource("convolution/weights_mma")
+WORDS = CudaSource("convolution/words")
+PARTS = CudaSource("convolution/parts")
+
+# The first GPUs whose tensor cores multiply these operands, and the dtypes of features that they are made from.
+LEAST_ARCHITECTURE = {"tf32": 80, "fp16": 75, "bf16": 80}
+STORED = {"tf32": ("float32",), "fp16": ("float32", "float16"), "bf16": ("float32",)}
+
+
+def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None, slope: float = 1.0) -> Any:
+    """(M, C_out): see the contract of convolution_forward."""
+    xp = array_module(features)
+    (rows, offsets), (_, c_in, c_out) = neighbours.shape, weights.shape
+    out = xp.empty((rows, c_out), features.dtype)
+    if 0 in (features.size, weights.size, rows):
+        out[...] = 0 if constant is None else xp.where(constant > 0, constant, constant * slope)
+        return out
+    precision = _precision("convolution_forward", features)
+    order = row_order(neighbours, c_in * c_out)
+    if by_wgmma(neighbours, c_in * c_out, precision):
+        wgmma.forward(_words(features, precision, rounded=True), weights, neighbours, order, constant, slope, precision,
+                      out)
+        return out
+    tile = tile_table().choose("forward", architecture(xp), precision, c_out)
+    blocks = min(-(-rows // tile.rows) * -(-c_out // tile.columns), MOST_BLOCKS)
+    if precision in TENSOR_CORES:
+        words = _words(features, precision)
+        turned = _packed_weights(weights, precision)
+        kernel = forward_kernel(tile, features.dtype.name)
+        kernel(blocks, tile.threads, words, turned, neighbours, order, constant, slope, rows, offsets, words.shape[1],
+               c_out, out, shared_bytes=tile.shared_bytes("forward"))
+    else:
+        kernel = forward_kernel(tile, features.dtype.name, _by_vectors(features), _by_vectors(weights, out))
+        kernel(blocks, tile.threads, features, weights, neighbours, order, constant, slope, rows, offsets, c_in, c_out,
+               out, shared_bytes=tile.shared_bytes("forward"))
+    return out
+
+
+def weight_gradient(features: Any, gradient: Any, neighbours: Any, background: Any | None = None,
+                    constant_gradient: Any | None = None) -> Any:
+    """(K, C_in, C_out): see the contract of convolution_weight_gradient."""
+    xp = array_module(features)
+    (rows, offsets), c_in, c_out = neighbours.shape, features.shape[1], gradient.shape[1]
+    if 0 in (rows, offsets, features.size, c_out):
+        one = 0 if background is None else background[:, None] * constant_gradient
+        return xp.zeros((offsets, c_in, c_out), features.dtype) + one
+    precision = _precision("convolution_weight_gradient", features)
+    if precision in wgmma.WEIGHT_PRECISIONS and by_wgmma(neighbours, c_in * c_out, precision):
+        order = row_order(neighbours, c_in * c_out)
+        partial = wgmma.weight_gradient(_words(features, precision), _words(gradient, precision), neighbours, order,
+                                        (c_in, c_out), precision)
+        return _added(partial, features.dtype, background, constant_gradient)
+    table = tile_table()
+    tile = table.choose("weight_gradient", architecture(xp), precision, max(c_in, c_out))
+    products = offsets * -(-c_in // tile.rows) * -(-c_out // tile.columns)
+    part_rows = -(-rows // max(1, -(-table.split_blocks // products)) // WINDOW) * WINDOW
+    parts = -(-rows // part_rows)
+    partial = xp.empty((parts, offsets, c_in, c_out), wide_dtype(features.dtype))
+    blocks = min(parts * products, MOST_BLOCKS)
+    if precision in TENSOR_CORES:
+        left, right = _words(features, precision), _words(gradient, precision)
+        weight_gradient_kernel(tile)(
+            blocks, tile.threads, left, right, neighbours, rows, part_rows, parts, offsets, c_in, c_out, left.shape[1],
+            right.shape[1], partial, shared_bytes=tile.shared_bytes("weight_gradient"))
+    else:
+        weight_gradient_kernel(tile, _by_vectors(features), _by_vectors(gradient))(
+            blocks, tile.threads, features, gradient, neighbours, rows, part_rows, parts, offsets, c_in, c_out, partial,
+            shared_bytes=tile.shared_bytes("weight_gradient"))
+    return _added(partial, features.dtype, background, constant_gradient)
+
+
+def _added(partial: Any, dtype: Any, background: Any | None, constant_gradient: Any | None) -> Any:
+    """(K, C_in, C_out): the sum over the parts (parts, K, C_in, C_out), and what a background adds to each k."""
+    if len(partial) == 1 and partial.dtype == dtype and background is None:
+        return partial[0]
+    out = array_module(partial).empty(partial.shape[1:], dtype)
+    PARTS.kernel("add_parts", **scalars_of(out))(blocks_for(out.size), THREADS, partial, out.size, len(partial),
+                                                 background, constant_gradient, *out.shape[1:], out)
+    return out
+
+
+def by_wgmma(neighbours: Any, channels: int, precision: str) -> bool:
+    """Whether a product is one for Hopper's own instructions: channels is C_in * C_out."""
+    (rows, offsets), table = neighbours.shape, tile_table()
+    return (precision in TENSOR_CORES and offsets <= MOST_OFFSETS and rows * offsets * channels >= table.wgmma_work
+            and architecture(array_module(neighbours)) in table.wgmma_architectures)
+
+
+@cache
+def forward_kernel(tile: Tile, dtype: str, features_by_vectors: bool = True,
+                   weights_by_vectors: bool = True) -> CudaKernel:
+    """The variant of the forward kernel for a tile and features of that dtype; operands are copied by 16 bytes or by
+    elements."""
+    name, defines = _forward_variant(tile, dtype, features_by_vectors, weights_by_vectors)
+    return (FORWARD_MMA if name == "convolution_forward_mma" else FORWARD).kernel(name, **defines)
+
+
+@cache
+def weight_gradient_kernel(tile: Tile, features_by_vectors: bool = True,
+                           gradient_by_vectors: bool = True) -> CudaKernel:
+    """The variant of the weight gradient for a tile; operands are copied by 16 bytes or by elements."""
+    name, defines = _weight_gradient_variant(tile, features_by_vectors, gradient_by_vectors)
+    return (WEIGHTS_MMA if name == "convolution_weight_gradient_mma" else WEIGHTS).kernel(name, **defines)
+
+
+def _forward_variant(tile: Tile, dtype: str, a: bool = True, b: bool = True) -> tuple[str, dict[str, str | int]]:
+    sizes = {"TILE_ROWS": tile.rows, "TILE_COLUMNS": tile.columns, "TILE_DEPTH": tile.depth, "STAGES": tile.stages,
+             "RESIDENT": tile.resident, "SHARED_BYTES": tile.shared_bytes("forward")}
+    if tile.precision in TENSOR_CORES:
+        return "convolution_forward_mma", {"PRECISION": tile.precision.upper(), "SCALAR": SCALARS[dtype]["SCALAR"],
+                                           "WARP_ROWS": tile.own_rows, "WARP_COLUMNS": tile.own_columns, **sizes}
+    return "convolution_forward", {"THREAD_ROWS": tile.own_rows, "THREAD_COLUMNS": tile.own_columns, **sizes,
+                                   **_copies(tile, a, b)}
+
+
+def _weight_gradient_variant(tile: Tile, a: bool = True, b: bool = True) -> tuple[str, dict[str, str | int]]:
+    sizes = {"TILE_INPUTS": tile.rows, "TILE_OUTPUTS": tile.columns, "TILE_DEPTH": tile.depth, "STAGES": tile.stages,
+             "RESIDENT": tile.resident, "WINDOW": WINDOW, "SHARED_BYTES": tile.shared_bytes("weight_gradient")}
+    if tile.precision in TENSOR_CORES:
+        return "convolution_weight_gradient_mma", {"PRECISION": tile.precision.upper(), "WARP_INPUTS": tile.own_rows,
+                                                   "WARP_OUTPUTS": tile.own_columns, **sizes}
+    return "convolution_weight_gradient", {"THREAD_INPUTS": tile.own_rows, "THREAD_OUTPUTS": tile.own_columns, **sizes,
+                                           **_copies(tile, a, b)}
+
+
+def _copies(tile: Tile, a: bool, b: bool) -> dict[str, str | int]:
+    scalar, vector = {"float32": ("float", 4), "float64": ("double", 2)}[tile.precision]
+    resident = tile.resident if a and b else 1  # addresses of single elements need registers
+    return {"SCALAR": scalar, "A_VECTOR": vector if a else 1, "B_VECTOR": vector if b else 1, "RESIDENT": resident}
+
+
+def _words_defines(precision: str, dtype: str) -> dict[str, str]:
+    return {"PRECISION": precision.upper(), "SCALAR": SCALARS[dtype]["SCALAR"]}
+
+
+def _variants() -> Iterator[tuple]:
+    """(kernel, macros, least architecture where there is one) of all that the committed table leads to."""
+    table, ways = load_tile_table(COMMITTED), list(itertools.product((True, False), repeat=2))
+    for tile in table.forward:
+        if tile.precision in TENSOR_CORES:
+            yield from ((*_forward_variant(tile, dtype), LEAST_ARCHITECTURE[tile.precision])
+                        for dtype in STORED[tile.precision])
+        else:
+            yield from (_forward_variant(tile, tile.precision, *way) for way in ways)
+    for tile in table.weight_gradient:
+        if tile.precision in TENSOR_CORES:
+            yield (*_weight_gradient_variant(tile), LEAST_ARCHITECTURE[tile.precision])
+        else:
+            yield from (_weight_gradient_variant(tile, *way) for way in ways)
+    for precision, dtypes in STORED.items():
+        for dtype, name in itertools.product(dtypes, ("pack_rows", "pack_weights", "pack_pieces")):
+            yield name, _words_defines(precision, dtype), LEAST_ARCHITECTURE[precision]
+    yield from (("add_parts", scalars) for scalars in SCALARS.values())
+
+
+VARIANTS = list(_variants())
+
+
+def _by_vectors(*arrays: Any) -> bool:
+    """Whether all their rows begin at multiples of 16 bytes."""
+    return all(array.shape[-1] * array.itemsize % 16 == 0 and _address(array) % 16 == 0 for array in arrays)
+
+
+def _address(array: Any) -> int:
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+
+# Operands of the tensor cores.
+
+
+def _words(rows: Any, precision: str, rounded: bool = False) -> Any:
+    """(N, words) uint32, words a multiple of 8: TF32 and float16 take rows as they are where they fit.
+
+    rounded : whether TF32 must be rounded already, as it is not where rows are taken as they are
+    """
+    words = _word_count(rows.shape[1], precision)
+    fits = rows.shape[1] == words * (1 if precision == "tf32" else 2)  # no zeros at the end
+    if fits and _by_vectors(rows) and (rows.dtype == HALF or precision == "tf32" and not rounded):
+        return rows.view("uint32")
+    out = array_module(rows).empty((rows.shape[0], words), "uint32")
+    if fits and _by_vectors(rows) and rows.dtype != HALF:
+        kernel = WORDS.kernel("pack_pieces", **_words_defines(precision, rows.dtype.name))
+        kernel(blocks_for(rows.size // 4), THREADS, rows, rows.size // 4, out)
+        return out
+    kernel = WORDS.kernel("pack_rows", **_words_defines(precision, rows.dtype.name))
+    kernel(blocks_for(out.size), THREADS, rows, rows.shape[0], rows.shape[1], words, out)
+    return out
+
+
+def _packed_weights(weights: Any, precision: str) -> Any:
+    """(K, C_out, words) uint32."""
+    offsets, c_in, c_out = weights.shape
+    words = _word_count(c_in, precision)
+    out = array_module(weights).empty((offsets, c_out, words), "uint32")
+    kernel = WORDS.kernel("pack_weights", **_words_defines(precision, weights.dtype.name))
+    kernel(blocks_for(out.size), THREADS, weights, offsets, c_in, c_out, words, out)
+    return out
+
+
+def _word_count(channels: int, precision: str) -> int:
+    return -(-channels // (8 if precision == "tf32" else 16)) * 8
+
+
+def architecture(xp: Any) -> str:
+    """The current device's, such as "sm_90"; "any" on the host."""
+    return "any" if xp is np else f"sm_{xp.cuda.Device().compute_capability}"
+
+
+def _precision(operation: str, features: Any) -> str:
+    """What to multiply in; raises where the GPU has no tensor cores for it."""
+    precision = operand_precision(features.dtype)
+    device = architecture(array_module(features))
+    least = LEAST_ARCHITECTURE.get(precision, 0)
+    if device != "any" and int(device[3:]) < least:
+        subject = ("features are float16" if features.dtype == HALF
+                   else f"float32_matmul_precision is {precision!r}")
+        way_out = ("convert to float32" if features.dtype == HALF else "sn.set_float32_matmul_precision('highest')")
+        raise ValueError(f"{operation}: {subject}, which needs sm_{least} or later, the GPU is {device}: {way_out}")
+    return precision

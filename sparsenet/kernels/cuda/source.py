@@ -1,0 +1,273 @@
+"""CUDA kernels: a source file, its variants, and a launch whose arguments are checked.
+
+    SOURCE = CudaSource("activations/leaky_relu")                   # activations/leaky_relu.cu, from kernels/
+    kernel = SOURCE.kernel("leaky_relu_forward", **scalars_of(x))   # compiled at its first launch
+    kernel(blocks_for(x.size), THREADS, x, 0.33, x.size, out)
+
+`#include "common.cuh"`, of a header beside the source or beside this file, is put in textually, so that one string is
+all a compiler needs.  Who compiles and runs is a driver: CuPy's on a GPU, or the one that `use_driver` names (the tests
+run the same sources on the host with it).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from sparsenet.kernels.counting import launched
+from sparsenet.kernels.cuda.signature import CTYPES, Parameter, parse, quick_check
+
+FOLDER = Path(__file__).parents[1]  # of the families, each with its sources
+HEADERS = Path(__file__).parent  # which several families include
+THREADS = 256  # per block, where nothing asks for another number
+MOST_BLOCKS = 1 << 14  # of a grid-stride loop: enough for any GPU, fixed, so that no result depends on one
+MOST_THREADS = 1024  # per block
+MOST_SHARED = 227 * 1024  # bytes per block, on the largest
+
+Launch = Callable[[tuple[int, int, int], tuple[int, int, int], tuple, int], None]
+TARGETS = {"hopper.cuh": "sm_90a"}  # headers whose instructions one architecture alone has
+_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"[^\n]*$', re.MULTILINE)
+
+
+class Driver(Protocol):
+    """Compiles kernels and runs them.
+
+    ndarray : the class of arrays that its kernels reach
+    wanted : such an array, in words, for one who passed something else
+    """
+
+    ndarray: type
+    wanted: str
+
+    def compile(self, kernel: CudaKernel) -> Launch:
+        """A function (grid, block, arguments, shared_bytes) that runs the kernel; the arguments are numbers that fit
+        their parameters, Python's or NumPy's, arrays, and None for a null pointer.
+
+        It raises TypeError, naming kernel and argument, for an array on another GPU.
+        """
+
+    def address(self, array: Any) -> int:
+        """Where the array begins."""
+
+
+class CudaSource:
+    """A `.cu` file: its text, and its kernels by name and variant.
+
+    name : its path below `folder`, without the suffix, such as "activations/leaky_relu"
+    """
+
+    def __init__(self, name: str, folder: Path = FOLDER):
+        self.name = name
+        self.path = Path(folder) / f"{name}.cu"
+        self._kernels: dict[tuple, CudaKernel] = {}
+
+    @cached_property
+    def target(self) -> str | None:
+        """The one architecture that has its instructions, such as "sm_90a"; None where any does."""
+        found = [target for header, target in TARGETS.items() if f'#include "{header}"' in self.path.read_text("utf-8")]
+        return found[0] if found else None
+
+    def runs_on(self, architecture: int) -> bool:
+        """Whether GPUs of that number (80 for sm_80) have its instructions."""
+        return self.target in (None, f"sm_{architecture}a")
+
+    @cached_property
+    def text(self) -> str:
+        """The source with its includes put in; #line keeps the numbers of a message right."""
+        return self._inlined(self.path, set())
+
+    def kernel(self, name: str, **defines: str | int) -> CudaKernel:
+        """The kernel compiled with these macros, e.g. SCALAR="float"; the same object each time."""
+        key = (name, frozenset(defines.items()))
+        kernel = self._kernels.get(key)
+        return kernel or self._kernels.setdefault(key, CudaKernel(self, name, defines))
+
+    def line(self, file: str, number: int) -> str:
+        """One line of this source or of what it includes; "" where there is none."""
+        path = self.path.with_name(file)
+        path = path if path.exists() else HEADERS / file
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+    def _inlined(self, path: Path, seen: set[str]) -> str:
+        seen.add(path.name)
+        text = f'#line 1 "{path.name}"\n' + path.read_text(encoding="utf-8")
+
+        def include(match: re.Match) -> str:
+            if match[1] in seen:  # once is enough
+                return ""
+            line = text.count("\n", 0, match.start())  # of this line, counted from 1: #line is line 0
+            beside = path.with_name(match[1])
+            inner = self._inlined(beside if beside.exists() else HEADERS / match[1], seen)
+            return f'{inner}\n#line {line + 1} "{path.name}"'
+
+        return _INCLUDE.sub(include, text)
+
+
+class CudaKernel:
+    """One kernel of a source with its macros set; a launch checks every argument first."""
+
+    def __init__(self, source: CudaSource, name: str, defines: dict[str, str | int]):
+        self.source, self.name = source, name
+        self.defines = {key: str(int(value) if isinstance(value, bool) else value) for key, value in defines.items()}
+        kernels = parse(source.text, self.defines)
+        if name not in kernels:
+            raise KeyError(f"{source.path.name} has no kernel named {name!r}; there are {sorted(kernels)}")
+        self.module = tuple(kernels)  # all the source's kernels: they compile together
+        self.parameters: tuple[Parameter, ...] = kernels[name]
+        self._quick = quick_check(self.parameters)
+        exclusive = any(parameter.written and parameter.exclusive for parameter in self.parameters)
+        self._apart = [i for i, parameter in enumerate(self.parameters) if parameter.pointer and exclusive]
+        self._launches: dict[Driver, Launch] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, grid: int | tuple[int, ...], block: int | tuple[int, ...], *arguments: Any,
+                 shared_bytes: int = 0) -> None:
+        """Run on `grid` blocks of `block` threads; nothing runs where the grid is empty.
+
+        Raises
+        ------
+        TypeError, ValueError, OverflowError : naming the kernel, the argument, what was expected.
+        CompileError : at the first launch, with the line of the source.
+        """
+        grid, block = _three(grid), _three(block)
+        driver = _installed or cupy_driver()
+        if not (len(arguments) == len(self.parameters) and self._quick(arguments, driver.ndarray)):
+            self._check(arguments, driver)
+        if self._apart:
+            self._check_apart(arguments, driver.address)
+        if 0 in grid:
+            return
+        threads = block[0] * block[1] * block[2]
+        if not 0 < threads <= MOST_THREADS or min(grid) < 0 or max(grid[1:]) > 65535:
+            raise ValueError(f"{self.name}: grid is {grid} and block {block}, expected 1 to {MOST_THREADS} "
+                             "threads and at most 65535 blocks along y and z")
+        if not 0 <= shared_bytes <= MOST_SHARED:
+            raise ValueError(f"{self.name}: shared_bytes is {shared_bytes}, expected 0 to {MOST_SHARED}")
+        (self._launches.get(driver) or self.compiled(driver))(grid, block, arguments, shared_bytes)
+        launched(self.name)
+
+    def compiled(self, driver: Driver) -> Launch:
+        """What the driver made of this kernel; compiled once."""
+        with self._lock:
+            launch = self._launches.get(driver) or driver.compile(self)
+            self._launches[driver] = launch
+        return launch
+
+    def _check(self, arguments: tuple, driver: Driver) -> None:
+        """Raise if an argument does not fit its parameter."""
+        if len(arguments) != len(self.parameters):
+            raise TypeError(f"{self.name}: got {len(arguments)} arguments, expected {len(self.parameters)}: "
+                            f"{', '.join(parameter.name for parameter in self.parameters)}")
+        for value, parameter in zip(arguments, self.parameters, strict=True):
+            if not parameter.pointer:
+                parameter.check_number(value, self.name)
+            elif value is not None:
+                if not isinstance(value, driver.ndarray):
+                    raise TypeError(f"{self.name}: {parameter.name} is {type(value).__name__}, expected "
+                                    f"{driver.wanted}")
+                parameter.check_array(value, self.name)
+            elif not parameter.optional:
+                raise TypeError(f"{self.name}: {parameter.name} is None, expected an array of {parameter.dtype}: mark "
+                                "the parameter OPTIONAL in the source")
+
+    def _check_apart(self, arguments: tuple, address: Callable[[Any], int]) -> None:
+        """What is written through __restrict__ shares no memory with another argument."""
+        spans = []
+        for i in self._apart:
+            array = arguments[i]
+            if array is not None and (size := array.nbytes):
+                start = address(array)
+                spans.append((start, start + size, i))
+        spans.sort()
+        reach, furthest = 0, -1  # the end that lies furthest on so far, and whose it is
+        for start, end, i in spans:
+            if start < reach and (self._owns(i) or self._owns(furthest)):
+                raise ValueError(f"{self.name}: {self.parameters[furthest].name} and {self.parameters[i].name} share "
+                                 "memory, expected arrays apart (__restrict__): pass a copy of one")
+            if end > reach:
+                reach, furthest = end, i
+
+    def _owns(self, i: int) -> bool:
+        """Whether the kernel writes to that argument and counts on being the only one."""
+        return self.parameters[i].written and self.parameters[i].exclusive
+
+
+class CompileError(RuntimeError):
+    """A kernel does not compile; the message shows the compiler's words and the lines they are about."""
+
+    def __init__(self, kernel: CudaKernel, log: str):
+        shown = [f"{kernel.name} {kernel.defines} does not compile:"]
+        for line in log.splitlines():
+            shown.append(line)
+            place = re.match(r"([\w.]+)[(:](\d+)\)?.*?(?:error|warning)", line)
+            if place:
+                shown.append(f"    {place[2]} | {kernel.source.line(place[1], int(place[2]))}")
+        super().__init__("\n".join(shown))
+
+
+def sources() -> list[CudaSource]:
+    """Those of all families."""
+    return [CudaSource(f"{path.parent.name}/{path.stem}") for path in sorted(FOLDER.glob("*/*.cu"))]
+
+
+def blocks_for(size: int, threads: int = THREADS) -> int:
+    """Blocks of a grid-stride loop over `size` elements: by the size alone, 0 where there are none."""
+    return min(-(-int(size) // threads), MOST_BLOCKS)
+
+
+def ctype(array: Any) -> str:
+    """What CUDA C++ calls the array's dtype: "float" for float32, "long long" for int64, ..."""
+    return CTYPES[np.dtype(array.dtype)]
+
+
+# The macros of features by dtype: SCALAR, as they are stored, and WIDE, what is computed with them.
+SCALARS = {
+    "float32": {"SCALAR": "float", "WIDE": "float"},
+    "float64": {"SCALAR": "double", "WIDE": "double"},
+    "float16": {"SCALAR": "Half", "WIDE": "float"},
+}
+
+
+_SCALARS_OF = {np.dtype(name): scalars for name, scalars in SCALARS.items()}  # the name of a dtype takes long to make
+
+
+def scalars_of(array: Any) -> dict[str, str]:
+    """SCALAR and WIDE for the array's features."""
+    return _SCALARS_OF[array.dtype]
+
+
+_installed: Driver | None = None
+
+
+@contextmanager
+def use_driver(driver: Driver) -> Iterator[Driver]:
+    """Within it, every thread's kernels are compiled and run by `driver` in place of CuPy."""
+    global _installed
+    before, _installed = _installed, driver
+    try:
+        yield driver
+    finally:
+        _installed = before
+
+
+@cache
+def cupy_driver() -> Driver:
+    """The driver of the GPU; raises RuntimeError without CuPy or a GPU, saying what to install."""
+    from sparsenet.kernels.cuda.driver import CupyDriver
+
+    return CupyDriver()
+
+
+def _three(size: int | tuple[int, ...]) -> tuple[int, int, int]:
+    if type(size) is int:  # nearly always
+        return size, 1, 1
+    sizes = size if isinstance(size, tuple) else (size,)
+    return (*map(int, sizes), *(1,) * (3 - len(sizes)))

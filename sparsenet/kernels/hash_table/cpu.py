@@ -1,0 +1,117 @@
+"""Hash table from site keys to rows: open addressing with linear probing.
+
+    slot      0     1     2     3            capacity - 1
+    keys   | -1  | 817 | -1  | 42  | ... |   int64, -1 where empty
+    rows   |     |  5  |     |  0  | ... |   int32, of no meaning beside an empty key
+
+The capacity is a power of two and at least twice the number of keys.  A key's home slot mixes
+`key >> 3` and keeps the three low bits, so that the eight cells of a run along the last axis
+share one cache line.  On a CPU keys are inserted in row order by one thread: the layout of the table is the
+same every time.  On a GPU every key has a thread, and the layout depends on who comes first; what a
+look-up finds does not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import HASH_INSERT as INSERT
+from sparsenet.kernels.contracts import HASH_LOOKUP as LOOKUP
+from sparsenet.kernels.cpu.numba_cache import compiled
+from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cuda.source import THREADS, CudaSource, blocks_for
+from sparsenet.kernels.hash_table.layout import EMPTY, MIX, HashTable, capacity_for, raise_for
+
+_MIX = np.uint64(MIX)
+_BLOCK = 16384
+SOURCE = CudaSource("hash_table/hash_table")
+VARIANTS = [("hash_insert", {}), ("hash_lookup", {})]
+
+
+@compiled(inline="always")
+def _home(key, mask):
+    run = np.uint64(key) >> np.uint64(3)
+    mixed = (run * _MIX) >> np.uint64(32)
+    return np.int64(((mixed << np.uint64(3)) | (np.uint64(key) & np.uint64(7))) & mask)
+
+
+@compiled
+def _insert(keys, table_keys, table_rows):
+    mask = np.uint64(table_keys.size - 1)
+    for row in range(keys.size):
+        slot = _home(keys[row], mask)
+        while table_keys[slot] != EMPTY:
+            if table_keys[slot] == keys[row]:
+                return row
+            slot = (slot + 1) & np.int64(mask)
+        table_keys[slot] = keys[row]
+        table_rows[slot] = row
+    return -1
+
+
+@compiled
+def _lookup(table_keys, table_rows, queries, rows, start, stop):
+    mask = np.uint64(table_keys.size - 1)
+    for i in range(start, stop):
+        rows[i] = -1
+        if queries[i] < 0:
+            continue
+        slot = _home(queries[i], mask)
+        while table_keys[slot] != EMPTY:
+            if table_keys[slot] == queries[i]:
+                rows[i] = table_rows[slot]
+                break
+            slot = (slot + 1) & np.int64(mask)
+
+
+@INSERT.implementation("cpu")
+def _insert_cpu(keys, check):
+    """HashTable of the distinct, non-negative keys; key i leads to row i.
+
+    check : raise here for a bad key, which waits for a GPU; if not, `HashTable.check` does it later.
+
+    Raises
+    ------
+    ValueError : a key is negative or occurs twice.
+    """
+    table_keys = np.full(capacity_for(keys.size), EMPTY, np.int64)
+    table_rows = np.full(table_keys.size, -1, np.int32)
+    if _insert(keys, table_keys, table_rows) >= 0:
+        raise_for(keys)
+    return HashTable(table_keys, table_rows)
+
+
+@INSERT.implementation("cuda")
+def _insert_cuda(keys, check):
+    xp = array_module(keys)
+    table_keys = xp.full(capacity_for(keys.size), EMPTY, np.int64)
+    table_rows = xp.empty(table_keys.size, np.int32)  # read where a key is, nowhere else
+    problems = xp.zeros(1, np.int64)
+    kernel = SOURCE.kernel("hash_insert")
+    kernel(blocks_for(keys.size), THREADS, keys, keys.size, table_keys.size - 1, table_keys, table_rows, problems)
+    table = HashTable(table_keys, table_rows, keys, problems)
+    if check:
+        table.check()
+    return table
+
+
+@LOOKUP.implementation("cpu")
+def _lookup_cpu(table_keys, table_rows, queries):
+    """(Q,) int32: the row of each queried key, -1 where it is absent (or negative)."""
+    rows = np.empty(queries.size, np.int32)
+
+    def block(index: int) -> None:
+        start = index * _BLOCK
+        _lookup(table_keys, table_rows, queries, rows, start, min(start + _BLOCK, queries.size))
+
+    run_blocks(block, -(-queries.size // _BLOCK))
+    return rows
+
+
+@LOOKUP.implementation("cuda")
+def _lookup_cuda(table_keys, table_rows, queries):
+    rows = array_module(queries).empty(queries.size, np.int32)
+    kernel = SOURCE.kernel("hash_lookup")
+    kernel(blocks_for(queries.size), THREADS, table_keys, table_rows, table_keys.size - 1, queries, queries.size, rows)
+    return rows

@@ -1,0 +1,1 @@
+"""A level of a network (convolution, leaky ReLU, pooling) beside its convolutions."""

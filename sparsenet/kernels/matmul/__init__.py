@@ -1,0 +1,1 @@
+"""Matrix products with the same bits for any number of threads."""

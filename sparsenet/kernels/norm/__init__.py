@@ -1,0 +1,1 @@
+"""Batch normalization: statistics of sites or whole grids, the map, and its gradient."""

@@ -1,0 +1,250 @@
+"""Batch norm: y = (x - mean) / sqrt(variance + eps) * weight + bias, over rows (N, C), channel by channel.
+
+Statistics are over the sites, or over all cells of the grids: the background then counts once for each inactive
+cell (`cells` of a grid, less its sites), with one row for all samples or one for each.
+
+    rows       | block 0 | block 1 | ... |        borders by N and C alone; each block is one thread's
+    a block    | 4 rows | 4 rows | ... |        whose sums stay in registers, in float64
+    joined     block after block, then the background
+
+Sums of distances and of their squares are about one row's values, the background's if it counts, else the first row's:
+so no square is larger than the sum of squared distances from the mean times the number of rows, and nothing cancels,
+whatever the mean.  Each number is read once for the statistics, once for the result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import BATCH_NORM_BACKWARD as BACKWARD
+from sparsenet.kernels.contracts import BATCH_NORM_FORWARD as FORWARD
+from sparsenet.kernels.contracts import BATCH_NORM_STATISTICS as STATISTICS
+from sparsenet.kernels.cpu import memory
+from sparsenet.kernels.cpu.lanes import doubles, fma, load, load_some, store, store_some
+from sparsenet.kernels.cpu.numba_cache import compiled
+from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cuda.source import MOST_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
+from sparsenet.kernels.cuda.tickets import tickets
+
+_BLOCK = 1 << 16  # elements
+_ROWS = 4  # whose sums stay in registers: more, and a CPU no longer foresees which line is read next
+_WIDTH = 16  # channels side by side
+CUDA_CHUNK = 1024  # rows: a block's work
+_GROUPS = (32, 8)  # channels x groups of rows
+SOURCE = CudaSource("norm/batch_norm")
+VARIANTS = [(name, {**scalars, "CHUNK": CUDA_CHUNK}) for scalars in SCALARS.values()
+            for name in ("batch_norm_statistics", "batch_norm_forward", "batch_norm_sums", "batch_norm_backward")]
+
+
+@STATISTICS.implementation("cpu")
+def _statistics_cpu(features, background, batch_splits, cells, running_mean, running_variance, momentum):
+    """(2, C) float64: mean, and variance as the mean of squared distances from it; of no values at all NaN.
+
+    The running ones are moved in place by `momentum`, the variance divided by count - 1.
+    """
+    rows, channels = features.shape
+    step = _step(channels)
+    ground, inactive = _counted(features, background, batch_splits, cells)
+    shift = (ground if cells and len(ground) else features if rows else np.zeros((1, channels)))[0].astype(np.float64)
+    partial = np.zeros((-(-rows // step), 2, channels))
+    run_blocks(lambda b: _sum_distances(features, shift, b * step, min((b + 1) * step, rows), partial[b]), len(partial))
+    count, distance = rows + inactive.sum(), ground - shift
+    sums = partial.sum(axis=0) + (inactive @ distance, inactive @ distance**2)
+    with np.errstate(all="ignore"):
+        mean, square = sums / count
+        moments = np.stack([shift + mean, np.maximum(square - mean**2, 0)])
+    if running_mean is not None:
+        unbiased = moments[1] * (count / (count - 1)) if count > 1 else moments[1] * np.nan
+        for running, found in ((running_mean, moments[0]), (running_variance, unbiased)):
+            running[:] = (1 - momentum) * running + momentum * found
+    return moments
+
+
+@FORWARD.implementation("cpu")
+def _forward_cpu(features, background, moments, weight, bias, eps):
+    """(N, C); with a background, that and (G, C)."""
+    mean = moments[0].astype(features.dtype)
+    scale = (weight / np.sqrt(moments[1] + eps)).astype(features.dtype)
+    step = _step(features.shape[1])
+
+    def normalised(values):
+        out = memory.empty(values.shape, values.dtype)
+        run_blocks(lambda b: _normalise(values[b * step:(b + 1) * step], mean, scale, bias,
+                                        out[b * step:(b + 1) * step]), -(-len(values) // step))
+        return out
+
+    return normalised(features) if background is None else (normalised(features), normalised(background))
+
+
+@BACKWARD.implementation("cpu")
+def _backward_cpu(features, background, gradient, ground, batch_splits, cells, moments, weight, eps, of_batch):
+    """((N, C), (G, C) or None, (2, C) float64): the gradients of features and background; the sums over all rows of
+    the gradient, which is the bias's, and of the gradient times the normalised value, the weight's."""
+    (rows, channels), dtype = features.shape, features.dtype
+    step, mean, inverse = _step(channels), moments[0], 1 / np.sqrt(moments[1] + eps)
+    partial = np.zeros((-(-rows // step), 2, channels))
+    run_blocks(lambda b: _sums(features, gradient, mean, b * step, min((b + 1) * step, rows), partial[b]),
+               len(partial))
+    sums = partial.sum(axis=0)  # block after block
+    below, inactive = _counted(features, background, batch_splits, cells)
+    if background is not None:
+        sums += ground.sum(axis=0, dtype=np.float64), (ground * (background - mean)).sum(axis=0)
+    sums[1] *= inverse
+    count = rows + inactive.sum()
+    shares = sums / count if of_batch and count else np.zeros_like(sums)
+    shares[1] *= inverse
+    scale, constants = (weight * inverse).astype(dtype), (mean.astype(dtype), *shares.astype(dtype))
+    out = memory.empty(features.shape, dtype)
+
+    def block(b: int) -> None:
+        chosen = slice(b * step, (b + 1) * step)
+        _differentiate(features[chosen], gradient[chosen], *constants, scale, out[chosen])
+
+    run_blocks(block, len(partial))
+    if background is None:
+        return out, None, sums
+    through = inactive[:, None] * (shares[0] + (background - mean) * shares[1])
+    return out, ((ground - through) * (weight * inverse)).astype(dtype), sums
+
+
+@STATISTICS.implementation("cuda")
+def _statistics_cuda(features, background, batch_splits, cells, running_mean, running_variance, momentum):
+    xp = array_module(features)
+    moments = xp.empty((2, features.shape[1]), np.float64)
+    given = _rows_of(features, background, batch_splits, cells)
+    _reduce("batch_norm_statistics", features, *given, float(momentum), running_mean, running_variance, moments)
+    return moments
+
+
+@FORWARD.implementation("cuda")
+def _forward_cuda(features, background, moments, weight, bias, eps):
+    xp = array_module(features)
+    out, more = xp.empty_like(features), None if background is None else xp.empty_like(background)
+    (rows, channels), grounds = features.shape, 0 if background is None else len(background)
+    _kernel("batch_norm_forward", features)(blocks_for(max(rows, grounds) * channels), THREADS, features, rows,
+                                            background, grounds, channels, moments, weight, bias, float(eps), out, more)
+    return out if background is None else (out, more)
+
+
+@BACKWARD.implementation("cuda")
+def _backward_cuda(features, background, gradient, ground, batch_splits, cells, moments, weight, eps, of_batch):
+    xp = array_module(features)
+    sums = xp.empty((2, features.shape[1]), np.float64)
+    given = _rows_of(features, background, batch_splits, cells)
+    _reduce("batch_norm_sums", features, gradient, *given[:4], ground, moments, float(eps), sums)
+    out, more = xp.empty_like(features), None if background is None else xp.empty_like(background)
+    blocks = blocks_for(max(len(features), given[2]) * features.shape[1])
+    _kernel("batch_norm_backward", features)(blocks, THREADS, features, gradient, *given, ground, moments, weight,
+                                             float(eps), sums, of_batch, out, more)
+    return out, more, sums
+
+
+def _kernel(name: str, features) -> CudaKernel:
+    return SOURCE.kernel(name, **scalars_of(features), CHUNK=CUDA_CHUNK)
+
+
+def _rows_of(features, background, batch_splits, cells) -> tuple:
+    """rows, background, its rows, channels, splits, samples, cells: what all kernels but forward take."""
+    (rows, channels), grounds = features.shape, 0 if background is None else len(background)
+    samples = 0 if batch_splits is None else len(batch_splits) - 1
+    return rows, background, grounds, channels, batch_splits, samples, cells if grounds else 0
+
+
+def _reduce(name: str, features, *arguments) -> None:
+    """A kernel that goes over all rows chunk by chunk, and joins the chunks."""
+    xp, (rows, channels) = array_module(features), features.shape
+    chunks, partial, arrived = max(1, -(-rows // CUDA_CHUNK)), None, None
+    grid = min(chunks, MOST_BLOCKS), -(-channels // _GROUPS[0])
+    if chunks > 1:
+        partial, arrived = xp.empty((chunks, 2, channels), np.float64), tickets(xp, grid[1])
+    _kernel(name, features)(grid, _GROUPS, features, *arguments, chunks, partial, arrived)
+
+
+def _step(channels: int) -> int:
+    """Rows of a block."""
+    return max(_ROWS, _BLOCK // max(1, channels))
+
+
+def _counted(features, background, batch_splits, cells):
+    """Rows of backgrounds (G, C), and how many inactive cells count for each (G,) float64."""
+    if background is None:
+        return np.zeros((0, features.shape[1]), features.dtype), np.zeros(0)
+    if not cells:
+        return background, np.zeros(len(background))
+    if len(background) == 1:
+        return background, np.array([cells * (len(batch_splits) - 1.0) - len(features)])
+    return background, cells - np.diff(batch_splits).astype(np.float64)
+
+
+@compiled
+def _sum_distances(values, shift, start, stop, out):
+    """Sums (2, C) over rows start to stop of the distance from `shift`, and of its square."""
+    channels, nothing = values.shape[1], values.dtype.type(0)
+    for above in range(start, stop, _ROWS):
+        below, first = min(above + _ROWS, stop), 0
+        while first + _WIDTH <= channels:
+            centre = load(shift, first, _WIDTH)
+            total, squares = load(out, (0, first), _WIDTH), load(out, (1, first), _WIDTH)
+            for row in range(above, below):
+                distance = doubles(load(values, (row, first), _WIDTH)) - centre
+                total = total + distance
+                squares = fma(distance, distance, squares)
+            store(out, (0, first), total)
+            store(out, (1, first), squares)
+            first += _WIDTH
+        rest = channels - first
+        if rest > 0:
+            centre = load_some(shift, first, rest, 0.0, _WIDTH)
+            total = load_some(out, (0, first), rest, 0.0, _WIDTH)
+            squares = load_some(out, (1, first), rest, 0.0, _WIDTH)
+            for row in range(above, below):
+                distance = doubles(load_some(values, (row, first), rest, nothing, _WIDTH)) - centre
+                total = total + distance
+                squares = fma(distance, distance, squares)
+            store_some(out, (0, first), rest, total)
+            store_some(out, (1, first), rest, squares)
+
+
+@compiled
+def _normalise(values, mean, scale, bias, out):
+    for row in range(values.shape[0]):
+        for c in range(values.shape[1]):
+            out[row, c] = (values[row, c] - mean[c]) * scale[c] + bias[c]
+
+
+@compiled
+def _sums(values, gradient, mean, start, stop, out):
+    """Sums (2, C) over rows start to stop of the gradient, and of the gradient times the distance from the mean."""
+    channels, nothing = values.shape[1], values.dtype.type(0)
+    for above in range(start, stop, _ROWS):
+        below, first = min(above + _ROWS, stop), 0
+        while first + _WIDTH <= channels:
+            centre = load(mean, first, _WIDTH)
+            total, product = load(out, (0, first), _WIDTH), load(out, (1, first), _WIDTH)
+            for row in range(above, below):
+                slope = doubles(load(gradient, (row, first), _WIDTH))
+                total = total + slope
+                product = fma(slope, doubles(load(values, (row, first), _WIDTH)) - centre, product)
+            store(out, (0, first), total)
+            store(out, (1, first), product)
+            first += _WIDTH
+        rest = channels - first
+        if rest > 0:
+            centre = load_some(mean, first, rest, 0.0, _WIDTH)
+            total = load_some(out, (0, first), rest, 0.0, _WIDTH)
+            product = load_some(out, (1, first), rest, 0.0, _WIDTH)
+            for row in range(above, below):
+                slope = doubles(load_some(gradient, (row, first), rest, nothing, _WIDTH))
+                total = total + slope
+                distance = doubles(load_some(values, (row, first), rest, nothing, _WIDTH)) - centre
+                product = fma(slope, distance, product)
+            store_some(out, (0, first), rest, total)
+            store_some(out, (1, first), rest, product)
+
+
+@compiled
+def _differentiate(values, gradient, mean, share, slope, scale, out):
+    for row in range(values.shape[0]):
+        for c in range(values.shape[1]):
+            out[row, c] = (gradient[row, c] - share[c] - (values[row, c] - mean[c]) * slope[c]) * scale[c]

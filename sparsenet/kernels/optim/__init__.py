@@ -1,0 +1,1 @@
+"""The step of gradient descent with momentum, all parameters in few launches."""

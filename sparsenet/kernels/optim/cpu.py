@@ -1,0 +1,77 @@
+"""One step of gradient descent with momentum for all parameters, in one pass over their arrays.
+
+    g = gradient / loss_scale + weight_decay * parameter
+    v = momentum * v + (1 - dampening) * g
+    parameter -= lr * v                                      or, with Nesterov's momentum,
+    parameter -= lr * ((1 - dampening) * g + momentum * v)
+
+PyTorch's conventions, but v starts at 0.  Without velocities: parameter -= lr * g.
+
+float16 parameters (on a GPU) have float32 velocities and, where masters are given, float32 copies of
+themselves that take each step; a parameter becomes its master's rounding.
+"""
+
+from __future__ import annotations
+
+from sparsenet.kernels.contracts import SGD_STEP
+from sparsenet.kernels.cpu.numba_cache import compiled
+from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
+
+_BLOCK = 1 << 16  # elements
+_TENSORS = 16  # per CUDA launch, as in sgd.cu
+
+SOURCE = CudaSource("optim/sgd")
+VARIANTS = [("sgd_step", scalars) for scalars in SCALARS.values()]
+
+
+@SGD_STEP.implementation("cpu")
+def _sgd_step_cpu(parameters, gradients, velocities, masters, lr, momentum, dampening, nesterov, weight_decay,
+                  loss_scale):
+    """Writes parameters and velocities in place; the arithmetic is in their dtype."""
+    if not parameters:
+        return
+    number = parameters[0].dtype.type
+    rate, decay, unscale = number(lr), number(weight_decay), number(1 / loss_scale)
+    kept, added = number(momentum), number(1 - dampening)
+    blocks = [(i, slice(start, start + _BLOCK)) for i, array in enumerate(parameters)
+              for start in range(0, array.size, _BLOCK)]
+
+    def block(index: int) -> None:
+        i, chosen = blocks[index]
+        if velocities is None:
+            _plain(parameters[i][chosen], gradients[i][chosen], rate, decay, unscale)
+        else:
+            _with_momentum(parameters[i][chosen], gradients[i][chosen], velocities[i][chosen], rate, kept, added,
+                           nesterov, decay, unscale)
+
+    run_blocks(block, len(blocks))
+
+
+@SGD_STEP.implementation("cuda")
+def _sgd_step_cuda(parameters, gradients, velocities, masters, lr, momentum, dampening, nesterov, weight_decay,
+                   loss_scale):
+    nothing = [None] * len(parameters)
+    lists = parameters, gradients, velocities or nothing, masters or nothing
+    tensors = [tensor for tensor in zip(*lists, strict=True) if tensor[0].size]
+    for first in range(0, len(tensors), _TENSORS):
+        some = tensors[first:first + _TENSORS]
+        slots = [value for tensor in some for value in (*tensor, tensor[0].size)]
+        slots += (None, None, None, None, 0) * (_TENSORS - len(some))
+        kernel = SOURCE.kernel("sgd_step", **scalars_of(some[0][0]))
+        grid = blocks_for(max(tensor[0].size for tensor in some)), len(some)
+        kernel(grid, THREADS, lr, weight_decay, momentum, 1 - dampening, nesterov, 1 / loss_scale, *slots)
+
+
+@compiled
+def _plain(parameter, gradient, rate, decay, unscale):
+    for i in range(parameter.size):
+        parameter[i] -= rate * (gradient[i] * unscale + decay * parameter[i])
+
+
+@compiled
+def _with_momentum(parameter, gradient, velocity, rate, kept, added, nesterov, decay, unscale):
+    for i in range(parameter.size):
+        new = added * (gradient[i] * unscale + decay * parameter[i])
+        velocity[i] = kept * velocity[i] + new
+        parameter[i] -= rate * (new + kept * velocity[i] if nesterov else velocity[i])

@@ -1,0 +1,183 @@
+"""Segment reductions: one row out of each run of consecutive rows.
+
+    values (N, C)      r0 r1 r2 | r3 r4 |  | r5 ... r(N-1)
+    splits (S+1,)      0          3       5  5              N
+    result (S, C)      r0+r1+r2   r3+r4   0  ...
+
+A run is cut into chunks, at borders that depend on `splits` alone; each chunk is reduced by one thread
+(a block on the GPU), and a segment's chunks are joined in order.  Sums are kept in float64.  The same
+bits come out for any number of threads.
+
+Splits that do not rise from 0 to N raise on the CPU; on the GPU, where a look at them would wait for the
+device, what comes out has no meaning then.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import SEGMENT_MAX, SEGMENT_SUM
+from sparsenet.kernels.cpu.lanes import doubles, load, prefetch, store
+from sparsenet.kernels.cpu.numba_cache import compiled
+from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cuda.source import MOST_BLOCKS, SCALARS, CudaKernel, CudaSource, scalars_of
+from sparsenet.kernels.cuda.tickets import tickets
+
+CHUNK = 4096  # rows
+CUDA_CHUNK = 1024  # rows: a block's work; 1 M rows give a GPU a thousand blocks
+_BLOCK = (32, 8)  # channels x groups of rows
+_WIDTH, _NARROW = 32, 8  # channels that a CPU sums up side by side
+_ROWS = 64  # of some hundred channels are in the first cache until all channels have been added
+_AHEAD = 16  # rows: how early they are asked for
+
+SOURCE = CudaSource("rows/segment")
+VARIANTS = [(name, {**scalars, "CHUNK": CUDA_CHUNK}) for scalars in SCALARS.values()
+            for name in ("segment_sum", "segment_max_chunks", "segment_max_join")]
+
+
+@SEGMENT_SUM.implementation("cpu")
+def segment_sum_cpu(values: np.ndarray, splits: np.ndarray) -> np.ndarray:
+    """(S, C) sums in the dtype of `values`; an empty segment gives zeros.  Without splits all rows are one
+    segment: (1, C)."""
+    splits = np.array([0, len(values)]) if splits is None else splits
+    starts, stops, owners = _chunks(splits)
+    partial = np.zeros((len(starts), values.shape[1]), np.float64)
+    run_blocks(lambda b: _sum_rows(values, starts[b], stops[b], partial[b]), len(starts))
+    result = np.zeros((len(splits) - 1, values.shape[1]), np.float64)
+    _join_sums(partial, owners, result)
+    return result.astype(values.dtype, copy=False)
+
+
+@SEGMENT_MAX.implementation("cpu")
+def segment_max_cpu(values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(S, C) maxima and the rows (S, C) int64 that hold them, the first where several do; NaN wins.
+
+    An empty segment gives -inf and row -1.
+    """
+    starts, stops, owners = _chunks(splits)
+    shape = (len(starts), values.shape[1])
+    partial, partial_rows = np.empty(shape, values.dtype), np.empty(shape, np.int64)
+    run_blocks(lambda b: _max_rows(values, starts[b], stops[b], partial[b], partial_rows[b]), len(starts))
+    result = np.full((len(splits) - 1, values.shape[1]), -np.inf, values.dtype)
+    rows = np.full(result.shape, -1, np.int64)
+    _join_maxima(partial, partial_rows, owners, result, rows)
+    return result, rows
+
+
+@SEGMENT_SUM.implementation("cuda")
+def _segment_sum_cuda(values, splits):
+    xp, (rows, segments, channels) = array_module(values), _sizes(values, splits)
+    result = xp.empty((segments, channels), values.dtype)
+    if result.size:
+        slots, partial, arrived = _slots(rows, segments), None, None
+        grid = _grid(slots, values)
+        if slots > 1:
+            partial, arrived = xp.empty((slots, channels), np.float64), tickets(xp, segments * grid[1])
+        _kernel("segment_sum", values)(grid, _BLOCK, values, splits, rows, segments, channels, slots, partial, arrived,
+                                       result)
+    return result
+
+
+@SEGMENT_MAX.implementation("cuda")
+def _segment_max_cuda(values, splits):
+    xp, sizes = array_module(values), _sizes(values, splits)
+    slots = _slots(*sizes[:2])
+    partial = xp.empty((slots, values.shape[1]), values.dtype)
+    partial_rows = xp.empty(partial.shape, np.int64)
+    result = xp.empty((len(splits) - 1, values.shape[1]), values.dtype)
+    rows = xp.empty(result.shape, np.int64)
+    if result.size:
+        _kernel("segment_max_chunks", values)(_grid(slots, values), _BLOCK, values, splits, *sizes, slots, partial,
+                                              partial_rows)
+        _kernel("segment_max_join", values)(_grid(len(result), values), _BLOCK, partial, partial_rows, splits, *sizes,
+                                            -np.inf, result, rows)
+    return result, rows
+
+
+def _kernel(name: str, values) -> CudaKernel:
+    return SOURCE.kernel(name, **scalars_of(values), CHUNK=CUDA_CHUNK)
+
+
+def _sizes(values, splits) -> tuple[int, int, int]:
+    """Rows, segments, channels."""
+    if splits is None:
+        return len(values), 1, values.shape[1]
+    return len(values), len(splits) - 1, values.shape[1]
+
+
+def _slots(rows: int, segments: int) -> int:
+    """Partial rows: enough for all chunks of all segments (see segment.cu)."""
+    return rows // CUDA_CHUNK + segments
+
+
+def _grid(blocks: int, values) -> tuple[int, int]:
+    return min(blocks, MOST_BLOCKS), -(-values.shape[1] // _BLOCK[0])
+
+
+def _chunks(splits: np.ndarray) -> tuple[np.ndarray, ...]:
+    """First row, end row and segment of each chunk."""
+    lengths = np.diff(splits)
+    counts = -(-lengths // CHUNK)
+    owners = np.repeat(np.arange(len(lengths)), counts)
+    index_in_segment = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = splits[owners] + CHUNK * index_in_segment
+    return starts, np.minimum(starts + CHUNK, splits[owners + 1]), owners
+
+
+@compiled
+def _sum_rows(values, start, stop, out):
+    """Sums of several channels stay in registers while some rows go by."""
+    for above in range(start, stop, _ROWS):
+        below, first = min(above + _ROWS, stop), 0
+        while first + _WIDTH <= out.size:
+            total = load(out, first, _WIDTH)
+            for row in range(above, below):
+                prefetch(values, (row + _AHEAD, first), _WIDTH)
+                total = total + doubles(load(values, (row, first), _WIDTH))
+            store(out, first, total)
+            first += _WIDTH
+        while first + _NARROW <= out.size:
+            total = load(out, first, _NARROW)
+            for row in range(above, below):
+                total = total + doubles(load(values, (row, first), _NARROW))
+            store(out, first, total)
+            first += _NARROW
+        for c in range(first, out.size):
+            for row in range(above, below):
+                out[c] += values[row, c]
+
+
+@compiled
+def _join_sums(partial, owners, out):
+    for b in range(partial.shape[0]):
+        for c in range(partial.shape[1]):
+            out[owners[b], c] += partial[b, c]
+
+
+@numba.njit(inline="always")
+def _wins(value, best):
+    return value > best or (value != value and best == best)
+
+
+@compiled
+def _max_rows(values, start, stop, out, out_rows):
+    for c in range(values.shape[1]):
+        out[c] = values[start, c]
+        out_rows[c] = start
+    for row in range(start + 1, stop):
+        for c in range(values.shape[1]):
+            if _wins(values[row, c], out[c]):
+                out[c] = values[row, c]
+                out_rows[c] = row
+
+
+@compiled
+def _join_maxima(partial, partial_rows, owners, out, out_rows):
+    for b in range(partial.shape[0]):
+        segment = owners[b]
+        for c in range(partial.shape[1]):
+            if out_rows[segment, c] < 0 or _wins(partial[b, c], out[segment, c]):
+                out[segment, c] = partial[b, c]
+                out_rows[segment, c] = partial_rows[b, c]

@@ -1,0 +1,84 @@
+"""A row for each sample, added to the rows of its sites, subtracted from them, or multiplied with them.
+
+    out[n, c] = values[n, c] + rows[coordinates[n, 0], c]         (or -, or *)
+
+There are as many rows as samples, or one, which serves them all: a background that they share.  A pass over memory, as
+activations/cpu.py; on a GPU CuPy's own kernels do it.
+"""
+
+from __future__ import annotations
+
+from sparsenet.kernels.contracts import ADD_SAMPLE_ROWS as ADD
+from sparsenet.kernels.contracts import MULTIPLY_SAMPLE_ROWS as MULTIPLY
+from sparsenet.kernels.contracts import SUBTRACT_SAMPLE_ROWS as SUBTRACT
+from sparsenet.kernels.cpu import memory
+from sparsenet.kernels.cpu.numba_cache import compiled
+from sparsenet.kernels.cpu.threads import run_blocks
+
+_BLOCK = 1 << 16  # elements
+_ADD, _SUBTRACT, _MULTIPLY = range(3)
+
+
+@ADD.implementation("cpu")
+def _add_cpu(values, rows, coordinates):
+    """(N, C)"""
+    return _combined(values, rows, coordinates, _ADD)
+
+
+@SUBTRACT.implementation("cpu")
+def _subtract_cpu(values, rows, coordinates):
+    """(N, C)"""
+    return _combined(values, rows, coordinates, _SUBTRACT)
+
+
+@MULTIPLY.implementation("cpu")
+def _multiply_cpu(values, rows, coordinates):
+    """(N, C)"""
+    return _combined(values, rows, coordinates, _MULTIPLY)
+
+
+@ADD.implementation("cuda")
+def _add_cuda(values, rows, coordinates):
+    return values + _spread(rows, coordinates)
+
+
+@SUBTRACT.implementation("cuda")
+def _subtract_cuda(values, rows, coordinates):
+    return values - _spread(rows, coordinates)
+
+
+@MULTIPLY.implementation("cuda")
+def _multiply_cuda(values, rows, coordinates):
+    return values * _spread(rows, coordinates)
+
+
+def _spread(rows, coordinates):
+    return rows if len(rows) == 1 else rows[coordinates[:, 0]]
+
+
+def _combined(values, rows, coordinates, operation):
+    out = memory.empty(values.shape, values.dtype)
+    step = max(1, _BLOCK // max(1, values.shape[1]))
+
+    def block(index: int) -> None:
+        chosen = slice(index * step, (index + 1) * step)
+        _combine(values[chosen], rows, coordinates[chosen], operation, out[chosen])
+
+    run_blocks(block, -(-len(values) // step))
+    return out
+
+
+@compiled
+def _combine(values, rows, coordinates, operation, out):
+    channels = values.shape[1]
+    for n in range(values.shape[0]):
+        sample = coordinates[n, 0] if rows.shape[0] > 1 else 0
+        if operation == _ADD:
+            for c in range(channels):
+                out[n, c] = values[n, c] + rows[sample, c]
+        elif operation == _SUBTRACT:
+            for c in range(channels):
+                out[n, c] = values[n, c] - rows[sample, c]
+        else:
+            for c in range(channels):
+                out[n, c] = values[n, c] * rows[sample, c]

@@ -1,0 +1,158 @@
+"""Rulebooks from sorted keys: output sites, neighbours, transposed neighbours, pairs.
+
+A key is the row-major index of (batch, x, y, z); sites are sorted by it.  On a CPU nothing is hashed or
+sorted: bits.py marks the output cells in bit maps and looks rows up by counting bits; where grids
+are too large and empty for that, walk.py walks the sorted keys side by side.  Both give the same
+arrays.  The GPU's half, which looks neighbours up in the hash table of the input keys, is cuda.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import NEIGHBOURS, OUTPUT_KEYS, PAIR_COUNT, PAIRS
+from sparsenet.kernels.contracts import SITE_COORDINATES as COORDINATES
+from sparsenet.kernels.contracts import TRANSPOSE_NEIGHBOURS as TRANSPOSE
+from sparsenet.kernels.contracts import TRANSPOSED_OF_PAIRS as TRANSPOSED
+from sparsenet.kernels.cpu.memory import empty
+from sparsenet.kernels.cpu.numba_cache import compiled
+from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.rulebook import bits as rulebook_bits
+from sparsenet.kernels.rulebook import walk as rulebook_walk
+from sparsenet.kernels.rulebook.reach import joined_cells, reach_of
+
+_ROWS = 4096  # rows of a block
+_KEYS = 1 << 15  # keys of one: some nanoseconds each
+
+
+@COORDINATES.implementation("cpu")
+def _coordinates_cpu(keys, spatial_size):
+    """(N, 1+D) int32: the rows [batch, x, y, ...] that the keys are the row-major index of."""
+    coordinates = empty((keys.size, 1 + len(spatial_size)), np.int32)
+    sides = np.array(spatial_size, np.int64)
+    run_blocks(lambda b: _write_coordinates(keys, sides, b * _KEYS, min((b + 1) * _KEYS, keys.size), coordinates),
+               -(-keys.size // _KEYS))
+    return coordinates
+
+
+@compiled
+def _write_coordinates(keys, sides, start, stop, coordinates):
+    last = sides.size
+    line, end = np.int64(0), np.int64(-1)  # keys of the line that the row before lies on
+    for i in range(start, stop):
+        key = keys[i]
+        if line <= key < end:
+            for axis in range(last):
+                coordinates[i, axis] = coordinates[i - 1, axis]
+        else:
+            rest = key // sides[last - 1]
+            line = rest * sides[last - 1]
+            end = line + sides[last - 1]
+            for axis in range(last - 1, 0, -1):
+                coordinates[i, axis] = rest % sides[axis - 1]
+                rest //= sides[axis - 1]
+            coordinates[i, 0] = rest
+        coordinates[i, last] = key - line
+
+
+@OUTPUT_KEYS.implementation("cpu")
+def _output_keys_cpu(keys, coordinates, batch_splits, hash_table, *axes):
+    """Sorted distinct keys (M,) int64 of the cells that some kernel offset joins to a site."""
+    found = None
+    if rulebook_bits.fits(keys, batch_splits.size - 1, *axes):
+        found = rulebook_bits.output_keys(keys, coordinates, batch_splits, reach_of(*axes))
+    return rulebook_walk.output_keys(keys, batch_splits, *axes) if found is None else found
+
+
+@NEIGHBOURS.implementation("cpu")
+def _neighbours_cpu(keys, coordinates, batch_splits, output_keys, output_coordinates, hash_table, *axes):
+    """(M, K) int32: row of the input site under each kernel offset, -1 where there is none."""
+    table, samples = None, batch_splits.size - 1
+    if rulebook_bits.fits(keys, samples, *axes):
+        table = rulebook_bits.neighbours(keys, coordinates, output_keys, samples, reach_of(*axes))
+    return rulebook_walk.neighbours(keys, output_coordinates, *axes) if table is None else table
+
+
+@TRANSPOSED.implementation("cpu")
+def _transposed_of_pairs_cpu(pairs, pair_splits, inputs):
+    """(N, K) int32: row of the output site that offset k joins to each input site, or -1."""
+    table = empty((inputs, pair_splits.size - 1), np.int32)
+    run_blocks(lambda b: _write_transposed(pairs, pair_splits, b * _ROWS, min((b + 1) * _ROWS, inputs), table),
+               -(-inputs // _ROWS))
+    return table
+
+
+@compiled
+def _write_transposed(pairs, splits, start, stop, table):
+    for n in range(start, stop):
+        for k in range(table.shape[1]):
+            table[n, k] = -1
+    for k in range(table.shape[1]):
+        p, above = splits[k], splits[k + 1]
+        while p < above:  # binary search for the first pair of an input from `start` on
+            middle = (p + above) // 2
+            if pairs[middle, 0] < start:
+                p = middle + 1
+            else:
+                above = middle
+        while p < splits[k + 1] and pairs[p, 0] < stop:
+            table[pairs[p, 0], k] = pairs[p, 1]
+            p += 1
+
+
+@PAIRS.implementation("cpu")
+def _pairs_cpu(keys, coordinates, batch_splits, output_keys, neighbours, submanifold, *axes):
+    """((P, 2) int32 rows [input, output], (K+1,) int64 splits): the pairs grouped by offset, by
+    output row within an offset."""
+    samples = batch_splits.size - 1
+    if rulebook_bits.fits(keys, samples, *axes):
+        found = rulebook_bits.pairs(keys, coordinates, output_keys, samples, reach_of(*axes), submanifold)
+        if found is not None:
+            return found
+    table = neighbours()
+    offset, output = np.nonzero(table.T >= 0)
+    pairs = np.empty((offset.size, 2), np.int32)
+    pairs[:, 0] = table[output, offset]
+    pairs[:, 1] = output
+    splits = np.zeros(table.shape[1] + 1, np.int64)
+    np.cumsum(np.bincount(offset, minlength=table.shape[1]), out=splits[1:])
+    return pairs, splits
+
+
+@PAIR_COUNT.implementation("cuda")
+@PAIR_COUNT.implementation("cpu")
+def _pair_count(coordinates, *axes):
+    """How many pairs a filter has whose outputs are all the cells that it joins to a site: of each site, the
+    product over the axes of the offsets that join its coordinate to an output."""
+    xp = array_module(coordinates)
+    counts = xp.ones(len(coordinates), np.int64)
+    for axis, (side, *sizes) in enumerate(zip(*axes, strict=True)):
+        column = coordinates[:, 1 + axis]
+        if side <= len(column):
+            counts *= xp.asarray((joined_cells(np.arange(side), *sizes) >= 0).sum(axis=0))[column]
+        else:  # a table of all coordinates would grow with the grid
+            counts *= (joined_cells(column.astype(np.int64), *sizes) >= 0).sum(axis=0)
+    return int(counts.sum())
+
+
+@TRANSPOSE.implementation("cpu")
+def _transpose_cpu(neighbours, inputs):
+    """(N, K) int32: row of the output site that offset k joins to each input site, or -1."""
+    table = np.full((inputs, neighbours.shape[1]), -1, np.int32)
+
+    def block(index: int) -> None:  # a (row, offset) of the result is written by one output at most
+        start = index * _ROWS
+        _transpose(neighbours, table, start, min(start + _ROWS, neighbours.shape[0]))
+
+    run_blocks(block, -(-neighbours.shape[0] // _ROWS))
+    return table
+
+
+@compiled
+def _transpose(neighbours, table, start, stop):
+    for m in range(start, stop):
+        for k in range(neighbours.shape[1]):
+            row = neighbours[m, k]
+            if row >= 0:
+                table[row, k] = m
