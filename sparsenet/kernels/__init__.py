@@ -6,7 +6,7 @@ from sparsenet.kernels.counting import counting
 from sparsenet.kernels.cpu.threads import get_num_threads, set_num_threads
 from sparsenet.kernels.cuda.tiles import set_tile_table
 from sparsenet.kernels.precision import get_float32_matmul_precision, set_float32_matmul_precision
-from sparsenet.kernels.table import find, launch
+from sparsenet.kernels.table import find, launch, views_read
 
 __all__ = [
     "counting",
@@ -17,4 +17,5 @@ __all__ = [
     "set_float32_matmul_precision",
     "set_num_threads",
     "set_tile_table",
+    "views_read",
 ]

@@ -276,3 +276,15 @@ def _backward_cuda(gradient, argmax, neighbours, transposed_neighbours, batch_sp
     kernel(blocks_for(runs * channels), THREADS, gradient, argmax, neighbours, batch_splits, samples, rows, offsets,
            channels, _RUN, partial)
     return out, launch("segment_sum", partial, slots, backend="cuda").astype(gradient.dtype, copy=False)
+
+
+@FORWARD.reads("cpu")
+@BACKWARD.reads("cpu")
+@FORWARD.reads("cuda")
+def _reads(rulebook):
+    return ("neighbours",)
+
+
+@BACKWARD.reads("cuda")
+def _backward_reads(rulebook):
+    return ("neighbours", "transposed_neighbours")
