@@ -42,7 +42,7 @@ def test_a_kernel_that_does_not_compile_is_told_across_processes(monkeypatch):
 
     monkeypatch.setattr(cupy_driver, "CupyDriver", Refuses)
     with pytest.raises(RuntimeError, match="leaky_relu_forward .* does not compile") as caught:
-        compile_variant(("leaky_relu", "leaky_relu_forward", (("SCALAR", "float"), ("WIDE", "float"))))
+        compile_variant(("activations/leaky_relu", "leaky_relu_forward", (("SCALAR", "float"), ("WIDE", "float"))))
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
