@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsenet.retrieval.metrics import PAPER_OBJECTS
 from sparsenet.training.config import ConfigError
-from sparsenet.training.known_classes import known_labels
+from sparsenet.training.known_classes import known_labels, retrievable
 from sparsenet.training.schema import Config
 
 if TYPE_CHECKING:
@@ -81,11 +81,6 @@ def ranking_metric(config: Config) -> str:
     if config.evaluation.metric != "auto":
         return config.evaluation.metric
     return "l2" if config.loss.kind == "softmax" else "cosine"
-
-
-def retrievable(test_set: SparseDataset) -> bool:
-    """Whether any class has at least two objects, so that one can retrieve the other."""
-    return np.bincount(test_set.object_labels, minlength=1).max() > 1
 
 
 def check_evaluation(test_set: SparseDataset, config: Config) -> None:
