@@ -15,7 +15,7 @@ import time
 
 from benchmarks import smoke, smoke_parts
 from sparsenet.cli.exit_code import run
-from sparsenet.kernels.cuda.precompile import warm
+from sparsenet.kernels.cuda.precompile import precompile
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     on_cpu = multiprocessing.get_context("spawn").Process(target=compile_for_cpu)
     on_cpu.start()
     try:
-        print(f"{warm()} variants are compiled, {time.perf_counter() - begun:.1f} s", flush=True)
+        print(f"{precompile()} variants are compiled, {time.perf_counter() - begun:.1f} s", flush=True)
         smoke_parts.loader("cuda")
         smoke_parts.two_steps("cuda")
         print(f"a batch of a loader and two training steps, {time.perf_counter() - begun:.1f} s", flush=True)

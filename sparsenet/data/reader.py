@@ -15,7 +15,6 @@ from sparsenet.data.mesh_store import MAX_BYTES, MeshStore
 from sparsenet.data.sample import SampleError
 from sparsenet.files import arrays_digest
 from sparsenet.hdf5 import UNREADABLE
-from sparsenet.kernels.cuda.streams import shared
 
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh, MeshBatch
@@ -116,6 +115,7 @@ class DatasetReader:
     @cached_property
     def kept_on_gpu(self) -> MeshStore[MeshBatch]:
         """Meshes by row, each as a batch of one, cached in GPU memory."""
+        from sparsenet.kernels.cuda.streams import shared
         from sparsenet.shapes import MeshBatch
 
         return MeshStore(lambda row: MeshBatch([self.kept_meshes[row]]).to("cuda"), MAX_BYTES["cuda"], shared)

@@ -18,7 +18,7 @@ def hash_table_report(sites: ActiveSites | SparseTensor) -> dict[str, Any]:
     """The figures of the hash table: keys, slots, load (keys per slot), mean_probe and longest_probe (slots
     probed to find a key, 1 = at home), at_home (share of the keys), probe_lengths (N,) int64 and
     slots_of_keys (N,) int64."""
-    from sparsenet.kernels.hash_table.layout import EMPTY, probe_lengths
+    from sparsenet.kernels.hash_table import EMPTY, probe_lengths
 
     sites = getattr(sites, "sites", sites)
     table_keys = to_device(sites.hash_table[0], "cpu")

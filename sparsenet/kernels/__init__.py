@@ -1,10 +1,15 @@
-"""Kernels, found by name through `launch` (see `table`): `contracts.py` says what each computes, `reference.py` is its
-formula, the other modules are how it is fast."""
+"""Kernels, found by name through `launch` (see table.py).
+
+contracts.py says what each computes, reference.py is its formula.  How they are fast: a folder for each family, with
+cpu.py, cuda.py and the CUDA sources; cpu/ and cuda/ are the machinery of the two backends.
+"""
+
+import sys
+from pathlib import Path
 
 from sparsenet.kernels import contracts  # noqa: F401  (declares them)
 from sparsenet.kernels.counting import counting
 from sparsenet.kernels.cpu.threads import get_num_threads, set_num_threads
-from sparsenet.kernels.cuda.tiles import set_tile_table
 from sparsenet.kernels.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from sparsenet.kernels.table import find, launch, views_read
 
@@ -19,3 +24,19 @@ __all__ = [
     "set_tile_table",
     "views_read",
 ]
+
+
+def set_tile_table(path: str | Path | None) -> None:
+    """Take tile sizes from the file `path`, from the next launch on; None: the committed table.
+
+    Forward results and input gradients do not change by a bit; weight gradients may in their last ones.
+
+    Raises
+    ------
+    sparsenet.toml.TomlError : naming the file and what is wrong with it.
+    """
+    name = "sparsenet.kernels.cuda.tiles"
+    if path is not None or name in sys.modules:  # the committed table is the first one
+        from sparsenet.kernels.cuda import tiles
+
+        tiles.set_tile_table(path)

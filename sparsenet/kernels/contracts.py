@@ -1,7 +1,7 @@
 """Every kernel: its arguments, its formula in one line, and what its arguments must be beyond dtype and shape.
 
-`declare(name, modules, formula, argument=..., ...)` adds a kernel to the table.  The modules hold its implementations:
-one name, or the CPU's and the GPU's; `reference.py` has the formula as a function.  Guards say when they run:
+`declare(name, family, formula, argument=..., ...)` adds a kernel to the table.  The family's folder holds its
+implementations, cpu.py and cuda.py; `reference.py` has the formula as a function.  Guards say when they run:
 
     "always"     what shapes and scalars tell, and what an implementation waits for the GPU for anyway
     "host"       on a GPU, where a look at the values would wait for it, only with SPARSENET_CHECK=1
@@ -22,19 +22,19 @@ from sparsenet.kernels.table import Array, Arrays, Integers, Rulebook, Scalar, d
 # ---- sites ---------------------------------------------------------------------------------------------------------
 
 SITE_COORDINATES = declare(
-    "site_coordinates", ("rulebook.cpu", "rulebook.cuda"),
+    "site_coordinates", "rulebook",
     "out[n] = [batch, x, y, ...], of which keys[n] is the row-major index",
     keys=Array("int64", "N"),
     spatial_size=Integers("D"),
 )
 HASH_INSERT = declare(
-    "hash_insert", "hash_table.cpu",
+    "hash_insert", "hash_table",
     "table_rows[slot] = n where table_keys[slot] = keys[n]",
     keys=Array("int64", "N"),
     check=Scalar(bool),  # raise here for a bad key, which waits for a GPU; if not, `HashTable.check` does it later
 )
 HASH_LOOKUP = declare(
-    "hash_lookup", "hash_table.cpu",
+    "hash_lookup", "hash_table",
     "out[q] = table_rows[slot] where table_keys[slot] = queries[q], or -1",
     table_keys=Array("int64", "T"),
     table_rows=Array("int32", "T"),
@@ -61,15 +61,14 @@ _AXES = {name: Integers("D") for name in ("spatial_size", "output_size", "kernel
                                           "dilation")}
 _INPUTS = {"keys": Array("int64", "N"), "coordinates": Array("int32", "N D1"), "batch_splits": Array("int64", "B1")}
 _TABLE = "a function that gives the keys' HashTable: called where keys are looked up, not on a CPU"
-_RULEBOOK = ("rulebook.cpu", "rulebook.cuda")
 
 OUTPUT_KEYS = declare(
-    "output_keys", _RULEBOOK,
+    "output_keys", "rulebook",
     "the keys of all cells m with a site at m * stride - padding + k * dilation for some k, sorted",
     **_INPUTS, hash_table=_TABLE, **_AXES,
 )
 NEIGHBOURS = declare(
-    "neighbours", _RULEBOOK,
+    "neighbours", "rulebook",
     "out[m, k] = row of the site at m * stride - padding + k * dilation, or -1",
     **_INPUTS,
     output_keys=Array("int64", "M"),
@@ -78,13 +77,13 @@ NEIGHBOURS = declare(
     **_AXES,
 )
 TRANSPOSE_NEIGHBOURS = declare(
-    "transpose_neighbours", _RULEBOOK,
+    "transpose_neighbours", "rulebook",
     "out[neighbours[m, k], k] = m, all others -1",
     neighbours=Array("int32", "M K"),
     inputs="N, the number of input sites",
 )
 PAIRS = declare(
-    "pairs", _RULEBOOK,
+    "pairs", "rulebook",
     "all [neighbours[m, k], m] that are not -1, by k, then by m; the first of each k",
     **_INPUTS,
     output_keys=Array("int64", "M"),
@@ -93,21 +92,20 @@ PAIRS = declare(
     **_AXES,
 )
 TRANSPOSED_OF_PAIRS = declare(
-    "transposed_of_pairs", "rulebook.cpu",
+    "transposed_of_pairs", "rulebook",
     "out[n, k] = m for each pair [n, m] of offset k, all others -1",
     pairs=Array("int32", "P 2"),
     pair_splits=Array("int64", "K1"),
     inputs="N, the number of input sites",
 )
 PAIR_COUNT = declare(
-    "pair_count", "rulebook.cpu",
+    "pair_count", "rulebook",
     "P, the number of all (n, m, k)",
     coordinates=Array("int32", "N D1"), **_AXES,
 )
 
 # ---- convolution -----------------------------------------------------------------------------------------------------
 
-_FAMILY = ("convolution.cpu", "convolution.cuda")
 _CONVOLUTION = {
     "features": Array("feature", "N C_in"),
     "weights": Array("feature", "K C_in C_out"),
@@ -115,19 +113,19 @@ _CONVOLUTION = {
     "constant": Array("feature", "C_out", optional=True),
 }
 CONVOLUTION_FORWARD = declare(
-    "convolution_forward", _FAMILY,
+    "convolution_forward", "convolution",
     "out[m] = sum over the pairs (n, m) of each k of features[n] weights[k], + constant; through a leaky ReLU if given "
     "a slope",
     **_CONVOLUTION,
     slope=Scalar(float, optional=True),
 )
 CONVOLUTION_FORWARD_BY_ROW = declare(
-    "convolution_forward_by_row", _FAMILY,
+    "convolution_forward_by_row", "convolution",
     "the same without a slope; the bits of a row depend on no other row",
     **_CONVOLUTION,
 )
 CONVOLUTION_INPUT_GRADIENT = declare(
-    "convolution_input_gradient", _FAMILY,
+    "convolution_input_gradient", "convolution",
     "out[n] = sum over the pairs (n, m) of each k of gradient[m] weights[k]^T",
     gradient=Array("feature", "M C_out"),
     weights=Array("feature", "K C_in C_out"),
@@ -135,7 +133,7 @@ CONVOLUTION_INPUT_GRADIENT = declare(
     turned=Array("feature", "K C_out C_in", optional=True),  # as `level_background` makes them; derived if not given
 )
 CONVOLUTION_WEIGHT_GRADIENT = declare(
-    "convolution_weight_gradient", _FAMILY,
+    "convolution_weight_gradient", "convolution",
     "out[k] = sum over the pairs (n, m) of k of features[n]^T gradient[m], + background^T constant_gradient",
     features=Array("feature", "N C_in"),
     gradient=Array("feature", "M C_out"),
@@ -202,11 +200,11 @@ for _kernel in (CONVOLUTION_FORWARD, CONVOLUTION_FORWARD_BY_ROW, CONVOLUTION_INP
 # ---- matrix products, pooling, activation ----------------------------------------------------------------------------
 
 _FACTORS = {"a": Array("feature", "M K"), "b": Array("feature", "K N")}
-MATMUL = declare("matmul", "matmul.cpu", "out = a b", **_FACTORS)
-MATMUL_BY_ROW = declare("matmul_by_row", "matmul.cpu", "the same; the bits of a row depend on no other row", **_FACTORS)
+MATMUL = declare("matmul", "matmul", "out = a b", **_FACTORS)
+MATMUL_BY_ROW = declare("matmul_by_row", "matmul", "the same; the bits of a row depend on no other row", **_FACTORS)
 
 MAX_POOL_FORWARD = declare(
-    "max_pool_forward", "pooling.cpu",
+    "max_pool_forward", "pooling",
     "out[m] = max over k of features[neighbours[m, k]], the background where it is -1; argmax[m] = the first such k",
     features=Array("feature", "N C"),
     background=Array("feature", "G C", optional=True),
@@ -215,7 +213,7 @@ MAX_POOL_FORWARD = declare(
     relative=Scalar(bool, optional=True),  # the background is subtracted from the values
 )
 MAX_POOL_BACKWARD = declare(
-    "max_pool_backward", "pooling.cpu",
+    "max_pool_backward", "pooling",
     "out[neighbours[m, argmax[m]]] += gradient[m], the background of m's sample where that is -1",
     gradient=Array("feature", "M C"),
     argmax=Array("int16", "M C"),
@@ -240,14 +238,14 @@ def _rows_exist(features, neighbours):
 
 
 LEAKY_RELU_FORWARD = declare(
-    "leaky_relu_forward", "activations.cpu",
+    "leaky_relu_forward", "activations",
     "out = x where x > 0, slope * x elsewhere; of the background too",
     x=Array("feature", "N C"),
     slope=Scalar(float),
     background=Array("feature", "G D", optional=True),
 )
 LEAKY_RELU_BACKWARD = declare(
-    "leaky_relu_backward", "activations.cpu",
+    "leaky_relu_backward", "activations",
     "out = gradient where reference > 0, slope * gradient elsewhere; of the background's gradient `ground` too",
     reference=Array("feature", "N C"),
     gradient=Array("feature", "N C"),
@@ -259,7 +257,7 @@ LEAKY_RELU_BACKWARD = declare(
 # ---- a level: convolution, leaky ReLU, and max-pooling where it follows; put together from the kernels above ---------
 
 LEVEL_BACKGROUND = declare(
-    "level_background", ("level.cpu", "level.cpu", "level.cpu"),
+    "level_background", ("level", "level.cpu"),
     "constant = background sum_k weights[k] + bias; leaky ReLU of it; sum_k weights[k]; weights turned",
     weights=Array("feature", "K C_in C_out"),
     background=Array("feature", "C_in", optional=True),
@@ -269,7 +267,7 @@ LEVEL_BACKGROUND = declare(
     with_gradient=Scalar(bool),
 )
 LEVEL_GRADIENT = declare(
-    "level_gradient", ("level.cpu", "level.cpu", "level.cpu"),
+    "level_gradient", ("level", "level.cpu"),
     "the gradient of what the convolution gave, of its constant, and of the background that it read",
     gradient=Array("feature", "M C"),
     argmax=Array("int16", "M C", optional=True),
@@ -281,7 +279,7 @@ LEVEL_GRADIENT = declare(
     total_weight=Array("feature", "C_in C", optional=True),
 )
 CELL_SUMS = declare(
-    "cell_sums", ("cell_sums.cpu", "cell_sums.cpu", "cell_sums.cpu"),
+    "cell_sums", ("cell_sums", "cell_sums.cpu"),
     "out[b] = (sums[b] + (cells - sites of b) background) / divisor",
     features=Array("feature", "N C"),
     sums=Array("wide", "B C"),
@@ -291,7 +289,7 @@ CELL_SUMS = declare(
     mean=Scalar(bool),
 )
 CELL_SUMS_BACKWARD = declare(
-    "cell_sums_backward", ("cell_sums.cpu", "cell_sums.cpu", "cell_sums.cpu"),
+    "cell_sums_backward", ("cell_sums", "cell_sums.cpu"),
     "to the sites of b gradient[b] / divisor, to the background (cells - sites of b) times as much",
     gradient=Array("feature", "B C"),
     splits=Array("int64", "B1"),
@@ -307,7 +305,7 @@ _INACTIVE = {  # how many cells hold the background: with one for each sample, t
     "cells": Scalar(int),  # of a grid; 0: the background is no part of the statistics
 }
 BATCH_NORM_STATISTICS = declare(
-    "batch_norm_statistics", "norm.cpu",
+    "batch_norm_statistics", "norm",
     "out = mean and variance of the rows, and of the background once for each inactive cell; moves the running ones",
     **_NORM_INPUTS, **_INACTIVE,
     running_mean=Array("feature", "C", optional=True),
@@ -315,7 +313,7 @@ BATCH_NORM_STATISTICS = declare(
     momentum=Scalar(float),
 )
 BATCH_NORM_FORWARD = declare(
-    "batch_norm_forward", "norm.cpu",
+    "batch_norm_forward", "norm",
     "out = (x - mean) / sqrt(variance + eps) * weight + bias; of the background too",
     **_NORM_INPUTS,
     moments=Array("float64", "2 C"),
@@ -324,7 +322,7 @@ BATCH_NORM_FORWARD = declare(
     eps=Scalar(float),
 )
 BATCH_NORM_BACKWARD = declare(
-    "batch_norm_backward", "norm.cpu",
+    "batch_norm_backward", "norm",
     "the gradients of x and background, through mean and variance if they are the batch's; sums: of bias and weight",
     **_NORM_INPUTS,
     gradient=Array("feature", "N C"),
@@ -357,13 +355,13 @@ _guard_background(BATCH_NORM_BACKWARD)
 # ---- runs of rows, rows of samples -----------------------------------------------------------------------------------
 
 SEGMENT_SUM = declare(
-    "segment_sum", "rows.cpu",
+    "segment_sum", "rows",
     "out[s] = sum of values[splits[s]:splits[s + 1]]; of all rows without splits",
     values=Array("feature", "N C"),
     splits=Array("int64", "S", optional=True),
 )
 SEGMENT_MAX = declare(
-    "segment_max", "rows.cpu",
+    "segment_max", "rows",
     "out[s] = max of values[splits[s]:splits[s + 1]]; the first row that has it",
     values=Array("feature", "N C"),
     splits=Array("int64", "S"),
@@ -392,25 +390,25 @@ _guard_splits(SEGMENT_MAX)
 
 _ROWS = {"values": Array("feature", "N C"), "rows": Array("feature", "G C"), "coordinates": Array("int32", "N D1")}
 ADD_SAMPLE_ROWS = declare(
-    "add_sample_rows", "rows.samples", "out[n] = values[n] + rows[sample of n]; one row serves all samples", **_ROWS)
+    "add_sample_rows", "rows", "out[n] = values[n] + rows[sample of n]; one row serves all samples", **_ROWS)
 SUBTRACT_SAMPLE_ROWS = declare(
-    "subtract_sample_rows", "rows.samples", "out[n] = values[n] - rows[sample of n]", **_ROWS)
+    "subtract_sample_rows", "rows", "out[n] = values[n] - rows[sample of n]", **_ROWS)
 MULTIPLY_SAMPLE_ROWS = declare(
-    "multiply_sample_rows", "rows.samples", "out[n] = values[n] * rows[sample of n]", **_ROWS)
+    "multiply_sample_rows", "rows", "out[n] = values[n] * rows[sample of n]", **_ROWS)
 
 # ---- losses and the step ---------------------------------------------------------------------------------------------
 
 COSINE, L2, SQUARED_L2 = range(3)  # `distance`: the places in ops.triplet_loss.DISTANCES, as in losses/triplet_loss.cu
 
 SOFTMAX_CROSS_ENTROPY = declare(
-    "softmax_cross_entropy", "losses.softmax_cross_entropy",
+    "softmax_cross_entropy", "losses",
     "loss = mean of log(sum of e^logits) - logits[label]",
     logits=Array("float", "B C"),
     labels=Array("int64", "B"),
     with_gradient=Scalar(bool),
 )
 TRIPLET_LOSS = declare(
-    "triplet_loss", "losses.triplet_loss",
+    "triplet_loss", "losses",
     "loss = mean of max(0, margin + d(anchor, positive) - d(anchor, negative))",
     anchor=Array("float", "T C"),
     positive=Array("float", "T C"),
@@ -420,9 +418,9 @@ TRIPLET_LOSS = declare(
     with_gradient=Scalar(bool),
 )
 SCALE_GRADIENT = declare(
-    "scale_gradient", "losses.cpu", "gradient *= factor", gradient=Array("float", "N"), factor=Array("float", ""))
+    "scale_gradient", "losses", "gradient *= factor", gradient=Array("float", "N"), factor=Array("float", ""))
 SGD_STEP = declare(
-    "sgd_step", "optim.cpu",
+    "sgd_step", "optim",
     "v = momentum * v + (1 - dampening) * (gradient / loss_scale + weight_decay * parameter); parameter -= lr * v",
     parameters=Arrays("feature", "N"),
     gradients=Arrays("feature", "N"),
@@ -464,20 +462,20 @@ LATTICE = 2048  # vertices come to lie on odd multiples of 1 / LATTICE of a cell
 PLACEMENT = 21  # numbers of one: rotation and affine, row by row, and shift
 
 VOXELIZE_TRIANGLES = declare(
-    "voxelize_triangles", ("voxels.cpu", "voxels.cuda"),
+    "voxelize_triangles", "voxels",
     "the cells that share a point with a triangle, row-major; how many more lie outside the grid",
     vertices=Array("int64", "V 3"),  # odd: 2048 steps to a cell, whose borders are even
     faces=Array("int32", "F 3"),
     spatial_size=Integers("3"),
 )
 FILL_SOLID = declare(
-    "fill_solid", ("voxels.cpu", "voxels.cuda"),
+    "fill_solid", "voxels",
     "the cells, and those from which no path over faces of inactive cells leads to the border",
     coordinates=Array("int32", "N 3"),
     spatial_size=Integers("3"),
 )
 VOXELIZE_MESHES = declare(
-    "voxelize_meshes", "voxels.meshes",
+    "voxelize_meshes", "voxels",
     "the keys of the cells that each mesh meets, once placed; how many more lie outside the grid",
     vertices=Array("float64", "V 3"),
     vertex_splits=Array("int64", "S1"),

@@ -17,9 +17,9 @@ import numpy as np
 
 from sparsenet.backend import REFERENCE
 from sparsenet.kernels.contracts import COSINE, L2, LATTICE, MeshFault
-from sparsenet.kernels.hash_table.layout import EMPTY, MIX, HashTable, capacity_for
+from sparsenet.kernels.hash_table import EMPTY, MIX, HashTable, capacity_for
 from sparsenet.kernels.table import find, launch
-from sparsenet.kernels.voxels.placement import place
+from sparsenet.kernels.voxels import place
 
 
 def formula_of(*kernels: str, reads: tuple[str, ...] = ()) -> Callable[[Callable], Callable]:

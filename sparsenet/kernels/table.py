@@ -1,9 +1,9 @@
 """The table of named kernels: the seam between the operations and the hardware.
 
-`contracts.py` *declares* each kernel once: name, modules, formula, arguments with dtypes and symbolic shapes.  The
-modules, imported at its first launch, give one implementation for each backend:
+`contracts.py` *declares* each kernel once: name, family, formula, arguments with dtypes and symbolic shapes.  The
+family's folder has a module for each backend, imported at the first launch there, with the implementation:
 
-    LEAKY = declare("leaky_relu_forward", "leaky_relu", "x where x > 0, slope * x elsewhere",
+    LEAKY = declare("leaky_relu_forward", "activations", "x where x > 0, slope * x elsewhere",
                     x=Array("feature", "N C"), slope=Scalar(float))
 
     @LEAKY.implementation("cpu")
@@ -93,6 +93,8 @@ class Kernel:
             if backend in self.modules:
                 importlib.import_module(f"sparsenet.kernels.{self.modules[backend]}")
             if backend not in self.implementations:
+                for module in self.modules.values():  # what the message lists
+                    importlib.import_module(f"sparsenet.kernels.{module}")
                 raise NotImplementedError(f"{self.name}: no implementation for backend {backend!r}; "
                                           f"there are {sorted(self.implementations)}")
             self._imported.add(backend)
@@ -277,17 +279,18 @@ class Kernel:
                                  f"({', '.join(words)}){origin}")
 
 
-def declare(name: str, modules: str | tuple[str, ...], formula: str, /,
+def declare(name: str, family: str | tuple[str, str], formula: str, /,
             **arguments: Array | Arrays | Scalar | Integers | object) -> Kernel:
     """Add a kernel to the table.
 
-    modules : of this package, which hold the implementations: one for both, or the CPU's, the GPU's, and the
-        reference's (default: "reference")
+    family : the folder of this package whose cpu.py and cuda.py hold or import the implementations; the formula is in
+        reference.py, or in the module that stands behind the family
     formula : what it computes, in one line
     arguments : one that is none of these types is not checked (its value here is only a word about it)
     """
-    cpu, cuda, *reference = (modules, modules) if isinstance(modules, str) else modules
-    kernel = Kernel(name, {"cpu": cpu, "cuda": cuda, REFERENCE: (reference or [REFERENCE])[0]}, formula, arguments)
+    family, reference = (family, REFERENCE) if isinstance(family, str) else family
+    modules = {"cpu": f"{family}.cpu", "cuda": f"{family}.cuda", REFERENCE: reference}
+    kernel = Kernel(name, modules, formula, arguments)
     return _KERNELS.setdefault(name, kernel)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
-from sparsenet.kernels.voxels.placement import place
+from sparsenet.kernels.voxels import place
 from sparsenet.shapes.mesh import Mesh
 
 

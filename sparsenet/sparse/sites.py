@@ -17,7 +17,7 @@ from sparsenet.sparse.geometry import MAX_DIMENSION, Geometry
 from sparsenet.sparse.rulebook import Rulebook
 
 if TYPE_CHECKING:
-    from sparsenet.kernels.hash_table.layout import HashTable
+    from sparsenet.kernels.hash_table import HashTable
 
 _MAX_ROWS = 2**31 - 1  # rows are int32
 

@@ -1,22 +1,20 @@
 """Every kernel compiles in every variant, without a warning and without spills: for two architectures, for all of
 them with SPARSENET_ARCHITECTURES=all.
 
-A family's module lists its variants: VARIANTS = [(kernel, {macro: value}), ...], with the least
+The modules of a family list their variants: VARIANTS = [(kernel, {macro: value}), ...], with the least
 architecture as a third item where there is one.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
-import pkgutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cuda_host import nvrtc
 
-from sparsenet import kernels
+from sparsenet.kernels.cuda.precompile import cuda_modules
 from sparsenet.kernels.cuda.signature import names
 from sparsenet.kernels.cuda.source import CompileError, CudaSource, sources
 
@@ -26,8 +24,8 @@ SOURCES = {kernel: source for source in sources() for kernel in names(source.pat
 def listed_variants() -> dict[tuple, dict[str, int]]:
     """Kernels and their least architectures by (source, macros): what compiles together."""
     together: dict[tuple, dict[str, int]] = {}
-    for module in pkgutil.walk_packages(kernels.__path__, "sparsenet.kernels."):
-        for name, defines, *least in getattr(importlib.import_module(module.name), "VARIANTS", ()):
+    for module in cuda_modules():
+        for name, defines, *least in getattr(module, "VARIANTS", ()):
             key = (SOURCES[name].name, *sorted(defines.items()))
             together.setdefault(key, {})[name] = least[0] if least else min(nvrtc.ARCHITECTURES)
     return together

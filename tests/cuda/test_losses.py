@@ -10,7 +10,7 @@ import sparsenet as sn
 from sparsenet.backend import to_device, waits
 from sparsenet.kernels import counting
 from sparsenet.kernels.fetch import fetch_later
-from sparsenet.kernels.losses.cpu import ROWS_OF_ONE_BLOCK
+from sparsenet.kernels.losses.cuda import ROWS_OF_ONE_BLOCK
 
 
 def logits_on(where: str, rng, batch: int = 9, dtype: str = "float32") -> sn.Tensor:

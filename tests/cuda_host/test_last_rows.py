@@ -7,8 +7,8 @@ import pytest
 from cuda_host.host_driver import LastRows
 
 from sparsenet.kernels.cuda.source import THREADS, use_driver
-from sparsenet.kernels.pooling import cpu as max_pool
-from sparsenet.kernels.rows import cpu as segment
+from sparsenet.kernels.pooling import cuda as max_pool
+from sparsenet.kernels.rows import cuda as segment
 
 CHANNELS, OFFSETS, ROWS, INPUTS = 16, 27, 70, 50
 FAR = 2**28  # rows before: numbers that times CHANNELS or OFFSETS are beyond 2^31

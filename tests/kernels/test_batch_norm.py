@@ -9,7 +9,7 @@ from cuda_host.storage import each_storage, in_half, precise
 
 from sparsenet import kernels
 from sparsenet.kernels import get_num_threads, set_num_threads
-from sparsenet.kernels.norm.cpu import CUDA_CHUNK
+from sparsenet.kernels.norm.cuda import CUDA_CHUNK
 
 EPS = 1e-5
 GROUNDS = {"no background": 0, "one background": 1, "one for each sample": 3}

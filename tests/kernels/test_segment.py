@@ -9,7 +9,8 @@ from cuda_host.storage import each_storage, in_half
 
 from sparsenet import kernels
 from sparsenet.kernels import get_num_threads, set_num_threads
-from sparsenet.kernels.rows.cpu import CHUNK, CUDA_CHUNK
+from sparsenet.kernels.rows.cpu import CHUNK
+from sparsenet.kernels.rows.cuda import CUDA_CHUNK
 
 SPLITS = {
     "several": [0, 3, 5, 20],

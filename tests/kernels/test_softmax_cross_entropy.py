@@ -8,8 +8,8 @@ from reference import TOLERANCE, assert_close, softmax_cross_entropy
 
 from sparsenet import kernels
 from sparsenet.kernels import get_num_threads, set_num_threads
-from sparsenet.kernels.losses import cpu as losses
-from sparsenet.kernels.losses.cpu import ROWS_OF_ONE_BLOCK
+from sparsenet.kernels.losses import cuda as losses
+from sparsenet.kernels.losses.cuda import ROWS_OF_ONE_BLOCK
 from sparsenet.kernels.losses.softmax_cross_entropy import _rows_float
 
 

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 import pytest
 
 from sparsenet.kernels.cuda import streams
-from sparsenet.kernels.cuda.streams import SameStream, SideStream, shared, side_stream
+from sparsenet.kernels.cuda.streams import SideStream, shared
+from sparsenet.kernels.side_stream import SameStream, side_stream
 
 
 class Event:

@@ -8,8 +8,7 @@ from cuda_host.host_driver import HostDriver
 
 import sparsenet as sn
 from sparsenet.kernels.convolution import tuning
-from sparsenet.kernels.cuda import precompile as warm
-from sparsenet.kernels.cuda import tiles
+from sparsenet.kernels.cuda import precompile, tiles
 from sparsenet.kernels.cuda.source import use_driver
 
 COMMITTED = tiles.load_tile_table(tiles.COMMITTED)
@@ -137,5 +136,5 @@ def test_some_candidates_are_those_most_like_the_line_in_use(kind, precision):
 def test_what_is_compiled_ahead_is_what_a_launch_asks_for():
     tile = COMMITTED.choose("forward", "sm_90", "tf32", 128)
     source, name, macros = tuning._variant("forward", tile, "float32")
-    listed = [(source, {key: str(value) for key, value in macros}) for source, _, macros in warm.variants(90)]
+    listed = [(source, {key: str(value) for key, value in macros}) for source, _, macros in precompile.variants(90)]
     assert (source, dict(macros)) in listed and name == "convolution_forward_mma"

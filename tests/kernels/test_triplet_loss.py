@@ -8,8 +8,8 @@ from reference import TOLERANCE, assert_close, triplet_loss
 
 from sparsenet import kernels
 from sparsenet.kernels import get_num_threads, set_num_threads
-from sparsenet.kernels.losses import cpu as losses
-from sparsenet.kernels.losses.cpu import ROWS_OF_ONE_BLOCK
+from sparsenet.kernels.losses import cuda as losses
+from sparsenet.kernels.losses.cuda import ROWS_OF_ONE_BLOCK
 from sparsenet.ops.triplet_loss import DISTANCES
 
 EACH = pytest.mark.parametrize("distance", DISTANCES)

@@ -9,7 +9,7 @@ import numpy as np
 from sparsenet.backend import to_device
 from sparsenet.inspect.page.arrays import Arrays, smallest_unsigned
 from sparsenet.inspect.page.layers import FILTER, LayerView, NetworkView
-from sparsenet.kernels.hash_table.layout import probe_lengths
+from sparsenet.kernels.hash_table import probe_lengths
 
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsenet.kernels.contracts import LATTICE
-from sparsenet.kernels.voxels.placement import place
+from sparsenet.kernels.voxels import place
 from sparsenet.shapes.mesh import Mesh
 
 if TYPE_CHECKING:

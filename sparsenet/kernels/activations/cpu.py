@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from sparsenet.backend import array_module
 from sparsenet.kernels.contracts import LEAKY_RELU_BACKWARD as BACKWARD
 from sparsenet.kernels.contracts import LEAKY_RELU_FORWARD as FORWARD
 from sparsenet.kernels.cpu import memory
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
-from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 
 _BLOCK = 1 << 17  # elements: some 20 us, of which handing a block over takes two
-SOURCE = CudaSource("activations/leaky_relu")
-VARIANTS = [(name, scalars) for name in ("leaky_relu_forward", "leaky_relu_backward")
-            for scalars in SCALARS.values()]
 
 
 @FORWARD.implementation("cpu")
@@ -44,29 +39,6 @@ def _backward_cpu(reference, gradient, slope, background, ground):
 
     run_blocks(block, -(-gradient.size // _BLOCK))
     return out if background is None else (out, _backward_cpu(background, ground, slope, None, None))
-
-
-@FORWARD.implementation("cuda")
-def _forward_cuda(x, slope, background):
-    xp = array_module(x)
-    out, extra, more = xp.empty_like(x), 0, None
-    if background is not None:
-        extra, more = background.size, xp.empty_like(background)
-    kernel = SOURCE.kernel("leaky_relu_forward", **scalars_of(x))
-    kernel(blocks_for(max(x.size, extra)), THREADS, x, slope, x.size, out, background, extra, more)
-    return out if background is None else (out, more)
-
-
-@BACKWARD.implementation("cuda")
-def _backward_cuda(reference, gradient, slope, background, ground):
-    xp = array_module(gradient)
-    out, extra, more = xp.empty_like(gradient), 0, None
-    if background is not None:
-        extra, more = ground.size, xp.empty_like(ground)
-    kernel = SOURCE.kernel("leaky_relu_backward", **scalars_of(gradient))
-    kernel(blocks_for(max(out.size, extra)), THREADS, reference, gradient, slope, out.size, out, background, ground,
-           extra, more)
-    return out if background is None else (out, more)
 
 
 @compiled

@@ -10,28 +10,35 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from types import ModuleType
 
-from sparsenet import kernels
 from sparsenet.backend import cupy
+from sparsenet.kernels import find, table
 from sparsenet.kernels.cuda.signature import names
 from sparsenet.kernels.cuda.source import CompileError, CudaKernel, CudaSource, sources
 
 Variant = tuple[str, str, tuple[tuple[str, str | int], ...]]  # source, one of its kernels, macros
 
 
+def cuda_modules() -> list[ModuleType]:
+    """The modules of all families that launch CUDA sources: each cuda.py, and what it imports of its family."""
+    families = sorted({find(name).modules["cuda"] for name in table.names()})
+    for family in families:
+        importlib.import_module(f"sparsenet.kernels.{family}")
+    folders = tuple(f"sparsenet.kernels.{family.removesuffix('cuda')}" for family in families)
+    return [module for name, module in sorted(sys.modules.items()) if name.startswith(folders)]
+
+
 def variants(architecture: int) -> list[Variant]:
     """What compiles together, once each: all that is listed for GPUs of that number (80 for sm_80) or less."""
     source_of = {name: source for source in sources() for name in names(source.path.read_text(encoding="utf-8"))}
     found: dict[tuple, Variant] = {}
-    for module in pkgutil.walk_packages(kernels.__path__, "sparsenet.kernels."):
-        if module.name.startswith("sparsenet.kernels.cuda."):
-            continue
-        for name, defines, *least in getattr(importlib.import_module(module.name), "VARIANTS", ()):
+    for module in cuda_modules():
+        for name, defines, *least in getattr(module, "VARIANTS", ()):
             source = source_of[name]
             if source.runs_on(architecture) and (not least or least[0] <= architecture):
                 macros = tuple(sorted(defines.items()))
@@ -64,8 +71,8 @@ def compile_all(listed: Iterable[Variant], processes: int | None = None) -> int:
         return len(list(pool.map(compile_variant, listed)))
 
 
-def warm() -> int:
-    """Compile all that is listed; returns how many there were.
+def precompile() -> int:
+    """Compile all that the families list; returns how many there were.
 
     Raises
     ------
@@ -76,9 +83,9 @@ def warm() -> int:
 
 def main() -> None:
     try:
-        print(f"{warm()} variants are compiled")
+        print(f"{precompile()} variants are compiled")
     except RuntimeError as error:
-        sys.exit(f"warm: error: {error}")
+        sys.exit(f"precompile: error: {error}")
 
 
 if __name__ == "__main__":

@@ -23,29 +23,9 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sparsenet.backend import cupy
+from sparsenet.kernels.side_stream import Work
 
 T = TypeVar("T")
-
-
-class Work:
-    """Something made beside; see `SideStream.work`."""
-
-    made: Any = None  # event: all of it is done
-    delivered = False
-
-
-class SameStream:
-    """Stands in for a side stream where there is none: on a CPU, or where the consumer makes its own batches."""
-
-    @contextmanager
-    def work(self) -> Iterator[Work]:
-        yield Work()
-
-    def deliver(self, work: Work) -> None:
-        """Nothing to wait for."""
-
-    def meet(self) -> None:
-        """Nothing to wait for."""
 
 
 class SideStream:
@@ -129,10 +109,8 @@ def shared(value: T) -> Callable[[], T]:
 _streams: dict[tuple[int, int], SideStream] = {}  # by device and consumer's stream: the pool knows blocks by stream
 
 
-def side_stream(device: str) -> SideStream | SameStream:
+def stream_beside() -> SideStream:
     """The stream beside the current one; the same each time, so that one epoch's memory serves the next."""
-    if device == "cpu":
-        return SameStream()
     cuda = cupy().cuda
     place = int(cuda.Device().id), int(cuda.get_current_stream().ptr)
     found = _streams.get(place)

@@ -1,1 +1,10 @@
-"""The hash table from the keys of sites to their rows: cpu.py fills and reads it, layout.py is what any table is."""
+"""The hash table from the keys of sites to their rows.
+
+    layout.py      what a table is, whoever fills it
+    cpu.py         fills and reads it; the layout is drawn there
+    cuda.py        on a GPU, through hash_table.cu
+"""
+
+from sparsenet.kernels.hash_table.layout import EMPTY, MIX, HashTable, capacity_for, probe_lengths
+
+__all__ = ["EMPTY", "MIX", "HashTable", "capacity_for", "probe_lengths"]

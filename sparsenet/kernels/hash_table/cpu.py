@@ -15,18 +15,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.backend import array_module
 from sparsenet.kernels.contracts import HASH_INSERT as INSERT
 from sparsenet.kernels.contracts import HASH_LOOKUP as LOOKUP
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
-from sparsenet.kernels.cuda.source import THREADS, CudaSource, blocks_for
 from sparsenet.kernels.hash_table.layout import EMPTY, MIX, HashTable, capacity_for, raise_for
 
 _MIX = np.uint64(MIX)
 _BLOCK = 16384
-SOURCE = CudaSource("hash_table/hash_table")
-VARIANTS = [("hash_insert", {}), ("hash_lookup", {})]
 
 
 @compiled(inline="always")
@@ -82,20 +78,6 @@ def _insert_cpu(keys, check):
     return HashTable(table_keys, table_rows)
 
 
-@INSERT.implementation("cuda")
-def _insert_cuda(keys, check):
-    xp = array_module(keys)
-    table_keys = xp.full(capacity_for(keys.size), EMPTY, np.int64)
-    table_rows = xp.empty(table_keys.size, np.int32)  # read where a key is, nowhere else
-    problems = xp.zeros(1, np.int64)
-    kernel = SOURCE.kernel("hash_insert")
-    kernel(blocks_for(keys.size), THREADS, keys, keys.size, table_keys.size - 1, table_keys, table_rows, problems)
-    table = HashTable(table_keys, table_rows, keys, problems)
-    if check:
-        table.check()
-    return table
-
-
 @LOOKUP.implementation("cpu")
 def _lookup_cpu(table_keys, table_rows, queries):
     """(Q,) int32: the row of each queried key, -1 where it is absent (or negative)."""
@@ -106,12 +88,4 @@ def _lookup_cpu(table_keys, table_rows, queries):
         _lookup(table_keys, table_rows, queries, rows, start, min(start + _BLOCK, queries.size))
 
     run_blocks(block, -(-queries.size // _BLOCK))
-    return rows
-
-
-@LOOKUP.implementation("cuda")
-def _lookup_cuda(table_keys, table_rows, queries):
-    rows = array_module(queries).empty(queries.size, np.int32)
-    kernel = SOURCE.kernel("hash_lookup")
-    kernel(blocks_for(queries.size), THREADS, table_keys, table_rows, table_keys.size - 1, queries, queries.size, rows)
     return rows

@@ -16,7 +16,7 @@ MIX = 0x9E3779B97F4A7C15  # 2^64 / golden ratio
 
 
 class HashTable(tuple):
-    """Unpacks to `table_keys, table_rows`, the arrays that cpu.py draws."""
+    """Unpacks to `table_keys, table_rows`, the arrays drawn in cpu.py."""
 
     def __new__(cls, table_keys: Any, table_rows: Any, keys: Any = None, problems: Any = None) -> HashTable:
         table = super().__new__(cls, (table_keys, table_rows))

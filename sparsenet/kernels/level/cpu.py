@@ -13,18 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.backend import array_module
 from sparsenet.kernels.contracts import LEVEL_BACKGROUND as BACKGROUND
 from sparsenet.kernels.contracts import LEVEL_GRADIENT as GRADIENT
-from sparsenet.kernels.cuda.source import MOST_BLOCKS, SCALARS, CudaSource, scalars_of
-from sparsenet.kernels.cuda.tickets import tickets
 from sparsenet.kernels.table import launch
-
-_BLOCK = _LANES, _GROUPS = 32, 8  # as in level.cu
-_CHUNK, _CHUNKS = 64, 512  # least rows of a block; most chunks that the last block joins
-
-SOURCE = CudaSource("level/level")
-VARIANTS = [(name, scalars) for name in ("level_background", "level_gradient") for scalars in SCALARS.values()]
 
 
 @BACKGROUND.implementation("reference")
@@ -42,19 +33,6 @@ def _background_cpu(weights, background, bias, slope, reversed, with_gradient):
         return constant, activated, None, None
     turned = (weights[::-1] if reversed else weights).transpose(0, 2, 1)
     return constant, activated, total, np.ascontiguousarray(turned)
-
-
-@BACKGROUND.implementation("cuda")
-def _background_cuda(weights, background, bias, slope, reversed, with_gradient):
-    xp, dtype, (offsets, c_in, c_out) = array_module(weights), weights.dtype, weights.shape
-    rows = xp.empty((2, c_out), dtype)
-    constant, activated = rows[0], rows[1]
-    total = xp.empty((c_in, c_out), dtype) if with_gradient else None
-    turned = xp.empty((offsets, c_out, c_in), dtype) if with_gradient else None
-    SOURCE.kernel("level_background", **scalars_of(weights))(
-        min(-(-c_out // _GROUPS), MOST_BLOCKS), _BLOCK, background, weights, bias, slope, reversed, offsets, c_in,
-        c_out, constant, activated, total, turned)
-    return constant, activated, total, turned
 
 
 @GRADIENT.implementation("reference")
@@ -86,28 +64,3 @@ def _collected(gradient, argmax, transposed_neighbours):
         windows = transposed_neighbours[inputs, k]
         result[inputs] += np.where(argmax[windows] == k, gradient[windows], 0)
     return result
-
-
-@GRADIENT.implementation("cuda")
-def _gradient_cuda(gradient, argmax, transposed_neighbours, activated, constant, ground, slope, total_weight):
-    xp, dtype, (rows, channels) = array_module(gradient), gradient.dtype, activated.shape
-    offsets = 0 if argmax is None else transposed_neighbours.shape[1]
-    c_in = 0 if total_weight is None else len(total_weight)
-    result = xp.empty((rows, channels), dtype)
-    constant_gradient = xp.empty(channels, dtype) if rows else _of_no_rows(xp, constant, ground, slope)
-    background_gradient = None if total_weight is None else xp.empty(c_in, dtype)
-    if not rows:
-        return result, constant_gradient, None if total_weight is None else total_weight @ constant_gradient
-    chunk = max(_CHUNK, -(-rows // (_CHUNKS * _GROUPS)) * _GROUPS)
-    chunks, slices = -(-rows // chunk), -(-channels // _LANES)
-    partial = xp.empty((2 * chunks + 1, channels), np.float64)
-    SOURCE.kernel("level_gradient", **scalars_of(gradient))(
-        (chunks, slices), _BLOCK, gradient, argmax, transposed_neighbours, activated, constant, ground, slope,
-        total_weight, rows, offsets, channels, c_in, chunk, result, partial, tickets(xp, slices + 1), constant_gradient,
-        background_gradient)
-    return result, constant_gradient, background_gradient
-
-
-def _of_no_rows(xp, constant, ground, slope):
-    """(C,) gradient of the constant row where there are no rows."""
-    return xp.zeros_like(constant) if ground is None else xp.where(constant > 0, ground, ground * slope)

@@ -13,32 +13,20 @@ from functools import cache
 
 import numpy as np
 
-from sparsenet.backend import array_module
 from sparsenet.kernels.contracts import SOFTMAX_CROSS_ENTROPY
 from sparsenet.kernels.cpu import memory
 from sparsenet.kernels.cpu.exponential import exponential
-from sparsenet.kernels.cpu.lanes import (
-    load,
-    load_some,
-    maximum,
-    prefetch,
-    store,
-    store_some,
-)
+from sparsenet.kernels.cpu.lanes import load, load_some, maximum, prefetch, store, store_some
 from sparsenet.kernels.cpu.lanes_joined import maximum_of, total_of
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
-from sparsenet.kernels.cuda.source import CudaSource, ctype
-from sparsenet.kernels.losses.cpu import mean_on_gpu, mean_on_host
+from sparsenet.kernels.losses.mean import mean_on_host
 
 _BLOCK = 1 << 18  # numbers: whole rows, at least one
 _WIDTH = 16  # lanes of a row; the order of its sum, and so its bits, depends on it
 _GROUP = 16  # rows: some kilobytes; the product of so many totals is below 2^496
 _AHEAD = 32  # rows: how early they are asked for
 _MOST_UNROLLED = 128  # classes
-
-SOURCE = CudaSource("losses/softmax_cross_entropy")
-VARIANTS = [("softmax_cross_entropy", {"SCALAR": scalar}) for scalar in ("float", "double")]
 
 
 @SOFTMAX_CROSS_ENTROPY.implementation("cpu")
@@ -67,13 +55,6 @@ def _cpu(logits, labels, with_gradient):
 
     run_blocks(block, len(sums))
     return *mean_on_host(sums, batch, logits.dtype), gradient
-
-
-@SOFTMAX_CROSS_ENTROPY.implementation("cuda")
-def _cuda(logits, labels, with_gradient):
-    gradient = array_module(logits).empty_like(logits) if with_gradient else None
-    kernel = SOURCE.kernel("softmax_cross_entropy", SCALAR=ctype(logits))
-    return *mean_on_gpu(kernel, len(logits), logits, labels, *logits.shape, gradient), gradient
 
 
 @cache

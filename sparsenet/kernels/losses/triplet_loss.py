@@ -15,17 +15,12 @@ import math
 
 import numpy as np
 
-from sparsenet.backend import array_module
 from sparsenet.kernels.contracts import COSINE, L2, TRIPLET_LOSS
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
-from sparsenet.kernels.cuda.source import CudaSource, ctype
-from sparsenet.kernels.losses.cpu import mean_on_gpu, mean_on_host
+from sparsenet.kernels.losses.mean import mean_on_host
 
 _BLOCK = 1 << 14  # numbers of one of the three: whole rows, at least one
-
-SOURCE = CudaSource("losses/triplet_loss")
-VARIANTS = [("triplet_loss", {"SCALAR": scalar}) for scalar in ("float", "double")]
 
 
 @TRIPLET_LOSS.implementation("cpu")
@@ -48,14 +43,6 @@ def _cpu(anchor, positive, negative, margin, distance, with_gradient):
 
     run_blocks(block, len(sums))
     return *mean_on_host(sums, triplets, anchor.dtype), gradient
-
-
-@TRIPLET_LOSS.implementation("cuda")
-def _cuda(anchor, positive, negative, margin, distance, with_gradient):
-    gradient = array_module(anchor).empty((3, *anchor.shape), anchor.dtype) if with_gradient else None
-    kernel = SOURCE.kernel("triplet_loss", SCALAR=ctype(anchor))
-    return *mean_on_gpu(kernel, len(anchor), anchor, positive, negative, *anchor.shape, margin, distance,
-                        gradient), gradient
 
 
 @compiled

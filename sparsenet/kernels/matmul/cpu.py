@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.backend import HALF, array_module
 from sparsenet.kernels.contracts import MATMUL
 from sparsenet.kernels.contracts import MATMUL_BY_ROW as BY_ROW
 from sparsenet.kernels.cpu.memory import empty
@@ -52,11 +51,3 @@ def _by_row_cpu(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     run_blocks(lambda index: add_products(a, b[None], 0, links, index * step, min((index + 1) * step, rows), out),
                -(-rows // step))
     return out
-
-
-@BY_ROW.implementation("cuda")
-@MATMUL.implementation("cuda")
-def _matmul_cuda(a, b):
-    if a.dtype == HALF and a.shape[0] == b.shape[1] == 1:  # CuPy adds these up itself, in float16
-        return (a.astype("float32") @ b.astype("float32")).astype(HALF)
-    return array_module(a).matmul(a, b)

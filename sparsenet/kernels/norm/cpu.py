@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.backend import array_module
 from sparsenet.kernels.contracts import BATCH_NORM_BACKWARD as BACKWARD
 from sparsenet.kernels.contracts import BATCH_NORM_FORWARD as FORWARD
 from sparsenet.kernels.contracts import BATCH_NORM_STATISTICS as STATISTICS
@@ -24,17 +23,10 @@ from sparsenet.kernels.cpu import memory
 from sparsenet.kernels.cpu.lanes import doubles, fma, load, load_some, store, store_some
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
-from sparsenet.kernels.cuda.source import MOST_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
-from sparsenet.kernels.cuda.tickets import tickets
 
 _BLOCK = 1 << 16  # elements
 _ROWS = 4  # whose sums stay in registers: more, and a CPU no longer foresees which line is read next
 _WIDTH = 16  # channels side by side
-CUDA_CHUNK = 1024  # rows: a block's work
-_GROUPS = (32, 8)  # channels x groups of rows
-SOURCE = CudaSource("norm/batch_norm")
-VARIANTS = [(name, {**scalars, "CHUNK": CUDA_CHUNK}) for scalars in SCALARS.values()
-            for name in ("batch_norm_statistics", "batch_norm_forward", "batch_norm_sums", "batch_norm_backward")]
 
 
 @STATISTICS.implementation("cpu")
@@ -106,59 +98,6 @@ def _backward_cpu(features, background, gradient, ground, batch_splits, cells, m
         return out, None, sums
     through = inactive[:, None] * (shares[0] + (background - mean) * shares[1])
     return out, ((ground - through) * (weight * inverse)).astype(dtype), sums
-
-
-@STATISTICS.implementation("cuda")
-def _statistics_cuda(features, background, batch_splits, cells, running_mean, running_variance, momentum):
-    xp = array_module(features)
-    moments = xp.empty((2, features.shape[1]), np.float64)
-    given = _rows_of(features, background, batch_splits, cells)
-    _reduce("batch_norm_statistics", features, *given, float(momentum), running_mean, running_variance, moments)
-    return moments
-
-
-@FORWARD.implementation("cuda")
-def _forward_cuda(features, background, moments, weight, bias, eps):
-    xp = array_module(features)
-    out, more = xp.empty_like(features), None if background is None else xp.empty_like(background)
-    (rows, channels), grounds = features.shape, 0 if background is None else len(background)
-    _kernel("batch_norm_forward", features)(blocks_for(max(rows, grounds) * channels), THREADS, features, rows,
-                                            background, grounds, channels, moments, weight, bias, float(eps), out, more)
-    return out if background is None else (out, more)
-
-
-@BACKWARD.implementation("cuda")
-def _backward_cuda(features, background, gradient, ground, batch_splits, cells, moments, weight, eps, of_batch):
-    xp = array_module(features)
-    sums = xp.empty((2, features.shape[1]), np.float64)
-    given = _rows_of(features, background, batch_splits, cells)
-    _reduce("batch_norm_sums", features, gradient, *given[:4], ground, moments, float(eps), sums)
-    out, more = xp.empty_like(features), None if background is None else xp.empty_like(background)
-    blocks = blocks_for(max(len(features), given[2]) * features.shape[1])
-    _kernel("batch_norm_backward", features)(blocks, THREADS, features, gradient, *given, ground, moments, weight,
-                                             float(eps), sums, of_batch, out, more)
-    return out, more, sums
-
-
-def _kernel(name: str, features) -> CudaKernel:
-    return SOURCE.kernel(name, **scalars_of(features), CHUNK=CUDA_CHUNK)
-
-
-def _rows_of(features, background, batch_splits, cells) -> tuple:
-    """rows, background, its rows, channels, splits, samples, cells: what all kernels but forward take."""
-    (rows, channels), grounds = features.shape, 0 if background is None else len(background)
-    samples = 0 if batch_splits is None else len(batch_splits) - 1
-    return rows, background, grounds, channels, batch_splits, samples, cells if grounds else 0
-
-
-def _reduce(name: str, features, *arguments) -> None:
-    """A kernel that goes over all rows chunk by chunk, and joins the chunks."""
-    xp, (rows, channels) = array_module(features), features.shape
-    chunks, partial, arrived = max(1, -(-rows // CUDA_CHUNK)), None, None
-    grid = min(chunks, MOST_BLOCKS), -(-channels // _GROUPS[0])
-    if chunks > 1:
-        partial, arrived = xp.empty((chunks, 2, channels), np.float64), tickets(xp, grid[1])
-    _kernel(name, features)(grid, _GROUPS, features, *arguments, chunks, partial, arrived)
 
 
 def _step(channels: int) -> int:

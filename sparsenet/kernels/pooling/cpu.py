@@ -18,7 +18,6 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sparsenet.backend import array_module, wide_dtype
 from sparsenet.kernels.contracts import MAX_POOL_BACKWARD as BACKWARD
 from sparsenet.kernels.contracts import MAX_POOL_FORWARD as FORWARD
 from sparsenet.kernels.cpu import memory
@@ -27,7 +26,6 @@ from sparsenet.kernels.cpu.lanes import load_either, load_some, prefetch, select
 from sparsenet.kernels.cpu.lanes_joined import bits_of
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
-from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.table import launch
 
 _FLOATS = 1 << 16  # outputs (rows * channels) of a forward block
@@ -36,10 +34,6 @@ _LEAST_BLOCKS = 32  # of backward, where samples are few: threads that can help
 _WIDTH = 32  # channels that forward has in registers at a time
 _AHEAD = 8  # rows: how early forward asks for a window's inputs
 _CLEARED = 1 << 16  # bytes that backward clears at a time: they stay in the second cache
-_RUN = 64  # rows that a thread of a GPU sums up for the background
-SOURCE = CudaSource("pooling/max_pool")
-VARIANTS = [(name, scalars) for name in ("max_pool_forward", "max_pool_backward", "max_pool_ground")
-            for scalars in SCALARS.values()]
 
 
 @FORWARD.implementation("cpu")
@@ -61,24 +55,6 @@ def _forward_cpu(features, background, neighbours, output_coordinates, relative)
     if relative and background is not None:
         out = launch("subtract_sample_rows", out, background, output_coordinates)
     return out, argmax
-
-
-@FORWARD.implementation("cuda")
-def _forward_cuda(features, background, neighbours, output_coordinates, relative):
-    xp = array_module(features)
-    (rows, offsets), channels = neighbours.shape, features.shape[1]
-    out, argmax = xp.empty((rows, channels), features.dtype), xp.empty((rows, channels), np.int16)
-    tile = _tile(channels)
-    kernel = SOURCE.kernel("max_pool_forward", **scalars_of(features))
-    kernel(blocks_for(rows, tile), THREADS, features, background, 0 if background is None else background.shape[0],
-           neighbours, output_coordinates, output_coordinates.shape[1], rows, offsets, channels, tile, bool(relative),
-           out, argmax)
-    return out, argmax
-
-
-def _tile(channels: int) -> int:
-    """Rows that a block of the GPU takes at a time: some four elements for each of its threads."""
-    return max(1, 4 * THREADS // max(channels, 1))
 
 
 @compiled
@@ -255,36 +231,7 @@ def _clear_others(out: np.ndarray, cleared: np.ndarray) -> None:
     out[behind:] = 0
 
 
-@BACKWARD.implementation("cuda")
-def _backward_cuda(gradient, argmax, neighbours, transposed_neighbours, batch_splits, inputs):
-    xp = array_module(gradient)
-    (rows, offsets), channels, scalars = neighbours.shape, gradient.shape[1], scalars_of(gradient)
-    out = xp.empty((inputs, channels), gradient.dtype)
-    tile = _tile(channels)
-    kernel = SOURCE.kernel("max_pool_backward", **scalars)
-    kernel(blocks_for(inputs, tile), THREADS, gradient, argmax, transposed_neighbours(), inputs, offsets, channels,
-           tile, out)
-    # Run i of sample b has slot i + b, so sample b's slots begin at its first run + b; see max_pool.cu.
-    runs, wide = -(-rows // _RUN), wide_dtype(gradient.dtype)
-    if batch_splits is None:  # each slot has a run
-        samples, partial, slots = 1, xp.empty((runs, channels), wide), None
-    else:
-        samples = batch_splits.size - 1
-        partial = xp.zeros((rows // _RUN + samples, channels), wide)
-        slots = batch_splits // _RUN + xp.arange(samples + 1)
-    kernel = SOURCE.kernel("max_pool_ground", **scalars)
-    kernel(blocks_for(runs * channels), THREADS, gradient, argmax, neighbours, batch_splits, samples, rows, offsets,
-           channels, _RUN, partial)
-    return out, launch("segment_sum", partial, slots, backend="cuda").astype(gradient.dtype, copy=False)
-
-
 @FORWARD.reads("cpu")
 @BACKWARD.reads("cpu")
-@FORWARD.reads("cuda")
 def _reads(rulebook):
     return ("neighbours",)
-
-
-@BACKWARD.reads("cuda")
-def _backward_reads(rulebook):
-    return ("neighbours", "transposed_neighbours")

@@ -1,2 +1,6 @@
-"""Rows of features: sums and maxima over runs of them (cpu.py), and a row of each sample with those of its sites
-(samples.py)."""
+"""Rows of features.
+
+    cpu.py         sums and maxima over runs of rows
+    samples.py     one row for each sample, combined with the rows of its sites
+    cuda.py        both on a GPU, through segment.cu and CuPy's own kernels
+"""

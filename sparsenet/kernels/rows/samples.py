@@ -3,7 +3,7 @@
     out[n, c] = values[n, c] + rows[coordinates[n, 0], c]         (or -, or *)
 
 There are as many rows as samples, or one, which serves them all: a background that they share.  A pass over memory, as
-activations/cpu.py; on a GPU CuPy's own kernels do it.
+activations/cpu.py.
 """
 
 from __future__ import annotations
@@ -35,25 +35,6 @@ def _subtract_cpu(values, rows, coordinates):
 def _multiply_cpu(values, rows, coordinates):
     """(N, C)"""
     return _combined(values, rows, coordinates, _MULTIPLY)
-
-
-@ADD.implementation("cuda")
-def _add_cuda(values, rows, coordinates):
-    return values + _spread(rows, coordinates)
-
-
-@SUBTRACT.implementation("cuda")
-def _subtract_cuda(values, rows, coordinates):
-    return values - _spread(rows, coordinates)
-
-
-@MULTIPLY.implementation("cuda")
-def _multiply_cuda(values, rows, coordinates):
-    return values * _spread(rows, coordinates)
-
-
-def _spread(rows, coordinates):
-    return rows if len(rows) == 1 else rows[coordinates[:, 0]]
 
 
 def _combined(values, rows, coordinates, operation):

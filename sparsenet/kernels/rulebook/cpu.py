@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import NEIGHBOURS, OUTPUT_KEYS, PAIR_COUNT, PAIRS
+from sparsenet.kernels.contracts import NEIGHBOURS, OUTPUT_KEYS, PAIRS
 from sparsenet.kernels.contracts import SITE_COORDINATES as COORDINATES
 from sparsenet.kernels.contracts import TRANSPOSE_NEIGHBOURS as TRANSPOSE
 from sparsenet.kernels.contracts import TRANSPOSED_OF_PAIRS as TRANSPOSED
@@ -19,8 +18,9 @@ from sparsenet.kernels.cpu.memory import empty
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
 from sparsenet.kernels.rulebook import bits as rulebook_bits
+from sparsenet.kernels.rulebook import joined  # noqa: F401  (registers its kernel)
 from sparsenet.kernels.rulebook import walk as rulebook_walk
-from sparsenet.kernels.rulebook.reach import joined_cells, reach_of
+from sparsenet.kernels.rulebook.reach import reach_of
 
 _ROWS = 4096  # rows of a block
 _KEYS = 1 << 15  # keys of one: some nanoseconds each
@@ -118,22 +118,6 @@ def _pairs_cpu(keys, coordinates, batch_splits, output_keys, neighbours, submani
     splits = np.zeros(table.shape[1] + 1, np.int64)
     np.cumsum(np.bincount(offset, minlength=table.shape[1]), out=splits[1:])
     return pairs, splits
-
-
-@PAIR_COUNT.implementation("cuda")
-@PAIR_COUNT.implementation("cpu")
-def _pair_count(coordinates, *axes):
-    """How many pairs a filter has whose outputs are all the cells that it joins to a site: of each site, the
-    product over the axes of the offsets that join its coordinate to an output."""
-    xp = array_module(coordinates)
-    counts = xp.ones(len(coordinates), np.int64)
-    for axis, (side, *sizes) in enumerate(zip(*axes, strict=True)):
-        column = coordinates[:, 1 + axis]
-        if side <= len(column):
-            counts *= xp.asarray((joined_cells(np.arange(side), *sizes) >= 0).sum(axis=0))[column]
-        else:  # a table of all coordinates would grow with the grid
-            counts *= (joined_cells(column.astype(np.int64), *sizes) >= 0).sum(axis=0)
-    return int(counts.sum())
 
 
 @TRANSPOSE.implementation("cpu")

@@ -22,6 +22,7 @@ from sparsenet.kernels.contracts import SITE_COORDINATES as COORDINATES
 from sparsenet.kernels.contracts import TRANSPOSE_NEIGHBOURS as TRANSPOSE
 from sparsenet.kernels.cuda.source import THREADS, CudaSource, blocks_for
 from sparsenet.kernels.fetch import fetch
+from sparsenet.kernels.rulebook import joined  # noqa: F401  (registers its kernel)
 
 # A bit costs 3/8 of a byte of traffic (cleared, counted, listed), a candidate some 160 (written, sorted by
 # eight passes of a radix sort, counted, listed): above so many cells to a candidate, sorting is cheaper.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import prod
-from typing import Any
 
 import numba
 import numpy as np
 
-from sparsenet.backend import array_module
 from sparsenet.kernels.cpu.numba_cache import compiled
+from sparsenet.kernels.rulebook.joined import joined_cells
 
 _NOWHERE = 1 << 60  # a cell beyond every grid that bit maps are made for; four of them still fit int64
 
@@ -115,12 +114,4 @@ def _search(keys, key):
     return low
 
 
-reach_of = lru_cache(maxsize=16)(Reach)  # a network's filters, some KB each: see `rulebook_bits.fits`
-
-
-def joined_cells(coordinates: Any, size_out: int, kernel: int, stride: int, padding: int, dilation: int) -> Any:
-    """(kernel, n) int64: the output coordinate that offset k joins to each input coordinate (n,) int64, or -1."""
-    xp = array_module(coordinates)
-    reach = coordinates[None, :] + padding - dilation * xp.arange(kernel)[:, None]
-    inside = (reach % stride == 0) & (reach >= 0) & (reach // stride < size_out)
-    return xp.where(inside, reach // stride, -1)
+reach_of = lru_cache(maxsize=16)(Reach)  # a network's filters, some KB each: see `bits.fits`

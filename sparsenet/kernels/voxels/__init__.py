@@ -1,7 +1,11 @@
 """Meshes to active cells.
 
-    placement.py   where vertices come to lie in the grid; placement.cu does the same on a GPU
-    cpu.py         the cells of one mesh, and those inside it
+    placement.py   where vertices come to lie in the grid
+    cpu.py         the cells that a mesh meets, and those inside it
     meshes.py      a batch of meshes
-    cuda.py        on a GPU, through voxelize.cu and cells.cu
+    cuda.py        on a GPU, through placement.cu, voxelize.cu and cells.cu
 """
+
+from sparsenet.kernels.voxels.placement import place
+
+__all__ = ["place"]

@@ -25,6 +25,7 @@ from sparsenet.kernels.contracts import FILL_SOLID as FILL
 from sparsenet.kernels.contracts import LATTICE as STEPS
 from sparsenet.kernels.contracts import VOXELIZE_TRIANGLES as VOXELIZE
 from sparsenet.kernels.cpu.numba_cache import compiled
+from sparsenet.kernels.voxels import meshes  # noqa: F401  (registers its kernels)
 
 HALF = STEPS // 2
 

@@ -47,8 +47,8 @@ def test_a_kernel_that_does_not_compile_is_told_across_processes(monkeypatch):
 
 
 def test_without_cupy_there_is_one_line():
-    program = ("import runpy, sys; sys.modules['cupy'] = None; sys.argv = ['warm.py']; "
+    program = ("import runpy, sys; sys.modules['cupy'] = None; sys.argv = ['precompile.py']; "
                "runpy.run_module('sparsenet.kernels.cuda.precompile', run_name='__main__')")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("warm: error: device 'cuda' needs CuPy") and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("precompile: error: device 'cuda' needs CuPy") and len(done.stderr.splitlines()) == 1

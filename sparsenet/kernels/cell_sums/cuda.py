@@ -1,0 +1,31 @@
+"""Sums over cells on a GPU, through cell_sums.cu."""
+
+from __future__ import annotations
+
+from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import CELL_SUMS as FORWARD
+from sparsenet.kernels.contracts import CELL_SUMS_BACKWARD as BACKWARD
+from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
+
+SOURCE = CudaSource("cell_sums/cell_sums")
+VARIANTS = [(name, scalars) for name in ("cell_sums", "cell_sums_backward") for scalars in SCALARS.values()]
+
+
+@FORWARD.implementation("cuda")
+def _forward_cuda(features, sums, splits, background, cells, mean):
+    out = array_module(sums).empty(sums.shape, features.dtype)
+    SOURCE.kernel("cell_sums", **scalars_of(features))(
+        blocks_for(out.size), THREADS, sums, splits, background, 0 if background is None else len(background), cells,
+        mean, *sums.shape, out)
+    return out
+
+
+@BACKWARD.implementation("cuda")
+def _backward_cuda(gradient, splits, coordinates, grounds, cells, mean):
+    xp, (samples, channels), rows = array_module(gradient), gradient.shape, len(coordinates)
+    to_sites = xp.empty((rows, channels), gradient.dtype)
+    to_background = xp.empty((grounds, channels), gradient.dtype) if grounds else None
+    SOURCE.kernel("cell_sums_backward", **scalars_of(gradient))(
+        blocks_for(max(to_sites.size, grounds * channels)), THREADS, gradient, splits, coordinates,
+        coordinates.shape[1], grounds, cells, mean, rows, samples, channels, to_sites, to_background)
+    return to_sites, to_background
