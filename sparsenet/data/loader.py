@@ -24,7 +24,8 @@ from sparsenet.data.preparation import Preparation
 from sparsenet.data.sample import SampleError
 from sparsenet.data.samplers import BatchSampler, Sampler
 from sparsenet.kernels.cpu import threads
-from sparsenet.kernels.side_stream import Work, side_stream
+from sparsenet.kernels.side_stream import side_stream
+from sparsenet.kernels.work import Work
 
 if TYPE_CHECKING:
     from sparsenet.data.dataset import SparseDataset

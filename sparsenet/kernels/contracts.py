@@ -214,13 +214,11 @@ MAX_POOL_FORWARD = declare(
 )
 MAX_POOL_BACKWARD = declare(
     "max_pool_backward", "pooling",
-    "out[neighbours[m, argmax[m]]] += gradient[m], the background of m's sample where that is -1",
+    "out[neighbours[m, argmax[m]]] += gradient[m], or the background of m's sample if that is -1",
     gradient=Array("feature", "M C"),
     argmax=Array("int16", "M C"),
-    neighbours=Array("int32", "M K"),
-    transposed_neighbours="a function that gives them, (N, K) int32: called where inputs collect, not on a CPU",
+    rulebook=Rulebook("N M K"),
     batch_splits=Array("int64", "B1", optional=True),
-    inputs="N, the number of input sites",
 )
 
 

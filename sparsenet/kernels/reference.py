@@ -239,9 +239,9 @@ def max_pool_forward(features, background, neighbours, output_coordinates, relat
 
 
 @formula_of("max_pool_backward", reads=("neighbours",))
-def max_pool_backward(gradient, argmax, neighbours, transposed_neighbours, batch_splits, inputs):
+def max_pool_backward(gradient, argmax, rulebook, batch_splits):
     """((N, C), (B, C)): each output's gradient goes to the cell that won, a site or its sample's background."""
-    channels = gradient.shape[1]
+    neighbours, inputs, channels = rulebook.neighbours, rulebook.shape[0], gradient.shape[1]
     splits = [0, len(gradient)] if batch_splits is None else batch_splits
     sample = np.repeat(np.arange(len(splits) - 1), np.diff(splits))[:, None]
     winners = np.take_along_axis(np.where(neighbours < 0, inputs + sample, neighbours), argmax.astype(np.int64), axis=1)

@@ -49,16 +49,14 @@ class _MaxPool(Function):
         rows = background[None] if background is not None and background.ndim == 1 else background
         values, argmax = launch("max_pool_forward", features, rows, self.rulebook.neighbours,
                                 self.rulebook.output_sites.coordinates)
-        self.save(argmax, background is not None and background.ndim == 1, features.shape[0])
+        self.save(argmax, background is not None and background.ndim == 1)
         return values
 
     def backward(self, gradient: Any) -> tuple[Any, Any]:
-        argmax, one_background, inputs = self.saved
-        rulebook = self.rulebook
+        argmax, one_background = self.saved
         at_once = one_background and device_of(gradient) == "cuda"  # a CPU's blocks are samples
-        to_features, to_background = launch("max_pool_backward", gradient, argmax, rulebook.neighbours,
-                                            lambda: rulebook.transposed_neighbours,
-                                            None if at_once else rulebook.output_sites.batch_splits, inputs)
+        to_features, to_background = launch("max_pool_backward", gradient, argmax, self.rulebook,
+                                            None if at_once else self.rulebook.output_sites.batch_splits)
         if not self.needs[1]:
             return to_features, None
         if one_background:

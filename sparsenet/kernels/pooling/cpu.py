@@ -147,7 +147,7 @@ def _forward_lanes(features, background, skip_inactive, neighbours, coordinates,
 
 
 @BACKWARD.implementation("cpu")
-def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_splits, inputs):
+def _backward_cpu(gradient, argmax, rulebook, batch_splits):
     """((N, C) gradient of the features, (B, C) gradient of the background in each sample).  Without splits all
     rows count as one sample: (1, C).
 
@@ -155,6 +155,7 @@ def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_spl
     ------
     ValueError : inputs of one sample lie among those of another.
     """
+    neighbours, inputs = rulebook.neighbours, rulebook.shape[0]
     splits = [0, len(gradient)] if batch_splits is None else batch_splits.tolist()
     channels, samples = gradient.shape[1], len(splits) - 1
     order = sorted(range(samples), key=lambda sample: splits[sample] - splits[sample + 1])  # the largest first
