@@ -85,7 +85,7 @@ def _add_pooling(passes: Passes, level: ActiveSites, rng: np.random.Generator, d
     expected, chosen = reference.specified("max_pool_forward", features, background[None], rows, coordinates)
     reference.check("max-pooling", y.numpy(), expected, 0.0)
     backward(y)
-    back, _ = reference.specified("max_pool_backward", gradient, chosen, rows, None, None, len(level))
+    back, _ = reference.specified("max_pool_backward", gradient, chosen, level.to("cpu").rulebook(geometry), None)
     reference.check("max-pooling, backward", to_device(leaf.grad, "cpu"), back)
     size = rows.nbytes + gradient.nbytes + chosen.nbytes + features.nbytes  # the same arrays in both directions
     passes["max-pooling, forward"] = size, case(forward, None, device)

@@ -95,12 +95,6 @@ class Task:
         self.weight = operands.whole("weight", self.offsets * self.c_in, self.c_out, depth=self.c_in).reshape(
             self.offsets, self.c_in, self.c_out)
         self._expected: dict[str, np.ndarray] = {}  # by pass, the same for all precisions
-        self.transposed = self.rulebook.neighbours if self._reversed else self.rulebook.transposed_neighbours
-
-    @property
-    def _reversed(self) -> bool:
-        """A submanifold's transposed neighbours are its neighbours with the offsets reversed."""
-        return self.rulebook.geometry.submanifold
 
     def measure(self, precision: str, settings: Settings) -> dict[tuple[str, str], Timing]:
         """Check each pass, then time it: {(precision, pass): Timing}."""
@@ -118,12 +112,12 @@ class Task:
         features = operands.whole("features", self.inputs, self.c_in, xp).astype(dtype, copy=False)
         gradient = operands.whole("gradient", self.outputs, self.c_out, xp).astype(dtype, copy=False)
         weight = to_device(self.weight.astype(dtype, copy=False), "cuda")
-        neighbours, transposed = self.rulebook.neighbours, self.transposed
-        flipped = weight.transpose(0, 2, 1)
-        flipped = (flipped[::-1] if self._reversed else flipped).copy()
-        return {"forward": lambda: launch("convolution_forward", features, weight, neighbours, None),
-                "input gradient": lambda: launch("convolution_forward", gradient, flipped, transposed, None),
-                "weight gradient": lambda: launch("convolution_weight_gradient", features, gradient, neighbours)}
+        rulebook = self.rulebook
+        turned = weight.transpose(0, 2, 1)
+        turned = (turned[::-1] if rulebook.submanifold else turned).copy()
+        return {"forward": lambda: launch("convolution_forward", features, weight, rulebook, None),
+                "input gradient": lambda: launch("convolution_input_gradient", gradient, weight, rulebook, turned),
+                "weight gradient": lambda: launch("convolution_weight_gradient", features, gradient, rulebook)}
 
     def check(self, name: str, result: Any, precision: str) -> None:
         """Compare some rows, or some channels of the weight gradient, with sums in float64."""

@@ -38,14 +38,14 @@ def specified(kernel: str, *arguments: Any) -> Any:
 
 
 class Convolution:
-    """A sparse convolution computed with the formulas of its kernels, rulebook included.
+    """A sparse convolution computed with the formulas of its kernels, whose rulebook it is.
 
     coordinates (N, 4) int, features (N, C_in), weight (K, C_in, C_out); outputs (M, 4) in the package's
     order.  `forward`, `input_gradient` and `weight_gradient` are float64.
     """
 
     def __init__(self, coordinates: np.ndarray, grid: tuple[int, ...], geometry: Geometry):
-        self.geometry, self.inputs = geometry, len(coordinates)
+        self.geometry = geometry
         self.output_size = geometry.output_size(grid)
         sites = ActiveSites(coordinates, grid, int(coordinates[:, 0].max()) + 1)
         given = sites.keys, sites.coordinates, sites.batch_splits
@@ -56,21 +56,20 @@ class Convolution:
         self.pairs, self.pair_splits = specified("pairs", *given, self.output_keys, lambda: table,
                                                  geometry.submanifold, *axes)
         self.pairs[:, 0] = sites.permutation[self.pairs[:, 0]]  # rows in the order given
+        self.device, self.shape = "cpu", (len(coordinates), len(self.output_keys), geometry.volume)
 
     @property
     def pair_count(self) -> int:
         return len(self.pairs)
 
     def forward(self, features: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return specified("convolution_forward_pairs", features, weight, self.pairs, self.pair_splits,
-                         len(self.output_keys), None)
+        return specified("convolution_forward", features, weight, self, None)
 
     def input_gradient(self, gradient: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return specified("convolution_input_gradient_pairs", gradient, weight, self.pairs, self.pair_splits,
-                         self.inputs, False)
+        return specified("convolution_input_gradient", gradient, weight, self)
 
     def weight_gradient(self, features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        return specified("convolution_weight_gradient_pairs", features, gradient, self.pairs, self.pair_splits)
+        return specified("convolution_weight_gradient", features, gradient, self)
 
 
 def dense_descriptor(coordinates: np.ndarray, field: int, weights: list[np.ndarray], biases: list[np.ndarray],

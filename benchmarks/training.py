@@ -29,11 +29,8 @@ RENDER_SIZES = (30, 40, 70, 100)
 BATCH, BATCH_OF_QUICK = 64, 4
 GROUPS = {  # (phase, kernel) -> category of its time
     ("forward", "convolution_forward"): "convolution, forward",
-    ("forward", "convolution_forward_pairs"): "convolution, forward",
-    ("backward", "convolution_forward"): "convolution, input gradient",
-    ("backward", "convolution_input_gradient_pairs"): "convolution, input gradient",
+    ("backward", "convolution_input_gradient"): "convolution, input gradient",
     ("backward", "convolution_weight_gradient"): "convolution, weight gradient",
-    ("backward", "convolution_weight_gradient_pairs"): "convolution, weight gradient",
     ("forward", "max_pool_forward"): "max-pooling",
     ("backward", "max_pool_backward"): "max-pooling",
     ("forward", "leaky_relu_forward"): "leaky ReLU",

@@ -44,7 +44,7 @@ def case(count: int, c_in: int, c_out: int, geometry: Geometry, dtype: str, seed
     rulebook = sites.rulebook(geometry)
 
     # Kernels are found by name; the arrays determine the backend.  `launch` checks names, dtypes and shapes.
-    found = launch("convolution_forward", features, weight, rulebook.neighbours, None)
+    found = launch("convolution_forward", features, weight, rulebook, None)
 
     grid = np.zeros((c_in, 9, 9, 9))
     grid[(slice(None), *sites.coordinates[:, 1:].T)] = features.T
@@ -79,8 +79,9 @@ def main(out: Path) -> None:
     print("\n1, 2 and 5 threads give the same bits")
 
     # 5. Wrong arguments are refused before anything runs, and the message says what to do.
+    sites = ActiveSites([[0, 0, 0, 0], [0, 1, 2, 3]], (9, 9, 9), batch_size=1)
     try:
-        launch("convolution_forward", np.ones((2, 4)), np.ones((8, 3, 6)), np.zeros((1, 8), np.int32), None)
+        launch("convolution_forward", np.ones((2, 4)), np.ones((8, 3, 6)), sites.rulebook(plain), None)
     except ValueError as error:
         print(f"a wrong shape is refused: {error}")
 

@@ -1,10 +1,10 @@
 """Which array module an array belongs to: the only place that looks for CuPy.
 
-A device is named `"cpu"` (NumPy arrays) or `"cuda"` (CuPy arrays).  CuPy is imported when the
-first CUDA array is asked for, never before.
+A device is named "cpu" (NumPy arrays) or "cuda" (CuPy arrays).  CuPy is imported when the first CUDA array is
+requested, never before.
 
-A backend computes: "cpu" (Numba) and "cuda" (CuPy) each on the device of that name, "reference" (the formulas of
-`sparsenet.kernels.reference`, NumPy alone) on a CPU where `set_backend` or SPARSENET_BACKEND asks for it.
+A backend computes: "cpu" (Numba) and "cuda" (CuPy) on the device of the same name; "reference", the formulas of
+`sparsenet.kernels.reference` in NumPy alone, on a CPU if `set_backend` or SPARSENET_BACKEND chooses it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 DEVICES = ("cpu", "cuda")
 REFERENCE = "reference"
 HALF = np.dtype(np.float16)
-# What features are stored in, and what is multiplied and added up.
+# The dtypes of features on each device.
 FLOAT_DTYPES = {
     "cpu": (np.dtype(np.float32), np.dtype(np.float64)),
     "cuda": (np.dtype(np.float32), np.dtype(np.float64), HALF),
@@ -28,14 +28,16 @@ FLOAT_DTYPES = {
 
 
 def wide_dtype(dtype: Any) -> np.dtype:
-    """What features of this dtype are computed with and added up in: float32 for float16, else itself."""
+    """The dtype in which features of `dtype` are accumulated: float32 for float16, else the same."""
     return np.dtype(np.float32) if dtype == HALF else np.dtype(dtype)
 
 
 def check_float_dtype(subject: str, dtype: np.dtype, device: str) -> None:
-    """Raise TypeError unless `device` computes with features of that dtype.
+    """Raise TypeError unless `device` supports features of that dtype.
 
-    subject : "operation: argument is", which the message goes on from
+    subject : the beginning of the message, such as "add: x is"
+
+    Also raises ValueError for an unknown device.
     """
     _check_device(device)
     if dtype in FLOAT_DTYPES[device]:
@@ -48,11 +50,11 @@ def check_float_dtype(subject: str, dtype: np.dtype, device: str) -> None:
 
 
 def cupy() -> ModuleType:
-    """CuPy, with a device behind it.
+    """The module CuPy, once it has found a GPU.
 
     Raises
     ------
-    RuntimeError : CuPy is not installed, or it finds no GPU; the message says what to do.
+    RuntimeError : CuPy is not installed, or finds no GPU; the message says what to do.
     """
     try:
         import cupy as module
@@ -70,24 +72,24 @@ def cupy() -> ModuleType:
 
 
 def device_of(*arrays: Any) -> str:
-    """The device that all the arrays are on; `None` entries are passed over.
+    """The device of all the arrays, "cpu" or "cuda"; `None` entries are skipped, and without arrays it is "cpu".
 
     Raises
     ------
-    TypeError : an entry is no NumPy or CuPy array, or the devices differ.
+    TypeError : an entry is not a NumPy or CuPy array, or the devices differ.
     """
-    found = None
+    common = None
     for array in arrays:
         if array is not None:
             device = "cpu" if type(array) is np.ndarray else _device_of_one(array)
-            if found is not None and device != found:
+            if common is not None and device != common:
                 raise TypeError("arrays are on different devices (cpu and cuda): move them with .to(device)")
-            found = device
-    return found or "cpu"
+            common = device
+    return common or "cpu"
 
 
 def _device_of_one(array: Any) -> str:
-    module = sys.modules.get("cupy")  # an array of CuPy exists only if CuPy was imported
+    module = sys.modules.get("cupy")  # a CuPy array exists only if CuPy was imported
     if module is not None and (type(array) is module.ndarray or isinstance(array, module.ndarray)):
         return "cuda"
     if isinstance(array, (np.ndarray, np.generic)):
@@ -96,7 +98,7 @@ def _device_of_one(array: Any) -> str:
 
 
 def array_class(array: Any) -> tuple[str, type | None]:
-    """The device of one array and the class of its arrays; of anything else ("cpu", None)."""
+    """The device of an array and the array class of that device; ("cpu", None) for anything else."""
     if type(array) is np.ndarray:
         return "cpu", np.ndarray
     module = sys.modules.get("cupy")
@@ -106,12 +108,15 @@ def array_class(array: Any) -> tuple[str, type | None]:
 
 
 def array_module(*arrays: Any) -> ModuleType:
-    """NumPy or CuPy: the module whose functions work on these arrays (see `device_of`)."""
+    """The module whose functions work on these arrays, NumPy or CuPy.  Raises TypeError as `device_of` does."""
     return np if device_of(*arrays) == "cpu" else sys.modules["cupy"]
 
 
 def to_device(array: Any, device: str) -> Any:
-    """The array on `device` ("cpu" or "cuda"); the same object where it is there already."""
+    """The array on `device` ("cpu" or "cuda"); the same object if it is there already.
+
+    Raises ValueError for an unknown device, RuntimeError if there is no GPU (see `cupy`).
+    """
     _check_device(device)
     here = device_of(array)
     if here == device:
@@ -158,14 +163,14 @@ def _dtype(value: Any) -> np.dtype | None:
         return None
 
 
-_chosen: list[str | None] = []  # by set_backend, or by SPARSENET_BACKEND when it is first asked for
+_chosen: list[str | None] = []  # the choice of set_backend, or of SPARSENET_BACKEND at first use
 
 
 def set_backend(name: str | None) -> None:
-    """Choose who computes, for all threads of this process.
+    """Choose the backend for all threads of this process.
 
-    name : "reference": every kernel as its formula in NumPy, slow, with no compiled code to step over; None: the
-        backend of the arrays' device, whatever SPARSENET_BACKEND says
+    name : "reference": every kernel as its formula in NumPy, slow, without compiled code that a debugger would step
+        over; None: the backend of the arrays' device, whatever SPARSENET_BACKEND says
 
     Raises
     ------
@@ -175,7 +180,10 @@ def set_backend(name: str | None) -> None:
 
 
 def get_backend() -> str | None:
-    """"reference" if it was chosen, by `set_backend` or the environment variable SPARSENET_BACKEND; else None."""
+    """"reference" if `set_backend` or the environment variable SPARSENET_BACKEND chose it, else None.
+
+    Raises ValueError if SPARSENET_BACKEND holds another name.
+    """
     if not _chosen:
         _chosen.append(_checked_backend("SPARSENET_BACKEND", os.environ.get("SPARSENET_BACKEND") or None))
     return _chosen[0]
@@ -189,11 +197,11 @@ def _checked_backend(subject: str, name: str | None) -> str | None:
 
 
 def backend_on(device: str, wanted: str | None = None) -> str:
-    """Who computes with arrays on `device`: the one that is wanted, else the one chosen, else that of the device.
+    """The backend for arrays on `device`: `wanted` if given, else the chosen one, else that of the device.
 
     Raises
     ------
-    TypeError : it is the reference, and the arrays are on a GPU.
+    TypeError : it is "reference" and the arrays are on a GPU.
     """
     wanted = wanted or get_backend() or device
     if wanted == REFERENCE and device != "cpu":
@@ -206,12 +214,12 @@ _waiting = threading.local()
 
 
 def waits() -> int:
-    """How often this thread has waited for a GPU: to bring an array to the host, or some numbers."""
+    """How often this thread has waited for a GPU to copy an array or numbers to the host."""
     return getattr(_waiting, "count", 0)
 
 
 def count_wait() -> None:
-    """Said by who is about to wait for a GPU."""
+    """Record that this thread is about to wait for a GPU."""
     _waiting.count = waits() + 1
 
 

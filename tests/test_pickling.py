@@ -175,6 +175,8 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
                                         views(sites.rulebook(sparse.Geometry.make(3, 2, 2))))),
     "Geometry": plain(lambda: sparse.Geometry.make(3, 3, 2, 1), lambda one: (one.output_size(FIELD), hash(one), one)),
     "Branches": plain(lambda: sparse.Branches(((sparse.Geometry.make(3, 2),), ())), lambda one: (one, hash(one))),
+    "ConvolutionStep": plain(lambda: sparse.ConvolutionStep(sparse.Geometry.make(3, 2), (1, 4)),
+                             lambda one: (one, hash(one))),
     "Rulebook": plain(orphan, views),
     "Rulebook, submanifold": plain(
         lambda: sparse_tensor().sites.rulebook(sparse.Geometry.make_submanifold(3, 3)), views),

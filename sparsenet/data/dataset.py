@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sparsenet.data.preparation import AnyAugmentation
     from sparsenet.data.samplers import Sampler
     from sparsenet.shapes import Mesh, MeshBatch
-    from sparsenet.sparse.geometry import Geometry
+    from sparsenet.sparse.plan import Step
 
 
 class SparseDataset:
@@ -255,7 +255,7 @@ class SparseDataset:
 
     def batches(self, batch_size: int | None = None, shuffle: bool = False,
                 augment: AnyAugmentation | None = None, seed: int = 0, workers: int = 0, epoch: int = 0,
-                field: int | Sequence[int] | None = None, geometries: Iterable[Geometry] = (),
+                field: int | Sequence[int] | None = None, geometries: Iterable[Step] = (),
                 render_size: int | None = None, start: int = 0, sampler: Sampler | None = None,
                 device: str = "cpu", poses: str | None = None, fill: bool | None = None,
                 backward: bool = False) -> BatchLoader:

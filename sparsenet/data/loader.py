@@ -24,12 +24,13 @@ from sparsenet.data.preparation import Preparation
 from sparsenet.data.sample import SampleError
 from sparsenet.data.samplers import BatchSampler, Sampler
 from sparsenet.kernels.cpu import threads
-from sparsenet.kernels.side_stream import Work, side_stream
+from sparsenet.kernels.side_stream import side_stream
+from sparsenet.kernels.work import Work
 
 if TYPE_CHECKING:
     from sparsenet.data.dataset import SparseDataset
     from sparsenet.sparse import SparseTensor
-    from sparsenet.sparse.geometry import Geometry
+    from sparsenet.sparse.plan import Step
 
 POSES = ("random", "first", "all")
 
@@ -43,7 +44,7 @@ class BatchLoader:
 
     def __init__(self, dataset: SparseDataset, preparation: Preparation, *, batch_size: int | None, shuffle: bool,
                  sampler: Sampler | None, poses: str | None, seed: int, epoch: int, start: int, workers: int,
-                 geometries: tuple[Geometry, ...], backward: bool, device: str):
+                 geometries: tuple[Step, ...], backward: bool, device: str):
         if poses is None:
             poses = "random" if shuffle or sampler is not None else "first"
         if poses not in POSES:
@@ -94,7 +95,7 @@ class _Stopped(RuntimeError):
 
 class _BatchMaker:
     def __init__(self, dataset: SparseDataset, preparation: Preparation, sampler: Sampler, poses: str, items: int,
-                 seed: int, epoch: int, geometries: tuple[Geometry, ...], backward: bool, device: str):
+                 seed: int, epoch: int, geometries: tuple[Step, ...], backward: bool, device: str):
         self.dataset = dataset
         self.preparation = preparation
         self.sampler = sampler
@@ -188,7 +189,7 @@ class _BatchMaker:
         return RuntimeError(f"batches: sample {sample} ({name!r}, row {row} of {self.dataset.path}): {reason}")
 
 
-def _build_rulebooks(batch: SparseBatch, geometries: tuple[Geometry, ...], backward: bool) -> None:
+def _build_rulebooks(batch: SparseBatch, geometries: tuple[Step, ...], backward: bool) -> None:
     from sparsenet.sparse import prepare
 
     begun = time.perf_counter()

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from sparsenet.kernels import threads
+from sparsenet.kernels.cpu import threads
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")

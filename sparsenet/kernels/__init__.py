@@ -11,7 +11,7 @@ from sparsenet.kernels import contracts  # noqa: F401  (declares them)
 from sparsenet.kernels.counting import counting
 from sparsenet.kernels.cpu.threads import get_num_threads, set_num_threads
 from sparsenet.kernels.precision import get_float32_matmul_precision, set_float32_matmul_precision
-from sparsenet.kernels.table import find, launch
+from sparsenet.kernels.table import find, launch, views_read
 
 __all__ = [
     "counting",
@@ -22,6 +22,7 @@ __all__ = [
     "set_float32_matmul_precision",
     "set_num_threads",
     "set_tile_table",
+    "views_read",
 ]
 
 

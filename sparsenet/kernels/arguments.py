@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -80,6 +80,39 @@ class Integers:
     length: str
 
 
+@dataclass(frozen=True)
+class Rulebook:
+    """A rulebook argument, an object with the attributes of `RulebookViews` on the device of the arrays.
+
+    shape : words for the numbers of input sites, output sites and kernel offsets, as in the shape of an Array
+    """
+
+    shape: str = "N M K"
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """Of the shape."""
+        return tuple(self.shape.split())
+
+
+class RulebookViews(Protocol):
+    """The attributes that kernels read of a rulebook, such as `sparsenet.sparse.Rulebook`; see there for the views.
+
+    A view is made at first use: an implementation reads only those that it needs, and names them (`Kernel.reads`).
+    """
+
+    shape: tuple[int, int, int]  # (N, M, K)
+    device: str  # "cpu" or "cuda"
+    submanifold: bool  # the transposed neighbours are the neighbours with the offsets reversed
+    non_overlapping: bool  # each input site is in one pair at most
+    max_pairs: int  # a limit of P that is known without counting
+    pair_count: int  # P
+    neighbours: Any  # (M, K) int32
+    transposed_neighbours: Any  # (N, K) int32
+    pairs: Any  # (P, 2) int32
+    pair_splits: Any  # (K+1,) int64
+
+
 def quick_check(arguments: dict[str, Any]) -> Check:
     """The check of `Kernel.check` written out: (values, class of arrays, dtypes that features may have)."""
     names = [f"given_{i}" for i in range(len(arguments))]
@@ -107,6 +140,11 @@ def quick_check(arguments: dict[str, Any]) -> Check:
             lines.refuse_unless("array.ndim == 1 and array.shape == other.shape", depth + 1)
             floating = _add_dtype(lines, expected, "array", floating, f"{like}[0].dtype", depth + 1)
             lists.append(name)
+        elif isinstance(expected, Rulebook):
+            lines.refuse_unless(f"hasattr(type({name}), 'pair_count')")
+            lines.refuse_unless(f"({name}.device == 'cpu') is (ndarray is {lines.constant(np.ndarray)})")
+            lines.add(f"shape = {name}.shape")
+            _add_sizes(lines, expected.words, "shape", known, 0)
         elif isinstance(expected, Array):
             lines.array(name, depth)
             floating = _add_dtype(lines, expected, name, floating, f"{name}.dtype", depth)

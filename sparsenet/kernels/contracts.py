@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.kernels.table import Array, Arrays, Integers, Scalar, declare
+from sparsenet.kernels.table import Array, Arrays, Integers, Rulebook, Scalar, declare
 
 # ---- sites ---------------------------------------------------------------------------------------------------------
 
@@ -109,21 +109,13 @@ PAIR_COUNT = declare(
 _CONVOLUTION = {
     "features": Array("feature", "N C_in"),
     "weights": Array("feature", "K C_in C_out"),
-    "neighbours": Array("int32", "M K"),
+    "rulebook": Rulebook("N M K"),
     "constant": Array("feature", "C_out", optional=True),
-}
-# Rows [input, output]; both columns rise within an offset, which the blocks' binary searches rely on.
-_PAIRS = {"pairs": Array("int32", "P 2"), "pair_splits": Array("int64", "K1")}
-_OVER_PAIRS = {
-    "features": Array("float", "N C_in"),
-    "weights": Array("float", "K C_in C_out"),
-    **_PAIRS,
-    "outputs": "M, the number of output rows",
-    "constant": Array("float", "C_out", optional=True),
 }
 CONVOLUTION_FORWARD = declare(
     "convolution_forward", "convolution",
-    "out[m] = sum over k of features[neighbours[m, k]] weights[k], + constant; through a leaky ReLU if given a slope",
+    "out[m] = sum over the pairs (n, m) of each k of features[n] weights[k], + constant; through a leaky ReLU if given "
+    "a slope",
     **_CONVOLUTION,
     slope=Scalar(float, optional=True),
 )
@@ -132,55 +124,23 @@ CONVOLUTION_FORWARD_BY_ROW = declare(
     "the same without a slope; the bits of a row depend on no other row",
     **_CONVOLUTION,
 )
+CONVOLUTION_INPUT_GRADIENT = declare(
+    "convolution_input_gradient", "convolution",
+    "out[n] = sum over the pairs (n, m) of each k of gradient[m] weights[k]^T",
+    gradient=Array("feature", "M C_out"),
+    weights=Array("feature", "K C_in C_out"),
+    rulebook=Rulebook("N M K"),
+    turned=Array("feature", "K C_out C_in", optional=True),  # as `level_background` makes them; derived if not given
+)
 CONVOLUTION_WEIGHT_GRADIENT = declare(
     "convolution_weight_gradient", "convolution",
-    "out[k] = sum over m of features[neighbours[m, k]]^T gradient[m], + background^T constant_gradient",
+    "out[k] = sum over the pairs (n, m) of k of features[n]^T gradient[m], + background^T constant_gradient",
     features=Array("feature", "N C_in"),
     gradient=Array("feature", "M C_out"),
-    neighbours=Array("int32", "M K"),
+    rulebook=Rulebook("N M K"),
     background=Array("feature", "C_in", optional=True),
     constant_gradient=Array("feature", "C_out", optional=True),
 )
-CONVOLUTION_FORWARD_PAIRS = declare(
-    "convolution_forward_pairs", "convolution",
-    "out[m] = sum over the pairs (n, m) of each k of features[n] weights[k], + constant",
-    **_OVER_PAIRS,
-)
-CONVOLUTION_FORWARD_PAIRS_BY_ROW = declare(
-    "convolution_forward_pairs_by_row", "convolution",
-    "the same; the bits of a row depend on no other row",
-    **_OVER_PAIRS,
-)
-CONVOLUTION_INPUT_GRADIENT_PAIRS = declare(
-    "convolution_input_gradient_pairs", "convolution",
-    "out[n] = sum over the pairs (n, m) of each k of gradient[m] weights[k]^T",
-    gradient=Array("float", "M C_out"),
-    weights=Array("float", "K C_in C_out"),
-    **_PAIRS,
-    inputs="N, the number of input rows",
-    apart=Scalar(bool),  # no input row is in two pairs: windows do not overlap, so nothing has to be added up
-)
-CONVOLUTION_WEIGHT_GRADIENT_PAIRS = declare(
-    "convolution_weight_gradient_pairs", "convolution",
-    "out[k] = sum over the pairs (n, m) of k of features[n]^T gradient[m]",
-    features=Array("float", "N C_in"),
-    gradient=Array("float", "M C_out"),
-    **_PAIRS,
-)
-
-
-def _guard_pairs(kernel: Any) -> None:
-    offsets = "weights" in kernel.arguments
-
-    def splits_rise(pairs, pair_splits, weights=None):
-        if offsets and len(pair_splits) != len(weights) + 1:
-            raise ValueError(f"{kernel.name}: pair_splits has {len(pair_splits)} numbers, expected {len(weights) + 1}, "
-                             "one more than there are offsets")
-        if not _rises(pair_splits, len(pairs)):
-            raise ValueError(f"{kernel.name}: pair_splits is {pair_splits}, expected numbers that rise from 0 to "
-                             f"{len(pairs)}, the number of pairs")
-
-    kernel.guard("host")(splits_rise)
 
 
 def _rises(splits: Any, last: int) -> bool:
@@ -188,21 +148,54 @@ def _rises(splits: Any, last: int) -> bool:
     return len(splits) > 0 and splits[0] == 0 and splits[-1] == last and not (splits[1:] < splits[:-1]).any()
 
 
-for _kernel in (TRANSPOSED_OF_PAIRS, CONVOLUTION_FORWARD_PAIRS, CONVOLUTION_FORWARD_PAIRS_BY_ROW,
-                CONVOLUTION_INPUT_GRADIENT_PAIRS, CONVOLUTION_WEIGHT_GRADIENT_PAIRS):
-    _guard_pairs(_kernel)
+@TRANSPOSED_OF_PAIRS.guard("host")
+def _splits_rise(pairs, pair_splits):
+    _check_splits("transposed_of_pairs", pairs, pair_splits)
 
 
-def _guard_neighbours(kernel: Any) -> None:
-    """Rows beyond the features would be read, or written, somewhere else in memory."""
+def _check_splits(name: str, pairs: Any, pair_splits: Any) -> None:
+    if not _rises(pair_splits, len(pairs)):
+        raise ValueError(f"{name}: pair_splits is {pair_splits}, expected numbers that rise from 0 to {len(pairs)}, "
+                         "the number of pairs")
 
-    def rows_are_there(features, neighbours):
-        if neighbours.size and not (-1 <= int(neighbours.min()) and int(neighbours.max()) < len(features)):
-            raise ValueError(f"{kernel.name}: neighbours name rows {int(neighbours.min())} to {int(neighbours.max())}, "
-                             f"expected -1 or a row of the {len(features)} features")
 
-    kernel.guard("checking")(rows_are_there)
+def _guard_views(kernel: Any) -> None:
+    """Rows that do not exist would be read, or written, somewhere else in memory."""
 
+    def check(rulebook, channels, backend):
+        for view in kernel.views_read(rulebook, *channels, backend=backend):
+            _check_view(kernel.name, rulebook, view)
+
+    if "weights" in kernel.arguments:
+        kernel.guard("checking")(lambda rulebook, weights, backend: check(rulebook, weights.shape[1:], backend))
+    else:
+        kernel.guard("checking")(lambda rulebook, features, gradient, backend: check(
+            rulebook, (features.shape[1], gradient.shape[1]), backend))
+
+
+def _check_view(name: str, rulebook: Any, view: str) -> None:
+    inputs, outputs, offsets = rulebook.shape
+    rows = getattr(rulebook, view)
+    if view == "pairs":
+        if len(rulebook.pair_splits) != offsets + 1:
+            raise ValueError(f"{name}: pair_splits has {len(rulebook.pair_splits)} numbers, expected {offsets + 1}, "
+                             "one more than there are offsets")
+        _check_splits(name, rows, rulebook.pair_splits)
+        columns = [(rows[:, 0], 0, inputs, "a row of the {} input sites"),
+                   (rows[:, 1], 0, outputs, "a row of the {} output sites")]
+    elif view == "neighbours":
+        columns = [(rows, -1, inputs, "-1 or a row of the {} input sites")]
+    else:
+        columns = [(rows, -1, outputs, "-1 or a row of the {} output sites")]
+    for column, low, high, words in columns:
+        if column.size and not (low <= int(column.min()) and int(column.max()) < high):
+            raise ValueError(f"{name}: {view} name rows {int(column.min())} to {int(column.max())}, expected "
+                             f"{words.format(high)}")
+
+
+for _kernel in (CONVOLUTION_FORWARD, CONVOLUTION_FORWARD_BY_ROW, CONVOLUTION_INPUT_GRADIENT,
+                CONVOLUTION_WEIGHT_GRADIENT):
+    _guard_views(_kernel)
 
 # ---- matrix products, pooling, activation ----------------------------------------------------------------------------
 
@@ -221,13 +214,11 @@ MAX_POOL_FORWARD = declare(
 )
 MAX_POOL_BACKWARD = declare(
     "max_pool_backward", "pooling",
-    "out[neighbours[m, argmax[m]]] += gradient[m], the background of m's sample where that is -1",
+    "out[neighbours[m, argmax[m]]] += gradient[m], or the background of m's sample if that is -1",
     gradient=Array("feature", "M C"),
     argmax=Array("int16", "M C"),
-    neighbours=Array("int32", "M K"),
-    transposed_neighbours="a function that gives them, (N, K) int32: called where inputs collect, not on a CPU",
+    rulebook=Rulebook("N M K"),
     batch_splits=Array("int64", "B1", optional=True),
-    inputs="N, the number of input sites",
 )
 
 
@@ -237,8 +228,12 @@ def _argmax_fits(neighbours):
         raise ValueError(f"max_pool_forward: {neighbours.shape[1]} kernel offsets, at most 32767: use a smaller window")
 
 
-for _kernel in (CONVOLUTION_FORWARD, CONVOLUTION_FORWARD_BY_ROW, CONVOLUTION_WEIGHT_GRADIENT, MAX_POOL_FORWARD):
-    _guard_neighbours(_kernel)
+@MAX_POOL_FORWARD.guard("checking")
+def _rows_exist(features, neighbours):
+    if neighbours.size and not (-1 <= int(neighbours.min()) and int(neighbours.max()) < len(features)):
+        raise ValueError(f"max_pool_forward: neighbours name rows {int(neighbours.min())} to {int(neighbours.max())}, "
+                         f"expected -1 or a row of the {len(features)} features")
+
 
 LEAKY_RELU_FORWARD = declare(
     "leaky_relu_forward", "activations",

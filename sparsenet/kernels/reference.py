@@ -22,8 +22,8 @@ from sparsenet.kernels.table import find, launch
 from sparsenet.kernels.voxels import place
 
 
-def formula_of(*kernels: str) -> Callable[[Callable], Callable]:
-    """Decorator: the function is the specification of these kernels."""
+def formula_of(*kernels: str, reads: tuple[str, ...] = ()) -> Callable[[Callable], Callable]:
+    """Decorator: the function is the specification of these kernels, which read those views of a rulebook."""
 
     def register(function: Callable) -> Callable:
         @wraps(function)
@@ -33,6 +33,7 @@ def formula_of(*kernels: str) -> Callable[[Callable], Callable]:
 
         for kernel in kernels:
             find(kernel).implementation(REFERENCE)(quiet)
+            find(kernel).reads(REFERENCE)(lambda *_: reads)
         return function
 
     return register
@@ -168,60 +169,41 @@ def pair_count(coordinates, spatial_size, output_size, *axes):
 
 
 def by_offset(pairs: np.ndarray, splits: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Each offset k with the rows n of the inputs and m of the outputs that it joins."""
+    """Each offset k with the rows n of the inputs and m of the outputs that it joins; within one offset no row comes
+    twice."""
     for k, (start, stop) in enumerate(pairwise(splits)):
         yield k, pairs[start:stop, 0], pairs[start:stop, 1]
 
 
-# ---- convolution: within one offset no output and no input comes twice ---------------------------------------------
+# ---- convolution, over the pairs (n, m) of each offset k of a rulebook -----------------------------------------------
 
 
-@formula_of("convolution_forward", "convolution_forward_by_row")
-def convolution_forward(features, weights, neighbours, constant, *slope):
-    """out[m] = constant + sum over k of features[neighbours[m, k]] @ weights[k], through a leaky ReLU."""
-    out = np.zeros((len(neighbours), weights.shape[2]), features.dtype)
-    for k, weight in enumerate(weights):
-        m = np.flatnonzero(neighbours[:, k] >= 0)
-        out[m] += features[neighbours[m, k]] @ weight
+@formula_of("convolution_forward", "convolution_forward_by_row", reads=("pairs",))
+def convolution_forward(features, weights, rulebook, constant, *slope):
+    """out[m] = constant + sum over (n, m) of each k of features[n] @ weights[k], through a leaky ReLU."""
+    out = np.zeros((rulebook.shape[1], weights.shape[2]), features.dtype)
+    for k, n, m in by_offset(rulebook.pairs, rulebook.pair_splits):
+        out[m] += features[n] @ weights[k]
     out = out if constant is None else out + constant
     return out if slope in ((), (None,)) else leaky_relu_forward(out, *slope, None)
 
 
-@formula_of("convolution_weight_gradient")
-def convolution_weight_gradient(features, gradient, neighbours, background, constant_gradient):
-    """out[k] = background^T constant_gradient + sum over m of features[neighbours[m, k]]^T gradient[m]."""
-    out = np.zeros((neighbours.shape[1], features.shape[1], gradient.shape[1]), features.dtype)
-    for k in range(len(out)):
-        m = np.flatnonzero(neighbours[:, k] >= 0)
-        out[k] = features[neighbours[m, k]].T @ gradient[m]
-    return out if background is None else out + np.outer(background, constant_gradient)
-
-
-@formula_of("convolution_forward_pairs", "convolution_forward_pairs_by_row")
-def convolution_forward_pairs(features, weights, pairs, pair_splits, outputs, constant):
-    """out[m] = constant + sum over the pairs (n, m) of each offset k of features[n] @ weights[k]."""
-    out = np.zeros((outputs, weights.shape[2]), features.dtype)
-    for k, n, m in by_offset(pairs, pair_splits):
-        out[m] += features[n] @ weights[k]
-    return out if constant is None else out + constant
-
-
-@formula_of("convolution_input_gradient_pairs")
-def convolution_input_gradient_pairs(gradient, weights, pairs, pair_splits, inputs, apart):
-    """out[n] = sum over the pairs (n, m) of each offset k of gradient[m] @ weights[k]^T."""
-    out = np.zeros((inputs, weights.shape[1]), gradient.dtype)
-    for k, n, m in by_offset(pairs, pair_splits):
+@formula_of("convolution_input_gradient", reads=("pairs",))
+def convolution_input_gradient(gradient, weights, rulebook, turned):
+    """out[n] = sum over (n, m) of each k of gradient[m] @ weights[k]^T."""
+    out = np.zeros((rulebook.shape[0], weights.shape[1]), gradient.dtype)
+    for k, n, m in by_offset(rulebook.pairs, rulebook.pair_splits):
         out[n] += gradient[m] @ weights[k].T
     return out
 
 
-@formula_of("convolution_weight_gradient_pairs")
-def convolution_weight_gradient_pairs(features, gradient, pairs, pair_splits):
-    """out[k] = sum over the pairs (n, m) of offset k of features[n]^T gradient[m]."""
-    out = np.zeros((len(pair_splits) - 1, features.shape[1], gradient.shape[1]), features.dtype)
-    for k, n, m in by_offset(pairs, pair_splits):
+@formula_of("convolution_weight_gradient", reads=("pairs",))
+def convolution_weight_gradient(features, gradient, rulebook, background, constant_gradient):
+    """out[k] = background^T constant_gradient + sum over (n, m) of k of features[n]^T @ gradient[m]."""
+    out = np.zeros((rulebook.shape[2], features.shape[1], gradient.shape[1]), features.dtype)
+    for k, n, m in by_offset(rulebook.pairs, rulebook.pair_splits):
         out[k] = features[n].T @ gradient[m]
-    return out
+    return out if background is None else out + np.outer(background, constant_gradient)
 
 
 @formula_of("matmul", "matmul_by_row")
@@ -233,7 +215,7 @@ def matmul(a, b):
 # ---- max-pooling and activation ------------------------------------------------------------------------------------
 
 
-@formula_of("max_pool_forward")
+@formula_of("max_pool_forward", reads=("neighbours",))
 def max_pool_forward(features, background, neighbours, output_coordinates, relative):
     """(out, argmax int16): the largest value under each window, and the first offset that has it; NaN is larger than
     all, the last of several.  The background competes at the first inactive offset; without one inactive cells are
@@ -256,10 +238,10 @@ def max_pool_forward(features, background, neighbours, output_coordinates, relat
     return (subtract_sample_rows(out, background, output_coordinates) if relative else out), argmax
 
 
-@formula_of("max_pool_backward")
-def max_pool_backward(gradient, argmax, neighbours, transposed_neighbours, batch_splits, inputs):
+@formula_of("max_pool_backward", reads=("neighbours",))
+def max_pool_backward(gradient, argmax, rulebook, batch_splits):
     """((N, C), (B, C)): each output's gradient goes to the cell that won, a site or its sample's background."""
-    channels = gradient.shape[1]
+    neighbours, inputs, channels = rulebook.neighbours, rulebook.shape[0], gradient.shape[1]
     splits = [0, len(gradient)] if batch_splits is None else batch_splits
     sample = np.repeat(np.arange(len(splits) - 1), np.diff(splits))[:, None]
     winners = np.take_along_axis(np.where(neighbours < 0, inputs + sample, neighbours), argmax.astype(np.int64), axis=1)

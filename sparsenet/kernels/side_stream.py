@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sparsenet.kernels.work import Work
 
 if TYPE_CHECKING:
     from sparsenet.kernels.cuda.streams import SideStream
-
-
-class Work:
-    """Something made beside; see `SideStream.work` of cuda/streams.py."""
-
-    made: Any = None  # event: all of it is done
-    delivered = False
 
 
 class SameStream:

@@ -37,10 +37,11 @@ from sparsenet.backend import (
     get_backend,
     wide_dtype,
 )
-from sparsenet.kernels.arguments import Array, Arrays, Integers, Scalar, quick_check
+from sparsenet.kernels.arguments import Array, Arrays, Integers, Rulebook, RulebookViews, Scalar, quick_check
 from sparsenet.kernels.quick_check import Check
 
-__all__ = ["Array", "Arrays", "Integers", "Kernel", "Scalar", "checking", "declare", "find", "launch", "names"]
+__all__ = ["Array", "Arrays", "Integers", "Kernel", "Rulebook", "Scalar", "checking", "declare", "find", "launch",
+           "names", "views_read"]
 _KINDS = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}  # of scalars
 _KERNELS: dict[str, Kernel] = {}
 
@@ -62,6 +63,7 @@ class Kernel:
                  if isinstance(one, (Array, Arrays)) and not one.optional]
         self._first = first[0] if first else None  # the argument that tells the device
         self.implementations: dict[str, Callable] = {}
+        self._reads: dict[str, Callable[..., Sequence[str]]] = {}
         self._imported: set[str] = set()  # backends whose module is wholly imported
         self._guards: list[tuple[str, Callable, list[int]]] = []  # with the places of what they look at
 
@@ -112,6 +114,22 @@ class Kernel:
             return function
 
         return register
+
+    def reads(self, backend: str) -> Callable[[Callable], Callable]:
+        """Decorator: a function (rulebook, *channels) that names the views of a rulebook that the implementation on
+        `backend` reads, so that a loader can make them ahead."""
+
+        def register(function: Callable[..., Sequence[str]]) -> Callable[..., Sequence[str]]:
+            self._reads[backend] = function
+            return function
+
+        return register
+
+    def views_read(self, rulebook: RulebookViews, *channels: int, backend: str | None = None) -> Sequence[str]:
+        """See `views_read` of this module."""
+        backend = backend_on(rulebook.device, backend)
+        self.on(backend)
+        return self._reads[backend](rulebook, *channels)
 
     def __call__(self, *values: Any, backend: str | None = None) -> Any:
         if not self._least <= len(values) <= len(self.arguments):
@@ -164,6 +182,8 @@ class Kernel:
                 self._check_scalar(name, value, expected)
             elif isinstance(expected, Integers):
                 self._check_integers(name, value, expected, sizes)
+            elif isinstance(expected, Rulebook):
+                self._check_rulebook(name, value, expected, sizes, device)
             elif isinstance(expected, Array):
                 if value is None and expected.optional:
                     continue
@@ -211,6 +231,15 @@ class Kernel:
         if not isinstance(value, tuple) or not all(isinstance(number, numbers.Integral) for number in value):
             raise TypeError(f"{self.name}: {name} is {value!r}, expected a tuple of {expected.length} integers")
         self._check_length(name, (len(value),), (expected.length,), sizes)
+
+    def _check_rulebook(self, name: str, value: Any, expected: Rulebook, sizes: dict, device: str) -> None:
+        if not hasattr(type(value), "pair_count"):
+            raise TypeError(f"{self.name}: {name} is {type(value).__name__}, expected a Rulebook: pass "
+                            "x.sites.rulebook(geometry)")
+        if value.device != device:
+            raise TypeError(f"{self.name}: {name} is on {value.device}, the arrays are on {device}: move the sparse "
+                            "tensor with .to(device)")
+        self._check_length(name, value.shape, expected.words, sizes)
 
     def _check_float(self, name: str, value: Any, expected: Array, known: tuple | None, backend: str) -> tuple:
         if expected.dtype == "float" and value.dtype == HALF:  # on a GPU too
@@ -281,6 +310,16 @@ def find(name: str) -> Kernel:
 def names() -> list[str]:
     """All kernels, in the order of `contracts.py`."""
     return list(_KERNELS)
+
+
+def views_read(name: str, rulebook: RulebookViews, *channels: int, backend: str | None = None) -> Sequence[str]:
+    """The views of a rulebook that the kernel of that name would read: some of "neighbours", "transposed_neighbours"
+    and "pairs".
+
+    channels : C_in and C_out of a convolution, none for a pooling
+    backend : default: that of the rulebook's device, or the one chosen
+    """
+    return find(name).views_read(rulebook, *channels, backend=backend)
 
 
 def launch(name: str, *values: Any, backend: str | None = None) -> Any:

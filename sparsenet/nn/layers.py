@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from dataclasses import replace
 from operator import index
 from typing import Any
 
@@ -25,8 +24,9 @@ from sparsenet.ops.global_pool import check_mode, global_pool
 from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
-from sparsenet.sparse import Geometry, SparseTensor
+from sparsenet.sparse import ConvolutionStep, Geometry, SparseTensor
 from sparsenet.sparse.geometry import several
+from sparsenet.sparse.plan import Step
 
 Size = int | Sequence[int]
 
@@ -56,7 +56,6 @@ class SparseConv(Module):
     def _build(self, in_channels: int, out_channels: int, bias: bool, rng: Any) -> None:
         self.in_channels = whole_channels(type(self).__name__, "in_channels", in_channels)
         self.out_channels = whole_channels(type(self).__name__, "out_channels", out_channels)
-        self.geometry = replace(self.geometry, channels=(self.in_channels, self.out_channels))
         shape = (self.geometry.volume, self.in_channels, self.out_channels)
         self.weight = init.uniform(shape, self.weight_bound(), rng)
         self.bias = init.zeros((self.out_channels,)) if bias else None
@@ -65,6 +64,9 @@ class SparseConv(Module):
         """The bound of the initial weights if a max-pooling of this size follows; None: none does."""
         fan_in = self.in_channels * self.geometry.volume
         return init.weight_bound(fan_in, self.out_channels, init.fan_out_factor(self.geometry, pool))
+
+    def geometries(self) -> list[Step]:
+        return [ConvolutionStep(self.geometry, (self.in_channels, self.out_channels))]
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         return convolution(x, self.weight, self.bias, self.geometry, batch_invariant=not self.training)

@@ -25,7 +25,7 @@ from sparsenet.nn.state import UnmatchedNames, fitting_array
 from sparsenet.random import keyed_rng
 
 if TYPE_CHECKING:
-    from sparsenet.sparse import Branches, Geometry
+    from sparsenet.sparse.plan import Step
 
 _thread = threading.local()
 
@@ -161,10 +161,10 @@ class Module:
         """The number of elements of all parameters together."""
         return sum(tensor.size for tensor in self.parameters())
 
-    def geometries(self) -> list[Geometry | Branches]:
-        """The filters in the order of their use, and where branches part and meet: what a loader needs to build
-        rulebooks ahead.  A module's own, or its children's one after the other: one that calls them otherwise
-        overrides this."""
+    def geometries(self) -> list[Step]:
+        """The filters in the order of their use, and the branches, for a loader to build rulebooks ahead: a pooling's
+        Geometry, a convolution's ConvolutionStep.  The module's own, or those of its children one after the other; a
+        module that calls its children in another order overrides this."""
         own = getattr(self, "geometry", None)
         return [step for child in self.children() for step in child.geometries()] if own is None else [own]
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import numpy as np
 
 from sparsenet.autograd import Tensor, no_grad
 from sparsenet.sparse import SparseTensor
 
-if TYPE_CHECKING:
-    from sparsenet.nn.network import SparseNetwork
+
+class Predictor(Protocol):
+    """The part of a SparseNetwork that a prediction needs; it stands here because network.py imports this module."""
+
+    field: Any
+    out_channels: int
+
+    def geometries(self) -> list[Any]: ...
+
+    def evaluating(self) -> AbstractContextManager: ...
+
 
 POSES = {"first": "first", "mean": "all", "max": "all", "all": "all"}  # -> poses requested from the loader
 
 
-def mean_rows(operation: str, net: SparseNetwork, rows: Callable[[Any], np.ndarray], shapes: Any,
+def mean_rows(operation: str, net: Predictor, rows: Callable[[Any], np.ndarray], shapes: Any,
               batch_size: int, poses: str | Sequence[int], repetitions: int, **options: Any) -> np.ndarray:
     """The mean of `rows(batch)` over passes and poses, a row for each object: (O, C) float64.
 

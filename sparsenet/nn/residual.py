@@ -7,7 +7,7 @@ from typing import Any
 
 from sparsenet.nn.module import Module
 from sparsenet.nn.sequential import check_module
-from sparsenet.sparse import Branches, Geometry
+from sparsenet.sparse.plan import Branches, Step
 
 
 class Residual(Module):
@@ -38,7 +38,7 @@ class Residual(Module):
         if self.shortcut is not None:
             yield "shortcut", self.shortcut
 
-    def geometries(self) -> list[Geometry | Branches]:
+    def geometries(self) -> list[Step]:
         around = () if self.shortcut is None else tuple(self.shortcut.geometries())
         return [Branches((tuple(step for layer in self.layers for step in layer.geometries()), around))]
 

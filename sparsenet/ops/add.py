@@ -1,4 +1,4 @@
-"""Sum of sparse tensors on the union of their sites."""
+"""The sum of two sparse tensors on the union of their sites."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sparsenet.sparse.union import check_agreement, gather, missing_rows, spread
 
 
 class Add(Function):
-    """out[row] = x's row there, or its background, + y's row there, or its background.
+    """out[site] = (x at that site, or its background) + (y at that site, or its background).
 
-    sites : the union; rows : the rows in it that x's sites have, and y's; None: all of them
+    sites, rows : the union, and the rows in it of x's sites and of y's (see `sparse.union`)
     """
 
     def __init__(self, sites: ActiveSites, rows: tuple[Any | None, ...]):
@@ -24,7 +24,7 @@ class Add(Function):
         out = (spread(x, self.rows[0], x_background, self.sites) + spread(y, self.rows[1], y_background, self.sites))
         if x_background is None:
             return out
-        self.shared = (x_background.ndim == 1, y_background.ndim == 1)  # else (B, C): samples differ
+        self.shared = (x_background.ndim == 1, y_background.ndim == 1)  # by all samples; else (B, C)
         return out, x_background + y_background
 
     def backward(self, gradient: Any, background_gradient: Any = None) -> tuple[Any, ...]:
@@ -36,7 +36,7 @@ class Add(Function):
         return (*features, *backgrounds)
 
     def _to_background(self, gradient: Any, background_gradient: Any, rows: Any, shared: bool) -> Any:
-        """What the output's background got, and the rows where there was no site."""
+        """The gradient of the output's background plus that of the rows that had no site of their own."""
         total = background_gradient
         if total is not None and shared and total.ndim == 2:
             total = total.sum(axis=0)
@@ -45,16 +45,16 @@ class Add(Function):
 
 
 def add(x: SparseTensor, y: SparseTensor) -> SparseTensor:
-    """x + y: active where either is; where one has no site its background is added.
+    """x + y, active where either is; a side without a site there adds its background.
 
-    The background of the sum is the sum of the backgrounds.  Where both are None, a missing row
-    adds nothing.  Differentiable in all four.  If one of them has all the sites, the result shares them, with the
-    rulebooks they hold: x's if both have.
+    The background of the sum is the sum of the backgrounds; if both are None, a missing row adds nothing.
+    Differentiable in features and backgrounds.  If the sites of one contain those of the other, the result has that
+    very object as its sites, with its rulebooks; x's if they are equal.
 
     Raises
     ------
-    TypeError : x or y is no SparseTensor; their dtypes differ.
-    ValueError : spatial sizes, batch sizes or channels differ, or one has a background only.
+    TypeError : x or y is not a SparseTensor; their dtypes differ.
+    ValueError : spatial sizes, batch sizes or channels differ, or only one has a background.
     """
     for name, tensor in (("x", x), ("y", y)):
         if not isinstance(tensor, SparseTensor):
@@ -66,4 +66,4 @@ def add(x: SparseTensor, y: SparseTensor) -> SparseTensor:
     return SparseTensor.from_sites(features, sites, background)
 
 
-SparseTensor.__add__ = add  # x + y: sparse/ knows no operations
+SparseTensor.__add__ = add  # set here because sparse/ does not import operations

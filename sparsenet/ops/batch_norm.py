@@ -2,9 +2,9 @@
 
     y = (x - mean) / sqrt(variance + eps) * weight + bias           channel by channel
 
-In training mean and variance are the batch's: over its sites ("sites"), or over all cells of its grids ("grid"), where
-each inactive cell has the background: then y equals the dense layer's at every cell.  In evaluation they are the
-running ones, constants, and the two are the same.
+In training, mean and variance are those of the batch: over its sites ("sites"), or over all cells of its grids
+("grid"), where each inactive cell holds the background; then y equals the output of the dense layer in every cell.  In
+evaluation they are the running statistics, which are constants, and both settings equal the dense layer.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ STATISTICS = ("sites", "grid")
 
 
 class BatchNorm(Function):
-    """moments : mean and variance (2, C) float64
-    splits, cells : where samples begin, and cells of a grid: the background counts with the inactive ones; None and 0:
-        it does not
-    of_batch : whether the moments are the batch's own, so that gradients pass through them
+    """moments : (2, C) float64, mean and variance
+    splits, cells : the sites' batch_splits (B+1,) and the cells of a grid, if the inactive cells are part of the
+        statistics; else None and 0
+    of_batch : whether the moments are those of the batch, so that gradients flow through them
     """
 
     def __init__(self, moments: Any, splits: Any, cells: int, of_batch: bool, eps: float):
@@ -33,28 +33,29 @@ class BatchNorm(Function):
 
     def forward(self, x: Any, background: Any, weight: Any, bias: Any) -> Any:
         x, weight, bias = map(array_module(x).ascontiguousarray, (x, weight, bias))
-        below = None if background is None else rows_of(background)
+        rows = None if background is None else rows_of(background)
         self.save(x, background, weight)
-        found = launch("batch_norm_forward", x, below, self.moments, weight, bias, self.eps)
-        return found if background is None else (found[0], found[1].reshape(background.shape))
+        result = launch("batch_norm_forward", x, rows, self.moments, weight, bias, self.eps)
+        return result if background is None else (result[0], result[1].reshape(background.shape))
 
-    def backward(self, gradient: Any, ground: Any = None) -> tuple[Any, Any, Any, Any]:
+    def backward(self, gradient: Any, background_gradient: Any = None) -> tuple[Any, Any, Any, Any]:
         x, background, weight = self.saved
         xp = array_module(x)
         gradient = xp.zeros_like(x) if gradient is None else gradient
-        below = None
+        rows = None
         if background is not None:
-            below = rows_of(background)
-            ground = xp.zeros_like(below) if ground is None else rows_of(ground)
-        of_x, of_background, sums = launch("batch_norm_backward", x, below, gradient, ground, self.splits, self.cells,
-                                           self.moments, weight, self.eps, self.of_batch)
-        sums = sums.astype(x.dtype)
-        found = of_x, None if background is None else of_background.reshape(background.shape), sums[1], sums[0]
-        return tuple(one if need else None for one, need in zip(found, self.needs, strict=True))
+            rows = rows_of(background)
+            background_gradient = xp.zeros_like(rows) if background_gradient is None else rows_of(background_gradient)
+        to_x, to_background, sums = launch("batch_norm_backward", x, rows, gradient, background_gradient, self.splits,
+                                           self.cells, self.moments, weight, self.eps, self.of_batch)
+        to_bias, to_weight = sums.astype(x.dtype)
+        to_background = None if background is None else to_background.reshape(background.shape)
+        return tuple(one if need else None for one, need in
+                     zip((to_x, to_background, to_weight, to_bias), self.needs, strict=True))
 
 
 def rows_of(background: Any) -> Any:
-    """(G, C): a background (C,) is one row, one that differs from sample to sample has as many as there are samples."""
+    """A background (C,) as (1, C); one that differs by sample is (B, C) already."""
     return array_module(background).ascontiguousarray(background.reshape(-1, background.shape[-1]))
 
 
@@ -67,20 +68,23 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor, ru
                training: bool = ..., momentum: float = ..., eps: float = ..., statistics: str = ...) -> Tensor: ...
 def batch_norm(x: Any, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor, training: bool = False,
                momentum: float = 0.1, eps: float = 1e-5, statistics: str = "sites") -> Any:
-    """x normalised in each channel: a SparseTensor on the same sites, or a Tensor (B, C).
+    """x normalised channel by channel: a SparseTensor on the same sites, or a Tensor (B, C).
 
-    weight, bias : (C,).  Differentiable in them, the features and the background, which is normalised as any row
-    running_mean, running_var : (C,), no part of the graph: what x is normalised by in evaluation; in training they are
-        moved in place by momentum * (the batch's - their own), the variance divided by count - 1, as in PyTorch
-    statistics : of "sites", or of the whole "grid", inactive cells included (without a background there is nothing in
-        them: then of the sites, too).  Of a Tensor: its rows
+    Differentiable in the features, the background (which is normalised like any row), weight and bias.
 
-    A batch with nothing to take statistics of is normalised by the running ones, and leaves them alone.
+    weight, bias : Tensors (C,)
+    running_mean, running_var : Tensors (C,), outside the graph.  They normalise x in evaluation; in training they are
+        moved in place by momentum * (statistic of the batch - running one), with the variance divided by count - 1,
+        as in PyTorch
+    statistics : over the "sites", or over all cells of the "grid" (which are the sites if there is no background); over
+        the rows of a Tensor
+
+    A batch without a site is normalised by the running statistics, which stay as they are.
 
     Raises
     ------
     TypeError : x is neither; dtypes differ.
-    ValueError : a shape does not fit, other statistics, or in training a single value per channel, which has no
+    ValueError : a shape does not fit; unknown statistics; in training, a single value per channel, which has no
         variance.
     """
     sparse = isinstance(x, SparseTensor)
@@ -91,8 +95,8 @@ def batch_norm(x: Any, weight: Tensor, bias: Tensor, running_mean: Tensor, runni
         raise ValueError(f"BatchNorm: statistics is {statistics!r}, expected one of {', '.join(STATISTICS)}")
     if features.ndim != 2:
         raise ValueError(f"BatchNorm: x has shape {features.shape}, expected (B, C)")
-    given = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
-    for name, tensor in given.items():
+    vectors = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
+    for name, tensor in vectors.items():
         if tensor.shape != features.shape[1:]:
             raise ValueError(f"BatchNorm: x has {features.shape[1]} channels, {name} has shape {tensor.shape}: build "
                              f"the layer with channels={features.shape[1]}")
@@ -118,7 +122,7 @@ def batch_norm(x: Any, weight: Tensor, bias: Tensor, running_mean: Tensor, runni
 
 def _moments(features: Tensor, background: Tensor | None, splits: Any, cells: int, running_mean: Tensor,
              running_var: Tensor, momentum: float, count: int) -> Any:
-    """Mean and variance (2, C) of the batch; the running ones are moved."""
+    """(2, C) float64: mean and variance of the batch; moves the running ones."""
     if count == 1:
         raise ValueError("BatchNorm: there is one value per channel, which has no variance, expected more in training: "
                          "use a larger batch, or put the layer into evaluation mode")

@@ -1,4 +1,4 @@
-"""Channels of sparse tensors side by side, on the union of their sites."""
+"""The channels of sparse tensors side by side, on the union of their sites."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from sparsenet.sparse.union import check_agreement, gather, missing_rows, spread
 
 
 class Concatenate(Function):
-    """out[row] = each tensor's row there, or its background, one after the other.
+    """out[site] = the row of each tensor at that site, or its background, one after the other.
 
-    sites : the union; rows : of each, the rows in it that its sites have; None: all of them
-    Takes the features of all, then their backgrounds.
+    sites, rows : the union, and the rows in it of each tensor's sites (see `sparse.union`)
     """
 
     def __init__(self, sites: ActiveSites, rows: tuple[Any | None, ...]):
@@ -24,30 +23,32 @@ class Concatenate(Function):
         self.sites, self.rows = sites, rows
 
     def forward(self, *arrays: Any) -> Any:
+        """arrays : the features of all tensors, then their backgrounds."""
         features, backgrounds = arrays[: len(self.rows)], arrays[len(self.rows):]
         xp = array_module(features[0])
         self.splits = list(accumulate(part.shape[1] for part in features[:-1]))
-        given = zip(features, self.rows, backgrounds, strict=True)
-        out = xp.concatenate([spread(*one, self.sites) for one in given], axis=1)
+        out = xp.concatenate([spread(one, rows, background, self.sites) for one, rows, background
+                              in zip(features, self.rows, backgrounds, strict=True)], axis=1)
         if backgrounds[0] is None:
             return out
-        self.shared = [one.ndim == 1 for one in backgrounds]  # else (B, C): samples differ
+        self.shared = [one.ndim == 1 for one in backgrounds]  # by all samples; else (B, C)
         if not all(self.shared):
             backgrounds = [xp.broadcast_to(one, (self.sites.batch_size, one.shape[-1])) for one in backgrounds]
         return out, xp.concatenate(backgrounds, axis=-1)
 
-    def backward(self, gradient: Any, ground: Any = None) -> tuple[Any, ...]:
+    def backward(self, gradient: Any, background_gradient: Any = None) -> tuple[Any, ...]:
         count = len(self.rows)
-        parts, grounds = ([None] * count if whole is None else array_module(whole).split(whole, self.splits, axis=-1)
-                          for whole in (gradient, ground))
+        parts, background_parts = (
+            [None] * count if whole is None else array_module(whole).split(whole, self.splits, axis=-1)
+            for whole in (gradient, background_gradient))
         features: list[Any] = [None] * count
         backgrounds: list[Any] = [None] * count
-        for i, (part, below, rows) in enumerate(zip(parts, grounds, self.rows, strict=True)):
+        for i, (part, total, rows) in enumerate(zip(parts, background_parts, self.rows, strict=True)):
             part = part if part is None else array_module(part).ascontiguousarray(part)
             if part is not None and self.needs[i]:
                 features[i] = gather(part, rows)
             if self.needs[count + i]:
-                total = below.sum(axis=0) if below is not None and self.shared[i] and below.ndim == 2 else below
+                total = total.sum(axis=0) if total is not None and self.shared[i] and total.ndim == 2 else total
                 missing = None if part is None else missing_rows(part, rows, self.sites, self.shared[i])
                 total = total if missing is None else missing if total is None else total + missing
                 backgrounds[i] = None if total is None else array_module(total).ascontiguousarray(total)
@@ -55,15 +56,16 @@ class Concatenate(Function):
 
 
 def concatenate(*tensors: SparseTensor) -> SparseTensor:
-    """The channels of all, in their order: active where one of them is, and where one has no site its background.
+    """The channels of all tensors, in their order; active where any of them is, and a tensor without a site there has
+    its background.
 
-    The background of the result holds theirs side by side, (B, C) if one of theirs is.  Where all are None, a missing
-    row is zeros.  Differentiable in features and backgrounds.  If one of them has all the sites, the result shares
-    them, with the rulebooks they hold: the first's if several have.
+    The background of the result is theirs side by side, (B, C) if one of theirs is; if all are None, a missing row is
+    zeros.  Differentiable in features and backgrounds.  If the sites of one contain all the others, the result has
+    that very object as its sites, with its rulebooks: that of the first, if there are several.
 
     Raises
     ------
-    TypeError : there is none, one is no SparseTensor, or dtypes differ.
+    TypeError : there is no tensor, one is not a SparseTensor, or dtypes differ.
     ValueError : spatial sizes or batch sizes differ, or only some have a background.
     """
     if not tensors:

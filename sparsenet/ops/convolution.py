@@ -1,7 +1,7 @@
 """Sparse convolution with a background.
 
-Convolution is linear, so it runs on what differs from the background u, with plain zeros where no
-site is, and adds what a grid full of background gives, one constant row:
+Convolution is linear, so it runs on the difference from the background u, which is zero in inactive cells, and adds
+the output for a grid full of background, one constant row:
 
     out[m] = sum_k W[k]^T (x[neighbours[m, k]] - u)  +  (u sum_k W[k] + b)
     background of the output = u sum_k W[k] + b
@@ -27,11 +27,14 @@ def convolution(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: 
     x : SparseTensor with C_in channels
     weight : Tensor (K, C_in, C_out), offsets row-major, last axis fastest
     bias : Tensor (C_out,) or None
-    batch_invariant : on a CPU, a sample's output has the same bits whatever else is in its batch; gradients have no
-        such promise.  The layers ask for it in evaluation
+    batch_invariant : on a CPU, the bits of a sample's output do not depend on the other samples; this does not hold
+        for gradients.  The layers set it in evaluation
+
+    Returns a SparseTensor with C_out channels on the rulebook's output sites.
 
     Raises
     ------
+    TypeError : x is not a SparseTensor; dtypes differ.
     ValueError : channels, offsets or dimensions do not fit.
     """
     check_convolution(x, weight, geometry)
@@ -43,11 +46,14 @@ def convolution(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: 
 
 
 class _Convolution(Function):
+    """Features (N, C_in), background (C_in,), (B, C_in) or None, weight (K, C_in, C_out) and bias (C_out,) or None to
+    the features (M, C_out) and the background of the output."""
+
     def __init__(self, x: SparseTensor, rulebook: Rulebook, batch_invariant: bool):
         super().__init__()
         self.name = "SubmanifoldConv" if rulebook.geometry.submanifold else "SparseConv"
         self.rulebook = rulebook
-        self.suffix = "_by_row" if batch_invariant else ""  # of the kernels of the forward pass
+        self.suffix = "_by_row" if batch_invariant else ""  # of the forward pass's kernels
 
     def forward(self, features: Any, background: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
         xp = array_module(features)
@@ -60,98 +66,70 @@ class _Convolution(Function):
                 features = launch("subtract_sample_rows", features, background.reshape(-1, background.shape[-1]),
                                   self.rulebook.input_sites.coordinates)
         shared = constant if constant is None or constant.ndim == 1 else None
-        out = self._products(features, weight, shared)
+        out = launch("convolution_forward" + self.suffix, features, weight, self.rulebook, shared)
         if constant is not None and shared is None:
             out = launch("add_sample_rows", out, constant, self.rulebook.output_sites.coordinates)
         self.save(features, background, weight, total_weight)
         return out, xp.zeros(weight.shape[2], weight.dtype) if background is None else constant
 
-    def backward(self, gradient: Any, ground: Any) -> tuple[Any, ...]:
-        """ground : gradient of the output's background, None where nothing reads it."""
+    def backward(self, gradient: Any, background_gradient: Any) -> tuple[Any, ...]:
+        """background_gradient : of the output's background, None if nothing reads it."""
         features, background, weight, total_weight = self.saved
         if gradient is None:
             gradient = array_module(weight).zeros((len(self.rulebook.output_sites), weight.shape[2]), weight.dtype)
         needs_features, needs_background, needs_weight, needs_bias = self.needs
         constant = to_features = to_background = to_weight = to_bias = None
-        lifted = background is not None and _may_differ_from_zero(background)  # else the weights see no background
-        if needs_bias or needs_background or (needs_weight and lifted):
-            constant = self._constant_gradient(gradient, ground if background is not None else None, background)
+        has_background = background is not None and _may_differ_from_zero(background)
+        if needs_bias or needs_background or (needs_weight and has_background):
+            constant = self._constant_gradient(gradient, None if background is None else background_gradient,
+                                               background)
         if needs_features or needs_background:
-            to_features = self._input_gradient(gradient, weight)
+            to_features = launch("convolution_input_gradient", gradient, weight, self.rulebook)
         if needs_background:
             to_background = _times(constant, total_weight.T) - self._sum_by_background(to_features, background)
         if needs_weight:
-            to_weight = self._weight_gradient(features, gradient)
-            if lifted:
+            to_weight = launch("convolution_weight_gradient", features, gradient, self.rulebook)
+            if has_background:
                 to_weight += _outer(background, constant)
         if needs_bias:
             to_bias = constant if constant.ndim == 1 else constant.sum(axis=0)
         return to_features if needs_features else None, to_background, to_weight, to_bias
 
-    def _products(self, features: Any, weight: Any, constant: Any) -> Any:
-        rulebook = self.rulebook
-        if rulebook.way("forward", *weight.shape[1:]) == "pairs":
-            return launch("convolution_forward_pairs" + self.suffix, features, weight, rulebook.pairs,
-                          rulebook.pair_splits, len(rulebook.output_sites), constant)
-        return launch("convolution_forward" + self.suffix, features, weight, rulebook.neighbours, constant)
-
-    def _input_gradient(self, gradient: Any, weight: Any) -> Any:
-        xp, rulebook = array_module(weight), self.rulebook
-        if rulebook.way("input gradient", *weight.shape[1:]) == "pairs":
-            return launch("convolution_input_gradient_pairs", gradient, weight, rulebook.pairs, rulebook.pair_splits,
-                          len(rulebook.input_sites), rulebook.geometry.apart)
-        flipped = weight.transpose(0, 2, 1)
-        if rulebook.geometry.submanifold:  # its transposed neighbours are the neighbours, reversed
-            table, flipped = rulebook.neighbours, flipped[::-1]
-        else:
-            table = rulebook.transposed_neighbours
-        return launch("convolution_forward", gradient, xp.ascontiguousarray(flipped), table, None)
-
-    def _weight_gradient(self, features: Any, gradient: Any) -> Any:
-        xp, rulebook = array_module(features), self.rulebook
-        way = rulebook.way("weight gradient", features.shape[1], gradient.shape[1])
-        if way == "pairs":
-            return launch("convolution_weight_gradient_pairs", features, gradient, rulebook.pairs,
-                          rulebook.pair_splits)
-        if way == "inputs":  # sum over n of gradient[output of n under k]^T features[n]
-            table = xp.ascontiguousarray(rulebook.transposed_neighbours)
-            return xp.ascontiguousarray(launch("convolution_weight_gradient", gradient, features, table)
-                                        .transpose(0, 2, 1))
-        return launch("convolution_weight_gradient", features, gradient, rulebook.neighbours)
-
-    def _constant_gradient(self, gradient: Any, ground: Any, background: Any) -> Any:
-        """Gradient of the constant row: (C_out,), or (B, C_out) where samples differ."""
+    def _constant_gradient(self, gradient: Any, background_gradient: Any, background: Any) -> Any:
+        """The gradient of the constant row: (C_out,), or (B, C_out) if samples differ."""
         if background is None or background.ndim == 1:
             total = launch("segment_sum", gradient)[0]
         else:
             total = launch("segment_sum", gradient, self.rulebook.output_sites.batch_splits)
-        return total if ground is None else total + ground
+        return total if background_gradient is None else total + background_gradient
 
     def _sum_by_background(self, rows: Any, background: Any) -> Any:
+        """The sum of rows (N, C) of the input sites: (C,), or (B, C) if the background differs by sample."""
         if background.ndim == 1:
             return launch("segment_sum", rows)[0]
         return launch("segment_sum", rows, self.rulebook.input_sites.batch_splits)
 
 
 def _may_differ_from_zero(background: Any) -> bool:
-    """False for a background that is seen to be zero: a look at one on a GPU would wait for it."""
+    """False for a background that is known to be zero; on a GPU it is not read, which would wait for the GPU."""
     return device_of(background) == "cuda" or bool(background.any())
 
 
 def _outer(background: Any, constant: Any) -> Any:
+    """(C_in, C_out): the outer product, summed over the samples if both have one row for each."""
     if background.ndim == 1:
         return background[:, None] * constant[None, :]
     return launch("matmul", array_module(background).ascontiguousarray(background.T), constant)
 
 
 def _times(rows: Any, matrix: Any, kernel: str = "matmul") -> Any:
-    """rows (C,) or (B, C) times a matrix."""
+    """rows (C_in,) or (B, C_in) times a matrix (C_in, C_out)."""
     product = launch(kernel, rows.reshape(-1, rows.shape[-1]), array_module(matrix).ascontiguousarray(matrix))
     return product.reshape(*rows.shape[:-1], -1)
 
 
 def check_convolution(x: SparseTensor, weight: Tensor, geometry: Geometry) -> None:
-    """Raise TypeError or ValueError where input and weights do not fit."""
+    """Raise TypeError or ValueError if input and weights do not fit the geometry, or each other."""
     name = "SubmanifoldConv" if geometry.submanifold else "SparseConv"
     if not isinstance(x, SparseTensor):
         raise TypeError(f"{name}: the input is {type(x).__name__}, expected a SparseTensor")

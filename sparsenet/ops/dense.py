@@ -14,13 +14,14 @@ from sparsenet.sparse.tensor import SparseTensor
 
 
 class ToDense(Function):
-    """grid[cell] = features[row of the cell's site], or background where the cell has none."""
+    """grid[cell] = features[row of the cell's site], or the background if the cell is inactive."""
 
     def __init__(self, sites: ActiveSites):
         super().__init__()
         self.sites = sites
 
     def forward(self, features: Any, background: Any) -> Any:
+        """(B, C, *spatial) from features (N, C) and a background (C,), (B, C) or None."""
         xp = array_module(features)
         sites, channels = self.sites, features.shape[1]
         grid = xp.zeros((sites.batch_size, sites.cells, channels), features.dtype)
@@ -47,17 +48,17 @@ class ToDense(Function):
 def to_dense(x: SparseTensor) -> Tensor:
     """The whole grid of a SparseTensor, as a Tensor (B, C, *spatial); differentiable.
 
-    Inactive cells hold `x.background`, zeros where it is None.  A batch has B grids, empty
+    Inactive cells hold `x.background`, or zeros if it is None.  A batch has B grids, empty
     samples included.  The gradient of the background is the sum over the inactive cells.
 
     Raises
     ------
-    TypeError : x is no SparseTensor.
+    TypeError : x is not a SparseTensor.
     """
     if not isinstance(x, SparseTensor):
         raise TypeError(f"to_dense: x is {type(x).__name__}, expected a SparseTensor: "
-                        "a Tensor is dense already")
+                        "a Tensor is already dense")
     return ToDense(x.sites).apply(x.features, x.background)
 
 
-SparseTensor.to_dense = to_dense  # the method of the same name: sparse/ knows no operations
+SparseTensor.to_dense = to_dense  # set here because sparse/ does not import operations

@@ -19,7 +19,7 @@ from sparsenet.sparse import SparseTensor
 
 
 class MaskRows(Function):
-    """features (N, C) times the row of the mask (B, C) that belongs to each site's sample."""
+    """features (N, C), each row times the mask (B, C) of its site's sample."""
 
     def __init__(self, mask: Any, coordinates: Any):
         super().__init__()
@@ -34,7 +34,7 @@ class MaskRows(Function):
 
 
 class MaskChannels(Function):
-    """x (B, C, ...) times mask (B, C), or a vector (C,) times each row of it."""
+    """x (B, C, ...) times mask (B, C); a vector x (C,) times each row of it gives (B, C)."""
 
     def __init__(self, mask: Any):
         super().__init__()
@@ -74,17 +74,17 @@ def dropout(x: SparseTensor, p: float, rng: np.random.Generator) -> SparseTensor
 @overload
 def dropout(x: Tensor, p: float, rng: np.random.Generator) -> Tensor: ...
 def dropout(x: Tensor | SparseTensor, p: float, rng: np.random.Generator) -> Tensor | SparseTensor:
-    """x with channels set to 0, one draw for each sample and channel, the others scaled by 1 / (1 - p).
+    """x with channels set to 0 at random, for each sample on its own, the others scaled by 1 / (1 - p).
 
     x : Tensor (B, C) or (B, C, ...), or SparseTensor, whose background becomes (B, C) unless it is None
-        or a constant zero
+        or zero without a gradient
     p : probability that a channel is dropped, in [0, 1)
-    rng : generator of the mask; on a GPU too the mask is drawn on the host, so backends agree
+    rng : generator of the mask, which is drawn on the host for a GPU too, so that backends agree
 
     Raises
     ------
     ValueError : p is out of range, or a Tensor has fewer than two axes.
-    TypeError : x is neither, or not of floats.
+    TypeError : x is neither, or its elements are not floats.
     """
     if not isinstance(x, SparseTensor):
         check_tensor("Dropout", "the input", x, "a Tensor or SparseTensor")

@@ -1,12 +1,12 @@
-"""Global pooling: one row per sample out of its whole grid.
+"""Global pooling: the whole grid of each sample as one row.
 
-With a background the inactive cells take part (DESIGN: what the dense network gives):
+With a background the inactive cells count, as in the dense network:
 
     sum_b  = sum of the sites of b + (cells - sites of b) * background
     mean_b = sum_b / cells
     max_b  = the largest of the sites of b, and of the background if b has an inactive cell; NaN wins
 
-Without one (`background=None`) they are skipped: the mean is over the sites, and a sample with no
+Without one (`background=None`) they are skipped: the mean is over the sites, and a sample without a
 site gives zeros.
 """
 
@@ -26,8 +26,8 @@ MODES = ("mean", "max", "sum")
 
 
 class GlobalSum(Function):
-    """Sum over the cells of each sample; divided by their number if `mean`.  float16 is computed with in float32, since
-    neither the sum nor the number of cells need fit."""
+    """The sum over the cells of each sample, divided by their number if `mean`.  float16 is accumulated in float32,
+    because neither the sum nor the number of cells need fit it."""
 
     def __init__(self, sites: ActiveSites, mean: bool):
         super().__init__()
@@ -36,20 +36,20 @@ class GlobalSum(Function):
     def forward(self, features: Any, background: Any) -> Any:
         features, sites = array_module(features).ascontiguousarray(features), self.sites
         sums = launch("segment_sum", features.astype(wide_dtype(features.dtype), copy=False), sites.batch_splits)
-        self.shape = None if background is None else background.shape  # (C,), or (B, C) where samples differ
+        self.shape = None if background is None else background.shape  # (C,), or (B, C) if samples differ
         rows = None if background is None else background.reshape(-1, features.shape[1])
         return launch("cell_sums", features, sums, sites.batch_splits, rows, sites.cells, self.mean)
 
     def backward(self, gradient: Any) -> tuple[Any, Any]:
-        grounds = 0 if self.shape is None else 1 if len(self.shape) == 1 else self.shape[0]
+        backgrounds = 0 if self.shape is None else 1 if len(self.shape) == 1 else self.shape[0]
         to_features, to_background = launch("cell_sums_backward", gradient, self.sites.batch_splits,
-                                            self.sites.coordinates, grounds, self.sites.cells, self.mean)
+                                            self.sites.coordinates, backgrounds, self.sites.cells, self.mean)
         return (to_features if self.needs[0] else None,
                 None if to_background is None or not self.needs[1] else to_background.reshape(self.shape))
 
 
 class GlobalMax(Function):
-    """Maximum over the cells of each sample; of equal cells the first in row-major order."""
+    """The maximum over the cells of each sample; of equal cells the first in row-major order."""
 
     def __init__(self, sites: ActiveSites):
         super().__init__()
@@ -62,7 +62,7 @@ class GlobalMax(Function):
         fallback = xp.zeros(result.shape[1], result.dtype) if background is None else background
         fallback_wins = rows < 0
         if background is not None:
-            self.shared = background.ndim == 1  # else (B, C): samples differ
+            self.shared = background.ndim == 1  # by all samples; else (B, C)
             full = (xp.diff(splits) == sites.cells)[:, None]
             comes_first = rows - splits[:-1, None] >= self._first_inactive_cells()[:, None]
             fallback_wins |= ~full & _wins(background, result, comes_first)
@@ -71,7 +71,7 @@ class GlobalMax(Function):
         return xp.where(fallback_wins, fallback, result)
 
     def _first_inactive_cells(self) -> Any:
-        """(B,): the sites of a sample that lie before its first inactive cell, counted."""
+        """(B,) int64: the first inactive cell of each sample, which is also the number of sites before it."""
         sites = self.sites
         xp = array_module(sites.keys)
         batch = sites.coordinates[:, 0].astype(np.int64)
@@ -95,7 +95,7 @@ class GlobalMax(Function):
 
 
 def _wins(value: Any, best: Any, comes_first: Any) -> Any:
-    """Where value is larger than best, NaN being the largest; of equal ones (NaN too) the one that comes first."""
+    """Whether `value` wins against `best`: the larger does, NaN is the largest; of equal ones the first wins."""
     value_is_nan, best_is_nan = value != value, best != best
     larger = (value > best) | (value_is_nan & ~best_is_nan)
     equal = (value == best) | (value_is_nan & best_is_nan)
@@ -103,14 +103,14 @@ def _wins(value: Any, best: Any, comes_first: Any) -> Any:
 
 
 def global_pool(x: SparseTensor, mode: str = "mean") -> Tensor:
-    """One row per sample, a Tensor (B, C), by "mean", "max" or "sum" over the grid's cells.
+    """The "mean", "max" or "sum" over the cells of each sample: a Tensor (B, C).
 
     With a background the inactive cells count, and an empty sample gives the background itself
     (times the number of cells for "sum"); without one only the sites count, and it gives zeros.
 
     Raises
     ------
-    TypeError : x is no SparseTensor.
+    TypeError : x is not a SparseTensor.
     ValueError : an unknown mode.
     """
     check_mode("global_pool", mode)

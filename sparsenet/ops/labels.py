@@ -1,4 +1,4 @@
-"""Labels as every loss takes them."""
+"""Validation of labels, common to the losses."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sparsenet.backend import device_of
 
 
 def integer_labels(operation: str, labels: Any) -> Any:
-    """Labels, a list, array or Tensor of any integer dtype, as an array of that dtype.
+    """Labels (a list, array or Tensor of any integer dtype) as an array of that dtype.
 
-    Raises TypeError, in the name of the operation, for anything else, ValueError for lists of different lengths.
+    Raises TypeError for anything else, ValueError for nested lists of different lengths; both name the operation.
     """
     labels = labels.array if isinstance(labels, Tensor) else labels
     if isinstance(labels, (list, tuple)):
@@ -22,5 +22,5 @@ def integer_labels(operation: str, labels: Any) -> Any:
     if getattr(kind, "kind", "") not in ("i", "u"):
         raise TypeError(f"{operation}: labels are {kind}, expected integers: a list, an array or a Tensor, such as "
                         "numpy.asarray(labels, 'int64')")
-    device_of(labels)  # raises for what is not an array
+    device_of(labels)  # raises TypeError for anything but an array
     return labels

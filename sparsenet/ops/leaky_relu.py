@@ -16,13 +16,13 @@ def leaky_relu(x: SparseTensor, slope: float = 0.01) -> SparseTensor: ...
 @overload
 def leaky_relu(x: Tensor, slope: float = 0.01) -> Tensor: ...
 def leaky_relu(x: Tensor | SparseTensor, slope: float = 0.01) -> Tensor | SparseTensor:
-    """x where x > 0, slope * x elsewhere; the gradient at 0 is slope, as in PyTorch.
+    """x if x > 0, else slope * x; the gradient at 0 is slope, as in PyTorch.
 
-    x : Tensor of any shape, or SparseTensor (the background is treated as any row)
+    x : Tensor of any shape, or SparseTensor, whose background is mapped like any row
 
     Raises
     ------
-    TypeError : x is neither.
+    TypeError : x is neither, or its elements are not floats.
     """
     if not isinstance(x, SparseTensor):
         check_tensor("LeakyReLU", "the input", x, "a Tensor or SparseTensor")
@@ -39,20 +39,20 @@ class _LeakyReLU(Function):
         self.slope = float(slope)
 
     def forward(self, x: Any, background: Any) -> Any:
-        given = (x,) if background is None else (x, background)
-        found = launch("leaky_relu_forward", _row(x), self.slope, *map(_row, given[1:]))
-        found = _in_shape(found, given)
-        self.save(*(found if self.slope >= 0 else given))  # the next layer reads `found` too: nothing more is kept
-        return found if len(found) > 1 else found[0]
+        inputs = (x,) if background is None else (x, background)
+        results = _in_shape(launch("leaky_relu_forward", _row(x), self.slope, *map(_row, inputs[1:])), inputs)
+        # With slope >= 0 the output has the sign of the input; the next layer saves it too, so it costs no memory.
+        self.save(*(results if self.slope >= 0 else inputs))
+        return results if len(results) > 1 else results[0]
 
     def backward(self, *gradients: Any) -> tuple[Any, ...]:
-        """Where both have a gradient both are made in one launch."""
+        """One launch computes both gradients."""
         pairs = [pair for pair in zip(self.saved, gradients, strict=True) if pair[1] is not None]
         (reference, gradient), *more = [tuple(map(_row, pair)) for pair in pairs]
-        found = launch("leaky_relu_backward", reference, gradient, self.slope, *(row for pair in more for row in pair))
-        found = iter(_in_shape(found, [gradient for _, gradient in pairs]))
-        results = [None if gradient is None else next(found) for gradient in gradients]
-        return (*results, None)[:2]  # no background: no gradient
+        rows = launch("leaky_relu_backward", reference, gradient, self.slope, *(row for pair in more for row in pair))
+        present = iter(_in_shape(rows, [gradient for _, gradient in pairs]))
+        results = [None if gradient is None else next(present) for gradient in gradients]
+        return (*results, None)[:2]  # without a background it has no gradient
 
 
 def _row(array: Any) -> Any:
@@ -60,6 +60,6 @@ def _row(array: Any) -> Any:
 
 
 def _in_shape(rows: Any, like: Sequence[Any]) -> tuple[Any, ...]:
-    """One row or several, in the shapes of `like`."""
+    """One row (1, size) or several, each in the shape of its counterpart in `like`."""
     rows = rows if isinstance(rows, tuple) else (rows,)
     return tuple(row.reshape(one.shape) for row, one in zip(rows, like, strict=True))

@@ -1,13 +1,13 @@
-"""A level: a convolution, a leaky ReLU, and a max-pooling where one follows, as one operation for a GPU.
+"""A level: a convolution, a leaky ReLU and, if one follows, a max-pooling, as one operation for a GPU.
 
-It gives what the three operations give one after the other (`ops.convolution`, `ops.leaky_relu`, `ops.max_pool`), in a
-fifth of their launches.  Between levels features are relative to the background (`SparseTensor.relative`), which is
-what a convolution multiplies: then its background u enters through one row alone,
+The result equals that of the three operations in turn (`ops.convolution`, `ops.leaky_relu`, `ops.max_pool`), with a
+fifth of their launches.  Between levels features are relative to the background (`SparseTensor.relative`), as a
+convolution multiplies them: its background u then enters through a single row,
 
     y = leaky(sum_k W[k]^T r[neighbours[m, k]] + v)      v = u sum_k W[k] + b, a row      leaky(v): y's background
     pooled = max over the window of y, leaky(v) where it is inactive, - leaky(v)
 
-and so it gets its gradient through one row, too (see level.cu).
+and receives its gradient through a single row, too (see level.cu).
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from sparsenet.sparse import Geometry, Rulebook, SparseTensor
 
 def level(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, slope: float,
           pool: Geometry | None = None) -> SparseTensor:
-    """max_pool(leaky_relu(convolution(x, weight, bias, geometry), slope), pool), the pooling left out if pool is None.
+    """max_pool(leaky_relu(convolution(x, weight, bias, geometry), slope), pool), without the pooling if pool is None.
 
     x : SparseTensor with a background of shape (C_in,)
     slope : of the leaky ReLU, above 0
+    weight, bias, geometry, pool : see these operations
 
     Raises
     ------
-    TypeError, ValueError : as those operations; slope is not above 0; samples have backgrounds of their own, or none.
+    TypeError, ValueError : as those operations; slope is not above 0; the background differs by sample, or is None.
     """
     check_convolution(x, weight, geometry)
     if x.background is None or x.background.ndim != 1:
@@ -61,31 +62,31 @@ class _Level(Function):
     def forward(self, relative: Any, background: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
         rulebook, pooling = self.rulebook, self.pooling
         constant, below, total, turned = launch("level_background", weight, background, bias, self.slope,
-                                                rulebook.geometry.submanifold, any(self.needs))
-        activated = launch("convolution_forward", relative, weight, rulebook.neighbours, constant, self.slope)
+                                                rulebook.submanifold, any(self.needs))
+        activated = launch("convolution_forward", relative, weight, rulebook, constant, self.slope)
         if pooling is None:
-            self.save(relative, background, activated, constant, total, turned, None)
+            self.save(relative, background, weight, activated, constant, total, turned, None)
             return activated, below
         pooled, argmax = launch("max_pool_forward", activated, below[None], pooling.neighbours,
                                 pooling.output_sites.coordinates, True)
-        self.save(relative, background, activated, constant, total, turned, argmax)
+        self.save(relative, background, weight, activated, constant, total, turned, argmax)
         return pooled, below
 
-    def backward(self, gradient: Any, ground: Any) -> tuple[Any, ...]:
-        """ground : gradient of the level's background, None where nothing reads it."""
-        relative, background, activated, constant, total, turned, argmax = self.saved
+    def backward(self, gradient: Any, background_gradient: Any) -> tuple[Any, ...]:
+        """background_gradient : of the level's background, None if nothing reads it."""
+        relative, background, weight, activated, constant, total, turned, argmax = self.saved
         needs_relative, needs_background, needs_weight, needs_bias = self.needs
-        rulebook, table = self.rulebook, None if self.pooling is None else self.pooling.transposed_neighbours
+        rulebook, transposed = self.rulebook, None if self.pooling is None else self.pooling.transposed_neighbours
         if gradient is None:
             rows = len(activated) if argmax is None else len(argmax)
             gradient = array_module(activated).zeros((rows, activated.shape[1]), activated.dtype)
-        result, to_constant, to_background = launch("level_gradient", gradient, argmax, table, activated, constant,
-                                                    ground, self.slope, total if needs_background else None)
+        result, to_constant, to_background = launch("level_gradient", gradient, argmax, transposed, activated, constant,
+                                                    background_gradient, self.slope,
+                                                    total if needs_background else None)
         to_relative = to_weight = None
         if needs_relative:
-            neighbours = rulebook.neighbours if rulebook.geometry.submanifold else rulebook.transposed_neighbours
-            to_relative = launch("convolution_forward", result, turned, neighbours, None)
+            to_relative = launch("convolution_input_gradient", result, weight, rulebook, turned)
         if needs_weight:
-            to_weight = launch("convolution_weight_gradient", relative, result, rulebook.neighbours, background,
+            to_weight = launch("convolution_weight_gradient", relative, result, rulebook, background,
                                None if background is None else to_constant)
         return to_relative, to_background, to_weight, to_constant if needs_bias else None

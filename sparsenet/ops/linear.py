@@ -11,6 +11,8 @@ from sparsenet.ops.arguments import check_tensor
 
 
 class Linear(Function):
+    """x W + b."""
+
     def __init__(self, batch_invariant: bool):
         super().__init__()
         self.kernel = "matmul_by_row" if batch_invariant else "matmul"
@@ -41,16 +43,16 @@ class Linear(Function):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, batch_invariant: bool = False) -> Tensor:
     """x (B, C_in) times weight (C_in, C_out), plus bias (C_out,): a Tensor (B, C_out).
 
-    Differentiable in all three.  The weight is laid out as one offset of a convolution's, the
+    Differentiable in all three.  The weight has the layout of one kernel offset of a convolution, the
     transpose of PyTorch's.
 
-    batch_invariant : on a CPU, a row of the result has the same bits whatever the other rows are; gradients have no
-        such promise.  The layer asks for it in evaluation
+    batch_invariant : on a CPU, the bits of a row of the result do not depend on the other rows; this does not hold
+        for gradients.  The layer sets it in evaluation
 
     Raises
     ------
     ValueError : a shape does not fit.
-    TypeError : a dtype does not, or x is not a Tensor.
+    TypeError : dtypes differ, or x is not a Tensor.
     """
     check_tensor("Linear", "the input", x)
     if x.ndim != 2 or weight.ndim != 2:

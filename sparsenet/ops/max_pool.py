@@ -11,14 +11,15 @@ from sparsenet.sparse import Geometry, Rulebook, SparseTensor
 
 
 def max_pool(x: SparseTensor, geometry: Geometry) -> SparseTensor:
-    """The largest value of each window, channel by channel.
+    """The largest value of each window, channel by channel: a SparseTensor on the rulebook's output sites.
 
-    A window that holds an inactive cell holds the background, at its first inactive offset; with
+    In a window with an inactive cell the background competes, at the first inactive offset; with
     `background=None` inactive cells are skipped.  Ties go to the first offset, negative values
-    are kept.  The background stays what it is.
+    are kept.  The background of the output is that of the input.
 
     Raises
     ------
+    TypeError : x is not a SparseTensor.
     ValueError : the geometry is padded or submanifold, its dimension is not the input's, or the
         window has more than 32767 cells.
     """
@@ -31,12 +32,14 @@ def max_pool(x: SparseTensor, geometry: Geometry) -> SparseTensor:
 
 
 def check_max_pool(geometry: Geometry) -> None:
-    """Raise ValueError for a filter that cannot pool."""
+    """Raise ValueError if the filter is padded or submanifold."""
     if geometry.submanifold or any(geometry.padding):
         raise ValueError(f"SparseMaxPool: geometry is {geometry}, expected no padding")
 
 
 class _MaxPool(Function):
+    """Features (N, C) and a background (C,), (B, C) or None to features (M, C)."""
+
     def __init__(self, rulebook: Rulebook):
         super().__init__()
         self.name = "SparseMaxPool"
@@ -46,18 +49,16 @@ class _MaxPool(Function):
         rows = background[None] if background is not None and background.ndim == 1 else background
         values, argmax = launch("max_pool_forward", features, rows, self.rulebook.neighbours,
                                 self.rulebook.output_sites.coordinates)
-        self.save(argmax, background is not None and background.ndim == 1, features.shape[0])
+        self.save(argmax, background is not None and background.ndim == 1)
         return values
 
     def backward(self, gradient: Any) -> tuple[Any, Any]:
-        argmax, one_background, inputs = self.saved
-        rulebook = self.rulebook
+        argmax, one_background = self.saved
         at_once = one_background and device_of(gradient) == "cuda"  # a CPU's blocks are samples
-        to_features, ground = launch("max_pool_backward", gradient, argmax, rulebook.neighbours,
-                                     lambda: rulebook.transposed_neighbours,
-                                     None if at_once else rulebook.output_sites.batch_splits, inputs)
+        to_features, to_background = launch("max_pool_backward", gradient, argmax, self.rulebook,
+                                            None if at_once else self.rulebook.output_sites.batch_splits)
         if not self.needs[1]:
             return to_features, None
         if one_background:
-            ground = (ground if at_once else launch("segment_sum", ground))[0]
-        return to_features, ground
+            to_background = (to_background if at_once else launch("segment_sum", to_background))[0]
+        return to_features, to_background

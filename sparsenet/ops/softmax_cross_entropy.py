@@ -29,7 +29,7 @@ class SoftmaxCrossEntropy(Function):
         return loss
 
     def backward(self, gradient: Any) -> Any:
-        (result,) = self.saved  # of this function alone: it may be written to
+        (result,) = self.saved  # referenced by nothing else, so it may be overwritten
         if not is_unit(gradient):
             launch("scale_gradient", result.reshape(-1), gradient)
         return result
@@ -39,10 +39,10 @@ def softmax_cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 
                           class_weights: Any = None) -> Tensor:
     """Mean cross entropy of softmax(logits) against the labels: a Tensor of shape ().
 
-    logits : Tensor (B, classes), any finite numbers, however large; float16 is computed with in float32, which the
-        loss is then
-    labels : (B,) integers of any dtype, a list, array or Tensor, 0 ... classes-1; on the host, where a look at them
-        does not wait for a GPU, or on the device of the logits
+    logits : Tensor (B, classes) of finite numbers, however large; float16 is converted to float32, the dtype of the
+        loss then
+    labels : (B,) integers 0 ... classes-1 of any dtype, a list, array or Tensor; on the host, where checking them does
+        not wait for a GPU, or on the device of the logits
     label_smoothing : e, 0 up to, but not including, 1: the target of a row is 1 - e at its label, plus e / classes at
         each class (Szegedy et al. 2016)
     class_weights : (classes,) numbers of at least 0, by which the rows of a class count; the loss is the weighted mean,
@@ -60,13 +60,13 @@ def softmax_cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 
 
 def softmax_cross_entropy_with_figures(logits: Tensor, labels: Any, label_smoothing: float = 0,
                                        class_weights: Any = None) -> tuple[Tensor, Any]:
-    """The loss as `softmax_cross_entropy` gives it, and what a training loop tells of it: an array (2,) float64 on the
-    device of the logits, for one copy to the host.
+    """The loss of `softmax_cross_entropy`, and the figures that a training loop reports: an array (2,) float64 on the
+    device of the logits, so that one copy brings both to the host.
 
         figures[0]   the loss
-        figures[1]   how many rows have their largest logit, the first of equal ones, at their label
+        figures[1]   the number of rows whose largest logit, the first of equal ones, is at their label
 
-    Parameters and errors as for `softmax_cross_entropy`.
+    Parameters and errors are those of `softmax_cross_entropy`.
     """
     labels = _checked(logits, labels)
     logits = cast(logits, np.float32) if logits.dtype == HALF else logits

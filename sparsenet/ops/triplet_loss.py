@@ -32,7 +32,7 @@ class TripletLoss(Function):
         return loss
 
     def backward(self, gradient: Any) -> tuple[Any, Any, Any]:
-        (gradients,) = self.saved  # of this function alone: they may be written to
+        (gradients,) = self.saved  # referenced by nothing else, so they may be overwritten
         if not is_unit(gradient):
             launch("scale_gradient", gradients.reshape(-1), gradient)
         return gradients[0], gradients[1], gradients[2]
@@ -42,13 +42,13 @@ def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: flo
                  distance: str = "cosine") -> Tensor:
     """mean over t of max(0, margin + d(anchor[t], positive[t]) - d(anchor[t], negative[t])).
 
-    anchor, positive, negative : Tensors (T, C) of one dtype; float16 is computed with in float32, which the loss is
+    anchor, positive, negative : Tensors (T, C) of one dtype; float16 is converted to float32, the dtype of the loss
         then
     margin : in the unit of the distance
-    distance : "cosine" (1 - cosine, 1 where a vector is zero), "l2" or "squared_l2"
+    distance : "cosine" (1 - cosine, 1 if a vector is zero), "l2" or "squared_l2"
 
-    A Tensor of shape (); 0 where T is 0.  Gradients are 0 where the l2 distance is 0, with respect to
-    a zero vector under cosine, and where the term is exactly 0.
+    Returns a Tensor of shape (), 0 if T is 0.  Gradients are 0 if the l2 distance is 0, with respect to a zero vector
+    under cosine, and if the term is exactly 0.
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""Where features live: active sites, filter geometries, rulebooks, sparse tensors."""
+"""The sparse grid: active sites, filter geometries, rulebooks, sparse tensors."""
 
 from sparsenet.sparse.geometry import Geometry
-from sparsenet.sparse.plan import Branches, prepare
+from sparsenet.sparse.plan import Branches, ConvolutionStep, prepare
 from sparsenet.sparse.rulebook import Rulebook
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.sparse.tensor import SparseTensor
 from sparsenet.sparse.union import union
 
-__all__ = ["ActiveSites", "Branches", "Geometry", "Rulebook", "SparseTensor", "prepare", "union"]
+__all__ = ["ActiveSites", "Branches", "ConvolutionStep", "Geometry", "Rulebook", "SparseTensor", "prepare", "union"]

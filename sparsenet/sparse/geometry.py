@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import gcd, prod
 from operator import index
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 MAX_DIMENSION = 4
-_LIMIT = 2**31 - 1  # of a property of an axis, and of the kernel offsets: kernels take them as int32
+_LIMIT = 2**31 - 1  # of each number, and of the kernel offsets: kernels take them as int32
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,8 @@ class Geometry:
 
     size, stride, padding, dilation : (D,) int each, D from 1 to 4
     submanifold : the output sites are the input sites
-    channels : (C_in, C_out) of the convolution that uses it, which tell a loader how to prepare its rulebook; None
-        where nothing is multiplied.  No part of what makes two geometries equal.
 
-    Geometries that are equal share one rulebook.
+    Equal geometries share one rulebook.  Raises ValueError if there are more than 2^31 - 1 kernel offsets.
 
     Example
     -------
@@ -38,21 +36,18 @@ class Geometry:
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     submanifold: bool = False
-    channels: tuple[int, int] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.volume > _LIMIT:
             raise ValueError(f"Geometry: kernel_size is {self.size}, which is {self.volume} offsets, expected at most "
                              f"{_LIMIT}: use a smaller filter")
-        if self.channels is not None and min(self.channels) < 1:
-            raise ValueError(f"Geometry: channels are {self.channels[0]} -> {self.channels[1]}, expected at least 1")
 
     @classmethod
     def make(cls, dimension: int, size: int | Sequence[int], stride: int | Sequence[int] = 1,
              padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1) -> Geometry:
-        """A geometry from numbers (the same in every dimension) or one number per dimension.
+        """A geometry from single numbers, which hold for every dimension, or one number per dimension.
 
-        Raises ValueError if there are too many or too few, or one is not a whole number, or too small or too large.
+        Raises ValueError if there are too many or too few, or one is not a whole number or is out of range.
         """
         try:
             dimension = index(dimension)
@@ -71,7 +66,10 @@ class Geometry:
     @classmethod
     def make_submanifold(cls, dimension: int, size: int | Sequence[int],
                          dilation: int | Sequence[int] = 1) -> Geometry:
-        """Odd filter, stride 1, output sites = input sites (Graham & van der Maaten 2017)."""
+        """An odd filter of stride 1 whose output sites are its input sites (Graham, van der Maaten 2017).
+
+        Raises ValueError as `make` does, and if a size is even.
+        """
         plain = cls.make(dimension, size, dilation=dilation)
         if any(k % 2 == 0 for k in plain.size):
             raise ValueError(f"SubmanifoldConv: kernel_size is {plain.size}, expected odd numbers, "
@@ -84,6 +82,7 @@ class Geometry:
 
     @property
     def dimension(self) -> int:
+        """D"""
         return len(self.size)
 
     @property
@@ -92,13 +91,14 @@ class Geometry:
         return prod(self.size)
 
     @property
-    def apart(self) -> bool:
-        """Whether windows never overlap: each input site meets one output site at most."""
+    def non_overlapping(self) -> bool:
+        """Whether windows never overlap, so that each input site is in one pair at most."""
         return all(s > d * (k - 1) for k, s, d in zip(self.size, self.stride, self.dilation, strict=True))
 
     @property
-    def most_pairs(self) -> int:
-        """Of an input site: along an axis, those offsets join it that leave one remainder by the stride."""
+    def max_pairs_per_input(self) -> int:
+        """The limit of the pairs of an input site: along an axis, the offsets whose k * dilation has one remainder by
+        the stride."""
         return prod(-(-k // (s // gcd(s, d))) for k, s, d in zip(self.size, self.stride, self.dilation, strict=True))
 
     @cached_property
@@ -107,11 +107,11 @@ class Geometry:
         return np.stack(np.unravel_index(np.arange(self.volume), self.size), axis=1).astype(np.int32)
 
     def output_size(self, spatial_size: tuple[int, ...]) -> tuple[int, ...]:
-        """(D,) of the output: floor((size + 2*padding - dilation*(k-1) - 1) / stride) + 1.
+        """The output's spatial size (D,): floor((size + 2*padding - dilation*(k-1) - 1) / stride) + 1.
 
         Raises
         ------
-        ValueError : the input has other dimensions, or the filter is larger than the padded grid.
+        ValueError : the input has another number of dimensions, or the filter is larger than the padded grid.
         """
         if len(spatial_size) != self.dimension:
             raise ValueError(f"Geometry: the layer has {self.dimension} dimensions, the input's "
@@ -119,13 +119,13 @@ class Geometry:
         result = []
         for size, k, s, p, d in zip(spatial_size, self.size, self.stride, self.padding, self.dilation,
                                     strict=True):
-            room = size + 2 * p - d * (k - 1) - 1
-            if room < 0:
+            slack = size + 2 * p - d * (k - 1) - 1
+            if slack < 0:
                 raise ValueError(
                     f"Geometry: a filter of size {self.size}, dilation {self.dilation} does not fit a "
                     f"grid of {tuple(spatial_size)} with padding {self.padding}: use a larger input"
                 )
-            result.append(room // s + 1)
+            result.append(slack // s + 1)
         return tuple(result)
 
     def __str__(self) -> str:
@@ -140,20 +140,20 @@ class Geometry:
 
 
 def several(value: Any) -> tuple[Any, ...] | None:
-    """The numbers of a sequence or an array; None where `value` is one number."""
+    """The numbers of a sequence or an array; None if `value` is a single number."""
     if getattr(value, "ndim", 0):
         return tuple(value.tolist())
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
 
 
-def _per_axis(name: str, value: int | Sequence[int], dimension: int, least: int) -> tuple[int, ...]:
+def _per_axis(name: str, value: int | Sequence[int], dimension: int, minimum: int) -> tuple[int, ...]:
     values = several(value)
     values = (value,) * dimension if values is None else values
     if len(values) != dimension:
         raise ValueError(f"Geometry: {name} is {values}, expected {dimension} numbers")
     for number in values:
-        if not isinstance(number, (int, np.integer)) or not least <= number <= _LIMIT:
-            raise ValueError(f"Geometry: {name} is {value!r}, expected whole numbers from {least} to {_LIMIT}")
+        if not isinstance(number, (int, np.integer)) or not minimum <= number <= _LIMIT:
+            raise ValueError(f"Geometry: {name} is {value!r}, expected whole numbers from {minimum} to {_LIMIT}")
     return tuple(int(v) for v in values)
 
 

@@ -1,37 +1,44 @@
-"""Which input site meets which weight for which output site."""
+"""The rulebook of a filter: which input site meets which weight for which output site."""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Collection
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
-from sparsenet.kernels.convolution import forward_way, weight_gradient_way
 from sparsenet.sparse.geometry import Geometry
 
 if TYPE_CHECKING:
     from sparsenet.sparse.sites import ActiveSites
 
+# In the order in which `prepare` makes them: transposed neighbours follow from either of the others.
+VIEWS = ("pairs", "neighbours", "transposed_neighbours")
+
 
 class Rulebook:
-    """Input sites, output sites, and the pairs that a filter joins.
+    """Input sites, output sites, and the pairs that a filter joins; what kernels take as a rulebook.
 
-    For an output site m and a kernel offset k, the input cell is
-    `m * stride - padding + k * dilation`.  Each view is made when it is first asked for and
-    then kept:
+    For an output site m and a kernel offset k, the input cell is `m * stride - padding + k * dilation`.
+    Each view is made at first use and then kept; which of them a kernel reads is its backend's choice:
 
     neighbours : (M, K) int32, row of the input site under offset k of output m, or -1
     transposed_neighbours : (N, K) int32, row of the output site that offset k joins to input n, or -1
     pairs : (P, 2) int32, rows [input, output], grouped by offset, by output within an offset
     pair_splits : (K+1,) int64, the pairs of offset k are pairs[pair_splits[k]:pair_splits[k+1]]
+
+    Raises
+    ------
+    ValueError : the filter does not fit the grid.
+    OverflowError : the output's sides or cells exceed the range of int32 or int64.
     """
 
     def __init__(self, input_sites: ActiveSites, geometry: Geometry):
-        # The sites keep their rulebooks; a strong reference back would be a cycle, and its arrays
-        # would wait for the garbage collector.  Who outlives the sites gets an equal object.
+        # The sites keep their rulebooks; a strong reference back would be a cycle, and its arrays would wait for the
+        # garbage collector.  A rulebook that outlives its sites has an equal copy of them.
         self._sites = weakref.ref(input_sites)
         self._copy = input_sites.copy()
         self.geometry = geometry
@@ -46,6 +53,32 @@ class Rulebook:
         return self._copy if sites is None else sites
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(N, M, K): the numbers of input sites, output sites and kernel offsets."""
+        return len(self.input_sites), len(self.output_sites), self.geometry.volume
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda"."""
+        return self.input_sites.device
+
+    @property
+    def submanifold(self) -> bool:
+        """Whether the output sites are the input sites, so that the transposed neighbours are the neighbours with the
+        offsets reversed."""
+        return self.geometry.submanifold
+
+    @property
+    def non_overlapping(self) -> bool:
+        """Whether each input site is in one pair at most."""
+        return self.geometry.non_overlapping
+
+    @property
+    def max_pairs(self) -> int:
+        """A limit of P that is known without counting."""
+        return len(self.input_sites) * self.geometry.max_pairs_per_input
+
+    @property
     def _inputs(self) -> tuple[Any, Any, Any]:
         sites = self.input_sites
         return sites.keys, sites.coordinates, sites.batch_splits
@@ -57,7 +90,7 @@ class Rulebook:
 
     @property
     def output_sites(self) -> ActiveSites:
-        """The sites that at least one kernel offset joins to an input site."""
+        """The M sites that at least one kernel offset joins to an input site."""
         return self.input_sites if self.geometry.submanifold else self._output_sites
 
     @cached_property
@@ -68,13 +101,15 @@ class Rulebook:
 
     @cached_property
     def neighbours(self) -> Any:
+        """(M, K) int32, see the class."""
         sites, output = self.input_sites, self.output_sites
         return launch("neighbours", *self._inputs, output.keys, output.coordinates, lambda: sites.hash_table,
                       *self._axes)
 
     @cached_property
     def transposed_neighbours(self) -> Any:
-        if self.geometry.submanifold:  # n sees m under k exactly where m sees n under the opposite offset
+        """(N, K) int32, see the class."""
+        if self.geometry.submanifold:  # n sees m under k exactly if m sees n under the opposite offset
             return self.neighbours[:, ::-1]
         if "_pairs" in vars(self) and "neighbours" not in vars(self):
             return launch("transposed_of_pairs", self.pairs, self.pair_splits, len(self.input_sites))
@@ -87,57 +122,31 @@ class Rulebook:
 
     @property
     def pairs(self) -> Any:
+        """(P, 2) int32, see the class."""
         return self._pairs[0]
 
     @property
     def pair_splits(self) -> Any:
+        """(K+1,) int64, see the class."""
         return self._pairs[1]
 
     @cached_property
     def pair_count(self) -> int:
-        """P; counted without making a view of them where that can be done."""
+        """P, counted without making the view if possible."""
         if "_pairs" not in vars(self) and "neighbours" in vars(self):
             return int(array_module(self.neighbours).count_nonzero(self.neighbours >= 0))
         if "_pairs" in vars(self) or self.geometry.submanifold:
             return len(self.pairs)
         return launch("pair_count", self.input_sites.coordinates, *self._axes)
 
-    def way(self, of: str, c_in: int, c_out: int) -> str:
-        """The view that a pass of a convolution goes through: "outputs" (neighbours), "inputs" (transposed
-        neighbours) or "pairs", whichever is cheapest on a CPU (see `sparsenet.kernels.convolution.view`); always
-        a table on a GPU, whose tiles skip empty offsets.
-
-        of : "forward", "input gradient" or "weight gradient"
-        """
-        if self.input_sites.device != "cpu":
-            return "inputs" if of == "input gradient" else "outputs"
-        inputs, outputs, offsets = len(self.input_sites), len(self.output_sites), self.geometry.volume
-        if of == "weight gradient":
-            way = weight_gradient_way(self.pair_count, inputs, outputs, offsets, c_in, c_out)
-            return "outputs" if way == "inputs" and self.geometry.submanifold else way  # the same table, reversed
-        rows, channels, table = (outputs, (c_in, c_out), "outputs") if of == "forward" else (
-            inputs, (c_out, c_in), "inputs")
-        if forward_way(outputs, rows, offsets, *channels) != "pairs":  # not with one pair for each output either
-            return table
-        if forward_way(inputs * self.geometry.most_pairs, rows, offsets, *channels) == "pairs":  # with all there can be
-            return "pairs"
-        return "pairs" if forward_way(self.pair_count, rows, offsets, *channels) == "pairs" else table
-
-    def prepare(self, channels: tuple[int, int] | None, *passes: str) -> None:
-        """Make the views that a layer will read in those passes (see `way`; none named: forward): a convolution from
-        C_in to C_out channels, or (None) pooling."""
-        passes = passes or ("forward",)
-        if channels is not None:
-            views = {self.way(of, *channels) for of in passes}
-        else:  # of pooling, backward reads them on a GPU alone
-            collects = "input gradient" in passes and self.input_sites.device != "cpu"
-            views = {"outputs", "inputs"} if collects else {"outputs"}
-        for view, name in (("pairs", "pairs"), ("outputs", "neighbours"), ("inputs", "transposed_neighbours")):
-            if view in views:
+    def prepare(self, views: Collection[str]) -> None:
+        """Make these views now, by their names in VIEWS."""
+        for name in VIEWS:
+            if name in views:
                 getattr(self, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy starts anew from its sites: the views are made again when they are asked for."""
+        """A copy holds the sites and the geometry; the views are made again at first use."""
         return type(self), (self.input_sites, self.geometry)
 
     def __repr__(self) -> str:

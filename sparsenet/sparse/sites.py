@@ -39,7 +39,7 @@ class ActiveSites:
 
     Raises
     ------
-    TypeError : coordinates, spatial_size or batch_size are no integers.
+    TypeError : coordinates, spatial_size or batch_size are not integers.
     ValueError : wrong shape; a coordinate lies outside the grid or occurs twice (the row is named).
     OverflowError : batch_size * cells exceeds the range of int64, or N that of int32.
     """
@@ -67,7 +67,10 @@ class ActiveSites:
 
     @classmethod
     def from_keys(cls, keys: Any, spatial_size: Sequence[int], batch_size: int) -> ActiveSites:
-        """Sites from sorted distinct keys (N,) int64, which are not checked."""
+        """Sites from sorted distinct keys (N,) int64, which are not checked.
+
+        Raises OverflowError if N exceeds the range of int32.
+        """
         sites = cls.__new__(cls)
         sites.spatial_size = tuple(spatial_size)
         sites.batch_size = batch_size
@@ -85,7 +88,7 @@ class ActiveSites:
 
     @property
     def cells(self) -> int:
-        """Cells of one grid, active or not."""
+        """The number of cells of one grid, active or not."""
         return prod(self.spatial_size)
 
     @property
@@ -101,7 +104,7 @@ class ActiveSites:
 
     @cached_property
     def permutation(self) -> Any:
-        """(N,) int64, see the class.  Made when it is asked for, where the rows were given in order."""
+        """(N,) int64, see the class; made at first use if the rows were given in order."""
         return array_module(self.keys).arange(self.keys.size)
 
     @cached_property
@@ -112,34 +115,37 @@ class ActiveSites:
 
     @cached_property
     def hash_table(self) -> HashTable:
-        """(table_keys (T,) int64, table_rows (T,) int32): see `sparsenet.kernels.hash_table`.
+        """(table_keys (T,) int64, table_rows (T,) int32) of the kernel `hash_insert`.
 
-        Its `check` is left to who next waits for the device: the keys are distinct by construction.
+        Its `check`, which waits for a GPU, is left to code that waits anyway: the keys are distinct by construction.
         """
         return launch("hash_insert", self.keys, False)
 
     def lookup(self, coordinates: Any) -> Any:
-        """(Q,) int32: the row of each site in `coordinates` (Q, 1+D) integer; -1 where the cell is
-        not active or lies outside the grid."""
+        """(Q,) int32: the row of each site in `coordinates` (Q, 1+D) integer; -1 if the cell is not active or lies
+        outside the grid.
+
+        Raises TypeError or ValueError if `coordinates` are not integers of that shape.
+        """
         xp = array_module(self.keys)
         coordinates = xp.asarray(self._as_integers(coordinates))
         inside = xp.ones(len(coordinates), bool)
         for axis, size in enumerate((self.batch_size, *self.spatial_size)):
             inside &= _is_below(coordinates[:, axis], size)
-        cells = xp.where(inside[:, None], coordinates, 0)  # before a cast, which would wrap numbers beyond int64
+        cells = xp.where(inside[:, None], coordinates, 0)  # before the cast, which would wrap numbers beyond int64
         queries = xp.where(inside, self._keys_of(cells.astype(np.int64)), -1)
         self.hash_table.check()
         return launch("hash_lookup", *self.hash_table, queries)
 
     def rulebook(self, geometry: Geometry) -> Rulebook:
-        """The rulebook that leads from these sites through a filter of that geometry; kept, so
-        that layers of the same geometry share it."""
+        """The rulebook from these sites through a filter of that geometry; kept, so that layers of equal geometry
+        share it."""
         if geometry not in self._rulebooks:
             self._rulebooks[geometry] = Rulebook(self, geometry)
         return self._rulebooks[geometry]
 
     def to(self, device: str) -> ActiveSites:
-        """The sites on `device`; rulebooks are not moved but built again where they are used."""
+        """The sites on `device` ("cpu" or "cuda"); rulebooks are not moved but built again when they are used."""
         if device == self.device:
             return self
         moved = ActiveSites.from_keys(to_device(self.keys, device), self.spatial_size, self.batch_size)
@@ -154,8 +160,8 @@ class ActiveSites:
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state to pickle and copy: rulebooks, and all that follows from the keys, are left behind and made again
-        when they are needed."""
+        """The state to pickle and copy, without the rulebooks and all else that follows from the keys: these are made
+        again when they are needed."""
         kept = ("spatial_size", "batch_size", "coordinates", "keys", "permutation")
         return {name: value for name, value in vars(self).items() if name in kept} | {"_rulebooks": {}}
 
@@ -176,7 +182,7 @@ class ActiveSites:
                             "voxelize points first, or convert with .astype('int32')")
 
     def _as_integers(self, coordinates: Any) -> Any:
-        """An array of the right width and kind; lists become one."""
+        """The coordinates as an integer array (N, 1+D); lists are converted."""
         if not hasattr(coordinates, "dtype"):
             coordinates = np.asarray(coordinates)
             if coordinates.size == 0:
@@ -205,7 +211,7 @@ class ActiveSites:
 
 
 def _is_below(column: Any, size: int) -> Any:
-    """(N,) bool: from 0 to size - 1, told in the column's own dtype: a wider one may not hold uint64."""
+    """(N,) bool: whether 0 <= column < size, compared in the column's own dtype, because int64 cannot hold uint64."""
     return (column >= 0) & (column <= min(size - 1, np.iinfo(column.dtype).max))
 
 

@@ -1,4 +1,4 @@
-"""SparseTensor: features on active sites, and the background everywhere else."""
+"""SparseTensor: features on active sites, and the background in all other cells."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsenet.wording import counted
 
 
 class SparseTensor:
-    """A batch of grids of which few cells differ from the background.
+    """A batch of grids in which few cells differ from the background.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ class SparseTensor:
     __array_ufunc__ = None  # number * x is SparseTensor.__rmul__, for NumPy's numbers too
     sites: ActiveSites
     _background: Tensor | None
-    _zeros: Tensor | None = None  # a background that was made of zeros
-    _features: Tensor | None = None  # one of the two is there, the other is made when it is first asked for
+    _zeros: Tensor | None = None  # the background, if it was created as zeros
+    _features: Tensor | None = None  # at least one of these two is set; the other is made at first use
     _relative: Tensor | None = None
 
     def __init__(self, features: Any, coordinates: Any, spatial_size: Sequence[int], batch_size: int,
@@ -67,21 +67,24 @@ class SparseTensor:
 
     @classmethod
     def from_sites(cls, features: Any, sites: ActiveSites, background: Any = "zeros") -> SparseTensor:
-        """features (N, C) already in the order of `sites`."""
+        """A SparseTensor of features (N, C) that are already in the order of `sites`.
+
+        Raises TypeError or ValueError if features or background do not fit the sites.
+        """
         tensor = cls.__new__(cls)
         tensor._set(features if isinstance(features, Tensor) else Tensor(features), sites, background)
         return tensor
 
     @classmethod
     def from_relative(cls, relative: Tensor, sites: ActiveSites, background: Tensor) -> SparseTensor:
-        """relative (N, C), the features less the background (C,), in the order of `sites`."""
+        """A SparseTensor of `relative` (N, C), the features less the background (C,), in the order of `sites`."""
         tensor = cls.__new__(cls)
         tensor._relative, tensor.sites, tensor._background = relative, sites, background
         return tensor
 
     @property
     def features(self) -> Tensor:
-        """(N, C)"""
+        """Tensor (N, C), in the order of the sites."""
         if self._features is None:
             self._features = _Shifted("add_sample_rows", self.sites).apply(self._relative, self.background)
         return self._features
@@ -92,23 +95,23 @@ class SparseTensor:
 
     @property
     def background(self) -> Tensor | None:
-        """(C,), (B, C) or None"""
+        """Tensor (C,), or (B, C) if it differs by sample, or None."""
         return self._background
 
     @background.setter
     def background(self, value: Tensor | None) -> None:
-        self.features = self.features  # of the old background
+        self.features = self.features  # computed with the old background
         self._background = value
 
     @property
     def zero_background(self) -> bool:
-        """Whether the background is known to be zeros of which nobody wants a gradient, without a look at its array."""
+        """Whether the background was created as zeros, is unchanged and needs no gradient; does not read its array."""
         zeros = self._zeros
         return zeros is not None and zeros is self._background and not (zeros.version or zeros.requires_grad)
 
     @property
     def relative(self) -> Tensor:
-        """(N, C), the features less the background: what a convolution multiplies."""
+        """Tensor (N, C), the features less the background: the rows that a convolution multiplies."""
         if self._relative is None:
             if self.background is None or self.zero_background:
                 return self.features
@@ -117,12 +120,13 @@ class SparseTensor:
 
     @property
     def _rows(self) -> Tensor:
-        """Features or relative ones, whichever are there."""
+        """The features or the relative ones, whichever exist: both have the same shape, dtype and device."""
         return self._relative if self._features is None else self._features  # type: ignore[return-value]
 
     @classmethod
     def from_dense(cls, array: Any) -> SparseTensor:
-        """array (B, C, *spatial), or a Tensor, dtype kept: a cell is active where any channel is not zero.
+        """A SparseTensor of an array or Tensor (B, C, *spatial) in its dtype: a cell is active if any channel is not
+        zero.
 
         Differentiable: a Tensor gets the gradient of its active cells, and zeros elsewhere.
 
@@ -231,27 +235,27 @@ class SparseTensor:
         return (self.batch_size, self.channels, *self.spatial_size)
 
     def __len__(self) -> int:
-        """The number of sites."""
+        """N, the number of sites."""
         return len(self.sites)
 
     @property
     def active_fraction(self) -> float:
-        """Sites per cell of the batch, 0 to 1."""
+        """The share of the batch's cells that are active, 0 to 1."""
         cells = self.batch_size * self.sites.cells
         return len(self) / cells if cells else 0.0
 
     def with_features(self, features: Tensor, background: Tensor | None) -> SparseTensor:
-        """Other features and background on the same sites (rulebooks shared)."""
+        """Other features (N, C) and background on the same sites, whose rulebooks are shared."""
         return SparseTensor.from_sites(features, self.sites, background)
 
     def detach(self) -> SparseTensor:
-        """The same values, no part of the graph."""
+        """The same values, cut from the graph."""
         background = None if self.background is None else self.background.detach()
         return self.with_features(self.features.detach(), background)
 
     def to(self, device: Any = None, dtype: Any = None) -> SparseTensor:
-        """A copy on `device` ("cpu", "cuda" or "cuda:0") and in `dtype`, None: as it is; detached from the graph.
-        Itself if nothing changes.  A dtype may stand alone: x.to(numpy.float64).
+        """A copy on `device` ("cpu", "cuda" or "cuda:0") in `dtype`, cut from the graph; None leaves either as it is.
+        Returns itself if neither changes.  A dtype may stand alone: x.to(numpy.float64).
 
         float16 is for the GPU: x.to("cuda", "float16") there, x.to("cpu", "float32") back.
         """
@@ -273,7 +277,7 @@ class SparseTensor:
 
 
 class _Shifted(Function):
-    """Rows of sites with the background added or subtracted.
+    """Rows (N, C) of the sites with the background added or subtracted.
 
     kernel : "add_sample_rows" or "subtract_sample_rows"
     """
@@ -297,7 +301,7 @@ class _Shifted(Function):
 
 
 class _MoveRows(Function):
-    """features[order]; order is a permutation."""
+    """features[order], `order` (N,) a permutation."""
 
     def __init__(self, order: Any):
         super().__init__()

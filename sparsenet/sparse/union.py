@@ -1,4 +1,4 @@
-"""The sites that are active in either of two tensors, and which rows of theirs each one's are."""
+"""The union of the sites of several tensors, and the rows in it that belong to each of them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 
 class Union(NamedTuple):
-    """sites : those of all together.  If one of them has them all, that very object, with the rulebooks it holds
-    rows : of each, (N,) int64, the rows in `sites` that its sites have; None: all rows, as they are
+    """The result of `union`.
+
+    sites : the union; if one operand contains all the others, that very object, with the rulebooks it keeps
+    rows : for each operand, (N,) int64, the row in `sites` of each of its sites; None: its sites are `sites`
     """
 
     sites: ActiveSites
@@ -22,9 +24,10 @@ class Union(NamedTuple):
 
 
 def union(*parts: ActiveSites) -> Union:
-    """The union of sites on grids of one size and batch.
+    """The union of sites on grids of one size and batch, which the caller has checked.
 
-    Made once for each two: the first keeps it, as long as both are there, so that a loader can make it ahead.
+    The union of two is computed once: the first keeps it for as long as both exist, so that a loader can compute it
+    in advance.
     """
     sites = parts[0]
     for part in parts[1:]:
@@ -37,15 +40,16 @@ def _union_of_two(x: ActiveSites, y: ActiveSites) -> Union:
         return Union(x, (None, None))
     if x._unions is None:
         x._unions = WeakKeyDictionary()
-    found = x._unions.get(y)
-    if found is None:
-        found = x._unions.setdefault(y, _join(x, y))
-    sites, rows = found
+    known = x._unions.get(y)
+    if known is None:
+        known = x._unions.setdefault(y, _merge(x, y))
+    sites, rows = known
     return Union(x if sites == "x" else y if sites == "y" else sites, rows)
 
 
-def _join(x: ActiveSites, y: ActiveSites) -> tuple[ActiveSites | str, tuple[Any | None, Any | None]]:
-    """Sites and rows; "x" or "y" in place of sites that are theirs, which would keep each other alive."""
+def _merge(x: ActiveSites, y: ActiveSites) -> tuple[ActiveSites | str, tuple[Any | None, Any | None]]:
+    """The union's sites and rows; "x" or "y" instead of the object itself, because a reference from one to the other
+    would keep both alive."""
     xp = array_module(x.keys, y.keys)
     if len(x) == len(y) and bool((x.keys == y.keys).all()):
         return "x", (None, None)
@@ -62,15 +66,15 @@ def _join(x: ActiveSites, y: ActiveSites) -> tuple[ActiveSites | str, tuple[Any 
     return sites, (xp.searchsorted(keys, x.keys), xp.searchsorted(keys, y.keys))
 
 
-def _rows_within(xp: Any, keys: Any, some: Any) -> Any | None:
-    """Where `some` stand among the sorted keys; None unless all do."""
-    rows = xp.searchsorted(keys, some)
-    inside = bool((keys[xp.minimum(rows, len(keys) - 1)] == some).all())
+def _rows_within(xp: Any, keys: Any, subset: Any) -> Any | None:
+    """The rows of `subset` among the sorted keys, int64; None unless all of it is there."""
+    rows = xp.searchsorted(keys, subset)
+    inside = bool((keys[xp.minimum(rows, len(keys) - 1)] == subset).all())
     return rows if inside else None
 
 
 def spread(features: Any, rows: Any | None, background: Any | None, sites: ActiveSites) -> Any:
-    """(len(sites), C): features at `rows`, elsewhere the background (C,) or (B, C) of the sample, or zeros."""
+    """(len(sites), C): the features (N, C) at `rows`; elsewhere the background, (C,) or (B, C) by sample, or zeros."""
     if rows is None:
         return features
     xp = array_module(features)
@@ -84,25 +88,27 @@ def spread(features: Any, rows: Any | None, background: Any | None, sites: Activ
 
 
 def gather(gradient: Any, rows: Any | None) -> Any:
-    """The gradient of the features that `spread` took to `rows`."""
+    """(N, C): the gradient of the features that `spread` wrote to `rows`."""
     return gradient if rows is None else gradient[rows]
 
 
 def missing_rows(gradient: Any, rows: Any | None, sites: ActiveSites, shared: bool) -> Any | None:
-    """The gradient of the background that `spread` put in: (C,) if it is `shared` by all samples, else (B, C); None
-    if it put in none."""
+    """The gradient of the background that `spread` wrote: (C,) if it is `shared` by all samples, else (B, C); None if
+    it wrote none."""
     from sparsenet.kernels import launch
 
     if rows is None:
         return None
-    rest = gradient.copy()
-    rest[rows] = 0
-    return launch("segment_sum", rest, None)[0] if shared else launch("segment_sum", rest, sites.batch_splits)
+    missing = gradient.copy()
+    missing[rows] = 0
+    return launch("segment_sum", missing, None)[0] if shared else launch("segment_sum", missing, sites.batch_splits)
 
 
 def check_agreement(operation: str, tensors: Sequence[Any], *properties: str) -> None:
-    """Raise TypeError or ValueError unless SparseTensors agree in these properties, their dtype, and in having a
-    background or none."""
+    """Check that SparseTensors agree in these properties, in their dtype, and in whether they have a background.
+
+    Raises ValueError or TypeError, which names the operation and the two tensors.
+    """
     first = tensors[0]
     for number, other in enumerate(tensors[1:], start=1):
         names = ("x", "y") if len(tensors) == 2 else ("tensor 0", f"tensor {number}")

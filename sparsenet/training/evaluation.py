@@ -15,7 +15,7 @@ from sparsenet.retrieval.protocols import PAPER_OBJECTS
 from sparsenet.retrieval.result import MEASURES, Evaluation
 from sparsenet.training.classification import TOP_K, accuracy_and_loss, class_accuracies, top_k_accuracy
 from sparsenet.training.config import ConfigError
-from sparsenet.training.known_classes import known_labels
+from sparsenet.training.known_classes import known_labels, retrievable
 from sparsenet.training.schema import Config
 
 if TYPE_CHECKING:
@@ -160,11 +160,6 @@ def ranking_metric(config: Config, output: str | None = None) -> str:
         return config.evaluation.metric
     of_layer = (output or config.evaluation.descriptor) != "probabilities"
     return "l2" if classifies(config) and of_layer else "cosine"
-
-
-def retrievable(test_set: SparseDataset) -> bool:
-    """Whether any class has at least two objects, so that one can retrieve the other."""
-    return np.bincount(test_set.object_labels, minlength=1).max() > 1
 
 
 def check_evaluation(test_set: SparseDataset, config: Config) -> None:

@@ -26,6 +26,11 @@ def known_labels(shapes: SparseDataset, classes: Sequence[str]) -> np.ndarray:
     return of_class[shapes.object_labels]
 
 
+def retrievable(test_set: SparseDataset) -> bool:
+    """Whether any class has at least two objects, so that one can retrieve the other."""
+    return np.bincount(test_set.object_labels, minlength=1).max() > 1
+
+
 @dataclass(frozen=True)
 class Selection:
     """The shapes to evaluate a network on, and the numbers left out.
@@ -83,8 +88,6 @@ def select_shapes(dataset: SparseDataset, state: Checkpoint, config: Config) -> 
 
     Raises ConfigError if neither accuracy nor retrieval can be computed.
     """
-    from sparsenet.training.evaluation import retrievable
-
     names = dataset.classes
     if config.data.classes == "shared" and dataset.digest == state.dataset:
         names = [name for name in names if name in state.classes]

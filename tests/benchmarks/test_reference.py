@@ -76,7 +76,7 @@ def test_max_pooling_is_the_dense_one(rng):
     gradient = rng.standard_normal(values.shape)
     upstream = dense.to_grid(gradient, at, rulebook.output_size, 1)
     back = dense.max_pool_backward(upstream, full_chosen, (SIDE,) * 3, 3, 2)
-    to_features, _ = reference.specified("max_pool_backward", gradient, chosen, rulebook.neighbours, None, None, 80)
+    to_features, _ = reference.specified("max_pool_backward", gradient, chosen, rulebook, None)
     dense.assert_close(to_features, dense.from_grid(back, x.coordinates))
 
 

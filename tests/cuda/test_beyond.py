@@ -11,6 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from convolution_cases import Table
 from cuda_host import cupy_of_numpy, device
 
 from sparsenet import backend
@@ -126,11 +127,11 @@ def test_convolution_of_far_inputs_and_outputs(xp, rows, dtype):
     few = xp.asarray(np.stack([np.zeros(CHANNELS), LAST]).astype(dtype))
     table = xp.zeros((rows, 1), np.int32)
     table[-1] = 1
-    out = launch("convolution_forward", few, weight, table, None)
+    out = launch("convolution_forward", few, weight, Table(table, 2), None)
     np.testing.assert_array_equal(get(out[-2:]), [np.zeros(CHANNELS), 2 * LAST])
     del out
     features = marked(xp, rows).astype(dtype)
-    near = xp.asarray(np.array([[0], [rows - 1]], np.int32))
+    near = Table(xp.asarray(np.array([[0], [rows - 1]], np.int32)), rows)
     np.testing.assert_array_equal(get(launch("convolution_forward", features, weight, near, None))[1], 2 * LAST)
     gradient = launch("convolution_weight_gradient", features, few, near)
     np.testing.assert_array_equal(get(gradient)[0], np.outer(LAST, LAST))

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from cuda_host import nvrtc
 
+from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.precompile import cuda_modules
 from sparsenet.kernels.cuda.signature import names
-from sparsenet.kernels.cuda.source import CompileError, CudaSource, sources
+from sparsenet.kernels.cuda.source import CudaSource, sources
 
 SOURCES = {kernel: source for source in sources() for kernel in names(source.path.read_text(encoding="utf-8"))}
 

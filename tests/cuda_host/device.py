@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from convolution_cases import Table
 
 from sparsenet import backend, kernels
 from sparsenet.kernels.table import find
@@ -34,6 +35,8 @@ def launch(name: str, *values: Any) -> Any:
 def _to_device(value: Any) -> Any:
     if isinstance(value, list):
         return [_to_device(one) for one in value]
+    if hasattr(type(value), "pair_count"):  # a rulebook
+        return Table(backend.to_device(value.neighbours, "cuda"), value.shape[0], value.submanifold)
     return backend.to_device(value, "cuda") if isinstance(value, np.ndarray) else value
 
 

@@ -29,7 +29,8 @@ from unittest import mock
 
 import numpy as np
 
-from sparsenet.kernels.cuda.source import CompileError, CudaKernel, Launch
+from sparsenet.kernels.cuda.interface import CompileError
+from sparsenet.kernels.cuda.source import CudaKernel, Launch
 
 FOLDER = Path(__file__).parent
 COMPILER = os.environ.get("CXX", "g++")

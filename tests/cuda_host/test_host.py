@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from cuda_host.host_driver import HostError, LastRows, poisoned_empty
 
-from sparsenet.kernels.cuda.source import CompileError, CudaSource, use_driver
+from sparsenet.kernels.cuda.interface import CompileError
+from sparsenet.kernels.cuda.source import CudaSource, use_driver
 
 FOLDER = Path(__file__).parent
 SOURCE = CudaSource("planted", FOLDER)

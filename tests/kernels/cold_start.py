@@ -20,10 +20,18 @@ _COORDINATES = np.array([[0, 1], [0, 4], [0, 9]], np.int32)
 _INPUTS = _KEYS, _COORDINATES, np.array([0, 3])
 _AXES = (12,), (11,), (2,), (1,), (0,), (1,)
 _NEIGHBOURS = np.array([[0, 1], [1, 2], [-1, 0]], np.int32)
-_PAIRS = np.array([[0, 0], [1, 2]], np.int32), np.array([0, 1, 2])
 _WEIGHTS = np.ones((2, 2, 3), np.float32)
+_WIDE, _WIDE_WEIGHTS = np.ones((3, 64), np.float32), np.ones((2, 64, 64), np.float32)
 _SPLITS = np.array([0, 1, 3])
 _TRIANGLE = np.array([[1, 1, 1], [9001, 1, 1], [1, 9001, 1]], np.int64), np.array([[0, 1, 2]], np.int32)
+
+
+class _Book:
+    """A rulebook of four pairs: a CPU goes through the neighbours with few channels, through the pairs with many."""
+
+    device, shape, submanifold, non_overlapping, pair_count, max_pairs = "cpu", (3, 3, 2), False, False, 4, 6
+    neighbours = transposed_neighbours = np.array([[0, 1], [1, -1], [-1, 0]], np.int32)
+    pairs, pair_splits = np.array([[0, 0], [1, 1], [1, 0], [0, 2]], np.int32), np.array([0, 2, 4])
 
 
 def _sgd() -> np.ndarray:
@@ -56,10 +64,10 @@ CALLS = {
     "hash_table": lambda: launch("hash_lookup", *launch("hash_insert", _KEYS, True), _KEYS),
     "rulebook": lambda: (launch("output_keys", *_INPUTS, None, *_AXES),
                          launch("transpose_neighbours", _NEIGHBOURS, 3)),
-    "convolution": lambda: launch("convolution_forward", _F, _WEIGHTS, _NEIGHBOURS, None),
-    "convolution/pairs": lambda: launch("convolution_forward_pairs", _F, _WEIGHTS, *_PAIRS, 3, None),
-    "convolution/by_row": lambda: (launch("convolution_forward_by_row", _F, _WEIGHTS, _NEIGHBOURS, None),
-                                   launch("convolution_forward_pairs_by_row", _F, _WEIGHTS, *_PAIRS, 3, None)),
+    "convolution": lambda: launch("convolution_forward", _F, _WEIGHTS, _Book(), None),
+    "convolution/pairs": lambda: launch("convolution_forward", _WIDE, _WIDE_WEIGHTS, _Book(), None),
+    "convolution/by_row": lambda: (launch("convolution_forward_by_row", _F, _WEIGHTS, _Book(), None),
+                                   launch("convolution_forward_by_row", _WIDE, _WIDE_WEIGHTS, _Book(), None)),
     "pooling": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
     "activations": lambda: launch("leaky_relu_forward", _F, 0.33),
     "norm": _batch_norm,

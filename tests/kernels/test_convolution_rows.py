@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import reference
+from convolution_cases import through
 
 import sparsenet as sn
 from sparsenet.kernels import launch
@@ -21,10 +22,12 @@ def views(geometry, c_in, c_out, dtype, share=0.3, seed=0):
 
 
 def forward(features, weights, constant, rulebook):
-    """By the neighbours, by the pairs."""
-    return (launch("convolution_forward_by_row", features, weights, rulebook.neighbours, constant),
-            launch("convolution_forward_pairs_by_row", features, weights, rulebook.pairs, rulebook.pair_splits,
-                   len(rulebook.output_sites), constant))
+    """Over the neighbours, over the pairs."""
+    results = []
+    for view in ("neighbours", "pairs"):
+        with through(view):
+            results.append(launch("convolution_forward_by_row", features, weights, rulebook, constant))
+    return results
 
 
 def expected(features, weights, constant, neighbours):
@@ -86,13 +89,6 @@ def test_numbers_that_are_not_finite_reach_those_who_meet_them_and_no_one_else()
         assert np.array_equal(~np.isfinite(out), met)
 
 
-def test_splits_that_do_not_fit_raise():
-    features, weights, _, rulebook = views(GEOMETRIES[0], 2, 3, "float32")
-    splits = rulebook.pair_splits[:-1]
-    with pytest.raises(ValueError, match="convolution_forward_pairs_by_row: pair_splits"):
-        launch("convolution_forward_pairs_by_row", features, weights, rulebook.pairs, splits, 5, None)
-
-
 def test_a_gpu_gives_the_same_sums_by_its_own_kernel(host_driver):
     from cuda_host.host_driver import poisoned_empty
 
@@ -100,5 +96,5 @@ def test_a_gpu_gives_the_same_sums_by_its_own_kernel(host_driver):
 
     features, weights, constant, rulebook = views(GEOMETRIES[2], 5, 7, "float32")
     with use_driver(host_driver), poisoned_empty():
-        out = launch("convolution_forward_by_row", features, weights, rulebook.neighbours, constant, backend="cuda")
+        out = launch("convolution_forward_by_row", features, weights, rulebook, constant, backend="cuda")
     reference.assert_close(out, expected(features, weights, constant, rulebook.neighbours))

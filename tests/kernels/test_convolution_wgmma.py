@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from convolution_cases import case, forward, rounded, weight_gradient
+from convolution_cases import Table, case, forward, rounded, weight_gradient
 from cuda_host import device
 
 import sparsenet as sn
@@ -41,13 +41,13 @@ CASES = [*(("fp16", shape) for shape in SHAPES), *((other, shape) for other in (
 
 def operands(precision, shape, **settings):
     """A case, in the dtype that is stored, and its numbers as the tensor cores are given them."""
-    neighbours, *arrays = case(*shape, **settings)
+    rulebook, *arrays = case(*shape, **settings)
     if precision == "stored":
         sn.set_float32_matmul_precision("highest")
         arrays = [array.astype(np.float16) for array in arrays]
-        return neighbours, arrays, [array.astype(np.float32) for array in arrays]
+        return rulebook, arrays, [array.astype(np.float32) for array in arrays]
     sn.set_float32_matmul_precision(precision)
-    return neighbours, arrays, [*(rounded(array, precision) for array in arrays[:3]), arrays[3]]
+    return rulebook, arrays, [*(rounded(array, precision) for array in arrays[:3]), arrays[3]]
 
 
 def assert_near(out, expected, precision):
@@ -60,53 +60,53 @@ def assert_near(out, expected, precision):
 @on_cuda
 @pytest.mark.parametrize(("precision", "shape"), CASES)
 def test_forward(launch, precision, shape):
-    neighbours, arrays, exact = operands(precision, shape)
+    rulebook, arrays, exact = operands(precision, shape)
     features, weights, _, constant = arrays
     for given in (constant, None):
         with counting() as counts:
-            out = launch("convolution_forward", features, weights, neighbours, given)
+            out = launch("convolution_forward", features, weights, rulebook, given)
         assert out.dtype == features.dtype and counts.launches["convolution_forward_wgmma"]
-        assert_near(out, forward(exact[0], exact[1], neighbours, None if given is None else exact[3]), precision)
+        assert_near(out, forward(exact[0], exact[1], rulebook, None if given is None else exact[3]), precision)
 
 
 @on_cuda
 @pytest.mark.parametrize(("precision", "shape"), [one for one in CASES if one[0] != "tf32"])
 def test_weight_gradient(launch, precision, shape):
-    neighbours, arrays, exact = operands(precision, shape)
+    rulebook, arrays, exact = operands(precision, shape)
     with counting() as counts:
-        out = launch("convolution_weight_gradient", arrays[0], arrays[2], neighbours)
+        out = launch("convolution_weight_gradient", arrays[0], arrays[2], rulebook)
     assert out.dtype == arrays[0].dtype and counts.launches["convolution_weight_gradient_wgmma"]
-    assert_near(out, weight_gradient(exact[0], exact[2], neighbours), precision)
+    assert_near(out, weight_gradient(exact[0], exact[2], rulebook), precision)
 
 
 @on_cuda
 @pytest.mark.parametrize("filled", [0.0, 0.002, 1.0])
 def test_tiles_without_offsets_and_full_ones(launch, filled):
-    neighbours, arrays, exact = operands("fp16", (60, 1100, 5, 16, 24), filled=filled)
-    neighbours[256:512] = -1  # a tile of its own, if rows are taken as they lie
+    rulebook, arrays, exact = operands("fp16", (60, 1100, 5, 16, 24), filled=filled)
+    rulebook.neighbours[256:512] = -1  # a tile of its own, if rows are taken as they lie
     features, weights, gradient, constant = arrays
-    assert_near(launch("convolution_forward", features, weights, neighbours, constant),
-                forward(exact[0], exact[1], neighbours, constant), "fp16")
-    assert_near(launch("convolution_weight_gradient", features, gradient, neighbours),
-                weight_gradient(exact[0], exact[2], neighbours), "fp16")
+    assert_near(launch("convolution_forward", features, weights, rulebook, constant),
+                forward(exact[0], exact[1], rulebook, constant), "fp16")
+    assert_near(launch("convolution_weight_gradient", features, gradient, rulebook),
+                weight_gradient(exact[0], exact[2], rulebook), "fp16")
 
 
 @on_cuda
 @pytest.mark.parametrize("precision", ["tf32", "fp16"])
 def test_bits_depend_neither_on_the_order_of_rows_nor_on_the_blocks(launch, monkeypatch, precision):
-    neighbours, (features, weights, _, constant), _ = operands(precision, (80, 800, 6, 40, 48), filled=0.3)
+    rulebook, (features, weights, _, constant), _ = operands(precision, (80, 800, 6, 40, 48), filled=0.3)
     results = []
     for order_work, blocks in ((1 << 60, 1), (1, 2), (1, 5)):
         convolution_order.forget_orders()
         monkeypatch.setattr(convolution_wgmma, "multiprocessors", lambda array, blocks=blocks: blocks)
         with tiles.using(replace(tiles.tile_table(), order_work=order_work, order_window=300)):
-            results.append(launch("convolution_forward", features, weights, neighbours, constant))
+            results.append(launch("convolution_forward", features, weights, rulebook, constant))
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
 @on_cuda
 def test_lists(backend, request):
-    neighbours, *_ = case(60, 700, 7, 8, 8, filled=0.01)
+    neighbours = case(60, 700, 7, 8, 8, filled=0.01)[0].neighbours
     order = np.random.default_rng(1).permutation(700).astype(np.int32)
     if backend == "gpu":
         made = convolution_order.tile_lists(to_device(neighbours, "cuda"), to_device(order, "cuda"))
@@ -133,13 +133,13 @@ def test_a_large_product_has_the_same_bits_fifty_times(launch, backend, channels
     xp = cupy()
     rng = xp.random.default_rng(0)
     near = (xp.arange(200_000)[:, None] + rng.integers(0, 4000, (200_000, 27))) % 200_000
-    neighbours = xp.where(rng.random((200_000, 27)) < 0.6, near, -1).astype("int32")
+    rulebook = Table(xp.where(rng.random((200_000, 27)) < 0.6, near, -1).astype("int32"), 200_000)
     features, gradient = (rng.standard_normal((200_000, channels), dtype="float32").astype(dtype) for _ in range(2))
     weights = rng.standard_normal((27, channels, channels), dtype="float32").astype(dtype)
     sn.set_float32_matmul_precision("fp16" if dtype == "float32" else "highest")
     first = None
     for _ in range(50):
-        results = (sn.kernels.launch("convolution_forward", features, weights, neighbours, None),
-                   sn.kernels.launch("convolution_weight_gradient", features, gradient, neighbours))
+        results = (sn.kernels.launch("convolution_forward", features, weights, rulebook, None),
+                   sn.kernels.launch("convolution_weight_gradient", features, gradient, rulebook))
         first = first or results
         assert all(bool((one == other).all()) for one, other in zip(first, results, strict=True))

@@ -14,8 +14,9 @@ import pytest
 from sparsenet.kernels import launch
 from sparsenet.kernels.cuda import driver as cupy_driver
 from sparsenet.kernels.cuda import source as cuda
+from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.signature import Parameter, parse
-from sparsenet.kernels.cuda.source import CompileError, CudaSource, blocks_for, ctype, use_driver
+from sparsenet.kernels.cuda.source import CudaSource, blocks_for, ctype, use_driver
 
 TEXT = """// extern "C" __global__ void commented_out(int x)
 #include "shared.cuh"

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import reference
+from convolution_cases import Table
 from cuda_host.storage import each_storage, in_half
 
 from sparsenet import kernels
-from sparsenet.backend import to_device
 from sparsenet.kernels import get_num_threads, set_num_threads
 from sparsenet.kernels.cpu import memory
 from sparsenet.sparse import ActiveSites, Geometry
@@ -78,29 +78,18 @@ def test_values_relative_to_the_background(launch, dtype, ground, channels, k):
     assert relative.dtype == dtype and np.array_equal(relative, out - rows) and np.array_equal(same, argmax)
 
 
-@pytest.fixture
-def transposed(backend):
-    """What max_pool_backward is given to ask for the transposed neighbours."""
-    def lazily(neighbours, inputs):
-        table = kernels.launch("transpose_neighbours", neighbours, inputs)
-        return lambda: to_device(table, "cuda") if backend == "gpu" else table
-
-    return lazily
-
-
 @each_storage
 @pytest.mark.parametrize("channels", [1, 5, 70, 144])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("outputs", [(12, 0, 18), (0, 64, 1), (130, 0, 0)])
-def test_backward_follows_the_argmax(launch, dtype, transposed, channels, threads, outputs):
+def test_backward_follows_the_argmax(launch, dtype, channels, threads, outputs):
     before = get_num_threads()
     set_num_threads(threads)
     features, neighbours, coordinates, splits = case(outputs, c=channels, dtype=dtype)
     background = np.zeros((1, channels), dtype)
     _, argmax = launch("max_pool_forward", features, background, neighbours, coordinates)
     gradient = np.random.default_rng(1).integers(-5, 5, argmax.shape).astype(dtype)
-    to_features, ground = launch("max_pool_backward", gradient, argmax, neighbours,
-                                 transposed(neighbours, len(features)), splits, len(features))
+    to_features, ground = launch("max_pool_backward", gradient, argmax, Table(neighbours, len(features)), splits)
     set_num_threads(before)
     assert to_features.dtype == ground.dtype == dtype
     expected, expected_ground = np.zeros_like(features), np.zeros((3, channels), dtype)
@@ -117,32 +106,31 @@ def test_backward_follows_the_argmax(launch, dtype, transposed, channels, thread
 @each_storage
 @pytest.mark.parametrize(("outputs", "channels"), [((12, 0, 18), 5), ((0, 64, 1), 5), ((0, 0, 0), 5),
                                                    ((70, 130, 58), 5), ((300, 400, 10), 70)])
-def test_without_splits_all_rows_count_as_one_sample(launch, dtype, transposed, outputs, channels):
+def test_without_splits_all_rows_count_as_one_sample(launch, dtype, outputs, channels):
     features, neighbours, coordinates, splits = case(outputs, c=channels, dtype=dtype)
     _, argmax = launch("max_pool_forward", features, np.zeros((1, channels), dtype), neighbours, coordinates)
     gradient = np.random.default_rng(1).integers(-5, 5, argmax.shape).astype(dtype)  # sums are exact
-    rows = transposed(neighbours, len(features))
-    by_sample = launch("max_pool_backward", gradient, argmax, neighbours, rows, splits, len(features))
-    at_once = launch("max_pool_backward", gradient, argmax, neighbours, rows, None, len(features))
+    rulebook = Table(neighbours, len(features))
+    by_sample = launch("max_pool_backward", gradient, argmax, rulebook, splits)
+    at_once = launch("max_pool_backward", gradient, argmax, rulebook, None)
     assert np.array_equal(at_once[0], by_sample[0])
     assert at_once[1].dtype == dtype and np.array_equal(at_once[1], by_sample[1].sum(axis=0, keepdims=True))
 
 
 @in_half
-def test_gradients_of_float16_are_added_up_in_float32(launch, dtype, transposed):
+def test_gradients_of_float16_are_added_up_in_float32(launch, dtype):
     """300 windows give 2048 + 1 + 1 ... to the background, which float16 would not count."""
     neighbours = np.full((301, 1), -1, np.int32)
     gradient = np.ones((301, 3), dtype)
     gradient[0] = 2048
     argmax = np.zeros((301, 3), np.int16)
-    _, ground = launch("max_pool_backward", gradient, argmax, neighbours, transposed(neighbours, 2),
-                       np.array([0, 301]), 2)
+    _, ground = launch("max_pool_backward", gradient, argmax, Table(neighbours, 2), np.array([0, 301]))
     reference.assert_close(ground, np.full((1, 3), 2348.0))
 
 
 @each_storage
 @pytest.mark.parametrize(("channels", "k"), [(5, 8), (40, 8), (40, 70)])
-def test_a_window_of_inactive_cells_without_a_background(launch, dtype, transposed, channels, k, monkeypatch):
+def test_a_window_of_inactive_cells_without_a_background(launch, dtype, channels, k, monkeypatch):
     """0 and argmax 0, whatever was in memory before; its gradient goes to no input."""
     monkeypatch.setattr(memory, "empty", lambda shape, dtype: np.full(shape, 77, dtype))
     features, neighbours, coordinates, splits = case(c=channels, k=k, dtype=dtype)
@@ -153,19 +141,17 @@ def test_a_window_of_inactive_cells_without_a_background(launch, dtype, transpos
     assert np.array_equal(out, expected) and np.array_equal(argmax, expected_argmax)
     assert not out[bare].any() and not argmax[bare].any()
     gradient = np.random.default_rng(1).integers(1, 5, argmax.shape).astype(dtype)
-    to_features, ground = launch("max_pool_backward", gradient, argmax, neighbours,
-                                 transposed(neighbours, len(features)), splits, len(features))
+    to_features, ground = launch("max_pool_backward", gradient, argmax, Table(neighbours, len(features)), splits)
     lost = np.zeros((3, channels), dtype)
     np.add.at(lost, coordinates[bare, 0], gradient[bare])
     assert np.array_equal(ground, lost)  # what no background asks for
     gradient[bare] = 0
-    without, _ = launch("max_pool_backward", gradient, argmax, neighbours, transposed(neighbours, len(features)),
-                        splits, len(features))
+    without, _ = launch("max_pool_backward", gradient, argmax, Table(neighbours, len(features)), splits)
     assert np.array_equal(to_features, without) and to_features.sum() == gradient.sum()
 
 
 @pytest.mark.parametrize(("size", "stride"), [(3, 2), (2, 2), (3, 1)])
-def test_sums_are_taken_in_the_order_of_rows_on_every_backend(launch, transposed, size, stride):
+def test_sums_are_taken_in_the_order_of_rows_on_every_backend(launch, size, stride):
     """The gradient of the features has the same bits everywhere: a larger offset leads to an earlier output."""
     rng = np.random.default_rng(2)
     coordinates = np.argwhere(rng.random((2, 7, 7, 7)) < 0.4)
@@ -175,9 +161,8 @@ def test_sums_are_taken_in_the_order_of_rows_on_every_backend(launch, transposed
     gradient = rng.standard_normal((len(rulebook.output_sites), 6)).astype(np.float32)
     _, argmax = launch("max_pool_forward", features, None, rulebook.neighbours, rulebook.output_sites.coordinates)
     splits = rulebook.output_sites.batch_splits
-    expected, _ = kernels.launch("max_pool_backward", gradient, argmax, rulebook.neighbours, None, splits, len(sites))
-    to_features, _ = launch("max_pool_backward", gradient, argmax, rulebook.neighbours,
-                            transposed(rulebook.neighbours, len(sites)), splits, len(sites))
+    expected, _ = kernels.launch("max_pool_backward", gradient, argmax, rulebook, splits)
+    to_features, _ = launch("max_pool_backward", gradient, argmax, rulebook, splits)
     assert np.array_equal(to_features, expected)
 
 
@@ -222,7 +207,7 @@ def test_the_same_bits_for_any_number_of_threads(samples, channels):
         for threads in (1, 2, 3):
             set_num_threads(threads)
             out, argmax = kernels.launch("max_pool_forward", features, background, neighbours, coordinates)
-            back = kernels.launch("max_pool_backward", gradient, argmax, neighbours, None, splits, len(features))
+            back = kernels.launch("max_pool_backward", gradient, argmax, Table(neighbours, len(features)), splits)
             results.add(b"".join(array.tobytes() for array in (out, argmax, *back)))
     finally:
         set_num_threads(before)
@@ -240,7 +225,7 @@ def test_infinities_that_add_up_to_not_a_number_are_compared():
 
 def test_the_background_s_gradient_holds_no_memory_of_the_features():
     neighbours, argmax = np.array([[0, -1]], np.int32), np.ones((1, 4), np.int16)
-    _, ground = kernels.launch("max_pool_backward", np.ones((1, 4), np.float32), argmax, neighbours, None, None, 9)
+    _, ground = kernels.launch("max_pool_backward", np.ones((1, 4), np.float32), argmax, Table(neighbours, 9), None)
     assert ground.base is None and (ground == 1).all()
 
 
@@ -250,7 +235,7 @@ def test_inputs_in_no_window_get_the_gradient_zero():
         neighbours = np.array([[20_000, -1], [40_000, 40_001], [40_003, -1]], np.int32)
         argmax, gradient = np.zeros((3, 64), np.int16), np.ones((3, 64), np.float32)
         splits = np.array([0, 1, 1, 3])
-        back, _ = kernels.launch("max_pool_backward", gradient, argmax, neighbours, None, splits, 50_000)
+        back, _ = kernels.launch("max_pool_backward", gradient, argmax, Table(neighbours, 50_000), splits)
         assert np.flatnonzero(back.any(axis=1)).tolist() == [20_000, 40_000, 40_003]
         back[...] = np.nan
 
@@ -259,16 +244,15 @@ def test_samples_whose_inputs_lie_among_each_other_are_refused():
     neighbours, splits = np.array([[0], [2], [1]], np.int32), np.array([0, 2, 3])
     gradient, argmax = np.ones((3, 2), np.float32), np.zeros((3, 2), np.int16)
     with pytest.raises(ValueError, match="sample 1 begin with input 1, expected 3 or more.*: sort the sites"):
-        kernels.launch("max_pool_backward", gradient, argmax, neighbours, None, splits, 3)
+        kernels.launch("max_pool_backward", gradient, argmax, Table(neighbours, 3), splits)
 
 
-def test_empty(launch, transposed):
+def test_empty(launch):
     coordinates = np.zeros((0, 4), np.int32)
     out, argmax = launch("max_pool_forward", np.zeros((0, 3)), None, np.zeros((0, 8), np.int32), coordinates)
     assert out.shape == argmax.shape == (0, 3) and argmax.dtype == np.int16
     neighbours = np.zeros((0, 8), np.int32)
-    to_features, ground = launch("max_pool_backward", out, argmax, neighbours, transposed(neighbours, 4),
-                                 np.zeros(3, np.int64), 4)
+    to_features, ground = launch("max_pool_backward", out, argmax, Table(neighbours, 4), np.zeros(3, np.int64))
     assert np.array_equal(to_features, np.zeros((4, 3))) and np.array_equal(ground, np.zeros((2, 3)))
 
 

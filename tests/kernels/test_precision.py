@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from convolution_cases import Table
 
 import sparsenet as sn
 from sparsenet.kernels import launch
@@ -38,7 +39,7 @@ def test_an_unknown_name_is_refused():
 def test_a_cpu_ignores_it():
     rng = np.random.default_rng(0)
     features, weights = rng.standard_normal((5, 3), np.float32), rng.standard_normal((2, 3, 4), np.float32)
-    neighbours = rng.integers(-1, 5, (6, 2)).astype(np.int32)
-    exact = launch("convolution_forward", features, weights, neighbours, None)
+    rulebook = Table(rng.permuted(np.tile(np.arange(-1, 5, dtype=np.int32)[:, None], 2), axis=0), 5)
+    exact = launch("convolution_forward", features, weights, rulebook, None)
     sn.set_float32_matmul_precision("bf16")
-    assert np.array_equal(launch("convolution_forward", features, weights, neighbours, None), exact)
+    assert np.array_equal(launch("convolution_forward", features, weights, rulebook, None), exact)

@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from sparsenet.kernels.cuda import driver as cupy_driver
+from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.precompile import compile_variant, variant_of, variants
-from sparsenet.kernels.cuda.source import CompileError, CudaSource, sources
+from sparsenet.kernels.cuda.source import CudaSource, sources
 
 
 def test_every_source_is_compiled_in_its_variants():

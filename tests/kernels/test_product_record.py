@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from convolution_cases import Table, through
 
 import sparsenet as sn
 from sparsenet.kernels import launch
@@ -13,22 +14,23 @@ from sparsenet.kernels.cpu.product_record import recorded_products
 def two_threads():
     before = sn.get_num_threads()
     sn.set_num_threads(2)
-    yield
+    with through("neighbours"):
+        yield
     sn.set_num_threads(before)
 
 
 def table_case(dtype=np.float32):
     rng = np.random.default_rng(0)
-    neighbours = rng.integers(-1, 900, (1000, 8)).astype(np.int32)
-    return rng.random((900, 4), np.float32).astype(dtype), rng.random((8, 4, 6), np.float32).astype(dtype), neighbours
+    rulebook = Table(rng.integers(-1, 900, (1000, 8)).astype(np.int32), 900)
+    return rng.random((900, 4), np.float32).astype(dtype), rng.random((8, 4, 6), np.float32).astype(dtype), rulebook
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_product_is_seen_and_none_is_changed(dtype):
-    features, weights, neighbours = table_case(dtype)
-    expected = launch("convolution_forward", features, weights, neighbours, None)
+    features, weights, rulebook = table_case(dtype)
+    expected = launch("convolution_forward", features, weights, rulebook, None)
     with recorded_products() as products:
-        out = launch("convolution_forward", features, weights, neighbours, None)
+        out = launch("convolution_forward", features, weights, rulebook, None)
         assert products == []  # filled at the end
     assert np.array_equal(out, expected)
     assert sum(one.m for one in products) == 1000
@@ -36,9 +38,9 @@ def test_every_product_is_seen_and_none_is_changed(dtype):
 
 
 def test_a_transposed_left_factor_is_told_apart():
-    features, _, neighbours = table_case()
+    features, _, rulebook = table_case()
     with recorded_products() as products:
-        launch("convolution_weight_gradient", features, np.ones((1000, 6), np.float32), neighbours)
+        launch("convolution_weight_gradient", features, np.ones((1000, 6), np.float32), rulebook)
     assert sum(one.k for one in products) == 1000
     assert all((one.m, one.n, one.transposed) == (32, 6, True) for one in products)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from convolution_cases import Table, through
 from cuda_host import cupy_of_numpy
 
 import sparsenet as sn
@@ -140,11 +141,11 @@ def test_a_row_that_is_not_there_is_told_when_checking(use_checking, checking):
     features, weights = np.ones((5, 2)), np.ones((1, 2, 3))
     neighbours = np.array([[0], [5]], np.int32)
     if checking:
-        with pytest.raises(ValueError, match="convolution_forward: neighbours name rows 0 to 5, expected -1 or a row "
-                                             "of the 5 features"):
-            launch("convolution_forward", features, weights, neighbours, None)
+        with through("neighbours"), pytest.raises(ValueError, match="convolution_forward: neighbours name rows 0 to 5, "
+                                                                    "expected -1 or a row of the 5 input sites"):
+            launch("convolution_forward", features, weights, Table(neighbours, 5), None)
         neighbours[1] = -1
-    launch("convolution_forward", features, weights, neighbours % 5, None)
+    launch("convolution_forward", features, weights, Table(neighbours % 5, 5), None)
 
 
 @pytest.mark.parametrize("checking", ["", "1"])

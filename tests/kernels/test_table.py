@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from convolution_cases import Table
 
 import sparsenet as sn
 from sparsenet.kernels import find, launch
@@ -24,11 +25,15 @@ def test_unknown_kernel():
         launch("convolve")
 
 
+class OnGpu(Table):
+    device = property(lambda self: "cuda", lambda self, value: None)
+
+
 def arguments(**changes):
     given = {
         "features": np.zeros((5, 3), np.float32),
         "weights": np.zeros((8, 3, 4), np.float32),
-        "neighbours": np.zeros((6, 8), np.int32),
+        "rulebook": Table(np.zeros((6, 8), np.int32), 5),
         "constant": None,
     }
     return (given | changes).values()
@@ -40,7 +45,10 @@ def arguments(**changes):
         ({"features": np.zeros((5, 2), np.float32)}, ValueError, r"weights has shape \(8, 3, 4\).*C_in = 2 by feat"),
         ({"features": np.zeros((5, 3), np.float16)}, TypeError, "features is float16, .*to float32 or move to cuda"),
         ({"weights": np.zeros((8, 3, 4))}, TypeError, "weights is float64 but features is float32"),
-        ({"neighbours": np.zeros((6, 8), np.int64)}, TypeError, r"neighbours is int64, expected int32: .*astype"),
+        ({"rulebook": np.zeros((6, 8), np.int32)}, TypeError, "rulebook is ndarray, expected a Rulebook"),
+        ({"rulebook": Table(np.zeros((6, 8), np.int32), 4)}, ValueError, r"rulebook has shape \(4, 6, 8\).*N = 5"),
+        ({"rulebook": Table(np.zeros((6, 7), np.int32), 5)}, ValueError, r"rulebook has shape \(5, 6, 7\).*K = 8"),
+        ({"rulebook": OnGpu(np.zeros((6, 8), np.int32), 5)}, TypeError, "rulebook is on cuda, the arrays are on cpu"),
         ({"features": np.zeros((5, 6), np.float32)[:, ::2]}, ValueError, "features is not C-contiguous"),
         ({"features": np.zeros(5, np.float32)}, ValueError, r"features has shape \(5,\), expected \(N, C_in\)"),
         ({"features": [[1.0]]}, TypeError, "expected a NumPy or CuPy array, got list"),

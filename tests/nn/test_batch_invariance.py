@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import sparsenet as sn
 from sparsenet import ops
 from sparsenet.autograd import Tensor, no_grad
+from sparsenet.kernels import views_read
 from sparsenet.kernels.cpu.product_record import recorded_products
 from sparsenet.nn import Module
 from sparsenet.retrieval import embed
@@ -115,8 +116,9 @@ def test_any_layer_of_any_width(layer, background, c_in, c_out, dtype, pool, see
 def test_every_view_occurs():
     """One layer reads the neighbour table for some samples and pairs for others, so no view may be seen in the bits."""
     shapes, geometry = Shapes(60, 16, np.dtype("float32"), "none"), LAYERS["submanifold"](16, 40).geometry
-    views = {shapes.batch([sample]).sites.rulebook(geometry).way("forward", 16, 40) for sample in range(60)}
-    assert views == {"outputs", "pairs"}
+    rulebooks = [shapes.batch([sample]).sites.rulebook(geometry) for sample in range(60)]
+    views = {view for rulebook in rulebooks for view in views_read("convolution_forward_by_row", rulebook, 16, 40)}
+    assert views == {"neighbours", "pairs"}
 
 
 def test_rows_of_linear_and_of_a_matrix_product(dtype, rng):

@@ -11,7 +11,7 @@ import reference
 import sparsenet as sn
 from sparsenet import nn
 from sparsenet.nn.weights_file import write_weights
-from sparsenet.sparse import Geometry
+from sparsenet.sparse import ConvolutionStep, Geometry
 
 FIELD = (14, 14)
 
@@ -223,7 +223,8 @@ class TestLooking:
 
     def test_geometries_in_the_order_of_use(self):
         net = small_network()
-        assert net.geometries() == [Geometry.make(2, 2), Geometry.make(2, 3, 2), Geometry.make(2, 2)]
+        assert net.geometries() == [ConvolutionStep(Geometry.make(2, 2), (2, 4)), Geometry.make(2, 3, 2),
+                                    ConvolutionStep(Geometry.make(2, 2), (4, 5))]
         assert net.spatial_sizes() == [(14, 14), (13, 13), (6, 6), (5, 5)]
         assert net.spatial_sizes(field=16)[-1] == (6, 6)
         assert net.field_for((1, 2)) == (6, 8)

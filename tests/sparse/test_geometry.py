@@ -1,11 +1,9 @@
 """Filter geometry: sizes, offsets, and what is refused."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from sparsenet.sparse import Geometry
+from sparsenet.sparse import ConvolutionStep, Geometry
 
 
 def test_output_sizes_of_the_paper():
@@ -53,8 +51,8 @@ def test_sizes_may_be_arrays_of_integers():
         (lambda: Geometry.make(3, 2, padding=2**31), f"padding is {2**31}, expected"),
         (lambda: Geometry.make(3, 2, dilation=2**31), f"dilation is {2**31}, expected"),
         (lambda: Geometry.make(3, 2**11), "which is 8589934592 offsets, expected at most 2147483647: use a smaller"),
-        (lambda: replace(Geometry.make(3, 2), channels=(0, 8)), "channels are 0 -> 8, expected at least 1"),
-        (lambda: replace(Geometry.make(3, 2), channels=(8, 0)), "channels are 8 -> 0, expected at least 1"),
+        (lambda: ConvolutionStep(Geometry.make(3, 2), (0, 8)), "channels are 0 -> 8, expected at least 1"),
+        (lambda: ConvolutionStep(Geometry.make(3, 2), (8, 0)), "channels are 8 -> 0, expected at least 1"),
         (lambda: Geometry.make_submanifold(3, 5, 2**30), "reaches 2147483648 cells from its centre, expected at most"),
         (lambda: Geometry.make(3, 2.5), "kernel_size is 2.5, expected whole numbers"),
         (lambda: Geometry.make(3, "2"), "kernel_size is '2', expected whole numbers"),

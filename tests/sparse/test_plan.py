@@ -12,7 +12,7 @@ import pytest
 from sparsenet import nn, ops
 from sparsenet.kernels import find
 from sparsenet.nn import SparseNetwork, resnet
-from sparsenet.sparse import ActiveSites, Branches, Geometry, SparseTensor, prepare, union
+from sparsenet.sparse import ActiveSites, Branches, ConvolutionStep, Geometry, SparseTensor, prepare, union
 from sparsenet.sparse.plan import main_path
 
 MADE = ("output_keys", "neighbours", "transpose_neighbours", "transposed_of_pairs", "pairs", "site_coordinates",
@@ -111,7 +111,7 @@ def test_as_one_chain_a_step_would_make_much(made, rng):
     """The test above can fail: without branches the union's rulebooks are not those that were prepared."""
     net = dict(networks())["wider in both branches"]
     sites = sites_of(rng, 200)
-    chain = [module.geometry for module in net.modules() if hasattr(module, "geometry")]
+    chain = [step for module in net.modules() if hasattr(module, "geometry") for step in module.geometries()]
     prepare(sites, chain, backward=True)
     made.clear()
     net(SparseTensor.from_sites(np.ones((len(sites), 1), np.float32), sites))
@@ -121,6 +121,8 @@ def test_as_one_chain_a_step_would_make_much(made, rng):
 def test_geometries_say_where_paths_part(rng):
     net = resnet(channels=(4, 6))
     same, half = Geometry.make_submanifold(3, 3), Geometry.make(3, 2, 2)
-    assert net.geometries() == [same, Branches(((same, same), ())), Branches(((half, same), (half,)))]
+    assert net.geometries() == [
+        ConvolutionStep(same, (1, 4)), Branches(((ConvolutionStep(same, (4, 4)), ConvolutionStep(same, (4, 4))), ())),
+        Branches(((ConvolutionStep(half, (4, 6)), ConvolutionStep(same, (6, 6))), (ConvolutionStep(half, (4, 6)),)))]
     assert main_path(net.geometries()) == [same, same, same, half, same]
     assert net.spatial_sizes() == [(8, 8, 8)] * 4 + [(4, 4, 4)] * 2

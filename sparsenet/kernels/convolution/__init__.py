@@ -1,13 +1,10 @@
-"""Convolutions and the gradient of their weights, over the neighbours or the pairs of a rulebook.
+"""Convolution, forward and both gradients, through the view of a rulebook that a backend prefers.
 
-    view.py        which of the two is cheaper on a CPU
-    cpu.py         over the neighbours: gather, then multiply
-    pairs.py       over the pairs
+    cpu.py         the passes on a CPU
+    view.py        the view that each goes through: which costs least
+    neighbours.py  over neighbours: gather, then multiply
+    pairs.py       over pairs
     by_row.py      in evaluation: the bits of a row depend on no other row
-    cuda.py        on a GPU, through the .cu files; wgmma.py: large products on sm_90, order.py: the order of rows
-    tuning.py      finds tile sizes for a GPU (cuda/tiles.py)
+    cuda.py        the passes on a GPU, through *.cu: wgmma.py on sm_90, order.py sorts rows
+    tuning.py      finds tiles for a GPU (see cuda/tiles.py)
 """
-
-from sparsenet.kernels.convolution.view import forward_way, weight_gradient_way
-
-__all__ = ["forward_way", "weight_gradient_way"]

@@ -1,4 +1,4 @@
-"""Sparse convolution whose output rows do not depend on one another: a sample has the same bits in every batch.
+"""Sparse convolution on a CPU whose output rows are independent: a sample has the same bits in every batch.
 
     out[m] = sum over the offsets k, upwards, of  features[neighbours[m, k]] W[k]    + constant
 
@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_BY_ROW as FORWARD
-from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_PAIRS_BY_ROW as FORWARD_PAIRS
 from sparsenet.kernels.convolution.pairs import first_pair, rows_of_block
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.row_products import add_products
@@ -25,9 +23,8 @@ from sparsenet.kernels.cpu.scratch import scratch
 from sparsenet.kernels.cpu.threads import run_blocks
 
 
-@FORWARD.implementation("cpu")
-def _forward_cpu(features, weights, neighbours, constant):
-    """(M, C_out): the sum over the filled entries, plus the constant row if there is one."""
+def over_neighbours(features, weights, neighbours, constant):
+    """(M, C_out): the sum over the filled entries, plus the constant row (C_out,) unless it is None."""
     out, base, step = _prepared(len(neighbours), features, weights, constant)
 
     def block(index: int) -> None:
@@ -39,9 +36,11 @@ def _forward_cpu(features, weights, neighbours, constant):
     return out
 
 
-@FORWARD_PAIRS.implementation("cpu")
-def _forward_pairs_cpu(features, weights, pairs, pair_splits, outputs, constant):
-    """(M, C_out): the sum over the pairs, plus the constant row if there is one."""
+def over_pairs(features, weights, pairs, pair_splits, outputs, constant):
+    """(M, C_out): the sum over the pairs, plus the constant row (C_out,) unless it is None.
+
+    outputs : M
+    """
     out, base, step = _prepared(outputs, features, weights, constant)
 
     def block(index: int) -> None:

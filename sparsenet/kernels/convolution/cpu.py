@@ -1,18 +1,11 @@
-"""Sparse convolution over the neighbour table.
+"""Sparse convolution on a CPU: each pass through the view of the rulebook that costs least (see view.py).
 
-    out[m] = sum_k  W[k]^T features[neighbours[m, k]]  + constant          (rows of -1 add nothing)
+    neighbours.py    gather rows, then multiply: few channels, filled neighbourhoods
+    pairs.py         multiply pair by pair: nothing is done for an inactive cell
+    by_row.py        either of them in evaluation, where the bits of a row must not depend on other rows
 
-       neighbours (rows, K)        buffer (rows, K * C_in)           out (rows, C_out)
-       [ 4 -1  7 ...]      ->      [x4 | 0 | x7 | ...]     x  W  ->   [.......]
-
-A block of output rows is gathered whole, with zeros where no site is, and multiplied by the
-(K * C_in, C_out) weights at once: deep products run near the machine's matrix rate.  It is the way for few
-channels and filled neighbourhoods; where most entries are empty, pairs.py does only what there is.
-
-The input gradient is the same kernel over the transposed neighbours and transposed weights.
-The weight gradient multiplies the same buffers by the output's gradient and adds up partial
-sums over a fixed partition of the rows.  Block borders depend on sizes only, BLAS runs on one
-thread inside a block: results do not depend on the number of threads.
+The input gradient is a convolution over the transposed neighbours with transposed weights, or over the pairs with
+their columns swapped.  The weight gradient takes its sums from the outputs' side or from the inputs' side.
 """
 
 from __future__ import annotations
@@ -20,130 +13,78 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.kernels.contracts import CONVOLUTION_FORWARD as FORWARD
+from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_BY_ROW as FORWARD_BY_ROW
+from sparsenet.kernels.contracts import CONVOLUTION_INPUT_GRADIENT as INPUT_GRADIENT
 from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT
-from sparsenet.kernels.convolution import by_row, pairs  # noqa: F401  (register their kernels)
-from sparsenet.kernels.cpu import blas
-from sparsenet.kernels.cpu.blas import multiply
-from sparsenet.kernels.cpu.numba_cache import compiled
-from sparsenet.kernels.cpu.scratch import scratch
-from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
+from sparsenet.kernels.convolution import by_row, neighbours, pairs, view
 from sparsenet.kernels.table import launch
-
-_BUFFER_BYTES = 1 << 19  # gathered buffer of a block: stays in a core's L2 cache
-_LEAST_BLOCKS = 8  # threads that can take part in a small layer
-_PARTIALS = 8  # partial weight gradients, and so threads that can help with one
 
 
 @FORWARD.implementation("cpu")
-def _forward_cpu(features, weights, neighbours, constant, slope):
-    """(M, C_out): the sum over offsets, plus the constant row where one is given, through a leaky ReLU where a slope
-    is."""
-    out = _sums_cpu(features, weights, neighbours, constant)
+def _forward(features, weights, rulebook, constant, slope):
+    """(M, C_out): the sum over the offsets, plus the constant row, through a leaky ReLU if a slope is given."""
+    if view.forward_view(rulebook, *weights.shape[1:]) == "pairs":
+        out = pairs.forward(features, weights, rulebook.pairs, rulebook.pair_splits, rulebook.shape[1], constant)
+    else:
+        out = neighbours.forward(features, weights, rulebook.neighbours, constant)
     return out if slope is None else launch("leaky_relu_forward", out, slope)
 
 
-def _sums_cpu(features, weights, neighbours, constant):
-    (offsets, c_in, c_out), rows = weights.shape, len(neighbours)
-    out = np.empty((rows, c_out), features.dtype)
-    if not out.size:
-        return out
-    base = np.zeros(c_out, features.dtype) if constant is None else constant
-    if not len(features) or not c_in:
-        out[...] = base
-        return out
-    step, width = _rows_of_block(rows, offsets * c_in * out.itemsize), offsets * c_in
-    addresses = np.array([blas.product_loop(out.dtype), weights.ctypes.data, out.ctypes.data])
+@FORWARD_BY_ROW.implementation("cpu")
+def _forward_by_row(features, weights, rulebook, constant):
+    """(M, C_out).  Both views give the same bits, so that the choice between them may depend on the batch."""
+    if view.forward_view(rulebook, *weights.shape[1:]) == "pairs":
+        return by_row.over_pairs(features, weights, rulebook.pairs, rulebook.pair_splits, rulebook.shape[1], constant)
+    return by_row.over_neighbours(features, weights, rulebook.neighbours, constant)
 
-    def block(index: int) -> None:
-        buffer, buffer_at = scratch("gathered", step * width, out.dtype)
-        _forward_block(addresses, features, neighbours, index * step, min(rows, (index + 1) * step), base,
-                       constant is not None, buffer.reshape(step, width), buffer_at, out)
 
-    with single_threaded_blas():
-        run_blocks(block, -(-rows // step))
-    return out
+@INPUT_GRADIENT.implementation("cpu")
+def _input_gradient(gradient, weights, rulebook, turned):
+    """(N, C_in)."""
+    chosen = view.input_gradient_view(rulebook, *weights.shape[1:])
+    if chosen == "pairs":
+        return pairs.input_gradient(gradient, weights, rulebook.pairs, rulebook.pair_splits, rulebook.shape[0],
+                                    rulebook.non_overlapping)
+    if turned is None:
+        turned = turned_weights(weights, rulebook.submanifold)
+    table = np.ascontiguousarray(getattr(rulebook, chosen))
+    return neighbours.forward(gradient, turned, table, None)
 
 
 @WEIGHT_GRADIENT.implementation("cpu")
-def _weight_gradient_cpu(features, gradient, neighbours, background, constant_gradient):
-    """(K, C_in, C_out): sum over m of features[neighbours[m, k]]^T gradient[m]; where a background is given, plus its
-    product with the gradient of the row that it gives, which is the same for each k."""
-    out = _products_cpu(features, gradient, neighbours)
+def _weight_gradient(features, gradient, rulebook, background, constant_gradient):
+    """(K, C_in, C_out), plus background^T constant_gradient, which is the same for each offset, if they are given."""
+    chosen = view.weight_gradient_view(rulebook, features.shape[1], gradient.shape[1])
+    if chosen == "pairs":
+        out = pairs.weight_gradient(features, gradient, rulebook.pairs, rulebook.pair_splits)
+    elif chosen == "neighbours":
+        out = neighbours.weight_gradient(features, gradient, rulebook.neighbours)
+    else:  # from the inputs' side: out[k]^T = sum over n of gradient[output of n under k]^T features[n]
+        table = np.ascontiguousarray(rulebook.transposed_neighbours)
+        out = np.ascontiguousarray(neighbours.weight_gradient(gradient, features, table).transpose(0, 2, 1))
     if background is not None:
         out += background[:, None] * constant_gradient
     return out
 
 
-def _products_cpu(features, gradient, neighbours):
-    (rows, offsets), c_in, c_out = neighbours.shape, features.shape[1], gradient.shape[1]
-    if not rows or not len(features):
-        return np.zeros((offsets, c_in, c_out), features.dtype)
-    step, width = _rows_of_block(rows, offsets * c_in * features.itemsize), offsets * c_in
-    blocks = -(-rows // step)
-    partials = min(_PARTIALS, blocks)
-    sums = np.empty((partials, width, c_out), features.dtype)
-    addresses = np.array([blas.product_loop(features.dtype), gradient.ctypes.data, sums.ctypes.data])
-
-    def partial(index: int) -> None:
-        buffer, buffer_at = scratch("gathered", step * width, features.dtype)
-        product, product_at = scratch("products", width * c_out, features.dtype)
-        first, last = (rows if b == blocks else b * step
-                       for b in (index * blocks // partials, (index + 1) * blocks // partials))
-        _weights_of_rows(addresses, features, neighbours, first, last, index, buffer.reshape(step, width), buffer_at,
-                         product.reshape(width, c_out), product_at, sums)
-
-    with single_threaded_blas():
-        run_blocks(partial, partials)
-    for other in sums[1:]:
-        sums[0] += other
-    total = sums[0].reshape(offsets, c_in, c_out)
-    return total.copy() if partials > 1 else total
+def turned_weights(weights, reverse):
+    """(K, C_out, C_in): each offset's matrix transposed; the offsets in reverse if the neighbours stand in for the
+    transposed ones."""
+    turned = weights.transpose(0, 2, 1)
+    return np.ascontiguousarray(turned[::-1] if reverse else turned)
 
 
-def _rows_of_block(rows: int, row_bytes: int) -> int:
-    """Rows of a block, a multiple of 16: as many as the buffer takes, fewer where the rows are few."""
-    most = min(max(_BUFFER_BYTES // max(row_bytes, 1), 64), 8192)
-    return -(-min(most, max(64, -(-rows // _LEAST_BLOCKS))) // 16) * 16
+@FORWARD.reads("cpu")
+@FORWARD_BY_ROW.reads("cpu")
+def _forward_reads(rulebook, c_in, c_out):
+    return (view.forward_view(rulebook, c_in, c_out),)
 
 
-@compiled
-def _gather(features, neighbours, start, stop, buffer):
-    channels = features.shape[1]
-    for m in range(start, stop):
-        for k in range(neighbours.shape[1]):
-            n = neighbours[m, k]
-            if n < 0:
-                for c in range(channels):
-                    buffer[m - start, k * channels + c] = 0
-            else:
-                for c in range(channels):
-                    buffer[m - start, k * channels + c] = features[n, c]
+@INPUT_GRADIENT.reads("cpu")
+def _input_gradient_reads(rulebook, c_in, c_out):
+    return (view.input_gradient_view(rulebook, c_in, c_out),)
 
 
-@compiled
-def _forward_block(addresses, features, neighbours, first, last, base, constant, buffer, buffer_at, out):
-    width, columns, size = buffer.shape[1], out.shape[1], out.itemsize
-    _gather(features, neighbours, first, last, buffer)
-    multiply(addresses[0], buffer_at, width * size, size, addresses[1], columns * size, size,
-             addresses[2] + first * columns * size, columns * size, last - first, width, columns, size)
-    if constant:
-        for m in range(first, last):
-            for c in range(columns):
-                out[m, c] += base[c]
-
-
-@compiled
-def _weights_of_rows(addresses, features, neighbours, first, last, index, buffer, buffer_at, product, product_at, sums):
-    width, columns, size = buffer.shape[1], sums.shape[2], sums.itemsize
-    start = first
-    while start < last:
-        stop = min(start + buffer.shape[0], last)
-        _gather(features, neighbours, start, stop, buffer)
-        target = product_at if start > first else addresses[2] + index * width * columns * size
-        multiply(addresses[0], buffer_at, size, width * size, addresses[1] + start * columns * size, columns * size,
-                 size, target, columns * size, width, stop - start, columns, size)
-        if start > first:
-            for i in range(width):
-                for c in range(columns):
-                    sums[index, i, c] += product[i, c]
-        start = stop
+@WEIGHT_GRADIENT.reads("cpu")
+def _weight_gradient_reads(rulebook, c_in, c_out):
+    return (view.weight_gradient_view(rulebook, c_in, c_out),)

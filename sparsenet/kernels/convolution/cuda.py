@@ -20,7 +20,10 @@ from typing import Any
 import numpy as np
 
 from sparsenet.backend import HALF, array_module, wide_dtype
-from sparsenet.kernels.contracts import CONVOLUTION_FORWARD, CONVOLUTION_FORWARD_BY_ROW, CONVOLUTION_WEIGHT_GRADIENT
+from sparsenet.kernels.contracts import CONVOLUTION_FORWARD as FORWARD_KERNEL
+from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_BY_ROW as FORWARD_BY_ROW_KERNEL
+from sparsenet.kernels.contracts import CONVOLUTION_INPUT_GRADIENT as INPUT_GRADIENT_KERNEL
+from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT_KERNEL
 from sparsenet.kernels.convolution import wgmma
 from sparsenet.kernels.convolution.order import MOST_OFFSETS, row_order
 from sparsenet.kernels.cuda.source import MOST_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
@@ -251,16 +254,38 @@ def _precision(operation: str, features: Any) -> str:
     return precision
 
 
-@CONVOLUTION_FORWARD.implementation("cuda")
-def _forward_cuda(features, weights, neighbours, constant, slope):
-    return forward(features, weights, neighbours, constant, 1.0 if slope is None else slope)
+@FORWARD_KERNEL.implementation("cuda")
+def _forward_cuda(features, weights, rulebook, constant, slope):
+    return forward(features, weights, rulebook.neighbours, constant, 1.0 if slope is None else slope)
 
 
-@CONVOLUTION_WEIGHT_GRADIENT.implementation("cuda")
-def _weight_gradient_cuda(features, gradient, neighbours, background, constant_gradient):
-    return weight_gradient(features, gradient, neighbours, background, constant_gradient)
+@FORWARD_BY_ROW_KERNEL.implementation("cuda")
+def _forward_by_row_cuda(features, weights, rulebook, constant):
+    return forward(features, weights, rulebook.neighbours, constant)  # its rows are independent
 
 
-@CONVOLUTION_FORWARD_BY_ROW.implementation("cuda")
-def _forward_by_row_cuda(features, weights, neighbours, constant):
-    return forward(features, weights, neighbours, constant)
+@INPUT_GRADIENT_KERNEL.implementation("cuda")
+def _input_gradient_cuda(gradient, weights, rulebook, turned):
+    """The forward pass over the transposed neighbours, with turned weights."""
+    if turned is None:
+        turned = weights.transpose(0, 2, 1)
+        turned = array_module(weights).ascontiguousarray(turned[::-1] if rulebook.submanifold else turned)
+    table = rulebook.neighbours if rulebook.submanifold else rulebook.transposed_neighbours
+    return forward(gradient, turned, table, None)
+
+
+@WEIGHT_GRADIENT_KERNEL.implementation("cuda")
+def _weight_gradient_cuda(features, gradient, rulebook, background, constant_gradient):
+    return weight_gradient(features, gradient, rulebook.neighbours, background, constant_gradient)
+
+
+@FORWARD_KERNEL.reads("cuda")
+@FORWARD_BY_ROW_KERNEL.reads("cuda")
+@WEIGHT_GRADIENT_KERNEL.reads("cuda")
+def _reads(rulebook, c_in, c_out):
+    return ("neighbours",)  # the tiles skip offsets that are empty
+
+
+@INPUT_GRADIENT_KERNEL.reads("cuda")
+def _input_gradient_reads(rulebook, c_in, c_out):
+    return ("neighbours",) if rulebook.submanifold else ("transposed_neighbours",)

@@ -1,4 +1,4 @@
-"""Sparse convolution over pairs: nothing is done for an offset that joins no sites.
+"""Sparse convolution on a CPU over pairs: nothing is done for an offset that joins no sites.
 
     out[m] = constant + sum over the pairs (n, m) of each offset k of  features[n] W[k]
 
@@ -15,17 +15,13 @@ index.  The weight gradient multiplies both gathered sides, offset by offset, in
 sums are added in order.
 
 Every output row takes its terms in the order of the offsets, and runs end at borders that sizes alone
-decide: results do not depend on the number of threads.  These kernels are a CPU's; on a GPU the tiles of the
-neighbour table skip what is empty (see forward.cu).
+decide: results do not depend on the number of threads.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_PAIRS as FORWARD
-from sparsenet.kernels.contracts import CONVOLUTION_INPUT_GRADIENT_PAIRS as INPUT_GRADIENT
-from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT_PAIRS as WEIGHT_GRADIENT
 from sparsenet.kernels.cpu import blas
 from sparsenet.kernels.cpu.blas import multiply
 from sparsenet.kernels.cpu.numba_cache import compiled
@@ -34,33 +30,38 @@ from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
 
 _RUN = 256  # pairs of a product: enough for BLAS, few enough that both buffers stay in the first caches
 _TARGET_BYTES = 1 << 20  # rows of a block that are added to, once for each offset: half of a core's L2 cache
-_LEAST_BLOCKS = 8  # of rows, and of the weight gradient's runs: threads that can take part in a small layer
-_LEAST_PAIRS = 2048  # of a run of the weight gradient
+_MIN_BLOCKS = 8  # of rows, and of the weight gradient's runs: threads that can take part in a small layer
+_MIN_PAIRS = 2048  # of a run of the weight gradient
 
 
-@FORWARD.implementation("cpu")
-def _forward_cpu(features, weights, pairs, pair_splits, outputs, constant):
-    """(M, C_out): the sum over the pairs, plus the constant row where one is given."""
+def forward(features, weights, pairs, pair_splits, outputs, constant):
+    """(M, C_out): the sum over the pairs, plus the constant row (C_out,) unless it is None.
+
+    outputs : M
+    """
     out = np.empty((outputs, weights.shape[2]), features.dtype)
     base = np.zeros(weights.shape[2], features.dtype) if constant is None else constant
     _walk(features, weights, pairs, pair_splits, 1, out, base, False)
     return out
 
 
-@INPUT_GRADIENT.implementation("cpu")
-def _input_gradient_cpu(gradient, weights, pairs, pair_splits, inputs, apart):
-    """(N, C_in): sum over the pairs of each offset of gradient[m] W[k]^T.
+def input_gradient(gradient, weights, pairs, pair_splits, inputs, non_overlapping):
+    """(N, C_in): the sum over the pairs of each offset of gradient[m] W[k]^T.
 
-    apart : no input row is in two pairs (windows do not overlap), so nothing has to be added up
+    inputs : N
+    non_overlapping : no input row is in two pairs, so nothing has to be added up
     """
     out = np.empty((inputs, weights.shape[1]), gradient.dtype)
     zero = np.zeros(weights.shape[1], gradient.dtype)
-    _walk(gradient, weights.transpose(0, 2, 1), pairs, pair_splits, 0, out, zero, apart)
+    _walk(gradient, weights.transpose(0, 2, 1), pairs, pair_splits, 0, out, zero, non_overlapping)
     return out
 
 
-def _walk(source, weights, pairs, splits, side, out, base, apart):
-    """out = base + the products of the pairs, whose column `side` names the rows of out."""
+def _walk(source, weights, pairs, splits, side, out, base, once):
+    """out = base + the products of the pairs, whose column `side` names the rows of out.
+
+    once : each row of out is in one pair at most, and base is zero
+    """
     rows, columns = out.shape
     depth, size = source.shape[1], out.itemsize
     if not rows or not columns:
@@ -68,7 +69,7 @@ def _walk(source, weights, pairs, splits, side, out, base, apart):
     if not len(pairs) or not depth:
         out[...] = base
         return
-    filled = apart and len(pairs) == rows  # each row is written once: nothing is left to fill
+    filled = once and len(pairs) == rows  # each row is written: none needs to be filled with the base
     step = rows_of_block(rows, columns * size)
     addresses = np.array([blas.product_loop(out.dtype), source.ctypes.data, weights.ctypes.data, *weights.strides])
 
@@ -76,7 +77,7 @@ def _walk(source, weights, pairs, splits, side, out, base, apart):
         gathered, gathered_at = scratch("gathered", _RUN * depth, out.dtype)
         products, products_at = scratch("products", _RUN * columns, out.dtype)
         _walk_block(addresses, source, pairs, splits, side, index * step, min(rows, (index + 1) * step), base, filled,
-                    apart, gathered.reshape(_RUN, depth), gathered_at, products.reshape(_RUN, columns), products_at,
+                    once, gathered.reshape(_RUN, depth), gathered_at, products.reshape(_RUN, columns), products_at,
                     out)
 
     with single_threaded_blas():
@@ -85,20 +86,19 @@ def _walk(source, weights, pairs, splits, side, out, base, apart):
 
 def rows_of_block(rows: int, row_bytes: int) -> int:
     """Output rows of a block, a multiple of 16: as many as stay in the cache, fewer if the rows are few."""
-    step = min(max(_RUN, _TARGET_BYTES // max(row_bytes, 1)), -(-rows // _LEAST_BLOCKS))
+    step = min(max(_RUN, _TARGET_BYTES // max(row_bytes, 1)), -(-rows // _MIN_BLOCKS))
     return max(16, -(-step // 16) * 16)
 
 
-@WEIGHT_GRADIENT.implementation("cpu")
-def _weight_gradient_cpu(features, gradient, pairs, pair_splits):
-    """(K, C_in, C_out): sum over the pairs of each offset of features[n]^T gradient[m]."""
+def weight_gradient(features, gradient, pairs, pair_splits):
+    """(K, C_in, C_out): the sum over the pairs of each offset of features[n]^T gradient[m]."""
     offsets, c_in, c_out = len(pair_splits) - 1, features.shape[1], gradient.shape[1]
     out = np.zeros((offsets, c_in, c_out), features.dtype)
     if not len(pairs) or not out.size:
         return out
-    most = max(_LEAST_PAIRS, -(-len(pairs) // (2 * _LEAST_BLOCKS)))
+    limit = max(_MIN_PAIRS, -(-len(pairs) // (2 * _MIN_BLOCKS)))  # of the pairs of a run
     counts = np.diff(pair_splits)
-    parts = -(-counts // most)  # of each offset
+    parts = -(-counts // limit)  # of each offset
     owners = np.repeat(np.arange(offsets), parts)
     part = np.arange(len(owners)) - np.repeat(np.cumsum(parts) - parts, parts)
     starts = pair_splits[owners] + counts[owners] * part // parts[owners]
@@ -146,7 +146,7 @@ def _gather(source, pairs, side, start, count, out):
 
 
 @compiled
-def _walk_block(addresses, source, pairs, splits, side, first, last, base, filled, apart, gathered, gathered_at,
+def _walk_block(addresses, source, pairs, splits, side, first, last, base, filled, once, gathered, gathered_at,
                 products, products_at, out):
     depth, columns, size = source.shape[1], out.shape[1], out.itemsize
     run = gathered.shape[0]
@@ -170,7 +170,7 @@ def _walk_block(addresses, source, pairs, splits, side, first, last, base, fille
                 _gather(source, pairs, 1 - side, start, count, gathered)
             multiply(loop, at, depth * size, size, weight_at, addresses[4], addresses[5], products_at, columns * size,
                      count, depth, columns, size)
-            if apart:
+            if once:
                 for i in range(count):
                     m = pairs[start + i, side]
                     for c in range(columns):

@@ -14,8 +14,8 @@ from functools import cache
 from typing import Any
 
 from sparsenet.backend import cupy
+from sparsenet.kernels.cuda.interface import CompileError, Kernel, Launch
 from sparsenet.kernels.cuda.signature import Parameter
-from sparsenet.kernels.cuda.source import CompileError, CudaKernel, Launch
 
 OPTIONS = ("-std=c++17", "-lineinfo")  # the lines are for compute-sanitizer and profilers; they cost nothing
 _SHARED_WITHOUT_ASKING = 48 * 1024  # bytes; more must be asked for, per kernel
@@ -24,7 +24,7 @@ _CODES = {"bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "
           "int64": "q", "uint64": "Q", "float16": "e", "float32": "f", "float64": "d"}  # of `struct`
 
 
-def options_of(kernel: CudaKernel) -> tuple[str, ...]:
+def options_of(kernel: Kernel) -> tuple[str, ...]:
     """What CuPy is given; in one order, since CuPy finds what it keeps on disk by them."""
     target = (f"-arch={kernel.source.target}",) if kernel.source.target else ()  # beside CuPy's own, which it replaces
     return OPTIONS + target + tuple(f"-D{name}={value}" for name, value in sorted(kernel.defines.items()))
@@ -73,7 +73,7 @@ class CupyDriver:
     def address(self, array: Any) -> int:
         return array.data.ptr
 
-    def compile(self, kernel: CudaKernel) -> Launch:
+    def compile(self, kernel: Kernel) -> Launch:
         functions: dict[int, Any] = {}  # CuPy's, by device
         places: dict[int, int] = {}  # the driver's handles of them
         granted: dict[int, int] = {}  # bytes of shared memory asked for so far, by device
@@ -123,7 +123,7 @@ class CupyDriver:
 
         return launch
 
-    def load(self, kernel: CudaKernel) -> Any:
+    def load(self, kernel: Kernel) -> Any:
         """CuPy's function, compiled for the current device or found on disk.  Raises CompileError."""
         module = self._cupy.RawModule(code=kernel.source.text, options=options_of(kernel))
         try:

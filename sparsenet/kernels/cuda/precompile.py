@@ -18,8 +18,9 @@ from types import ModuleType
 
 from sparsenet.backend import cupy
 from sparsenet.kernels import find, table
+from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.signature import names
-from sparsenet.kernels.cuda.source import CompileError, CudaKernel, CudaSource, sources
+from sparsenet.kernels.cuda.source import CudaKernel, CudaSource, sources
 
 Variant = tuple[str, str, tuple[tuple[str, str | int], ...]]  # source, one of its kernels, macros
 

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from sparsenet.kernels.counting import launched
+from sparsenet.kernels.cuda.interface import Driver, Launch
 from sparsenet.kernels.cuda.signature import CTYPES, Parameter, parse, quick_check
 
 FOLDER = Path(__file__).parents[1]  # of the families, each with its sources
@@ -31,30 +32,8 @@ MOST_BLOCKS = 1 << 14  # of a grid-stride loop: enough for any GPU, fixed, so th
 MOST_THREADS = 1024  # per block
 MOST_SHARED = 227 * 1024  # bytes per block, on the largest
 
-Launch = Callable[[tuple[int, int, int], tuple[int, int, int], tuple, int], None]
 TARGETS = {"hopper.cuh": "sm_90a"}  # headers whose instructions one architecture alone has
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"[^\n]*$', re.MULTILINE)
-
-
-class Driver(Protocol):
-    """Compiles kernels and runs them.
-
-    ndarray : the class of arrays that its kernels reach
-    wanted : such an array, in words, for one who passed something else
-    """
-
-    ndarray: type
-    wanted: str
-
-    def compile(self, kernel: CudaKernel) -> Launch:
-        """A function (grid, block, arguments, shared_bytes) that runs the kernel; the arguments are numbers that fit
-        their parameters, Python's or NumPy's, arrays, and None for a null pointer.
-
-        It raises TypeError, naming kernel and argument, for an array on another GPU.
-        """
-
-    def address(self, array: Any) -> int:
-        """Where the array begins."""
 
 
 class CudaSource:
@@ -198,19 +177,6 @@ class CudaKernel:
     def _owns(self, i: int) -> bool:
         """Whether the kernel writes to that argument and counts on being the only one."""
         return self.parameters[i].written and self.parameters[i].exclusive
-
-
-class CompileError(RuntimeError):
-    """A kernel does not compile; the message shows the compiler's words and the lines they are about."""
-
-    def __init__(self, kernel: CudaKernel, log: str):
-        shown = [f"{kernel.name} {kernel.defines} does not compile:"]
-        for line in log.splitlines():
-            shown.append(line)
-            place = re.match(r"([\w.]+)[(:](\d+)\)?.*?(?:error|warning)", line)
-            if place:
-                shown.append(f"    {place[2]} | {kernel.source.line(place[1], int(place[2]))}")
-        super().__init__("\n".join(shown))
 
 
 def sources() -> list[CudaSource]:

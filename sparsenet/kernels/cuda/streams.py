@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sparsenet.backend import cupy
-from sparsenet.kernels.side_stream import Work
+from sparsenet.kernels.work import Work
 
 T = TypeVar("T")
 

@@ -146,7 +146,7 @@ def _forward_lanes(features, background, skip_inactive, neighbours, coordinates,
 
 
 @BACKWARD.implementation("cpu")
-def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_splits, inputs):
+def _backward_cpu(gradient, argmax, rulebook, batch_splits):
     """((N, C) gradient of the features, (B, C) gradient of the background in each sample).  Without splits all
     rows count as one sample: (1, C).
 
@@ -154,6 +154,7 @@ def _backward_cpu(gradient, argmax, neighbours, transposed_neighbours, batch_spl
     ------
     ValueError : inputs of one sample lie among those of another.
     """
+    neighbours, inputs = rulebook.neighbours, rulebook.shape[0]
     splits = [0, len(gradient)] if batch_splits is None else batch_splits.tolist()
     channels, samples = gradient.shape[1], len(splits) - 1
     order = sorted(range(samples), key=lambda sample: splits[sample] - splits[sample + 1])  # the largest first
@@ -228,3 +229,9 @@ def _clear_others(out: np.ndarray, cleared: np.ndarray) -> None:
             out[behind:first] = 0
             behind = end
     out[behind:] = 0
+
+
+@FORWARD.reads("cpu")
+@BACKWARD.reads("cpu")
+def _reads(rulebook):
+    return ("neighbours",)

@@ -35,14 +35,14 @@ def _tile(channels: int) -> int:
 
 
 @BACKWARD.implementation("cuda")
-def _backward_cuda(gradient, argmax, neighbours, transposed_neighbours, batch_splits, inputs):
+def _backward_cuda(gradient, argmax, rulebook, batch_splits):
     xp = array_module(gradient)
-    (rows, offsets), channels, scalars = neighbours.shape, gradient.shape[1], scalars_of(gradient)
+    (inputs, rows, offsets), channels, scalars = rulebook.shape, gradient.shape[1], scalars_of(gradient)
     out = xp.empty((inputs, channels), gradient.dtype)
     tile = _tile(channels)
     kernel = SOURCE.kernel("max_pool_backward", **scalars)
-    kernel(blocks_for(inputs, tile), THREADS, gradient, argmax, transposed_neighbours(), inputs, offsets, channels,
-           tile, out)
+    kernel(blocks_for(inputs, tile), THREADS, gradient, argmax, rulebook.transposed_neighbours, inputs, offsets,
+           channels, tile, out)
     # Run i of sample b has slot i + b, so sample b's slots begin at its first run + b; see max_pool.cu.
     runs, wide = -(-rows // _RUN), wide_dtype(gradient.dtype)
     if batch_splits is None:  # each slot has a run
@@ -52,6 +52,16 @@ def _backward_cuda(gradient, argmax, neighbours, transposed_neighbours, batch_sp
         partial = xp.zeros((rows // _RUN + samples, channels), wide)
         slots = batch_splits // _RUN + xp.arange(samples + 1)
     kernel = SOURCE.kernel("max_pool_ground", **scalars)
-    kernel(blocks_for(runs * channels), THREADS, gradient, argmax, neighbours, batch_splits, samples, rows, offsets,
-           channels, _RUN, partial)
+    kernel(blocks_for(runs * channels), THREADS, gradient, argmax, rulebook.neighbours, batch_splits, samples, rows,
+           offsets, channels, _RUN, partial)
     return out, launch("segment_sum", partial, slots, backend="cuda").astype(gradient.dtype, copy=False)
+
+
+@FORWARD.reads("cuda")
+def _forward_reads(rulebook):
+    return ("neighbours",)
+
+
+@BACKWARD.reads("cuda")
+def _backward_reads(rulebook):
+    return ("neighbours", "transposed_neighbours")
