@@ -57,8 +57,8 @@ class EMA:
         self._tensors: dict[str, Tensor] = {**dict(net.named_parameters()), **dict(net.named_buffers())}
         if not self._tensors:
             raise ValueError("EMA: the network has no parameters")
-        self.decay = float(decay)
-        self.updates = 0
+        self.decay: float = float(decay)
+        self.updates: int = 0
         self._averages: dict[str, Any] = {}
 
     def update(self) -> None:
@@ -88,7 +88,7 @@ class EMA:
                 self._tensors[name].array = array
 
     def state_dict(self) -> dict[str, Any]:
-        """"updates", and "averages": copies of the averages by name, none before the first update."""
+        """The entries "updates" and "averages": copies of the averages by name, none before the first update."""
         return {"updates": self.updates, "averages": {name: array.copy() for name, array in self._averages.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -39,9 +39,10 @@ def initialise(net: SparseNetwork, config: Config, classes: Sequence[str]) -> li
     own = net.get_weights()
     classifier = _classifier_of(net, config)
     if theirs is not None:  # as a whole or not at all: a bias belongs to its weight
-        columns = {name: _columns(weights.get(name), own[name], theirs, classes) for name in classifier}
-        fits = all(array is not None for array in columns.values())
-        weights = {name: array for name, array in weights.items() if name not in classifier} | (columns if fits else {})
+        found = [(name, _columns(weights.get(name), own[name], theirs, classes)) for name in classifier]
+        columns = {name: array for name, array in found if array is not None}
+        weights = {name: array for name, array in weights.items() if name not in classifier}
+        weights |= columns if len(columns) == len(classifier) else {}
     taken = {name: weights[name] for name, array in own.items()
              if name in weights and weights[name].shape == array.shape}
     odd = [name for name in own if name not in taken]
