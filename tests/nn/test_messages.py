@@ -49,7 +49,7 @@ def network():
     (lambda: sn.Tensor(["a"]), TypeError, "Tensor: array is <U1, expected real numbers"),
     (lambda: sn.Tensor(np.array([1j])), TypeError, "Tensor: array is complex128, expected real numbers"),
     (lambda: sn.Tensor([None]), TypeError, "Tensor: array is object, expected real numbers"),
-    (lambda: list(sn.Tensor(1.0)), TypeError, "Tensor: a single number has no rows to go through"),
+    (lambda: list(sn.Tensor(1.0)), TypeError, "Tensor: a single number has no rows to iterate over"),
 ])
 def test_says_what_came_and_what_was_expected(call, error, message):
     with pytest.raises(error, match=message):
