@@ -39,6 +39,7 @@ from sparsenet.optim import SGD
 from sparsenet.random import keyed_rng
 from sparsenet.shapes import CLASSES, Augmentation, MeshBatch, parametric_mesh
 from sparsenet.sparse import ActiveSites, SparseTensor, prepare
+from sparsenet.sparse.plan import main_path
 
 PAPER = (64, 40)  # batch, render size
 SMALL = (4, 5)
@@ -78,7 +79,7 @@ def _on_device(sites: ActiveSites) -> ActiveSites:
 def moved(sites: ActiveSites) -> ActiveSites:
     """The sites on the device, with the rulebooks that a loader of training builds."""
     first = here = _on_device(sites)
-    for number, geometry in enumerate(s3dcnn().geometries()):
+    for number, geometry in enumerate(main_path(s3dcnn().geometries())):
         before, rulebook = sites.rulebook(geometry), here.rulebook(geometry)
         sites = before.output_sites
         vars(rulebook)["_output_sites"] = here = _on_device(sites)
