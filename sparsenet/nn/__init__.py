@@ -4,6 +4,7 @@ from sparsenet.autograd import Parameter
 from sparsenet.nn import init
 from sparsenet.nn.activations import Activation
 from sparsenet.nn.architectures import resnet, s3dcnn
+from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.layers import (
     Dropout,
     GlobalPool,
@@ -26,6 +27,7 @@ __all__ = [
     "BatchNorm",
     "Dropout",
     "GlobalPool",
+    "InverseConv",
     "LeakyReLU",
     "Linear",
     "Module",

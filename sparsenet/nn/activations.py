@@ -11,8 +11,9 @@ import numpy as np
 
 from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
+from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.module import Module, intercepting
-from sparsenet.sparse import ActiveSites, Rulebook, SparseTensor
+from sparsenet.sparse import ActiveSites, ReversedRulebook, Rulebook, SparseTensor
 from sparsenet.wording import aligned
 
 
@@ -99,12 +100,13 @@ class Activation:
     # ---- the work ----
 
     @property
-    def rulebook(self) -> Rulebook | None:
+    def rulebook(self) -> Rulebook | ReversedRulebook | None:
         """The rulebook between the input's sites and the output's; None if the layer has no filter."""
         geometry = getattr(self.layer, "geometry", None)
         if geometry is None or not self._sparse or not isinstance(self.input, SparseTensor):
             return None
-        return self.input.sites.rulebook(geometry)
+        sites = self.input.sites
+        return sites.way_back(geometry) if isinstance(self.layer, InverseConv) else sites.rulebook(geometry)
 
     @property
     def pairs(self) -> int | None:

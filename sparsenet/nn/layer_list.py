@@ -24,7 +24,7 @@ from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
 from sparsenet.nn.sequential import Sequential
 from sparsenet.random import keyed_rng
-from sparsenet.sparse.plan import Branches
+from sparsenet.sparse.plan import Course
 from sparsenet.toml import as_toml, shortened, shown
 from sparsenet.wording import did_you_mean
 
@@ -219,29 +219,14 @@ def grids(net: SparseNetwork, field: tuple[int, ...]) -> list[tuple[int, ...]]:
     Raises ValueError, which names the layer, if a filter is larger than its grid, or the paths of a block lead to
     different grids.
     """
-    sizes = [tuple(field)]
+    sizes, course = [tuple(field)], Course(tuple(field))
     for number, layer in enumerate(net.layers, start=1):
         try:
-            size = _leads_to(sizes[-1], layer.geometries())
+            size = course.follow(layer.geometries())
         except ValueError as error:
             raise ValueError(f"layer {number} ({layer.kind}): {error}") from None
         sizes.append(() if layer.kind in ("global_pool", "linear", "to_dense") else size)
     return sizes
-
-
-def _leads_to(size: tuple[int, ...], steps: Iterable[Any]) -> tuple[int, ...]:
-    """The spatial size at the end of a module's `geometries()`."""
-    for step in steps:
-        if isinstance(step, Branches):
-            ends = {_leads_to(size, path): None for path in step.paths}
-            if len(ends) > 1:
-                words = " and ".join("x".join(map(str, end)) for end in ends)
-                raise ValueError(f"from a grid of {'x'.join(map(str, size))} its paths lead to grids of {words}: give "
-                                 "the shortcut the stride of the layers")
-            (size,) = ends
-        else:
-            size = getattr(step, "geometry", step).output_size(size)
-    return size
 
 
 def normalises_rows(net: SparseNetwork, field: tuple[int, ...]) -> bool:

@@ -16,6 +16,7 @@ from sparsenet.backend import to_device
 from sparsenet.nn import init
 from sparsenet.nn.activations import Activation, recorded, table
 from sparsenet.nn.fusion import run_layers
+from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.layers import (
     Dropout,
     GlobalPool,
@@ -37,7 +38,8 @@ from sparsenet.nn.sequential import check_module
 from sparsenet.nn.weights_file import read_weights, write_weights
 from sparsenet.random import keyed_rng
 from sparsenet.sparse import Geometry, SparseTensor
-from sparsenet.sparse.plan import main_path
+from sparsenet.sparse.plan import Course, main_path, main_steps
+from sparsenet.wording import did_you_mean
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
@@ -102,6 +104,19 @@ class SparseNetwork(Module):
         """Append a SubmanifoldConv."""
         return self.add(SubmanifoldConv(self._sparse_channels("add_submanifold"), out_channels, size, dilation, bias,
                                         self.dimension, rng=self._rng(len(self.layers))))
+
+    def add_inverse_convolution(self, out_channels: int, layer: str, bias: bool = True) -> SparseNetwork:
+        """Append an InverseConv, which goes back over the rulebook of an earlier convolution or pooling.
+
+        layer : its name, such as "convolution2" or "max_pool1" (`names()`)
+        """
+        known = {name: one for name, one in self.named_children()
+                 if isinstance(getattr(one, "geometry", None), Geometry)}
+        if layer not in known:
+            raise ValueError(f"add_inverse_convolution: layer is {layer!r}, expected an earlier convolution or pooling"
+                             f"{did_you_mean(layer, known) or ': there are ' + (', '.join(known) or 'none')}")
+        return self.add(InverseConv(self._sparse_channels("add_inverse_convolution"), out_channels, known[layer], bias,
+                                    rng=self._rng(len(self.layers))))
 
     def add_leaky_relu(self, slope: float = 0.01) -> SparseNetwork:
         """Append a LeakyReLU."""
@@ -282,9 +297,8 @@ class SparseNetwork(Module):
         field : of the input; None: the network's own
         """
         sizes = [Geometry.make(self.dimension, self.field if field is None else field).size]
-        for geometry in main_path(self.geometries()):
-            sizes.append(geometry.output_size(sizes[-1]))
-        return sizes
+        course = Course(sizes[0])
+        return sizes + [course.follow([step]) for step in main_steps(self.geometries())]
 
     def field_for(self, output_size: int | Sequence[int] = 1) -> tuple[int, ...]:
         """(D,), the smallest spatial size of the input for which the last filter's output has `output_size`."""

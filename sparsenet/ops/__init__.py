@@ -9,6 +9,7 @@ from sparsenet.ops.convolution import convolution
 from sparsenet.ops.dense import to_dense
 from sparsenet.ops.dropout import dropout
 from sparsenet.ops.global_pool import global_pool
+from sparsenet.ops.inverse_convolution import inverse_convolution
 from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.level import level
 from sparsenet.ops.linear import linear
@@ -27,6 +28,7 @@ __all__ = [
     "dropout",
     "elementwise",
     "global_pool",
+    "inverse_convolution",
     "leaky_relu",
     "level",
     "linear",

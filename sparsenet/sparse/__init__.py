@@ -2,9 +2,19 @@
 
 from sparsenet.sparse.geometry import Geometry
 from sparsenet.sparse.plan import Branches, ConvolutionStep, prepare
-from sparsenet.sparse.rulebook import Rulebook
+from sparsenet.sparse.rulebook import ReversedRulebook, Rulebook
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.sparse.tensor import SparseTensor
 from sparsenet.sparse.union import union
 
-__all__ = ["ActiveSites", "Branches", "ConvolutionStep", "Geometry", "Rulebook", "SparseTensor", "prepare", "union"]
+__all__ = [
+    "ActiveSites",
+    "Branches",
+    "ConvolutionStep",
+    "Geometry",
+    "ReversedRulebook",
+    "Rulebook",
+    "SparseTensor",
+    "prepare",
+    "union",
+]

@@ -17,12 +17,14 @@ class ConvolutionStep:
 
     geometry : its filter
     channels : (C_in, C_out), which decide together with the sites which views of the rulebook its kernels read
+    inverse : it goes back over the rulebook of an earlier filter of this geometry
 
     Raises ValueError if there are no channels.
     """
 
     geometry: Geometry
     channels: tuple[int, int]
+    inverse: bool = False
 
     def __post_init__(self) -> None:
         if min(self.channels) < 1:
@@ -61,7 +63,8 @@ def _walk(sites: ActiveSites, steps: Iterable[Step], backward: bool, at_input: b
             ends = [_walk(sites, path, backward, at_input) for path in step.paths]
             sites, at_input = union(*(end for end, _ in ends)).sites, all(still for _, still in ends)
             continue
-        rulebook = sites.rulebook(_geometry(step))
+        inverse = isinstance(step, ConvolutionStep) and step.inverse
+        rulebook = sites.way_back(_geometry(step)) if inverse else sites.rulebook(_geometry(step))
         channels = step.channels if isinstance(step, ConvolutionStep) else ()
         rulebook.prepare({view for kernel in _kernels(step, backward, at_input)
                           for view in views_read(kernel, rulebook, *channels)})
@@ -85,9 +88,73 @@ def _geometry(step: Geometry | ConvolutionStep) -> Geometry:
     return step.geometry if isinstance(step, ConvolutionStep) else step
 
 
-def main_path(steps: Iterable[Step]) -> list[Geometry]:
+def main_steps(steps: Iterable[Step]) -> list[Geometry | ConvolutionStep]:
     """The filters on the first path of all branches, which give the spatial sizes: all paths agree on these."""
-    path: list[Geometry] = []
+    path: list[Geometry | ConvolutionStep] = []
     for step in steps:
-        path += main_path(step.paths[0]) if isinstance(step, Branches) else [_geometry(step)]
+        path += main_steps(step.paths[0]) if isinstance(step, Branches) else [step]
     return path
+
+
+def main_path(steps: Iterable[Step]) -> list[Geometry]:
+    """The geometries of `main_steps`, without those that an inverse convolution goes back over, nor what is between."""
+    path: list[Geometry] = []
+    for step in main_steps(steps):
+        if isinstance(step, ConvolutionStep) and step.inverse:
+            del path[_latest(path, step.geometry):]
+        else:
+            path.append(_geometry(step))
+    return path
+
+
+class Course:
+    """The spatial size along a network, filter by filter.
+
+    size : (D,), at first of the input
+    """
+
+    def __init__(self, size: tuple[int, ...]):
+        self.size = size
+        self._passed: list[Geometry] = []
+        self._sizes: list[tuple[int, ...]] = []  # before each of them
+
+    def follow(self, steps: Iterable[Step]) -> tuple[int, ...]:
+        """The size behind these steps.
+
+        Raises ValueError if a filter is larger than its grid, paths of a block lead to different grids, or there is no
+        filter to go back over.
+        """
+        for step in steps:
+            if isinstance(step, Branches):
+                self._branch(step)
+            elif isinstance(step, ConvolutionStep) and step.inverse:
+                place = _latest(self._passed, step.geometry)
+                self.size = self._sizes[place]
+                del self._passed[place:], self._sizes[place:]
+            else:
+                self._sizes.append(self.size)
+                self._passed.append(_geometry(step))
+                self.size = _geometry(step).output_size(self.size)
+        return self.size
+
+    def _branch(self, step: Branches) -> None:
+        courses = []
+        for path in step.paths:
+            course = Course(self.size)
+            course._passed, course._sizes = list(self._passed), list(self._sizes)
+            course.follow(path)
+            courses.append(course)
+        ends = dict.fromkeys(course.size for course in courses)
+        if len(ends) > 1:
+            words = " and ".join("x".join(map(str, end)) for end in ends)
+            raise ValueError(f"from a grid of {'x'.join(map(str, self.size))} its paths lead to grids of {words}: give "
+                             "the shortcut the stride of the layers")
+        vars(self).update(vars(courses[0]))
+
+
+def _latest(passed: list[Geometry], geometry: Geometry) -> int:
+    """The place of the last filter of that geometry.  Raises ValueError if there is none."""
+    for place in reversed(range(len(passed))):
+        if passed[place] == geometry:
+            return place
+    raise ValueError(f"InverseConv: no layer before it has the filter that it goes back over, {geometry}")

@@ -6,20 +6,27 @@ from collections.abc import Sequence
 from functools import cached_property
 from math import prod
 from operator import index
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numpy as np
 
 from sparsenet.backend import array_module, device_of, to_device
 from sparsenet.kernels import launch
 from sparsenet.sparse.geometry import MAX_DIMENSION, Geometry
-from sparsenet.sparse.rulebook import Rulebook
+from sparsenet.sparse.rulebook import ReversedRulebook, Rulebook
 
 if TYPE_CHECKING:
     from sparsenet.kernels.hash_table import HashTable
 
 _MAX_ROWS = 2**31 - 1  # rows are int32
+
+
+class Origin(NamedTuple):
+    """The sites that others were made from, by a filter that steps over the grid."""
+
+    sites: ActiveSites
+    geometry: Geometry
 
 
 class ActiveSites:
@@ -45,6 +52,8 @@ class ActiveSites:
     """
 
     _unions: WeakKeyDictionary[ActiveSites, Any] | None = None  # with other sites: see sparse/union.py
+    _origin: Origin | None = None  # of a copy of those sites: they keep these, and a reference back would be a cycle
+    _origin_itself: ReferenceType[ActiveSites] | None = None
 
     def __init__(self, coordinates: Any, spatial_size: Sequence[int], batch_size: int):
         self.spatial_size = _checked_size(spatial_size)
@@ -137,6 +146,29 @@ class ActiveSites:
         self.hash_table.check()
         return launch("hash_lookup", *self.hash_table, queries)
 
+    @property
+    def origin(self) -> Origin | None:
+        """The input sites, and the geometry, of the convolution or pooling that made these sites; None if they were
+        made otherwise."""
+        itself = None if self._origin_itself is None else self._origin_itself()
+        return self._origin if self._origin is None or itself is None else self._origin._replace(sites=itself)
+
+    def way_back(self, geometry: Geometry) -> ReversedRulebook:
+        """The rulebook from these sites back to those that a convolution or pooling of that geometry made them from.
+
+        Raises ValueError if these sites were made otherwise.
+        """
+        origin = self.origin
+        if origin is None or origin.geometry != geometry:
+            made = "were not made by a strided layer" if origin is None else f"were made by {origin.geometry}"
+            raise ValueError(f"InverseConv: the sites of its input {made}; expected those of the layer that it goes "
+                             f"back over, {geometry}: between the two, use only layers that keep the sites, such as "
+                             "SubmanifoldConv")
+        return origin.sites.rulebook(geometry).reversed
+
+    def _set_origin(self, itself: ActiveSites, copy: ActiveSites, geometry: Geometry) -> None:
+        self._origin, self._origin_itself = Origin(copy, geometry), ref(itself)
+
     def rulebook(self, geometry: Geometry) -> Rulebook:
         """The rulebook from these sites through a filter of that geometry; kept, so that layers of equal geometry
         share it."""
@@ -145,12 +177,15 @@ class ActiveSites:
         return self._rulebooks[geometry]
 
     def to(self, device: str) -> ActiveSites:
-        """The sites on `device` ("cpu" or "cuda"); rulebooks are not moved but built again when they are used."""
+        """The sites on `device` ("cpu" or "cuda"), with the way back to their origin; rulebooks are not moved but built
+        again when they are used."""
         if device == self.device:
             return self
         moved = ActiveSites.from_keys(to_device(self.keys, device), self.spatial_size, self.batch_size)
         if "permutation" in vars(self):
             moved.permutation = to_device(self.permutation, device)
+        if self._origin is not None:
+            moved._origin = self._origin._replace(sites=self._origin.sites.to(device))
         return moved
 
     def copy(self) -> ActiveSites:
@@ -162,7 +197,7 @@ class ActiveSites:
     def __getstate__(self) -> dict[str, Any]:
         """The state to pickle and copy, without the rulebooks and all else that follows from the keys: these are made
         again when they are needed."""
-        kept = ("spatial_size", "batch_size", "coordinates", "keys", "permutation")
+        kept = ("spatial_size", "batch_size", "coordinates", "keys", "permutation", "_origin")
         return {name: value for name, value in vars(self).items() if name in kept} | {"_rulebooks": {}}
 
     def _keys_of(self, coordinates: Any) -> Any:
