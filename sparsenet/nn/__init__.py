@@ -5,6 +5,7 @@ from sparsenet.nn import init
 from sparsenet.nn.activations import Activation
 from sparsenet.nn.architectures import resnet, s3dcnn
 from sparsenet.nn.layers import (
+    CosineLinear,
     Dropout,
     GlobalPool,
     LeakyReLU,
@@ -24,6 +25,7 @@ from sparsenet.nn.sequential import Sequential
 __all__ = [
     "Activation",
     "BatchNorm",
+    "CosineLinear",
     "Dropout",
     "GlobalPool",
     "LeakyReLU",
