@@ -2,7 +2,7 @@
 
     s[i, a] = x_i x_a / (|x_i| |x_a|) / temperature
     P(i) = the other rows with the label of i;  A(i) = all other rows
-    loss = mean over the i with a P(i) of -1/|P(i)| sum over p in P(i) of log(exp s[i, p] / sum over a in A(i) of exp s[i, a])
+    loss = mean over the i with a P(i) of  -1/|P(i)| sum over p in P(i) of log softmax over A(i) of s[i, .], at p
 
 Source: Khosla et al., Supervised contrastive learning (2020), equation 2 (L_out), as a mean.
 """
@@ -67,8 +67,10 @@ def supervised_contrastive(descriptors: Tensor, labels: Any, temperature: float 
     Example
     -------
     >>> rows = Tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
-    >>> round(supervised_contrastive(rows, [0, 0, 1]).item(), 6), round(supervised_contrastive(rows, [0, 1, 0]).item(), 3)
-    (4.5e-05, 5.347)
+    >>> round(supervised_contrastive(rows, [0, 0, 1]).item(), 6)
+    4.5e-05
+    >>> round(supervised_contrastive(rows, [0, 1, 0]).item(), 3)
+    5.347
     """
     name = "supervised_contrastive"
     temperature = checked_number(name, "temperature", temperature, above=True)

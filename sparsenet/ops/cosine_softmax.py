@@ -117,8 +117,8 @@ def cosine_softmax(descriptors: Tensor, weights: Tensor, labels: Any, scale: flo
 
 def cosine_softmax_with_figures(descriptors: Tensor, weights: Tensor, labels: Any, scale: float, margin: float = 0.0,
                                 kind: str = "cosface") -> tuple[Tensor, Any]:
-    """The loss of `cosine_softmax`, and an array (2,) float64 on the device of the descriptors: the loss, and the number
-    of rows whose largest cosine, the first of equal ones, is at their label.
+    """The loss of `cosine_softmax`, and an array (2,) float64 on the device of the descriptors: the loss, and the
+    number of rows whose largest cosine, the first of equal ones, is at their label.
 
     Parameters and errors are those of `cosine_softmax`.
     """
