@@ -10,7 +10,7 @@ from sparsenet.training.checkpoint import Checkpoint, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
 from sparsenet.training.losses import classifies, descriptor_place
 from sparsenet.training.schema import Config
-from sparsenet.training.terms import CosineSoftmax, classifier_of, sampling_of
+from sparsenet.training.terms import classifier_of, sampling_of
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
@@ -40,10 +40,7 @@ def build_network(config: Config, classes: int) -> SparseNetwork:
     if term is not None:
         if config.network.dropout:
             net.add_dropout(config.network.dropout)
-        if isinstance(term, CosineSoftmax):
-            net.add_cosine_linear(classes, term.scale)
-        else:
-            net.add_linear(classes)
+        term.add_classifier(net, classes)
     if config.loss.kind == "terms":  # embed what the terms see, whatever pooling comes before it
         net.descriptor = descriptor_place(net, config)
     return net

@@ -14,7 +14,7 @@ from typing import Any
 
 from sparsenet.toml import TomlError, parse_toml, read_toml, shortened, shown
 from sparsenet.training.schema import AugmentationConfig, Config, LossConfig, NetworkConfig
-from sparsenet.training.terms import TERMS, Contrastive, sampling_of, terms_of
+from sparsenet.training.terms import TERMS, Contrastive, kind_of, sampling_of, terms_of
 from sparsenet.wording import did_you_mean
 
 LAYERS, TEXTS = "tuple[dict[str, Any], ...]", "tuple[str, ...]"  # types of keys
@@ -246,19 +246,15 @@ def _check_loss(config: Config, source: str) -> None:
             raise ConfigError(f"config {source}: loss.{name} has no effect on "
                               + ("the triplet loss: leave it out" if loss.kind == "triplet" else
                                  "loss.terms: set it in a term that has it"))
+    if loss.mining == "semi_hard" and not loss.margin:
+        raise ConfigError(f"config {source}: loss.margin is 0, semi-hard mining needs a margin above 0")
     terms = terms_of(loss)
-    classifying = [one for one in terms if one.classifier]
-    if len(classifying) > 1:
-        raise ConfigError(f"config {source}: {len(classifying)} of loss.terms train a classifier, and the network has "
-                          "one: choose softmax or cosine_softmax, once")
-    for one in terms:
-        if getattr(one, "mining", "") == "semi_hard" and not getattr(one, "margin", 1):
-            raise ConfigError(f"config {source}: loss.margin is 0, semi-hard mining needs a margin above 0")
-        if getattr(one, "variant", "") == "normface" and getattr(one, "margin", 0):
-            raise ConfigError(f"config {source}: loss.terms: variant is normface, which has no margin: set margin = 0")
-        if getattr(one, "variant", "") == "arcface" and getattr(one, "margin", 0) > math.pi:
-            raise ConfigError(f"config {source}: loss.terms: margin of arcface is {one.margin}, expected an angle of "
-                              "at most pi")
+    if sum(one.classifies for one in terms) > 1:
+        raise ConfigError(f"config {source}: several of loss.terms train a classifier, and the network has one: choose "
+                          "one of them, once")
+    for number, one in enumerate(terms, start=1):
+        if problem := one.problem():
+            raise ConfigError(f"config {source}: loss.terms, term {number} ({kind_of(one)}): {problem}")
     _check_batches(config, source)
 
 

@@ -23,7 +23,7 @@ from sparsenet.nn.residual import last_channels
 from sparsenet.random import keyed_rng
 from sparsenet.training.config import ConfigError
 from sparsenet.training.schema import Config
-from sparsenet.training.terms import View, classifier_of, kind_of, terms_of
+from sparsenet.training.terms import Learning, Softmax, View, classifier_of, kind_of, terms_of
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseBatch, SparseDataset
@@ -52,7 +52,7 @@ def descriptor_place(net: SparseNetwork, config: Config) -> int:
 
 def class_weights_of(config: Config, training_set: SparseDataset) -> np.ndarray | None:
     """(classes,) float64: objects / (classes * objects of the class), or None if all count 1."""
-    if all(getattr(one, "class_weights", "none") == "none" for one in terms_of(config.loss)):
+    if not any(isinstance(one, Softmax) and one.class_weights == "balanced" for one in terms_of(config.loss)):
         return None
     counts = np.bincount(training_set.object_labels, minlength=len(training_set.classes))
     return counts.sum() / (len(counts) * np.maximum(counts, 1.0))
@@ -76,7 +76,7 @@ class Criterion(Module):
         self.term_names = _numbered([kind_of(one) for one in self.terms])
         channels = last_channels(net.layers[:self.place]) or net.in_channels
         for name, one in zip(self.term_names, self.terms, strict=True):
-            if one.learned:
+            if isinstance(one, Learning):
                 shape = (len(training_set.classes), channels)
                 rng = keyed_rng(config.training.seed, "loss", name)
                 setattr(self, name, _Vectors(one.learned, init.uniform(shape, init.weight_bound(*shape), rng)))
@@ -132,10 +132,9 @@ class Criterion(Module):
         """The groups for ParameterGroups of the vectors that terms learn, each with its learning rate; they do not
         decay.  The other parameters are `heads`."""
         for name, one in zip(self.term_names, self.terms, strict=True):
-            vectors = self._vectors(name)
-            if vectors is not None:
-                yield {"params": [(f"{PREFIX}{name}.{one.learned}", vectors)],
-                       "lr": lr * getattr(one, "lr_factor", 1.0), "weight_decay": 0.0}
+            if isinstance(one, Learning):
+                yield {"params": [(f"{PREFIX}{name}.{one.learned}", self._vectors(name))], "lr": lr * one.lr_factor,
+                       "weight_decay": 0.0}
 
     def heads(self) -> list[tuple[str, Parameter]]:
         """(name, Parameter) pairs of the projection and the classifier of poses."""

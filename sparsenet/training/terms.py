@@ -5,6 +5,7 @@ Adding a kind takes a class here: a dataclass of keys, registered with `@term`, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -21,7 +22,7 @@ from sparsenet.training.schema import LossConfig, key
 
 if TYPE_CHECKING:
     from sparsenet.autograd import Parameter, Tensor
-    from sparsenet.nn import Module
+    from sparsenet.nn import Module, SparseNetwork
 
 CLASS_WEIGHTS = ("none", "balanced")
 
@@ -52,18 +53,29 @@ Value = tuple["Tensor", Any]  # the loss, and an array of it and, for a classifi
 class Term:
     """A term: its settings, with their defaults, and
 
-    classifier : name of the layer that gives it logits, "" if it needs none
+    classifies : whether it trains a classifier, the network's last layer
     metric : distance by which descriptors that it trains are ranked unless evaluation.metric says otherwise
     compares : whether it compares the samples of a batch, which is best done in class-balanced batches
-    learned : name of the vectors that it learns for each class, "" if it has none
     """
 
     weight: float = key(1.0, "factor of the term in the sum", above=0)
 
-    classifier: ClassVar[str] = ""
+    classifies: ClassVar[bool] = False
     metric: ClassVar[str] = "cosine"
     compares: ClassVar[bool] = False
-    learned: ClassVar[str] = ""
+
+    @property
+    def draws_triplets(self) -> bool:
+        """Whether its batches are triplets."""
+        return False
+
+    def problem(self) -> str:
+        """What is wrong with its settings together, "" if nothing is."""
+        return ""
+
+    def add_classifier(self, net: SparseNetwork, classes: int) -> None:
+        """Append the classifier that it trains."""
+        raise NotImplementedError
 
     def value(self, view: View, vectors: Parameter | None) -> Value:
         """The loss of a batch.  vectors : (classes, C), those that it learns"""
@@ -97,13 +109,13 @@ def terms_of(loss: LossConfig) -> tuple[Term, ...]:
 
 def classifier_of(loss: LossConfig) -> Term | None:
     """The term that trains a classifier; None if none does."""
-    return next((one for one in terms_of(loss) if one.classifier), None)
+    return next((one for one in terms_of(loss) if one.classifies), None)
 
 
 def sampling_of(loss: LossConfig) -> str:
     """How batches are drawn: "shuffled", "balanced" or "triplets"."""
     terms = terms_of(loss)
-    if any(getattr(one, "mining", "") == "none" for one in terms):
+    if any(one.draws_triplets for one in terms):
         return "triplets"
     if loss.sampling != "auto":
         return loss.sampling
@@ -127,8 +139,11 @@ class Softmax(Term):
     class_weights: str = key("none", "'balanced': a sample of class c counts objects / (classes * objects of c); "
                                      "'none': each counts 1", choices=CLASS_WEIGHTS)
 
-    classifier: ClassVar[str] = "linear"
+    classifies: ClassVar[bool] = True
     metric: ClassVar[str] = "l2"
+
+    def add_classifier(self, net: SparseNetwork, classes: int) -> None:
+        net.add_linear(classes)
 
     def value(self, view: View, vectors: Parameter | None) -> Value:
         assert view.classifier is not None
@@ -147,7 +162,17 @@ class CosineSoftmax(Term):
     variant: str = key("cosface", "'cosface': the margin is subtracted from the cosine; 'arcface': added to the angle, "
                                   "in radians; 'normface': there is none", choices=VARIANTS)
 
-    classifier: ClassVar[str] = "cosine_linear"
+    classifies: ClassVar[bool] = True
+
+    def problem(self) -> str:
+        if self.variant == "normface" and self.margin:
+            return f"margin is {self.margin}, and normface has none: set margin = 0, or another variant"
+        if self.variant == "arcface" and self.margin > math.pi:
+            return f"margin is {self.margin}, expected an angle of at most pi for arcface"
+        return ""
+
+    def add_classifier(self, net: SparseNetwork, classes: int) -> None:
+        net.add_cosine_linear(classes, self.scale)
 
     def value(self, view: View, vectors: Parameter | None) -> Value:
         assert view.classifier is not None and view.inputs is not None
@@ -181,9 +206,17 @@ class Triplet(Term):
 
     compares: ClassVar[bool] = True
 
+    @property
+    def draws_triplets(self) -> bool:
+        return self.mining == "none"  # as loss.mining may be, but not in a list of terms
+
+    def problem(self) -> str:
+        lacking = self.mining == "semi_hard" and not self.margin
+        return "margin is 0, semi-hard mining needs one above 0" if lacking else ""
+
     def value(self, view: View, vectors: Parameter | None) -> Value:
         descriptors = view.descriptors
-        if self.mining == "none":  # TripletSampler: anchors, then their positives, then their negatives
+        if self.draws_triplets:  # TripletSampler: anchors, then their positives, then their negatives
             rows = array_module(descriptors.array).arange(len(view.labels)).reshape(3, -1)
         elif self.mining == "hard":
             rows = batch_hard(descriptors, to_device(view.labels, descriptors.device), self.distance)
@@ -196,14 +229,18 @@ class Triplet(Term):
 # ---- vectors learned for each class ----
 
 @dataclass(frozen=True)
-class _Learning(Term):
+class Learning(Term):
+    """A term that learns vectors (classes, C) of the name `learned`."""
+
     lr_factor: float = key(1.0, "factor of the learning rate for the vectors that it learns, which do not decay",
                            above=0)
+
+    learned: ClassVar[str]
 
 
 @term("centre")
 @dataclass(frozen=True)
-class Centre(_Learning):
+class Centre(Learning):
     """See `ops.centre_loss`."""
 
     metric: ClassVar[str] = "l2"
@@ -216,7 +253,7 @@ class Centre(_Learning):
 
 @term("triplet_centre")
 @dataclass(frozen=True)
-class TripletCentre(_Learning):
+class TripletCentre(Learning):
     """See `ops.triplet_centre_loss`."""
 
     margin: float = key(5.0, "margin in halves of squared distances (the paper's)", at_least=0)
@@ -231,7 +268,7 @@ class TripletCentre(_Learning):
 
 @term("proxy_anchor")
 @dataclass(frozen=True)
-class ProxyAnchor(_Learning):
+class ProxyAnchor(Learning):
     """See `ops.proxy_anchor`."""
 
     alpha: float = key(32.0, "sharpness (the paper's)", above=0)
