@@ -83,8 +83,9 @@ def checked_number(operation: str, name: str, value: Any, least: float = 0.0, ab
     """A finite number from `least` (or above it) to `most`.  Raises TypeError or ValueError for another."""
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{operation}: {name} is {value!r}, expected a number")
-    if not (math.isfinite(value) and (value > least if above else value >= least) and value <= most):
+    number = float(value)
+    if not (math.isfinite(number) and (number > least if above else number >= least) and number <= most):
         limit = f"above {least:g}" if above else f"at least {least:g}"
         raise ValueError(f"{operation}: {name} is {value}, expected a finite number {limit}"
                          f"{f' and at most {most:g}' if most < math.inf else ''}")
-    return float(value)
+    return number

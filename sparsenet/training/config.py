@@ -267,6 +267,11 @@ def _check_batches(config: Config, source: str) -> None:
     if sampling == "balanced" and config.training.batch_size % loss.classes_per_batch:
         raise ConfigError(f"config {source}: training.batch_size is {config.training.batch_size}, expected a "
                           f"multiple of loss.classes_per_batch, {loss.classes_per_batch}")
+    if sampling == "balanced" and config.training.batch_size == loss.classes_per_batch and any(
+            one.compares for one in terms_of(loss)):
+        raise ConfigError(f"config {source}: training.batch_size and loss.classes_per_batch are both "
+                          f"{loss.classes_per_batch}, so a batch has one object of each class and the loss none to "
+                          "compare it with: lower loss.classes_per_batch")
     if config.network.projection and not any(isinstance(one, Contrastive) for one in terms_of(loss)):
         raise ConfigError(f"config {source}: network.projection is {config.network.projection}, and no term of the "
                           "loss is contrastive, which alone would see it: leave it out")

@@ -109,8 +109,8 @@ class LossConfig:
     terms: tuple[dict[str, Any], ...] = key((), "terms of kind 'terms', each a table [[loss.terms]] of its kind, "
                                                 "weight and settings")
     sampling: str = key("auto", "'shuffled': each object once in an epoch; 'balanced': batches of classes_per_batch "
-                                "classes with equally many objects (ours); auto: balanced for losses that compare the "
-                                "samples of a batch, shuffled for others, random triplets for unmined ones",
+                                "classes with equally many objects (ours); auto: balanced for contrastive and mined "
+                                "losses, shuffled for others, random triplets for unmined ones",
                         choices=("auto", "shuffled", "balanced"))
     pose_weight: float = key(0.0, "weight of the cross entropy of a classifier that tells which of the stored poses "
                                   "was drawn, from the descriptor (ours; Sedaghat et al. 2017); 0: none", at_least=0)

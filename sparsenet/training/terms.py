@@ -55,7 +55,7 @@ class Term:
 
     classifies : whether it trains a classifier, the network's last layer
     metric : distance by which descriptors that it trains are ranked unless evaluation.metric says otherwise
-    compares : whether it compares the samples of a batch, which is best done in class-balanced batches
+    compares : whether it compares samples of a class within the batch, which therefore needs several of each
     """
 
     weight: float = key(1.0, "factor of the term in the sum", above=0)
@@ -274,7 +274,6 @@ class ProxyAnchor(Learning):
     alpha: float = key(32.0, "sharpness (the paper's)", above=0)
     margin: float = key(0.1, "margin of the cosines (the paper's)", at_least=0)
 
-    compares: ClassVar[bool] = True
     learned: ClassVar[str] = "proxies"
 
     def value(self, view: View, vectors: Parameter | None) -> Value:

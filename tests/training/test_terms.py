@@ -147,6 +147,7 @@ def test_fine_tuning_takes_the_columns_of_a_cosine_classifier_by_class(config, t
     ([], "shuffled"), (["loss.sampling=balanced", *BALANCED], "balanced"), (TRIPLETS, "triplets"),
     ([*TRIPLETS, "loss.mining=hard", *BALANCED], "balanced"), (DESCRIPTORS, "balanced"),
     ([*DESCRIPTORS, "loss.sampling=shuffled"], "shuffled"), (COMBINED["arcface"], "shuffled"),
+    (["loss.terms=[{kind = 'proxy_anchor'}]"], "shuffled"),
 ])
 def test_batches_are_balanced_where_samples_are_compared_or_the_config_says_so(overrides, sampling, config, path):
     settings = config(*overrides)
@@ -255,6 +256,7 @@ def test_the_reference_of_keys_lists_each_kind():
     ([*DESCRIPTORS, "loss.margin=0.3"], "loss.margin has no effect on loss.terms: set it in a term"),
     ([*DESCRIPTORS, "training.batch_size=10"], "training.batch_size is 10, expected a multiple of loss.classes_per"),
     (["loss.sampling=balanced", "training.batch_size=11"], "batch_size is 11, expected a multiple"),
+    ([*DESCRIPTORS, "training.batch_size=3"], "so a batch has one object of each class and the loss none to compare"),
     ([*TRIPLETS, "loss.sampling=balanced"], "a triplet loss without mining draws triplets"),
     (["network.projection=4"], "network.projection is 4, and no term of the loss is contrastive"),
 ])
