@@ -124,10 +124,6 @@ class Criterion(Module):
         holder = getattr(self, name, None)
         return getattr(holder, holder.learned) if isinstance(holder, _Vectors) else None
 
-    def named_for_optimizer(self) -> list[tuple[str, Parameter]]:
-        """(name, Parameter) pairs, by names that the network does not have."""
-        return [(PREFIX + name, parameter) for name, parameter in self.named_parameters()]
-
     def groups(self, lr: float) -> Iterator[dict[str, Any]]:
         """The groups for ParameterGroups of the vectors that terms learn, each with its learning rate; they do not
         decay.  The other parameters are `heads`."""
@@ -138,8 +134,9 @@ class Criterion(Module):
 
     def heads(self) -> list[tuple[str, Parameter]]:
         """(name, Parameter) pairs of the projection and the classifier of poses."""
-        return [(name, parameter) for name, parameter in self.named_for_optimizer()
-                if name.removeprefix(PREFIX).partition(".")[0] in ("projection", "pose")]
+        heads = {"projection": self.projection, "pose": self.pose}
+        return [(f"{PREFIX}{part}.{name}", parameter) for part, head in heads.items() if head is not None
+                for name, parameter in head.named_parameters()]
 
 
 class _Vectors(Module):
