@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sparsenet.kernels.precision import PRECISIONS
-from sparsenet.nn.layer_list import describe_layers
 from sparsenet.toml import as_toml
 
 
@@ -239,22 +238,3 @@ class Config:
         """The value of 'section.key' as TOML, on one line."""
         section, _, entry = name.partition(".")
         return " ".join(as_toml(getattr(getattr(self, section), entry)).split())
-
-
-def describe_keys() -> str:
-    """A reference of all keys: TOML, with each key's meaning in a comment above it."""
-    from sparsenet.training.terms import describe_terms  # it imports this module
-
-    lines = []
-    for section in fields(Config):
-        lines += [f"# {' '.join((type(section.default).__doc__ or '').split())}", f"[{section.name}]"]
-        for f in fields(section.default):
-            choices = f" Choices: {', '.join(f.metadata['choices'])}." if f.metadata["choices"] else ""
-            lines += [f"# {f.metadata['meaning']}.{choices}"]
-            if f.name == "layers":
-                lines += [f"#     {line}" for line in describe_layers()]
-            if f.name == "terms":
-                lines += [f"#     {line}" for line in describe_terms()]
-            lines += [f"{f.name} = {as_toml(f.default)}"]
-        lines.append("")
-    return "\n".join(lines)
