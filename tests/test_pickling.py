@@ -196,6 +196,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "GlobalPool": layer(nn.GlobalPool),
     "ToDense": layer(nn.ToDense),
     "Linear": layer(lambda: nn.Linear(3, 2, rng=0), rows),
+    "CosineLinear": layer(lambda: nn.CosineLinear(3, 2, rng=0), rows),
     "Activation": plain(lambda: network().activations(sparse_tensor())[0],
                         lambda record: (record.features, record.pairs, record.multiply_adds, repr(record))),
     "Trace": plain(lambda: inspect.trace(network(), sparse_tensor()),

@@ -91,8 +91,9 @@ def _evaluate_checkpoint(args: argparse.Namespace) -> None:
     from sparsenet.toml import as_toml
     from sparsenet.training import load_network, open_shapes, parse_config
     from sparsenet.training.build import check_field
-    from sparsenet.training.evaluation import NO_RETRIEVAL, check_evaluation, classifies, evaluate_network
+    from sparsenet.training.evaluation import NO_RETRIEVAL, check_evaluation, evaluate_network
     from sparsenet.training.known_classes import select_shapes
+    from sparsenet.training.losses import classifies
     from sparsenet.training.trained import check_output
 
     outputs = [path for path in (args.json, args.predictions, args.confusion, args.picture) if path]

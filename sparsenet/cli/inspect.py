@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> None:
     from sparsenet.shapes import Off3DPicture
     from sparsenet.sparse import SparseTensor
     from sparsenet.training import load_network, parse_config
+    from sparsenet.training.losses import classifies
 
     parser = command_parser("inspect", __doc__, EXAMPLES)
     parser.add_argument("--checkpoint", required=True, metavar="FILE", help="best.h5 or last.h5 of a run")
@@ -41,9 +42,9 @@ def main(arguments: list[str]) -> None:
 
     net, state = load_network(args.checkpoint)
     config = parse_config(state.config, args.checkpoint)
-    classes = state.classes if config.loss.kind == "softmax" else []
+    classes = state.classes if classifies(config) else []
     if args.target is not None and not classes:
-        raise ValueError("--target: the network was trained with triplets and has no logits: omit it")
+        raise ValueError("--target: the network is not a classifier and has no logits: omit it")
     if args.target is not None and args.target not in classes:
         raise ValueError(f"--target is {args.target!r}, expected one of {', '.join(classes)}")
     render_size, fill = drawn_as_trained(config, args.checkpoint, args.render_size, args.fill)

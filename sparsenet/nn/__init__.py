@@ -6,6 +6,7 @@ from sparsenet.nn.activations import Activation
 from sparsenet.nn.architectures import resnet, s3dcnn
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.layers import (
+    CosineLinear,
     Dropout,
     GlobalPool,
     LeakyReLU,
@@ -25,6 +26,7 @@ from sparsenet.nn.sequential import Sequential
 __all__ = [
     "Activation",
     "BatchNorm",
+    "CosineLinear",
     "Dropout",
     "GlobalPool",
     "InverseConv",

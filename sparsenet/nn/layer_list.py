@@ -225,7 +225,7 @@ def grids(net: SparseNetwork, field: tuple[int, ...]) -> list[tuple[int, ...]]:
             size = course.follow(layer.geometries())
         except ValueError as error:
             raise ValueError(f"layer {number} ({layer.kind}): {error}") from None
-        sizes.append(() if layer.kind in ("global_pool", "linear", "to_dense") else size)
+        sizes.append(() if layer.kind in ("global_pool", "linear", "cosine_linear", "to_dense") else size)
     return sizes
 
 

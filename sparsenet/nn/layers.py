@@ -18,12 +18,14 @@ from sparsenet.autograd import Tensor
 from sparsenet.nn import init
 from sparsenet.nn.module import Module
 from sparsenet.ops.convolution import convolution
+from sparsenet.ops.cosine_linear import cosine_linear
 from sparsenet.ops.dense import to_dense
 from sparsenet.ops.dropout import dropout
 from sparsenet.ops.global_pool import check_mode, global_pool
 from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
+from sparsenet.ops.unit_vectors import checked_number
 from sparsenet.sparse import ConvolutionStep, Geometry, SparseTensor
 from sparsenet.sparse.geometry import several
 from sparsenet.sparse.plan import Step
@@ -157,6 +159,31 @@ class Linear(Module):
 
     def extra_repr(self) -> str:
         return f"{self.in_features} -> {self.out_features}{', no bias' if self.bias is None else ''}"
+
+
+class CosineLinear(Module):
+    """scale * cos(x, w) for rows x (B, C_in) and each column w of the weight: the logits of a cosine classifier.
+
+    scale : above 0; see `ops.cosine_softmax`, the loss that trains it
+
+    weight : Parameter (C_in, C_out), laid out as that of Linear; there is no bias
+    """
+
+    def __init__(self, in_features: int, out_features: int, scale: float = 14.0, rng: Any = None):
+        self.in_features = whole_channels("CosineLinear", "in_features", in_features)
+        self.out_features = whole_channels("CosineLinear", "out_features", out_features)
+        self.scale = checked_number("CosineLinear", "scale", scale, above=True)
+        shape = (self.in_features, self.out_features)
+        self.weight = init.uniform(shape, init.weight_bound(*shape), rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, SparseTensor):
+            raise TypeError("CosineLinear: the input is a SparseTensor, expected a Tensor (B, C): put a GlobalPool "
+                            "before it")
+        return cosine_linear(x, self.weight, self.scale, batch_invariant=not self.training)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features} -> {self.out_features}, scale {self.scale:g}"
 
 
 class Dropout(Module):

@@ -18,6 +18,7 @@ from sparsenet.nn.activations import Activation, recorded, table
 from sparsenet.nn.fusion import run_layers
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.layers import (
+    CosineLinear,
     Dropout,
     GlobalPool,
     LeakyReLU,
@@ -166,6 +167,12 @@ class SparseNetwork(Module):
             self.add_global_pool("mean")
         return self.add(Linear(self.out_channels, out_features, bias, rng=self._rng(len(self.layers))))
 
+    def add_cosine_linear(self, out_features: int, scale: float = 14.0) -> SparseNetwork:
+        """Append a CosineLinear, behind a GlobalPool as `add_linear` does."""
+        if not self.gives_rows:
+            self.add_global_pool("mean")
+        return self.add(CosineLinear(self.out_channels, out_features, scale, rng=self._rng(len(self.layers))))
+
     @property
     def out_channels(self) -> int:
         """The number of output channels of the last layer."""
@@ -178,7 +185,7 @@ class SparseNetwork(Module):
     @property
     def gives_rows(self) -> bool:
         """Whether the last layer returns a Tensor and no longer a SparseTensor."""
-        return any(isinstance(layer, (GlobalPool, ToDense, Linear)) for layer in self.layers)
+        return any(isinstance(layer, (GlobalPool, ToDense, Linear, CosineLinear)) for layer in self.layers)
 
     def _sparse_channels(self, method: str) -> int:
         if self.gives_rows:

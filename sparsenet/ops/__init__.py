@@ -4,8 +4,12 @@ from sparsenet.ops import arithmetic, comparison, elementwise, methods, reductio
 from sparsenet.ops.add import add
 from sparsenet.ops.batch_norm import batch_norm
 from sparsenet.ops.cast import cast
+from sparsenet.ops.centre_loss import centre_loss, triplet_centre_loss
 from sparsenet.ops.concatenate import concatenate
+from sparsenet.ops.contrastive import supervised_contrastive
 from sparsenet.ops.convolution import convolution
+from sparsenet.ops.cosine_linear import cosine_linear
+from sparsenet.ops.cosine_softmax import cosine_softmax, cosine_softmax_with_figures
 from sparsenet.ops.dense import to_dense
 from sparsenet.ops.dropout import dropout
 from sparsenet.ops.global_pool import global_pool
@@ -14,6 +18,7 @@ from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.level import level
 from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
+from sparsenet.ops.proxy_anchor import proxy_anchor
 from sparsenet.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_with_figures
 from sparsenet.ops.triplet_loss import triplet_loss
 
@@ -22,9 +27,13 @@ __all__ = [
     "arithmetic",
     "batch_norm",
     "cast",
+    "centre_loss",
     "comparison",
     "concatenate",
     "convolution",
+    "cosine_linear",
+    "cosine_softmax",
+    "cosine_softmax_with_figures",
     "dropout",
     "elementwise",
     "global_pool",
@@ -34,11 +43,14 @@ __all__ = [
     "linear",
     "max_pool",
     "methods",
+    "proxy_anchor",
     "reductions",
     "shaping",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_figures",
     "sparse_arithmetic",
+    "supervised_contrastive",
     "to_dense",
+    "triplet_centre_loss",
     "triplet_loss",
 ]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor, is_unit
-from sparsenet.backend import HALF, array_module, device_of, to_device
+from sparsenet.backend import HALF, array_module
 from sparsenet.kernels import launch
 from sparsenet.ops.arguments import check_tensor
 from sparsenet.ops.cast import cast
-from sparsenet.ops.labels import integer_labels
+from sparsenet.ops.labels import class_labels, integer_labels
 from sparsenet.ops.weighted_cross_entropy import check_smoothing, weighted_cross_entropy
 
 
@@ -81,21 +81,8 @@ def softmax_cross_entropy_with_figures(logits: Tensor, labels: Any, label_smooth
 def _checked(logits: Tensor, labels: Any) -> Any:
     """The labels as an array of int64 on the device of the logits."""
     check_tensor("softmax_cross_entropy", "logits", logits)
-    labels = integer_labels("softmax_cross_entropy", labels)
+    integer_labels("softmax_cross_entropy", labels)
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ValueError(f"softmax_cross_entropy: logits have shape {logits.shape}, expected (B, classes), at least "
                          "one class")
-    batch, classes = logits.shape
-    if labels.shape != (batch,):
-        raise ValueError(f"softmax_cross_entropy: labels have shape {labels.shape}, expected ({batch},), one "
-                         "for each row of logits")
-    numbers = labels.astype(np.int64, copy=False)
-    # Viewed as uint64 a negative label is huge, so one comparison catches both ends.
-    if batch and to_device(numbers.view(np.uint64).max(), "cpu") >= classes:
-        row = int(array_module(numbers).flatnonzero(numbers.view(np.uint64) >= classes)[0])
-        raise ValueError(f"softmax_cross_entropy: label of row {row} is {int(labels[row])}, expected 0 to "
-                         f"{classes - 1}: the logits have {classes} classes")
-    if device_of(numbers) == "cpu":
-        numbers = to_device(numbers, logits.device)
-    device_of(logits.array, numbers)  # raises if they differ
-    return numbers
+    return class_labels("softmax_cross_entropy", labels, logits, "logits", logits.shape[1], "the logits have")

@@ -102,12 +102,12 @@ def logit_adjustment(class_counts: Any, tau: float) -> np.ndarray:
 
 
 def descriptor_layer(net: SparseNetwork) -> int:
-    """The default layer of `embed`: `net.descriptor`, or the last one before a final Linear and the GlobalPool and
-    Dropout layers around it (17 in S3DCNN)."""
+    """The default layer of `embed`: `net.descriptor`, or the last one before a final Linear or CosineLinear and the
+    GlobalPool and Dropout layers around it (17 in S3DCNN)."""
     if net.descriptor is not None and net.descriptor <= len(net.layers):
         return net.descriptor
     kinds = [layer.kind for layer in net.layers]
-    if kinds and kinds[-1] == "linear":
+    if kinds and kinds[-1] in ("linear", "cosine_linear"):
         kinds.pop()
     while kinds and kinds[-1] in ("global_pool", "dropout"):
         kinds.pop()

@@ -9,9 +9,10 @@ from sparsenet.training.checkpoint import (
 )
 from sparsenet.training.config import ConfigError, find_config, load_config, parse_config
 from sparsenet.training.events import Event
+from sparsenet.training.key_reference import describe_keys
 from sparsenet.training.loop import TrainingResult, train
 from sparsenet.training.mining import batch_hard, semi_hard
-from sparsenet.training.schema import Config, describe_keys
+from sparsenet.training.schema import Config
 from sparsenet.training.trained import embed_shapes, open_shapes
 
 __all__ = ["Checkpoint", "CheckpointError", "Config", "ConfigError", "Event", "TrainingResult", "batch_hard",

@@ -6,20 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sparsenet.training.checkpoint import Checkpoint, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
+from sparsenet.training.losses import classifies, descriptor_place
 from sparsenet.training.schema import Config
+from sparsenet.training.terms import classifier_of, sampling_of
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
     from sparsenet.nn import SparseNetwork
     from sparsenet.optim import EMA, SGD, ParameterGroups
+    from sparsenet.training.losses import Criterion
 
 
 def build_network(config: Config, classes: int) -> SparseNetwork:
-    """The network with its initial weights.  Its output is logits, or descriptors for the triplet loss.
+    """The network with its initial weights.  Its output is logits, or descriptors if no term of the loss classifies.
 
     Raises ConfigError if listed layers do not fit together, or into network.field.
     """
@@ -35,11 +36,14 @@ def build_network(config: Config, classes: int) -> SparseNetwork:
     if chosen.field:
         net.field = (chosen.field,) * net.dimension
     _check_grids(net, config)
-    if config.loss.kind == "triplet":
-        return net
-    if config.network.dropout:
-        net.add_dropout(config.network.dropout)
-    return net.add_linear(classes)
+    term = classifier_of(config.loss)
+    if term is not None:
+        if config.network.dropout:
+            net.add_dropout(config.network.dropout)
+        term.add_classifier(net, classes)
+    if config.loss.kind == "terms":  # embed what the terms see, whatever pooling comes before it
+        net.descriptor = descriptor_place(net, config)
+    return net
 
 
 def _listed_network(config: Config) -> SparseNetwork:
@@ -53,7 +57,7 @@ def _listed_network(config: Config) -> SparseNetwork:
     net.field = tuple(max(1, side) for side in net.field_for(1))
     if not net.gives_rows:
         net.add_global_pool("mean")
-    if config.loss.kind == "triplet":  # even behind a Linear, which need not be a classifier
+    if not classifies(config):  # even behind a Linear, which need not be a classifier
         net.descriptor = len(net.layers)
     return net
 
@@ -80,16 +84,22 @@ def load_network(path: str | Path) -> tuple[SparseNetwork, Checkpoint]:
     return net.eval(), state
 
 
-def build_optimizer(config: Config, net: SparseNetwork
+def build_optimizer(config: Config, net: SparseNetwork, criterion: Criterion | None = None
                     ) -> tuple[SGD | ParameterGroups, Callable[[int, float], float]]:
-    """SGD, and the learning rate as a function of the epochs done and the fraction done of the current one."""
+    """SGD, and the learning rate as a function of the epochs done and the fraction done of the current one.
+
+    criterion : its parameters are trained, too
+    """
     from sparsenet import optim
 
     settings, schedule = config.optimizer, config.schedule
     arguments = {name: getattr(settings, name) for name in ("lr", "momentum", "dampening", "nesterov", "weight_decay")}
+    params = [*net.named_parameters(), *([] if criterion is None else criterion.heads())]
+    vectors = [] if criterion is None else list(criterion.groups(settings.lr))
+    groups = [{"params": params}] if settings.decay_norms_and_biases else optim.decay_groups(params)
     optimizer: SGD | ParameterGroups = (
-        optim.SGD(net.named_parameters(), **arguments) if settings.decay_norms_and_biases else
-        optim.ParameterGroups(optim.SGD, optim.decay_groups(net.named_parameters()), **arguments))
+        optim.SGD(params, **arguments) if settings.decay_norms_and_biases and not vectors else
+        optim.ParameterGroups(optim.SGD, [*groups, *vectors], **arguments))
     rates: dict[str, Callable[[], Callable[[float], float]]] = {
         "constant": lambda: optim.ConstantRate(settings.lr),
         "exponential": lambda: optim.ExponentialDecay(settings.lr, schedule.decay),
@@ -136,21 +146,14 @@ def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwo
                "geometries": net.geometries(), "backward": True, "render_size": config.data.render_size or None,
                "device": config.training.device, "poses": "random"}
     count, labels = config.loss.batches_per_epoch or None, training_set.object_labels
-    if config.loss.kind == "softmax":
+    sampling = sampling_of(config.loss)
+    if sampling == "shuffled":
         check_last_batch(config, len(training_set.object_samples), net)
         return {**options, "batch_size": config.training.batch_size, "shuffle": True}
-    if config.loss.mining == "none":
+    if sampling == "triplets":
         return {**options, "sampler": TripletSampler(labels, config.loss.triplets_per_batch, count)}
     return {**options, "sampler": ClassBalancedSampler(labels, config.training.batch_size,
                                                        config.loss.classes_per_batch, count)}
-
-
-def class_weights_of(config: Config, training_set: SparseDataset) -> np.ndarray | None:
-    """(classes,) float64: objects / (classes * objects of the class), or None if all count 1."""
-    if config.loss.class_weights == "none":
-        return None
-    counts = np.bincount(training_set.object_labels, minlength=len(training_set.classes))
-    return counts.sum() / (len(counts) * np.maximum(counts, 1.0))
 
 
 def check_last_batch(config: Config, objects: int, net: SparseNetwork) -> None:

@@ -5,6 +5,8 @@
                                     label
     class_counts                    training samples of each class
     weights/NAME, momentum/NAME     arrays, by parameter name
+    loss/NAME                       what the loss learned beside the network (centres, proxies, a projection), whose
+                                    momentum is momentum/loss.NAME
     latest/NAME                     if the weights are a moving average (attribute updates: of so many steps), those
                                     that the last step gave
     running/NAME                    sums of the current epoch
@@ -40,6 +42,7 @@ class Checkpoint:
         moving average: those that were evaluated, and that the network is used with.
     latest, updates : with optimizer.ema the weights after the last step, from which training goes on, and the number of
         updates of the average; otherwise empty and 0.
+    loss : name -> array, what the loss learned beside the network; empty if nothing.
     epoch, step : the current epoch (from 0), and how many of its batches are done.
     seconds : training time so far.
     config : the full config text (`Config.text`), without the section [voxelization] that ends it in the file.
@@ -68,6 +71,7 @@ class Checkpoint:
     latest: dict[str, np.ndarray] = field(default_factory=dict)
     updates: int = 0
     class_counts: list[int] = field(default_factory=list)
+    loss: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -80,6 +84,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     names = list(dict.fromkeys(name for row in checkpoint.history for name in row))
     groups = {
         "weights": checkpoint.weights, "momentum": checkpoint.momentum, "latest": checkpoint.latest,
+        "loss": checkpoint.loss,
         "running": {name: np.float64(value) for name, value in checkpoint.running.items()},
         "history": {name: np.array([row.get(name, np.nan) for row in checkpoint.history]) for name in names},
     }
@@ -112,7 +117,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             dataset=found.attribute("dataset", str, ""), voxelization=voxelization,
             processor=found.attribute("processor", str, ""), blas=found.attribute("blas", str, ""),
             latest=_like_weights(found, "latest"), updates=found.attribute("updates", int, 0),
-            class_counts=_class_counts(found))
+            class_counts=_class_counts(found), loss=found.finite_group("loss"))
     except (FileNotFoundError, ValueError) as error:
         raise CheckpointError(f"checkpoint {error}") from error
 
@@ -150,8 +155,9 @@ def _class_counts(found: Contents) -> list[int]:
 
 
 def _like_weights(found: Contents, group: str) -> dict[str, np.ndarray]:
-    """The arrays of a group, each of the shape of the weight of its name."""
-    arrays, weights = found.finite_group(group), found.group("weights")
+    """The arrays of a group, each of the shape of the weight of its name, or of loss.NAME."""
+    arrays = found.finite_group(group)
+    weights = found.group("weights") | {f"loss.{name}": array for name, array in found.group("loss").items()}
     for name, array in arrays.items():
         if name not in weights or np.shape(array) != np.shape(weights[name]):
             raise found.wrong(f"{group}/{name} has shape {np.shape(array)}, expected that of the weight of this name")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sparsenet.toml import TomlError, parse_toml, read_toml, shortened, shown
-from sparsenet.training.schema import Config, LossConfig, NetworkConfig
+from sparsenet.training.schema import AugmentationConfig, Config, LossConfig, NetworkConfig
+from sparsenet.training.terms import TERMS, Contrastive, kind_of, sampling_of, terms_of
 from sparsenet.wording import did_you_mean
 
 LAYERS, TEXTS = "tuple[dict[str, Any], ...]", "tuple[str, ...]"  # types of keys
@@ -79,6 +80,8 @@ def _config_of(stated_sections: dict[str, Any], source: str, overrides: Iterable
     for override in overrides:
         name, entry, value = _parse_override(override, sections)
         stated[name][entry] = _checked(sections[name], name, entry, value, f"--set {shortened(override)}")
+    if stated["loss"].get("terms"):
+        stated["loss"].setdefault("kind", "terms")
     config = Config(**{name: type(default)(**stated[name]) for name, default in sections.items()})
     _check_together(config, source)
     return config
@@ -108,7 +111,10 @@ def _checked(defaults: Any, section: str, entry: str, value: Any, source: str) -
         hint = did_you_mean(entry, known, f"{section}.") or did_you_mean(f"{section}.{entry}", everywhere)
         raise ConfigError(f"config {source}: {section}.{shortened(entry)} is not a key{hint}")
     kind, limits, name = known[entry].type, known[entry].metadata, f"config {source}: {section}.{entry}"
-    value = _layers(value, name) if kind == LAYERS else _of_kind(kind, value, name)
+    if kind == LAYERS:
+        value = _layers(value, name) if entry == "layers" else _terms(value, name, source)
+    else:
+        value = _of_kind(kind, value, name)
     if limits["choices"] and isinstance(value, str) and value not in limits["choices"]:
         or_list = ", or a list of whole numbers" if "tuple" in kind else ""
         raise ConfigError(f"{name} is {shown(value)}, expected one of {', '.join(limits['choices'])}{or_list}"
@@ -137,6 +143,28 @@ def _layers(value: Any, name: str) -> tuple[dict[str, Any], ...]:
         return checked_layers(value)
     except ValueError as error:
         raise ConfigError(f"{name}: {error}") from None
+
+
+def _terms(value: Any, name: str, source: str) -> tuple[dict[str, Any], ...]:
+    """A list of terms, each as a table of all its keys."""
+    if not isinstance(value, list):
+        raise ConfigError(f"{name} is {shown(value)}, expected a list of tables [[loss.terms]]")
+    if len(value) > LIMITS["list"]:
+        raise ConfigError(f"{name} has {len(value)} terms, expected at most {LIMITS['list']}")
+    return tuple(_term(given, f"term {number}", name, source) for number, given in enumerate(value, start=1))
+
+
+def _term(given: Any, place: str, name: str, source: str) -> dict[str, Any]:
+    if not isinstance(given, dict) or "kind" not in given:
+        raise ConfigError(f"{name}: {place} is {shown(given)}, expected a table of kind, weight and settings")
+    kind = given["kind"]
+    if not isinstance(kind, str) or kind not in TERMS:
+        hint = did_you_mean(kind, TERMS) if isinstance(kind, str) else ""
+        raise ConfigError(f"{name}: kind of {place} is {shown(kind)}, expected one of {', '.join(TERMS)}{hint}")
+    defaults = TERMS[kind]()
+    found = {entry: _checked(defaults, f"loss.terms, {place} ({kind})", entry, setting, source)
+             for entry, setting in given.items() if entry != "kind"}
+    return {"kind": kind} | {f.name: found.get(f.name, f.default) for f in fields(defaults)}
 
 
 def _of_kind(kind: str, value: Any, name: str) -> Any:
@@ -183,15 +211,7 @@ def _check_together(config: Config, source: str) -> None:
     if not any(parametric) and not config.data.path:
         raise ConfigError(f"config {source}: data.path is not set: name the HDF5 file of `sparsenet make-dataset`")
     _check_network(config.network, source)
-    for name in ("label_smoothing", "class_weights") if config.loss.kind == "triplet" else ():
-        if getattr(config.loss, name) != getattr(LossConfig(), name):
-            raise ConfigError(f"config {source}: loss.{name} has no effect on the triplet loss: leave it out")
-    if config.loss.mining == "semi_hard" and not config.loss.margin:
-        raise ConfigError(f"config {source}: loss.margin is 0, semi-hard mining needs a margin above 0")
-    mined = config.loss.kind == "triplet" and config.loss.mining != "none"
-    if mined and config.training.batch_size % config.loss.classes_per_batch:
-        raise ConfigError(f"config {source}: training.batch_size is {config.training.batch_size}, expected a "
-                          f"multiple of loss.classes_per_batch, {config.loss.classes_per_batch}")
+    _check_loss(config, source)
 
 
 def _check_network(network: NetworkConfig, source: str) -> None:
@@ -210,3 +230,53 @@ def _check_network(network: NetworkConfig, source: str) -> None:
         if getattr(network, key) != getattr(defaults, key):
             raise ConfigError(f"config {source}: network.{key} has no effect on a network of kind {network.kind}: "
                               "leave it out")
+
+
+def _check_loss(config: Config, source: str) -> None:
+    """Raise ConfigError if terms of the loss contradict each other, or a key is set that has no effect on it."""
+    loss, defaults = config.loss, LossConfig()
+    if (loss.kind == "terms") != bool(loss.terms):
+        raise ConfigError(f"config {source}: loss.kind is {loss.kind}, and loss.terms "
+                          + ("is set: leave out loss.kind, or the terms" if loss.terms else "is empty: list them"))
+    without_effect = {"triplet": ("label_smoothing", "class_weights"),
+                      "terms": ("label_smoothing", "class_weights", "margin", "distance", "mining",
+                                "triplets_per_batch")}
+    for name in without_effect.get(loss.kind, ()):
+        if getattr(loss, name) != getattr(defaults, name):
+            raise ConfigError(f"config {source}: loss.{name} has no effect on "
+                              + ("the triplet loss: leave it out" if loss.kind == "triplet" else
+                                 "loss.terms: set it in a term that has it"))
+    if loss.mining == "semi_hard" and not loss.margin:
+        raise ConfigError(f"config {source}: loss.margin is 0, semi-hard mining needs a margin above 0")
+    terms = terms_of(loss)
+    if sum(one.classifies for one in terms) > 1:
+        raise ConfigError(f"config {source}: several of loss.terms train a classifier, and the network has one: choose "
+                          "one of them, once")
+    for number, one in enumerate(terms, start=1):
+        if problem := one.problem():
+            raise ConfigError(f"config {source}: loss.terms, term {number} ({kind_of(one)}): {problem}")
+    _check_batches(config, source)
+
+
+def _check_batches(config: Config, source: str) -> None:
+    """Raise ConfigError if batches cannot be drawn as the loss needs them, or a part of the network has no use."""
+    loss, sampling = config.loss, sampling_of(config.loss)
+    if sampling == "triplets" and loss.sampling != "auto":
+        raise ConfigError(f"config {source}: loss.sampling is {loss.sampling}, and a triplet loss without mining draws "
+                          "triplets: leave it out, or set loss.mining")
+    if sampling == "balanced" and config.training.batch_size % loss.classes_per_batch:
+        raise ConfigError(f"config {source}: training.batch_size is {config.training.batch_size}, expected a "
+                          f"multiple of loss.classes_per_batch, {loss.classes_per_batch}")
+    if sampling == "balanced" and config.training.batch_size == loss.classes_per_batch and any(
+            one.compares for one in terms_of(loss)):
+        raise ConfigError(f"config {source}: training.batch_size and loss.classes_per_batch are both "
+                          f"{loss.classes_per_batch}, so a batch has one object of each class and the loss none to "
+                          "compare it with: lower loss.classes_per_batch")
+    if config.network.projection and not any(isinstance(one, Contrastive) for one in terms_of(loss)):
+        raise ConfigError(f"config {source}: network.projection is {config.network.projection}, and no term of the "
+                          "loss is contrastive, which alone would see it: leave it out")
+    turned = [name for name in ("rotation", "quarter_turns")
+              if getattr(config.augmentation, name) != getattr(AugmentationConfig(), name)]
+    if loss.pose_weight and turned:
+        raise ConfigError(f"config {source}: loss.pose_weight is set, and augmentation.{turned[0]} turns each pose "
+                          "into another, so none can be predicted: leave one of them out")

@@ -16,6 +16,7 @@ from sparsenet.retrieval.result import MEASURES, Evaluation
 from sparsenet.training.classification import TOP_K, accuracy_and_loss, class_accuracies, top_k_accuracy
 from sparsenet.training.config import ConfigError
 from sparsenet.training.known_classes import known_labels, retrievable
+from sparsenet.training.losses import classifies, layer_metric
 from sparsenet.training.schema import Config
 
 if TYPE_CHECKING:
@@ -145,21 +146,16 @@ def _offsets(config: Config, class_counts: Sequence[int] | None) -> np.ndarray |
     return logit_adjustment(class_counts, config.evaluation.prior)
 
 
-def classifies(config: Config) -> bool:
-    """Whether the network that the config trains is a classifier."""
-    return config.loss.kind == "softmax"
-
-
 def ranking_metric(config: Config, output: str | None = None) -> str:
-    """The distance by which descriptors are ranked.  The paper uses l2 for a classifier's layer, cosine for triplets;
-    class probabilities are ranked by cosine.
+    """The distance by which descriptors are ranked.  The paper uses l2 for a classifier's layer, cosine for triplets,
+    and so do losses of one term or the other; class probabilities are ranked by cosine.
 
     output : "layer" (or "descriptor", as `embed` calls it) or "probabilities"; default: evaluation.descriptor
     """
     if config.evaluation.metric != "auto":
         return config.evaluation.metric
     of_layer = (output or config.evaluation.descriptor) != "probabilities"
-    return "l2" if classifies(config) and of_layer else "cosine"
+    return layer_metric(config) if of_layer else "cosine"
 
 
 def check_evaluation(test_set: SparseDataset, config: Config) -> None:
@@ -181,21 +177,21 @@ def check_evaluation(test_set: SparseDataset, config: Config) -> None:
                           f"with loss.kind {config.loss.kind!r} has no class probabilities: leave it out")
     if not classifies(config) and not retrievable(test_set):
         raise ConfigError(f"config: no class of the split {config.data.test_split!r} of {test_set.path} has two "
-                          "objects: triplets are evaluated by retrieval, and nothing can be retrieved")
+                          "objects: descriptors are evaluated by retrieval, and nothing can be retrieved")
     if config.evaluation.repetitions > 1 and config.augmentation.rotation == "none":
         raise ConfigError(f"config: evaluation.repetitions is {config.evaluation.repetitions}, but without "
                           "augmentation.rotation all of them are equal: set it to 1, or evaluation.poses to 'mean'")
 
 
 def check_validation(validation_set: SparseDataset, config: Config) -> None:
-    """Raise ConfigError if the triplet loss is used and no class of the validation set has two objects, or
-    training.patience without validations."""
+    """Raise ConfigError if no term of the loss classifies and no class of the validation set has two objects, or
+    training.patience is set without validations."""
     if config.training.patience and not (len(validation_set) and config.training.validate_every):
         raise ConfigError(f"config: training.patience is {config.training.patience}, and nothing is validated: set it "
                           "to 0, or data.validation_share and training.validate_every above 0")
     if not classifies(config) and len(validation_set) and not retrievable(validation_set):
         raise ConfigError(f"config: no class has two objects in the validation part of {validation_set.path}: "
-                          "triplets are evaluated by retrieval: raise data.validation_share, which is "
+                          "descriptors are evaluated by retrieval: raise data.validation_share, which is "
                           f"{config.data.validation_share:g}, or set it to 0")
 
 

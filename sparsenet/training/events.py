@@ -17,8 +17,9 @@ class Event:
     kind : "step": after an optimizer step; "epoch": after an epoch and its validation; "end": after the evaluation
     epoch : number of the current epoch, from 1; at the end, of the last one
     step, steps : batches done in this epoch, and batches of an epoch
-    figures : by name: "loss", "lr" and a classifier's "accuracy" of a batch; the row of metrics.csv of an epoch; the
-        final evaluation ("test_accuracy", "test_mAP", ...) at the end
+    figures : by name: "loss", that of each term if there are several ("loss_contrastive", unweighted), "lr" and a
+        classifier's "accuracy" of a batch; the row of metrics.csv of an epoch; the final evaluation ("test_accuracy",
+        "test_mAP", ...) at the end
     net : the network, to be looked at; at the end that of best.h5
     """
 

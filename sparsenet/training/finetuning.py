@@ -11,6 +11,7 @@ import numpy as np
 
 from sparsenet.training.checkpoint import CheckpointError, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
+from sparsenet.training.losses import classifies
 from sparsenet.training.schema import Config
 from sparsenet.wording import counted, did_you_mean, listed
 
@@ -70,14 +71,13 @@ def _read(path: str) -> tuple[dict[str, np.ndarray], list[str] | None]:
         state = load_checkpoint(path)
     except CheckpointError:
         return read_weights(path), None
-    classifies = parse_config(state.config, path).loss.kind == "softmax"
-    return state.weights, state.classes if classifies else []
+    return state.weights, state.classes if classifies(parse_config(state.config, path)) else []
 
 
 def _classifier_of(net: SparseNetwork, config: Config) -> list[str]:
     """The names of the arrays of the last layer, if its outputs are classes."""
     name, layer = net.names()[-1], net.layers[-1]
-    return [f"{name}.{own}" for own, _ in layer.named_parameters()] if config.loss.kind == "softmax" else []
+    return [f"{name}.{own}" for own, _ in layer.named_parameters()] if classifies(config) else []
 
 
 def _columns(given: np.ndarray | None, array: np.ndarray, theirs: Sequence[str],

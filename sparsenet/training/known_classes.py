@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.training.config import ConfigError
+from sparsenet.training.losses import classifies
 from sparsenet.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ def select_shapes(dataset: SparseDataset, state: Checkpoint, config: Config) -> 
     if not len(labels):
         raise ConfigError(f"{dataset.path}: none of its {len(dataset.object_labels)} shapes here has a label, so "
                           "nothing can be evaluated (`sparsenet embed` and `sparsenet search` need no labels)")
-    classifies = config.loss.kind == "softmax"
-    if not retrievable(shapes) and not (classifies and selection.known):
-        why = "the network knows none of the classes, and " if classifies else ""
+    classifier = classifies(config)
+    if not retrievable(shapes) and not (classifier and selection.known):
+        why = "the network knows none of the classes, and " if classifier else ""
         raise ConfigError(f"{dataset.path}: {why}no class has two shapes here, so nothing can be evaluated; the "
                           f"classes are {listed(sorted(present), NAMES_TOLD)}")
     return selection

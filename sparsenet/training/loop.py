@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.backend import array_module, to_device
+from sparsenet.backend import to_device
 from sparsenet.files import write_text
 from sparsenet.interrupts import deferred_interrupt
 from sparsenet.kernels import set_float32_matmul_precision, set_tile_table
@@ -25,7 +25,6 @@ from sparsenet.training.build import (
     build_batching,
     build_network,
     build_optimizer,
-    class_weights_of,
     voxelization_of,
 )
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
@@ -41,6 +40,7 @@ from sparsenet.training.evaluation import (
 from sparsenet.training.events import Callback, Event
 from sparsenet.training.finetuning import freeze, initialise, train_mode
 from sparsenet.training.finite import anomalies_named, check_finite, not_finite
+from sparsenet.training.losses import Criterion
 from sparsenet.training.record import (
     Stopwatch,
     compilation_told,
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from sparsenet.retrieval import Evaluation
 
 TIMES = ("waiting", "forward", "backward", "update", "loading", "rulebooks")  # the last two in loader threads
-SUMS = ("samples", "loss", "right", "dropped", *TIMES)
+SUMS = ("samples", "dropped", *TIMES)  # and a criterion's figures
 OUTPUTS = ("metrics.csv", "evaluation.csv", "curves.png", "precision_recall.png", "best.h5", "last.h5")
 
 
@@ -152,8 +152,10 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
     freeze(net, config.network.freeze)
     net.to(config.training.device)
     average = build_average(config, net)
-    optimizer, learning_rate = build_optimizer(config, net)
-    batching, weights = build_batching(config, training_set, net), class_weights_of(config, training_set)
+    criterion = Criterion(config, net, training_set)
+    criterion.to(config.training.device)
+    optimizer, learning_rate = build_optimizer(config, net, criterion)
+    parameters, batching = [*net.parameters(), *criterion.parameters()], build_batching(config, training_set, net)
     for name in () if resume else OUTPUTS:
         (out / name).unlink(missing_ok=True)
     write_text(out / "config.toml", config.text())
@@ -161,6 +163,7 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
     epoch, step, count, earlier, sums, history, best_score = 0, 0, 0, 0.0, {}, [], None
     if state is not None:
         net.load_state_dict(state.latest or state.weights)
+        criterion.load_state_dict(state.loss)
         if average is not None and state.updates:
             average.load_state_dict({"updates": state.updates, "averages": state.weights})
         optimizer.load_state_dict(state.momentum)
@@ -174,7 +177,8 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
 
     def save(path: Path) -> None:
         latest = net.get_weights()
-        check_finite(latest, config, epoch, step)
+        learned = {name: to_device(array, "cpu") for name, array in criterion.state_dict().items()}
+        check_finite(latest | learned, config, epoch, step)
         with averaged():
             used = latest if average is None else net.get_weights()
         with deferred_interrupt():
@@ -184,7 +188,7 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
                 seconds=earlier + time.monotonic() - begun, config=config.text(), classes=training_set.classes,
                 running=sums, history=history, dataset=training_set.digest,
                 voxelization=voxelization_of(config, training_set), class_counts=class_counts,
-                latest={} if average is None else latest,
+                loss=learned, latest={} if average is None else latest,
                 updates=0 if average is None else average.updates, **machine))
 
     def tell(kind: str, number: int, done: int, figures: dict[str, float]) -> None:
@@ -194,7 +198,7 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
     out_of_time = False
     saved = time.monotonic()
     while epoch < config.training.epochs and not out_of_time and not stalled(history, config.training.patience):
-        sums = dict.fromkeys(SUMS, 0.0) | sums
+        sums = {name: sums.get(name, 0.0) for name in (*SUMS, *criterion.figures)}
         watch = Stopwatch(sums)
         train_mode(net)
         batches = training_set.batches(**batching, epoch=epoch, start=step)
@@ -205,32 +209,33 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
             for batch in watch.waiting("waiting", batches):
                 net.reseed(config.training.seed, epoch, step)
                 with watch("forward"):
-                    loss, figures = loss_of(net, batch, config, weights)
+                    loss, figures = loss_of(net, batch, criterion)
                     arriving = fetch_later(figures)
                 with watch("backward"), np.errstate(all="ignore"):  # a non-finite loss is reported below
                     loss.backward()
                 with watch("update"):
                     optimizer.lr = learning_rate(epoch, (step + 1) / count)
                     if config.optimizer.max_gradient_norm:
-                        clip_gradients(net.parameters(), config.optimizer.max_gradient_norm)
+                        clip_gradients(parameters, config.optimizer.max_gradient_norm)
                     optimizer.step()
                     optimizer.zero_grad()
                     if average is not None:
                         average.update()
-                    value, *right = arriving().tolist()  # meanwhile the GPU still runs the backward pass
-                if not math.isfinite(value):  # this step is never saved
-                    raise not_finite(f"the loss is {value}", config, epoch, step)
+                    # Meanwhile the GPU still runs the backward pass.
+                    found = dict(zip(criterion.figures, arriving().tolist(), strict=True))
+                if not math.isfinite(found["loss"]):  # this step is never saved
+                    raise not_finite(f"the loss is {found['loss']}", config, epoch, step)
                 step += 1
                 sums["samples"] += len(batch)
-                sums["loss"] += value * len(batch)
-                sums["right"] += sum(right)
+                for name, value in found.items():
+                    sums[name] += value if name == "right" else value * len(batch)
                 sums["dropped"] += int(batch.dropped.sum())
                 sums["loading"] += batch.seconds["loading"]
                 sums["rulebooks"] += batch.seconds["rulebooks"]
                 bar.update()
-                show(bar, sums, config)
-                shares = {"accuracy": sum(right) / len(batch)} if right else {}
-                tell("step", epoch + 1, step, {"loss": value, "lr": optimizer.lr, **shares})
+                show(bar, sums)
+                shares = {"accuracy": found.pop("right") / len(batch)} if "right" in found else {}
+                tell("step", epoch + 1, step, {**found, "lr": optimizer.lr, **shares})
 
                 now = time.monotonic()
                 out_of_time = 0 < config.training.max_seconds <= now - begun
@@ -246,7 +251,7 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
         if step < count:
             break
 
-        row = summary_of(epoch, learning_rate(epoch, 1.0), sums, config)
+        row = summary_of(epoch, learning_rate(epoch, 1.0), sums)
         if len(splits.validation) and validates(epoch + 1, config):
             with averaged():
                 row |= validate(net, splits.validation, config)
@@ -279,45 +284,25 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
     return TrainingResult(net, history, figures, evaluation, finished=early or epoch >= config.training.epochs)
 
 
-def loss_of(net: SparseNetwork, batch: SparseBatch, config: Config, class_weights: Any = None
-            ) -> tuple[Tensor, Any]:
-    """The loss of a batch, and an array of the loss and, for a classifier, the number of correct samples."""
-    from sparsenet import ops
-
-    outputs = net(batch)
-    if config.loss.kind == "softmax":
-        return ops.softmax_cross_entropy_with_figures(outputs, batch.labels, config.loss.label_smoothing, class_weights)
-    if config.loss.mining == "none":  # TripletSampler: anchors, then their positives, then their negatives
-        rows = array_module(outputs.array).arange(len(batch)).reshape(3, -1)
-    else:
-        rows = mine(outputs, to_device(batch.labels, config.training.device), config)
-    anchor, positive, negative = (outputs[chosen] for chosen in rows)
-    loss = ops.triplet_loss(anchor, positive, negative, config.loss.margin, config.loss.distance)
-    return loss, loss.array.reshape(1)
+def loss_of(net: SparseNetwork, batch: SparseBatch, criterion: Criterion) -> tuple[Tensor, Any]:
+    """The loss of a batch, and an array of the criterion's figures of it."""
+    return criterion.loss(net, batch)
 
 
-def mine(descriptors: Tensor, labels: Any, config: Config) -> tuple[Any, Any, Any]:
-    """Rows of anchors, positives and negatives, chosen within the batch."""
-    from sparsenet.training.mining import batch_hard, semi_hard
-
-    if config.loss.mining == "hard":
-        return batch_hard(descriptors, labels, config.loss.distance)
-    return semi_hard(descriptors, labels, config.loss.margin, config.loss.distance)
-
-
-def summary_of(epoch: int, lr: float, sums: dict[str, float], config: Config) -> dict[str, float]:
+def summary_of(epoch: int, lr: float, sums: dict[str, float]) -> dict[str, float]:
     """The training figures of an epoch, from its sums."""
     worked = sum(sums[part] for part in ("waiting", "forward", "backward", "update"))
-    row = {"epoch": epoch + 1, "lr": lr, "loss": sums["loss"] / sums["samples"]}
-    if config.loss.kind == "softmax":
+    row = {"epoch": epoch + 1, "lr": lr}
+    row |= {name: value / sums["samples"] for name, value in sums.items() if name.startswith("loss")}
+    if "right" in sums:
         row["accuracy"] = sums["right"] / sums["samples"]
     row["dropped"] = sums["dropped"]
     return row | {"samples_per_second": sums["samples"] / worked, **{part: sums[part] for part in TIMES}}
 
 
-def show(bar: Any, sums: dict[str, float], config: Config) -> None:
+def show(bar: Any, sums: dict[str, float]) -> None:
     """Show loss, accuracy and samples/s of the epoch so far at the end of the progress bar."""
-    row = summary_of(0, 0.0, sums, config)
+    row = summary_of(0, 0.0, sums)
     words = {"loss": f"{row['loss']:.4f}", "samples/s": f"{row['samples_per_second']:.0f}"}
     if "accuracy" in row:
         words["accuracy"] = f"{100 * row['accuracy']:.1f}%"

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sparsenet.kernels.precision import PRECISIONS
-from sparsenet.nn.layer_list import describe_layers
 from sparsenet.toml import as_toml
 
 
@@ -48,7 +47,7 @@ class DataConfig:
 class NetworkConfig:
     """The network.  S3DCNN: levels of convolution 2/1, leaky ReLU, max-pool 3/2, then one convolution and leaky ReLU.
     ResNet: levels of residual blocks of submanifold convolutions 3/1 with batch norm and ReLU, each of half the sides.
-    Layers: those that are listed.  A GlobalPool follows if there is none, and for the softmax loss the classifier.
+    Layers: those that are listed.  A GlobalPool follows if there is none, and the classifier if the loss has one.
     """
 
     kind: str = key("s3dcnn", "'s3dcnn': the paper's; 'resnet': residual blocks (ours); 'layers': the listed layers",
@@ -68,6 +67,9 @@ class NetworkConfig:
     blocks: int = key(1, "residual blocks at each level of a resnet", at_least=1)
     dropout: float = key(0.0, "probability of dropping a descriptor's channel before the classifier (ours)",
                          at_least=0, below=1)
+    projection: int = key(0, "numbers of a linear map of the descriptor that a contrastive term sees instead of it; in "
+                             "training alone: the descriptor is what is embedded. 0: none (ours; Khosla et al. 2020)",
+                          at_least=0)
     init_from: str = key("", "checkpoint or weights file of the first weights, for fine-tuning: arrays of equal name "
                              "and shape are taken, and a classifier's by class name; empty: random weights")
     freeze: tuple[str, ...] = key((), "layers or parameters that are not trained, by name or pattern, such as "
@@ -98,21 +100,31 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The training loss and how triplets are chosen."""
+    """The training loss, how batches are drawn, and how triplets are chosen."""
 
-    kind: str = key("softmax", "'softmax': classification; 'triplet': descriptors", choices=("softmax", "triplet"))
+    kind: str = key("softmax", "'softmax': classification; 'triplet': descriptors; 'terms': the weighted sum of those "
+                               "listed, also if it is left out beside a list",
+                    choices=("softmax", "triplet", "terms"))
+    terms: tuple[dict[str, Any], ...] = key((), "terms of kind 'terms', each a table [[loss.terms]] of its kind, "
+                                                "weight and settings")
+    sampling: str = key("auto", "'shuffled': each object once in an epoch; 'balanced': batches of classes_per_batch "
+                                "classes with equally many objects (ours); auto: balanced for contrastive and mined "
+                                "losses, shuffled for others, random triplets for unmined ones",
+                        choices=("auto", "shuffled", "balanced"))
+    pose_weight: float = key(0.0, "weight of the cross entropy of a classifier that tells which of the stored poses "
+                                  "was drawn, from the descriptor (ours; Sedaghat et al. 2017); 0: none", at_least=0)
     label_smoothing: float = key(0.0, "share of a label that is spread over all classes (ours)", at_least=0, below=1)
     class_weights: str = key("none", "'balanced': a sample of class c counts objects / (classes * objects of c) in the "
                                      "softmax loss; 'none': each counts 1", choices=("none", "balanced"))
     margin: float = key(0.2, "margin of the triplet loss (ours: the paper gives none)", at_least=0)
     distance: str = key("cosine", "distance of the triplet loss", choices=("cosine", "l2", "squared_l2"))
     triplets_per_batch: int = key(30, "triplets in a batch of TripletSampler (ours)", at_least=1)
-    batches_per_epoch: int = key(0, "batches of triplets in an epoch; 0: enough to show each sample once on "
+    batches_per_epoch: int = key(0, "triplet or balanced batches in an epoch; 0: enough to show each sample once on "
                                     "average (ours)", at_least=0)
     mining: str = key("none", "'none': the paper's random triplets; 'hard', 'semi_hard': triplets mined in "
                               "class-balanced batches of training.batch_size (ours)",
                       choices=("none", "hard", "semi_hard"))
-    classes_per_batch: int = key(10, "classes in a mined batch; must divide training.batch_size (ours)", at_least=2)
+    classes_per_batch: int = key(10, "classes in a balanced batch; must divide training.batch_size (ours)", at_least=2)
 
 
 @dataclass(frozen=True)
@@ -177,7 +189,7 @@ class EvaluationConfig:
                                    "class probabilities (ours). The final evaluation of a classifier reports both; "
                                    "embed, search and the curve follow this key", choices=("layer", "probabilities"))
     metric: str = key("auto", "distance for ranking; auto: as in the paper, l2 for a classifier, cosine for triplets; "
-                              "cosine for class probabilities",
+                              "cosine for other terms of a loss, but for centres, and for class probabilities",
                       choices=("auto", "cosine", "l2"))
     protocol: str = key("none", "'paper': the first 20 objects of each class by name; '3dshapenets': each pose of "
                                 "these, a query being its own first hit; 'none': all",
@@ -226,18 +238,3 @@ class Config:
         """The value of 'section.key' as TOML, on one line."""
         section, _, entry = name.partition(".")
         return " ".join(as_toml(getattr(getattr(self, section), entry)).split())
-
-
-def describe_keys() -> str:
-    """A reference of all keys: TOML, with each key's meaning in a comment above it."""
-    lines = []
-    for section in fields(Config):
-        lines += [f"# {' '.join((type(section.default).__doc__ or '').split())}", f"[{section.name}]"]
-        for f in fields(section.default):
-            choices = f" Choices: {', '.join(f.metadata['choices'])}." if f.metadata["choices"] else ""
-            lines += [f"# {f.metadata['meaning']}.{choices}"]
-            if f.name == "layers":
-                lines += [f"#     {line}" for line in describe_layers()]
-            lines += [f"{f.name} = {as_toml(f.default)}"]
-        lines.append("")
-    return "\n".join(lines)

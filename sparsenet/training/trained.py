@@ -11,7 +11,8 @@ from sparsenet.retrieval.descriptors import Descriptors
 from sparsenet.retrieval.progress import Watched
 from sparsenet.training.build import check_field
 from sparsenet.training.config import ConfigError
-from sparsenet.training.evaluation import classifies, ranking_metric
+from sparsenet.training.evaluation import ranking_metric
+from sparsenet.training.losses import classifies
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset

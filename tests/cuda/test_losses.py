@@ -61,6 +61,43 @@ def test_a_triplet_loss_waits_for_nothing(cuda, distance, rng):
         reference.assert_close(to_device(one.grad, "cpu"), other.grad)
 
 
+@pytest.mark.parametrize("name", ["normface", "arcface", "contrastive", "centre", "triplet-centre", "proxy-anchor"])
+@pytest.mark.parametrize("batch", [0, 9])
+def test_losses_of_descriptors_wait_for_nothing(cuda, name, batch, rng):
+    ops, labels = sn.ops, rng.integers(0, 4, batch)
+    learned = (6, 4) if "face" in name else (4, 6)
+    losses = {
+        "normface": lambda x, w: ops.cosine_softmax(x, w, labels, 14),
+        "arcface": lambda x, w: ops.cosine_softmax(x, w, labels, 14, 0.3, "arcface"),
+        "contrastive": lambda x, w: ops.supervised_contrastive(x, labels) + 0 * w.sum(),
+        "centre": lambda x, w: ops.centre_loss(x, w, labels),
+        "triplet-centre": lambda x, w: ops.triplet_centre_loss(x, w, labels, 5.0),
+        "proxy-anchor": lambda x, w: ops.proxy_anchor(x, w, labels),
+    }
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in ((batch, 6), learned)]
+    there, here = ([sn.Tensor(to_device(array, where), requires_grad=True) for array in arrays]
+                   for where in (cuda, "cpu"))
+    with counting() as counts:
+        loss = losses[name](*there)
+        (loss * 2).backward()
+    assert counts.waits == 0
+    expected = losses[name](*here)
+    (expected * 2).backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    for one, other in zip(there, here, strict=True):
+        reference.assert_close(to_device(one.grad, "cpu"), other.grad)
+
+
+def test_a_cosine_classifier_on_a_device(cuda, rng):
+    x, weight = rng.standard_normal((9, 6)).astype("f4"), rng.standard_normal((6, 4)).astype("f4")
+    there, here = ([sn.Tensor(to_device(array, where), requires_grad=True) for array in (x, weight)]
+                   for where in (cuda, "cpu"))
+    for tensors in (there, here):
+        (sn.ops.cosine_linear(*tensors, 14) ** 2).sum().backward()
+    for one, other in zip(there, here, strict=True):
+        reference.assert_close(to_device(one.grad, "cpu"), other.grad)
+
+
 def test_float16_is_computed_with_in_float32(cuda, rng):
     logits, labels = logits_on(cuda, rng, dtype="float16"), rng.integers(0, 5, 9)
     loss = sn.ops.softmax_cross_entropy(logits, labels)

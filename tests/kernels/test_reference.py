@@ -27,10 +27,10 @@ from sparsenet.training import load_config, loop, train
 
 losses, times, steps, loss_of = [], [], [], loop.loss_of
 
-def recorded(net, batch, config):
+def recorded(net, batch, criterion):
     times.append(time.monotonic())
-    steps.append(({name: array.copy() for name, array in net.get_weights().items()}, batch))
-    loss, figures = loss_of(net, batch, config)
+    steps.append(({name: array.copy() for name, array in net.get_weights().items()}, batch, criterion))
+    loss, figures = loss_of(net, batch, criterion)
     losses.append(float(loss.numpy()))
     return loss, figures
 
@@ -40,9 +40,9 @@ net = train(config, Path(sys.argv[1]), progress=False, say=lambda line: None).ne
 no_compiler = "numba" not in sys.modules
 sn.set_backend(None)
 on_cpu = []
-for weights, batch in steps:
+for weights, batch, criterion in steps:
     net.load_state_dict(weights)
-    on_cpu.append(float(loss_of(net.train(), batch, config)[0].numpy()))
+    on_cpu.append(float(loss_of(net.train(), batch, criterion)[0].numpy()))
 print(json.dumps([losses, on_cpu, times[-1] - times[0], no_compiler]))
 """
 

@@ -11,7 +11,8 @@ from sparsenet.nn.layer_list import grids
 from sparsenet.toml import parse_toml
 from sparsenet.training.build import build_network
 from sparsenet.training.config import ConfigError, find_config, load_config, parse_config
-from sparsenet.training.schema import Config, describe_keys
+from sparsenet.training.key_reference import describe_keys
+from sparsenet.training.schema import Config
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.toml"))
 DATA = '[data]\npath = "shapes.h5"\n'

@@ -11,8 +11,9 @@ from small_runs import CLASSES, MINED, TRIPLETS, bits, run
 
 from sparsenet import kernels
 from sparsenet.data import SparseDataset
-from sparsenet.training.build import build_network, build_optimizer, class_weights_of, load_network
+from sparsenet.training.build import build_network, build_optimizer, load_network
 from sparsenet.training.config import ConfigError, parse_config
+from sparsenet.training.losses import class_weights_of
 
 
 def test_it_learns_and_says_how_well(config, tmp_path):

@@ -168,9 +168,11 @@ def test_a_last_batch_of_one_is_told_before_the_training(size, config, tmp_path)
 def test_the_configs_of_the_documentation_are_configs():
     text = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    listed, tuned = (parse_config(block if "[data]" in block else '[data]\npath = "x"\n' + block, "docs")
-                     for block in blocks)
+    listed, combined, tuned = (parse_config(block if "[data]" in block else '[data]\npath = "x"\n' + block, "docs")
+                               for block in blocks)
     assert grids(build_network(listed, 3), (24, 24, 24))[-3] == (6, 6, 6)
+    assert [(term["kind"], term["weight"]) for term in combined.loss.terms] == [("cosine_softmax", 1.0),
+                                                                                ("contrastive", 0.5)]
     net = build_network(tuned, 11)
     freeze(net, tuned.network.freeze)
     assert [name for name, parameter in net.named_parameters() if not parameter.requires_grad] == [
