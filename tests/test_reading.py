@@ -1,9 +1,10 @@
 """docs/reading.md: what it points to is there, its exercises have the answers that it gives, and its numbers, and those
-of the README, are right."""
+of the README, are right.  All pages: the files and objects that they name are there."""
 
 from __future__ import annotations
 
 import ast
+import pkgutil
 import re
 from functools import cache
 from pathlib import Path
@@ -29,15 +30,15 @@ DEFINITIONS = {  # how a definition of NAME begins, on a line of its own
 }
 
 
-def rows(columns: int) -> list[list[str]]:
-    """The cells of the page's table rows with that many columns and a path, without their backticks."""
-    lines = [line.strip("| ").split(" | ") if line[2] != "|" else ["", *line.strip("| ").split(" | ")]
-             for line in PAGE.splitlines() if line.startswith("| ")]
-    return [cells for cells in lines if len(cells) == columns and cells[1].startswith("`") and "." in cells[1]]
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table whose first column has that heading."""
+    table = PAGE.split(f"\n| {heading} |")[1].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
 
 
-READING = [(cells[1].strip("`"), int(cells[2]), re.findall(r"`([^`]+)`", cells[3])) for cells in rows(4)]
-CHANGES = [(cells[0], cells[1].strip("`"), cells[2].strip("`")) for cells in rows(3)]
+READING = [(path.strip("`"), int(lines), re.findall(r"`([^`]+)`", names))
+           for path, lines, names in rows("file in `sparsenet/`")]
+CHANGES = [(question, path.strip("`"), name.strip("`")) for question, path, name in rows("...")]
 
 
 def is_defined(path: Path, name: str) -> bool:
@@ -164,3 +165,52 @@ def test_a_step_calls_what_a_reader_expects():
     step = reference_step()
     assert {"kernels/reference.py", "autograd.py", "ops/convolution.py", "sparse/rulebook.py"} <= set(step.files)
     assert not [name for name in step.files if name.startswith(("kernels/cpu/", "kernels/cuda/"))]
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FOLDERS = ("benchmarks", "configs", "docs", "examples", "tests", "tools")
+PLACEHOLDERS = re.compile(r"\b(?:FAMILY|NAME)\b")
+
+
+@cache
+def sources() -> list[str]:
+    """The paths of the package's files and of those beside it, all with / in front."""
+    found = [path for path in PACKAGE.rglob("*") if path.is_file()]
+    beside = [path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
+    return [f"/sparsenet/{path.relative_to(PACKAGE).as_posix()}" for path in found] + [
+        f"/{path.as_posix()}" for path in beside]
+
+
+def missing_files(text: str) -> list[str]:
+    """The source files that a page names in backticks and that are not there; a path may begin anywhere."""
+    named = [name for span in re.findall(r"`([^`\n]+)`", text)
+             for name in re.findall(r"(?<![\w.*/-])[\w/-]+\.(?:py|cu|cuh|js|css)(?!\w)", span)]
+    real = [name for name in named if not PLACEHOLDERS.search(name.replace("_", " "))]
+    return [name for name in real if not any(one.endswith(f"/{name}") for one in sources())]
+
+
+def missing_names(text: str) -> list[str]:
+    """The names within the package that a page gives in backticks and that it does not have."""
+    named = [name for span in re.findall(r"`([^`\n]+)`", text)
+             for name in re.findall(r"(?<![\w/.-])(?:sn|sparsenet)(?:\.[a-zA-Z_]\w*)+(?![\w/-])", span)]
+    return [name for name in named if not is_there(re.sub(r"^sn\b", "sparsenet", name))]
+
+
+def is_there(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[path.relative_to(ROOT).as_posix() for path in PAGES])
+def test_a_page_names_files_and_objects_that_are_there(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert missing_files(text) == [] and missing_names(text) == []
+
+
+def test_a_page_that_names_what_has_moved_would_be_noticed():
+    text = "`kernels/forward_gone.cu`, `python x/gone.py`, `cpu/lanes.py`, `sn.gone`, `sn.ops.gone(x)`, `sn.nn.ReLU`"
+    assert missing_files(text) == ["kernels/forward_gone.cu", "x/gone.py"]
+    assert missing_names(text) == ["sn.gone", "sn.ops.gone"]
