@@ -147,6 +147,7 @@ STATED = [
         ("below", r"the speed below about ([\d,]+)"),
         ("nine", r"nine files, about ([\d,]+) lines"),
         ("files", r"runs through ([\d,]+) files"),
+        ("step", r"files of about ([\d,]+) lines"),
         ("called", r"functions that it calls there have about ([\d,]+) lines"))],
 ]
 
