@@ -62,7 +62,8 @@ def parts() -> Parts:
 
 def step(backend: str) -> Step:
     """A training step, observed in a process of its own.  backend : "reference" or "cpu"."""
-    environment = os.environ | {"SPARSENET_BACKEND": "reference" if backend == "reference" else ""}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path),  # the package that this process imports
+                                "SPARSENET_BACKEND": "reference" if backend == "reference" else ""}
     done = subprocess.run([sys.executable, __file__, "observe"], env=environment, capture_output=True, text=True,
                           check=False)
     if done.returncode:
