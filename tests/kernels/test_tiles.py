@@ -72,7 +72,7 @@ def test_a_written_table_reads_back(tmp_path):
     ("stages = 3", "stages = '3'", "stages = '3', expected a whole number"),
     ('"tf32", channels = 0', '"tf32", channels = 7', "no line for tf32"),
     ('"tf32", channels = 0', '"tf16", channels = 0', "precision 'tf16', expected one of"),
-    ("own_rows = 64", "own_rows = 8", "no multiples of 16, or depth none of 8"),
+    ("own_rows = 64", "own_rows = 8", "not multiples of 16, or depth is not a multiple of 8"),
     ("depth = 16", "depth = 12", "128 threads cannot share 12 copies"),
     ("[split]", "[spilt]", "unknown keys ['spilt'] and lacks ['split']"),
     ("blocks = 1024", "blocks = 0", "expected whole numbers from 1 up"),

@@ -1,9 +1,9 @@
-"""Softmax cross-entropy, and its gradient with it: mean over the rows of -log(softmax(logits)[label]).
+"""Softmax cross-entropy and its gradient: mean over the rows of -log(softmax(logits)[label]).
 
     e[j] = exp(logits[j] - max)      total = sum of e      loss of a row = log(total) + max - logits[label]
     gradient[j] = (e[j] / total - (j == label)) / B
 
-The gradient takes what the loss needs anyway, so it is made in the same pass; backward only scales it.
+The gradient needs the same exponentials as the loss, so one pass computes both; backward only scales the gradient.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sparsenet.kernels.cpu.exponential import exponential
 from sparsenet.kernels.cpu.lanes import load, load_some, maximum, prefetch, store, store_some
 from sparsenet.kernels.cpu.lanes_joined import maximum_of, total_of
 from sparsenet.kernels.cpu.numba_cache import compiled
-from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.losses.mean import mean_on_host
 
 _BLOCK = 1 << 18  # numbers: whole rows, at least one
 _WIDTH = 16  # lanes of a row; the order of its sum, and so its bits, depends on it
 _GROUP = 16  # rows: some kilobytes; the product of so many totals is below 2^496
-_AHEAD = 32  # rows: how early they are asked for
+_AHEAD = 32  # rows: how early they are prefetched
 _MAX_UNROLLED = 128  # classes
 _LOWEST = np.float32(-np.inf)
 
@@ -34,27 +34,26 @@ _LOWEST = np.float32(-np.inf)
 def _cpu(logits, labels, with_gradient):
     """loss (), figures (2,) float64 and gradient (B, C), or None if not asked for.
 
-    figures : the loss once more, and the number of rows whose label is the first of the largest logits, together
-        for one copy to the host
-    A label that is no class makes the loss NaN.  An empty batch has loss 0.
+    figures : the loss again, and the number of rows whose label is the first of the largest logits, in one array for a
+        single copy to the host
+    A label that is not a class makes the loss NaN.  An empty batch has loss 0.
     """
     batch, classes = logits.shape
-    rows = max(1, _BLOCK // classes)
-    sums, share = np.zeros((-(-batch // rows), 2)), 1 / max(1, batch)
+    step, share = max(1, _BLOCK // classes), 1 / max(1, batch)  # rows of a block
+    sums = np.zeros((-(-batch // step), 2))
     gradient = np.empty(logits.shape, logits.dtype) if with_gradient else None
     add_up = _rows_double
     if logits.dtype == np.float32:
         add_up = _rows_float(classes if classes <= _MAX_UNROLLED else 0)
 
-    def block(index: int) -> None:
-        chosen = slice(index * rows, (index + 1) * rows)
+    def add_rows(start: int, stop: int) -> None:
         if with_gradient:
-            out, step = gradient[chosen].reshape(-1), classes
-        else:  # the double precision loop writes each row over the last one
-            out, step = np.empty(classes, logits.dtype), 0
-        add_up(logits[chosen].reshape(-1), labels[chosen], classes, share, out, step, sums[index])
+            out, stride = gradient[start:stop].reshape(-1), classes
+        else:  # the loop in double precision writes each row over the one before
+            out, stride = np.empty(classes, logits.dtype), 0
+        add_up(logits[start:stop].reshape(-1), labels[start:stop], classes, share, out, stride, sums[start // step])
 
-    run_blocks(block, len(sums))
+    run_rows(add_rows, batch, step)
     return *mean_on_host(sums, batch, logits.dtype), gradient
 
 
@@ -66,9 +65,9 @@ def _rows_float(known):
     rows of 10, 40 or 55 classes then take between a half and three quarters of the time of the loop for any number.
     """
 
-    def rows_float(logits, labels, given_classes, share, out, step, sums):
+    def rows_float(logits, labels, given_classes, share, out, stride, sums):
         """Adds the losses of the rows to sums[0] and the number of correct rows to sums[1]; the gradient of row i goes
-        to out[i * step], and there is none if step is 0.
+        to out[i * stride], and there is none if stride is 0.
 
         _GROUP rows take each step together: in a single row each step would wait for the one before, and so the
         processor has independent work.  A group needs one logarithm, of the product of its totals, each of which lies
@@ -90,9 +89,9 @@ def _rows_float(known):
             product = 1.0
             for i in range(rows):
                 product *= totals[i]
-                if step:
+                if stride:
                     scales[i] = np.float32(share / totals[i])
-                    _scale(terms, i * padded, classes, scales[i], out, (first + i) * step)
+                    _scale(terms, i * padded, classes, scales[i], out, (first + i) * stride)
             loss = math.log(product)
             for i in range(rows):
                 row, label = (first + i) * classes, np.uint64(labels[first + i])
@@ -101,9 +100,9 @@ def _rows_float(known):
                     continue
                 given = logits[np.uint64(row) + label]  # unsigned: Numba adds no code for negative indices
                 loss += np.float64(tops[i]) - np.float64(given)
-                if step:
+                if stride:
                     term = terms[np.uint64(i * padded) + label]
-                    out[np.uint64((first + i) * step) + label] = term * scales[i] - own_share
+                    out[np.uint64((first + i) * stride) + label] = term * scales[i] - own_share
                 if given == tops[i]:
                     correct += _is_first(logits, row, row + labels[first + i])
             sums[0] += loss
@@ -160,10 +159,10 @@ def _prefetch_row(logits, row, classes):
 
 
 @compiled(error_model="numpy")
-def _rows_double(logits, labels, classes, share, out, step, sums):
-    """As `_rows_float`, number by number."""
+def _rows_double(logits, labels, classes, share, out, stride, sums):
+    """As `_rows_float`, one number at a time."""
     for i in range(labels.size):
-        row, there, label = i * classes, i * step, labels[i]
+        row, there, label = i * classes, i * stride, labels[i]
         top, total = logits[row], 0.0
         for j in range(row, row + classes):
             top = logits[j] if logits[j] > top else top
@@ -184,7 +183,7 @@ def _rows_double(logits, labels, classes, share, out, step, sums):
 
 @compiled
 def _is_first(numbers, start, place):
-    """Whether none from `start` on before `place` is equal to the one there."""
+    """1 if no number from `start` to `place - 1` equals the one at `place`, else 0."""
     for j in range(start, place):
         if numbers[j] == numbers[place]:
             return 0

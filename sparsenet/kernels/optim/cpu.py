@@ -7,8 +7,8 @@
 
 PyTorch's conventions, but v starts at 0.  Without velocities: parameter -= lr * g.
 
-float16 parameters (on a GPU) have float32 velocities and, where masters are given, float32 copies of
-themselves that take each step; a parameter becomes its master's rounding.
+float16 parameters (on a GPU) have float32 velocities and, if masters are given, float32 copies, which are updated; each
+parameter is its rounded copy.
 """
 
 from __future__ import annotations
