@@ -17,7 +17,7 @@ _BLOCK = 1 << 16  # elements
 
 @SCALE_GRADIENT.implementation("cpu")
 def _scale_cpu(gradient, factor):
-    """Multiplies the gradient (N,) by the factor () in place."""
+    """Multiply the gradient (N,) by the factor () in place."""
     if factor == 1:
         return
 

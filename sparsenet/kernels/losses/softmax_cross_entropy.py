@@ -61,12 +61,12 @@ def _cpu(logits, labels, with_gradient):
 def _rows_float(known):
     """The loop over float32 rows, compiled for `known` classes; for any number of classes if that is 0.
 
-    With a known number, the loops over the classes are unrolled and the masks of a row's end are constants: 64 or 4096
-    rows of 10, 40 or 55 classes then take between a half and three quarters of the time of the loop for any number.
+    With a known number, the loops over the classes are unrolled and the masks of the end of a row are constants: 64 or
+    4096 rows of 10, 40 or 55 classes take between a half and three quarters of the time of the generic loop.
     """
 
     def rows_float(logits, labels, given_classes, share, out, stride, sums):
-        """Adds the losses of the rows to sums[0] and the number of correct rows to sums[1]; the gradient of row i goes
+        """Add the losses of the rows to sums[0] and the number of correct rows to sums[1]; the gradient of row i goes
         to out[i * stride], and there is none if stride is 0.
 
         _GROUP rows take each step together: in a single row each step would wait for the one before, and so the

@@ -46,7 +46,7 @@ def _cpu(anchor, positive, negative, margin, distance, with_gradient):
 
 @compiled
 def _rows(anchor, positive, negative, margin, distance, share, gradient, sums):
-    """Adds the terms to sums[0] and the number of those above 0 to sums[1]; no gradient if `gradient` has no rows."""
+    """Add the terms to sums[0] and the number of those above 0 to sums[1]; no gradient if `gradient` has no rows."""
     for i in range(anchor.shape[0]):
         a, p, n = anchor[i], positive[i], negative[i]
         near, far = 0.0, 0.0

@@ -23,7 +23,7 @@ _BLOCK = 1 << 16  # elements
 @SGD_STEP.implementation("cpu")
 def _sgd_step_cpu(parameters, gradients, velocities, masters, lr, momentum, dampening, nesterov, weight_decay,
                   loss_scale):
-    """Writes parameters and velocities in place; the arithmetic is in their dtype."""
+    """Update parameters and velocities in place; the arithmetic is in their dtype."""
     if not parameters:
         return
     number = parameters[0].dtype.type

@@ -187,7 +187,7 @@ def _backward_cpu(gradient, argmax, rulebook, batch_splits):
 
 @compiled
 def _backward(gradient, argmax, neighbours, inputs, background, columns, out, cleared_rows):
-    """Adds the gradients of a sample's outputs, row by row, to the inputs that won, or to the background.
+    """Add the gradients of a sample's outputs, row by row, to the inputs that won, or to the background.
 
     The inputs are cleared in steps of _CLEARED bytes, shortly before the first window that needs them, and the memory
     that is cleared next is prefetched meanwhile.

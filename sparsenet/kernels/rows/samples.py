@@ -1,4 +1,4 @@
-"""A row for each sample, added to the rows of its sites, subtracted from them, or multiplied with them.
+"""A row for each sample, added to the rows of its sites, subtracted from them, or multiplied by them.
 
     out[n, c] = values[n, c] + rows[coordinates[n, 0], c]         (or -, or *)
 
