@@ -67,7 +67,7 @@ def test_a_written_table_reads_back(tmp_path):
     ("rows = 128", "rows = 127", "multiples of own_rows"),
     ("stages = 3", "stages = 1", "stages is below 2"),
     ("stages = 3", "stages = 30", "bytes of shared memory"),
-    ('"sm_90"', '"sm_86"', "bytes of shared memory, there are 101376"),
+    ('"sm_90"', '"sm_86"', "bytes of shared memory, the limit is 101376"),
     ("stages = 3", "stages = 3, speed = 1", "unknown keys ['speed']"),
     ("stages = 3", "stages = '3'", "stages = '3', expected a whole number"),
     ('"tf32", channels = 0', '"tf32", channels = 7', "no line for tf32"),
