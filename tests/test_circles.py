@@ -11,7 +11,7 @@ import sparsenet
 
 PACKAGE = Path(sparsenet.__file__).parent
 # The first two exist for the type checker alone; a dataset is the facade of those that prepare and load its samples.
-TYPES_ONLY = ({"anomaly", "autograd", "tensor_base"}, {"sparse.rulebook", "sparse.sites"})
+TYPES_ONLY = ({"anomaly", "autograd"}, {"sparse.rulebook", "sparse.sites"})
 FACADE = {"data.dataset", "data.holdout", "data.loader", "data.preparation"}
 
 

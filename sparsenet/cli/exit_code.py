@@ -58,6 +58,9 @@ def run(main: Callable[[], int | None], name: str | None = None) -> int:
 
 def _interrupted(name: str) -> int:
     code = TERMINATED if latest_signal() == signal.SIGTERM else INTERRUPTED
+    # CPython remembers that a KeyboardInterrupt passed through the exec of a text, as in the making of a dataclass, and
+    # kills itself by SIGINT at the end; the exec of another text makes it forget.
+    exec("")
     print(f"\n{name}: {_WORDS[code]}", file=sys.stderr)
     return code
 

@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from sparsenet.cli.exit_code import run
 from sparsenet.interrupts import deferred_interrupt
+
+posix = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 
 
 def failing(error: BaseException):
@@ -37,6 +40,17 @@ def test_an_error_is_one_line(capsys, error: Exception, line: str):
 def test_an_interruption_is_130(capsys):
     assert run(failing(KeyboardInterrupt()), "tool") == 130
     assert capsys.readouterr().err == "\ntool: interrupted\n"
+
+
+@posix
+@pytest.mark.parametrize("code", ["exec('raise KeyboardInterrupt')", "eval('signal.raise_signal(signal.SIGINT)')"])
+def test_an_interruption_within_the_exec_of_a_text_is_130(tmp_path: Path, code: str):
+    """As in the making of a dataclass, while a module is imported."""
+    (tmp_path / "module.py").write_text("import signal, sys\nfrom sparsenet.cli.exit_code import run\n"
+                                        f"sys.exit(run(lambda: {code}, 'tool'))\n")
+    done = subprocess.run([sys.executable, "-m", "module"], cwd=tmp_path, capture_output=True, check=False, text=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])})
+    assert (done.returncode, done.stderr) == (130, "\ntool: interrupted\n")
 
 
 def test_a_defect_keeps_its_traceback():
@@ -100,7 +114,6 @@ def test_output_to_a_full_disk_is_one_error():
     assert (done.returncode, done.stderr) == (1, "tool: error: [Errno 28] No space left on device\n")
 
 
-posix = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 
 
 @posix
