@@ -29,7 +29,7 @@ _current = "highest"
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Set to what the operands of float32 products are rounded on a GPU, from the next launch on.
+    """Set the precision of the operands of float32 products on a GPU, from the next launch on.
 
     Raises
     ------

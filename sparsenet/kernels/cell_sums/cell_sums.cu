@@ -26,8 +26,8 @@ extern "C" __global__ void cell_sums(const WIDE* __restrict__ sums, const long l
     }
 }
 
-// to_sites (N, C): the gradient of each sample, divided, at its sites.  to_background (background_rows, C), null if there
-// is none: times the inactive cells; a single row that all share is the sum over the samples, in order.
+// to_sites (N, C): the gradient of each sample, divided, at its sites.  to_background (background_rows, C), null if
+// there is none: times the inactive cells; a single row that all share is the sum over the samples, in order.
 extern "C" __global__ void cell_sums_backward(const SCALAR* __restrict__ gradient, const long long* __restrict__ splits,
                                               const int* __restrict__ coordinates, const int width,
                                               const int background_rows, const long long cells, const bool mean,

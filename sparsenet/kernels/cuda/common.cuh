@@ -6,7 +6,7 @@
 // kernels compute and sum.
 
 #define OPTIONAL   // before a pointer parameter: None is passed as a null pointer
-#define UNORDERED  // before a pointer parameter: what the kernel writes may depend on the order of the threads
+#define UNORDERED  // before a pointer parameter: the contents may depend on the order of the threads
 #define PER_BLOCK  // before a pointer parameter: an entry for each block, so the contents depend on their number
 
 // Number of this thread in a one-dimensional grid, and how far a grid-stride loop steps.
@@ -111,7 +111,7 @@ __device__ inline void load_matrix_x4_transposed(unsigned (&out)[4], const void*
 }
 
 // Copy BYTES (4, 8 or 16, both addresses aligned to them) from global to shared memory while the thread goes on;
-// zeros where not `valid`, `global` is not read then.  A thread sees what it copied after copy_async_wait, other
+// zeros if not `valid`, `global` is not read then.  A thread sees its copies after copy_async_wait, other
 // threads after a barrier behind it.  Before sm_80 it is a plain copy.
 template <int BYTES>
 __device__ inline void copy_async(void* shared, const void* global, bool valid) {

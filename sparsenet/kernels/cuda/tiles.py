@@ -97,7 +97,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class TileTable:
-    """The lines of a table, and what goes with them.
+    """The lines of a table and its other settings.
 
     order_window, order_work : rows in a window that is sorted, and the multiply-adds of a product from which on sorting
         pays; split_blocks : blocks that a weight gradient is split into

@@ -31,8 +31,8 @@ def _background_cpu(weights, background, bias, slope, reversed, with_gradient):
     activated = launch("leaky_relu_forward", constant[None], slope)[0]
     if not with_gradient:
         return constant, activated, None, None
-    turned = (weights[::-1] if reversed else weights).transpose(0, 2, 1)
-    return constant, activated, total, np.ascontiguousarray(turned)
+    transposed = (weights[::-1] if reversed else weights).transpose(0, 2, 1)
+    return constant, activated, total, np.ascontiguousarray(transposed)
 
 
 @GRADIENT.implementation("reference")

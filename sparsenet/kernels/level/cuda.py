@@ -21,11 +21,11 @@ def _background_cuda(weights, background, bias, slope, reversed, with_gradient):
     rows = xp.empty((2, c_out), dtype)
     constant, activated = rows[0], rows[1]
     total = xp.empty((c_in, c_out), dtype) if with_gradient else None
-    turned = xp.empty((offsets, c_out, c_in), dtype) if with_gradient else None
+    transposed_weights = xp.empty((offsets, c_out, c_in), dtype) if with_gradient else None
     SOURCE.kernel("level_background", **scalars_of(weights))(
         min(-(-c_out // _GROUPS), MAX_BLOCKS), _BLOCK, background, weights, bias, slope, reversed, offsets, c_in,
-        c_out, constant, activated, total, turned)
-    return constant, activated, total, turned
+        c_out, constant, activated, total, transposed_weights)
+    return constant, activated, total, transposed_weights
 
 
 @GRADIENT.implementation("cuda")

@@ -14,18 +14,19 @@ __device__ inline double warp_sum(double value) {
     return value;
 }
 
-// The output for a grid full of background, and the weights as the backward pass reads them.  A warp takes one column o:
+// The output for a grid full of background, and the weights for the backward pass.  A warp takes one column o:
 //
 //     total[c, o]    = sum over k of weights[k, c, o]
 //     constant[o]    = sum over c of background[c] * total[c, o] + bias[o]       (no background: zeros, no bias: 0)
 //     activated[o]   = leaky(constant[o])
-//     turned[k, o, c] = weights[k, c, o]                                         (reversed: of offset offsets - 1 - k)
+//     transposed_weights[k, o, c] = weights[k, c, o]                 (reversed: of offset offsets - 1 - k)
 extern "C" __global__ void level_background(OPTIONAL const SCALAR* __restrict__ background,
                                             const SCALAR* __restrict__ weights,
-                                            OPTIONAL const SCALAR* __restrict__ bias, const WIDE slope, const bool reversed, const int offsets, const int c_in,
+                                            OPTIONAL const SCALAR* __restrict__ bias, const WIDE slope,
+                                            const bool reversed, const int offsets, const int c_in,
                                             const int c_out, SCALAR* __restrict__ constant,
                                             SCALAR* __restrict__ activated, OPTIONAL SCALAR* __restrict__ total,
-                                            OPTIONAL SCALAR* __restrict__ turned) {
+                                            OPTIONAL SCALAR* __restrict__ transposed_weights) {
     for (int o = blockIdx.x * GROUPS + threadIdx.y; o < c_out; o += gridDim.x * GROUPS) {
         double sum = 0;
         for (int c = threadIdx.x; c < c_in; c += LANES) {
@@ -33,7 +34,7 @@ extern "C" __global__ void level_background(OPTIONAL const SCALAR* __restrict__ 
             for (int k = 0; k < offsets; ++k) {
                 const SCALAR weight = weights[(static_cast<long long>(k) * c_in + c) * c_out + o];
                 const long long place = reversed ? offsets - 1 - k : k;
-                if (turned != nullptr) turned[(place * c_out + o) * c_in + c] = weight;
+                if (transposed_weights != nullptr) transposed_weights[(place * c_out + o) * c_in + c] = weight;
                 through += weight;
             }
             if (total != nullptr) total[static_cast<long long>(c) * c_out + o] = through;
@@ -78,17 +79,17 @@ __device__ inline WIDE collected(const SCALAR* gradient, const short* argmax, co
 //     background_gradient[d]  = sum over c of total[d, c] * constant_gradient[c]
 //
 // Pooled values are relative to the background, so the gradients that arrive at sites are subtracted from that of the
-// background.  A block takes `chunk` rows of 32 channels at a time, row group y the rows y, y + 8, ...  The last block to
-// finish a chunk of these channels joins the sums of all chunks in order; the last of those blocks multiplies by `total`.
-// partial: (chunks, 2, C), and a row (C,) for constant_gradient before it is rounded.
+// background.  A block takes `chunk` rows of 32 channels at a time, row group y the rows y, y + 8, ...  The last block
+// to finish a chunk of these channels joins the sums of all chunks in order; the last of those blocks multiplies by
+// `total`.  partial: (chunks, 2, C), and a row (C,) for constant_gradient before it is rounded.
 // tickets: gridDim.y + 1 zeros, zeros again afterwards.
 extern "C" __global__ void level_gradient(const SCALAR* __restrict__ gradient,
                                           OPTIONAL const short* __restrict__ argmax,
                                           OPTIONAL const int* __restrict__ transposed,
                                           const SCALAR* __restrict__ activated, const SCALAR* __restrict__ constant,
                                           OPTIONAL const SCALAR* __restrict__ output_background_gradient,
-                                          const WIDE slope, OPTIONAL const SCALAR* __restrict__ total, const long long rows,
-                                          const int offsets, const int channels, const int c_in, const int chunk,
+                                          const WIDE slope, OPTIONAL const SCALAR* __restrict__ total,
+                                          const long long rows, const int offsets, const int channels, const int c_in, const int chunk,
                                           SCALAR* __restrict__ result, double* partial, unsigned* __restrict__ tickets,
                                           SCALAR* __restrict__ constant_gradient,
                                           OPTIONAL SCALAR* __restrict__ background_gradient) {

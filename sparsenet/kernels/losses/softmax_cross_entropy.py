@@ -32,7 +32,7 @@ _LOWEST = np.float32(-np.inf)
 
 @SOFTMAX_CROSS_ENTROPY.implementation("cpu")
 def _cpu(logits, labels, with_gradient):
-    """loss (), figures (2,) float64 and gradient (B, C), or None if not asked for.
+    """loss (), figures (2,) float64 and gradient (B, C), or None without with_gradient.
 
     figures : the loss again, and the number of rows whose label is the first of the largest logits, in one array for a
         single copy to the host

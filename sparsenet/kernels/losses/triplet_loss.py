@@ -25,7 +25,8 @@ _BLOCK = 1 << 14  # numbers of one of the three: whole rows, at least one
 
 @TRIPLET_LOSS.implementation("cpu")
 def _cpu(anchor, positive, negative, margin, distance, with_gradient):
-    """loss (), figures (2,) float64 and gradient (3, T, C) by anchor, positive and negative, or None if not asked for.
+    """loss (), figures (2,) float64 and gradient (3, T, C) by anchor, positive and negative, or None without
+    with_gradient.
 
     figures : the loss again, and the number of terms above 0
     The gradient is 0 if the term is 0 or below.  The loss of no triplets is 0.
