@@ -18,6 +18,7 @@ from sparsenet.kernels import get_num_threads
 from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
 
 SECTION = "ceilings"
+_LARGE = "sgemm 20000x864x64"
 _COPIED = 64 << 20  # bytes of the copied array, far above any cache
 _BLOCK_ROWS = 1024
 PACKAGES = ("numpy", "numba", "llvmlite", "h5py", "threadpoolctl", "cupy-cuda12x", "cupy-cuda13x")
@@ -78,7 +79,7 @@ def measure_ceilings(results: Results, settings: Settings) -> None:
     target = np.zeros_like(source)
     rows = 20_000
     rng = np.random.default_rng(0)
-    shapes = {"sgemm 20000x32x64": (rows, 32, 64), "sgemm 20000x864x64": (rows, 864, 64)}
+    shapes = {"sgemm 20000x32x64": (rows, 32, 64), _LARGE: (rows, 864, 64)}
     operands = {name: tuple(rng.standard_normal(shape, np.float32) for shape in ((m, k), (k, n), (m, n)))
                 for name, (m, k, n) in shapes.items()}
 
@@ -102,6 +103,12 @@ def measure_ceilings(results: Results, settings: Settings) -> None:
         best = min(variants, key=lambda timing: timing.median)  # of NumPy's own threads and this package's
         results.add(SECTION, f"{name}, 1 thread", "rate", work / one.median, "GFLOP/s", spread=one.spread)
         results.add(SECTION, f"{name}, {threads} threads", "rate", work / best.median, "GFLOP/s", spread=best.spread)
+
+
+def sgemm_rate(results: Results) -> float | None:
+    """Multiply-adds per second of the large product on all threads; None if the ceilings were not measured."""
+    rate = results.value(SECTION, f"{_LARGE}, {get_num_threads()} threads", "rate")
+    return None if rate is None else 1e9 * rate / 2
 
 
 def copy(source: np.ndarray, target: np.ndarray) -> None:

@@ -145,6 +145,15 @@ def convolution_work(steps: Steps) -> tuple[int, int]:
     return sparse, dense
 
 
+def step_work(steps: Steps) -> int:
+    """Multiply-adds of the convolutions in a step: forward, weight gradient and, except in the first one, input
+    gradient."""
+    forward, _ = convolution_work(steps)
+    first = next(layer for layer in steps.net.layers if isinstance(layer, SparseConv))
+    _, c_in, c_out = first.weight.shape
+    return 3 * forward - steps.sites.rulebook(first.geometry).pair_count * c_in * c_out
+
+
 def traced_memory(steps: Steps) -> dict[str, int]:
     """Bytes allocated in one training step, measured by tracemalloc.
 

@@ -76,27 +76,34 @@ class Preparation:
         rng = self._rng(sample, showing)
         if self.from_meshes_alone:
             return self._voxelize(sample, self.field, rng)
-        if self.voxelizes:
-            sides: tuple[int, ...] = (self.render_size,) * 3
-            cells, features, dropped = self._voxelize(sample, sides, rng)
-        else:
-            sides, dropped = self.dataset.spatial_size, 0
-            cells, features = self.dataset.voxels(sample)
-        shift = np.zeros(len(sides), np.int64)
-        if self.shift_cells:
-            shift = np.rint(self.shift_cells * rng.uniform(-1, 1, len(sides))).astype(np.int64)
+        cells, features, sides, dropped = self._cells(sample, rng)
+        shift = self._drawn_shift(len(sides), rng)
         if self.cell_moves is not None:
             cells, sides, own_shift = self.cell_moves.apply(cells, sides, rng)
             shift = shift + own_shift
-        cells = cells + (shift + (np.array(self.field) - sides) // 2).astype(np.int32)
-        if any(size < side for size, side in zip(self.field, sides, strict=True)) or shift.any():
+        cells = cells + (shift + (np.array(self.field) - sides) // 2).astype(np.int32)  # the centre, then the shift
+        if shift.any() or any(size < side for size, side in zip(self.field, sides, strict=True)):
             inside = ((cells >= 0) & (cells < np.array(self.field))).all(axis=1)
             dropped += int(len(cells) - inside.sum())
             cells, features = cells[inside], features[inside]
-        if self.cell_moves is not None:
+        if self.cell_moves is not None:  # they change the order
             order = np.lexsort(cells.T[::-1])
             cells, features = cells[order], features[order]
         return cells, features, dropped
+
+    def _cells(self, sample: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], int]:
+        """Cells, features, the sides of their box and the number of dropped cells, voxelized or as stored."""
+        if self.voxelizes:
+            sides = (self.render_size,) * 3
+            cells, features, dropped = self._voxelize(sample, sides, rng)
+            return cells, features, sides, dropped
+        return *self.dataset.voxels(sample), self.dataset.spatial_size, 0
+
+    def _drawn_shift(self, dimension: int, rng: np.random.Generator) -> np.ndarray:
+        """(D,) int64 cells, each uniform from -shift_cells to shift_cells."""
+        if not self.shift_cells:
+            return np.zeros(dimension, np.int64)
+        return np.rint(self.shift_cells * rng.uniform(-1, 1, dimension)).astype(np.int64)
 
     def _voxelize(self, sample: int, field: tuple[int, ...], rng: np.random.Generator
                   ) -> tuple[np.ndarray, np.ndarray, int]:

@@ -1,7 +1,7 @@
 """Kernels, found by name through `launch` (see table.py).
 
-contracts.py says what each computes, reference.py is its formula.  How they are fast: a folder for each family, with
-cpu.py, cuda.py and the CUDA sources; cpu/ and cuda/ are the machinery of the two backends.
+contracts.py declares each kernel, reference.py is its formula.  The fast implementations are in a folder for each
+family, with cpu.py, cuda.py and the CUDA sources; cpu/ and cuda/ are the machinery of the two backends.
 """
 
 import sys
@@ -29,11 +29,11 @@ __all__ = [
 def set_tile_table(path: str | Path | None) -> None:
     """Take tile sizes from the file `path`, from the next launch on; None: the committed table.
 
-    Forward results and input gradients do not change by a bit; weight gradients may in their last ones.
+    The bits of forward results and input gradients do not change; the last bits of weight gradients may.
 
     Raises
     ------
-    sparsenet.toml.TomlError : naming the file and what is wrong with it.
+    sparsenet.toml.TomlError : with the name of the file and the fault.
     """
     name = "sparsenet.kernels.cuda.tiles"
     if path is not None or name in sys.modules:  # the committed table is the first one

@@ -1,4 +1,4 @@
-"""What the arguments of a kernel are, and the check of them that is written out (see `quick_check`)."""
+"""Descriptions of the arguments of a kernel, and the generated check of them (see `quick_check`)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sparsenet.kernels.quick_check import Check, Lines
 class Array:
     """An array argument.
 
-    dtype : "float" (float32 or float64), "feature" (float16 too, on a GPU), the same for every such argument of
-        the kernel; "wide" (what those are computed with: float32 for float16, else their dtype); or the name of
+    dtype : "float" (float32 or float64) or "feature" (on a GPU float16, too), the same for all such arguments of
+        the kernel; "wide" (the dtype of their arithmetic: float32 for float16, else their own); or the name of
         one NumPy dtype, such as "int32".
-    shape : one letter or word per axis, separated by blanks; a word that returns within one
-        kernel stands for the same number each time, a number for itself.
+    shape : one letter or word per axis, separated by blanks; within a kernel a word stands for the same number wherever
+        it occurs, a number for itself.
     optional : None is accepted; at the end of the arguments it may be left out.
     """
 
@@ -31,19 +31,20 @@ class Array:
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """Of the shape."""
+        """The words of the shape."""
         return tuple(self.shape.split())
 
     @cached_property
     def only(self) -> np.dtype | None:
-        """The one dtype it may have; None where that depends on the features."""
+        """The one dtype it may have; None if that depends on the features."""
         return None if self.dtype in ("float", "feature", "wide") else np.dtype(self.dtype)
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """A list of arrays, each as an Array of that dtype and shape says; lists are equally long, and a
-    word of the shape stands for one number within one position.  None is accepted where optional."""
+    """A list of arrays, each as described by an Array of that dtype and shape.  All lists of a kernel have the same
+    length, and a word of the shape stands for the same number in arrays at the same position.  None is accepted if
+    optional."""
 
     dtype: str
     shape: str
@@ -55,7 +56,7 @@ class Arrays:
 
 @cache
 def _numbered(dtype: str, shape: str, position: int) -> Array:
-    """An Array whose words stand for numbers of its own position."""
+    """An Array whose words are those of its position."""
     return Array(dtype, " ".join(word if word.isdigit() else f"{word}{position}" for word in shape.split()))
 
 
@@ -72,7 +73,7 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Integers:
-    """A tuple of integers, one per axis of a grid: on the host for any backend.
+    """A tuple of integers, one per axis of a grid, on the host for all backends.
 
     length : a word, as in the shape of an Array
     """
@@ -91,21 +92,21 @@ class Rulebook:
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """Of the shape."""
+        """The words of the shape."""
         return tuple(self.shape.split())
 
 
 class RulebookViews(Protocol):
-    """The attributes that kernels read of a rulebook, such as `sparsenet.sparse.Rulebook`; see there for the views.
+    """The attributes of a rulebook, such as `sparsenet.sparse.Rulebook`, that kernels read; see there for the views.
 
-    A view is made at first use: an implementation reads only those that it needs, and names them (`Kernel.reads`).
+    A view is built at first use: an implementation reads only the views that it needs, and names them (`Kernel.reads`).
     """
 
     shape: tuple[int, int, int]  # (N, M, K)
     device: str  # "cpu" or "cuda"
     submanifold: bool  # the transposed neighbours are the neighbours with the offsets reversed
-    non_overlapping: bool  # each input site is in one pair at most
-    max_pairs: int  # a limit of P that is known without counting
+    non_overlapping: bool  # each input site is in at most one pair
+    max_pairs: int  # an upper bound of P, known without counting
     pair_count: int  # P
     neighbours: Any  # (M, K) int32
     transposed_neighbours: Any  # (N, K) int32
@@ -114,10 +115,10 @@ class RulebookViews(Protocol):
 
 
 def quick_check(arguments: dict[str, Any]) -> Check:
-    """The check of `Kernel.check` written out: (values, class of arrays, dtypes that features may have)."""
+    """The generated form of `Kernel.check`: (values, class of arrays, dtypes that features may have)."""
     names = [f"given_{i}" for i in range(len(arguments))]
     lines, known, lists = Lines(names, "allowed"), set(), []
-    floating = ""  # what the dtype of features is called, once it is known
+    floating = ""  # the name of the dtype of features, once it is known
     for name, expected in zip(names, arguments.values(), strict=True):
         depth, optional = 0, getattr(expected, "optional", False)
         if optional:
@@ -153,11 +154,11 @@ def quick_check(arguments: dict[str, Any]) -> Check:
 
 
 def _add_dtype(lines: Lines, expected: Array | Arrays, name: str, floating: str, source: str, depth: int) -> str:
-    """Lines that check the dtype; what the dtype of features is called, once it is known."""
+    """Add lines that check the dtype; returns the name of the dtype of features, once it is known."""
     if expected.dtype not in ("float", "feature", "wide"):
         lines.refuse_unless(f"{name}.dtype is {lines.constant(np.dtype(expected.dtype))}", depth)
     elif not floating and (expected.optional or expected.dtype == "wide"):
-        lines.refuse_unless("False", depth)  # nothing to compare with: for `Kernel.check` to look at
+        lines.refuse_unless("False", depth)  # nothing to compare with: left to `Kernel.check`
     elif expected.dtype == "wide":
         lines.refuse_unless(f"{name}.dtype is {lines.constant(wide_dtype)}({floating})", depth)
     else:
@@ -171,9 +172,9 @@ def _add_dtype(lines: Lines, expected: Array | Arrays, name: str, floating: str,
 
 
 def _add_sizes(lines: Lines, words: Sequence[str], shape: str, known: set[str], depth: int) -> None:
-    """Lines that check a shape.
+    """Add lines that check a shape.
 
-    known : words that stand for a number whatever optional arguments are given
+    known : words whose number is known whatever optional arguments are given
     """
     lines.refuse_unless(f"len({shape}) == {len(words)}", depth)
     for axis, word in enumerate(words):

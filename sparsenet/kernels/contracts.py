@@ -1,11 +1,11 @@
-"""Every kernel: its arguments, its formula in one line, and what its arguments must be beyond dtype and shape.
+"""Every kernel: its arguments, its formula in one line, and the guards of its arguments beyond dtype and shape.
 
 `declare(name, family, formula, argument=..., ...)` adds a kernel to the table.  The family's folder holds its
-implementations, cpu.py and cuda.py; `reference.py` has the formula as a function.  Guards say when they run:
+implementations, cpu.py and cuda.py; `reference.py` has the formula as a function.  A guard states when it runs:
 
-    "always"     what shapes and scalars tell, and what an implementation waits for the GPU for anyway
-    "host"       on a GPU, where a look at the values would wait for it, only with SPARSENET_CHECK=1
-    "checking"   with SPARSENET_CHECK=1 alone: a pass over all numbers
+    "always"     it needs shapes and scalars only, or values for which the implementation waits for the GPU anyway
+    "host"       it reads values; on a GPU, which it would have to wait for, only with SPARSENET_CHECK=1
+    "checking"   it reads all numbers; only with SPARSENET_CHECK=1
 
 Letters: N input sites, M output sites, K kernel offsets, P pairs, C channels, D dimensions, B samples, S runs of rows.
 """
@@ -205,7 +205,7 @@ MATMUL_BY_ROW = declare("matmul_by_row", "matmul", "the same; the bits of a row 
 
 MAX_POOL_FORWARD = declare(
     "max_pool_forward", "pooling",
-    "out[m] = max over k of features[neighbours[m, k]], the background where it is -1; argmax[m] = the first such k",
+    "out[m] = max over k of features[neighbours[m, k]], the background if it is -1; argmax[m] = the first such k",
     features=Array("feature", "N C"),
     background=Array("feature", "G C", optional=True),
     neighbours=Array("int32", "M K"),
@@ -237,26 +237,26 @@ def _rows_exist(features, neighbours):
 
 LEAKY_RELU_FORWARD = declare(
     "leaky_relu_forward", "activations",
-    "out = x where x > 0, slope * x elsewhere; of the background too",
+    "out = x if x > 0, else slope * x; also of the background",
     x=Array("feature", "N C"),
     slope=Scalar(float),
     background=Array("feature", "G D", optional=True),
 )
 LEAKY_RELU_BACKWARD = declare(
     "leaky_relu_backward", "activations",
-    "out = gradient where reference > 0, slope * gradient elsewhere; of the background's gradient `ground` too",
+    "out = gradient if reference > 0, else slope * gradient; also of background_gradient",
     reference=Array("feature", "N C"),
     gradient=Array("feature", "N C"),
     slope=Scalar(float),
     background=Array("feature", "G D", optional=True),
-    ground=Array("feature", "G D", optional=True),
+    background_gradient=Array("feature", "G D", optional=True),
 )
 
-# ---- a level: convolution, leaky ReLU, and max-pooling where it follows; put together from the kernels above ---------
+# ---- a level: convolution, leaky ReLU, and max-pooling if it follows; composed of the kernels above -----------------
 
 LEVEL_BACKGROUND = declare(
     "level_background", ("level", "level.cpu"),
-    "constant = background sum_k weights[k] + bias; leaky ReLU of it; sum_k weights[k]; weights turned",
+    "constant = background sum_k weights[k] + bias; its leaky ReLU; sum_k weights[k]; weights transposed",
     weights=Array("feature", "K C_in C_out"),
     background=Array("feature", "C_in", optional=True),
     bias=Array("feature", "C_out", optional=True),
@@ -266,13 +266,13 @@ LEVEL_BACKGROUND = declare(
 )
 LEVEL_GRADIENT = declare(
     "level_gradient", ("level", "level.cpu"),
-    "the gradient of what the convolution gave, of its constant, and of the background that it read",
+    "the gradients of the convolution's output, of its constant, and of its input's background",
     gradient=Array("feature", "M C"),
     argmax=Array("int16", "M C", optional=True),
     transposed_neighbours=Array("int32", "N K", optional=True),
     activated=Array("feature", "N C"),
     constant=Array("feature", "C"),
-    ground=Array("feature", "C", optional=True),
+    output_background_gradient=Array("feature", "C", optional=True),
     slope=Scalar(float),
     total_weight=Array("feature", "C_in C", optional=True),
 )
@@ -288,23 +288,23 @@ CELL_SUMS = declare(
 )
 CELL_SUMS_BACKWARD = declare(
     "cell_sums_backward", ("cell_sums", "cell_sums.cpu"),
-    "to the sites of b gradient[b] / divisor, to the background (cells - sites of b) times as much",
+    "gradient[b] / divisor at the sites of b; (cells - sites of b) times as much for the background",
     gradient=Array("feature", "B C"),
     splits=Array("int64", "B1"),
     coordinates=Array("int32", "N D1"),
-    grounds=Scalar(int),
+    background_rows=Scalar(int),
     cells=Scalar(int),
     mean=Scalar(bool),
 )
 
 _NORM_INPUTS = {"features": Array("feature", "N C"), "background": Array("feature", "G C", optional=True)}
-_INACTIVE = {  # how many cells hold the background: with one for each sample, those of its grid that are no sites
+_INACTIVE = {  # give the number of cells that hold the background: the cells of the grids that are not sites
     "batch_splits": Array("int64", "B1", optional=True),
-    "cells": Scalar(int),  # of a grid; 0: the background is no part of the statistics
+    "cells": Scalar(int),  # of a grid; 0: the background is not part of the statistics
 }
 BATCH_NORM_STATISTICS = declare(
     "batch_norm_statistics", "norm",
-    "out = mean and variance of the rows, and of the background once for each inactive cell; moves the running ones",
+    "out = mean and variance of the rows and, once for each inactive cell, the background; updates the running ones",
     **_NORM_INPUTS, **_INACTIVE,
     running_mean=Array("feature", "C", optional=True),
     running_variance=Array("feature", "C", optional=True),
@@ -312,7 +312,7 @@ BATCH_NORM_STATISTICS = declare(
 )
 BATCH_NORM_FORWARD = declare(
     "batch_norm_forward", "norm",
-    "out = (x - mean) / sqrt(variance + eps) * weight + bias; of the background too",
+    "out = (x - mean) / sqrt(variance + eps) * weight + bias; also of the background",
     **_NORM_INPUTS,
     moments=Array("float64", "2 C"),
     weight=Array("feature", "C"),
@@ -321,15 +321,15 @@ BATCH_NORM_FORWARD = declare(
 )
 BATCH_NORM_BACKWARD = declare(
     "batch_norm_backward", "norm",
-    "the gradients of x and background, through mean and variance if they are the batch's; sums: of bias and weight",
+    "the gradients of x and background, through mean and variance if they are the batch's; those of bias and weight",
     **_NORM_INPUTS,
     gradient=Array("feature", "N C"),
-    ground=Array("feature", "G C", optional=True),
+    background_gradient=Array("feature", "G C", optional=True),
     **_INACTIVE,
     moments=Array("float64", "2 C"),
     weight=Array("feature", "C"),
     eps=Scalar(float),
-    of_batch=Scalar(bool),  # whether mean and variance are the batch's own: constants if not
+    of_batch=Scalar(bool),  # whether mean and variance are the batch's own, else they are constants
 )
 
 
@@ -360,7 +360,7 @@ SEGMENT_SUM = declare(
 )
 SEGMENT_MAX = declare(
     "segment_max", "rows",
-    "out[s] = max of values[splits[s]:splits[s + 1]]; the first row that has it",
+    "out[s] = max of values[splits[s]:splits[s + 1]]; the first row that attains it",
     values=Array("feature", "N C"),
     splits=Array("int64", "S"),
 )
@@ -396,7 +396,7 @@ MULTIPLY_SAMPLE_ROWS = declare(
 
 # ---- losses and the step ---------------------------------------------------------------------------------------------
 
-COSINE, L2, SQUARED_L2 = range(3)  # `distance`: the places in ops.triplet_loss.DISTANCES, as in losses/triplet_loss.cu
+COSINE, L2, SQUARED_L2 = range(3)  # `distance`: the order of ops.triplet_loss.DISTANCES and of losses/triplet_loss.cu
 
 SOFTMAX_CROSS_ENTROPY = declare(
     "softmax_cross_entropy", "losses",
@@ -448,7 +448,7 @@ def _distance_is_known(distance):
 @SGD_STEP.guard("always")
 def _masters_are_for_float16(masters, backend):
     if masters is not None and backend != "cuda":
-        raise ValueError("sgd_step: masters are given, expected None on a CPU: its parameters are exact")
+        raise ValueError("sgd_step: masters are given, expected None on a CPU, which has no float16 parameters")
 
 
 # ---- voxelization ----------------------------------------------------------------------------------------------------

@@ -1,13 +1,12 @@
-"""Counts what a piece of code asks of a GPU: kernels launched, and how often the host waited.
+"""Counts the kernels that a piece of code launches on a GPU, and how often the host waits for the GPU.
 
     with counting() as counts:
         net(batch).backward()
     counts.launches["convolution_forward"], counts.launched, counts.waits
 
-Counted is what the calling thread does.  Launches are those of this package's kernels; CuPy's own (fills, sums,
-sorts, cuBLAS) pass by no place that could count them.  Waits are numbers that `fetch` brings and arrays that
-`.to("cpu")` or `.numpy()` bring; a condition on an array (`if x.any():`) waits unseen.  What is not seen here is
-counted on a stand-in for CuPy, in tests/cuda/test_launches.py.
+Only the calling thread is counted.  Launches are those of this package's kernels, not CuPy's own (fills, sums, sorts,
+cuBLAS).  Waits are calls of `fetch` and arrays copied by `.to("cpu")` or `.numpy()`; a condition on an array
+(`if x.any():`) waits, too, but is not counted.  tests/cuda/test_launches.py counts everything, on a stand-in for CuPy.
 """
 
 from __future__ import annotations
@@ -25,23 +24,20 @@ _local = threading.local()
 
 @dataclass(eq=False)
 class Counts:
-    """What was counted.
-
-    launches : by kernel name;  waits : of the host for the GPU
-    """
+    """The counts: launches by kernel name, and waits of the host for the GPU."""
 
     launches: Counter[str] = field(default_factory=Counter)
     waits: int = 0
 
     @property
     def launched(self) -> int:
-        """Of all kernels."""
+        """Launches of all kernels."""
         return sum(self.launches.values())
 
 
 @contextmanager
 def counting() -> Iterator[Counts]:
-    """Count within it; may be nested.  The waits are there when it ends."""
+    """Context in which launches and waits are counted; may be nested.  The number of waits is set at its end."""
     counts, before = Counts(), waits()
     within = _within()
     within.append(counts)
@@ -53,13 +49,13 @@ def counting() -> Iterator[Counts]:
 
 
 def launched(kernel: str) -> None:
-    """Told of each launch."""
+    """Called once per kernel launch."""
     for counts in _within():
         counts.launches[kernel] += 1
 
 
 def _within() -> list[Counts]:
-    """The counts that are open on this thread."""
+    """The open counts of this thread."""
     try:
         return _local.counts
     except AttributeError:  # the first time

@@ -1,8 +1,7 @@
-"""Numbers that the host needs from a GPU: the only place in the kernels that waits for one.
+"""Numbers that the host needs from a GPU: the only place where kernels wait for one.
 
-How many sites a filter reaches, for instance, decides how much memory comes next.  `fetch` brings several
-such numbers in one transfer and counts how often it was called, so that a benchmark can state the number of
-synchronisations of a step.
+The number of output sites, for instance, determines how much memory to allocate next.  `fetch` copies several such
+numbers in one transfer and counts its calls, so that a benchmark can state the number of synchronisations of a step.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from sparsenet.backend import array_module, count_wait, device_of
 
 _state = threading.local()
 _lock = threading.Lock()
-# Copies begun, each with the memory that it goes to: if nobody waits for one, that memory must not be used again
-# before the copy is done.
-_under_way: deque[tuple[Any, Any]] = deque()
+# Copies in progress, each with its target memory, which must not be used again before the copy is done, even if nobody
+# waits for it.
+_in_progress: deque[tuple[Any, Any]] = deque()
 
 
 def fetch(*numbers: Any) -> list[int]:
-    """The integers in some one-dimensional arrays, one after another.  Waits for the GPU once."""
+    """The integers of one or more one-dimensional arrays, in one list.  Waits for the GPU once."""
     _state.count = fetches() + 1
     count_wait()
     xp = array_module(*numbers)
@@ -34,20 +33,20 @@ def fetch(*numbers: Any) -> list[int]:
 
 
 def fetch_later(array: Any) -> Callable[[], np.ndarray]:
-    """Begin to bring a small array to the host; the function that comes back gives it, and waits for the GPU only until
-    it was computed, not for what was launched after this."""
+    """Start copying a small array to the host; returns a function, and calling it yields the array.  The call waits for
+    the GPU only until the copy is done, not for kernels launched later."""
     if device_of(array) == "cpu":
         return lambda: array
     cuda = array_module(array).cuda
-    memory = cuda.alloc_pinned_memory(max(1, array.nbytes))  # a copy to any other waits for the GPU itself
+    memory = cuda.alloc_pinned_memory(max(1, array.nbytes))  # a copy to memory that is not pinned waits for the GPU
     host = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
     array.get(out=host, blocking=False)
     copied = cuda.Event(disable_timing=True)
     copied.record()
     with _lock:
-        while _under_way and _under_way[0][0].done:
-            _under_way.popleft()
-        _under_way.append((copied, memory))
+        while _in_progress and _in_progress[0][0].done:
+            _in_progress.popleft()
+        _in_progress.append((copied, memory))
 
     def wait() -> np.ndarray:
         count_wait()
@@ -58,5 +57,5 @@ def fetch_later(array: Any) -> Callable[[], np.ndarray]:
 
 
 def fetches() -> int:
-    """How often this thread has called `fetch`."""
+    """The number of calls of `fetch` by this thread."""
     return getattr(_state, "count", 0)

@@ -1,4 +1,4 @@
-"""How exactly a GPU multiplies float32 numbers: a setting of the process, like PyTorch's.
+"""The precision of float32 products on a GPU: a setting of the process, like PyTorch's.
 
     sn.set_float32_matmul_precision("tf32")
 
@@ -12,8 +12,8 @@ All but "highest" use tensor cores (compute capability 8.0 and up, for "fp16" 7.
 their gradients.  Features, weights and gradients stay float32 in memory.  float64 is never rounded, and a
 CPU ignores the setting.  FP16 loses gradients below 6e-8: scale the loss, or take "bf16".
 
-The setting speaks of float32.  Features that are stored as float16 (`net.to("cuda", "float16")`) are multiplied
-as the FP16 numbers that they are, exactly, and summed in float32, whatever the setting.
+The setting is for float32.  Features stored as float16 (`net.to("cuda", "float16")`) are multiplied as they are,
+without rounding, and summed in float32, whatever the setting.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from typing import Any
 import numpy as np
 
 PRECISIONS = ("highest", "tf32", "fp16", "bf16")
-_ALIASES = {"high": "tf32", "medium": "bf16"}  # PyTorch's words
-_NAMES = {np.dtype(name): name for name in ("float16", "float32", "float64")}  # the name of a dtype takes long to make
+_ALIASES = {"high": "tf32", "medium": "bf16"}  # PyTorch's names
+_NAMES = {np.dtype(name): name for name in ("float16", "float32", "float64")}  # to make the name of a dtype is slow
 _current = "highest"
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Choose what float32 products are rounded to on a GPU, from the next launch on.
+    """Set the precision of the operands of float32 products on a GPU, from the next launch on.
 
     Raises
     ------
-    ValueError : not one of the settings above.
+    ValueError : if `precision` is not one of the settings above.
     """
     global _current
     name = _ALIASES.get(precision, precision)
@@ -49,7 +49,7 @@ def get_float32_matmul_precision() -> str:
 
 
 def operand_precision(dtype: Any) -> str:
-    """What products of arrays of this dtype are computed from: "float64", "fp16" for float16, and for float32
+    """The precision of the operands of products of arrays of this dtype: "float64", "fp16" for float16, and for float32
     "float32" or the setting."""
     name = _NAMES.get(dtype) or np.dtype(dtype).name
     if name == "float16":

@@ -1,6 +1,7 @@
-"""Checks of arguments, written out: a launch passes one on the host while a GPU waits for it.
+"""Generated checks of arguments, which have to be fast: a GPU may be idle while the host checks.
 
-A check is a function made from the description of the arguments, line by line, as `dataclasses` makes `__init__`:
+A check is a function generated from the description of the arguments, line by line, as `dataclasses` does for
+`__init__`:
 
     def check(values, ndarray):
         x, slope, background = values
@@ -11,8 +12,8 @@ A check is a function made from the description of the arguments, line by line, 
         ...
         return True
 
-It lets through only what is right, but turns away what is unusual too, such as a NumPy scalar where a Python number is
-expected: what it turns away is looked at again by the check that names what is wrong.
+It accepts only valid arguments, but rejects unusual ones, too, such as a NumPy scalar instead of a Python number:
+rejected arguments are checked again by the slower check, which raises with a message or accepts them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Check = Callable[..., bool]  # (values, the class of arrays, ...)
 
 
 class Lines:
-    """The lines of a check in the making; `constants` are what they name."""
+    """The lines of a check that is being generated, and the constants that they name."""
 
     def __init__(self, names: Iterable[str], *more: str):
         self._names = tuple(names)
@@ -34,13 +35,13 @@ class Lines:
         self.constants: dict[str, Any] = {}
 
     def constant(self, value: Any) -> str:
-        """A name for the value."""
+        """A name for the value, usable in the lines."""
         name = f"constant_{len(self.constants)}"
         self.constants[name] = value
         return name
 
     def declare(self, name: str) -> None:
-        """The variable is there, and None, before the first line."""
+        """Set the variable to None before the first line."""
         self._declared[name] = None
 
     def add(self, line: str, depth: int = 0) -> None:
@@ -50,7 +51,7 @@ class Lines:
         self.add(f"if not ({condition}): return False", depth)
 
     def array(self, name: str, depth: int = 0) -> None:
-        """The argument is an array of the device, row after row."""
+        """Refuse an argument that is not a C-contiguous array of the device."""
         self.refuse_unless(f"type({name}) is ndarray and {name}.flags.c_contiguous", depth)
 
     def compiled(self) -> Check:

@@ -1,9 +1,9 @@
 """Every kernel as its formula, in NumPy alone: the specification that the fast backends are tested against.
 
-`sn.set_backend("reference")`, or SPARSENET_BACKEND=reference, runs whole networks on it.  It is slow and short: a
-function a kernel, no threads, nothing compiled: a debugger steps through all of a training step.  It promises values,
-not bits.  Letters: N input sites, M output sites, K kernel offsets, P pairs, B samples, C channels, D dimensions.
-Where a table of neighbours holds -1 the cell is inactive.
+`sn.set_backend("reference")`, or SPARSENET_BACKEND=reference, runs whole networks on it.  It is slow and short: one
+function per kernel, no threads, nothing compiled, so a debugger can step through a whole training step.  It promises
+values, not bits.  Letters: N input sites, M output sites, K kernel offsets, P pairs, B samples, C channels,
+D dimensions.  An entry -1 of the neighbours is an inactive cell.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def formula_of(*kernels: str, reads: tuple[str, ...] = ()) -> Callable[[Callable
     def register(function: Callable) -> Callable:
         @wraps(function)
         def quiet(*arguments):
-            with np.errstate(all="ignore"):  # infinity and NaN are passed on without a word, as by the others
+            with np.errstate(all="ignore"):  # infinity and NaN pass without a warning, as on the other backends
                 return function(*arguments)
 
         for kernel in kernels:
@@ -217,9 +217,9 @@ def matmul(a, b):
 
 @formula_of("max_pool_forward", reads=("neighbours",))
 def max_pool_forward(features, background, neighbours, output_coordinates, relative):
-    """(out, argmax int16): the largest value under each window, and the first offset that has it; NaN is larger than
-    all, the last of several.  The background competes at the first inactive offset; without one inactive cells are
-    passed over, and a window of nothing else gives 0 and argmax 0."""
+    """(out, argmax int16): the largest value of each window, and the first offset that has it; NaN wins, of several the
+    last.  The background competes at the first inactive offset; without one, inactive cells are skipped, and a window
+    without a site gives 0 and argmax 0."""
     (outputs, offsets), channels = neighbours.shape, features.shape[1]
     out, argmax = np.zeros((outputs, channels), features.dtype), np.zeros((outputs, channels), np.int16)
     inactive, seen = neighbours < 0, np.zeros((outputs, 1), bool)
@@ -228,8 +228,8 @@ def max_pool_forward(features, background, neighbours, output_coordinates, relat
         sample = output_coordinates[:, :1] if len(background) > 1 else 0
         values, rows = np.concatenate([features, background]), np.where(inactive, len(features) + sample, neighbours)
     for k in range(offsets):
-        passed = inactive[:, k] if background is None else inactive[:, k] & inactive[:, :k].any(axis=1)
-        m = np.flatnonzero(~passed)
+        skipped = inactive[:, k] if background is None else inactive[:, k] & inactive[:, :k].any(axis=1)
+        m = np.flatnonzero(~skipped)
         value = values[rows[m, k]]
         wins = ~seen[m] | (value > out[m]) | np.isnan(value)
         out[m], argmax[m] = np.where(wins, value, out[m]), np.where(wins, k, argmax[m])
@@ -240,7 +240,7 @@ def max_pool_forward(features, background, neighbours, output_coordinates, relat
 
 @formula_of("max_pool_backward", reads=("neighbours",))
 def max_pool_backward(gradient, argmax, rulebook, batch_splits):
-    """((N, C), (B, C)): each output's gradient goes to the cell that won, a site or its sample's background."""
+    """((N, C), (B, C)): each output's gradient goes to the cell that won, a site or the background of the sample."""
     neighbours, inputs, channels = rulebook.neighbours, rulebook.shape[0], gradient.shape[1]
     splits = [0, len(gradient)] if batch_splits is None else batch_splits
     sample = np.repeat(np.arange(len(splits) - 1), np.diff(splits))[:, None]
@@ -252,21 +252,21 @@ def max_pool_backward(gradient, argmax, rulebook, batch_splits):
 
 @formula_of("leaky_relu_forward")
 def leaky_relu_forward(x, slope, background):
-    """x where x > 0, slope * x elsewhere; with a background, that of both."""
+    """x if x > 0, else slope * x; with a background, both."""
     out = np.where(x > 0, x, x * x.dtype.type(slope))
     return out if background is None else (out, leaky_relu_forward(background, slope, None))
 
 
 @formula_of("leaky_relu_backward")
-def leaky_relu_backward(reference, gradient, slope, background, ground):
-    """gradient where reference > 0, slope * gradient elsewhere; with a background and its gradient, that of both."""
+def leaky_relu_backward(reference, gradient, slope, background, background_gradient):
+    """gradient if reference > 0, else slope * gradient; with a background and its gradient, both."""
     out = np.where(reference > 0, gradient, gradient * gradient.dtype.type(slope))
-    return out if background is None else (out, leaky_relu_backward(background, ground, slope, None, None))
+    return out if background is None else (out, leaky_relu_backward(background, background_gradient, slope, None, None))
 
 
 @formula_of("batch_norm_statistics")
 def batch_norm_statistics(features, background, batch_splits, cells, running_mean, running_variance, momentum):
-    """(2, C) float64: mean and variance of the sites, and of the background once for each inactive cell.  In place:
+    """(2, C) float64: mean and variance of the sites and, once for each inactive cell, the background.  In place:
     running = (1 - momentum) * running + momentum * found, with a variance that divides by count - 1."""
     rows, times = _with_background(features, background, batch_splits, cells)
     mean = (times * rows).sum(axis=0) / times.sum()
@@ -289,21 +289,22 @@ def _with_background(features, background, batch_splits, cells) -> tuple[np.ndar
 
 @formula_of("batch_norm_forward")
 def batch_norm_forward(features, background, moments, weight, bias, eps):
-    """(x - mean) / sqrt(variance + eps) * weight + bias; with a background, that of both."""
+    """(x - mean) / sqrt(variance + eps) * weight + bias; with a background, both."""
     rows, _ = _with_background(features, background, None, 0)
     out = ((rows - moments[0]) / np.sqrt(moments[1] + eps) * weight + bias).astype(features.dtype)
     return out if background is None else (out[: len(features)], out[len(features) :])
 
 
 @formula_of("batch_norm_backward")
-def batch_norm_backward(features, background, gradient, ground, batch_splits, cells, moments, weight, eps, of_batch):
-    """Gradients of features (N, C) and background (G, C); (2, C) float64, the bias's gradient and the weight's."""
+def batch_norm_backward(features, background, gradient, background_gradient, batch_splits, cells, moments, weight, eps,
+                        of_batch):
+    """Gradients of features (N, C) and background (G, C); (2, C) float64, the gradients of bias and weight."""
     rows, times = _with_background(features, background, batch_splits, cells)
-    gradients, _ = _with_background(gradient, ground, None, 0)
+    gradients, _ = _with_background(gradient, background_gradient, None, 0)
     inverse = 1 / np.sqrt(moments[1] + eps)
     normalised = (rows - moments[0]) * inverse
     sums = np.stack([gradients.sum(axis=0), (gradients * normalised).sum(axis=0)])
-    if of_batch:  # mean and variance depend on each row as often as it occurs
+    if of_batch:  # mean and variance depend on each row, as many times as it occurs
         gradients -= times * (sums[0] + normalised * sums[1]) / times.sum()
     out = (gradients * weight * inverse).astype(features.dtype)
     return out[: len(features)], None if background is None else out[len(features) :], sums
@@ -314,7 +315,7 @@ def batch_norm_backward(features, background, gradient, ground, batch_splits, ce
 
 @formula_of("segment_sum")
 def segment_sum(values, splits):
-    """(S, C): the sum of each run of rows, in float64 and rounded once; without splits, of all rows."""
+    """(S, C): the sum of each run of rows, in float64 and rounded once; without splits, the sum of all rows."""
     splits = [0, len(values)] if splits is None else splits
     out = np.zeros((len(splits) - 1, values.shape[1]))
     for s, (start, stop) in enumerate(pairwise(splits)):
@@ -324,7 +325,7 @@ def segment_sum(values, splits):
 
 @formula_of("segment_max")
 def segment_max(values, splits):
-    """((S, C), (S, C) int64): the largest of each run of rows, NaN before all, and its first row; of none -inf, -1."""
+    """((S, C), (S, C) int64): the maximum of each run of rows, NaN wins, and its first row; -inf and -1 if empty."""
     out = np.full((len(splits) - 1, values.shape[1]), -np.inf, values.dtype)
     rows = np.full(out.shape, -1, np.int64)
     for s, (start, stop) in enumerate(pairwise(splits)):
@@ -358,7 +359,7 @@ def multiply_sample_rows(values, rows, coordinates):
 @formula_of("softmax_cross_entropy")
 def softmax_cross_entropy(logits, labels, with_gradient):
     """loss () = mean of log(sum of e^logits) - logits[label], in float64; NaN for a label that is not a class.  Also
-    (loss, rows whose label is the first of the largest logits), and the gradient (B, C), if asked for."""
+    (loss, number of rows whose label is the first of the largest logits), and the gradient (B, C) if with_gradient."""
     (batch, classes), rows = logits.shape, np.arange(len(logits))
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     total = np.exp(shifted).sum(axis=1, keepdims=True)
@@ -380,12 +381,12 @@ def _mean(total: float, count: int, rows: int, dtype: np.dtype) -> tuple[np.ndar
 
 @formula_of("triplet_loss")
 def triplet_loss(anchor, positive, negative, margin, distance, with_gradient):
-    """loss () = mean of max(0, margin + d(anchor, positive) - d(anchor, negative)), in float64.  Also (loss, terms
-    above 0), and the gradient (3, T, C) by anchor, positive and negative, if asked for."""
+    """loss () = mean of max(0, margin + d(anchor, positive) - d(anchor, negative)), in float64.  Also (loss,
+    number of terms above 0), and the gradient (3, T, C) by anchor, positive and negative if with_gradient."""
     a, p, n = (rows.astype(np.float64) for rows in (anchor, positive, negative))
     (near, near_by_a, near_by_p), (far, far_by_a, far_by_n) = _distance(a, p, distance), _distance(a, n, distance)
     terms = margin + near - far
-    counted = ~(terms <= 0)  # NaN is
+    counted = ~(terms <= 0)  # NaN counts
     gradient = np.stack([near_by_a - far_by_a, near_by_p, -far_by_n])
     gradient = (np.where(counted[:, None], gradient, 0) / max(1, len(a))).astype(anchor.dtype)
     mean = _mean(terms[counted].sum(), (terms > 0).sum(), len(a), anchor.dtype)
@@ -400,16 +401,16 @@ def _distance(a: np.ndarray, b: np.ndarray, distance: int) -> tuple[np.ndarray, 
         d = np.where(known, ((u - v) ** 2).sum(axis=1, keepdims=True) / 2, 1)
         by_a = _over(np.where(known, u - v - d * u, 0), of_a)
         return d[:, 0], by_a, _over(np.where(known, v - u - d * v, 0), of_b)
-    apart = a - b
-    d = (apart**2).sum(axis=1, keepdims=True)
+    difference = a - b
+    d = (difference**2).sum(axis=1, keepdims=True)
     if distance == L2:
         d = np.sqrt(d)
-    by_a = _over(apart, d) if distance == L2 else 2 * apart
+    by_a = _over(difference, d) if distance == L2 else 2 * difference
     return d[:, 0], by_a, -by_a
 
 
 def _unit(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows over their lengths, and the lengths (T, 1); zeros stay.  No square over- or underflows."""
+    """Rows divided by their lengths, and the lengths (T, 1); zeros stay.  No square over- or underflows."""
     largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
     scaled = _over(rows, largest)
     length = np.sqrt((scaled**2).sum(axis=1, keepdims=True))
@@ -417,7 +418,7 @@ def _unit(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _over(rows: np.ndarray, divisors: np.ndarray) -> np.ndarray:
-    """rows / divisors, 0 where the divisor is 0."""
+    """rows / divisors, 0 if the divisor is 0."""
     return np.divide(rows, divisors, out=np.zeros_like(rows), where=divisors != 0)
 
 

@@ -1,4 +1,4 @@
-"""Where a loader makes batches: beside the consumer's work on a GPU, in the same order on a CPU."""
+"""The stream on which a loader makes batches: concurrent with the consumer's on a GPU, the same on a CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SameStream:
-    """Stands in for a side stream where there is none: on a CPU, or where the consumer makes its own batches."""
+    """Replaces a side stream on a CPU, or if the consumer makes its own batches."""
 
     @contextmanager
     def work(self) -> Iterator[Work]:
@@ -27,7 +27,7 @@ class SameStream:
 
 
 def side_stream(device: str) -> SideStream | SameStream:
-    """The stream beside the current one; the same each time, so that one epoch's memory serves the next."""
+    """The side stream of the current stream; the same each time, so that an epoch reuses the memory of the last."""
     if device == "cpu":
         return SameStream()
     from sparsenet.kernels.cuda.streams import stream_beside

@@ -3,14 +3,14 @@
 `contracts.py` *declares* each kernel once: name, family, formula, arguments with dtypes and symbolic shapes.  The
 family's folder has a module for each backend, imported at the first launch there, with the implementation:
 
-    LEAKY = declare("leaky_relu_forward", "activations", "x where x > 0, slope * x elsewhere",
+    LEAKY = declare("leaky_relu_forward", "activations", "x if x > 0, else slope * x",
                     x=Array("feature", "N C"), slope=Scalar(float))
 
     @LEAKY.implementation("cpu")
     def _leaky_cpu(x, slope): ...
 
-Callers use the name: `launch("leaky_relu_forward", x, 0.33)`.  The arrays give the backend
-unless the caller names one, or `sn.set_backend` chose the reference.  Arguments are checked before anything runs;
+Callers use the name: `launch("leaky_relu_forward", x, 0.33)`.  The device of the arrays determines the backend,
+unless the caller names one or `sn.set_backend` chose the reference.  Arguments are checked before anything runs;
 there is no fallback from one backend to another.
 """
 
@@ -50,7 +50,7 @@ class Kernel:
     """One named kernel: its contract, and an implementation for each backend.
 
     modules : of this package, by backend, which hold the implementations
-    formula : what it computes, in one line
+    formula : the formula, in one line
     """
 
     def __init__(self, name: str, modules: dict[str, str], formula: str,
@@ -58,22 +58,22 @@ class Kernel:
         self.name, self.modules, self.formula = name, modules, formula
         self.arguments = arguments
         needed = [i for i, one in enumerate(arguments.values(), start=1) if not getattr(one, "optional", False)]
-        self._least = max(needed, default=0)  # optional arguments at the end may be left out
+        self._required = max(needed, default=0)  # optional arguments at the end may be left out
         first = [i for i, one in enumerate(arguments.values())
                  if isinstance(one, (Array, Arrays)) and not one.optional]
-        self._first = first[0] if first else None  # the argument that tells the device
+        self._first = first[0] if first else None  # the argument whose device counts
         self.implementations: dict[str, Callable] = {}
         self._reads: dict[str, Callable[..., Sequence[str]]] = {}
-        self._imported: set[str] = set()  # backends whose module is wholly imported
-        self._guards: list[tuple[str, Callable, list[int]]] = []  # with the places of what they look at
+        self._imported: set[str] = set()  # backends whose module is completely imported
+        self._guards: list[tuple[str, Callable, list[int]]] = []  # (when, guard, positions of the guard's arguments)
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(self.arguments)}): {self.formula}"
 
     def guard(self, when: str) -> Callable[[Callable], Callable]:
-        """Decorator: a function of some of the arguments, by name, and of `backend`, that raises for wrong ones.
+        """Decorator: a function of some of the arguments, by name, and of `backend`, that raises if they are wrong.
 
-        when : "always"; "host": not on a GPU, unless SPARSENET_CHECK=1; "checking": with SPARSENET_CHECK=1 alone
+        when : "always"; "host": on a GPU only if SPARSENET_CHECK=1; "checking": only if SPARSENET_CHECK=1
         """
 
         def register(function: Callable) -> Callable:
@@ -85,7 +85,7 @@ class Kernel:
         return register
 
     def on(self, backend: str) -> Callable:
-        """The implementation; its module is imported at first use, by one thread, for which others wait.
+        """The implementation; its module is imported at first use, while other threads wait.
 
         Raises NotImplementedError if there is none.
         """
@@ -93,7 +93,7 @@ class Kernel:
             if backend in self.modules:
                 importlib.import_module(f"sparsenet.kernels.{self.modules[backend]}")
             if backend not in self.implementations:
-                for module in self.modules.values():  # what the message lists
+                for module in self.modules.values():  # so that the message lists all
                     importlib.import_module(f"sparsenet.kernels.{module}")
                 raise NotImplementedError(f"{self.name}: no implementation for backend {backend!r}; "
                                           f"there are {sorted(self.implementations)}")
@@ -117,7 +117,7 @@ class Kernel:
 
     def reads(self, backend: str) -> Callable[[Callable], Callable]:
         """Decorator: a function (rulebook, *channels) that names the views of a rulebook that the implementation on
-        `backend` reads, so that a loader can make them ahead."""
+        `backend` reads, so that a loader can build them ahead."""
 
         def register(function: Callable[..., Sequence[str]]) -> Callable[..., Sequence[str]]:
             self._reads[backend] = function
@@ -132,7 +132,7 @@ class Kernel:
         return self._reads[backend](rulebook, *channels)
 
     def __call__(self, *values: Any, backend: str | None = None) -> Any:
-        if not self._least <= len(values) <= len(self.arguments):
+        if not self._required <= len(values) <= len(self.arguments):
             raise TypeError(f"{self.name}: expected {len(self.arguments)} arguments "
                             f"({', '.join(self.arguments)}), got {len(values)}")
         values += (None,) * (len(self.arguments) - len(values))
@@ -150,7 +150,7 @@ class Kernel:
         return quick_check(self.arguments)
 
     def _quick_backend(self, values: tuple, backend: str | None) -> str | None:
-        """What `check` would return, if the arguments are as usual; else None."""
+        """The result of `check` if the arguments pass the quick check, else None."""
         first = None if self._first is None else values[self._first]
         device, arrays = array_class(first[0] if type(first) is list and first else first)
         backend = backend or get_backend() or device
@@ -160,12 +160,12 @@ class Kernel:
         return backend if self._quick_check(values, arrays, allowed) else None
 
     def check(self, values: tuple, backend: str | None = None) -> str:
-        """Check each value against its description, without the guards; return the backend: where None was given, the
-        arrays' device.
+        """Check each value against its description, without the guards; returns the backend: that of the arrays' device
+        if None was given.
 
         Raises
         ------
-        TypeError, ValueError : naming the kernel, the argument, what was expected, what came.
+        TypeError, ValueError : with the kernel, the argument, what was expected and what was given.
         """
         given = self._given(values)
         try:
@@ -207,7 +207,7 @@ class Kernel:
                 function(*[given[i] for i in places])
 
     def _given(self, values: tuple) -> list[tuple[Any, str, object]]:
-        """Each value with its name and what is expected; lists are taken apart."""
+        """Each value with its name and its description; lists are split into their arrays."""
         given, length = [], None
         for value, (name, expected) in zip(values, self.arguments.items(), strict=True):
             if not isinstance(expected, Arrays):
@@ -255,8 +255,8 @@ class Kernel:
 
     def _check_wide(self, name: str, value: Any, known: tuple | None) -> None:
         if known is not None and value.dtype != wide_dtype(known[0]):
-            raise TypeError(f"{self.name}: {name} is {value.dtype}, expected {wide_dtype(known[0])}, which {known[0]} "
-                            f"({known[1]}) is computed with")
+            raise TypeError(f"{self.name}: {name} is {value.dtype}, expected {wide_dtype(known[0])}, the dtype of "
+                            f"arithmetic with {known[0]} ({known[1]})")
 
     def _check_shape(self, name: str, value: Any, expected: Array, sizes: dict) -> None:
         words = expected.words
@@ -283,10 +283,10 @@ def declare(name: str, family: str | tuple[str, str], formula: str, /,
             **arguments: Array | Arrays | Scalar | Integers | object) -> Kernel:
     """Add a kernel to the table.
 
-    family : the folder of this package whose cpu.py and cuda.py hold or import the implementations; the formula is in
-        reference.py, or in the module that stands behind the family
-    formula : what it computes, in one line
-    arguments : one that is none of these types is not checked (its value here is only a word about it)
+    family : the folder of this package whose cpu.py and cuda.py hold or import the implementations; the formula is a
+        function in reference.py, or in the second module if a pair is given
+    formula : the formula, in one line
+    arguments : a description that is not of these types is only a comment, and the argument is not checked
     """
     family, reference = (family, REFERENCE) if isinstance(family, str) else family
     modules = {"cpu": f"{family}.cpu", "cuda": f"{family}.cuda", REFERENCE: reference}
@@ -296,12 +296,12 @@ def declare(name: str, family: str | tuple[str, str], formula: str, /,
 
 @cache
 def checking() -> bool:
-    """Whether SPARSENET_CHECK=1 asks for guards that look at values, on a GPU too."""
+    """Whether SPARSENET_CHECK=1 turns on all guards, also those that read values on a GPU."""
     return os.environ.get("SPARSENET_CHECK") == "1"
 
 
 def find(name: str) -> Kernel:
-    """The kernel of that name; nothing is imported for it before its first launch."""
+    """The kernel of that name; its implementation is imported at its first launch."""
     if name not in _KERNELS:
         raise KeyError(f"no kernel named {name!r}; there are {sorted(_KERNELS)}")
     return _KERNELS[name]
@@ -313,11 +313,11 @@ def names() -> list[str]:
 
 
 def views_read(name: str, rulebook: RulebookViews, *channels: int, backend: str | None = None) -> Sequence[str]:
-    """The views of a rulebook that the kernel of that name would read: some of "neighbours", "transposed_neighbours"
-    and "pairs".
+    """The views of a rulebook that the kernel of that name reads: some of "neighbours", "transposed_neighbours" and
+    "pairs".
 
     channels : C_in and C_out of a convolution, none for a pooling
-    backend : default: that of the rulebook's device, or the one chosen
+    backend : default: the one set by `sn.set_backend`, else that of the rulebook's device
     """
     return find(name).views_read(rulebook, *channels, backend=backend)
 

@@ -1,4 +1,4 @@
-"""Work of a loader, done beside the consumer's on a GPU."""
+"""Work of a loader that runs concurrently with the consumer's on a GPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Work:
-    """Something made beside; see `SideStream.work` of cuda/streams.py."""
+    """A batch that is made on a side stream; see `SideStream.work` in cuda/streams.py."""
 
-    made: Any = None  # event: all of it is done
+    made: Any = None  # event: the work is complete
     delivered = False

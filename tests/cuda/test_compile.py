@@ -1,8 +1,7 @@
 """Every kernel compiles in every variant, without a warning and without spills: for two architectures, for all of
 them with SPARSENET_ARCHITECTURES=all.
 
-The modules of a family list their variants: VARIANTS = [(kernel, {macro: value}), ...], with the least
-architecture as a third item where there is one.
+`precompile.listed_variants` lists them.
 """
 
 from __future__ import annotations
@@ -15,24 +14,19 @@ import pytest
 from cuda_host import nvrtc
 
 from sparsenet.kernels.cuda.interface import CompileError
-from sparsenet.kernels.cuda.precompile import cuda_modules
-from sparsenet.kernels.cuda.signature import names
+from sparsenet.kernels.cuda.precompile import kernels_of, listed_variants
 from sparsenet.kernels.cuda.source import CudaSource, sources
 
-SOURCES = {kernel: source for source in sources() for kernel in names(source.path.read_text(encoding="utf-8"))}
 
-
-def listed_variants() -> dict[tuple, dict[str, int]]:
-    """Kernels and their least architectures by (source, macros): what compiles together."""
+def by_macros() -> dict[tuple, dict[str, int]]:
+    """Kernels and their lowest architectures by (source, macros), which compile together."""
     together: dict[tuple, dict[str, int]] = {}
-    for module in cuda_modules():
-        for name, defines, *least in getattr(module, "VARIANTS", ()):
-            key = (SOURCES[name].name, *sorted(defines.items()))
-            together.setdefault(key, {})[name] = least[0] if least else min(nvrtc.ARCHITECTURES)
+    for source, name, macros, lowest in listed_variants():
+        together.setdefault((source.name, *macros), {})[name] = lowest or min(nvrtc.ARCHITECTURES)
     return together
 
 
-VARIANTS = listed_variants()
+VARIANTS = by_macros()
 pytestmark = pytest.mark.extra("kernel-test")
 
 
@@ -68,7 +62,7 @@ def test_the_options_are_those_of_cupy():
 
 def test_every_kernel_is_in_a_variant():
     listed = {name for together in VARIANTS.values() for name in together}
-    assert set(SOURCES) == listed
+    assert {kernel for source in sources() for kernel in kernels_of(source)} == listed
 
 
 @pytest.mark.parametrize(("body", "message"), [

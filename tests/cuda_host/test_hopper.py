@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cuda_host.host_driver import HostError
 
-from sparsenet.kernels.cuda.source import MOST_SHARED, CudaSource, use_driver
+from sparsenet.kernels.cuda.source import MAX_SHARED, CudaSource, use_driver
 
 FOLDER = Path(__file__).parent
 SOURCE = CudaSource("planted_hopper", FOLDER)
@@ -81,7 +81,7 @@ class TestRightKernels:
         np.testing.assert_allclose(out, expected, rtol=0, atol=4e-5)
 
     def test_all_of_shared_memory(self, run):
-        out, expected = run("wgmma_bfloat", 128, groups=3, chunks=7, stages=5, shared_bytes=MOST_SHARED)
+        out, expected = run("wgmma_bfloat", 128, groups=3, chunks=7, stages=5, shared_bytes=MAX_SHARED)
         np.testing.assert_allclose(out, expected, rtol=0, atol=4e-5)
 
 

@@ -70,19 +70,19 @@ def test_max_pool_backward(run, rng, before):
 
 @each_distance
 @pytest.mark.parametrize("by_sample", [False, True])
-def test_max_pool_ground(run, rng, before, by_sample):
+def test_max_pool_background(run, rng, before, by_sample):
     gradient = rng.integers(-5, 5, (ROWS, CHANNELS)).astype("f4")
     argmax, table = rng.integers(0, OFFSETS, (ROWS, CHANNELS)).astype(np.int16), windows(rng, ROWS, INPUTS)
     length, splits = max_pool._RUN, before + np.array([-before, 0, 30, ROWS])  # the first sample has what is not there
     runs = -(-(before + ROWS) // length)
     partial = np.zeros((ROWS // length + 3, CHANNELS), "f4")
-    run(max_pool.SOURCE.kernel("max_pool_ground", **SCALARS), -(-runs * CHANNELS // THREADS), THREADS,
+    run(max_pool.SOURCE.kernel("max_pool_background", **SCALARS), -(-runs * CHANNELS // THREADS), THREADS,
         before // length * CHANNELS // THREADS, at(gradient, before), at(argmax, before), numbered(table, before),
         splits if by_sample else None, 3 if by_sample else 1, before + ROWS, OFFSETS, CHANNELS, length,
         at(partial, before // length))
-    ground = np.where(np.take_along_axis(table, argmax.astype(int), axis=1) < 0, gradient, 0)
+    won_by_background = np.where(np.take_along_axis(table, argmax.astype(int), axis=1) < 0, gradient, 0)
     expected = np.zeros_like(partial)
-    for m, row in enumerate(ground):
+    for m, row in enumerate(won_by_background):
         expected[m // length + ((1 if m < 30 else 2) if by_sample else 0)] += row
     np.testing.assert_array_equal(partial, expected)
 

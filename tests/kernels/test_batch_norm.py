@@ -12,15 +12,15 @@ from sparsenet.kernels import get_num_threads, set_num_threads
 from sparsenet.kernels.norm.cuda import CUDA_CHUNK
 
 EPS = 1e-5
-GROUNDS = {"no background": 0, "one background": 1, "one for each sample": 3}
-each_ground = pytest.mark.parametrize("grounds", GROUNDS.values(), ids=GROUNDS.keys())
+BACKGROUND_ROWS = {"no background": 0, "one background": 1, "one for each sample": 3}
+each_background = pytest.mark.parametrize("backgrounds", BACKGROUND_ROWS.values(), ids=BACKGROUND_ROWS.keys())
 
 
-def inputs(rng, rows, channels, grounds, dtype):
+def inputs(rng, rows, channels, backgrounds, dtype):
     """features, background, splits of three samples, one of them empty."""
-    features, background = (rng.standard_normal((n, channels)) + 3 for n in (rows, grounds))
+    features, background = (rng.standard_normal((n, channels)) + 3 for n in (rows, backgrounds))
     splits = np.array([0, rows // 3, rows // 3, rows], np.int64)
-    return features.astype(dtype), background.astype(dtype) if grounds else None, splits
+    return features.astype(dtype), background.astype(dtype) if backgrounds else None, splits
 
 
 def all_cells(features, background, splits, cells):
@@ -29,16 +29,16 @@ def all_cells(features, background, splits, cells):
     if background is None or not cells:
         return values
     inactive = cells - np.diff(splits)
-    grounds = np.broadcast_to(background.astype(np.float64), (len(inactive), values.shape[1]))
-    return np.concatenate([values, np.repeat(grounds, inactive, axis=0)])
+    rows_of_samples = np.broadcast_to(background.astype(np.float64), (len(inactive), values.shape[1]))
+    return np.concatenate([values, np.repeat(rows_of_samples, inactive, axis=0)])
 
 
 @each_storage
-@each_ground
+@each_background
 @pytest.mark.parametrize("cells", [0, 40])
 @pytest.mark.parametrize(("rows", "channels"), [(1, 1), (20, 5), (37, 48), (70, 33)])
-def test_statistics_are_those_of_all_cells(launch, dtype, grounds, cells, rows, channels, rng):
-    features, background, splits = inputs(rng, rows, channels, grounds, dtype)
+def test_statistics_are_those_of_all_cells(launch, dtype, backgrounds, cells, rows, channels, rng):
+    features, background, splits = inputs(rng, rows, channels, backgrounds, dtype)
     cells = max(cells, rows) if cells else 0
     values = all_cells(features, background, splits, cells)
     moments = launch("batch_norm_statistics", features, background, splits, cells, None, None, 0.0)
@@ -58,39 +58,40 @@ def test_running_statistics_move_as_in_pytorch(launch, dtype, rng):
 
 
 @each_storage
-@each_ground
+@each_background
 @pytest.mark.parametrize(("rows", "channels"), [(0, 3), (1, 1), (20, 5), (37, 48), (3, 300)])
-def test_forward(launch, dtype, grounds, rows, channels, rng):
-    features, background, _ = inputs(rng, rows, channels, grounds, dtype)
+def test_forward(launch, dtype, backgrounds, rows, channels, rng):
+    features, background, _ = inputs(rng, rows, channels, backgrounds, dtype)
     weight, bias = rng.standard_normal((2, channels)).astype(dtype)
     moments = np.stack([rng.standard_normal(channels), rng.random(channels)])
     found = launch("batch_norm_forward", features, background, moments, weight, bias, EPS)
-    for result, given in zip(found if grounds else (found,), (features, background)[: 1 + bool(grounds)], strict=True):
+    given_rows = (features, background) if backgrounds else (features,)
+    for result, given in zip(found if backgrounds else (found,), given_rows, strict=True):
         values, weights, biases = precise(given, weight, bias)
         assert result.dtype == dtype
         reference.assert_close(result, (values - moments[0]) / np.sqrt(moments[1] + EPS) * weights + biases)
 
 
 @each_storage
-@each_ground
+@each_background
 @pytest.mark.parametrize("of_batch", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("cells", [0, 40])
 @pytest.mark.parametrize(("rows", "channels"), [(1, 1), (20, 5), (37, 48)])
-def test_backward_is_that_of_all_cells(launch, dtype, grounds, of_batch, cells, rows, channels, rng):
+def test_backward_is_that_of_all_cells(launch, dtype, backgrounds, of_batch, cells, rows, channels, rng):
     """The gradient of the sum over cells of out * their gradient, written out; a background stands for many cells."""
-    features, background, splits = inputs(rng, rows, channels, grounds, dtype)
-    cells = max(cells, rows) if cells and grounds else 0
-    gradient, ground = (rng.standard_normal(x.shape).astype(dtype) if x is not None else None
+    features, background, splits = inputs(rng, rows, channels, backgrounds, dtype)
+    cells = max(cells, rows) if cells and backgrounds else 0
+    gradient, to_background = (rng.standard_normal(x.shape).astype(dtype) if x is not None else None
                         for x in (features, background))
     weight = rng.standard_normal(channels).astype(dtype)
     values = all_cells(features, background, splits, cells)
     moments = np.stack([values.mean(axis=0), values.var(axis=0)])
-    back, under, sums = launch("batch_norm_backward", features, background, gradient, ground, splits, cells, moments,
-                               weight, EPS, of_batch)
+    back, under, sums = launch("batch_norm_backward", features, background, gradient, to_background, splits, cells,
+                               moments, weight, EPS, of_batch)
     count, inverse = len(values), 1 / np.sqrt(moments[1] + EPS)
-    x, b, g, h, w = precise(features, background, gradient, ground, weight)
-    slopes = g.sum(axis=0) + (h.sum(axis=0) if grounds else 0)
-    products = (g * (x - moments[0])).sum(axis=0) + ((h * (b - moments[0])).sum(axis=0) if grounds else 0)
+    x, b, g, h, w = precise(features, background, gradient, to_background, weight)
+    slopes = g.sum(axis=0) + (h.sum(axis=0) if backgrounds else 0)
+    products = (g * (x - moments[0])).sum(axis=0) + ((h * (b - moments[0])).sum(axis=0) if backgrounds else 0)
     of_mean, of_variance = -slopes * w * inverse, -products * w * inverse**3 / 2
 
     def through(value, times):
@@ -101,11 +102,11 @@ def test_backward_is_that_of_all_cells(launch, dtype, grounds, of_batch, cells, 
     assert back.dtype == dtype
     reference.assert_close(back, g * w * inverse + through(x, 1))
     np.testing.assert_allclose(sums, [slopes, products * inverse], rtol=1e-10, atol=1e-10)
-    if not grounds:
+    if not backgrounds:
         assert under is None
         return
     inactive = (cells - np.diff(splits) if cells else np.zeros(3))[:, None]
-    reference.assert_close(under, h * w * inverse + through(b, inactive if grounds == 3 else inactive.sum()))
+    reference.assert_close(under, h * w * inverse + through(b, inactive if backgrounds == 3 else inactive.sum()))
 
 
 @pytest.mark.parametrize("rows", [CUDA_CHUNK - 1, CUDA_CHUNK, CUDA_CHUNK + 1, 10 * CUDA_CHUNK + 5])
@@ -180,11 +181,12 @@ def test_a_row_is_normalised_by_itself(rng):
         np.testing.assert_array_equal(part, whole[rows])
 
 
-@pytest.mark.parametrize(("grounds", "splits", "message"), [
+@pytest.mark.parametrize(("backgrounds", "splits", "message"), [
     (2, [0, 1, 2, 4], "background has 2 rows, expected 1, or one for each of the 3 samples"),
     (1, None, r"batch_splits is None, expected \(B\+1,\)"),
 ])
-def test_a_background_that_is_not_one_or_one_each_is_refused(grounds, splits, message):
+def test_a_background_that_is_not_one_or_one_each_is_refused(backgrounds, splits, message):
     splits = None if splits is None else np.array(splits)
     with pytest.raises(ValueError, match=f"batch_norm_statistics: {message}"):
-        kernels.launch("batch_norm_statistics", np.zeros((4, 2)), np.zeros((grounds, 2)), splits, 9, None, None, 0.0)
+        kernels.launch("batch_norm_statistics", np.zeros((4, 2)), np.zeros((backgrounds, 2)), splits, 9, None,
+                       None, 0.0)

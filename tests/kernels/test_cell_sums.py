@@ -12,11 +12,11 @@ CELLS = 8
 
 @each_storage
 @pytest.mark.parametrize("mean", [True, False])
-@pytest.mark.parametrize("grounds", [0, 1, 3])
-def test_against_the_dense_grid(launch, dtype, mean, grounds, rng):
+@pytest.mark.parametrize("background_rows", [0, 1, 3])
+def test_against_the_dense_grid(launch, dtype, mean, background_rows, rng):
     splits = np.array([0, 3, 3, 11])  # an empty sample, and a full one
     features = rng.integers(-3, 4, (11, 5)).astype(dtype)
-    background = rng.integers(-3, 4, (grounds, 5)).astype(dtype) if grounds else None
+    background = rng.integers(-3, 4, (background_rows, 5)).astype(dtype) if background_rows else None
     gradient = rng.integers(-3, 4, (3, 5)).astype(dtype)
     samples = np.repeat(np.arange(3), np.diff(splits))
     coordinates = np.stack([samples, np.arange(11)], axis=1).astype(np.int32)
@@ -24,17 +24,17 @@ def test_against_the_dense_grid(launch, dtype, mean, grounds, rng):
     sums[1] = 0
     wide = np.float32 if dtype == np.float16 else dtype
     found = launch("cell_sums", features, sums.astype(wide), splits, background, CELLS, mean)
-    to_sites, to_background = launch("cell_sums_backward", gradient, splits, coordinates, grounds, CELLS, mean)
+    to_sites, to_background = launch("cell_sums_backward", gradient, splits, coordinates, background_rows, CELLS, mean)
     inactive, divisor = CELLS - np.diff(splits)[:, None], np.ones((3, 1))
     if mean:
-        divisor[:] = CELLS if grounds else np.array([[3], [1], [8]])
+        divisor[:] = CELLS if background_rows else np.array([[3], [1], [8]])
     below = np.zeros((1, 5)) if background is None else background.astype(np.float64)
     reference.assert_close(found, (sums + inactive * below) / divisor)
     share = gradient / divisor
     reference.assert_close(to_sites, share[samples])
     assert found.dtype == to_sites.dtype == dtype
-    if grounds:
+    if background_rows:
         of_samples = share * inactive
-        reference.assert_close(to_background, of_samples if grounds == 3 else of_samples.sum(axis=0)[None])
+        reference.assert_close(to_background, of_samples if background_rows == 3 else of_samples.sum(axis=0)[None])
     else:
         assert to_background is None

@@ -189,7 +189,7 @@ class TestLaunch:
             kernel(grid, block, *arguments(), shared_bytes=shared_bytes)
 
     def test_blocks_depend_on_the_size_alone(self):
-        assert [blocks_for(size) for size in (0, 1, 256, 257, 10**12)] == [0, 1, 1, 2, cuda.MOST_BLOCKS]
+        assert [blocks_for(size) for size in (0, 1, 256, 257, 10**12)] == [0, 1, 1, 2, cuda.MAX_BLOCKS]
         assert blocks_for(100, threads=32) == 4
 
     @pytest.mark.parametrize(("dtype", "name"), [("float32", "float"), ("float64", "double"),

@@ -60,7 +60,7 @@ def blocks(monkeypatch) -> list[weakref.ref]:
 
     cuda = types.SimpleNamespace(alloc_pinned_memory=allocate, Event=Event)
     monkeypatch.setattr(Event, "made", [])
-    monkeypatch.setattr(module, "_under_way", type(module._under_way)())
+    monkeypatch.setattr(module, "_in_progress", type(module._in_progress)())
     monkeypatch.setattr(module, "device_of", lambda array: "cuda")
     monkeypatch.setattr(module, "array_module", lambda array: types.SimpleNamespace(cuda=cuda))
     return found

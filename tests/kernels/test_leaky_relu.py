@@ -25,11 +25,11 @@ def test_forward_and_backward(launch, dtype, shape, slope):
 
 
 @each_storage
-@pytest.mark.parametrize(("shape", "ground"), [((0, 3), (1, 3)), ((7, 5), (1, 5)), ((7, 5), (2, 0)),
+@pytest.mark.parametrize(("shape", "background_shape"), [((0, 3), (1, 3)), ((7, 5), (1, 5)), ((7, 5), (2, 0)),
                                                ((1, 2), (3, 300))])
-def test_a_background_comes_along(launch, dtype, shape, ground, rng):
+def test_a_background_comes_along(launch, dtype, shape, background_shape, rng):
     x, gradient = rng.standard_normal((2, *shape)).astype(dtype)
-    background, below = rng.standard_normal((2, *ground)).astype(dtype)
+    background, below = rng.standard_normal((2, *background_shape)).astype(dtype)
     for found, alone in zip(launch("leaky_relu_forward", x, 0.33, background),
                             (launch("leaky_relu_forward", one, 0.33) for one in (x, background)), strict=True):
         assert found.dtype == dtype and np.array_equal(found, alone)

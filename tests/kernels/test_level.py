@@ -54,13 +54,13 @@ def case(dtype, rows, channels, offsets, rng):
 
 
 @each_storage
-@pytest.mark.parametrize("ground", [True, False])
+@pytest.mark.parametrize("with_background_gradient", [True, False])
 @pytest.mark.parametrize(("rows", "channels", "offsets"), [(7, 5, 8), (40, 33, 27), (140, 5, 40)])
-def test_the_gradient_on_its_way_through_pooling(launch, dtype, ground, rows, channels, offsets, rng):
+def test_the_gradient_on_its_way_through_pooling(launch, dtype, with_background_gradient, rows, channels, offsets, rng):
     table, neighbours, argmax, gradient = case(dtype, rows, channels, offsets, rng)
     activated = rng.integers(-2, 3, (rows, channels)).astype(dtype)
     constant = rng.integers(-2, 3, channels).astype(dtype)
-    below = rng.integers(-3, 4, channels).astype(dtype) if ground else None
+    below = rng.integers(-3, 4, channels).astype(dtype) if with_background_gradient else None
     total = rng.integers(-2, 3, (6, channels)).astype(dtype)
     found = launch("level_gradient", gradient, argmax, table, activated, constant, below, SLOPE, total)
     arriving = np.zeros((rows, channels))
@@ -95,11 +95,11 @@ def check(found, arriving, activated, constant, own, total, dtype):
 
 
 @each_storage
-@pytest.mark.parametrize("ground", [True, False])
-def test_no_rows(launch, dtype, ground):
+@pytest.mark.parametrize("with_background_gradient", [True, False])
+def test_no_rows(launch, dtype, with_background_gradient):
     nothing, constant = np.zeros((0, 3), dtype), np.array([1, 0, -1], dtype)
-    below = np.array([4, 4, 4], dtype) if ground else None
+    below = np.array([4, 4, 4], dtype) if with_background_gradient else None
     found = launch("level_gradient", nothing, None, None, nothing, constant, below, SLOPE, np.ones((2, 3), dtype))
-    expected = np.array([4, 1, 1]) * ground
+    expected = np.array([4, 1, 1]) * with_background_gradient
     assert found[0].shape == (0, 3) and np.array_equal(found[1], expected)
     assert np.array_equal(found[2], [expected.sum()] * 2)

@@ -22,6 +22,14 @@ def test_every_source_is_compiled_in_its_variants():
         assert name in CudaSource(source).kernel(name, **dict(macros)).module
 
 
+def test_a_launcher_cannot_choose_a_variant_that_is_not_compiled_ahead():
+    from sparsenet.kernels.activations.cuda import SOURCE
+
+    assert SOURCE.kernel("leaky_relu_forward", SCALAR="Half", WIDE="float").name == "leaky_relu_forward"
+    with pytest.raises(KeyError, match="leaky_relu.cu has no variant .*'WIDE': 'double'.*: add it to the variants"):
+        SOURCE.kernel("leaky_relu_forward", SCALAR="Half", WIDE="double")
+
+
 def test_what_a_gpu_cannot_run_is_left_out():
     old, new = ({(source, macros) for source, _, macros in variants(number)} for number in (75, 80))
     assert old < new

@@ -1,4 +1,4 @@
-"""The checks that are written out let through nothing that the checks which name a fault would stop."""
+"""The generated checks accept nothing that the slower checks, which name the fault, would refuse."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
+from convolution_cases import Table
 
 from sparsenet.kernels import find
 from sparsenet.kernels.cuda.signature import parse, quick_check
-from sparsenet.kernels.table import Array, Arrays, Integers, Kernel, Scalar, names
+from sparsenet.kernels.table import Array, Arrays, Integers, Kernel, Rulebook, Scalar, names
 
 NAMES = names()
 SIZES = (2, 3)
@@ -23,9 +24,11 @@ def usual(expected: object, sizes: dict[str, int], count: int = 2) -> object:
         return (1,) * sizes.setdefault(expected.length, 3)
     if isinstance(expected, Arrays):
         return [usual(expected.at(i), sizes) for i in range(count)]
-    if not isinstance(expected, Array):
+    if not isinstance(expected, Array | Rulebook):
         return None
     shape = [int(word) if word.isdigit() else sizes.setdefault(word, 2 + len(sizes)) for word in expected.words]
+    if isinstance(expected, Rulebook):
+        return Table(np.zeros(shape[1:], np.int32), shape[0])
     return np.zeros(shape, np.float32 if expected.only is None else expected.only)
 
 
@@ -42,6 +45,11 @@ def unusual(value: object) -> list[object]:
         others += [np.concatenate([value, value], axis=axis) for axis in range(value.ndim)]
         if value.ndim:
             others += [np.concatenate([value, value])[::2]]
+    if isinstance(value, Table):
+        inputs, elsewhere = value.shape[0], Table(value.neighbours, value.shape[0])
+        elsewhere.device = "cuda"
+        others += [elsewhere, Table, Table(value.neighbours, inputs + 1), Table(value.neighbours[1:], inputs),
+                   Table(value.neighbours[:, 1:], inputs)]
     return others
 
 

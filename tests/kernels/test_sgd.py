@@ -74,7 +74,7 @@ def test_small_gradients_count_in_what_the_loss_was_scaled_by(launch, dtype):
 
 
 @pytest.mark.parametrize(("velocity", "master", "message"), [
-    (HALF, np.float32, r"velocities.0. is float16, expected float32, which float16 .parameters.0.. is computed with"),
+    (HALF, np.float32, r"velocities.0. is float16, expected float32, the dtype of arithmetic with float16"),
     (np.float32, np.float64, r"masters.0. is float64, expected float32"),
 ])
 def test_float16_is_accompanied_by_float32(host_driver, velocity, master, message):

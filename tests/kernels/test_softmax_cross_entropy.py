@@ -32,7 +32,7 @@ def test_loss_and_gradient(launch, batch, classes, dtype, rng):
 @pytest.mark.parametrize("blocks", [2, 2048])
 def test_more_rows_than_one_block_takes(launch, dtype, rng, monkeypatch, blocks):
     """On a few blocks each warp takes row after row."""
-    monkeypatch.setattr(losses, "_MOST_BLOCKS", blocks)
+    monkeypatch.setattr(losses, "_MAX_BLOCKS", blocks)
     batch = ROWS_OF_ONE_BLOCK + 3
     check(launch, rng.standard_normal((batch, 5)).astype(dtype), rng.integers(0, 5, batch))
 

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from sparsenet.kernels import get_num_threads, launch, set_num_threads
 from sparsenet.kernels.cpu import threads as threads_module
-from sparsenet.kernels.cpu.threads import run_blocks, serial, single_threaded_blas
+from sparsenet.kernels.cpu.threads import run_blocks, run_rows, serial, single_threaded_blas
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +26,17 @@ def test_every_block_runs_once(threads, blocks):
     done = []
     run_blocks(done.append, blocks)
     assert sorted(done) == list(range(blocks))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("rows, step, expected", [
+    (0, 4, []), (3, 4, [(0, 3)]), (4, 4, [(0, 4)]), (9, 4, [(0, 4), (4, 8), (8, 9)]), (3, 1, [(0, 1), (1, 2), (2, 3)]),
+])
+def test_blocks_of_rows_cover_each_row_once(threads, rows, step, expected):
+    set_num_threads(threads)
+    done = []
+    run_rows(lambda start, stop: done.append((start, stop)), rows, step)
+    assert sorted(done) == expected
 
 
 def test_an_exception_in_a_block_is_raised():

@@ -37,7 +37,7 @@ def test_loss_and_gradients(launch, count, channels, margin, distance, dtype, rn
 @pytest.mark.parametrize("blocks", [2, 2048])
 def test_more_rows_than_one_block_takes(launch, dtype, rng, monkeypatch, blocks):
     """On a few blocks each warp takes row after row."""
-    monkeypatch.setattr(losses, "_MOST_BLOCKS", blocks)
+    monkeypatch.setattr(losses, "_MAX_BLOCKS", blocks)
     check(launch, rng.standard_normal((3, ROWS_OF_ONE_BLOCK + 3, 5)).astype(dtype), 0.2, "l2")
 
 

@@ -13,7 +13,7 @@ import sparsenet as sn
 from sparsenet import ops
 from sparsenet.autograd import Tensor, no_grad
 from sparsenet.kernels import views_read
-from sparsenet.kernels.cpu.product_record import recorded_products
+from sparsenet.kernels.table import Kernel
 from sparsenet.nn import Module
 from sparsenet.retrieval import embed
 from sparsenet.sparse import SparseTensor
@@ -40,13 +40,13 @@ class Shapes:
         self.shares = rng.permutation(np.resize([0.0, 0.01, 0.05, 0.3, 0.9, 1.0], count))
         self.cells = [np.argwhere(rng.random(SIZE) < share) for share in self.shares]
         self.features = [rng.standard_normal((len(cells), channels)).astype(dtype) for cells in self.cells]
-        self.grounds = rng.standard_normal((count, channels)).astype(dtype)
-        self.grounds[0] = 0
+        self.backgrounds = rng.standard_normal((count, channels)).astype(dtype)
+        self.backgrounds[0] = 0
 
     def batch(self, chosen: Sequence[int]) -> SparseTensor:
         rows = [np.insert(self.cells[sample], 0, place, axis=1) for place, sample in enumerate(chosen)]
-        background = {"none": None, "zeros": "zeros", "shared": self.grounds[1],
-                      "of samples": self.grounds[list(chosen)]}[self.background]
+        background = {"none": None, "zeros": "zeros", "shared": self.backgrounds[1],
+                      "of samples": self.backgrounds[list(chosen)]}[self.background]
         return SparseTensor(np.concatenate([self.features[sample] for sample in chosen]),
                             np.concatenate(rows).astype(np.int32), SIZE, len(chosen), background)
 
@@ -56,9 +56,9 @@ def parts(y: SparseTensor | Tensor) -> list[tuple[np.ndarray, ...]]:
     if isinstance(y, Tensor):
         return [(row,) for row in y.numpy()]
     coordinates, features = np.asarray(y.coordinates), y.features.numpy()
-    ground = np.zeros(0) if y.background is None else y.background.numpy()
+    background = np.zeros(0) if y.background is None else y.background.numpy()
     return [(coordinates[coordinates[:, 0] == b, 1:], features[coordinates[:, 0] == b],
-             ground[b] if ground.ndim == 2 else ground) for b in range(y.batch_size)]
+             background[b] if background.ndim == 2 else background) for b in range(y.batch_size)]
 
 
 def cut(order: Sequence[int], size: int) -> list[Sequence[int]]:
@@ -164,16 +164,23 @@ def test_descriptors_of_parts_are_those_of_the_whole():
 
 
 @pytest.mark.parametrize("c_in", [1, 16])
-def test_training_and_plain_calls_multiply_with_the_blas_as_before(c_in):
+def test_training_and_plain_calls_take_the_faster_kernel(c_in, monkeypatch):
     x, layer = Shapes(9, c_in, np.dtype("float32"), "none").batch(range(9)), LAYERS["plain"](c_in, 40)
     calls = {"training": lambda: layer.train()(x), "evaluation": lambda: layer.eval()(x),
              "plain": lambda: ops.convolution(x, layer.weight, layer.bias, layer.geometry)}
-    made = {}
+    plain, launched, made = Kernel.__call__, [], {}
+
+    def recorded(kernel, *values, **options):
+        launched.append(kernel.name)
+        return plain(kernel, *values, **options)
+
+    monkeypatch.setattr(Kernel, "__call__", recorded)
     for name, call in calls.items():
-        with recorded_products() as products:
-            found = call().features.numpy()
-        made[name] = found, len(products)
-    assert made["training"][1] == made["plain"][1] > 0 == made["evaluation"][1]
+        launched.clear()
+        found = call().features.numpy()
+        made[name] = found, [kernel for kernel in launched if kernel.startswith("convolution")]
+    assert made["training"][1] == made["plain"][1] == ["convolution_forward"]
+    assert made["evaluation"][1] == ["convolution_forward_by_row"]
     assert np.array_equal(made["training"][0], made["plain"][0])
     np.testing.assert_allclose(made["evaluation"][0], made["training"][0], rtol=1e-5, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Leaky ReLU on a GPU, through leaky_relu.cu."""
+"""Leaky ReLU on a GPU, by leaky_relu.cu."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from sparsenet.kernels.contracts import LEAKY_RELU_BACKWARD as BACKWARD
 from sparsenet.kernels.contracts import LEAKY_RELU_FORWARD as FORWARD
 from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 
-SOURCE = CudaSource("activations/leaky_relu")
-VARIANTS = [(name, scalars) for name in ("leaky_relu_forward", "leaky_relu_backward")
-            for scalars in SCALARS.values()]
+SOURCE = CudaSource("activations/leaky_relu", variants=SCALARS.values())
 
 
 @FORWARD.implementation("cuda")
@@ -24,12 +22,12 @@ def _forward_cuda(x, slope, background):
 
 
 @BACKWARD.implementation("cuda")
-def _backward_cuda(reference, gradient, slope, background, ground):
+def _backward_cuda(reference, gradient, slope, background, background_gradient):
     xp = array_module(gradient)
     out, extra, more = xp.empty_like(gradient), 0, None
     if background is not None:
-        extra, more = ground.size, xp.empty_like(ground)
+        extra, more = background_gradient.size, xp.empty_like(background_gradient)
     kernel = SOURCE.kernel("leaky_relu_backward", **scalars_of(gradient))
-    kernel(blocks_for(max(out.size, extra)), THREADS, reference, gradient, slope, out.size, out, background, ground,
-           extra, more)
+    kernel(blocks_for(max(out.size, extra)), THREADS, reference, gradient, slope, out.size, out, background,
+           background_gradient, extra, more)
     return out if background is None else (out, more)

@@ -1,13 +1,13 @@
-// Leaky ReLU, element by element: y = x where x > 0, slope * x elsewhere.  Bound by memory: one read (two
-// backward) and one write an element, no reuse.
+// Leaky ReLU, element by element: y = x if x > 0, else slope * x.  Limited by memory: one read (two
+// backward) and one write per element, no reuse.
 //
 //     x (N, C) row-major is size = N * C numbers in a row; thread t takes t, t + stride, t + 2 stride, ...
-//     background: `extra` more numbers elsewhere, taken in the same way after x; null: none
+//     background: `extra` more numbers elsewhere, handled likewise after x; null: none
 //
 // Variants: SCALAR float, double or Half.
 #include "common.cuh"
 
-constexpr int UNROLL = sizeof(SCALAR) == 2 ? 8 : 4;  // the smaller the number, the more loads of a thread under way
+constexpr int UNROLL = sizeof(SCALAR) == 2 ? 8 : 4;  // smaller numbers: more loads in flight per thread
 
 __device__ inline void forward(const SCALAR* x, WIDE slope, long long size, SCALAR* out) {
 #pragma unroll UNROLL
@@ -38,8 +38,9 @@ extern "C" __global__ void leaky_relu_backward(const SCALAR* __restrict__ refere
                                                const SCALAR* __restrict__ gradient, const WIDE slope,
                                                const long long size, SCALAR* __restrict__ out,
                                                OPTIONAL const SCALAR* __restrict__ background,
-                                               OPTIONAL const SCALAR* __restrict__ ground, const long long extra,
-                                               OPTIONAL SCALAR* __restrict__ ground_out) {
+                                               OPTIONAL const SCALAR* __restrict__ background_gradient,
+                                               const long long extra,
+                                               OPTIONAL SCALAR* __restrict__ background_out) {
     backward(reference, gradient, slope, size, out);
-    backward(background, ground, slope, extra, ground_out);
+    backward(background, background_gradient, slope, extra, background_out);
 }

@@ -3,7 +3,7 @@
 //     n = splits[b + 1] - splits[b] sites      divisor = 1, or for a mean: cells; without a background max(n, 1)
 //     out[b, c] = (sums[b, c] + (cells - n) * background[c]) / divisor
 //
-// background: `grounds` rows, 1 or one for each sample; null: inactive cells do not count.
+// background: `background_rows` rows, 1 or one for each sample; null: inactive cells do not count.
 // Variants: SCALAR float, double or Half.  Computed in WIDE.
 #include "common.cuh"
 
@@ -13,34 +13,36 @@ __device__ inline WIDE divisor_of(bool mean, bool with_background, long long cel
 }
 
 extern "C" __global__ void cell_sums(const WIDE* __restrict__ sums, const long long* __restrict__ splits,
-                                     OPTIONAL const SCALAR* __restrict__ background, const int grounds,
+                                     OPTIONAL const SCALAR* __restrict__ background, const int background_rows,
                                      const long long cells, const bool mean, const int samples, const int channels,
                                      SCALAR* __restrict__ out) {
     for (long long i = global_index(); i < static_cast<long long>(samples) * channels; i += global_stride()) {
         const long long b = i / channels, c = i - b * channels, sites = splits[b + 1] - splits[b];
         WIDE total = sums[i];
         if (background != nullptr)
-            total += static_cast<WIDE>(cells - sites) * static_cast<WIDE>(background[(grounds > 1 ? b : 0) * channels + c]);
+            total += static_cast<WIDE>(cells - sites)
+                     * static_cast<WIDE>(background[(background_rows > 1 ? b : 0) * channels + c]);
         out[i] = total / divisor_of(mean, background != nullptr, cells, sites);
     }
 }
 
-// to_sites (N, C): the gradient of each sample, divided, at its sites.  to_background (grounds, C), null where there is
-// none: times the inactive cells; one row that all share is the sum over the samples, in their order.
+// to_sites (N, C): the gradient of each sample, divided, at its sites.  to_background (background_rows, C), null if
+// there is none: times the inactive cells; a single row that all share is the sum over the samples, in order.
 extern "C" __global__ void cell_sums_backward(const SCALAR* __restrict__ gradient, const long long* __restrict__ splits,
-                                              const int* __restrict__ coordinates, const int width, const int grounds,
-                                              const long long cells, const bool mean, const long long rows,
+                                              const int* __restrict__ coordinates, const int width,
+                                              const int background_rows, const long long cells, const bool mean,
+                                              const long long rows,
                                               const int samples, const int channels, SCALAR* __restrict__ to_sites,
                                               OPTIONAL SCALAR* __restrict__ to_background) {
-    const bool with_background = grounds > 0;
+    const bool with_background = background_rows > 0;
     for (long long i = global_index(); i < rows * channels; i += global_stride()) {
         const long long n = i / channels, c = i - n * channels, b = coordinates[n * width];
         to_sites[i] = gradient[b * channels + c] / divisor_of(mean, with_background, cells, splits[b + 1] - splits[b]);
     }
     if (to_background == nullptr) return;
-    for (long long i = global_index(); i < static_cast<long long>(grounds) * channels; i += global_stride()) {
+    for (long long i = global_index(); i < static_cast<long long>(background_rows) * channels; i += global_stride()) {
         const long long own = i / channels, c = i - own * channels;
-        const long long first = grounds > 1 ? own : 0, end = grounds > 1 ? own + 1 : samples;
+        const long long first = background_rows > 1 ? own : 0, end = background_rows > 1 ? own + 1 : samples;
         WIDE total = 0;
         for (long long b = first; b < end; ++b) {
             const long long sites = splits[b + 1] - splits[b];

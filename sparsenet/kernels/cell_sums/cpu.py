@@ -1,7 +1,7 @@
 """From sums over the sites of each sample to sums or means over all cells of its grid, and back: see `ops.global_pool`.
 
-    out[b] = (sums[b] + (cells - sites of b) * background) / divisor      divisor: 1; of a mean the cells, or without a
-                                                                          background the sites, at least 1
+    out[b] = (sums[b] + (cells - sites of b) * background) / divisor      divisor: 1; for a mean the cells, or without
+                                                                          a background the sites, at least 1
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _counts(splits, cells, mean, with_background, dtype):
 @FORWARD.implementation("reference")
 @FORWARD.implementation("cpu")
 def _forward_cpu(features, sums, splits, background, cells, mean):
-    """(B, C) in the dtype of the features that were summed up; background has 1 row, or one for each sample."""
+    """(B, C) in the dtype of the features that were summed; background has 1 row or one for each sample."""
     inactive, divisor = _counts(splits, cells, mean, background is not None, sums.dtype)
     total = sums if background is None else sums + inactive * background
     return total / divisor
@@ -31,12 +31,12 @@ def _forward_cpu(features, sums, splits, background, cells, mean):
 
 @BACKWARD.implementation("reference")
 @BACKWARD.implementation("cpu")
-def _backward_cpu(gradient, splits, coordinates, grounds, cells, mean):
-    """(N, C) gradient of the features, and (G, C) that of the background of G rows, None for 0."""
-    inactive, divisor = _counts(splits, cells, mean, grounds > 0, gradient.dtype)
+def _backward_cpu(gradient, splits, coordinates, background_rows, cells, mean):
+    """(N, C) gradient of the features, and (G, C) of the background, which has G rows; None if G is 0."""
+    inactive, divisor = _counts(splits, cells, mean, background_rows > 0, gradient.dtype)
     share = gradient / divisor
     to_sites = share[coordinates[:, 0]]
-    if not grounds:
+    if not background_rows:
         return to_sites, None
     of_samples = share * inactive
-    return to_sites, of_samples if grounds > 1 else of_samples.sum(axis=0, keepdims=True)
+    return to_sites, of_samples if background_rows > 1 else of_samples.sum(axis=0, keepdims=True)

@@ -1,4 +1,4 @@
-"""Sums over cells on a GPU, through cell_sums.cu."""
+"""Sums over cells on a GPU, by cell_sums.cu."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from sparsenet.kernels.contracts import CELL_SUMS as FORWARD
 from sparsenet.kernels.contracts import CELL_SUMS_BACKWARD as BACKWARD
 from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 
-SOURCE = CudaSource("cell_sums/cell_sums")
-VARIANTS = [(name, scalars) for name in ("cell_sums", "cell_sums_backward") for scalars in SCALARS.values()]
+SOURCE = CudaSource("cell_sums/cell_sums", variants=SCALARS.values())
 
 
 @FORWARD.implementation("cuda")
@@ -21,11 +20,11 @@ def _forward_cuda(features, sums, splits, background, cells, mean):
 
 
 @BACKWARD.implementation("cuda")
-def _backward_cuda(gradient, splits, coordinates, grounds, cells, mean):
+def _backward_cuda(gradient, splits, coordinates, background_rows, cells, mean):
     xp, (samples, channels), rows = array_module(gradient), gradient.shape, len(coordinates)
     to_sites = xp.empty((rows, channels), gradient.dtype)
-    to_background = xp.empty((grounds, channels), gradient.dtype) if grounds else None
+    to_background = xp.empty((background_rows, channels), gradient.dtype) if background_rows else None
     SOURCE.kernel("cell_sums_backward", **scalars_of(gradient))(
-        blocks_for(max(to_sites.size, grounds * channels)), THREADS, gradient, splits, coordinates,
-        coordinates.shape[1], grounds, cells, mean, rows, samples, channels, to_sites, to_background)
+        blocks_for(max(to_sites.size, background_rows * channels)), THREADS, gradient, splits, coordinates,
+        coordinates.shape[1], background_rows, cells, mean, rows, samples, channels, to_sites, to_background)
     return to_sites, to_background

@@ -16,23 +16,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.convolution.pairs import first_pair, rows_of_block
+from sparsenet.kernels.convolution.pairs import rows_of_block
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.row_products import add_products
 from sparsenet.kernels.cpu.scratch import scratch
-from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cpu.search import lower_bound
+from sparsenet.kernels.cpu.threads import run_rows
 
 
 def over_neighbours(features, weights, neighbours, constant):
     """(M, C_out): the sum over the filled entries, plus the constant row (C_out,) unless it is None."""
     out, base, step = _prepared(len(neighbours), features, weights, constant)
 
-    def block(index: int) -> None:
+    def block(start: int, stop: int) -> None:
         links, _ = scratch("links", 2 * step, np.dtype(np.int32))
-        _add_entries(features, weights, neighbours, index * step, min(len(out), (index + 1) * step),
-                     links.reshape(step, 2), base, out)
+        _add_entries(features, weights, neighbours, start, stop, links.reshape(step, 2), base, out)
 
-    run_blocks(block, -(-len(out) // step))
+    run_rows(block, len(out), step)
     return out
 
 
@@ -42,11 +42,8 @@ def over_pairs(features, weights, pairs, pair_splits, outputs, constant):
     outputs : M
     """
     out, base, step = _prepared(outputs, features, weights, constant)
-
-    def block(index: int) -> None:
-        _add_pairs(features, weights, pairs, pair_splits, index * step, min(len(out), (index + 1) * step), base, out)
-
-    run_blocks(block, -(-len(out) // step))
+    run_rows(lambda start, stop: _add_pairs(features, weights, pairs, pair_splits, start, stop, base, out),
+             len(out), step)
     return out
 
 
@@ -90,7 +87,7 @@ def _add_entries(features, weights, neighbours, first, last, links, base, out):
 def _add_pairs(features, weights, pairs, splits, first, last, base, out):
     _fill(out, first, last)
     for k in range(splits.size - 1):
-        start = first_pair(pairs, 1, splits[k], splits[k + 1], first)
-        stop = first_pair(pairs, 1, start, splits[k + 1], last)
+        start = lower_bound(pairs[:, 1], splits[k], splits[k + 1], first)
+        stop = lower_bound(pairs[:, 1], start, splits[k + 1], last)
         add_products(features, weights, k, pairs, start, stop, out)
     _add_base(out, first, last, base)

@@ -26,7 +26,7 @@ from sparsenet.kernels.contracts import CONVOLUTION_INPUT_GRADIENT as INPUT_GRAD
 from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT_KERNEL
 from sparsenet.kernels.convolution import wgmma
 from sparsenet.kernels.convolution.order import MOST_OFFSETS, row_order
-from sparsenet.kernels.cuda.source import MOST_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
+from sparsenet.kernels.cuda.source import MAX_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.cuda.tiles import COMMITTED, TENSOR_CORES, WINDOW, Tile, load_tile_table, tile_table
 from sparsenet.kernels.precision import operand_precision
 
@@ -57,7 +57,7 @@ def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None, 
                       out)
         return out
     tile = tile_table().choose("forward", architecture(xp), precision, c_out)
-    blocks = min(-(-rows // tile.rows) * -(-c_out // tile.columns), MOST_BLOCKS)
+    blocks = min(-(-rows // tile.rows) * -(-c_out // tile.columns), MAX_BLOCKS)
     if precision in TENSOR_CORES:
         words = _words(features, precision)
         turned = _packed_weights(weights, precision)
@@ -91,7 +91,7 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any, background: A
     part_rows = -(-rows // max(1, -(-table.split_blocks // products)) // WINDOW) * WINDOW
     parts = -(-rows // part_rows)
     partial = xp.empty((parts, offsets, c_in, c_out), wide_dtype(features.dtype))
-    blocks = min(parts * products, MOST_BLOCKS)
+    blocks = min(parts * products, MAX_BLOCKS)
     if precision in TENSOR_CORES:
         left, right = _words(features, precision), _words(gradient, precision)
         weight_gradient_kernel(tile)(

@@ -21,7 +21,7 @@ from sparsenet.kernels.cpu import blas
 from sparsenet.kernels.cpu.blas import multiply
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.scratch import scratch
-from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
+from sparsenet.kernels.cpu.threads import run_blocks, run_rows, single_threaded_blas
 
 _BUFFER_BYTES = 1 << 19  # gathered buffer of a block: stays in a core's L2 cache
 _MIN_BLOCKS = 8  # threads that can take part in a small layer
@@ -41,13 +41,13 @@ def forward(features, weights, neighbours, constant):
     step, width = _rows_of_block(rows, offsets * c_in * out.itemsize), offsets * c_in
     addresses = np.array([blas.product_loop(out.dtype), weights.ctypes.data, out.ctypes.data])
 
-    def block(index: int) -> None:
+    def block(start: int, stop: int) -> None:
         buffer, buffer_at = scratch("gathered", step * width, out.dtype)
-        _forward_block(addresses, features, neighbours, index * step, min(rows, (index + 1) * step), base,
-                       constant is not None, buffer.reshape(step, width), buffer_at, out)
+        _forward_block(addresses, features, neighbours, start, stop, base, constant is not None,
+                       buffer.reshape(step, width), buffer_at, out)
 
     with single_threaded_blas():
-        run_blocks(block, -(-rows // step))
+        run_rows(block, rows, step)
     return out
 
 

@@ -26,7 +26,8 @@ from sparsenet.kernels.cpu import blas
 from sparsenet.kernels.cpu.blas import multiply
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.scratch import scratch
-from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
+from sparsenet.kernels.cpu.search import lower_bound
+from sparsenet.kernels.cpu.threads import run_blocks, run_rows, single_threaded_blas
 
 _RUN = 256  # pairs of a product: enough for BLAS, few enough that both buffers stay in the first caches
 _TARGET_BYTES = 1 << 20  # rows of a block that are added to, once for each offset: half of a core's L2 cache
@@ -73,15 +74,14 @@ def _walk(source, weights, pairs, splits, side, out, base, once):
     step = rows_of_block(rows, columns * size)
     addresses = np.array([blas.product_loop(out.dtype), source.ctypes.data, weights.ctypes.data, *weights.strides])
 
-    def block(index: int) -> None:
+    def block(start: int, stop: int) -> None:
         gathered, gathered_at = scratch("gathered", _RUN * depth, out.dtype)
         products, products_at = scratch("products", _RUN * columns, out.dtype)
-        _walk_block(addresses, source, pairs, splits, side, index * step, min(rows, (index + 1) * step), base, filled,
-                    once, gathered.reshape(_RUN, depth), gathered_at, products.reshape(_RUN, columns), products_at,
-                    out)
+        _walk_block(addresses, source, pairs, splits, side, start, stop, base, filled, once,
+                    gathered.reshape(_RUN, depth), gathered_at, products.reshape(_RUN, columns), products_at, out)
 
     with single_threaded_blas():
-        run_blocks(block, -(-rows // step))
+        run_rows(block, rows, step)
 
 
 def rows_of_block(rows: int, row_bytes: int) -> int:
@@ -125,18 +125,6 @@ def weight_gradient(features, gradient, pairs, pair_splits):
 
 
 @compiled
-def first_pair(pairs, side, low, high, row):
-    """The first pair of low ... high whose column `side` is not below `row`."""
-    while low < high:
-        middle = (low + high) // 2
-        if pairs[middle, side] < row:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@compiled
 def _gather(source, pairs, side, start, count, out):
     """The rows of `source` that column `side` of the pairs from `start` on names."""
     for i in range(count):
@@ -156,8 +144,8 @@ def _walk_block(addresses, source, pairs, splits, side, first, last, base, fille
             for c in range(columns):
                 out[m, c] = base[c]
     for k in range(splits.size - 1):
-        start = first_pair(pairs, side, splits[k], splits[k + 1], first)
-        end = first_pair(pairs, side, start, splits[k + 1], last)
+        start = lower_bound(pairs[:, side], splits[k], splits[k + 1], first)
+        end = lower_bound(pairs[:, side], start, splits[k + 1], last)
         weight_at = weights_at + k * addresses[3]
         while start < end:
             stop = min(start + run, end)

@@ -86,6 +86,12 @@ def run_blocks(function: Callable[[int], None], blocks: int) -> None:
             raise error
 
 
+def run_rows(function: Callable[[int, int], None], rows: int, step: int) -> None:
+    """Call `function(start, stop)` for the rows 0 to step - 1, step to 2 * step - 1 ... below `rows`, spread over the
+    threads as `run_blocks` does; `start // step` is the number of the block."""
+    run_blocks(lambda block: function(block * step, min((block + 1) * step, rows)), -(-rows // step))
+
+
 @contextmanager
 def serial() -> Iterator[None]:
     """Within it, `run_blocks` on this thread uses this thread alone (loader workers: they are

@@ -1,10 +1,10 @@
-// Reductions in one launch: whichever block of a group comes last joins what the others left.
+// Reductions in one launch: the last block of a group to finish joins the results of all.
 #include "common.cuh"
 
-// Whether this block is the last of `parts` to come; it leaves `arrived` at 0 for the next launch.  What the others wrote
-// before they came is seen then; read it as volatile, past the first cache.
+// Whether this block is the last of `parts` to arrive; it then resets `arrived` to 0 for the next launch.  The last block
+// sees all that the others wrote before they arrived; read it as volatile, past the first cache.
 __device__ inline bool comes_last(unsigned* arrived, long long parts, bool& last) {  // last: in shared memory
-    __threadfence();  // what this thread wrote lies before what the atomic tells
+    __threadfence();  // the writes of this thread come before the atomic
     __syncthreads();
     if (threadIdx.x == 0 && threadIdx.y == 0) {
         last = atomicAdd(arrived, 1u) + 1 == parts;

@@ -1,13 +1,13 @@
-// Device code that any kernel may use, and every instruction that C++ has no word for: one function each.
-// The tests compile the same kernels for the host (SPARSENET_HOST), where tests/cuda_host gives the second
-// half of this file, from DYNAMIC_SHARED up to Half, in plain C++.
+// Device code for all kernels, and a function for each instruction that C++ cannot express.
+// The tests compile the same kernels for the host (SPARSENET_HOST), where tests/cuda_host replaces the second
+// half of this file, from DYNAMIC_SHARED up to Half, by plain C++.
 //
-// Features have two macros: SCALAR (float, double, Half), as they are stored, and WIDE (float, double, float), what
-// is computed with them and added up.
+// Features have two macros: SCALAR (float, double, Half), as they are stored, and WIDE (float, double, float), in which
+// kernels compute and sum.
 
 #define OPTIONAL   // before a pointer parameter: None is passed as a null pointer
-#define UNORDERED  // before a pointer parameter: what the kernel writes may depend on the order of the threads
-#define PER_BLOCK  // before a pointer parameter: one entry for each block, so what is written depends on their number
+#define UNORDERED  // before a pointer parameter: the contents may depend on the order of the threads
+#define PER_BLOCK  // before a pointer parameter: an entry for each block, so the contents depend on their number
 
 // Number of this thread in a one-dimensional grid, and how far a grid-stride loop steps.
 __device__ inline long long global_index() { return static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; }
@@ -15,7 +15,7 @@ __device__ inline long long global_stride() { return static_cast<long long>(grid
 
 #ifndef SPARSENET_HOST
 
-// Shared memory whose size the launch gives (shared_bytes), as an array of `type` called `name`.
+// Shared memory of the size given at the launch (shared_bytes), as an array of `type` called `name`.
 #define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
 
 // Between a float and the 16 bits of an IEEE 754 binary16, rounded to nearest (ties to even).
@@ -32,8 +32,8 @@ __device__ inline unsigned short float_to_half(float value) {
 }
 
 // Operands of the tensor cores, rounded to nearest: TF32 (10 bits of mantissa, ties away from zero), and two
-// FP16 or BF16 numbers in one register, `low` the one of the lower column (ties to even).  TF32 and BF16 are
-// known from sm_80 on, FP16 from sm_75 on.
+// FP16 or BF16 numbers in one register, `low` the one of the lower column (ties to even).  TF32 and BF16 need
+// sm_80, FP16 sm_75.
 __device__ inline unsigned to_tf32(float value) {
     unsigned bits;
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
@@ -96,7 +96,7 @@ __device__ inline void mma_bfloat_16x8x16(float (&d)[4], const unsigned (&a)[4],
 
 // Four 8 x 8 matrices of 16-bit elements out of shared memory by one warp: lane 8i + r gives the address of row r
 // (16 bytes, aligned) of matrix i; each lane gets in out[i] the elements (lane / 4, 2 (lane % 4)) and the next.
-// A matrix of 32-bit elements is read the same way as 8 x 4.
+// A matrix of 32-bit elements is read likewise as 8 x 4.
 __device__ inline void load_matrix_x4(unsigned (&out)[4], const void* row) {
     const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -111,7 +111,7 @@ __device__ inline void load_matrix_x4_transposed(unsigned (&out)[4], const void*
 }
 
 // Copy BYTES (4, 8 or 16, both addresses aligned to them) from global to shared memory while the thread goes on;
-// zeros where not `valid`, `global` is not read then.  A thread sees what it copied after copy_async_wait, other
+// zeros if not `valid`, `global` is not read then.  A thread sees its copies after copy_async_wait, other
 // threads after a barrier behind it.  Before sm_80 it is a plain copy.
 template <int BYTES>
 __device__ inline void copy_async(void* shared, const void* global, bool valid) {

@@ -1,7 +1,7 @@
 """Kernels on the GPU: compiled at their first launch by NVRTC through CuPy, which keeps the result on disk.
 
-A launch goes straight to the driver's cuLaunchKernel, with the arguments in memory that is there already: CuPy's own
-call makes an object of each of them.
+A launch calls the driver's cuLaunchKernel directly, with the arguments in memory that is reused; CuPy's own call
+creates an object for each argument.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from sparsenet.backend import cupy
 from sparsenet.kernels.cuda.interface import CompileError, Kernel, Launch
 from sparsenet.kernels.cuda.signature import Parameter
 
-OPTIONS = ("-std=c++17", "-lineinfo")  # the lines are for compute-sanitizer and profilers; they cost nothing
-_SHARED_WITHOUT_ASKING = 48 * 1024  # bytes; more must be asked for, per kernel
-_SLOT = 8  # bytes that each argument has to itself
+OPTIONS = ("-std=c++17", "-lineinfo")  # line numbers for compute-sanitizer and profilers, at no cost
+_SHARED_BY_DEFAULT = 48 * 1024  # bytes; more must be requested, per kernel
+_SLOT = 8  # bytes for each argument
 _CODES = {"bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I",
           "int64": "q", "uint64": "Q", "float16": "e", "float32": "f", "float64": "d"}  # of `struct`
 
 
 def options_of(kernel: Kernel) -> tuple[str, ...]:
-    """What CuPy is given; in one order, since CuPy finds what it keeps on disk by them."""
-    target = (f"-arch={kernel.source.target}",) if kernel.source.target else ()  # beside CuPy's own, which it replaces
+    """The compiler options for CuPy, in a fixed order, since they are part of the key of its cache on disk."""
+    target = (f"-arch={kernel.source.target}",) if kernel.source.target else ()  # replaces CuPy's own
     return OPTIONS + target + tuple(f"-D{name}={value}" for name, value in sorted(kernel.defines.items()))
 
 
 @cache
 def driver_library() -> Any:
-    """CUDA's driver library, which CuPy has loaded.  A call of it lets other threads take the interpreter's lock: where
-    launches keep it, a loader's thread keeps a step waiting for a whole switch interval (5 ms)."""
+    """CUDA's driver library, which CuPy has loaded.  A call of it releases the interpreter's lock; otherwise a loader's
+    thread would keep a step waiting for a whole switch interval (5 ms)."""
     library = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     sizes = [ctypes.c_uint] * 7
     library.cuLaunchKernel.argtypes = [ctypes.c_void_p, *sizes, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
@@ -41,7 +41,7 @@ def driver_library() -> Any:
 
 
 class _Frame:
-    """Memory of one thread for the arguments of one kernel: a slot for each, and the address of each slot."""
+    """Memory of one thread for the arguments of one kernel: a slot each, and the addresses of the slots."""
 
     def __init__(self, parameters: tuple[Parameter, ...]):
         codes = ["Q" if one.pointer else _CODES[one.dtype.name] for one in parameters]
@@ -59,7 +59,7 @@ class _Frame:
 class CupyDriver:
     """Runs kernels on CuPy's current device and current stream.
 
-    Raises RuntimeError where CuPy or a GPU is missing; the message says what to install.
+    Raises RuntimeError if CuPy or a GPU is missing; the message says what to install.
     """
 
     wanted = "an array on the GPU: move it with .to('cuda') or cupy.asarray"
@@ -75,29 +75,29 @@ class CupyDriver:
 
     def compile(self, kernel: Kernel) -> Launch:
         functions: dict[int, Any] = {}  # CuPy's, by device
-        places: dict[int, int] = {}  # the driver's handles of them
-        granted: dict[int, int] = {}  # bytes of shared memory asked for so far, by device
+        places: dict[int, int] = {}  # the driver's handles of the functions
+        granted: dict[int, int] = {}  # bytes of shared memory requested so far, by device
         lock, local = threading.Lock(), threading.local()
         start = driver_library().cuLaunchKernel
 
         def prepare(device: int, shared_bytes: int) -> int:
-            with lock:  # a thread that asks for less must not take back what another was granted
+            with lock:  # a thread that requests less must not reduce what another was granted
                 function = functions.get(device) or self.load(kernel)
-                if shared_bytes > granted.get(device, _SHARED_WITHOUT_ASKING):
+                if shared_bytes > granted.get(device, _SHARED_BY_DEFAULT):
                     function.max_dynamic_shared_size_bytes = granted[device] = shared_bytes
                 functions[device] = function
                 places[device] = function.kernel.ptr
             return places[device]
 
         def frame_of(device: int) -> _Frame:
-            self._cupy.cuda.runtime.memGetInfo()  # from here on the thread has the device's context
+            self._cupy.cuda.runtime.memGetInfo()  # creates the device's context in this thread
             frames = local.__dict__.setdefault("frames", {})
             return frames.setdefault(device, _Frame(kernel.parameters))
 
         def launch(grid: tuple, block: tuple, arguments: tuple, shared_bytes: int) -> None:
             device = self._device()
             function = places.get(device)
-            if function is None or shared_bytes > granted.get(device, _SHARED_WITHOUT_ASKING):
+            if function is None or shared_bytes > granted.get(device, _SHARED_BY_DEFAULT):
                 function = prepare(device, shared_bytes)
             values = []
             for value, parameter in zip(arguments, kernel.parameters, strict=True):
@@ -118,13 +118,13 @@ class CupyDriver:
             frame.fill(values)
             status = start(function, *grid, *block, shared_bytes, self._stream().ptr, frame.address, None)
             if status:
-                raise RuntimeError(f"{kernel.name}: {_words_of(status)} at {grid} blocks of {block} threads "
-                                   f"with {shared_bytes} bytes of shared memory; what went before it may be at fault")
+                raise RuntimeError(f"{kernel.name}: {_name_of(status)} at {grid} blocks of {block} threads "
+                                   f"with {shared_bytes} bytes of shared memory; an earlier launch may be the cause")
 
         return launch
 
     def load(self, kernel: Kernel) -> Any:
-        """CuPy's function, compiled for the current device or found on disk.  Raises CompileError."""
+        """CuPy's function, compiled for the current device or loaded from disk.  Raises CompileError."""
         module = self._cupy.RawModule(code=kernel.source.text, options=options_of(kernel))
         try:
             return module.get_function(kernel.name)
@@ -132,8 +132,8 @@ class CupyDriver:
             raise CompileError(kernel, str(error)) from error
 
 
-def _words_of(status: int) -> str:
-    """CUDA's name of an error."""
+def _name_of(status: int) -> str:
+    """The name of a CUDA error."""
     name = ctypes.c_char_p()
     driver_library().cuGetErrorName(status, ctypes.byref(name))
     return (name.value or b"error %d" % status).decode()

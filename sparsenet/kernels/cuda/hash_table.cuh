@@ -1,4 +1,4 @@
-// The hash table of site keys, read by several kernels; hash_table/cpu.py draws it.
+// The hash table of site keys, which several kernels read; its layout is drawn in hash_table/cpu.py.
 
 // A key's home: the eight cells of a run along the last axis share one line of 64 bytes.
 __device__ inline long long home_of(long long key, long long mask) {
@@ -7,7 +7,7 @@ __device__ inline long long home_of(long long key, long long mask) {
     return static_cast<long long>(((mixed << 3) | (bits & 7)) & static_cast<unsigned long long>(mask));
 }
 
-// The row of a key, -1 where the table does not hold it.  No more probes than slots.
+// The row of a key, -1 if it is not in the table.  No more probes than slots.
 __device__ inline int find_row(const long long* table_keys, const int* table_rows, long long mask, long long key) {
     long long slot = home_of(key, mask);
     for (long long probe = 0; probe <= mask; ++probe) {

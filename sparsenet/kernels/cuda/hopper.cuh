@@ -1,25 +1,25 @@
-// Instructions of Hopper alone (compiled for sm_90a): barriers in shared memory, bulk copies, and matrix products by a
-// warpgroup of 128 threads.  Names are PTX's.  The tests give the part between SPARSENET_HOST in plain C++, as they do
-// for common.cuh.
+// Instructions that only Hopper has (compiled for sm_90a): barriers in shared memory, bulk copies, and matrix products by a
+// warpgroup of 128 threads.  Names are those of PTX.  For the host, the tests replace the part between SPARSENET_HOST by
+// plain C++, as in common.cuh.
 
 #ifndef SPARSENET_HOST
 
-// Where something lies in shared memory.
+// An address in shared memory.
 typedef unsigned SharedAddress;
 
 __device__ inline SharedAddress shared_address(const void* pointer) {
     return static_cast<SharedAddress>(__cvta_generic_to_shared(pointer));
 }
 
-// A barrier's phase ends when it has had all its arrivals and all bytes that were announced have come.  Phases are told
-// by parity: the first one is 0; waiting for parity 1 at a new barrier ends at once.
+// A phase of a barrier ends after all its arrivals and all announced bytes.  Phases are identified by parity: the first
+// is 0; waiting for parity 1 at a new barrier ends at once.
 typedef unsigned long long Barrier;
 
 __device__ inline void mbarrier_init(Barrier* barrier, int arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
 }
 
-// After the last mbarrier_init of a thread, before the barrier that lets others use them.
+// After the last mbarrier_init of a thread, before the synchronisation after which others use them.
 __device__ inline void mbarrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
 __device__ inline void mbarrier_arrive(Barrier* barrier) {
@@ -32,7 +32,7 @@ __device__ inline void mbarrier_arrive_expect_tx(Barrier* barrier, int bytes) {
                  : "memory");
 }
 
-// Arrives when all of this thread's asynchronous copies so far have come.
+// Arrives when all asynchronous copies of this thread so far are complete.
 __device__ inline void copy_async_arrive(Barrier* barrier) {
     asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
@@ -60,7 +60,7 @@ __device__ inline void mbarrier_wait(Barrier* barrier, int parity) {
         "}" ::"r"(shared_address(barrier)), "r"(parity) : "memory");
 }
 
-// 16 bytes from global to shared memory while the thread goes on; zeros where `absent`, `global` is not read then.
+// Copy 16 bytes from global to shared memory while the thread goes on; zeros if `absent`, `global` is not read then.
 __device__ inline void copy_async_16(SharedAddress shared, const void* global, bool absent) {
     asm volatile(
         "{\n"
@@ -70,21 +70,21 @@ __device__ inline void copy_async_16(SharedAddress shared, const void* global, b
         "}" ::"r"(shared), "l"(global), "r"(static_cast<int>(absent)) : "memory");
 }
 
-// Bytes (a multiple of 16, both addresses too) from global to shared memory; the barrier is told of those that come.
+// Copy bytes (a multiple of 16, as are both addresses) from global to shared memory; the barrier counts their arrival.
 __device__ inline void copy_bulk(void* shared, const void* global, int bytes, Barrier* barrier) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
                      shared_address(shared)),
                  "l"(global), "r"(bytes), "r"(shared_address(barrier)) : "memory");
 }
 
-// What threads have written to shared memory, and this thread knows of, can be read by wgmma from here on.
+// From here on wgmma can read the writes to shared memory that are visible to this thread.
 __device__ inline void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // An operand of wgmma in shared memory: rows of 128 bytes, groups of 8 rows 1024 bytes apart (aligned to that), and the
-// 16-byte pieces of a row swizzled: piece p of row r lies at p ^ (r % 8).
+// 16-byte pieces of a row swizzled: piece p of row r is at p ^ (r % 8).
 //
 //     k_major     a row is one of M (or N), and runs along the depth
-//     mn_major    a row is one of the depth, and runs along M (or N), 64 of 16 bits; the next 64 lie `leading` bytes on
+//     mn_major    a row is one of the depth, and runs along M (or N), 64 of 16 bits; the next 64 are `leading` bytes on
 typedef unsigned long long Operand;
 
 __device__ inline Operand operand_at(const void* shared, int leading) {
@@ -94,11 +94,11 @@ __device__ inline Operand operand_at(const void* shared, int leading) {
 __device__ inline Operand k_major(const void* shared) { return operand_at(shared, 16); }
 __device__ inline Operand mn_major(const void* shared, int leading) { return operand_at(shared, leading); }
 
-// The operand that begins some bytes further on: a multiple of 16.
+// The operand that begins `bytes` further on, a multiple of 16.
 __device__ inline Operand further(Operand operand, int bytes) { return operand + (bytes >> 4); }
 
-// Before the first product of a group, after the last; wait until all but the latest PENDING groups are done.  The
-// sums of a group must not be touched until then.
+// Before the first product of a group; after the last; wait until all but the latest PENDING groups are done.  Until then
+// the sums of a group must not be accessed.
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit_group() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int PENDING>
@@ -106,7 +106,7 @@ __device__ inline void wgmma_wait_group() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 }
 
-// sum (64 x 2 REGISTERS, over a warpgroup) += a (64 x 8 words) b (8 words x 2 REGISTERS), begun.  Lane l of warp w
+// sum (64 x 2 REGISTERS, over a warpgroup) += a (64 x 8 words) b (8 words x 2 REGISTERS), started.  Lane l of warp w
 // has, in sum[4 n + r], row 16 w + l / 4 + 8 (r / 2), column 8 n + 2 (l % 4) + r % 2.
 #define SUM_8(n) "+f"(d[n]), "+f"(d[n + 1]), "+f"(d[n + 2]), "+f"(d[n + 3]), "+f"(d[n + 4]), "+f"(d[n + 5]), \
                  "+f"(d[n + 6]), "+f"(d[n + 7])
@@ -140,7 +140,7 @@ WGMMA_OF(wgmma_bfloat_mn_major, "k16.f32.bf16.bf16", ", 1, 1")   // both mn_majo
 
 #endif  // SPARSENET_HOST
 
-// Which of COUNT places in shared memory comes next, and the parity of its barriers.
+// The next of COUNT places in shared memory, and the parity of its barriers.
 template <int COUNT>
 struct Ring {
     int slot = 0, parity = 0;

@@ -14,7 +14,7 @@ Launch = Callable[[tuple[int, int, int], tuple[int, int, int], tuple, int], None
 class Source(Protocol):
     """The text of a CUDA source with its headers.
 
-    target : the one architecture that has its instructions, such as "sm_90a"; None if any has
+    target : the only architecture that has its instructions, such as "sm_90a"; None if all have them
     """
 
     @property
@@ -39,8 +39,8 @@ class Kernel(Protocol):
 class Driver(Protocol):
     """Compiles kernels and runs them.
 
-    ndarray : the class of arrays that its kernels reach
-    wanted : such an array, in words, for one who passed something else
+    ndarray : the class of arrays that its kernels can access
+    wanted : a description of such an array, for error messages
     """
 
     ndarray: type
@@ -54,11 +54,11 @@ class Driver(Protocol):
         """
 
     def address(self, array: Any) -> int:
-        """Where the array begins."""
+        """The address of the first element of the array."""
 
 
 class CompileError(RuntimeError):
-    """A kernel does not compile; the message shows the compiler's words and the lines they are about."""
+    """A kernel does not compile; the message shows the compiler's log and the lines that it refers to."""
 
     def __init__(self, kernel: Kernel, log: str):
         shown = [f"{kernel.name} {kernel.defines} does not compile:"]

@@ -1,9 +1,9 @@
-"""Compile every kernel in every variant for the present GPU, so that nothing waits for it later.
+"""Compile every kernel in every variant for the current GPU, so that no launch has to wait for the compiler.
 
     python -m sparsenet.kernels.cuda.precompile
 
-CuPy keeps the results on disk.  Several processes share the work: a variant takes a second or two, and there are
-some dozens.
+CuPy keeps the results on disk.  Several processes share the work: there are some dozens of variants, and each takes a
+second or two.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from types import ModuleType
@@ -22,11 +22,13 @@ from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.signature import names
 from sparsenet.kernels.cuda.source import CudaKernel, CudaSource, sources
 
-Variant = tuple[str, str, tuple[tuple[str, str | int], ...]]  # source, one of its kernels, macros
+Macros = tuple[tuple[str, str | int], ...]  # sorted by name
+Variant = tuple[str, str, Macros]  # source, one of its kernels, macros
 
 
 def cuda_modules() -> list[ModuleType]:
-    """The modules of all families that launch CUDA sources: each cuda.py, and what it imports of its family."""
+    """The modules of all families that launch CUDA sources: each cuda.py, and the modules of its family that it
+    imports."""
     families = sorted({find(name).modules["cuda"] for name in table.names()})
     for family in families:
         importlib.import_module(f"sparsenet.kernels.{family}")
@@ -34,50 +36,70 @@ def cuda_modules() -> list[ModuleType]:
     return [module for name, module in sorted(sys.modules.items()) if name.startswith(folders)]
 
 
-def variants(architecture: int) -> list[Variant]:
-    """What compiles together, once each: all that is listed for GPUs of that number (80 for sm_80) or less."""
-    source_of = {name: source for source in sources() for name in names(source.path.read_text(encoding="utf-8"))}
-    found: dict[tuple, Variant] = {}
+def listed_variants() -> Iterator[tuple[CudaSource, str, Macros, int]]:
+    """(source, kernel, macros, lowest architecture) of all families: the variants of the modules' sources, and those
+    that a module lists in VARIANTS, [(kernel, macros), ...], with the lowest architecture as a third item if not all
+    have the instructions; 0 if all have them."""
+    source_of = {name: source for source in sources() for name in kernels_of(source)}
     for module in cuda_modules():
-        for name, defines, *least in getattr(module, "VARIANTS", ()):
-            source = source_of[name]
-            if source.runs_on(architecture) and (not least or least[0] <= architecture):
-                macros = tuple(sorted(defines.items()))
-                found.setdefault((source.name, macros), (source.name, name, macros))
+        for source in vars(module).values():
+            if isinstance(source, CudaSource) and source.variants is not None:
+                for defines in source.variants:
+                    yield from ((source, name, _macros(defines), 0) for name in kernels_of(source))
+        for name, defines, *lowest in getattr(module, "VARIANTS", ()):
+            yield source_of[name], name, _macros(defines), *(lowest or [0])
+
+
+def kernels_of(source: CudaSource) -> list[str]:
+    """The names of the kernels of a source."""
+    return names(source.path.read_text(encoding="utf-8"))
+
+
+def _macros(defines: dict[str, str | int]) -> Macros:
+    return tuple(sorted(defines.items()))
+
+
+def variants(architecture: int) -> list[Variant]:
+    """The variants for GPUs of an architecture (80 for sm_80), one kernel for each: all kernels of a source compile
+    together."""
+    found: dict[tuple, Variant] = {}
+    for source, name, macros, lowest in listed_variants():
+        if source.runs_on(architecture) and lowest <= architecture:
+            found.setdefault((source.name, macros), (source.name, name, macros))
     return list(found.values())
 
 
 def variant_of(kernel: CudaKernel) -> Variant:
-    """The variant that a kernel is one of."""
-    return kernel.source.name, kernel.name, tuple(sorted(kernel.defines.items()))
+    """The variant of a kernel."""
+    return kernel.source.name, kernel.name, _macros(kernel.defines)
 
 
 def compile_variant(variant: Variant) -> None:
-    """Compile one, and keep it on disk.  Raises RuntimeError with the compiler's words."""
+    """Compile a variant and keep it on disk.  Raises RuntimeError with the compiler's message."""
     from sparsenet.kernels.cuda.driver import CupyDriver
 
     source, name, macros = variant
     try:
         CupyDriver().load(CudaSource(source).kernel(name, **dict(macros)))
     except CompileError as error:
-        raise RuntimeError(str(error)) from None  # one that can go from process to process
+        raise RuntimeError(str(error)) from None  # it can be pickled, so it reaches the parent process
 
 
 def compile_all(listed: Iterable[Variant], processes: int | None = None) -> int:
-    """Compile these, in several processes; returns how many there were.
+    """Compile variants in several processes; returns their number.
 
-    Raises RuntimeError, which names the kernel and the line.
+    Raises RuntimeError with the names of the kernel and the line.
     """
     with ProcessPoolExecutor(processes or min(16, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
         return len(list(pool.map(compile_variant, listed)))
 
 
 def precompile() -> int:
-    """Compile all that the families list; returns how many there were.
+    """Compile all variants of all families; returns their number.
 
     Raises
     ------
-    RuntimeError : no CuPy, or no GPU, or a kernel that does not compile: its name and the line.
+    RuntimeError : no CuPy, no GPU, or a kernel that does not compile, with its name and the line.
     """
     return compile_all(variants(int(cupy().cuda.Device().compute_capability)))
 

@@ -1,9 +1,9 @@
-"""What a CUDA kernel takes: read from its signature in the source, and checked before a launch.
+"""The parameters of a CUDA kernel: read from its signature in the source, and checked before each launch.
 
     extern "C" __global__ void leaky_relu_forward(const SCALAR* __restrict__ x, long long size, ...)
 
-CuPy passes whatever it is given; a float64 array where the kernel reads floats gives numbers without
-meaning, a wrong scalar shifts every argument after it.
+CuPy passes arguments without a check: a float64 array for a kernel that reads floats gives meaningless numbers, a
+scalar of the wrong width shifts all arguments after it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from sparsenet.kernels.quick_check import Check, Lines
 
-# How a type is spelt in our sources, and what NumPy calls it.
+# The types in our sources, and their names in NumPy.
 DTYPES = {
     "bool": "bool", "signed char": "int8", "unsigned char": "uint8", "short": "int16",
     "unsigned short": "uint16", "int": "int32", "unsigned": "uint32", "unsigned int": "uint32",
@@ -38,11 +38,11 @@ class Parameter:
     """One parameter of a kernel.
 
     dtype : of the number, or of the array's elements
-    pointer : an array, else a number
-    written : the kernel may write to it (no `const`)
-    exclusive : `__restrict__`: while it is written, no other argument may share its memory
+    pointer : whether it is an array, else it is a number
+    written : whether the kernel may write to it (no `const`)
+    exclusive : `__restrict__`: if it is written, no other argument may share its memory
     optional : marked OPTIONAL: None is passed as a null pointer
-    ordered : False where marked UNORDERED: the contents may depend on the order of the threads
+    ordered : False if marked UNORDERED: the contents may depend on the order of the threads
     per_block : marked PER_BLOCK: an entry for each block, so that the contents depend on the size of the grid
     """
 
@@ -57,7 +57,7 @@ class Parameter:
 
     @property
     def limits(self) -> tuple[int, int]:
-        """The least and the largest integer that it takes."""
+        """The smallest and the largest integer that it can hold."""
         info = np.iinfo(self.dtype)
         return int(info.min), int(info.max)
 
@@ -66,7 +66,7 @@ class Parameter:
 
         Raises
         ------
-        TypeError : no number, a NumPy scalar of another width, a fraction for an integer.
+        TypeError : not a number, a NumPy scalar of another width, a fraction for an integer.
         OverflowError : an integer that does not fit.
         """
         if isinstance(value, np.generic):
@@ -94,14 +94,14 @@ class Parameter:
                             f".astype('{self.dtype}'), or choose the kernel's variant by its dtype")
         flags = value.flags
         if not flags.c_contiguous:
-            raise ValueError(f"{kernel}: {self.name} is not C-contiguous, expected rows one after another: "
+            raise ValueError(f"{kernel}: {self.name} is not C-contiguous, expected contiguous rows: "
                              "pass a copy (ascontiguousarray)")
         if self.written and not getattr(flags, "writeable", True):  # CuPy's are always writeable
             raise ValueError(f"{kernel}: {self.name} is read-only, expected an array to write to: pass a copy")
 
 
 def quick_check(parameters: tuple[Parameter, ...]) -> Check:
-    """The checks of the parameters written out (values, class of arrays): see `quick_check`."""
+    """The generated check of the parameters, (values, class of arrays): see `quick_check`."""
     lines = Lines(f"given_{i}" for i in range(len(parameters)))
     for i, one in enumerate(parameters):
         name, depth = f"given_{i}", 0
@@ -123,9 +123,9 @@ def quick_check(parameters: tuple[Parameter, ...]) -> Check:
 
 
 def parse(text: str, defines: dict[str, str]) -> dict[str, tuple[Parameter, ...]]:
-    """The kernels of a source and their parameters, with the variant's defines put in.
+    """The kernels of a source and their parameters, with the macros of a variant expanded.
 
-    Raises ValueError for a type that is not in DTYPES, or a kernel that comes twice and differs.
+    Raises ValueError for a type that is not in DTYPES, or a kernel that is defined twice with different parameters.
     """
     kernels: dict[str, tuple[Parameter, ...]] = {}
     for name, listed in _KERNEL.findall(_COMMENT.sub(" ", text)):
@@ -137,12 +137,12 @@ def parse(text: str, defines: dict[str, str]) -> dict[str, tuple[Parameter, ...]
 
 
 def names(text: str) -> list[str]:
-    """The kernels of a source."""
+    """The names of the kernels of a source."""
     return [name for name, _ in _KERNEL.findall(_COMMENT.sub(" ", text))]
 
 
 def _expand(text: str, defines: dict[str, str]) -> str:
-    """Macros replaced by their values, as whole words, until none is left."""
+    """Replace macros, which are whole words, by their values until none is left."""
     while (new := re.sub(r"\w+", lambda word: str(defines.get(word[0], word[0])), text)) != text:
         text = new
     return text

@@ -1,19 +1,19 @@
 """CUDA kernels: a source file, its variants, and a launch whose arguments are checked.
 
-    SOURCE = CudaSource("activations/leaky_relu")                   # activations/leaky_relu.cu, from kernels/
-    kernel = SOURCE.kernel("leaky_relu_forward", **scalars_of(x))   # compiled at its first launch
+    SOURCE = CudaSource("activations/leaky_relu", variants=SCALARS.values())   # activations/leaky_relu.cu
+    kernel = SOURCE.kernel("leaky_relu_forward", **scalars_of(x))              # compiled at its first launch
     kernel(blocks_for(x.size), THREADS, x, 0.33, x.size, out)
 
-`#include "common.cuh"`, of a header beside the source or beside this file, is put in textually, so that one string is
-all a compiler needs.  Who compiles and runs is a driver: CuPy's on a GPU, or the one that `use_driver` names (the tests
-run the same sources on the host with it).
+`#include "common.cuh"`, of a header beside the source or beside this file, is replaced by its text, so that the
+compiler needs a single string.  A driver compiles and runs kernels: CuPy's on a GPU, or the one given to `use_driver`
+(with which the tests run the same sources on the host).
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -27,12 +27,12 @@ from sparsenet.kernels.cuda.signature import CTYPES, Parameter, parse, quick_che
 
 FOLDER = Path(__file__).parents[1]  # of the families, each with its sources
 HEADERS = Path(__file__).parent  # which several families include
-THREADS = 256  # per block, where nothing asks for another number
-MOST_BLOCKS = 1 << 14  # of a grid-stride loop: enough for any GPU, fixed, so that no result depends on one
-MOST_THREADS = 1024  # per block
-MOST_SHARED = 227 * 1024  # bytes per block, on the largest
+THREADS = 256  # per block, by default
+MAX_BLOCKS = 1 << 14  # of a grid-stride loop: enough for any GPU, and fixed, so that no result depends on the GPU
+MAX_THREADS = 1024  # per block
+MAX_SHARED = 227 * 1024  # bytes per block, on the largest GPU
 
-TARGETS = {"hopper.cuh": "sm_90a"}  # headers whose instructions one architecture alone has
+TARGETS = {"hopper.cuh": "sm_90a"}  # headers whose instructions only one architecture has
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"[^\n]*$', re.MULTILINE)
 
 
@@ -40,16 +40,19 @@ class CudaSource:
     """A `.cu` file: its text, and its kernels by name and variant.
 
     name : its path below `folder`, without the suffix, such as "activations/leaky_relu"
+    variants : the macros of each variant that may be launched, all of which are compiled ahead and tested; None if the
+        module lists them as VARIANTS
     """
 
-    def __init__(self, name: str, folder: Path = FOLDER):
+    def __init__(self, name: str, folder: Path = FOLDER, *, variants: Iterable[dict[str, Any]] | None = None):
         self.name = name
+        self.variants = None if variants is None else list(variants)
         self.path = Path(folder) / f"{name}.cu"
         self._kernels: dict[tuple, CudaKernel] = {}
 
     @cached_property
     def target(self) -> str | None:
-        """The one architecture that has its instructions, such as "sm_90a"; None where any does."""
+        """The only architecture that has its instructions, such as "sm_90a"; None if all have them."""
         found = [target for header, target in TARGETS.items() if f'#include "{header}"' in self.path.read_text("utf-8")]
         return found[0] if found else None
 
@@ -59,17 +62,23 @@ class CudaSource:
 
     @cached_property
     def text(self) -> str:
-        """The source with its includes put in; #line keeps the numbers of a message right."""
+        """The source with its includes in place; #line keeps the line numbers of messages right."""
         return self._inlined(self.path, set())
 
     def kernel(self, name: str, **defines: str | int) -> CudaKernel:
-        """The kernel compiled with these macros, e.g. SCALAR="float"; the same object each time."""
+        """The kernel compiled with these macros, e.g. SCALAR="float"; the same object each time.
+
+        Raises KeyError for macros that are not among the variants.
+        """
         key = (name, frozenset(defines.items()))
         kernel = self._kernels.get(key)
+        if kernel is None and self.variants is not None and defines not in self.variants:
+            raise KeyError(f"{self.path.name} has no variant {defines}: add it to the variants of its CudaSource, "
+                           "which are compiled ahead and tested")
         return kernel or self._kernels.setdefault(key, CudaKernel(self, name, defines))
 
     def line(self, file: str, number: int) -> str:
-        """One line of this source or of what it includes; "" where there is none."""
+        """One line of this source or of a header that it includes; "" if there is none."""
         path = self.path.with_name(file)
         path = path if path.exists() else HEADERS / file
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -80,7 +89,7 @@ class CudaSource:
         text = f'#line 1 "{path.name}"\n' + path.read_text(encoding="utf-8")
 
         def include(match: re.Match) -> str:
-            if match[1] in seen:  # once is enough
+            if match[1] in seen:  # already included
                 return ""
             line = text.count("\n", 0, match.start())  # of this line, counted from 1: #line is line 0
             beside = path.with_name(match[1])
@@ -91,7 +100,7 @@ class CudaSource:
 
 
 class CudaKernel:
-    """One kernel of a source with its macros set; a launch checks every argument first."""
+    """One kernel of a source with its macros set; each launch checks all arguments first."""
 
     def __init__(self, source: CudaSource, name: str, defines: dict[str, str | int]):
         self.source, self.name = source, name
@@ -103,38 +112,38 @@ class CudaKernel:
         self.parameters: tuple[Parameter, ...] = kernels[name]
         self._quick = quick_check(self.parameters)
         exclusive = any(parameter.written and parameter.exclusive for parameter in self.parameters)
-        self._apart = [i for i, parameter in enumerate(self.parameters) if parameter.pointer and exclusive]
+        self._disjoint = [i for i, parameter in enumerate(self.parameters) if parameter.pointer and exclusive]
         self._launches: dict[Driver, Launch] = {}
         self._lock = threading.Lock()
 
     def __call__(self, grid: int | tuple[int, ...], block: int | tuple[int, ...], *arguments: Any,
                  shared_bytes: int = 0) -> None:
-        """Run on `grid` blocks of `block` threads; nothing runs where the grid is empty.
+        """Run on `grid` blocks of `block` threads; nothing runs if the grid is empty.
 
         Raises
         ------
-        TypeError, ValueError, OverflowError : naming the kernel, the argument, what was expected.
+        TypeError, ValueError, OverflowError : with the names of the kernel and the argument, and what was expected.
         CompileError : at the first launch, with the line of the source.
         """
         grid, block = _three(grid), _three(block)
         driver = _installed or cupy_driver()
         if not (len(arguments) == len(self.parameters) and self._quick(arguments, driver.ndarray)):
             self._check(arguments, driver)
-        if self._apart:
-            self._check_apart(arguments, driver.address)
+        if self._disjoint:
+            self._check_disjoint(arguments, driver.address)
         if 0 in grid:
             return
         threads = block[0] * block[1] * block[2]
-        if not 0 < threads <= MOST_THREADS or min(grid) < 0 or max(grid[1:]) > 65535:
-            raise ValueError(f"{self.name}: grid is {grid} and block {block}, expected 1 to {MOST_THREADS} "
+        if not 0 < threads <= MAX_THREADS or min(grid) < 0 or max(grid[1:]) > 65535:
+            raise ValueError(f"{self.name}: grid is {grid} and block {block}, expected 1 to {MAX_THREADS} "
                              "threads and at most 65535 blocks along y and z")
-        if not 0 <= shared_bytes <= MOST_SHARED:
-            raise ValueError(f"{self.name}: shared_bytes is {shared_bytes}, expected 0 to {MOST_SHARED}")
+        if not 0 <= shared_bytes <= MAX_SHARED:
+            raise ValueError(f"{self.name}: shared_bytes is {shared_bytes}, expected 0 to {MAX_SHARED}")
         (self._launches.get(driver) or self.compiled(driver))(grid, block, arguments, shared_bytes)
         launched(self.name)
 
     def compiled(self, driver: Driver) -> Launch:
-        """What the driver made of this kernel; compiled once."""
+        """The function that runs this kernel, compiled once by the driver."""
         with self._lock:
             launch = self._launches.get(driver) or driver.compile(self)
             self._launches[driver] = launch
@@ -157,44 +166,44 @@ class CudaKernel:
                 raise TypeError(f"{self.name}: {parameter.name} is None, expected an array of {parameter.dtype}: mark "
                                 "the parameter OPTIONAL in the source")
 
-    def _check_apart(self, arguments: tuple, address: Callable[[Any], int]) -> None:
-        """What is written through __restrict__ shares no memory with another argument."""
+    def _check_disjoint(self, arguments: tuple, address: Callable[[Any], int]) -> None:
+        """Raise if an array written through __restrict__ shares memory with another argument."""
         spans = []
-        for i in self._apart:
+        for i in self._disjoint:
             array = arguments[i]
             if array is not None and (size := array.nbytes):
                 start = address(array)
                 spans.append((start, start + size, i))
         spans.sort()
-        reach, furthest = 0, -1  # the end that lies furthest on so far, and whose it is
+        highest, owner = 0, -1  # the highest end so far, and the argument that it belongs to
         for start, end, i in spans:
-            if start < reach and (self._owns(i) or self._owns(furthest)):
-                raise ValueError(f"{self.name}: {self.parameters[furthest].name} and {self.parameters[i].name} share "
-                                 "memory, expected arrays apart (__restrict__): pass a copy of one")
-            if end > reach:
-                reach, furthest = end, i
+            if start < highest and (self._owns(i) or self._owns(owner)):
+                raise ValueError(f"{self.name}: {self.parameters[owner].name} and {self.parameters[i].name} share "
+                                 "memory, expected disjoint arrays (__restrict__): pass a copy of one")
+            if end > highest:
+                highest, owner = end, i
 
     def _owns(self, i: int) -> bool:
-        """Whether the kernel writes to that argument and counts on being the only one."""
+        """Whether the kernel writes to that argument and assumes that no other argument shares its memory."""
         return self.parameters[i].written and self.parameters[i].exclusive
 
 
 def sources() -> list[CudaSource]:
-    """Those of all families."""
+    """The sources of all families."""
     return [CudaSource(f"{path.parent.name}/{path.stem}") for path in sorted(FOLDER.glob("*/*.cu"))]
 
 
 def blocks_for(size: int, threads: int = THREADS) -> int:
-    """Blocks of a grid-stride loop over `size` elements: by the size alone, 0 where there are none."""
-    return min(-(-int(size) // threads), MOST_BLOCKS)
+    """Blocks of a grid-stride loop over `size` elements, which depend on the size alone; 0 if there are none."""
+    return min(-(-int(size) // threads), MAX_BLOCKS)
 
 
 def ctype(array: Any) -> str:
-    """What CUDA C++ calls the array's dtype: "float" for float32, "long long" for int64, ..."""
+    """The CUDA C++ name of the array's dtype: "float" for float32, "long long" for int64, ..."""
     return CTYPES[np.dtype(array.dtype)]
 
 
-# The macros of features by dtype: SCALAR, as they are stored, and WIDE, what is computed with them.
+# The macros of features by dtype: SCALAR, as they are stored, and WIDE, in which is computed.
 SCALARS = {
     "float32": {"SCALAR": "float", "WIDE": "float"},
     "float64": {"SCALAR": "double", "WIDE": "double"},
@@ -202,7 +211,7 @@ SCALARS = {
 }
 
 
-_SCALARS_OF = {np.dtype(name): scalars for name, scalars in SCALARS.items()}  # the name of a dtype takes long to make
+_SCALARS_OF = {np.dtype(name): scalars for name, scalars in SCALARS.items()}  # to make the name of a dtype is slow
 
 
 def scalars_of(array: Any) -> dict[str, str]:
@@ -215,7 +224,7 @@ _installed: Driver | None = None
 
 @contextmanager
 def use_driver(driver: Driver) -> Iterator[Driver]:
-    """Within it, every thread's kernels are compiled and run by `driver` in place of CuPy."""
+    """Context in which `driver`, instead of CuPy, compiles and runs the kernels of all threads."""
     global _installed
     before, _installed = _installed, driver
     try:

@@ -1,18 +1,18 @@
-"""A stream beside the consumer's: on it a loader makes batches while a training step runs.
+"""A side stream, on which a loader makes batches while a training step runs on the consumer's stream.
 
-Two orders have to be kept between the stream on which a batch is made and the one on which it is used:
+Two orders have to be kept between the two streams:
 
     made, then read             `deliver`: the consumer's stream waits for an event of the side stream
-    read, then overwritten      `deliver`, later: memory of a batch that has died is kept until an event of the
-                                consumer's stream, recorded after the death, has passed
+    read, then overwritten      `deliver`, later: the memory of a freed batch is held until an event of the consumer's
+                                stream, recorded after it was freed, has completed
 
-What outlives a batch and is read on any stream, such as a mesh that is kept on the device, is `shared`.
+Data that outlive a batch and are read on any stream, such as a mesh kept on the device, are `shared`.
 
-The second is needed since CuPy's pool keeps freed blocks by the stream they were first made for, and hands
-them out again at once: that is safe where one stream does everything in order, but a block of a batch was made
-for the side stream, and the consumer's stream may still be reading it when the last array over it is dropped.
-So each block that is made within `work` tells of its death.  What dies before the batch is delivered was seen by
-the side stream alone and goes back to the pool at once.
+The second order matters because CuPy's pool keeps freed blocks by the stream that they were allocated on, and reuses
+them at once.  That is safe if one stream does everything in order.  But a block of a batch was allocated on the side
+stream, and the consumer's stream may still be reading it when the last array over it is freed.  So each block
+allocated within `work` reports when it is freed.  A block freed before the batch is delivered was used by the side
+stream alone and returns to the pool at once.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ T = TypeVar("T")
 
 
 class SideStream:
-    """A stream of its own, beside the one that is current where this is made: the consumer's."""
+    """A stream beside the consumer's, which is the current one when this is created."""
 
     def __init__(self) -> None:
         self._cuda = cupy().cuda
         self._device = int(self._cuda.Device().id)
         self._stream = self._cuda.Stream(non_blocking=True)
-        self._dead: deque[Any] = deque()  # blocks that died after delivery
-        self._kept: deque[tuple[Any, list]] = deque()  # (event of the consumer's stream, blocks that died before it)
+        self._dead: deque[Any] = deque()  # blocks freed after delivery
+        self._kept: deque[tuple[Any, list]] = deque()  # (event of the consumer's stream, blocks freed before it)
 
     @contextmanager
     def work(self) -> Iterator[Work]:
-        """Within it, what the calling thread computes runs on this stream; several threads take turns on it.
+        """Context in which the calling thread computes on this stream; several threads may use it in turn.
 
-        Yields what `deliver` is to be given when the consumer takes over.
+        Yields the argument for `deliver`, which is called when the consumer takes over.
         """
         work, allocate = Work(), self._cuda.get_allocator()
 
@@ -58,7 +58,7 @@ class SideStream:
             work.made = self._stream.record()
 
     def deliver(self, work: Work) -> None:
-        """From here on the current stream may read what was made in that work; the host waits for nothing."""
+        """Let the current stream read the results of the work; the stream waits for them, the host does not."""
         stream = self._cuda.get_current_stream()
         dead = [self._dead.popleft() for _ in range(len(self._dead))]  # before the event is recorded
         if dead:
@@ -70,7 +70,7 @@ class SideStream:
         stream.wait_event(work.made)
 
     def meet(self) -> None:
-        """This stream and the current one wait for each other: what either did before, both may use."""
+        """Make this stream and the current one wait for each other: both may then use the results of either."""
         stream = self._cuda.get_current_stream()
         self._stream.wait_event(stream.record())
         stream.wait_event(self._stream.record())
@@ -90,13 +90,13 @@ class _Block:
 
 
 def shared(value: T) -> Callable[[], T]:
-    """A function that gives what was just made on the current stream to whoever asks: his stream then waits until it
-    is made, the host does not."""
+    """Returns a function that yields the value, which was just made on the current stream; the calling thread's stream
+    then waits until it is complete, the host does not."""
     cuda = cupy().cuda
     made: list[Any] = [cuda.get_current_stream().record()]
 
     def give() -> T:
-        for event in made[:]:  # empty once it has passed
+        for event in made[:]:  # empty once the event has completed
             if event.done:
                 made.clear()
             else:
@@ -106,11 +106,11 @@ def shared(value: T) -> Callable[[], T]:
     return give
 
 
-_streams: dict[tuple[int, int], SideStream] = {}  # by device and consumer's stream: the pool knows blocks by stream
+_streams: dict[tuple[int, int], SideStream] = {}  # by device and consumer's stream, as the pool keeps blocks by stream
 
 
 def stream_beside() -> SideStream:
-    """The stream beside the current one; the same each time, so that one epoch's memory serves the next."""
+    """The side stream of the current stream; the same each time, so that an epoch reuses the memory of the last."""
     cuda = cupy().cuda
     place = int(cuda.Device().id), int(cuda.get_current_stream().ptr)
     found = _streams.get(place)

@@ -1,7 +1,7 @@
-"""Counters of a GPU by which the block that comes last to a piece of work knows that it is the last.
+"""Counters on a GPU by which the last block to finish a piece of work knows that it is the last.
 
-They are zeros before a launch, and each kernel leaves them so; hence they are cleared once, not before each launch.
-Launches of one stream follow each other, so those of a stream share them.
+They are zero before a launch, and each kernel resets them to zero; so they are cleared once, not before each launch.
+The launches of a stream run one after another, so they share the counters.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-_LEAST = 1 << 12
+_MIN_COUNT = 1 << 12
 _PER_THREAD = 2  # the handle of each thread's own default stream (cudaStreamPerThread)
-_kept: dict[tuple[int, int, int], Any] = {}  # by device, stream, and thread where the handle does not tell the stream
+_kept: dict[tuple[int, int, int], Any] = {}  # by device, stream, and thread if the handle does not identify the stream
 
 
 def tickets(xp: Any, count: int) -> Any:
@@ -25,5 +25,5 @@ def tickets(xp: Any, count: int) -> Any:
     place = int(xp.cuda.runtime.getDevice()), stream, thread
     found = _kept.get(place)
     if found is None or found.size < count:
-        found = _kept[place] = xp.zeros(max(_LEAST, count), np.uint32)
+        found = _kept[place] = xp.zeros(max(_MIN_COUNT, count), np.uint32)
     return found

@@ -1,6 +1,6 @@
-"""The table of tile sizes: which variant of a convolution kernel runs, by (architecture, precision, channels).
+"""Tile sizes: which variant of a convolution kernel runs, by (architecture, precision, channels).
 
-The committed table is tiles.toml beside this file; `set_tile_table` puts another in its place.
+The committed table is tiles.toml beside this file; `set_tile_table` replaces it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from sparsenet.toml import TomlError, read_toml
 
 KINDS = ("forward", "weight_gradient")
-ITEM_SIZES = {"float32": 4, "float64": 8}  # of the precisions that threads multiply in
+ITEM_SIZES = {"float32": 4, "float64": 8}  # bytes, of the precisions without tensor cores
 TENSOR_CORES = ("tf32", "fp16", "bf16")
 GROUP = 32  # offsets staged at a time (convolution/tile.cuh)
 WINDOW = 1024  # rows listed at a time by the weight gradient
-# Bytes of shared memory that a block may have; "any" is for what every architecture from sm_80 on has.
-MOST_SHARED = {"any": 99 << 10, "sm_75": 64 << 10, "sm_80": 163 << 10, "sm_87": 163 << 10, "sm_90": 227 << 10,
+# Bytes of shared memory that a block may have; "any": on all architectures from sm_80 on.
+MAX_SHARED = {"any": 99 << 10, "sm_75": 64 << 10, "sm_80": 163 << 10, "sm_87": 163 << 10, "sm_90": 227 << 10,
                "sm_100": 227 << 10}
 COMMITTED = Path(__file__).with_name("tiles.toml")
 
@@ -30,7 +30,7 @@ class TileError(ValueError):
 
 @dataclass(frozen=True)
 class Tile:
-    """One line of the table; tiles.toml says what the numbers mean."""
+    """One line of the table; tiles.toml explains the numbers."""
 
     architecture: str
     precision: str
@@ -45,7 +45,7 @@ class Tile:
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a block."""
         owners = (self.rows // self.own_rows) * (self.columns // self.own_columns)
         return owners * (32 if self.precision in TENSOR_CORES else 1)
 
@@ -68,25 +68,25 @@ class Tile:
         return 4 * self.depth * ((self.rows + self.columns) // per_word + 2 * pad)
 
     def fault(self, kind: str) -> str:
-        """Why the kernels cannot use this tile; "" where they can."""
+        """Why the kernels cannot use this tile; "" if they can."""
         if self.rows % self.own_rows or self.columns % self.own_columns:
-            return "rows and columns are no multiples of own_rows and own_columns"
+            return "rows and columns are not multiples of own_rows and own_columns"
         if not 32 <= self.threads <= 1024 or self.threads % 32:
             return f"a block would have {self.threads} threads, expected a multiple of 32 up to 1024"
         if self.stages < 2:
             return "stages is below 2: one step is multiplied while another loads"
-        most = MOST_SHARED.get(self.architecture, MOST_SHARED["any"])
-        if self.shared_bytes(kind) > most:
-            return f"a block would need {self.shared_bytes(kind)} bytes of shared memory, there are {most}"
+        limit = MAX_SHARED.get(self.architecture, MAX_SHARED["any"])
+        if self.shared_bytes(kind) > limit:
+            return f"a block would need {self.shared_bytes(kind)} bytes of shared memory, the limit is {limit}"
         if self.precision in TENSOR_CORES:
             steps = 8 if kind == "forward" else 16
             if self.own_rows % 16 or self.own_columns % 16 or self.depth % steps:
-                return f"own_rows and own_columns are no multiples of 16, or depth none of {steps}"
+                return f"own_rows and own_columns are not multiples of 16, or depth is not a multiple of {steps}"
             copies = self.depth // 4
         else:
             vector = 16 // ITEM_SIZES[self.precision]
             if self.own_columns % vector or (self.own_rows if kind == "weight_gradient" else self.depth) % vector:
-                return f"what a thread reads is no multiple of {vector}"
+                return f"the numbers that a thread reads are not a multiple of {vector}"
             copies = self.depth
         if kind == "forward" and self.threads % copies:
             return f"{self.threads} threads cannot share {copies} copies a row evenly"
@@ -97,12 +97,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class TileTable:
-    """The lines of a table, and what goes with them.
+    """The lines of a table and its other settings.
 
-    order_window, order_work : rows in a window that is sorted, and the least multiply-adds of a
-        product that make it worth while; split_blocks : blocks that a weight gradient is cut into
-    wgmma_architectures, wgmma_work : GPUs on which products of at least so many multiply-adds go to the kernels
-        of convolution/wgmma.py
+    order_window, order_work : rows in a window that is sorted, and the multiply-adds of a product from which on sorting
+        pays; split_blocks : blocks that a weight gradient is split into
+    wgmma_architectures, wgmma_work : GPUs on which products of at least so many multiply-adds use the kernels of
+        convolution/wgmma.py
     """
 
     forward: tuple[Tile, ...]
@@ -123,7 +123,7 @@ class TileTable:
 
     @cached_property
     def _chosen(self) -> dict[tuple, Tile]:
-        """What `choose` has found."""
+        """The results of `choose`."""
         return {}
 
     def _choose(self, kind: str, architecture: str, precision: str, channels: int) -> Tile:
@@ -139,7 +139,7 @@ def load_tile_table(path: str | Path) -> TileTable:
 
     Raises
     ------
-    TileError : no TOML, an unknown or missing key, a tile the kernels cannot use, or no line for "any"
+    TileError : not TOML, an unknown or missing key, a tile that the kernels cannot use, or no line for "any"
         architecture and any number of channels.
     """
     try:
@@ -183,7 +183,7 @@ def _lines(path: str | Path, kind: str, lines: list[dict]) -> Iterator[Tile]:
         yield tile
     if missing := [name for name in (*ITEM_SIZES, *TENSOR_CORES) if name not in unlimited]:
         raise TileError(f"tile table {path}: {kind} has no line for {', '.join(missing)} with architecture 'any' "
-                        "and channels 0: add one, for whatever fits no other")
+                        "and channels 0: add one, for what fits no other line")
 
 
 def _check_keys(path: str | Path, place: str, found: dict, expected: tuple[str, ...]) -> None:
@@ -217,7 +217,7 @@ _chosen: TileTable | None = None
 def set_tile_table(path: str | Path | None) -> None:
     """Take tile sizes from the file `path`, from the next launch on; None: the committed table.
 
-    Forward results and input gradients do not change by a bit; weight gradients may in their last ones.
+    The bits of forward results and input gradients do not change; the last bits of weight gradients may.
     """
     global _chosen
     _chosen = None if path is None else load_tile_table(path)
@@ -225,7 +225,7 @@ def set_tile_table(path: str | Path | None) -> None:
 
 @contextmanager
 def using(table: TileTable) -> Iterator[TileTable]:
-    """Within it, tile sizes come from `table`."""
+    """Context in which tile sizes come from `table`."""
     global _chosen
     before, _chosen = _chosen, table
     try:

@@ -18,7 +18,7 @@ import numpy as np
 from sparsenet.kernels.contracts import HASH_INSERT as INSERT
 from sparsenet.kernels.contracts import HASH_LOOKUP as LOOKUP
 from sparsenet.kernels.cpu.numba_cache import compiled
-from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.hash_table.layout import EMPTY, MIX, HashTable, capacity_for, raise_for
 
 _MIX = np.uint64(MIX)
@@ -82,10 +82,5 @@ def _insert_cpu(keys, check):
 def _lookup_cpu(table_keys, table_rows, queries):
     """(Q,) int32: the row of each queried key, -1 where it is absent (or negative)."""
     rows = np.empty(queries.size, np.int32)
-
-    def block(index: int) -> None:
-        start = index * _BLOCK
-        _lookup(table_keys, table_rows, queries, rows, start, min(start + _BLOCK, queries.size))
-
-    run_blocks(block, -(-queries.size // _BLOCK))
+    run_rows(lambda start, stop: _lookup(table_keys, table_rows, queries, rows, start, stop), queries.size, _BLOCK)
     return rows

@@ -1,1 +1,1 @@
-"""A level of a network (convolution, leaky ReLU, pooling) beside its convolutions."""
+"""A level of a network (convolution, leaky ReLU, pooling) apart from its convolutions."""

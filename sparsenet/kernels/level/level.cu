@@ -1,5 +1,5 @@
-// What a level of a network (convolution, leaky ReLU, max-pooling) does beside its convolutions: the arithmetic of its
-// background, one row, and the gradient on its way from the pooled sites to what the convolution gave.
+// A level of a network (convolution, leaky ReLU, max-pooling) apart from its convolutions: the arithmetic of its
+// background, which is one row, and the gradient from the pooled sites back to the output of the convolution.
 //
 // Variants: SCALAR float, double or Half.  Computed in WIDE, sums over rows in double.
 #include "arrival.cuh"
@@ -14,18 +14,19 @@ __device__ inline double warp_sum(double value) {
     return value;
 }
 
-// What a grid full of background gives, and the weights as the backward pass reads them.  A warp takes one column o:
+// The output for a grid full of background, and the weights for the backward pass.  A warp takes one column o:
 //
 //     total[c, o]    = sum over k of weights[k, c, o]
 //     constant[o]    = sum over c of background[c] * total[c, o] + bias[o]       (no background: zeros, no bias: 0)
 //     activated[o]   = leaky(constant[o])
-//     turned[k, o, c] = weights[k, c, o]                                         (reversed: of offset offsets - 1 - k)
+//     transposed_weights[k, o, c] = weights[k, c, o]                 (reversed: of offset offsets - 1 - k)
 extern "C" __global__ void level_background(OPTIONAL const SCALAR* __restrict__ background,
-                                            const SCALAR* __restrict__ weights, OPTIONAL const SCALAR* __restrict__ bias,
-                                            const WIDE slope, const bool reversed, const int offsets, const int c_in,
+                                            const SCALAR* __restrict__ weights,
+                                            OPTIONAL const SCALAR* __restrict__ bias, const WIDE slope,
+                                            const bool reversed, const int offsets, const int c_in,
                                             const int c_out, SCALAR* __restrict__ constant,
                                             SCALAR* __restrict__ activated, OPTIONAL SCALAR* __restrict__ total,
-                                            OPTIONAL SCALAR* __restrict__ turned) {
+                                            OPTIONAL SCALAR* __restrict__ transposed_weights) {
     for (int o = blockIdx.x * GROUPS + threadIdx.y; o < c_out; o += gridDim.x * GROUPS) {
         double sum = 0;
         for (int c = threadIdx.x; c < c_in; c += LANES) {
@@ -33,7 +34,7 @@ extern "C" __global__ void level_background(OPTIONAL const SCALAR* __restrict__ 
             for (int k = 0; k < offsets; ++k) {
                 const SCALAR weight = weights[(static_cast<long long>(k) * c_in + c) * c_out + o];
                 const long long place = reversed ? offsets - 1 - k : k;
-                if (turned != nullptr) turned[(place * c_out + o) * c_in + c] = weight;
+                if (transposed_weights != nullptr) transposed_weights[(place * c_out + o) * c_in + c] = weight;
                 through += weight;
             }
             if (total != nullptr) total[static_cast<long long>(c) * c_out + o] = through;
@@ -50,7 +51,7 @@ extern "C" __global__ void level_background(OPTIONAL const SCALAR* __restrict__ 
 
 // The gradient of pooled row m in channel c goes to the input that argmax names: the sum over the windows that chose
 // row n.  A larger offset leads to an earlier output, so offsets run downwards: the sum is taken in row order, as on
-// a CPU.  A lane looks at one offset, so that the warp visits only those where there is a window.
+// a CPU.  Each lane reads one offset, so that the warp visits only those that have a window.
 __device__ inline WIDE collected(const SCALAR* gradient, const short* argmax, const int* windows, int offsets,
                                  int channels, int channel) {
     WIDE sum = 0;
@@ -69,26 +70,30 @@ __device__ inline WIDE collected(const SCALAR* gradient, const short* argmax, co
 }
 
 // gradient of the level's output, pooled: (M, C) of values relative to the background, argmax and transposed (N, K)
-// its pooling; not pooled (argmax null): (N, C).  activated (N, C) is what the leaky ReLU gave.
+// its pooling; not pooled (argmax null): (N, C).  activated (N, C): the output of the leaky ReLU.
 //
-//     result[n, c]            = arriving[n, c], times slope where activated[n, c] is not positive
+//     result[n, c]            = arriving[n, c], times slope if activated[n, c] is not positive
 //     constant_gradient[c]    = sum over n of result[n, c]
-//                               + leaky'(constant[c]) * (ground[c] - sum over n of arriving[n, c], if pooled)
+//                               + leaky'(constant[c]) * (output_background_gradient[c] - sum over n of arriving[n, c],
+//                                                      if pooled)
 //     background_gradient[d]  = sum over c of total[d, c] * constant_gradient[c]
 //
-// Of a value relative to the background, every one that is not the background itself takes its gradient from it: hence
-// the sum that is subtracted.  A block takes `chunk` rows of 32 channels at a time, row group y the rows y, y + 8, ...; the
-// block that brings the last chunk of these channels joins what all have summed, in the order of the chunks; the last of
-// those multiplies by `total`.  Partial: (chunks, 2, C), and a row (C,) for constant_gradient before it is rounded.
+// Pooled values are relative to the background, so the gradients that arrive at sites are subtracted from that of the
+// background.  A block takes `chunk` rows of 32 channels at a time, row group y the rows y, y + 8, ...  The last block
+// to finish a chunk of these channels joins the sums of all chunks in order; the last of those blocks multiplies by
+// `total`.  partial: (chunks, 2, C), and a row (C,) for constant_gradient before it is rounded.
 // tickets: gridDim.y + 1 zeros, zeros again afterwards.
-extern "C" __global__ void level_gradient(const SCALAR* __restrict__ gradient, OPTIONAL const short* __restrict__ argmax,
+extern "C" __global__ void level_gradient(const SCALAR* __restrict__ gradient,
+                                          OPTIONAL const short* __restrict__ argmax,
                                           OPTIONAL const int* __restrict__ transposed,
                                           const SCALAR* __restrict__ activated, const SCALAR* __restrict__ constant,
-                                          OPTIONAL const SCALAR* __restrict__ ground, const WIDE slope,
-                                          OPTIONAL const SCALAR* __restrict__ total, const long long rows,
-                                          const int offsets, const int channels, const int c_in, const int chunk,
+                                          OPTIONAL const SCALAR* __restrict__ output_background_gradient,
+                                          const WIDE slope, OPTIONAL const SCALAR* __restrict__ total,
+                                          const long long rows, const int offsets, const int channels,
+                                          const int c_in, const int chunk,
                                           SCALAR* __restrict__ result, double* partial, unsigned* __restrict__ tickets,
-                                          SCALAR* __restrict__ constant_gradient, OPTIONAL SCALAR* __restrict__ background_gradient) {
+                                          SCALAR* __restrict__ constant_gradient,
+                                          OPTIONAL SCALAR* __restrict__ background_gradient) {
     __shared__ double groups[2][GROUPS][LANES];
     __shared__ bool last;
     const int channel = blockIdx.y * LANES + threadIdx.x;
@@ -108,11 +113,11 @@ extern "C" __global__ void level_gradient(const SCALAR* __restrict__ gradient, O
             arriving += value;
             leaving += passed;
         }
-        __syncthreads();  // the block may still read what it joined last
+        __syncthreads();  // the block may still read the sums that it joined last
         groups[0][threadIdx.y][threadIdx.x] = arriving;
         groups[1][threadIdx.y][threadIdx.x] = leaving;
         __syncthreads();
-        if (threadIdx.y < 2 && channel < channels) {  // group 0 adds up what arrived, group 1 what left
+        if (threadIdx.y < 2 && channel < channels) {  // group 0 sums `arriving`, group 1 `leaving`
             double sum = 0;
             for (int group = 0; group < GROUPS; ++group) sum += groups[threadIdx.y][group][threadIdx.x];
             partial[(static_cast<long long>(slot) * 2 + threadIdx.y) * channels + channel] = sum;
@@ -134,7 +139,8 @@ extern "C" __global__ void level_gradient(const SCALAR* __restrict__ gradient, O
                 arriving += groups[0][group][threadIdx.x];
                 leaving += groups[1][group][threadIdx.x];
             }
-            double own = ground == nullptr ? 0 : static_cast<double>(static_cast<WIDE>(ground[channel]));
+            double own = 0;
+            if (output_background_gradient != nullptr) own = static_cast<WIDE>(output_background_gradient[channel]);
             if (argmax != nullptr) own -= arriving;
             if (!(static_cast<WIDE>(constant[channel]) > 0)) own *= slope;
             joined[channel] = leaving + own;

@@ -1,7 +1,7 @@
-"""The gradient of a loss scaled on its way back.
+"""Scaling the gradient of a loss in the backward pass.
 
-A loss makes its gradient together with its value, as for a gradient of 1 from behind: that is what `backward`
-begins with, and nothing is left to do then.  Otherwise the gradient is scaled where it lies.
+A loss computes its gradient together with its value, for an incoming gradient of 1.  `backward` starts with 1, and then
+nothing is left to do; otherwise the gradient is scaled in place.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.kernels.contracts import SCALE_GRADIENT
-from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.losses import softmax_cross_entropy, triplet_loss  # noqa: F401  (register their kernels)
 
 _BLOCK = 1 << 16  # elements
@@ -17,12 +17,11 @@ _BLOCK = 1 << 16  # elements
 
 @SCALE_GRADIENT.implementation("cpu")
 def _scale_cpu(gradient, factor):
-    """Multiplies the gradient (N,) by the factor () in place."""
+    """Multiply the gradient (N,) by the factor () in place."""
     if factor == 1:
         return
 
-    def block(index: int) -> None:
-        chosen = gradient[index * _BLOCK : (index + 1) * _BLOCK]
-        np.multiply(chosen, factor, out=chosen)
+    def scale(start: int, stop: int) -> None:
+        np.multiply(gradient[start:stop], factor, out=gradient[start:stop])
 
-    run_blocks(block, -(-gradient.size // _BLOCK))
+    run_rows(scale, gradient.size, _BLOCK)

@@ -1,4 +1,4 @@
-"""Losses on a GPU: softmax_cross_entropy.cu, triplet_loss.cu, and the sum over rows in losses.cu."""
+"""Losses on a GPU: softmax_cross_entropy.cu, triplet_loss.cu, and the second pass of the sum in losses.cu."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from sparsenet.backend import array_module
 from sparsenet.kernels.contracts import SCALE_GRADIENT, SOFTMAX_CROSS_ENTROPY, TRIPLET_LOSS
 from sparsenet.kernels.cuda.source import THREADS, CudaKernel, CudaSource, blocks_for, ctype
 
-ROWS_OF_ONE_BLOCK = 256  # up to here one CUDA block takes all rows: one launch then, two otherwise
-_ALONE = 512  # threads of it
-_WARPS = THREADS // 32  # rows that a block has under way otherwise
-_MOST_BLOCKS = 2048  # more than a GPU runs at a time
-SOURCE = CudaSource("losses/losses")
-SOFTMAX = CudaSource("losses/softmax_cross_entropy")
-TRIPLET = CudaSource("losses/triplet_loss")
-VARIANTS = [(name, {"SCALAR": scalar}) for scalar in ("float", "double")
-            for name in ("join_losses", "scale_gradient", "softmax_cross_entropy", "triplet_loss")]
+ROWS_OF_ONE_BLOCK = 256  # up to so many rows a single block takes all: one launch, else two
+_SINGLE = 512  # threads of the single block
+_WARPS = THREADS // 32  # rows that a block computes at a time, else
+_MAX_BLOCKS = 2048  # more than a GPU runs at a time
+_VARIANTS = [{"SCALAR": "float"}, {"SCALAR": "double"}]
+SOURCE = CudaSource("losses/losses", variants=_VARIANTS)
+SOFTMAX = CudaSource("losses/softmax_cross_entropy", variants=_VARIANTS)
+TRIPLET = CudaSource("losses/triplet_loss", variants=_VARIANTS)
 
 
 @SCALE_GRADIENT.implementation("cuda")
@@ -28,16 +27,16 @@ def _scale_cuda(gradient, factor):
 
 
 def mean_on_gpu(kernel: CudaKernel, rows: int, *arguments: Any) -> tuple[Any, Any]:
-    """The loss () and its figures (2,) float64 by a kernel that takes these arguments, then `sums`, `loss` and
-    `figures`; the first argument is an array of the loss's dtype."""
+    """The loss () and its figures (2,) float64 by a kernel whose parameters are these arguments, then `sums`, `loss`
+    and `figures`; the first argument is an array of the loss's dtype."""
     xp, dtype = array_module(arguments[0]), arguments[0].dtype
     if not rows:
         return xp.zeros((), dtype), xp.zeros(2, np.float64)
     loss, figures = xp.empty((), dtype), xp.empty(2, np.float64)
     if rows <= ROWS_OF_ONE_BLOCK:
-        kernel(1, _ALONE, *arguments, None, loss, figures)
+        kernel(1, _SINGLE, *arguments, None, loss, figures)
         return loss, figures
-    sums = xp.empty((min(-(-rows // _WARPS), _MOST_BLOCKS), 2), np.float64)
+    sums = xp.empty((min(-(-rows // _WARPS), _MAX_BLOCKS), 2), np.float64)
     kernel(len(sums), THREADS, *arguments, sums, None, None)
     SOURCE.kernel("join_losses", SCALAR=ctype(loss))(1, THREADS, sums, len(sums), rows, loss, figures)
     return loss, figures

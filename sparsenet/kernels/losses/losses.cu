@@ -1,9 +1,9 @@
-// What the losses have in common: the second pass of their sum, and the gradient scaled in place.
+// Kernels of all losses: the second pass of their sum, and scaling the gradient in place.
 //
 // Variants: SCALAR float or double.
 #include "losses.cuh"
 
-// One block: thread t adds up the blocks t, t + 256, ... of the first pass.
+// One block: thread t adds the sums of the blocks t, t + 256, ... of the first pass.
 extern "C" __global__ void join_losses(const double* __restrict__ sums, const int blocks, const long long rows,
                                        SCALAR* __restrict__ loss, double* __restrict__ figures) {
     double terms = 0, counted = 0;
@@ -14,7 +14,7 @@ extern "C" __global__ void join_losses(const double* __restrict__ sums, const in
     finish(warp_sum(terms), warp_sum(counted), rows, nullptr, loss, figures);
 }
 
-// Reads one number and ends where the factor is 1, as it is unless the loss was scaled: the host need not know.
+// If the factor is 1, as it is unless the loss was scaled, this reads one number and ends: the host need not know it.
 extern "C" __global__ void scale_gradient(const SCALAR* __restrict__ factor, const long long size,
                                           SCALAR* __restrict__ gradient) {
     const SCALAR by = factor[0];

@@ -1,22 +1,22 @@
 // The mean of a loss's terms over rows: a warp takes a row, a block joins its warps, join_losses the blocks.
 //
 //     warp w of the grid    rows w, w + warps, w + 2 warps, ...     in this order
-//     sums (blocks, 2)      double: the terms of a block's warps, what is counted of its rows
-//     loss ()               SCALAR: the mean of the terms         figures (2,) double: the loss, what is counted
+//     sums (blocks, 2)      double: the terms of a block's warps, the count of its rows
+//     loss ()               SCALAR: the mean of the terms         figures (2,) double: the loss, the count
 //
 // A grid of one block writes loss and figures itself and needs no sums.
 #include "common.cuh"
 
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
-// Of the 32 lanes; each lane gets the same bits, since a + b is b + a.
+// The sum over the 32 lanes; each lane gets the same bits, since a + b is b + a.
 template <class T>
 __device__ inline T warp_sum(T value) {
     for (int far = 16; far; far /= 2) value += __shfl_xor_sync(ALL_LANES, value, far);
     return value;
 }
 
-// NaN where a lane has it.
+// The maximum over the 32 lanes; NaN if a lane has it.
 template <class T>
 __device__ inline T warp_max(T value) {
     for (int far = 16; far; far /= 2) {
@@ -26,10 +26,10 @@ __device__ inline T warp_max(T value) {
     return value;
 }
 
-// Of the warps of the block, each of which gives the same value in all its lanes.
+// The sum over the warps of the block; all lanes of a warp hold the same value.
 __device__ inline double block_sum(double of_warp) {
     __shared__ double warps[32];
-    __syncthreads();  // what an earlier call left may still be read
+    __syncthreads();  // the values of an earlier call may still be read
     if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = of_warp;
     __syncthreads();
     double sum = 0;
@@ -37,7 +37,7 @@ __device__ inline double block_sum(double of_warp) {
     return sum;
 }
 
-// A block's part, or the mean where `sums` is null; called by all threads of the block.
+// Write the sums of a block, or the mean if `sums` is null; called by all threads of the block.
 __device__ inline void finish(double terms, double counted, long long rows, double* sums, SCALAR* loss,
                               double* figures) {
     terms = block_sum(terms);

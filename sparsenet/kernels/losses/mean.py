@@ -6,7 +6,7 @@ import numpy as np
 
 
 def mean_on_host(sums: np.ndarray, rows: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """The loss () and its figures (2,) float64 from the sums (blocks, 2) of terms and of what is counted."""
+    """The loss () and its figures (2,) float64, from the sums (blocks, 2) of the terms and of the counts."""
     total, count = sums.sum(axis=0)
     loss = np.array(total / max(1, rows)).astype(dtype)
     return loss, np.array([loss, count], np.float64)

@@ -1,13 +1,13 @@
 // Softmax cross-entropy and its gradient: mean over the rows of log(sum of exp(logits)) - logits[label].
 //
 //     logits, gradient (B, C) row-major      a warp takes a row: lane l the classes l, l + 32, ...
-//     labels (B,)                            loss, figures, sums: losses.cuh; counted are the rows that are right
+//     labels (B,)                            loss, figures, sums: losses.cuh; correct rows are counted
 //
 //     top = max       total = sum of exp(x - top)      term = log(total) + top - x[label]
-//     gradient[j] = (exp(x[j] - top) / total - (j == label)) / B                       (no gradient where it is null)
+//     gradient[j] = (exp(x[j] - top) / total - (j == label)) / B                       (no gradient if it is null)
 //
-// The row is read three times, from the memory once: 32 lanes of a warp meet it again in L1.  exp is computed
-// anew rather than stored and read back.  A label that is no class makes the loss NaN.
+// A row is read three times, but from memory once: then it is in L1.  exp is computed again rather than stored and
+// read back.  A label that is not a class makes the loss NaN.
 //
 // Variants: SCALAR float or double.
 #include "losses.cuh"

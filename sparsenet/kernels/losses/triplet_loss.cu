@@ -1,24 +1,24 @@
 // Triplet loss and its gradients: mean over the rows of max(0, margin + d(a, p) - d(a, n)).
 //
 //     anchor, positive, negative (T, C) row-major      a warp takes a row: lane l the channels l, l + 32, ...
-//     gradient (3, T, C)                               of the three, one after the other; none where it is null
-//     loss, figures, sums                              losses.cuh; counted are the terms above 0
+//     gradient (3, T, C)                               of the three, one after the other; none if it is null
+//     loss, figures, sums                              losses.cuh; terms above 0 are counted
 //
 //     SQUARED_L2   d = |a - b|^2       d/da = 2 (a - b)                            d/db the negative
-//     L2           d = |a - b|         d/da = (a - b) / d, 0 where d is 0          d/db the negative
+//     L2           d = |a - b|         d/da = (a - b) / d, 0 if d is 0             d/db the negative
 //     COSINE       d = |u - v|^2 / 2   d/da = (u - v - d u) / |a|                  d/db = (v - u - d v) / |b|
-//                  u = a / |a|, v = b / |b|: half the chord squared is 1 - cosine, exact where it is small, and
-//                  (u - v) u = d; d is 1, its gradient 0, where a or b is 0
+//                  u = a / |a|, v = b / |b|: half the chord squared is 1 - cosine, accurate if it is small, and
+//                  (u - v) u = d; d is 1, its gradient 0, if a or b is 0
 //
-// All in double, rounded at the end: that costs a kernel nothing which waits for memory and launches.  For COSINE
-// rows are divided by their largest number first, so that no square over- or underflows.
+// Everything is computed in double and rounded at the end: that costs nothing in a kernel limited by memory and launch
+// time.  For COSINE, rows are divided by their largest number first, so that no square over- or underflows.
 //
 // Variants: SCALAR float or double.
 #include "losses.cuh"
 
 enum Distance { COSINE, L2, SQUARED_L2 };
 
-// The length of a row is largest * scaled; both 1 for a row of zeros, which `zero` tells.
+// The length of a row is largest * scaled; for a row of zeros both are 1 and `zero` is set.
 struct Length {
     double largest, scaled;
     bool zero;
@@ -77,7 +77,7 @@ triplet_loss(const SCALAR* __restrict__ anchor, const SCALAR* __restrict__ posit
             far = sqrt(far);
         }
         const double term = margin + near - far;
-        const bool counts = !(term <= 0);  // NaN does
+        const bool counts = !(term <= 0);  // NaN counts
         if (counts) terms += term;
         active += term > 0;
         if (!gradient) continue;

@@ -1,12 +1,12 @@
-"""Triplet loss, and its gradients with it: mean over the rows of max(0, margin + d(a, p) - d(a, n)).
+"""Triplet loss and its gradients: mean over the rows of max(0, margin + d(a, p) - d(a, n)).
 
     SQUARED_L2   d = |a - b|^2       d/da = 2 (a - b)
     L2           d = |a - b|         d/da = (a - b) / d, 0 where d is 0
     COSINE       d = |u - v|^2 / 2   d/da = (u - v - d u) / |a|       u = a / |a|, v = b / |b|
 
-and for d/db a and b change places.  Half the squared chord between u and v is 1 - cosine, and exact where that is
-small; (u - v) u = d.  Under COSINE d is 1 and its gradient 0 where a or b is 0, and rows are divided by their largest
-number first, so that no square over- or underflows.  All is computed in float64 and rounded at the end.
+and for d/db a and b are exchanged.  Half the squared chord between u and v is 1 - cosine, and accurate if that is
+small; (u - v) u = d.  With COSINE, d is 1 and its gradient 0 if a or b is 0, and rows are divided by their largest
+number first, so that no square over- or underflows.  Everything is computed in float64 and rounded at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from sparsenet.kernels.contracts import COSINE, L2, TRIPLET_LOSS
 from sparsenet.kernels.cpu.numba_cache import compiled
-from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.losses.mean import mean_on_host
 
 _BLOCK = 1 << 14  # numbers of one of the three: whole rows, at least one
@@ -25,29 +25,29 @@ _BLOCK = 1 << 14  # numbers of one of the three: whole rows, at least one
 
 @TRIPLET_LOSS.implementation("cpu")
 def _cpu(anchor, positive, negative, margin, distance, with_gradient):
-    """loss (), figures (2,) float64 and gradient (3, T, C) by anchor, positive and negative, or None if not asked for.
+    """loss (), figures (2,) float64 and gradient (3, T, C) by anchor, positive and negative, or None without
+    with_gradient.
 
-    figures : the loss once more, and the number of terms above 0
-    The gradient is 0 where the term is 0 or below.  No triplets have loss 0.
+    figures : the loss again, and the number of terms above 0
+    The gradient is 0 if the term is 0 or below.  The loss of no triplets is 0.
     """
     triplets, channels = anchor.shape
-    rows = max(1, _BLOCK // max(1, channels))
-    sums = np.zeros((-(-triplets // rows), 2))
+    step = max(1, _BLOCK // max(1, channels))  # rows of a block
+    sums = np.zeros((-(-triplets // step), 2))
     gradient = np.empty((3, *anchor.shape), anchor.dtype) if with_gradient else None
-    nowhere = np.empty((3, 0, channels), anchor.dtype)
+    no_gradient = np.empty((3, 0, channels), anchor.dtype)
 
-    def block(index: int) -> None:
-        chosen = slice(index * rows, (index + 1) * rows)
-        _rows(anchor[chosen], positive[chosen], negative[chosen], float(margin), int(distance), 1 / triplets,
-              gradient[:, chosen] if with_gradient else nowhere, sums[index])
+    def add_rows(start: int, stop: int) -> None:
+        _rows(anchor[start:stop], positive[start:stop], negative[start:stop], float(margin), int(distance),
+              1 / triplets, gradient[:, start:stop] if with_gradient else no_gradient, sums[start // step])
 
-    run_blocks(block, len(sums))
+    run_rows(add_rows, triplets, step)
     return *mean_on_host(sums, triplets, anchor.dtype), gradient
 
 
 @compiled
 def _rows(anchor, positive, negative, margin, distance, share, gradient, sums):
-    """Adds the terms to sums[0], those above 0 to sums[1]; no gradient where it has no rows."""
+    """Add the terms to sums[0] and the number of those above 0 to sums[1]; no gradient if `gradient` has no rows."""
     for i in range(anchor.shape[0]):
         a, p, n = anchor[i], positive[i], negative[i]
         near, far = 0.0, 0.0
@@ -68,7 +68,7 @@ def _rows(anchor, positive, negative, margin, distance, share, gradient, sums):
             if distance == L2:
                 near, far = math.sqrt(near), math.sqrt(far)
         term = margin + near - far
-        counts = not term <= 0  # NaN does
+        counts = not term <= 0  # NaN counts
         if counts:
             sums[0] += term
         if term > 0:
@@ -78,16 +78,17 @@ def _rows(anchor, positive, negative, margin, distance, share, gradient, sums):
         if not counts:
             gradient[:, i] = 0
         elif distance == COSINE:
-            _across(a, p, n, lengths, near, far, share if near_known else 0.0, share if far_known else 0.0,
+            _angular(a, p, n, lengths, near, far, share if near_known else 0.0, share if far_known else 0.0,
                     gradient[:, i])
         elif distance == L2:
-            _along(a, p, n, share / near if near != 0 else 0.0, share / far if far != 0 else 0.0, gradient[:, i])
+            _straight(a, p, n, share / near if near != 0 else 0.0, share / far if far != 0 else 0.0, gradient[:, i])
         else:
-            _along(a, p, n, 2 * share, 2 * share, gradient[:, i])
+            _straight(a, p, n, 2 * share, 2 * share, gradient[:, i])
 
 
 @compiled
-def _along(a, p, n, by_p, by_n, gradient):
+def _straight(a, p, n, by_p, by_n, gradient):
+    """The gradients of L2 and SQUARED_L2: along the differences of the rows."""
     for c in range(a.size):
         here = np.float64(a[c])
         to_p, to_n = by_p * (here - p[c]), by_n * (here - n[c])
@@ -95,8 +96,8 @@ def _along(a, p, n, by_p, by_n, gradient):
 
 
 @compiled
-def _across(a, p, n, lengths, near, far, by_p, by_n, gradient):
-    """0 where a row or its partner is zero: by_p or by_n is 0 then."""
+def _angular(a, p, n, lengths, near, far, by_p, by_n, gradient):
+    """The gradients of COSINE; 0 if a row or its partner is zero: by_p or by_n is 0 then."""
     of_a, of_p, of_n = lengths
     for c in range(a.size):
         u, v, w = _unit(a[c], of_a), _unit(p[c], of_p), _unit(n[c], of_n)
@@ -108,7 +109,7 @@ def _across(a, p, n, lengths, near, far, by_p, by_n, gradient):
 
 @compiled
 def _length(x):
-    """(largest number, length of x / that): the length is their product; (0, 1) for zeros."""
+    """(largest number, length of x divided by it): the length is their product; (0, 1) for zeros."""
     largest, squares = 0.0, 0.0
     for c in range(x.size):
         size = abs(np.float64(x[c]))

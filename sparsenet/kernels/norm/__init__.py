@@ -1,1 +1,1 @@
-"""Batch normalization: statistics of sites or whole grids, the map, and its gradient."""
+"""Batch normalization: statistics of sites or whole grids, normalization, and its gradient."""

@@ -1,42 +1,42 @@
 // Batch norm: y = (x - mean) / sqrt(variance + eps) * weight + bias, channel by channel.
 //
 //     x (N, C)      | chunk 0: CHUNK rows | chunk 1 | ...        reductions: a block takes 32 channels of a chunk, row
-//     partial       | 2 numbers a channel | ...                  group y its rows y, y + 8, ...; groups, then chunks, are
-//     background    after the chunks: (G, C), G = 1 or B         joined in order by the block that comes last
+//     partial       | 2 numbers a channel | ...                  group y its rows y, y + 8, ...; the last block to
+//     background    after the chunks: (G, C), G = 1 or B         finish joins groups, then chunks, in order
 //
 //     forward, backward    thread t keeps to one channel: slot t % (R C) of a sheet of R rows, sheet after sheet, so
 //                          its constants stay in registers and a warp reads numbers that lie side by side
 //
-// Sums are in double, about one row's values, the background's or the first row's: no square is larger than the sum of
-// squared distances from the mean times the rows, so nothing cancels.  The background counts once for each inactive
-// cell: with one row for all samples those of all grids, with one each those of its own; not at all if `cells`, of a
-// grid, is 0.
+// Sums are in double, of distances from one row, the background or the first row of x: no square is larger than the
+// number of rows times the sum of squared distances from the mean, so nothing cancels.  The background counts once for
+// each inactive cell: one row for all samples for those of all grids, a row of a sample for those of its grid; not at
+// all if `cells`, of a grid, is 0.
 //
-// Bound by memory: statistics read x once; forward reads and writes once; sums read x and the gradient, backward again.
+// Limited by memory: statistics read x once; forward reads and writes once; sums and backward read x and the gradient.
 // Variants: SCALAR float, double or Half; CHUNK, rows.
 #include "arrival.cuh"
 
 constexpr int GROUPS = 8;  // blockDim of the reductions is (32, GROUPS)
 
-// How many cells hold row `sample` of the background.
-__device__ inline double inactive_cells(const long long* splits, int sample, int grounds, int samples, long long rows,
-                                        long long cells) {
+// The number of cells that hold row `sample` of the background.
+__device__ inline double inactive_cells(const long long* splits, int sample, int background_rows, int samples,
+                                        long long rows, long long cells) {
     if (cells == 0) return 0;
-    if (grounds == 1) return static_cast<double>(samples) * cells - rows;
+    if (background_rows == 1) return static_cast<double>(samples) * cells - rows;
     return static_cast<double>(cells - (splits[sample + 1] - splits[sample]));
 }
 
-// The sums of a pair of numbers over the row groups of a block, in order; of use in group 0 alone.
+// The sums of a pair of numbers over the row groups of a block, in order; valid in group 0.
 __device__ inline void sum_groups(double (&pair)[2], double (&groups)[2][GROUPS][32]) {
-    __syncthreads();  // the block may still read what the last call left
+    __syncthreads();  // the block may still read the values of the last call
     for (int i = 0; i < 2; ++i) groups[i][threadIdx.y][threadIdx.x] = pair[i];
     __syncthreads();
     for (int group = 1; group < GROUPS; ++group)
         for (int i = 0; i < 2; ++i) pair[i] += groups[i][group][threadIdx.x];
 }
 
-// `pair`, of a chunk, becomes the sum over all chunks in the block that comes last, and valid in its group 0; returns
-// whether this one is.
+// In the last block to finish, `pair`, of a chunk, becomes the sum over all chunks, valid in group 0; returns whether
+// this is that block.
 __device__ inline bool sum_chunks(double (&pair)[2], double (&groups)[2][GROUPS][32], long long chunk, long long chunks,
                                   int channels, int channel, double* partial, unsigned* arrived, bool& last) {
     sum_groups(pair, groups);
@@ -53,10 +53,10 @@ __device__ inline bool sum_chunks(double (&pair)[2], double (&groups)[2][GROUPS]
     return true;
 }
 
-// moments (2, C): mean and variance; running ones, if given, are moved by `momentum`.
+// moments (2, C): mean and variance; running statistics, if given, are updated by `momentum`.
 extern "C" __global__ void batch_norm_statistics(
     const SCALAR* __restrict__ x, const long long rows, OPTIONAL const SCALAR* __restrict__ background,
-    const int grounds, const int channels, OPTIONAL const long long* __restrict__ splits, const int samples,
+    const int background_rows, const int channels, OPTIONAL const long long* __restrict__ splits, const int samples,
     const long long cells, const double momentum, OPTIONAL SCALAR* __restrict__ running_mean,
     OPTIONAL SCALAR* __restrict__ running_variance, double* __restrict__ moments, const long long chunks,
     OPTIONAL double* partial, OPTIONAL unsigned* __restrict__ arrived) {
@@ -80,15 +80,15 @@ extern "C" __global__ void batch_norm_statistics(
         if (threadIdx.y != 0 || !here) continue;
         double count = static_cast<double>(rows);
         if (cells > 0)
-            for (int sample = 0; sample < grounds; ++sample) {
+            for (int sample = 0; sample < background_rows; ++sample) {
                 const WIDE value = background[static_cast<long long>(sample) * channels + channel];
-                const double times = inactive_cells(splits, sample, grounds, samples, rows, cells);
+                const double times = inactive_cells(splits, sample, background_rows, samples, rows, cells);
                 const double distance = static_cast<double>(value) - shift;
                 count += times;
                 pair[0] += times * distance;
                 pair[1] += times * distance * distance;
             }
-        const double distance = pair[0] / count;  // 0 / 0, not a number, of no values
+        const double distance = pair[0] / count;  // 0 / 0 is NaN if there are no values
         const double variance = pair[1] / count - distance * distance, mean = shift + distance;
         const double spread = variance < 0 ? 0 : variance;
         moments[channel] = mean;
@@ -103,11 +103,11 @@ extern "C" __global__ void batch_norm_statistics(
     }
 }
 
-// sums (2, C): of the gradient, and of the gradient times the normalised value; of the background's (ground) too.
+// sums (2, C): of the gradient, and of the gradient times the normalised value, background included.
 extern "C" __global__ void batch_norm_sums(
     const SCALAR* __restrict__ x, const SCALAR* __restrict__ gradient, const long long rows,
-    OPTIONAL const SCALAR* __restrict__ background, const int grounds, const int channels,
-    OPTIONAL const SCALAR* __restrict__ ground, const double* __restrict__ moments, const double eps,
+    OPTIONAL const SCALAR* __restrict__ background, const int background_rows, const int channels,
+    OPTIONAL const SCALAR* __restrict__ background_gradient, const double* __restrict__ moments, const double eps,
     double* __restrict__ sums, const long long chunks, OPTIONAL double* partial,
     OPTIONAL unsigned* __restrict__ arrived) {
     __shared__ double groups[2][GROUPS][32];
@@ -127,9 +127,9 @@ extern "C" __global__ void batch_norm_sums(
             }
         if (!sum_chunks(pair, groups, chunk, chunks, channels, channel, partial, arrived, last)) continue;
         if (threadIdx.y != 0 || !here) continue;
-        for (int sample = 0; sample < grounds; ++sample) {
+        for (int sample = 0; sample < background_rows; ++sample) {
             const long long i = static_cast<long long>(sample) * channels + channel;
-            const double slope = static_cast<WIDE>(ground[i]);
+            const double slope = static_cast<WIDE>(background_gradient[i]);
             pair[0] += slope;
             pair[1] += slope * (static_cast<double>(static_cast<WIDE>(background[i])) - mean);
         }
@@ -138,11 +138,11 @@ extern "C" __global__ void batch_norm_sums(
     }
 }
 
-// The rows of a sheet: as many as there are threads for, one at least.
+// The rows of a sheet: as many as there are threads for, at least one.
 __device__ inline long long sheet_rows(int channels) { return max(1ll, global_stride() / channels); }
 
 extern "C" __global__ void batch_norm_forward(const SCALAR* __restrict__ x, const long long rows,
-                                              OPTIONAL const SCALAR* __restrict__ background, const int grounds,
+                                              OPTIONAL const SCALAR* __restrict__ background, const int background_rows,
                                               const int channels, const double* __restrict__ moments,
                                               const SCALAR* __restrict__ weight, const SCALAR* __restrict__ bias,
                                               const double eps, SCALAR* __restrict__ out,
@@ -156,18 +156,18 @@ extern "C" __global__ void batch_norm_forward(const SCALAR* __restrict__ x, cons
 #pragma unroll 4
         for (long long i = slot; i < rows * channels; i += sheet * channels)
             out[i] = (static_cast<WIDE>(x[i]) - mean) * scale + constant;
-        for (long long i = slot; i < static_cast<long long>(grounds) * channels; i += sheet * channels)
+        for (long long i = slot; i < static_cast<long long>(background_rows) * channels; i += sheet * channels)
             background_out[i] = (static_cast<WIDE>(background[i]) - mean) * scale + constant;
     }
 }
 
-// out = (gradient - share - (x - mean) slope) scale: share and slope tell how mean and variance moved, if they are the
-// batch's.  A background that stands for so many cells takes the share and slope of each of them.
+// out = (gradient - share - (x - mean) slope) scale: share and slope are the gradients through mean and variance, if
+// these are the batch's.  The background takes share and slope once for each cell that holds it.
 extern "C" __global__ void batch_norm_backward(
     const SCALAR* __restrict__ x, const SCALAR* __restrict__ gradient, const long long rows,
-    OPTIONAL const SCALAR* __restrict__ background, const int grounds, const int channels,
+    OPTIONAL const SCALAR* __restrict__ background, const int background_rows, const int channels,
     OPTIONAL const long long* __restrict__ splits, const int samples, const long long cells,
-    OPTIONAL const SCALAR* __restrict__ ground, const double* __restrict__ moments,
+    OPTIONAL const SCALAR* __restrict__ background_gradient, const double* __restrict__ moments,
     const SCALAR* __restrict__ weight, const double eps, const double* __restrict__ sums, const bool of_batch,
     SCALAR* __restrict__ out, OPTIONAL SCALAR* __restrict__ background_out) {
     const long long sheet = sheet_rows(channels);
@@ -183,10 +183,11 @@ extern "C" __global__ void batch_norm_backward(
 #pragma unroll 4
         for (long long i = slot; i < rows * channels; i += sheet * channels)
             out[i] = (static_cast<WIDE>(gradient[i]) - flat - (static_cast<WIDE>(x[i]) - mean) * steep) * scale;
-        for (long long i = slot; i < static_cast<long long>(grounds) * channels; i += sheet * channels) {
-            const double times = inactive_cells(splits, static_cast<int>(i / channels), grounds, samples, rows, cells);
+        for (long long i = slot; i < static_cast<long long>(background_rows) * channels; i += sheet * channels) {
+            const int sample = static_cast<int>(i / channels);
+            const double times = inactive_cells(splits, sample, background_rows, samples, rows, cells);
             const double distance = static_cast<double>(static_cast<WIDE>(background[i])) - centre;
-            background_out[i] = static_cast<WIDE>((static_cast<double>(static_cast<WIDE>(ground[i]))
+            background_out[i] = static_cast<WIDE>((static_cast<double>(static_cast<WIDE>(background_gradient[i]))
                                                    - times * (share + distance * slope)) * factor);
         }
     }

@@ -1,15 +1,15 @@
 """Batch norm: y = (x - mean) / sqrt(variance + eps) * weight + bias, over rows (N, C), channel by channel.
 
 Statistics are over the sites, or over all cells of the grids: the background then counts once for each inactive
-cell (`cells` of a grid, less its sites), with one row for all samples or one for each.
+cell (`cells` of a grid minus its sites); it has one row for all samples or one for each.
 
-    rows       | block 0 | block 1 | ... |        borders by N and C alone; each block is one thread's
+    rows       | block 0 | block 1 | ... |        cut by N and C alone; one thread takes a block
     a block    | 4 rows | 4 rows | ... |        whose sums stay in registers, in float64
     joined     block after block, then the background
 
-Sums of distances and of their squares are about one row's values, the background's if it counts, else the first row's:
-so no square is larger than the sum of squared distances from the mean times the number of rows, and nothing cancels,
-whatever the mean.  Each number is read once for the statistics, once for the result.
+Distances, and their squares, are taken from one row: the background if it counts, else the first row.  So no square is
+larger than the number of rows times the sum of squared distances from the mean, and nothing cancels, whatever the mean.
+Each number is read once for the statistics and once for the result.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ from sparsenet.kernels.contracts import BATCH_NORM_FORWARD as FORWARD
 from sparsenet.kernels.contracts import BATCH_NORM_STATISTICS as STATISTICS
 from sparsenet.kernels.cpu.lanes import doubles, fma, load, load_some, store, store_some
 from sparsenet.kernels.cpu.numba_cache import compiled
-from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cpu.threads import run_rows
 
 _BLOCK = 1 << 16  # elements
-_ROWS = 4  # whose sums stay in registers: more, and a CPU no longer foresees which line is read next
+_ROWS = 4  # rows whose sums stay in registers: with more, a CPU no longer predicts which line is read next
 _WIDTH = 16  # channels side by side
 
 
 @STATISTICS.implementation("cpu")
 def _statistics_cpu(features, background, batch_splits, cells, running_mean, running_variance, momentum):
-    """(2, C) float64: mean, and variance as the mean of squared distances from it; of no values at all NaN.
+    """(2, C) float64: the mean, and the variance as the mean of squared distances from it; NaN if there are no values.
 
-    The running ones are moved in place by `momentum`, the variance divided by count - 1.
+    The running statistics are updated in place by `momentum`, with a variance that divides by count - 1.
     """
     rows, channels = features.shape
     step = _step(channels)
-    ground, inactive = _counted(features, background, batch_splits, cells)
-    shift = (ground if cells and len(ground) else features if rows else np.zeros((1, channels)))[0].astype(np.float64)
+    backgrounds, inactive = _counted(features, background, batch_splits, cells)
+    counts_background = cells and len(backgrounds)
+    shift = (backgrounds if counts_background else features if rows else np.zeros((1, channels)))[0].astype(np.float64)
     partial = np.zeros((-(-rows // step), 2, channels))
-    run_blocks(lambda b: _sum_distances(features, shift, b * step, min((b + 1) * step, rows), partial[b]), len(partial))
-    count, distance = rows + inactive.sum(), ground - shift
+    run_rows(lambda start, stop: _sum_distances(features, shift, start, stop, partial[start // step]), rows, step)
+    count, distance = rows + inactive.sum(), backgrounds - shift
     sums = partial.sum(axis=0) + (inactive @ distance, inactive @ distance**2)
     with np.errstate(all="ignore"):
         mean, square = sums / count
@@ -54,49 +55,46 @@ def _statistics_cpu(features, background, batch_splits, cells, running_mean, run
 
 @FORWARD.implementation("cpu")
 def _forward_cpu(features, background, moments, weight, bias, eps):
-    """(N, C); with a background, that and (G, C)."""
+    """(N, C); with a background, (N, C) and (G, C)."""
     mean = moments[0].astype(features.dtype)
     scale = (weight / np.sqrt(moments[1] + eps)).astype(features.dtype)
     step = _step(features.shape[1])
 
     def normalised(values):
         out = np.empty(values.shape, values.dtype)
-        run_blocks(lambda b: _normalise(values[b * step:(b + 1) * step], mean, scale, bias,
-                                        out[b * step:(b + 1) * step]), -(-len(values) // step))
+        run_rows(lambda start, stop: _normalise(values[start:stop], mean, scale, bias, out[start:stop]), len(values),
+                 step)
         return out
 
     return normalised(features) if background is None else (normalised(features), normalised(background))
 
 
 @BACKWARD.implementation("cpu")
-def _backward_cpu(features, background, gradient, ground, batch_splits, cells, moments, weight, eps, of_batch):
-    """((N, C), (G, C) or None, (2, C) float64): the gradients of features and background; the sums over all rows of
-    the gradient, which is the bias's, and of the gradient times the normalised value, the weight's."""
+def _backward_cpu(features, background, gradient, background_gradient, batch_splits, cells, moments, weight, eps,
+                  of_batch):
+    """((N, C), (G, C) or None, (2, C) float64): the gradients of features and background, then those of bias and
+    weight: the sums over all rows of the gradient, and of the gradient times the normalised value."""
     (rows, channels), dtype = features.shape, features.dtype
     step, mean, inverse = _step(channels), moments[0], 1 / np.sqrt(moments[1] + eps)
     partial = np.zeros((-(-rows // step), 2, channels))
-    run_blocks(lambda b: _sums(features, gradient, mean, b * step, min((b + 1) * step, rows), partial[b]),
-               len(partial))
+    run_rows(lambda start, stop: _sums(features, gradient, mean, start, stop, partial[start // step]), rows, step)
     sums = partial.sum(axis=0)  # block after block
-    below, inactive = _counted(features, background, batch_splits, cells)
+    _, inactive = _counted(features, background, batch_splits, cells)
     if background is not None:
-        sums += ground.sum(axis=0, dtype=np.float64), (ground * (background - mean)).sum(axis=0)
+        sums += (background_gradient.sum(axis=0, dtype=np.float64),
+                 (background_gradient * (background - mean)).sum(axis=0))
     sums[1] *= inverse
     count = rows + inactive.sum()
     shares = sums / count if of_batch and count else np.zeros_like(sums)
     shares[1] *= inverse
     scale, constants = (weight * inverse).astype(dtype), (mean.astype(dtype), *shares.astype(dtype))
     out = np.empty(features.shape, dtype)
-
-    def block(b: int) -> None:
-        chosen = slice(b * step, (b + 1) * step)
-        _differentiate(features[chosen], gradient[chosen], *constants, scale, out[chosen])
-
-    run_blocks(block, len(partial))
+    run_rows(lambda start, stop: _differentiate(features[start:stop], gradient[start:stop], *constants, scale,
+                                                out[start:stop]), rows, step)
     if background is None:
         return out, None, sums
     through = inactive[:, None] * (shares[0] + (background - mean) * shares[1])
-    return out, ((ground - through) * (weight * inverse)).astype(dtype), sums
+    return out, ((background_gradient - through) * (weight * inverse)).astype(dtype), sums
 
 
 def _step(channels: int) -> int:

@@ -1,1 +1,1 @@
-"""The step of gradient descent with momentum, all parameters in few launches."""
+"""The step of gradient descent with momentum, many parameters in each launch."""

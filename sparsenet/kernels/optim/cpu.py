@@ -7,8 +7,8 @@
 
 PyTorch's conventions, but v starts at 0.  Without velocities: parameter -= lr * g.
 
-float16 parameters (on a GPU) have float32 velocities and, where masters are given, float32 copies of
-themselves that take each step; a parameter becomes its master's rounding.
+float16 parameters (on a GPU) have float32 velocities and, if masters are given, float32 copies, which are updated; each
+parameter is its rounded copy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BLOCK = 1 << 16  # elements
 @SGD_STEP.implementation("cpu")
 def _sgd_step_cpu(parameters, gradients, velocities, masters, lr, momentum, dampening, nesterov, weight_decay,
                   loss_scale):
-    """Writes parameters and velocities in place; the arithmetic is in their dtype."""
+    """Update parameters and velocities in place; the arithmetic is in their dtype."""
     if not parameters:
         return
     number = parameters[0].dtype.type

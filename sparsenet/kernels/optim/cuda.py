@@ -1,13 +1,12 @@
-"""The step on a GPU, through sgd.cu: up to 16 parameters in each launch."""
+"""The step on a GPU, by sgd.cu: up to 16 parameters in each launch."""
 
 from __future__ import annotations
 
 from sparsenet.kernels.contracts import SGD_STEP
 from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 
-_TENSORS = 16  # per CUDA launch, as in sgd.cu
-SOURCE = CudaSource("optim/sgd")
-VARIANTS = [("sgd_step", scalars) for scalars in SCALARS.values()]
+_TENSORS = 16  # per launch, as in sgd.cu
+SOURCE = CudaSource("optim/sgd", variants=SCALARS.values())
 
 
 @SGD_STEP.implementation("cuda")

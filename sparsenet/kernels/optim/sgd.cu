@@ -9,13 +9,13 @@
 //     blockIdx.y     0            1         2 ...                a parameter each, its arrays p, g, v, m of n numbers
 //     blockIdx.x     | | | | |    | |       | | |                grid-stride within it
 //
-// Masters m (null for none): the parameters as WIDE keeps them, whose rounding to SCALAR the parameters are.  A step
-// much smaller than a float16 parameter would be lost to rounding; here it adds up.  A parameter that is no longer its
-// master's rounding was set by someone else, and counts.
+// Masters m (null for none): copies of the parameters in WIDE, which a parameter rounds to SCALAR.  A step much smaller
+// than a float16 parameter would be lost to rounding; in a master it accumulates.  A parameter that is not its rounded
+// master was set from outside, and replaces it.
 //
-// A launch costs more than the small parameters' update: one for all of them.  The arrays come as arguments of their
-// own, not as a table of addresses, which would have to be copied to the device first.  Bound by memory: three reads
-// and two writes an element, with masters four and three.
+// A launch takes longer than the update of a small parameter, so many share one.  Each array is an argument of its own:
+// a table of addresses would have to be copied to the device first.  Limited by memory: three reads and two writes per
+// element, with masters four and three.
 //
 // Variants: SCALAR float, double or Half; the arithmetic is in WIDE.
 #include "common.cuh"
@@ -82,7 +82,7 @@ extern "C" __global__ void sgd_step(
         TENSOR(15)
         default: return;
     }
-#pragma unroll 4  // left to itself the compiler does not, where it meets the conversions of float16
+#pragma unroll 4  // by itself the compiler does not unroll the conversions of float16
     for (long long i = global_index(); i < size; i += global_stride()) {
         WIDE old = parameter[i];
         if (master != nullptr) {

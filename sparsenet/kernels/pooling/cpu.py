@@ -1,16 +1,16 @@
 """Max-pooling over the neighbour table, with the background as a competitor.
 
-    out[m, c]    = max over k of  features[neighbours[m, k], c]   (background[c] where it is -1)
+    out[m, c]    = max over k of  features[neighbours[m, k], c]   (background[c] if it is -1)
     argmax[m, c] = the first offset k that attains it
 
-The background is one row, or one row for each sample.  Without a background, inactive cells are
-passed over, and a window of nothing else gives 0 and argmax 0.  NaN wins, as in PyTorch, the last of several.
-Backward, each output's gradient goes to the cell that its argmax names.  On a CPU it is sent there: one block holds the
-outputs of one sample and one slice of the channels, so no two blocks touch the same element and every sum is
-taken in row order.  It clears the gradient of its sample's inputs as it goes, shortly before it adds to them,
-so that it stays in the cache: a sample's inputs lie before those of the next one.  The sample's background has
-a row behind those of the inputs, so that no branch tells it from them.  On a GPU every input collects it, from
-the windows that its row of the transposed neighbours names, in the same order.
+The background is one row, or one row for each sample.  Without a background, inactive cells are skipped, and a window
+without a site gives 0 and argmax 0.  NaN wins, as in PyTorch; of several NaNs the last.
+
+Backward, each output's gradient goes to the cell that its argmax names.  A block holds the outputs of one sample and
+one slice of the channels, so no two blocks touch the same element and every sum is taken in row order.  A block clears
+the gradient of its sample's inputs shortly before it adds to them, so that they stay in the cache; for that the inputs
+of a sample have to lie before those of the next one.  The gradients of the backgrounds are rows behind those of the
+inputs: no branch has to tell the two apart.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from sparsenet.kernels.cpu.bits import lowest
 from sparsenet.kernels.cpu.lanes import load_either, load_some, prefetch, select, spread, store
 from sparsenet.kernels.cpu.lanes_joined import bits_of
 from sparsenet.kernels.cpu.numba_cache import compiled
-from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cpu.threads import run_blocks, run_rows
 from sparsenet.kernels.table import launch
 
 _FLOATS = 1 << 16  # outputs (rows * channels) of a forward block
-_CHANNELS = 16  # a backward block has a multiple of them: whole cache lines
-_LEAST_BLOCKS = 32  # of backward, where samples are few: threads that can help
-_WIDTH = 32  # channels that forward has in registers at a time
-_AHEAD = 8  # rows: how early forward asks for a window's inputs
-_CLEARED = 1 << 16  # bytes that backward clears at a time: they stay in the second cache
+_CHANNELS = 16  # the slices of the backward pass are multiples of 16 channels: whole cache lines
+_MIN_BLOCKS = 32  # of the backward pass, if there are few samples: so many threads can help
+_WIDTH = 32  # channels that the forward pass holds in registers at a time
+_AHEAD = 8  # rows: how early the forward pass prefetches the inputs of a window
+_CLEARED = 1 << 16  # bytes that the backward pass clears at a time: they stay in the second cache
 
 
 @FORWARD.implementation("cpu")
@@ -41,16 +41,12 @@ def _forward_cpu(features, background, neighbours, output_coordinates, relative)
     subtracted from the values."""
     rows, channels = neighbours.shape[0], features.shape[1]
     out, argmax = np.empty((rows, channels), features.dtype), np.empty((rows, channels), np.int16)
-    step = max(1, _FLOATS // max(channels, 1))
     skip = background is None
-    ground = np.zeros((1, channels), features.dtype) if skip else background
+    competitor = np.zeros((1, channels), features.dtype) if skip else background
     forward = _forward_lanes if channels >= _WIDTH and neighbours.shape[1] <= 64 else _forward
-
-    def block(index: int) -> None:
-        chosen = slice(index * step, (index + 1) * step)
-        forward(features, ground, skip, neighbours[chosen], output_coordinates[chosen], out[chosen], argmax[chosen])
-
-    run_blocks(block, -(-rows // step))
+    run_rows(lambda start, stop: forward(features, competitor, skip, neighbours[start:stop],
+                                         output_coordinates[start:stop], out[start:stop], argmax[start:stop]),
+             rows, max(1, _FLOATS // max(channels, 1)))
     if relative and background is not None:
         out = launch("subtract_sample_rows", out, background, output_coordinates)
     return out, argmax
@@ -61,19 +57,19 @@ def _forward(features, background, skip_inactive, neighbours, coordinates, out, 
     channels = features.shape[1]
     for m in range(neighbours.shape[0]):
         sample = coordinates[m, 0] if background.shape[0] > 1 else 0
-        first = True  # nothing in the window yet
-        ground = skip_inactive  # the background has had its turn
+        empty = True  # nothing in the window yet
+        skip = skip_inactive  # once the background has competed, further inactive cells are skipped
         for k in range(neighbours.shape[1]):
             n = neighbours[m, k]
             if n < 0:
-                if ground:
+                if skip:
                     continue
-                ground = True
+                skip = True
                 row = background[sample]
             else:
                 row = features[n]
-            if first:
-                first = False
+            if empty:
+                empty = False
                 for c in range(channels):
                     out[m, c] = row[c]
                     argmax[m, c] = k
@@ -83,49 +79,40 @@ def _forward(features, background, skip_inactive, neighbours, coordinates, out, 
                     if value > out[m, c] or value != value:
                         out[m, c] = value
                         argmax[m, c] = k
-        if first:
-            _nothing(out[m], argmax[m])
+        if empty:
+            _set_to_zero(out[m], argmax[m])
 
 
 @numba.njit(nogil=True)
-def _nothing(out, argmax):
+def _set_to_zero(out, argmax):
     for c in range(out.size):
         out[c] = argmax[c] = 0
 
 
 @compiled
 def _forward_lanes(features, background, skip_inactive, neighbours, coordinates, out, argmax):
-    """The same for 32 channels and more and 64 offsets at most: windows as bits, maxima in registers.
+    """The same for at least 32 channels and at most 64 offsets: windows as bits, maxima in registers.
 
-    NaN is never larger, so its rows are done again; the sum of all that was compared tells which they are.
+    No comparison finds NaN larger, so a row with NaN is computed again by `_forward`; the sum of everything compared
+    is NaN then.
     """
     (rows, offsets), channels = neighbours.shape, features.shape[1]
-    every, none = (2 << (offsets - 1)) - 1, np.int32(-1)
-    windows = np.zeros(rows + _AHEAD, np.int64)
+    all_offsets = (2 << (offsets - 1)) - 1
+    windows = _active_offsets(neighbours)
     for m in range(rows):
-        windows[m] = bits_of(load_some(neighbours, (m, 0), offsets, none, _WIDTH) > none)
-        if offsets > _WIDTH:
-            above = load_some(neighbours, (m, _WIDTH), offsets - _WIDTH, none, _WIDTH) > none
-            windows[m] |= bits_of(above) << _WIDTH
-    for m in range(rows):
-        coming = windows[m + _AHEAD]
-        while coming != 0:
-            n = neighbours[m + _AHEAD, lowest(coming)]
-            coming &= coming - 1
-            for c in range(0, channels, _WIDTH):
-                prefetch(features, (n, c), _WIDTH)
+        _prefetch_inputs(features, neighbours, m + _AHEAD, windows[m + _AHEAD])
         window = windows[m]
         if not skip_inactive:
-            inactive = every & ~window
-            window |= inactive & -inactive  # the first of them: the background's turn
+            inactive = all_offsets & ~window
+            window |= inactive & -inactive  # the lowest bit: the background competes at the first inactive offset
         if window == 0:
-            _nothing(out[m], argmax[m])
+            _set_to_zero(out[m], argmax[m])
             continue
-        sample = coordinates[m, 0] if background.shape[0] > 1 else 0
+        sample, has_nan = coordinates[m, 0] if background.shape[0] > 1 else 0, False
         for start in range(0, channels, _WIDTH):
-            c = min(start, channels - _WIDTH)  # the last 32 again where channels are no multiple
+            c = min(start, channels - _WIDTH)  # the last 32 channels overlap others unless they are a multiple of 32
             k = lowest(window)
-            waiting = window & (window - 1)
+            waiting = window & (window - 1)  # without the lowest bit
             n = neighbours[m, k]
             total = best = load_either(n >= 0, features, (n, c), background, (sample, c), _WIDTH)
             where = spread(np.int32(k), _WIDTH)
@@ -140,9 +127,32 @@ def _forward_lanes(features, background, skip_inactive, neighbours, coordinates,
                 where = select(wins, np.int32(k), where)
             store(out, (m, c), best)
             store(argmax, (m, c), where)
-            if bits_of(total != total) != 0:
-                one = slice(m, m + 1)
-                _forward(features, background, skip_inactive, neighbours[one], coordinates[one], out[one], argmax[one])
+            has_nan |= bits_of(total != total) != 0
+        if has_nan:
+            one = slice(m, m + 1)
+            _forward(features, background, skip_inactive, neighbours[one], coordinates[one], out[one], argmax[one])
+
+
+@numba.njit(inline="always")
+def _active_offsets(neighbours):
+    """(M + _AHEAD,) int64: the offsets of each window that have a site, as bits; none for the rows behind the last."""
+    (rows, offsets), none = neighbours.shape, np.int32(-1)
+    windows = np.zeros(rows + _AHEAD, np.int64)
+    for m in range(rows):
+        windows[m] = bits_of(load_some(neighbours, (m, 0), offsets, none, _WIDTH) > none)
+        if offsets > _WIDTH:
+            above = load_some(neighbours, (m, _WIDTH), offsets - _WIDTH, none, _WIDTH) > none
+            windows[m] |= bits_of(above) << _WIDTH
+    return windows
+
+
+@numba.njit(inline="always")
+def _prefetch_inputs(features, neighbours, m, window):
+    while window != 0:
+        n = neighbours[m, lowest(window)]
+        window &= window - 1
+        for c in range(0, features.shape[1], _WIDTH):
+            prefetch(features, (n, c), _WIDTH)
 
 
 @BACKWARD.implementation("cpu")
@@ -157,65 +167,81 @@ def _backward_cpu(gradient, argmax, rulebook, batch_splits):
     neighbours, inputs = rulebook.neighbours, rulebook.shape[0]
     splits = [0, len(gradient)] if batch_splits is None else batch_splits.tolist()
     channels, samples = gradient.shape[1], len(splits) - 1
-    order = sorted(range(samples), key=lambda sample: splits[sample] - splits[sample + 1])  # the largest first
-    slices = min(-(-channels // _CHANNELS), -(-_LEAST_BLOCKS // max(samples, 1)))
+    largest_first = sorted(range(samples), key=lambda sample: splits[sample] - splits[sample + 1])
+    slices = min(-(-channels // _CHANNELS), -(-_MIN_BLOCKS // max(samples, 1)))
     width = -(-channels // (_CHANNELS * max(slices, 1))) * _CHANNELS
     out = np.empty((inputs + samples, channels), gradient.dtype)
-    cleared = np.zeros((samples, 2), np.int64)  # the same by each slice
+    cleared = np.zeros((samples, 2), np.int64)  # inputs from and to; equal in all slices of a sample
 
     def block(index: int) -> None:
-        sample, part = order[index // slices], index % slices
-        _backward(gradient, argmax, neighbours, splits[sample], splits[sample + 1], part * width,
-                  min((part + 1) * width, channels), inputs, inputs + sample, out, cleared[sample])
+        sample, part = largest_first[index // slices], index % slices
+        rows = slice(splits[sample], splits[sample + 1])
+        columns = part * width, min((part + 1) * width, channels)
+        _backward(gradient[rows], argmax[rows], neighbours[rows], inputs, inputs + sample, columns, out,
+                  cleared[sample])
 
     run_blocks(block, samples * slices)
     _clear_others(out[:inputs], cleared)
-    return out[:inputs], out[inputs:].copy()  # who keeps the background's gradient keeps no more
+    return out[:inputs], out[inputs:].copy()  # a copy: it must not keep the memory of the inputs alive
 
 
 @compiled
-def _backward(gradient, argmax, neighbours, first, last, start, stop, inputs, ground, out, rows):
-    """rows : gets the rows that were cleared: the first, and the one behind the last;  ground : row of `out` for the
-    background's gradient"""
-    least, highest = np.uint32(inputs), np.int64(-1)
-    entries = neighbours[first:last].reshape(-1)
-    for i in range(entries.size):
-        least = min(least, np.uint32(entries[i]))  # -1 is the largest number then
-        highest = max(highest, entries[i])
-    flat, channels, offsets = out.reshape(-1), out.shape[1], neighbours.shape[1]
-    step = _CLEARED // (channels * out.itemsize) + 1
-    whole = stop - start == channels  # one run of memory
-    share = ((highest - least + 1) * channels) // max(1, last - first) + 2 * _CHANNELS  # elements asked for with a row
-    cleared, behind, asked = np.int64(least), np.uint64(ground * channels), np.int64(0)
-    starts = np.empty(offsets, np.uint64)  # of the rows that the window's offsets name, among all elements
-    start, stop = np.uint64(start), np.uint64(stop)  # what may be negative is looked at again for each element
+def _backward(gradient, argmax, neighbours, inputs, background, columns, out, cleared_rows):
+    """Add the gradients of a sample's outputs, row by row, to the inputs that won, or to the background.
+
+    The inputs are cleared in steps of _CLEARED bytes, shortly before the first window that needs them, and the memory
+    that is cleared next is prefetched meanwhile.
+
+    background : the row of `out` for the gradient of the sample's background
+    columns : the first channel, and the one behind the last
+    cleared_rows : receives the range of inputs that were cleared
+    """
+    start, stop = np.uint64(columns[0]), np.uint64(columns[1])  # unsigned: Numba adds no code for negative indices
+    flat, channels, (rows, offsets) = out.reshape(-1), out.shape[1], neighbours.shape
+    background_start = np.uint64(background * channels)
     for c in range(start, stop):
-        flat[behind + c] = 0
-    for m in range(first, last):
-        top = np.int64(-1)
+        flat[background_start + c] = 0
+    first, end = _input_range(neighbours, inputs)
+    cleared, step = first, _CLEARED // (channels * out.itemsize) + 1
+    whole = columns[1] - columns[0] == channels  # the rows are one run of memory
+    prefetched, per_output = np.int64(0), ((end - first) * channels) // max(1, rows) + 2 * _CHANNELS  # elements
+    row_starts = np.empty(offsets, np.uint64)  # in `flat`, of the row that each offset of the window names
+    for m in range(rows):
+        needed = np.int64(-1)
         for k in range(offsets):
             n = np.int64(neighbours[m, k])
-            top = max(top, n)
-            starts[k] = np.uint64(n * channels) if n >= 0 else behind
-        if cleared <= top:
-            end = max(top + 1, min(cleared + step, highest + 1))
+            needed = max(needed, n)
+            row_starts[k] = np.uint64(n * channels) if n >= 0 else background_start
+        if cleared <= needed:
+            until = max(needed + 1, min(cleared + step, end))
             if whole:
-                for i in range(np.uint64(cleared * channels), np.uint64(end * channels)):
+                for i in range(np.uint64(cleared * channels), np.uint64(until * channels)):
                     flat[i] = 0
             else:
-                for n in range(cleared, end):
+                for n in range(cleared, until):
                     for c in range(start, stop):
                         out[n, c] = 0
-            cleared = end
-            asked = max(asked, cleared * channels)
-        if whole:  # the memory that is cleared next
-            until = min(asked + share, min(cleared + step, highest + 1) * channels)
-            while asked < until:
-                prefetch(flat, asked, _CHANNELS)
-                asked += _CHANNELS
+            cleared = until
+            prefetched = max(prefetched, cleared * channels)
+        if whole:
+            limit = min(prefetched + per_output, min(cleared + step, end) * channels)
+            while prefetched < limit:
+                prefetch(flat, prefetched, _CHANNELS)
+                prefetched += _CHANNELS
         for c in range(start, stop):
-            flat[starts[np.uint64(argmax[m, c])] + c] += gradient[m, c]
-    rows[0], rows[1] = least, cleared
+            flat[row_starts[np.uint64(argmax[m, c])] + c] += gradient[m, c]
+    cleared_rows[0], cleared_rows[1] = first, cleared
+
+
+@numba.njit(inline="always")
+def _input_range(neighbours, inputs):
+    """The lowest input that the neighbours name, and the one behind the highest; (inputs, 0) if they name none."""
+    lowest_input, highest = np.uint32(inputs), np.int64(-1)
+    entries = neighbours.reshape(-1)
+    for i in range(entries.size):
+        lowest_input = min(lowest_input, np.uint32(entries[i]))  # as uint32, -1 is the largest number
+        highest = max(highest, entries[i])
+    return np.int64(lowest_input), highest + 1
 
 
 def _clear_others(out: np.ndarray, cleared: np.ndarray) -> None:

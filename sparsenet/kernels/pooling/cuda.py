@@ -1,4 +1,4 @@
-"""Max-pooling on a GPU, through max_pool.cu."""
+"""Max-pooling on a GPU, by max_pool.cu."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from sparsenet.kernels.contracts import MAX_POOL_FORWARD as FORWARD
 from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.table import launch
 
-_RUN = 64  # rows that a thread of a GPU sums up for the background
-SOURCE = CudaSource("pooling/max_pool")
-VARIANTS = [(name, scalars) for name in ("max_pool_forward", "max_pool_backward", "max_pool_ground")
-            for scalars in SCALARS.values()]
+_RUN = 64  # rows that a thread sums for the background
+SOURCE = CudaSource("pooling/max_pool", variants=SCALARS.values())
 
 
 @FORWARD.implementation("cuda")
@@ -30,7 +28,7 @@ def _forward_cuda(features, background, neighbours, output_coordinates, relative
 
 
 def _tile(channels: int) -> int:
-    """Rows that a block of the GPU takes at a time: some four elements for each of its threads."""
+    """Rows that a block takes at a time: about four elements for each of its threads."""
     return max(1, 4 * THREADS // max(channels, 1))
 
 
@@ -45,13 +43,13 @@ def _backward_cuda(gradient, argmax, rulebook, batch_splits):
            channels, tile, out)
     # Run i of sample b has slot i + b, so sample b's slots begin at its first run + b; see max_pool.cu.
     runs, wide = -(-rows // _RUN), wide_dtype(gradient.dtype)
-    if batch_splits is None:  # each slot has a run
+    if batch_splits is None:  # a run in each slot
         samples, partial, slots = 1, xp.empty((runs, channels), wide), None
     else:
         samples = batch_splits.size - 1
         partial = xp.zeros((rows // _RUN + samples, channels), wide)
         slots = batch_splits // _RUN + xp.arange(samples + 1)
-    kernel = SOURCE.kernel("max_pool_ground", **scalars)
+    kernel = SOURCE.kernel("max_pool_background", **scalars)
     kernel(blocks_for(runs * channels), THREADS, gradient, argmax, rulebook.neighbours, batch_splits, samples, rows,
            offsets, channels, _RUN, partial)
     return out, launch("segment_sum", partial, slots, backend="cuda").astype(gradient.dtype, copy=False)

@@ -3,12 +3,12 @@
 //     features (N, C)    row n  | c0 c1 ... |      neighbours (M, K)             row m | n0 n1 ... |
 //     out, argmax (M, C) row m  | c0 c1 ... |      transposed_neighbours (N, K)  row n | m0 m1 ... |
 //
-//     out[m, c] = max over k of features[neighbours[m, k], c], background[c] where it is -1
+//     out[m, c] = max over k of features[neighbours[m, k], c], background[c] if it is -1
 //
-// One thread an element; neighbouring threads have neighbouring channels, and share their row's offsets.
-// A block takes `tile` rows at a time, so that a row and a channel come from a 32-bit division.
+// One thread per element; neighbouring threads have neighbouring channels and share the offsets of their row.
+// A block takes `tile` rows at a time, so that a 32-bit division gives row and channel.
 
-// Variants: SCALAR float, double or Half.  Compared and added up in WIDE.
+// Variants: SCALAR float, double or Half.  Compared and summed in WIDE.
 #include "common.cuh"
 
 // The larger of two; NaN wins.
@@ -19,16 +19,16 @@ __device__ inline void consider(WIDE value, int k, WIDE& best, int& chosen) {
     }
 }
 
-// background: `grounds` rows, 1 or one for each sample; null: inactive cells are passed over, and a window of
-// nothing else gives 0 and argmax 0.  relative: the background is subtracted from the values.
+// background: `background_rows` rows, 1 or one for each sample; null: inactive cells are skipped, and a
+// window without a site gives 0 and argmax 0.  relative: the background is subtracted from the values.
 extern "C" __global__ void max_pool_forward(const SCALAR* __restrict__ features,
-                                            OPTIONAL const SCALAR* __restrict__ background, int grounds,
+                                            OPTIONAL const SCALAR* __restrict__ background, int background_rows,
                                             const int* __restrict__ neighbours, const int* __restrict__ coordinates,
                                             int width, long long rows, int offsets, int channels, int tile,
                                             bool relative, SCALAR* __restrict__ out, short* __restrict__ argmax) {
     const long long step = static_cast<long long>(gridDim.x) * tile;
-    // A warp that has one row looks at its window together: a lane at one offset, then all at those where a site is,
-    // and at the first where none is.
+    // If a warp has one row, each lane reads one offset of the window; then all visit the offsets that have a site, and
+    // the first one that has none.
     const bool together = channels % 32 == 0 && offsets <= 32;
     const unsigned every = offsets < 32 ? (1u << offsets) - 1 : ~0u;
     for (long long first = static_cast<long long>(blockIdx.x) * tile; first < rows; first += step) {
@@ -36,14 +36,14 @@ extern "C" __global__ void max_pool_forward(const SCALAR* __restrict__ features,
         for (int t = threadIdx.x; t < here * channels; t += blockDim.x) {
             const int row = t / channels, c = t - row * channels;
             const int* window = neighbours + (first + row) * offsets;
-            bool ground = background == nullptr;  // the background has had its turn
-            const long long sample = grounds > 1 ? coordinates[(first + row) * width] : 0;
-            const WIDE below = ground ? WIDE(0) : static_cast<WIDE>(background[sample * channels + c]);
+            bool skip = background == nullptr;  // of the inactive cells the background competes at the first
+            const long long sample = background_rows > 1 ? coordinates[(first + row) * width] : 0;
+            const WIDE below = skip ? WIDE(0) : static_cast<WIDE>(background[sample * channels + c]);
             WIDE best = 0;
             int chosen = -1;
             if (together) {
                 const int lane = threadIdx.x % 32, own = lane < offsets ? window[lane] : -1;
-                const unsigned there = __ballot_sync(0xffffffffu, own >= 0), inactive = ground ? 0u : ~there & every;
+                const unsigned there = __ballot_sync(0xffffffffu, own >= 0), inactive = skip ? 0u : ~there & every;
                 for (unsigned left = there | (inactive & (0u - inactive)); left != 0; left &= left - 1) {
                     const int k = __ffs(static_cast<int>(left)) - 1;
                     const long long n = __shfl_sync(0xffffffffu, own, k);
@@ -52,8 +52,8 @@ extern "C" __global__ void max_pool_forward(const SCALAR* __restrict__ features,
             } else {
                 for (int k = 0; k < offsets; ++k) {
                     const long long n = window[k];
-                    if (n < 0 && ground) continue;
-                    ground = ground || n < 0;
+                    if (n < 0 && skip) continue;
+                    skip = skip || n < 0;
                     consider(n < 0 ? below : static_cast<WIDE>(features[n * channels + c]), k, best, chosen);
                 }
             }
@@ -84,10 +84,10 @@ extern "C" __global__ void max_pool_backward(const SCALAR* __restrict__ gradient
     }
 }
 
-// partial (slots, C): sums of the gradient that windows gave to the background, over runs of `run` rows cut
-// at the borders of samples.  Run i of sample b has slot i + b: no two share one; a slot without a row is 0.
-// splits: null where all rows count as one sample.
-extern "C" __global__ void max_pool_ground(const SCALAR* __restrict__ gradient, const short* __restrict__ argmax,
+// partial (slots, C): sums of the gradients of windows that the background won, over runs of `run` rows cut at the
+// borders of samples.  Run i of sample b has slot i + b: no two share one; a slot without a row is 0.
+// splits: null if all rows count as one sample.
+extern "C" __global__ void max_pool_background(const SCALAR* __restrict__ gradient, const short* __restrict__ argmax,
                                            const int* __restrict__ neighbours,
                                            OPTIONAL const long long* __restrict__ splits, int samples, long long rows,
                                            int offsets, int channels, int run, WIDE* __restrict__ partial) {

@@ -1,15 +1,15 @@
-"""Segment reductions: one row out of each run of consecutive rows.
+"""Segment reductions: each run of consecutive rows is reduced to one row.
 
     values (N, C)      r0 r1 r2 | r3 r4 |  | r5 ... r(N-1)
     splits (S+1,)      0          3       5  5              N
     result (S, C)      r0+r1+r2   r3+r4   0  ...
 
-A run is cut into chunks, at borders that depend on `splits` alone; each chunk is reduced by one thread
-(a block on the GPU), and a segment's chunks are joined in order.  Sums are kept in float64.  The same
-bits come out for any number of threads.
+A segment is cut into chunks at borders that depend on `splits` alone; one thread (on a GPU, a block) reduces each
+chunk, and the chunks of a segment are joined in order.  Sums are in float64.  The bits do not depend on the number of
+threads.
 
-Splits that do not rise from 0 to N raise on the CPU; on the GPU, where a look at them would wait for the
-device, what comes out has no meaning then.
+Splits that do not rise from 0 to N raise on a CPU; on a GPU, which the host would have to wait for, the result is
+undefined.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from sparsenet.kernels.cpu.threads import run_blocks
 from sparsenet.kernels.rows import samples  # noqa: F401  (registers its kernels)
 
 CHUNK = 4096  # rows
-_WIDTH, _NARROW = 32, 8  # channels that a CPU sums up side by side
-_ROWS = 64  # of some hundred channels are in the first cache until all channels have been added
-_AHEAD = 16  # rows: how early they are asked for
+_WIDTH, _NARROW = 32, 8  # channels that a CPU sums side by side
+_ROWS = 64  # rows that stay in the first cache, with some hundred channels, until all channels are summed
+_AHEAD = 16  # rows: how early they are prefetched
 
 
 @SEGMENT_SUM.implementation("cpu")
@@ -44,7 +44,7 @@ def segment_sum_cpu(values: np.ndarray, splits: np.ndarray) -> np.ndarray:
 
 @SEGMENT_MAX.implementation("cpu")
 def segment_max_cpu(values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(S, C) maxima and the rows (S, C) int64 that hold them, the first where several do; NaN wins.
+    """(S, C) maxima and their rows (S, C) int64, the first if there are several; NaN wins.
 
     An empty segment gives -inf and row -1.
     """
@@ -70,7 +70,7 @@ def _chunks(splits: np.ndarray) -> tuple[np.ndarray, ...]:
 
 @compiled
 def _sum_rows(values, start, stop, out):
-    """Sums of several channels stay in registers while some rows go by."""
+    """The sums of several channels stay in registers over _ROWS rows."""
     for above in range(start, stop, _ROWS):
         below, first = min(above + _ROWS, stop), 0
         while first + _WIDTH <= out.size:

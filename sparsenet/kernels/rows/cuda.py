@@ -1,4 +1,4 @@
-"""Rows on a GPU: segments through segment.cu; a row of each sample by CuPy's own kernels."""
+"""Rows on a GPU: segments by segment.cu; a row of each sample by CuPy's own kernels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from sparsenet.kernels.contracts import ADD_SAMPLE_ROWS as ADD
 from sparsenet.kernels.contracts import MULTIPLY_SAMPLE_ROWS as MULTIPLY
 from sparsenet.kernels.contracts import SEGMENT_MAX, SEGMENT_SUM
 from sparsenet.kernels.contracts import SUBTRACT_SAMPLE_ROWS as SUBTRACT
-from sparsenet.kernels.cuda.source import MOST_BLOCKS, SCALARS, CudaKernel, CudaSource, scalars_of
+from sparsenet.kernels.cuda.source import MAX_BLOCKS, SCALARS, CudaKernel, CudaSource, scalars_of
 from sparsenet.kernels.cuda.tickets import tickets
 
 CUDA_CHUNK = 1024  # rows: a block's work; 1 M rows give a GPU a thousand blocks
 _BLOCK = (32, 8)  # channels x groups of rows
-SOURCE = CudaSource("rows/segment")
-VARIANTS = [(name, {**scalars, "CHUNK": CUDA_CHUNK}) for scalars in SCALARS.values()
-            for name in ("segment_sum", "segment_max_chunks", "segment_max_join")]
+SOURCE = CudaSource("rows/segment", variants=[{**scalars, "CHUNK": CUDA_CHUNK} for scalars in SCALARS.values()])
 
 
 @SEGMENT_SUM.implementation("cuda")
@@ -66,7 +64,7 @@ def _slots(rows: int, segments: int) -> int:
 
 
 def _grid(blocks: int, values) -> tuple[int, int]:
-    return min(blocks, MOST_BLOCKS), -(-values.shape[1] // _BLOCK[0])
+    return min(blocks, MAX_BLOCKS), -(-values.shape[1] // _BLOCK[0])
 
 
 @ADD.implementation("cuda")

@@ -1,9 +1,8 @@
-"""A row for each sample, added to the rows of its sites, subtracted from them, or multiplied with them.
+"""A row for each sample, added to the rows of its sites, subtracted from them, or multiplied by them.
 
     out[n, c] = values[n, c] + rows[coordinates[n, 0], c]         (or -, or *)
 
-There are as many rows as samples, or one, which serves them all: a background that they share.  A pass over memory, as
-activations/cpu.py.
+There is one row for each sample, or a single one for all samples: a background that they share.  Limited by memory.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from sparsenet.kernels.contracts import ADD_SAMPLE_ROWS as ADD
 from sparsenet.kernels.contracts import MULTIPLY_SAMPLE_ROWS as MULTIPLY
 from sparsenet.kernels.contracts import SUBTRACT_SAMPLE_ROWS as SUBTRACT
 from sparsenet.kernels.cpu.numba_cache import compiled
-from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cpu.threads import run_rows
 
 _BLOCK = 1 << 16  # elements
 _ADD, _SUBTRACT, _MULTIPLY = range(3)
@@ -40,13 +39,9 @@ def _multiply_cpu(values, rows, coordinates):
 
 def _combined(values, rows, coordinates, operation):
     out = np.empty(values.shape, values.dtype)
-    step = max(1, _BLOCK // max(1, values.shape[1]))
-
-    def block(index: int) -> None:
-        chosen = slice(index * step, (index + 1) * step)
-        _combine(values[chosen], rows, coordinates[chosen], operation, out[chosen])
-
-    run_blocks(block, -(-len(values) // step))
+    run_rows(lambda start, stop: _combine(values[start:stop], rows, coordinates[start:stop], operation,
+                                          out[start:stop]),
+             len(values), max(1, _BLOCK // max(1, values.shape[1])))
     return out
 
 

@@ -9,16 +9,16 @@
 // chunk for 32 channels: row group y takes rows y, y + 8, ..., the 8 groups are joined in order; then the same is
 // done with the chunks of a segment.  The order depends on sizes and splits alone.
 //
-//     sum    in double; the block that comes last to a segment joins its chunks, whichever block that is: one launch
-//     max    and the row that holds it: of equal ones the first; NaN wins.  A second launch joins
+//     sum    in double; the last block to finish a chunk of a segment joins its chunks: one launch
+//     max    and its row: of equal ones the first; NaN wins.  A second launch joins the chunks
 //
-// Bound by memory: each value is read once.  Splits beyond N are cut off there; without splits all rows are one
+// Limited by memory: each value is read once.  Splits are cut off at N; without splits all rows are one
 // segment.  Variants: SCALAR float, double or Half; CHUNK, rows.
 #include "arrival.cuh"
 
 constexpr int GROUPS = 8;  // blockDim is (32, GROUPS)
 
-// The segment that owns partial row `slot`: the last whose first one is not beyond it.
+// The segment that owns partial row `slot`: the last one whose first partial row is not beyond it.
 __device__ inline int owner(const long long* splits, int segments, long long slot) {
     int low = 0, high = segments - 1;
     while (low < high) {
@@ -39,7 +39,7 @@ __device__ inline Range segment_rows(const long long* splits, int segment, long 
     return {splits[segment], min(splits[segment + 1], rows)};
 }
 
-// The rows of values behind partial row `slot`; none where it is unused.
+// The rows of values summed in partial row `slot`; none if it is unused.
 __device__ inline Range rows_of(const long long* splits, int segment, long long slot, long long rows) {
     const auto [start, end] = segment_rows(splits, segment, rows);
     const long long first = start + (slot - start / CHUNK - segment) * CHUNK;
@@ -55,18 +55,20 @@ __device__ inline Range slots_of(const long long* splits, int segment, long long
 
 // Sum of rows `range` in one channel; valid in row group 0.
 template <class T>
-__device__ inline double sum_rows(const T* values, Range range, int channels, int channel, double (&groups)[GROUPS][32]) {
+__device__ inline double sum_rows(const T* values, Range range, int channels, int channel,
+                                  double (&groups)[GROUPS][32]) {
     double sum = 0;
     if (channel < channels)
-        for (long long row = range.first + threadIdx.y; row < range.end; row += GROUPS) sum += values[row * channels + channel];
-    __syncthreads();  // the block may still read what the last call left
+        for (long long row = range.first + threadIdx.y; row < range.end; row += GROUPS)
+            sum += values[row * channels + channel];
+    __syncthreads();  // the block may still read the values of the last call
     groups[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
-    for (int group = 1; group < GROUPS; ++group) sum += groups[group][threadIdx.x];  // of use in group 0 alone
+    for (int group = 1; group < GROUPS; ++group) sum += groups[group][threadIdx.x];  // valid in group 0
     return sum;
 }
 
-// partial: as drawn above, arrived: (S, gridDim.y) zeros, zeros again afterwards; null where there is one slot.
+// partial: as drawn above, arrived: (S, gridDim.y) zeros, zeros again afterwards; null if there is one slot.
 extern "C" __global__ void segment_sum(const SCALAR* __restrict__ values, OPTIONAL const long long* __restrict__ splits,
                                        const long long rows, const int segments, const int channels,
                                        const long long slots, OPTIONAL double* partial,
@@ -78,7 +80,7 @@ extern "C" __global__ void segment_sum(const SCALAR* __restrict__ values, OPTION
     for (long long slot = blockIdx.x; slot < slots; slot += gridDim.x) {
         const int segment = splits == nullptr ? 0 : owner(splits, segments, slot);
         const Range used = slots_of(splits, segment, rows);
-        if (slot > used.first && slot >= used.end) continue;  // the first one is used by an empty segment too: zeros
+        if (slot > used.first && slot >= used.end) continue;  // an empty segment uses its first one, too: zeros
         double sum = sum_rows(values, rows_of(splits, segment, slot, rows), channels, channel, groups);
         if (used.end - used.first > 1) {
             if (writes) partial[slot * channels + channel] = sum;
@@ -136,7 +138,8 @@ extern "C" __global__ void segment_max_chunks(const SCALAR* __restrict__ values,
     }
 }
 
-extern "C" __global__ void segment_max_join(const SCALAR* __restrict__ partial, const long long* __restrict__ partial_rows,
+extern "C" __global__ void segment_max_join(const SCALAR* __restrict__ partial,
+                                            const long long* __restrict__ partial_rows,
                                             const long long* __restrict__ splits, const long long rows,
                                             const int segments, const int channels, const WIDE nothing,
                                             SCALAR* __restrict__ out, long long* __restrict__ out_rows) {

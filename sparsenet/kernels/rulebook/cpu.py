@@ -15,7 +15,8 @@ from sparsenet.kernels.contracts import SITE_COORDINATES as COORDINATES
 from sparsenet.kernels.contracts import TRANSPOSE_NEIGHBOURS as TRANSPOSE
 from sparsenet.kernels.contracts import TRANSPOSED_OF_PAIRS as TRANSPOSED
 from sparsenet.kernels.cpu.numba_cache import compiled
-from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cpu.search import lower_bound
+from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.rulebook import bits as rulebook_bits
 from sparsenet.kernels.rulebook import joined  # noqa: F401  (registers its kernel)
 from sparsenet.kernels.rulebook import walk as rulebook_walk
@@ -30,8 +31,7 @@ def _coordinates_cpu(keys, spatial_size):
     """(N, 1+D) int32: the rows [batch, x, y, ...] that the keys are the row-major index of."""
     coordinates = np.empty((keys.size, 1 + len(spatial_size)), np.int32)
     sides = np.array(spatial_size, np.int64)
-    run_blocks(lambda b: _write_coordinates(keys, sides, b * _KEYS, min((b + 1) * _KEYS, keys.size), coordinates),
-               -(-keys.size // _KEYS))
+    run_rows(lambda start, stop: _write_coordinates(keys, sides, start, stop, coordinates), keys.size, _KEYS)
     return coordinates
 
 
@@ -77,8 +77,7 @@ def _neighbours_cpu(keys, coordinates, batch_splits, output_keys, output_coordin
 def _transposed_of_pairs_cpu(pairs, pair_splits, inputs):
     """(N, K) int32: row of the output site that offset k joins to each input site, or -1."""
     table = np.empty((inputs, pair_splits.size - 1), np.int32)
-    run_blocks(lambda b: _write_transposed(pairs, pair_splits, b * _ROWS, min((b + 1) * _ROWS, inputs), table),
-               -(-inputs // _ROWS))
+    run_rows(lambda start, stop: _write_transposed(pairs, pair_splits, start, stop, table), inputs, _ROWS)
     return table
 
 
@@ -88,13 +87,7 @@ def _write_transposed(pairs, splits, start, stop, table):
         for k in range(table.shape[1]):
             table[n, k] = -1
     for k in range(table.shape[1]):
-        p, above = splits[k], splits[k + 1]
-        while p < above:  # binary search for the first pair of an input from `start` on
-            middle = (p + above) // 2
-            if pairs[middle, 0] < start:
-                p = middle + 1
-            else:
-                above = middle
+        p = lower_bound(pairs[:, 0], splits[k], splits[k + 1], start)
         while p < splits[k + 1] and pairs[p, 0] < stop:
             table[pairs[p, 0], k] = pairs[p, 1]
             p += 1
@@ -123,12 +116,8 @@ def _pairs_cpu(keys, coordinates, batch_splits, output_keys, neighbours, submani
 def _transpose_cpu(neighbours, inputs):
     """(N, K) int32: row of the output site that offset k joins to each input site, or -1."""
     table = np.full((inputs, neighbours.shape[1]), -1, np.int32)
-
-    def block(index: int) -> None:  # a (row, offset) of the result is written by one output at most
-        start = index * _ROWS
-        _transpose(neighbours, table, start, min(start + _ROWS, neighbours.shape[0]))
-
-    run_blocks(block, -(-neighbours.shape[0] // _ROWS))
+    # A (row, offset) of the result is written by one output at most.
+    run_rows(lambda start, stop: _transpose(neighbours, table, start, stop), len(neighbours), _ROWS)
     return table
 
 

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 from sparsenet.kernels.cpu.numba_cache import compiled
+from sparsenet.kernels.cpu.search import lower_bound
 from sparsenet.kernels.rulebook.joined import joined_cells
 
 _NOWHERE = 1 << 60  # a cell beyond every grid that bit maps are made for; four of them still fit int64
@@ -98,20 +99,7 @@ def _seen(low, high, axis):
 def _set_run(keys, low, high, run):
     """The rows of the keys low to high - 1; both 0 where there are none."""
     if low < high:
-        run[0], run[1] = _search(keys, low), _search(keys, high)
-
-
-@numba.njit(nogil=True)
-def _search(keys, key):
-    """The first row whose key is not below `key`; numpy.searchsorted takes half a second to compile."""
-    low, high = 0, keys.size
-    while low < high:
-        middle = (low + high) // 2
-        if keys[middle] < key:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+        run[0], run[1] = lower_bound(keys, 0, keys.size, low), lower_bound(keys, 0, keys.size, high)
 
 
 reach_of = lru_cache(maxsize=16)(Reach)  # a network's filters, some KB each: see `bits.fits`

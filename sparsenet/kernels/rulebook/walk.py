@@ -20,7 +20,7 @@ import numba
 import numpy as np
 
 from sparsenet.kernels.cpu.numba_cache import compiled
-from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cpu.threads import run_blocks, run_rows
 
 _ROWS = 4096  # output rows of a block
 
@@ -109,14 +109,12 @@ def neighbours(keys, output_coordinates, spatial_size, output_size, kernel_size,
     )
     lines = np.ascontiguousarray(lines * dilation[:-1], dtype=np.int64)
 
-    def block(index: int) -> None:
-        start = index * _ROWS
-        stop = min(start + _ROWS, rows)
+    def block(start: int, stop: int) -> None:
         position = np.zeros(lines.shape[0], np.int64)
         _walk(keys, output_coordinates, spatial_size, stride, padding, lines, kernel_size[-1],
               dilation[-1], position, table, start, stop)
 
-    run_blocks(block, -(-rows // _ROWS))
+    run_rows(block, rows, _ROWS)
     return table
 
 
