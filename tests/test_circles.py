@@ -10,8 +10,12 @@ import pytest
 import sparsenet
 
 PACKAGE = Path(sparsenet.__file__).parent
-# The first two exist for the type checker alone; a dataset is the facade of those that prepare and load its samples.
-TYPES_ONLY = ({"anomaly", "autograd"}, {"sparse.rulebook", "sparse.sites"})
+# The first two exist for the type checker alone, which sees the class of Tensor's operators as a base of Tensor; a
+# dataset is the facade of those that prepare and load its samples.
+TYPES_ONLY = (
+    {"autograd", "sparse", "sparse.tensor"} | {f"ops.{name}" for name in (
+        "arguments", "arithmetic", "cast", "comparison", "elementwise", "methods", "reductions", "shaping")},
+    {"sparse.rulebook", "sparse.sites"})
 FACADE = {"data.dataset", "data.holdout", "data.loader", "data.preparation"}
 
 

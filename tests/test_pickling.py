@@ -67,6 +67,11 @@ def optimizer() -> optim.SGD:
     return optim.SGD([("w", nn.Parameter([1.0, 2.0]))], lr=0.1, momentum=0.9)
 
 
+def groups() -> optim.ParameterGroups:
+    return optim.ParameterGroups(optim.SGD, [{"params": [("w", nn.Parameter([1.0, 2.0]))], "lr": 0.2},
+                                             {"params": [("b", nn.Parameter([0.0]))]}], lr=0.1, momentum=0.9)
+
+
 def take_step(optimizer: optim.SGD) -> Any:
     optimizer.parameters["w"].grad = np.ones(2, np.float32)
     optimizer.step()
@@ -180,12 +185,15 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "Rulebook": plain(orphan, views),
     "Rulebook, submanifold": plain(
         lambda: sparse_tensor().sites.rulebook(sparse.Geometry.make_submanifold(3, 3)), views),
+    "ReversedRulebook": plain(lambda: orphan().reversed, lambda back: (
+        back.neighbours, back.pairs, back.pair_splits, back.transposed_neighbours, back.output_sites.coordinates)),
     "SparseBatch": (batch, lambda batch: (through_layers(batch.input), batch.labels, batch.sample_ids, batch.dropped)),
     "Module": layer(lambda: nn.Sequential(Scale(), nn.LeakyReLU()), rows),
     "SparseNetwork": layer(network),
     "Sequential": layer(lambda: nn.Sequential(nn.SparseConv(1, 2, 2, rng=0), nn.ToDense())),
     "SparseConv": layer(lambda: nn.SparseConv(1, 2, 3, padding=1, rng=0)),
     "SubmanifoldConv": layer(lambda: nn.SubmanifoldConv(1, 2, 3, rng=0)),
+    "InverseConv": layer(lambda: nn.Sequential(pool := nn.SparseMaxPool(2), nn.InverseConv(1, 2, pool, rng=0))),
     "SparseMaxPool": layer(lambda: nn.SparseMaxPool(2)),
     "LeakyReLU": layer(nn.LeakyReLU),
     "ReLU": layer(nn.ReLU),
@@ -203,6 +211,9 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
                    lambda seen: (seen.output, [(r.name, r.features, r.pairs) for r in seen.records])),
     "Picture": plain(lambda: inspect.Picture(np.eye(3, dtype=int), "one", "a", 0.5), fields),
     "SGD": plain(optimizer, take_step),
+    "ParameterGroups": plain(groups, lambda chosen: take_step(chosen.optimizers[0])),
+    "EMA": plain(lambda: optim.EMA(network()), lambda average: (average.update(), average.updates,
+                                                                average.state_dict())),
     "ConstantRate": schedule(optim.ConstantRate(0.1)),
     "ExponentialDecay": schedule(optim.ExponentialDecay(0.1, 0.5)),
     "StepDecay": schedule(optim.StepDecay(0.1, 1)),
@@ -240,6 +251,9 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "CheckpointError": error(training.CheckpointError),
     "Config": plain(lambda: training.parse_config("[data]\npath = 'x.h5'\n", "x.toml"), lambda config: config.text()),
     "ConfigError": error(training.ConfigError),
+    "Event": plain(lambda: training.Event("step", 1, 2, 3, {"loss": 1.0}, network()),
+                   lambda event: (event.total_steps, event.figures,
+                                  forward_and_backward(event.net, sparse_tensor()))),
     "TrainingResult": plain(lambda: training.TrainingResult(network(), [{"loss": 1.0}], {"test_mAP": 0.5}, evaluation(),
                                                             True),
                             lambda result: (forward_and_backward(result.net, sparse_tensor()), result.history)),
