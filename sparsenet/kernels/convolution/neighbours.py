@@ -5,7 +5,7 @@
        neighbours (rows, K)        buffer (rows, K * C_in)           out (rows, C_out)
        [ 4 -1  7 ...]      ->      [x4 | 0 | x7 | ...]     x  W  ->   [.......]
 
-A block of output rows is gathered whole, with zeros where no site is, and multiplied by the
+A block of output rows is gathered whole, with zeros for inactive cells, and multiplied by the
 (K * C_in, C_out) weights at once: deep products run near the machine's matrix rate.
 
 The weight gradient multiplies the same buffers by the output's gradient and adds up partial

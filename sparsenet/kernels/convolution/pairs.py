@@ -1,4 +1,4 @@
-"""Sparse convolution on a CPU over pairs: nothing is done for an offset that joins no sites.
+"""Sparse convolution on a CPU over pairs: an offset that joins no sites costs nothing.
 
     out[m] = constant + sum over the pairs (n, m) of each offset k of  features[n] W[k]
 
@@ -42,7 +42,7 @@ def forward(features, weights, pairs, pair_splits, outputs, constant):
     """
     out = np.empty((outputs, weights.shape[2]), features.dtype)
     base = np.zeros(weights.shape[2], features.dtype) if constant is None else constant
-    _sum_products(features, weights, pairs[:, 0], pairs[:, 1], pair_splits, base, False, out)
+    _sum_products(features, weights, pairs, pair_splits, 1, base, False, out)
     return out
 
 
@@ -54,30 +54,30 @@ def input_gradient(gradient, weights, pairs, pair_splits, inputs, non_overlappin
     """
     out = np.empty((inputs, weights.shape[1]), gradient.dtype)
     zero = np.zeros(weights.shape[1], gradient.dtype)
-    _sum_products(gradient, weights.transpose(0, 2, 1), pairs[:, 1], pairs[:, 0], pair_splits, zero, non_overlapping,
-                  out)
+    _sum_products(gradient, weights.transpose(0, 2, 1), pairs, pair_splits, 0, zero, non_overlapping, out)
     return out
 
 
-def _sum_products(source, weights, read, written, splits, base, non_overlapping, out):
-    """out = base + the sum over the pairs of each offset k of source[read] weights[k], added to row `written`.
+def _sum_products(source, weights, pairs, splits, column, base, non_overlapping, out):
+    """out = base + the sum over the pairs of each offset k of a row of `source` times weights[k].
 
-    read, written : (P,) int32, the columns of the pairs
+    column : of the pairs, that names the rows of `out`; the other names the rows of `source`
     non_overlapping : no row is written twice, and base is zero
     """
     rows, columns = out.shape
     depth = source.shape[1]
     if not rows or not columns:
         return
-    if not len(read) or not depth:
+    if not len(pairs) or not depth:
         out[...] = base
         return
     step = rows_of_block(rows, columns * out.itemsize)
-    loop, matrices, links = blas.product_loop(out.dtype), (weights.ctypes.data, *weights.strides), (read, written)
+    loop, matrices = blas.product_loop(out.dtype), (weights.ctypes.data, *weights.strides)
 
     def block(start: int, stop: int) -> None:
         buffers = _buffer("gathered", _RUN, depth, out.dtype), _buffer("products", _RUN, columns, out.dtype)
-        _sum_products_of_rows(loop, source, matrices, links, splits, start, stop, base, non_overlapping, buffers, out)
+        _sum_products_of_rows(loop, source, matrices, (pairs, splits, column), start, stop, base, non_overlapping,
+                              buffers, out)
 
     with single_threaded_blas():
         run_rows(block, rows, step)
@@ -125,32 +125,32 @@ def weight_gradient(features, gradient, pairs, pair_splits):
 
 
 @compiled
-def _gathered(source, rows, start, stop, buffer):
-    """The address of the rows of `source` that rows[start:stop] (ascending) names, one after the other: in `source`
-    itself if they lie there so, else in `buffer`, to which they are copied."""
-    columns, count, first = source.shape[1], stop - start, np.int64(rows[start])
-    if rows[stop - 1] - first == count - 1:
+def _gathered(source, pairs, column, start, stop, buffer):
+    """The address of the rows of `source` that the pairs `start` to `stop` - 1 name in a column, one after the other:
+    in `source` itself if they lie there so, else in `buffer`, to which they are copied."""
+    columns, count, first = source.shape[1], stop - start, np.int64(pairs[start, column])
+    if pairs[stop - 1, column] - first == count - 1:
         return np.int64(source.ctypes.data) + first * columns * source.itemsize
     for i in range(count):
-        row = rows[start + i]
+        row = pairs[start + i, column]
         for c in range(columns):
             buffer[i, c] = source[row, c]
     return np.int64(buffer.ctypes.data)
 
 
 @compiled
-def _sum_products_of_rows(loop, source, matrices, links, splits, first, last, base, non_overlapping, buffers, out):
+def _sum_products_of_rows(loop, source, matrices, links, first, last, base, non_overlapping, buffers, out):
     """The rows `first` to `last` - 1 of `_sum_products`.
 
     loop : from `blas.product_loop`
     matrices : the address of the weights and their strides in bytes, of offset, row and column
-    links : (read, written)
+    links : (pairs, splits, column)
     buffers : gathered rows (R, depth) and their products (R, columns)
     """
-    (weights_at, next_matrix, next_row, next_column), (read, written) = matrices, links
-    gathered, products = buffers
+    (weights_at, next_matrix, next_row, next_column), (pairs, splits, column) = matrices, links
+    written, (gathered, products) = pairs[:, column], buffers
     products_at, depth, columns, size = np.int64(products.ctypes.data), source.shape[1], out.shape[1], out.itemsize
-    if not (non_overlapping and written.size == out.shape[0]):  # else each row is written by a pair
+    if not (non_overlapping and len(pairs) == out.shape[0]):  # else each row is written by a pair
         for m in range(first, last):
             for c in range(columns):
                 out[m, c] = base[c]
@@ -159,15 +159,17 @@ def _sum_products_of_rows(loop, source, matrices, links, splits, first, last, ba
         end = lower_bound(written, start, splits[k + 1], last)
         while start < end:
             stop = min(start + gathered.shape[0], end)
-            multiply(loop, _gathered(source, read, start, stop, gathered), depth * size, size,
+            multiply(loop, _gathered(source, pairs, 1 - column, start, stop, gathered), depth * size, size,
                      weights_at + k * next_matrix, next_row, next_column, products_at, columns * size,
                      stop - start, depth, columns, size)
-            for i in range(stop - start):
-                m = written[start + i]
-                if non_overlapping:
+            if non_overlapping:
+                for i in range(stop - start):
+                    m = pairs[start + i, column]
                     for c in range(columns):
                         out[m, c] = products[i, c]
-                else:
+            else:
+                for i in range(stop - start):
+                    m = pairs[start + i, column]
                     for c in range(columns):
                         out[m, c] += products[i, c]
             start = stop
@@ -180,13 +182,12 @@ def _sum_outer_products(loop, features, gradient, pairs, first, last, buffers, t
     buffers : gathered rows of features (R, C_in) and gradient (R, C_out), and a product (C_in, C_out)
     """
     left, right, product = buffers
-    inputs, outputs = pairs[:, 0], pairs[:, 1]
     c_in, c_out, size = features.shape[1], gradient.shape[1], features.itemsize
     start, target = first, np.int64(total.ctypes.data)  # the first product is the total so far
     while start < last:
         stop = min(start + left.shape[0], last)
-        multiply(loop, _gathered(features, inputs, start, stop, left), size, c_in * size,
-                 _gathered(gradient, outputs, start, stop, right), c_out * size, size, target, c_out * size,
+        multiply(loop, _gathered(features, pairs, 0, start, stop, left), size, c_in * size,
+                 _gathered(gradient, pairs, 1, start, stop, right), c_out * size, size, target, c_out * size,
                  c_in, stop - start, c_out, size)
         if start > first:
             for i in range(c_in):

@@ -1,9 +1,9 @@
 """Rulebooks from sorted keys: output sites, neighbours, transposed neighbours, pairs.
 
 A key is the row-major index of (batch, x, y, z); sites are sorted by it.  On a CPU nothing is hashed or
-sorted: bits.py marks the output cells in bit maps and looks rows up by counting bits; where grids
+sorted: bits.py marks the output cells in bit maps and finds rows by counting bits; if grids
 are too large and empty for that, walk.py walks the sorted keys side by side.  Both give the same
-arrays.  The GPU's half, which looks neighbours up in the hash table of the input keys, is cuda.py.
+arrays.  cuda.py, for a GPU, finds neighbours in the hash table of the input keys.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _output_keys_cpu(keys, coordinates, batch_splits, sites, *axes):
 
 @NEIGHBOURS.implementation("cpu")
 def _neighbours_cpu(keys, coordinates, batch_splits, output_keys, output_coordinates, sites, *axes):
-    """(M, K) int32: row of the input site under each kernel offset, -1 where there is none."""
+    """(M, K) int32: row of the input site under each kernel offset, -1 if there is none."""
     table, samples = None, batch_splits.size - 1
     if rulebook_bits.fits(keys, samples, *axes):
         table = rulebook_bits.neighbours(keys, coordinates, output_keys, samples, windows_of(*axes))
@@ -83,14 +83,14 @@ def _transposed_of_pairs_cpu(pairs, pair_splits, inputs):
 
 @compiled
 def _write_transposed(pairs, splits, start, stop, table):
-    inputs = pairs[:, 0]
     for n in range(start, stop):
         for k in range(table.shape[1]):
             table[n, k] = -1
     for k in range(table.shape[1]):
-        p = lower_bound(inputs, splits[k], splits[k + 1], start)
-        while p < splits[k + 1] and inputs[p] < stop:
-            table[inputs[p], k] = pairs[p, 1]
+        end = splits[k + 1]
+        p = lower_bound(pairs[:, 0], splits[k], end, start)
+        while p < end and pairs[p, 0] < stop:
+            table[pairs[p, 0], k] = pairs[p, 1]
             p += 1
 
 

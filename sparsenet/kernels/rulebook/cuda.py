@@ -1,13 +1,13 @@
 """Rulebooks on the GPU: every step stays there; one number per rulebook comes back, the number of outputs.
 
     output_keys  one bit for every cell of the output grids, set by every site, listed in order: canonical by
-                 nature.  Where the grids are too large for that (MAX_CELLS_PER_CANDIDATE), the candidates
+                 nature.  If the grids are too large for that (MAX_CELLS_PER_CANDIDATE), the candidates
                  are listed and sorted instead; both give the same keys.
-    neighbours   one look-up in the hash table of the input keys for each entry.
+    neighbours   one search of the hash table of the input keys for each entry.
     pairs        counted in chunks of rows, offset by offset, and listed in the same order.
 
-What `output_keys` fetches is the number of outputs and the flag of the input's hash table, in one transfer.
-`neighbours` fetches that flag where nobody has yet (submanifold filters), `pairs` the number of pairs.
+`output_keys` fetches the number of outputs and the flag of the input's hash table, in one transfer.
+`neighbours` fetches that flag if it has not been fetched yet (submanifold filters), `pairs` the number of pairs.
 """
 
 from __future__ import annotations
