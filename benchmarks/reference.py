@@ -52,9 +52,9 @@ class Convolution:
         axes = grid, self.output_size, geometry.size, geometry.stride, geometry.padding, geometry.dilation
         self.output_keys = sites.keys if geometry.submanifold else specified("output_keys", *given, None, *axes)
         self.output_coordinates = specified("site_coordinates", self.output_keys, self.output_size)
-        table = specified("neighbours", *given, self.output_keys, self.output_coordinates, None, *axes)
-        self.pairs, self.pair_splits = specified("pairs", *given, self.output_keys, lambda: table,
-                                                 geometry.submanifold, *axes)
+        self.neighbours = specified("neighbours", *given, self.output_keys, self.output_coordinates, None,
+                                    *axes)
+        self.pairs, self.pair_splits = specified("pairs", *given, self.output_keys, self, geometry.submanifold, *axes)
         self.pairs[:, 0] = sites.permutation[self.pairs[:, 0]]  # rows in the order given
         self.device, self.shape = "cpu", (len(coordinates), len(self.output_keys), geometry.volume)
 

@@ -16,5 +16,6 @@ def host(array) -> np.ndarray:
 def bits(used: bool) -> AbstractContextManager:
     """Bit maps for any grid, in many tasks of few sites, or for none."""
     if not used:
-        return mock.patch.object(rulebook_bits, "MOST_WORDS_PER_SITE", 0)
-    return mock.patch.multiple(rulebook_bits, MOST_WORDS_PER_SITE=10**9, MOST_LOOKS_PER_SITE=10**9, _SITES=3, _FOUND=5)
+        return mock.patch.object(rulebook_bits, "MAX_WORDS_PER_SITE", 0)
+    return mock.patch.multiple(rulebook_bits, MAX_WORDS_PER_SITE=10**9, MAX_READS_PER_SITE=10**9, _TASK_SITES=3,
+                               _BUFFER_PAIRS=5)

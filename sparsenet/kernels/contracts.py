@@ -60,12 +60,12 @@ def _capacity_is_a_power_of_two(table_keys):
 _AXES = {name: Integers("D") for name in ("spatial_size", "output_size", "kernel_size", "stride", "padding",
                                           "dilation")}
 _INPUTS = {"keys": Array("int64", "N"), "coordinates": Array("int32", "N D1"), "batch_splits": Array("int64", "B1")}
-_TABLE = "a function that gives the keys' HashTable: called where keys are looked up, not on a CPU"
+_SITES = "the sites with these keys, whose `hash_table` is made when a backend reads it"
 
 OUTPUT_KEYS = declare(
     "output_keys", "rulebook",
     "the keys of all cells m with a site at m * stride - padding + k * dilation for some k, sorted",
-    **_INPUTS, hash_table=_TABLE, **_AXES,
+    **_INPUTS, sites=_SITES, **_AXES,
 )
 NEIGHBOURS = declare(
     "neighbours", "rulebook",
@@ -73,7 +73,7 @@ NEIGHBOURS = declare(
     **_INPUTS,
     output_keys=Array("int64", "M"),
     output_coordinates=Array("int32", "M D1"),
-    hash_table=_TABLE,
+    sites=_SITES,
     **_AXES,
 )
 TRANSPOSE_NEIGHBOURS = declare(
@@ -87,7 +87,7 @@ PAIRS = declare(
     "all [neighbours[m, k], m] that are not -1, by k, then by m; the first of each k",
     **_INPUTS,
     output_keys=Array("int64", "M"),
-    neighbours="a function that gives them, (M, K) int32: called where pairs are listed from them",
+    rulebook="the rulebook, whose `neighbours` (M, K) int32 are made when a backend reads them",
     submanifold=Scalar(bool),
     **_AXES,
 )

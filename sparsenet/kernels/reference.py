@@ -113,7 +113,7 @@ def joined_outputs(coordinates, output_size, kernel_size, stride, padding, dilat
 
 
 @formula_of("output_keys")
-def output_keys(keys, coordinates, batch_splits, hash_table, spatial_size, output_size, *axes):
+def output_keys(keys, coordinates, batch_splits, sites, spatial_size, output_size, *axes):
     """(M,) int64: the keys of the cells that some offset joins to a site, each once, in order."""
     found = [keys_of(coordinates[rows, 0], cells, output_size)
              for rows, cells in joined_outputs(coordinates, output_size, *axes)]
@@ -121,7 +121,7 @@ def output_keys(keys, coordinates, batch_splits, hash_table, spatial_size, outpu
 
 
 @formula_of("neighbours")
-def neighbours(keys, coordinates, batch_splits, output_keys, output_coordinates, hash_table, spatial_size, output_size,
+def neighbours(keys, coordinates, batch_splits, output_keys, output_coordinates, sites, spatial_size, output_size,
                kernel_size, stride, padding, dilation):
     """(M, K) int32: the row of the site at output * stride - padding + offset, or -1."""
     table = np.full((len(output_keys), prod(kernel_size)), -1, np.int32)
@@ -145,9 +145,9 @@ def transpose_neighbours(neighbours, inputs):
 
 
 @formula_of("pairs")
-def pairs(keys, coordinates, batch_splits, output_keys, neighbours, submanifold, *axes):
+def pairs(keys, coordinates, batch_splits, output_keys, rulebook, submanifold, *axes):
     """((P, 2) int32 rows [input, output], by offset and then by output; (K+1,) int64 where each offset's begin)."""
-    table = neighbours()
+    table = rulebook.neighbours
     k, m = np.nonzero(table.T >= 0)
     splits = np.searchsorted(k, np.arange(table.shape[1] + 1))
     return np.stack([table[m, k], m], axis=1).astype(np.int32), splits.astype(np.int64)

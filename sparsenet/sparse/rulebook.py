@@ -96,7 +96,7 @@ class Rulebook:
     @cached_property
     def _output_sites(self) -> ActiveSites:
         sites = self.input_sites
-        keys = launch("output_keys", *self._inputs, lambda: sites.hash_table, *self._axes)
+        keys = launch("output_keys", *self._inputs, sites, *self._axes)
         output = type(sites).from_keys(keys, self.output_size, sites.batch_size)
         output._set_origin(sites, self._copy, self.geometry)
         return output
@@ -105,8 +105,7 @@ class Rulebook:
     def neighbours(self) -> Any:
         """(M, K) int32, see the class."""
         sites, output = self.input_sites, self.output_sites
-        return launch("neighbours", *self._inputs, output.keys, output.coordinates, lambda: sites.hash_table,
-                      *self._axes)
+        return launch("neighbours", *self._inputs, output.keys, output.coordinates, sites, *self._axes)
 
     @cached_property
     def transposed_neighbours(self) -> Any:
@@ -119,8 +118,8 @@ class Rulebook:
 
     @cached_property
     def _pairs(self) -> tuple[Any, Any]:
-        return launch("pairs", *self._inputs, self.output_sites.keys, lambda: self.neighbours,
-                      self.geometry.submanifold, *self._axes)
+        return launch("pairs", *self._inputs, self.output_sites.keys, self, self.geometry.submanifold,
+                      *self._axes)
 
     @property
     def pairs(self) -> Any:

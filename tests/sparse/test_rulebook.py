@@ -17,7 +17,7 @@ from sparsenet.kernels import get_num_threads, set_num_threads
 from sparsenet.kernels.fetch import fetches
 from sparsenet.kernels.rulebook import bits as rulebook_bits
 from sparsenet.kernels.rulebook import cuda as rulebook_cuda
-from sparsenet.kernels.rulebook.reach import Reach
+from sparsenet.kernels.rulebook.windows import FilterWindows
 from sparsenet.nn import s3dcnn
 from sparsenet.sparse import ActiveSites, Geometry, SparseTensor, prepare
 from sparsenet.sparse.plan import main_path
@@ -77,7 +77,7 @@ def test_more_than_one_block_and_any_number_of_threads(placed, geometry):
 
 def test_outputs_are_sorted_out_of_many_candidates(placed):
     """As on a GPU where the grid is too large for a bit for each cell."""
-    with mock.patch.object(rulebook_cuda, "MOST_CELLS_PER_CANDIDATE", 0):
+    with mock.patch.object(rulebook_cuda, "MAX_CELLS_PER_CANDIDATE", 0):
         output = placed(random_sites(1200)).rulebook(Geometry.make(3, 2)).output_sites
     assert np.array_equal(host(output.keys), random_sites(1200).rulebook(Geometry.make(3, 2)).output_sites.keys)
 
@@ -101,7 +101,7 @@ def test_tasks_share_out_the_inputs(size):
     cells = np.flatnonzero(rng.random(2 * int(np.prod(size))) < 0.5)
     sites = ActiveSites(np.stack(np.unravel_index(cells, (2, *size)), axis=1), size, 2)
     looked = []
-    plain = Reach.inputs
+    plain = FilterWindows.input_runs
 
     def inputs(self, *arguments):
         found = plain(self, *arguments)
@@ -109,14 +109,14 @@ def test_tasks_share_out_the_inputs(size):
         return found
 
     for geometry in (Geometry.make_submanifold(3, 3), Geometry.make(3, (1, 2, 2), 1), Geometry.make(3, (1, 2, 2), 2)):
-        with mock.patch.object(Reach, "inputs", inputs):
+        with mock.patch.object(FilterWindows, "input_runs", inputs):
             rulebook = sites.copy().rulebook(geometry)
             views = rulebook.output_sites.keys, rulebook.neighbours, rulebook.pairs
         with bits(False):
             walked = sites.copy().rulebook(geometry)
             assert all(np.array_equal(a, b) for a, b in zip(views, (walked.output_sites.keys, walked.neighbours,
                                                                     walked.pairs), strict=True))
-    assert looked and max(looked) <= rulebook_bits.MOST_LOOKS_PER_SITE * len(sites)
+    assert looked and max(looked) <= rulebook_bits.MAX_READS_PER_SITE * len(sites)
 
 
 @pytest.mark.parametrize("geometry", [Geometry.make(3, 2, 2), Geometry.make(3, 2, 3, 1), Geometry.make(3, 1, 2),
@@ -125,7 +125,7 @@ def test_tasks_share_out_the_inputs(size):
 def test_windows_apart_in_one_task_or_several(geometry, least):
     """Each input reaches one output at most, and some none; bit maps and walk agree."""
     sites = random_sites(3000, 21)
-    with mock.patch.multiple(rulebook_bits, _LEAST_FOUND=least, _LEAST_SITES=16):
+    with mock.patch.multiple(rulebook_bits, _MIN_PAIRS=least, _MIN_SITES=16):
         rulebook = sites.copy().rulebook(geometry)
         views = rulebook.output_sites.keys, rulebook.neighbours, rulebook.pairs, rulebook.pair_splits
         assert rulebook.pair_count == len(rulebook.pairs) <= len(sites)
@@ -139,7 +139,7 @@ def test_windows_apart_in_one_task_or_several(geometry, least):
 def test_long_axes_of_few_sites_make_no_long_tables():
     rng = np.random.default_rng(6)
     sites = ActiveSites(np.stack([np.zeros(1100, int), rng.choice(2**22, 1100, replace=False)], axis=1), (2**22,), 1)
-    with mock.patch("sparsenet.kernels.rulebook.cpu.reach_of", side_effect=AssertionError):
+    with mock.patch("sparsenet.kernels.rulebook.cpu.windows_of", side_effect=AssertionError):
         assert sites.rulebook(Geometry.make_submanifold(1, 15)).pair_count >= 1100
 
 

@@ -51,7 +51,7 @@ def brute_force(sites, geometry):
 @given(case=cases(), as_bits=st.booleans())
 def test_every_pair_exactly_once(placed, case, as_bits):
     sites, geometry = case
-    with mock.patch.object(rulebook_cuda, "MOST_CELLS_PER_CANDIDATE", 10**9 if as_bits else 0), bits(as_bits):
+    with mock.patch.object(rulebook_cuda, "MAX_CELLS_PER_CANDIDATE", 10**9 if as_bits else 0), bits(as_bits):
         check_against_brute_force(sites, geometry, placed)
 
 
@@ -122,7 +122,7 @@ def long_lines(draw):
 def test_bit_maps_and_walk_agree_on_long_lines(case):
     sites, geometry = case
     views = []
-    for used in (mock.patch.object(rulebook_bits, "MOST_WORDS_PER_SITE", 10**9), bits(False)):
+    for used in (mock.patch.object(rulebook_bits, "MAX_WORDS_PER_SITE", 10**9), bits(False)):
         with used:
             rulebook = sites.copy().rulebook(geometry)
             views.append((rulebook.output_sites.keys, rulebook.neighbours, rulebook.pairs, rulebook.pair_splits))

@@ -1,4 +1,4 @@
-"""Active sites, whatever the grid and the cells: canonical order, look-up, keys."""
+"""Active sites, whatever the grid and the cells: canonical order, lookup, keys."""
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings

@@ -85,9 +85,10 @@ def _add_entries(features, weights, neighbours, first, last, links, base, out):
 
 @compiled
 def _add_pairs(features, weights, pairs, splits, first, last, base, out):
+    outputs = pairs[:, 1]
     _fill(out, first, last)
     for k in range(splits.size - 1):
-        start = lower_bound(pairs[:, 1], splits[k], splits[k + 1], first)
-        stop = lower_bound(pairs[:, 1], start, splits[k + 1], last)
+        start = lower_bound(outputs, splits[k], splits[k + 1], first)
+        stop = lower_bound(outputs, start, splits[k + 1], last)
         add_products(features, weights, k, pairs, start, stop, out)
     _add_base(out, first, last, base)

@@ -5,7 +5,7 @@
     by_row.py        either of them in evaluation, where the bits of a row must not depend on other rows
 
 The input gradient is a convolution over the transposed neighbours with transposed weights, or over the pairs with
-their columns swapped.  The weight gradient takes its sums from the outputs' side or from the inputs' side.
+their columns swapped.  The weight gradient sums over the outputs or over the inputs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _weight_gradient(features, gradient, rulebook, background, constant_gradient
         out = pairs.weight_gradient(features, gradient, rulebook.pairs, rulebook.pair_splits)
     elif chosen == "neighbours":
         out = neighbours.weight_gradient(features, gradient, rulebook.neighbours)
-    else:  # from the inputs' side: out[k]^T = sum over n of gradient[output of n under k]^T features[n]
+    else:  # over the inputs: out[k]^T = sum over n of gradient[output of n under k]^T features[n]
         table = np.ascontiguousarray(rulebook.transposed_neighbours)
         out = np.ascontiguousarray(neighbours.weight_gradient(gradient, features, table).transpose(0, 2, 1))
     if background is not None:

@@ -1,4 +1,4 @@
-"""Launches of the CUDA convolutions: which variant, how many blocks, and what goes before and after.
+"""Launches of the CUDA convolutions: the variant, the number of blocks, and the kernels before and after.
 
     forward            float32, float64   forward.cu
                        tensor cores       words.cu -> forward_mma.cu
@@ -7,7 +7,7 @@
                        tensor cores       words.cu -> weights_mma.cu -> parts.cu
 
 The precision follows from a setting and the dtype (`precision`), tile sizes are data (`tiles`).  Everything else
-follows from the sizes of the arrays.  float16 features are FP16 operands as they lie.
+follows from the sizes of the arrays.  float16 features are FP16 operands as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_BY_ROW as FORWARD_BY
 from sparsenet.kernels.contracts import CONVOLUTION_INPUT_GRADIENT as INPUT_GRADIENT_KERNEL
 from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT_KERNEL
 from sparsenet.kernels.convolution import wgmma
-from sparsenet.kernels.convolution.order import MOST_OFFSETS, row_order
+from sparsenet.kernels.convolution.order import MAX_OFFSETS, row_order
 from sparsenet.kernels.cuda.source import MAX_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.cuda.tiles import COMMITTED, TENSOR_CORES, WINDOW, Tile, load_tile_table, tile_table
 from sparsenet.kernels.precision import operand_precision
@@ -38,7 +38,7 @@ WORDS = CudaSource("convolution/words")
 PARTS = CudaSource("convolution/parts")
 
 # The first GPUs whose tensor cores multiply these operands, and the dtypes of features that they are made from.
-LEAST_ARCHITECTURE = {"tf32": 80, "fp16": 75, "bf16": 80}
+OLDEST_ARCHITECTURE = {"tf32": 80, "fp16": 75, "bf16": 80}
 STORED = {"tf32": ("float32",), "fp16": ("float32", "float16"), "bf16": ("float32",)}
 
 
@@ -105,7 +105,7 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any, background: A
 
 
 def _added(partial: Any, dtype: Any, background: Any | None, constant_gradient: Any | None) -> Any:
-    """(K, C_in, C_out): the sum over the parts (parts, K, C_in, C_out), and what a background adds to each k."""
+    """(K, C_in, C_out): the sum over the parts (parts, K, C_in, C_out), and a background's term for each k."""
     if len(partial) == 1 and partial.dtype == dtype and background is None:
         return partial[0]
     out = array_module(partial).empty(partial.shape[1:], dtype)
@@ -115,9 +115,9 @@ def _added(partial: Any, dtype: Any, background: Any | None, constant_gradient: 
 
 
 def by_wgmma(neighbours: Any, channels: int, precision: str) -> bool:
-    """Whether a product is one for Hopper's own instructions: channels is C_in * C_out."""
+    """Whether a product goes through Hopper's own instructions; channels is C_in * C_out."""
     (rows, offsets), table = neighbours.shape, tile_table()
-    return (precision in TENSOR_CORES and offsets <= MOST_OFFSETS and rows * offsets * channels >= table.wgmma_work
+    return (precision in TENSOR_CORES and offsets <= MAX_OFFSETS and rows * offsets * channels >= table.wgmma_work
             and architecture(array_module(neighbours)) in table.wgmma_architectures)
 
 
@@ -169,22 +169,22 @@ def _words_defines(precision: str, dtype: str) -> dict[str, str]:
 
 
 def _variants() -> Iterator[tuple]:
-    """(kernel, macros, least architecture where there is one) of all that the committed table leads to."""
-    table, ways = load_tile_table(COMMITTED), list(itertools.product((True, False), repeat=2))
+    """(kernel, macros, oldest architecture if any) of all variants that the committed table leads to."""
+    table, copies = load_tile_table(COMMITTED), list(itertools.product((True, False), repeat=2))
     for tile in table.forward:
         if tile.precision in TENSOR_CORES:
-            yield from ((*_forward_variant(tile, dtype), LEAST_ARCHITECTURE[tile.precision])
+            yield from ((*_forward_variant(tile, dtype), OLDEST_ARCHITECTURE[tile.precision])
                         for dtype in STORED[tile.precision])
         else:
-            yield from (_forward_variant(tile, tile.precision, *way) for way in ways)
+            yield from (_forward_variant(tile, tile.precision, *by_vectors) for by_vectors in copies)
     for tile in table.weight_gradient:
         if tile.precision in TENSOR_CORES:
-            yield (*_weight_gradient_variant(tile), LEAST_ARCHITECTURE[tile.precision])
+            yield (*_weight_gradient_variant(tile), OLDEST_ARCHITECTURE[tile.precision])
         else:
-            yield from (_weight_gradient_variant(tile, *way) for way in ways)
+            yield from (_weight_gradient_variant(tile, *by_vectors) for by_vectors in copies)
     for precision, dtypes in STORED.items():
         for dtype, name in itertools.product(dtypes, ("pack_rows", "pack_weights", "pack_pieces")):
-            yield name, _words_defines(precision, dtype), LEAST_ARCHITECTURE[precision]
+            yield name, _words_defines(precision, dtype), OLDEST_ARCHITECTURE[precision]
     yield from (("add_parts", scalars) for scalars in SCALARS.values())
 
 
@@ -204,9 +204,9 @@ def _address(array: Any) -> int:
 
 
 def _words(rows: Any, precision: str, rounded: bool = False) -> Any:
-    """(N, words) uint32, words a multiple of 8: TF32 and float16 take rows as they are where they fit.
+    """(N, words) uint32, words a multiple of 8: TF32 and float16 take rows as they are if they fit.
 
-    rounded : whether TF32 must be rounded already, as it is not where rows are taken as they are
+    rounded : whether TF32 must be rounded already, as it is not if rows are taken as they are
     """
     words = _word_count(rows.shape[1], precision)
     fits = rows.shape[1] == words * (1 if precision == "tf32" else 2)  # no zeros at the end
@@ -242,15 +242,15 @@ def architecture(xp: Any) -> str:
 
 
 def _precision(operation: str, features: Any) -> str:
-    """What to multiply in; raises where the GPU has no tensor cores for it."""
+    """The precision of the operands; raises if the GPU has no tensor cores for it."""
     precision = operand_precision(features.dtype)
     device = architecture(array_module(features))
-    least = LEAST_ARCHITECTURE.get(precision, 0)
-    if device != "any" and int(device[3:]) < least:
+    oldest = OLDEST_ARCHITECTURE.get(precision, 0)
+    if device != "any" and int(device[3:]) < oldest:
         subject = ("features are float16" if features.dtype == HALF
                    else f"float32_matmul_precision is {precision!r}")
-        way_out = ("convert to float32" if features.dtype == HALF else "sn.set_float32_matmul_precision('highest')")
-        raise ValueError(f"{operation}: {subject}, which needs sm_{least} or later, the GPU is {device}: {way_out}")
+        remedy = ("convert to float32" if features.dtype == HALF else "sn.set_float32_matmul_precision('highest')")
+        raise ValueError(f"{operation}: {subject}, which needs sm_{oldest} or later, the GPU is {device}: {remedy}")
     return precision
 
 

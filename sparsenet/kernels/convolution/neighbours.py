@@ -5,7 +5,7 @@
        neighbours (rows, K)        buffer (rows, K * C_in)           out (rows, C_out)
        [ 4 -1  7 ...]      ->      [x4 | 0 | x7 | ...]     x  W  ->   [.......]
 
-A block of output rows is gathered whole, with zeros where no site is, and multiplied by the
+A block of output rows is gathered whole, with zeros for inactive cells, and multiplied by the
 (K * C_in, C_out) weights at once: deep products run near the machine's matrix rate.
 
 The weight gradient multiplies the same buffers by the output's gradient and adds up partial
@@ -39,12 +39,11 @@ def forward(features, weights, neighbours, constant):
         out[...] = base
         return out
     step, width = _rows_of_block(rows, offsets * c_in * out.itemsize), offsets * c_in
-    addresses = np.array([blas.product_loop(out.dtype), weights.ctypes.data, out.ctypes.data])
+    loop = blas.product_loop(out.dtype)
 
     def block(start: int, stop: int) -> None:
-        buffer, buffer_at = scratch("gathered", step * width, out.dtype)
-        _forward_block(addresses, features, neighbours, start, stop, base, constant is not None,
-                       buffer.reshape(step, width), buffer_at, out)
+        buffer = scratch("gathered", step * width, out.dtype)[0].reshape(step, width)
+        _multiply_rows(loop, features, weights, neighbours, start, stop, base, constant is not None, buffer, out)
 
     with single_threaded_blas():
         run_rows(block, rows, step)
@@ -60,15 +59,14 @@ def weight_gradient(features, gradient, neighbours):
     blocks = -(-rows // step)
     partials = min(_PARTIALS, blocks)
     sums = np.empty((partials, width, c_out), features.dtype)
-    addresses = np.array([blas.product_loop(features.dtype), gradient.ctypes.data, sums.ctypes.data])
+    loop = blas.product_loop(features.dtype)
 
     def partial(index: int) -> None:
-        buffer, buffer_at = scratch("gathered", step * width, features.dtype)
-        product, product_at = scratch("products", width * c_out, features.dtype)
+        buffer = scratch("gathered", step * width, features.dtype)[0].reshape(step, width)
+        product = scratch("products", width * c_out, features.dtype)[0].reshape(width, c_out)
         first, last = (rows if b == blocks else b * step
                        for b in (index * blocks // partials, (index + 1) * blocks // partials))
-        _weights_of_rows(addresses, features, neighbours, first, last, index, buffer.reshape(step, width), buffer_at,
-                         product.reshape(width, c_out), product_at, sums)
+        _sum_outer_products(loop, features, gradient, neighbours, first, last, buffer, product, sums[index])
 
     with single_threaded_blas():
         run_blocks(partial, partials)
@@ -86,6 +84,7 @@ def _rows_of_block(rows: int, row_bytes: int) -> int:
 
 @compiled
 def _gather(features, neighbours, start, stop, buffer):
+    """Row m - start of `buffer`: the rows of `features` that row m of `neighbours` names, side by side."""
     channels = features.shape[1]
     for m in range(start, stop):
         for k in range(neighbours.shape[1]):
@@ -99,29 +98,39 @@ def _gather(features, neighbours, start, stop, buffer):
 
 
 @compiled
-def _forward_block(addresses, features, neighbours, first, last, base, constant, buffer, buffer_at, out):
+def _multiply_rows(loop, features, weights, neighbours, first, last, constant, add_constant, buffer, out):
+    """The output rows `first` to `last` - 1.
+
+    loop : from `blas.product_loop`
+    buffer : (rows of a block, K * C_in), gets the gathered rows
+    """
     width, columns, size = buffer.shape[1], out.shape[1], out.itemsize
     _gather(features, neighbours, first, last, buffer)
-    multiply(addresses[0], buffer_at, width * size, size, addresses[1], columns * size, size,
-             addresses[2] + first * columns * size, columns * size, last - first, width, columns, size)
-    if constant:
+    out_at = np.int64(out.ctypes.data) + first * columns * size
+    multiply(loop, np.int64(buffer.ctypes.data), width * size, size, np.int64(weights.ctypes.data), columns * size,
+             size, out_at, columns * size, last - first, width, columns, size)
+    if add_constant:
         for m in range(first, last):
             for c in range(columns):
-                out[m, c] += base[c]
+                out[m, c] += constant[c]
 
 
 @compiled
-def _weights_of_rows(addresses, features, neighbours, first, last, index, buffer, buffer_at, product, product_at, sums):
-    width, columns, size = buffer.shape[1], sums.shape[2], sums.itemsize
+def _sum_outer_products(loop, features, gradient, neighbours, first, last, buffer, product, total):
+    """total (K * C_in, C_out) = the sum over the output rows `first` to `last` - 1 of their gathered rows^T gradient.
+
+    buffer : (rows of a block, K * C_in), gets the gathered rows;  product : as `total`, gets one block's
+    """
+    width, columns, size = buffer.shape[1], total.shape[1], total.itemsize
+    gradient_at, target = np.int64(gradient.ctypes.data), np.int64(total.ctypes.data)
     start = first
     while start < last:
         stop = min(start + buffer.shape[0], last)
         _gather(features, neighbours, start, stop, buffer)
-        target = product_at if start > first else addresses[2] + index * width * columns * size
-        multiply(addresses[0], buffer_at, size, width * size, addresses[1] + start * columns * size, columns * size,
-                 size, target, columns * size, width, stop - start, columns, size)
+        multiply(loop, np.int64(buffer.ctypes.data), size, width * size, gradient_at + start * columns * size,
+                 columns * size, size, target, columns * size, width, stop - start, columns, size)
         if start > first:
             for i in range(width):
                 for c in range(columns):
-                    sums[index, i, c] += product[i, c]
-        start = stop
+                    total[i, c] += product[i, c]
+        start, target = stop, np.int64(product.ctypes.data)  # the first product is the total so far

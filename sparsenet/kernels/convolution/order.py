@@ -1,7 +1,8 @@
-"""The order in which a GPU takes the output rows of a convolution, and what its tiles need.
+"""The order in which a GPU takes the output rows of a convolution, and the lists that its tiles read.
 
 Both are found once for a table of neighbours and kept as long as the table lives.  A stale one would still be an order,
-and no order changes a result.  What is kept is a function that gives it to any stream, which waits until it is made.
+and no order changes a result.  A function is kept that returns the array; the calling thread's stream waits until it is
+made.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from sparsenet.kernels.cuda.tiles import tile_table
 ORDER = CudaSource("convolution/order")
 LISTS = CudaSource("convolution/lists")
 TILE_ROWS = 256  # of the tiles that have lists
-MOST_OFFSETS = 32  # that lists are made of: a bit each
+MAX_OFFSETS = 32  # that lists are made of: a bit each
 VARIANTS = [("neighbour_keys", {}), ("tile_lists", {"TILE_ROWS": TILE_ROWS})]
 
 
 @dataclass(frozen=True)
 class Lists:
-    """What tiles of TILE_ROWS output rows need; -1 where there is none.
+    """The input rows that tiles of TILE_ROWS output rows read; -1 for none.
 
     lists : (tiles, K, TILE_ROWS) int32, input rows;  masks : (tiles,) uint32, bit k for an offset that a tile has
     outputs : (tiles * TILE_ROWS,) int32, the output rows
@@ -44,7 +45,7 @@ class Lists:
 
 
 def row_order(neighbours: Any, channels: int) -> Any | None:
-    """(M,) int32: rows sorted by their offsets within windows; None where sorting would not pay.
+    """(M,) int32: rows sorted by their offsets within windows; None if sorting would not pay.
 
     channels : C_in * C_out
     """
@@ -61,7 +62,7 @@ def row_order(neighbours: Any, channels: int) -> Any | None:
 
 
 def tile_lists(neighbours: Any, order: Any | None) -> Lists:
-    """The lists of a table (M, K), K at most MOST_OFFSETS, whose rows are taken in that order, or as they lie."""
+    """The lists of a table (M, K), K at most MAX_OFFSETS, whose rows are taken in that order, or in their own."""
     known = _known("lists", neighbours)
     if known is not None:
         return known
@@ -78,14 +79,14 @@ _kept: dict[tuple[str, int], tuple[weakref.ref, Callable[[], Any]]] = {}
 _lock = threading.Lock()
 
 
-def _known(what: str, neighbours: Any) -> Any | None:
+def _known(kind: str, neighbours: Any) -> Any | None:
     with _lock:
-        found = _kept.get((what, id(neighbours)))
+        found = _kept.get((kind, id(neighbours)))
     return found[1]() if found is not None and found[0]() is neighbours else None
 
 
-def _keep(what: str, neighbours: Any, made: Any) -> Any:
-    place = what, id(neighbours)
+def _keep(kind: str, neighbours: Any, made: Any) -> Any:
+    place = kind, id(neighbours)
     give = (lambda: made) if array_module(neighbours) is np else shared(made)
     with _lock:
         _kept[place] = weakref.ref(neighbours, lambda _: _kept.pop(place, None)), give
@@ -93,11 +94,11 @@ def _keep(what: str, neighbours: Any, made: Any) -> Any:
 
 
 def orders_known() -> int:
-    """How many tables of neighbours have an order that is kept."""
-    return sum(what == "order" for what, _ in _kept)
+    """The number of tables of neighbours whose order is kept."""
+    return sum(kind == "order" for kind, _ in _kept)
 
 
 def forget_orders() -> None:
-    """Drop the orders and lists found so far; each is found again where it pays."""
+    """Drop the orders and lists found so far; each is found again if it pays."""
     with _lock:
         _kept.clear()

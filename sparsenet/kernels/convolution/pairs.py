@@ -1,4 +1,4 @@
-"""Sparse convolution on a CPU over pairs: nothing is done for an offset that joins no sites.
+"""Sparse convolution on a CPU over pairs: an offset that joins no sites costs nothing.
 
     out[m] = constant + sum over the pairs (n, m) of each offset k of  features[n] W[k]
 
@@ -42,7 +42,7 @@ def forward(features, weights, pairs, pair_splits, outputs, constant):
     """
     out = np.empty((outputs, weights.shape[2]), features.dtype)
     base = np.zeros(weights.shape[2], features.dtype) if constant is None else constant
-    _walk(features, weights, pairs, pair_splits, 1, out, base, False)
+    _sum_products(features, weights, pairs, pair_splits, 1, base, False, out)
     return out
 
 
@@ -54,34 +54,37 @@ def input_gradient(gradient, weights, pairs, pair_splits, inputs, non_overlappin
     """
     out = np.empty((inputs, weights.shape[1]), gradient.dtype)
     zero = np.zeros(weights.shape[1], gradient.dtype)
-    _walk(gradient, weights.transpose(0, 2, 1), pairs, pair_splits, 0, out, zero, non_overlapping)
+    _sum_products(gradient, weights.transpose(0, 2, 1), pairs, pair_splits, 0, zero, non_overlapping, out)
     return out
 
 
-def _walk(source, weights, pairs, splits, side, out, base, once):
-    """out = base + the products of the pairs, whose column `side` names the rows of out.
+def _sum_products(source, weights, pairs, splits, column, base, non_overlapping, out):
+    """out = base + the sum over the pairs of each offset k of a row of `source` times weights[k].
 
-    once : each row of out is in one pair at most, and base is zero
+    column : of the pairs, that names the rows of `out`; the other names the rows of `source`
+    non_overlapping : no row is written twice, and base is zero
     """
     rows, columns = out.shape
-    depth, size = source.shape[1], out.itemsize
+    depth = source.shape[1]
     if not rows or not columns:
         return
     if not len(pairs) or not depth:
         out[...] = base
         return
-    filled = once and len(pairs) == rows  # each row is written: none needs to be filled with the base
-    step = rows_of_block(rows, columns * size)
-    addresses = np.array([blas.product_loop(out.dtype), source.ctypes.data, weights.ctypes.data, *weights.strides])
+    step = rows_of_block(rows, columns * out.itemsize)
+    loop, matrices = blas.product_loop(out.dtype), (weights.ctypes.data, *weights.strides)
 
     def block(start: int, stop: int) -> None:
-        gathered, gathered_at = scratch("gathered", _RUN * depth, out.dtype)
-        products, products_at = scratch("products", _RUN * columns, out.dtype)
-        _walk_block(addresses, source, pairs, splits, side, start, stop, base, filled, once,
-                    gathered.reshape(_RUN, depth), gathered_at, products.reshape(_RUN, columns), products_at, out)
+        buffers = _buffer("gathered", _RUN, depth, out.dtype), _buffer("products", _RUN, columns, out.dtype)
+        _sum_products_of_rows(loop, source, matrices, (pairs, splits, column), start, stop, base, non_overlapping,
+                              buffers, out)
 
     with single_threaded_blas():
         run_rows(block, rows, step)
+
+
+def _buffer(name, rows, columns, dtype):
+    return scratch(name, rows * columns, dtype)[0].reshape(rows, columns)
 
 
 def rows_of_block(rows: int, row_bytes: int) -> int:
@@ -103,19 +106,16 @@ def weight_gradient(features, gradient, pairs, pair_splits):
     part = np.arange(len(owners)) - np.repeat(np.cumsum(parts) - parts, parts)
     starts = pair_splits[owners] + counts[owners] * part // parts[owners]
     stops = pair_splits[owners] + counts[owners] * (part + 1) // parts[owners]
-    runs = np.stack([starts, stops], axis=1)
-    partial = np.empty((len(runs), c_in, c_out), features.dtype)
-    addresses = np.array([blas.product_loop(out.dtype), *(a.ctypes.data for a in (features, gradient, partial))])
+    partial = np.empty((len(starts), c_in, c_out), features.dtype)
+    loop = blas.product_loop(out.dtype)
 
     def block(index: int) -> None:
-        left, left_at = scratch("gathered", _RUN * c_in, out.dtype)
-        right, right_at = scratch("products", _RUN * c_out, out.dtype)
-        product, product_at = scratch("product", c_in * c_out, out.dtype)
-        _weights_of_run(addresses, features, gradient, pairs, runs, index, left.reshape(_RUN, c_in), left_at,
-                        right.reshape(_RUN, c_out), right_at, product.reshape(c_in, c_out), product_at, partial)
+        buffers = (_buffer("gathered", _RUN, c_in, out.dtype), _buffer("products", _RUN, c_out, out.dtype),
+                   _buffer("product", c_in, c_out, out.dtype))
+        _sum_outer_products(loop, features, gradient, pairs, starts[index], stops[index], buffers, partial[index])
 
     with single_threaded_blas():
-        run_blocks(block, len(runs))
+        run_blocks(block, len(starts))
     for owner, first, total in zip(owners, part == 0, partial, strict=True):
         if first:
             out[owner] = total
@@ -125,78 +125,72 @@ def weight_gradient(features, gradient, pairs, pair_splits):
 
 
 @compiled
-def _gather(source, pairs, side, start, count, out):
-    """The rows of `source` that column `side` of the pairs from `start` on names."""
+def _gathered(source, pairs, column, start, stop, buffer):
+    """The address of the rows of `source` that the pairs `start` to `stop` - 1 name in a column, one after the other:
+    in `source` itself if they lie there so, else in `buffer`, to which they are copied."""
+    columns, count, first = source.shape[1], stop - start, np.int64(pairs[start, column])
+    if pairs[stop - 1, column] - first == count - 1:
+        return np.int64(source.ctypes.data) + first * columns * source.itemsize
     for i in range(count):
-        row = pairs[start + i, side]
-        for c in range(out.shape[1]):
-            out[i, c] = source[row, c]
+        row = pairs[start + i, column]
+        for c in range(columns):
+            buffer[i, c] = source[row, c]
+    return np.int64(buffer.ctypes.data)
 
 
 @compiled
-def _walk_block(addresses, source, pairs, splits, side, first, last, base, filled, once, gathered, gathered_at,
-                products, products_at, out):
-    depth, columns, size = source.shape[1], out.shape[1], out.itemsize
-    run = gathered.shape[0]
-    loop, source_at, weights_at = addresses[0], addresses[1], addresses[2]
-    if not filled:
+def _sum_products_of_rows(loop, source, matrices, links, first, last, base, non_overlapping, buffers, out):
+    """The rows `first` to `last` - 1 of `_sum_products`.
+
+    loop : from `blas.product_loop`
+    matrices : the address of the weights and their strides in bytes, of offset, row and column
+    links : (pairs, splits, column)
+    buffers : gathered rows (R, depth) and their products (R, columns)
+    """
+    (weights_at, next_matrix, next_row, next_column), (pairs, splits, column) = matrices, links
+    written, (gathered, products) = pairs[:, column], buffers
+    products_at, depth, columns, size = np.int64(products.ctypes.data), source.shape[1], out.shape[1], out.itemsize
+    if not (non_overlapping and len(pairs) == out.shape[0]):  # else each row is written by a pair
         for m in range(first, last):
             for c in range(columns):
                 out[m, c] = base[c]
     for k in range(splits.size - 1):
-        start = lower_bound(pairs[:, side], splits[k], splits[k + 1], first)
-        end = lower_bound(pairs[:, side], start, splits[k + 1], last)
-        weight_at = weights_at + k * addresses[3]
+        start = lower_bound(written, splits[k], splits[k + 1], first)
+        end = lower_bound(written, start, splits[k + 1], last)
         while start < end:
-            stop = min(start + run, end)
-            count = stop - start
-            at = gathered_at
-            row = np.int64(pairs[start, 1 - side])
-            if pairs[stop - 1, 1 - side] - row == count - 1:  # they lie next to each other
-                at = source_at + row * depth * size
-            else:
-                _gather(source, pairs, 1 - side, start, count, gathered)
-            multiply(loop, at, depth * size, size, weight_at, addresses[4], addresses[5], products_at, columns * size,
-                     count, depth, columns, size)
-            if once:
-                for i in range(count):
-                    m = pairs[start + i, side]
+            stop = min(start + gathered.shape[0], end)
+            multiply(loop, _gathered(source, pairs, 1 - column, start, stop, gathered), depth * size, size,
+                     weights_at + k * next_matrix, next_row, next_column, products_at, columns * size,
+                     stop - start, depth, columns, size)
+            if non_overlapping:
+                for i in range(stop - start):
+                    m = pairs[start + i, column]
                     for c in range(columns):
                         out[m, c] = products[i, c]
             else:
-                for i in range(count):
-                    m = pairs[start + i, side]
+                for i in range(stop - start):
+                    m = pairs[start + i, column]
                     for c in range(columns):
                         out[m, c] += products[i, c]
             start = stop
 
 
 @compiled
-def _weights_of_run(addresses, features, gradient, pairs, runs, index, left, left_at, right, right_at, product,
-                    product_at, partial):
+def _sum_outer_products(loop, features, gradient, pairs, first, last, buffers, total):
+    """total (C_in, C_out) = the sum over the pairs `first` to `last` - 1 of features[n]^T gradient[m].
+
+    buffers : gathered rows of features (R, C_in) and gradient (R, C_out), and a product (C_in, C_out)
+    """
+    left, right, product = buffers
     c_in, c_out, size = features.shape[1], gradient.shape[1], features.itemsize
-    loop, features_at, gradient_at = addresses[0], addresses[1], addresses[2]
-    total_at = addresses[3] + index * c_in * c_out * size
-    total = partial[index]
-    begin, end = runs[index, 0], runs[index, 1]
-    start = begin
-    while start < end:
-        stop = min(start + left.shape[0], end)
-        count = stop - start
-        a, b = left_at, right_at
-        n, m = np.int64(pairs[start, 0]), np.int64(pairs[start, 1])
-        if pairs[stop - 1, 0] - n == count - 1:
-            a = features_at + n * c_in * size
-        else:
-            _gather(features, pairs, 0, start, count, left)
-        if pairs[stop - 1, 1] - m == count - 1:
-            b = gradient_at + m * c_out * size
-        else:
-            _gather(gradient, pairs, 1, start, count, right)
-        multiply(loop, a, size, c_in * size, b, c_out * size, size, total_at if start == begin else product_at,
-                 c_out * size, c_in, count, c_out, size)
-        if start > begin:
+    start, target = first, np.int64(total.ctypes.data)  # the first product is the total so far
+    while start < last:
+        stop = min(start + left.shape[0], last)
+        multiply(loop, _gathered(features, pairs, 0, start, stop, left), size, c_in * size,
+                 _gathered(gradient, pairs, 1, start, stop, right), c_out * size, size, target, c_out * size,
+                 c_in, stop - start, c_out, size)
+        if start > first:
             for i in range(c_in):
                 for c in range(c_out):
                     total[i, c] += product[i, c]
-        start = stop
+        start, target = stop, np.int64(product.ctypes.data)

@@ -23,18 +23,18 @@ from sparsenet.kernels.precision import get_float32_matmul_precision, set_float3
 
 CHANNELS = (32, 64, 96, 128, 192)
 OFFSETS = 27
-MOST_SUMS = 128  # registers of a thread that hold sums; more would spill
+MAX_SUMS = 128  # registers of a thread that hold sums; more would spill
 _SIZES = ("rows", "columns", "depth", "own_rows", "own_columns", "stages", "resident")
 _SIDES = {"forward": ((64, 128, 256), (32, 64, 96, 128)), "weight_gradient": ((32, 64, 96, 128), (32, 64, 96, 128))}
 
 
 def candidates(kind: str, precision: str, architecture: str = "any", channels: int = 0) -> Iterator[Tile]:
-    """Tiles the kernels can use, of which some might be fast."""
+    """Tiles that the kernels can use and that might be fast."""
     warps = precision in TENSOR_CORES
     owns = itertools.product((32, 48, 64), (32, 48, 64)) if warps else ((4, 4), (8, 4), (8, 8))
     words_of_sum = 2 if precision == "float64" else 1
     for own in tuple(owns):
-        if own[0] * own[1] // (32 if warps else 1) * words_of_sum > MOST_SUMS:
+        if own[0] * own[1] // (32 if warps else 1) * words_of_sum > MAX_SUMS:
             continue
         for rows, columns, depth, stages in itertools.product(*_SIDES[kind], (16, 32) if warps else (8, 16), (2, 3, 4)):
             tile = Tile(architecture, precision, channels, rows, columns, depth, *own, stages, resident=1)
@@ -69,7 +69,7 @@ def tune(architecture: str, precisions: Iterable[str], channels: Iterable[int] =
     precisions : of "float32", "float64", "tf32", "fp16", "bf16"
     channels : one line each, for C_in = C_out up to that many; the last line is for any number above, too
     rows : of the product timed
-    seconds_of : times a function; by default the least of 10 runs between CUDA events
+    seconds_of : times a function; by default the minimum of 10 runs between CUDA events
     xp : CuPy, or NumPy where a driver runs kernels on the host
     choose : the tiles to time, by kind, precision, architecture and channels
     compile_ahead : is given all variants of a precision before the first of them is timed
@@ -171,7 +171,7 @@ def _fastest(product: _Product, kind: str, fits: Iterable[Tile], base: TileTable
 
 
 def event_seconds(run: Callable[[], Any], repeats: int = 10) -> float:
-    """The least time of a run between two CUDA events, after one to warm up."""
+    """The shortest time of a run between two CUDA events, after one to warm up."""
     cuda = cupy().cuda
     times = []
     for _ in range(repeats + 1):

@@ -2,9 +2,9 @@
 
 The same sums can be taken over three views:
 
-    neighbours              each output row gathers K input rows, zeros where there are none
+    neighbours              each output row gathers K input rows, zeros for inactive cells
     transposed neighbours   each input row gathers K output rows
-    pairs                   offset by offset, nothing but the pairs
+    pairs                   offset by offset, the pairs alone
 
 Over neighbours, all K entries of a row are multiplied in one deep product; over pairs only those that exist, in
 shallow products that move more for each.  A convolution of stride 1 without padding, for one, fills its transposed

@@ -24,7 +24,7 @@ WEIGHTS = CudaSource("convolution/weights_wgmma")
 WORDS = CudaSource("convolution/words")
 
 CHUNK = 32  # words, 128 bytes
-MOST_COLUMNS = 128
+MAX_COLUMNS = 128
 MULTIPROCESSOR_SHARED = 228 << 10
 WEIGHT_PRECISIONS = ("fp16", "bf16")
 _BLOCKS_OF_WEIGHTS = 1188  # nine for each multiprocessor: how many changes the last bits, so it is fixed
@@ -57,9 +57,9 @@ class Shape:
 
 def forward_shape(c_out: int) -> Shape:
     """As few tiles of columns as there can be, of a multiple of 32, and as many stages as fit, up to six."""
-    columns = -(-c_out // -(-c_out // MOST_COLUMNS))
+    columns = -(-c_out // -(-c_out // MAX_COLUMNS))
     columns = -(-columns // 32) * 32
-    return _deepest(TILE_ROWS, columns, lists=4, resident=1, most_stages=6,
+    return _deepest(TILE_ROWS, columns, lists=4, resident=1, max_stages=6,
                     bytes_of_stage=4 * CHUNK * (TILE_ROWS + columns), bytes_of_list=4 * TILE_ROWS)
 
 
@@ -67,14 +67,14 @@ def weights_shape(c_in: int, c_out: int) -> Shape:
     """64 or 128 channels of each side; of the smallest, three blocks share a multiprocessor."""
     inputs, outputs = (64 if channels <= 64 else 128 for channels in (c_in, c_out))
     resident = 3 if inputs == outputs == 64 else 1
-    return _deepest(inputs, outputs, lists=3, resident=resident, most_stages=8,
+    return _deepest(inputs, outputs, lists=3, resident=resident, max_stages=8,
                     bytes_of_stage=2 * 64 * (inputs + outputs), bytes_of_list=8 * TILE_ROWS)
 
 
-def _deepest(rows: int, columns: int, lists: int, resident: int, most_stages: int, bytes_of_stage: int,
+def _deepest(rows: int, columns: int, lists: int, resident: int, max_stages: int, bytes_of_stage: int,
              bytes_of_list: int) -> Shape:
     room = MULTIPROCESSOR_SHARED // resident - 1024  # the system keeps 1 KB of each block's
-    for stages in range(most_stages, 1, -1):
+    for stages in range(max_stages, 1, -1):
         shape = Shape(rows, columns, stages, lists, resident, bytes_of_stage, bytes_of_list)
         if shape.shared_bytes <= room:
             return shape
@@ -143,11 +143,11 @@ def _weights_defines(shape: Shape, precision: str) -> dict[str, str | int]:
 
 
 def _variants() -> Iterator[tuple]:
-    """(kernel, macros, least architecture) of every shape."""
+    """(kernel, macros, oldest architecture) of every shape."""
     for precision, dtypes in (("tf32", ("float32",)), ("fp16", ("float32", "float16")), ("bf16", ("float32",))):
         for dtype in dtypes:
             yield "pack_weights_swizzled", {"PRECISION": precision.upper(), "SCALAR": SCALARS[dtype]["SCALAR"]}, 80
-            for columns in range(32, MOST_COLUMNS + 1, 32):
+            for columns in range(32, MAX_COLUMNS + 1, 32):
                 yield "convolution_forward_wgmma", _forward_defines(forward_shape(columns), precision, dtype), 90
     for precision in WEIGHT_PRECISIONS:
         for inputs in (64, 128):

@@ -1,15 +1,15 @@
 """NumPy's matrix product, called from compiled code.
 
-A block of a convolution is a few hundred small products with rows gathered before and added up after
-each.  Called one by one from Python they would hold the interpreter's lock for a good part of their
-time, and threads would wait for one another.  So the compiled code of a block calls the loop behind
-`numpy.matmul` itself: a C function whose address stands in the ufunc object, at a place that is part of
+A block of a convolution is a few hundred small products, with rows gathered before and summed after
+each.  Called one by one from Python they would hold the interpreter's lock for much of their time, and
+threads would wait for one another.  So the compiled code of a block calls the inner loop of
+`numpy.matmul` directly: a C function whose address is in the ufunc object, at an offset that is part of
 NumPy's public interface (PyUFuncObject, numpy/ufuncobject.h), with the calling convention of every ufunc:
 
     loop(char *addresses[3], intp sizes[4] = {1, m, k, n}, intp strides[9], void *data)
 
 The strides are those of the outer loop (unused here) and of rows and columns of both factors and the
-product, in bytes.  It needs no lock, and hands its work to whatever BLAS this NumPy was built with.
+product, in bytes.  It needs no lock, and calls the BLAS that this NumPy was built with.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class _UFunc(ctypes.Structure):
 
 @cache
 def product_loop(dtype: np.dtype) -> int:
-    """Address of the loop for matrices of `dtype` (float32 or float64), to be given to `multiply`.
+    """Address of the loop for matrices of `dtype` (float32 or float64), for `multiply`.
 
-    Raises RuntimeError where this NumPy keeps it elsewhere.
+    Raises RuntimeError if this NumPy keeps it elsewhere.
     """
     char = np.dtype(dtype).char
     ufunc = _UFunc.from_address(id(np.matmul))

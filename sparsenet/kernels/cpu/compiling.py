@@ -1,4 +1,4 @@
-"""Tells when kernels are being compiled, which takes a while and happens once on a machine."""
+"""Announces the compilation of kernels, which takes a while and happens once on a machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparsenet.backend import get_backend
 def compilation_announced(announce: Callable[[], None]) -> Iterator[None]:
     """Call `announce` before the first kernel that Numba compiles within the block, in whichever thread.
 
-    It is not called if all kernels are loaded from the cache, nor on the reference backend, which has none.
+    It is not called if all kernels are loaded from the cache, nor on the reference backend, which compiles nothing.
     """
     if get_backend() is not None:
         yield

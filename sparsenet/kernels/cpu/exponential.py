@@ -1,6 +1,6 @@
-"""exp of float32 lanes: the same bits on every processor, and no library for vectors.
+"""exp of float32 lanes: the same bits on every processor, without a vector library.
 
-    exp(v) = 2^n exp(r)        n = round(v / log 2)        r = v - n log 2, taken off in two steps
+    exp(v) = 2^n exp(r)        n = round(v / log 2)        r = v - n log 2, subtracted in two steps
 
 n is added to the bits of the exponent; exp(r) is a polynomial whose relative error on |r| <= log(2) / 2 is at
 most 3.1e-9 (a minimax fit).
@@ -20,13 +20,13 @@ _SHIFT = np.float32(12582912.0)  # 1.5 * 2^23: adding it rounds to a whole numbe
 _LOG_2_HIGH, _LOG_2_LOW = np.float32(-0.693359375), np.float32(2.12194440e-4)
 _C6, _C5, _C4 = np.float32(0.00138144961), np.float32(0.00836875217), np.float32(0.0416683923)
 _C3, _C2 = np.float32(0.166665203), np.float32(0.499999934)
-_ONE, _ZERO, _LEAST = np.float32(1), np.float32(0), np.float32(-86.6)
+_ONE, _ZERO, _LOWEST = np.float32(1), np.float32(0), np.float32(-86.6)
 
 
 @numba.njit(nogil=True)
 def exponential(v):
     """exp of float32 up to 0 with an error below 1 unit in the last place; 1 at 0; 0 below -86.6, where it is less
-    than 2.5e-38, nearly the least normal number; NaN of NaN."""
+    than 2.5e-38, nearly the smallest normal number; NaN of NaN."""
     shifted = fma(v, _PER_LOG_2, _SHIFT)
     n = shifted - _SHIFT
     r = fma(n, _LOG_2_LOW, fma(n, _LOG_2_HIGH, v))
@@ -36,7 +36,7 @@ def exponential(v):
     p = fma(p, r, _C2)
     p = fma(p, r, _ONE)
     p = fma(p, r, _ONE)
-    return select(v < _LEAST, _ZERO, _times_power_of_two(p, shifted))
+    return select(v < _LOWEST, _ZERO, _times_power_of_two(p, shifted))
 
 
 @intrinsic

@@ -1,7 +1,7 @@
-"""Several numbers side by side as one value of a Numba function, for loops that LLVM does not make vectors of.
+"""Several numbers side by side as one value of a Numba function, for loops that LLVM does not vectorize.
 
-Floats have an order that LLVM may not change when it adds them up; and where a row is updated again and again, LLVM
-loads and stores it each time.  `Lanes` are an LLVM vector of a fixed width, split into what the processor has: 16
+LLVM may not change the order of a sum of floats; and if a row is updated again and again, LLVM loads and stores it
+each time.  `Lanes` are an LLVM vector of a fixed width, split into the processor's registers: 16
 float32 are one register of AVX-512, two of AVX, four of SSE or NEON.  The order of operations is part of the
 program, so that the bits are the same on all of them.
 
@@ -11,10 +11,10 @@ program, so that the bits are the same on all of them.
         best = select(value > best, value, best)                      # stays in registers
     store(out, (row, c), best)
 
-index : a number where the array has one axis, else a tuple.  Arrays are C-contiguous; nothing checks indices.
+index : a number if the array has one axis, else a tuple.  Arrays are C-contiguous; nothing checks indices.
 width : a constant.  All lanes of one operation have the same.
-Operators are + - * of floats, and to truth values < != of floats and > of floats and signed integers.  Beside
-    lanes a number of their type may stand, in operators, `fma`, `maximum` and `select`: it is in each lane then.
+Operators are + - * of floats, and the comparisons < != of floats and > of floats and signed integers.  A number of
+    the lanes' type may take the place of lanes in operators, `fma`, `maximum` and `select`: each lane has it then.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def load_either(typing, first, array, index, other, other_index, width):
 
 @intrinsic(prefer_literal=True)
 def load_some(typing, array, index, count, rest, width):
-    """array[index : index + count], and `rest` in the lanes behind; all lanes where count is larger"""
+    """array[index : index + count], and `rest` in the other lanes; all lanes if count is larger"""
     kind = Lanes(array.dtype, _constant(width))
 
     def generate(context, builder, signature, arguments):
@@ -101,7 +101,7 @@ def store(typing, array, index, lanes):
 
 @intrinsic
 def store_some(typing, array, index, count, lanes):
-    """array[index : index + count] = the first `count` lanes; all lanes where count is larger"""
+    """array[index : index + count] = the first `count` lanes; all lanes if count is larger"""
 
     def generate(context, builder, signature, arguments):
         _call(builder, f"llvm.masked.store.{_name(lanes)}.p0", ir.VoidType(), arguments[3],
@@ -114,7 +114,7 @@ def store_some(typing, array, index, count, lanes):
 
 @intrinsic(prefer_literal=True)
 def prefetch(typing, array, index, width):
-    """Begin to bring array[index : index + width] near, which may lie beyond the array's end."""
+    """Start loading array[index : index + width] into the cache; it may lie beyond the array's end."""
     size = _constant(width) * array.dtype.bitwidth // 8
 
     def generate(context, builder, signature, arguments):
@@ -151,7 +151,7 @@ def doubles(typing, lanes):
 
 @intrinsic
 def fma(typing, a, b, c):
-    """a * b + c, rounded once; slow on processors that have no such instruction (x86 before 2013)"""
+    """a * b + c, rounded once; slow on processors without the instruction (x86 before 2013)"""
     kind = _common(a, b, c)
 
     def generate(context, builder, signature, arguments):
@@ -178,7 +178,7 @@ def larger(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
 
 @intrinsic
 def maximum(typing, a, b):
-    """The larger of the floats in each lane; b's where one is NaN"""
+    """The larger of the floats in each lane; b's if one is NaN"""
     kind = _common(a, b)
 
     def generate(context, builder, signature, arguments):
@@ -238,7 +238,7 @@ def _index(array: types.Array, index: types.Type) -> types.Type:
 
 
 def _pointer(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any, place: int = 0) -> ir.Value:
-    """Where arguments[place] has its element arguments[place + 1]."""
+    """The address of element arguments[place + 1] of arguments[place]."""
     (array, index), (data, at) = signature.args[place : place + 2], arguments[place : place + 2]
     at = cgutils.unpack_tuple(builder, at) if isinstance(index, types.BaseTuple) else [at]
     return cgutils.get_item_pointer(context, builder, array, context.make_array(array)(context, builder, data), at)
@@ -253,12 +253,12 @@ def _align(kind: Lanes) -> int:
 
 
 def _name(kind: Lanes) -> str:
-    """What LLVM calls the type within the name of a function."""
+    """LLVM's name of the type within the name of a function."""
     return f"v{kind.width}{'f' if isinstance(kind.element, types.Float) else 'i'}{kind.element.bitwidth}"
 
 
 def _common(*kinds: types.Type) -> Lanes:
-    """The one type of lanes among them; what is no lanes has to be a number of their type."""
+    """The one type of lanes among them; the others must be numbers of its element type."""
     for lanes in kinds:
         if isinstance(lanes, Lanes) and all(types.unliteral(kind) in (lanes, lanes.element) for kind in kinds):
             return lanes
@@ -266,7 +266,7 @@ def _common(*kinds: types.Type) -> Lanes:
 
 
 def _wide(builder: ir.IRBuilder, signature: Any, arguments: Any) -> list[ir.Value]:
-    """The arguments, numbers spread."""
+    """The arguments, with numbers spread to all lanes."""
     return [argument if isinstance(kind, Lanes) else _repeat(builder, argument, signature.return_type.width)
             for kind, argument in zip(signature.args, arguments, strict=True)]
 
@@ -277,7 +277,7 @@ def _repeat(builder: ir.IRBuilder, number: ir.Value, width: int) -> ir.Value:
 
 
 def _first(builder: ir.IRBuilder, count: ir.Value, width: int) -> ir.Value:
-    """Which lanes are among the first `count`."""
+    """A mask of the first `count` lanes."""
     numbers = ir.VectorType(count.type, width)(list(range(width)))
     return builder.icmp_signed("<", numbers, _repeat(builder, count, width))
 

@@ -1,4 +1,4 @@
-"""Which machine the bits of a result are of: they are promised for equal processors and BLAS libraries."""
+"""The machine on which a result has its bits: they are the same for equal processors and BLAS libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sparsenet.backend import cupy, get_backend
 def processor_type(device: str = "cpu") -> str:
     """The type that kernels are compiled for, such as "skylake-avx512"; on "cuda" with the GPU's name.
 
-    On the reference backend, for which nothing is compiled: its name, and the kind of the machine.
+    On the reference backend, which compiles nothing: its name and the machine's architecture.
     """
     if get_backend() is not None:
         return f"{get_backend()}, {platform.machine()}"
@@ -27,7 +27,7 @@ def processor_type(device: str = "cpu") -> str:
 def blas_type() -> str:
     """NumPy's library of matrix products, its version and the processor it chose; "" if it is not recognised.
 
-    A BLAS that another package brought along (SciPy's wheel has one) takes no part in any result.
+    A BLAS of another package (SciPy's wheel has one) is not used by any kernel.
     """
     import numpy as np  # noqa: F401  (so that its BLAS is loaded, and can be asked)
     from threadpoolctl import threadpool_info

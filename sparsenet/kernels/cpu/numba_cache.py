@@ -1,4 +1,4 @@
-"""Compiled functions, and where Numba keeps what it compiled.
+"""Compiled functions, and the folder where Numba caches them.
 
     @compiled                           # numba.njit(nogil=True), kept on disk
     def _forward(x, slope, out): ...
@@ -8,11 +8,11 @@ source, the user's cache folder (these three are Numba's own search), and this u
 temporary folder.  Without any of them functions are compiled in memory, again in each process.  A line on the
 standard error, once in a process, tells of the last two, and of a NUMBA_CACHE_DIR that cannot be used.
 
-What Numba keeps are pickles: reading them runs code.  So a temporary folder is used only if it belongs to this user
-and nobody else may write to it.
+Numba's cache consists of pickles: reading them runs code.  So a temporary folder is used only if it belongs to this
+user and no one else may write to it.
 
-Numba itself compiles a function anew if its own file has changed, but not if one has whose functions are inlined into
-it.  So the names of the files hold a digest of the sources of all kernels, too; files of other sources are removed.
+Numba itself compiles a function again if its own file has changed, but not if the file of a function inlined in it
+has.  So the names of the files also hold a digest of the sources of all kernels; files of other sources are removed.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class _Cache(FunctionCache):
             _tell(f"compiled kernels cannot be kept in {_shown(self.cache_path)} ({error.strerror})")
 
     def _remove_other_sources(self) -> None:
-        """Remove what was compiled of this function, wherever it stood in its file, from other sources."""
+        """Remove the cached versions of this function, at any line of its file, that other sources gave."""
         name, python = self._impl.filename_base.rsplit(".", 1)
         function = name.rsplit("-", 2)[0]  # then the line and the digest
         for path in Path(self.cache_path).glob(f"{glob.escape(function)}-*.{python}.*nb[ci]"):
@@ -115,7 +115,7 @@ class _Cache(FunctionCache):
 
 
 def _shown(folder: str) -> Path:
-    """What a family's folder has in common with those of the others: one line is enough for all of them."""
+    """The part of the path that all families share: one line is enough for all of them."""
     path = Path(folder)
     return path.parent.parent if path.name == "__pycache__" else path.parent
 

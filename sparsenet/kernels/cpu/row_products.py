@@ -1,9 +1,9 @@
-"""Products of rows with a matrix, each row on its own: the bits of a row depend on nothing but the row.
+"""Products of rows with a matrix, each row on its own: the bits of a row depend on the row alone.
 
     out[target] += sum over c, upwards, of  source[row, c] * weights[k, c, :]        for each link [row, target]
 
-A BLAS multiplies rows in groups, and how it sums one may depend on how many there are and on which place the row has
-among them.  Here each element of a product is one chain of multiply-adds from zero, fused if the processor has the
+A BLAS multiplies rows in groups, and the order of a row's sum may depend on their number and on its place among
+them.  Here each element of a product is one chain of multiply-adds from zero, fused if the processor has the
 instruction, and the chain is then added to what is there already; deep products have a chain for each 256 terms, in
 their order.  Four rows pass side by side through a strip of the matrix's columns:
 
@@ -11,8 +11,8 @@ their order.  Four rows pass side by side through a strip of the matrix's column
                   sums1 += source[row1, c] * weights[k, c, strip]     four registers of each row make enough chains to
                   ...                                                 hide the latency of a multiply-add
 
-If fewer than four rows are left, the last one stands in for the missing ones, whose sums are dropped.  What a strip
-holds of 256 terms stays in the first cache while a run of links goes through it, the run's rows in the second.
+If fewer than four rows are left, the last one stands in for the missing ones, whose sums are dropped.  The 256
+terms of a strip stay in the first cache while a run of links goes through it, the run's rows in the second.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _add_run_of(source, first, last, weights, k, links, start, stop, out):
 
 
 def _add_strip(source, first, last, weights, k, links, start, stop, out, j, width, whole):
-    """`width` columns from j on; those that are left, if not `whole`."""
+    """`width` columns from j on; the remaining ones if not `whole`."""
 
 
 @overload(_add_strip, prefer_literal=True)

@@ -6,13 +6,13 @@ import threading
 
 import numpy as np
 
-_KEPT_BYTES = 8 << 20  # of a name: what is larger lives as long as its user holds it
+_KEPT_BYTES = 8 << 20  # of a name: larger arrays are freed after use
 _arrays = threading.local()
 
 
 def scratch(name: str, size: int, dtype: np.dtype) -> tuple[np.ndarray, int]:
-    """(size,) numbers of the calling thread, whatever the last user of that name left in them, and
-    their address."""
+    """(size,) numbers of the calling thread, with any values, and their address.  The same name gives
+    the same memory again."""
     kept = _arrays.__dict__.setdefault("kept", {})
     key = (name, np.dtype(dtype).char)
     if key in kept and kept[key][0].size >= size:

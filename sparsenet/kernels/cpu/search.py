@@ -7,7 +7,7 @@ import numba
 
 @numba.njit(nogil=True)
 def lower_bound(values, first, last, bound):
-    """The first index in `first` ... `last` - 1 whose value is at least `bound`, else `last`; values (n,) ascend."""
+    """The first index of `first` to `last` - 1 whose value is at least `bound`, or `last`; values (n,) ascend."""
     while first < last:
         middle = (first + last) // 2
         if values[middle] < bound:

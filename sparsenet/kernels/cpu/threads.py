@@ -1,11 +1,11 @@
-"""The one thread pool, and who may use BLAS threads.
+"""The thread pool of the CPU kernels, and the limit of BLAS to one thread.
 
 Kernels split their work into blocks whose number and borders depend on sizes alone; `run_blocks`
-hands the blocks to the threads.  Which thread takes which block is left to chance, and cannot be
-seen in a result.  While blocks run, BLAS is held to one thread, so two pools never fight, and a
-matrix product gives the same bits whatever the number of threads.
+hands the blocks to the threads.  Which thread runs which block is left to chance and changes no
+result.  While blocks run, BLAS is limited to one thread, so two pools never compete, and a
+matrix product has the same bits for any number of threads.
 
-A forked child has the forking thread alone: it starts with no pool and locks of its own.
+A forked child has only the forking thread: it starts without a pool and with locks of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def get_num_threads() -> int:
     number = _num_threads
     if number is not None:
         return number
-    with _lock:  # a number that is set meanwhile is not written over
+    with _lock:  # a number set meanwhile is kept
         if _num_threads is None:
             _num_threads = _from_environment() or _available_cores()
         return _num_threads
@@ -48,15 +48,15 @@ def set_num_threads(number: int) -> None:
         _num_threads = int(number)
         before, _pool = _pool, None
     if before is not None:
-        before.shutdown(wait=True)  # not under the lock, which blocks that still run may ask for
+        before.shutdown(wait=True)  # outside the lock, which blocks that still run may take
 
 
 def run_blocks(function: Callable[[int], None], blocks: int) -> None:
     """Call `function(block)` for block = 0 ... blocks-1, spread over the threads.
 
-    The calling thread takes part.  Called from inside a block it runs serially.  The first
-    exception of a block is raised here after all threads have stopped.  Numbers follow IEEE 754: NaN
-    and infinity come out without a warning, from BLAS as from Numba.
+    The calling thread takes part.  Called within a block it runs serially.  The first exception of a
+    block is raised here after all threads have stopped.  Numbers follow IEEE 754: neither BLAS nor
+    Numba warns of NaN and infinity.
     """
     memory.keep()
     threads = min(get_num_threads(), blocks)
@@ -65,7 +65,7 @@ def run_blocks(function: Callable[[int], None], blocks: int) -> None:
             for block in range(blocks):
                 function(block)
         return
-    tickets = count()  # next() on it is atomic
+    tickets = count()  # next() is atomic
 
     def work() -> None:
         _inside.block = True
@@ -79,7 +79,7 @@ def run_blocks(function: Callable[[int], None], blocks: int) -> None:
     others = _submit(work, threads - 1)
     try:
         work()
-    finally:  # a helper that has not begun is not needed any more
+    finally:  # threads that have not begun are not needed any more
         errors = [future.exception() for future in others if not future.cancel()]
     for error in errors:
         if error is not None:
@@ -94,8 +94,8 @@ def run_rows(function: Callable[[int, int], None], rows: int, step: int) -> None
 
 @contextmanager
 def serial() -> Iterator[None]:
-    """Within it, `run_blocks` on this thread uses this thread alone (loader workers: they are
-    threads themselves)."""
+    """Context manager: `run_blocks` on this thread uses this thread alone (for loader workers, which
+    are threads themselves)."""
     before = getattr(_inside, "block", False)
     _inside.block = True
     try:
@@ -107,14 +107,14 @@ def serial() -> Iterator[None]:
 def _submit(work: Callable[[], None], times: int) -> list[Future]:
     global _pool
     threads = get_num_threads()
-    with _lock:  # until all are submitted: `set_num_threads` would close the pool in between
+    with _lock:  # until all are submitted, so that `set_num_threads` does not close the pool in between
         if _pool is None:
             _pool = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="sparsenet")
         return [_pool.submit(work) for _ in range(times)]
 
 
 def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: what taskset and containers leave
+    if hasattr(os, "sched_getaffinity"):  # Linux: the cores that taskset and containers allow
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
@@ -129,10 +129,10 @@ def _from_environment() -> int | None:
 
 
 class _SingleThreadedBlas:
-    """Counts those who want BLAS on one thread; the first sets it, the last puts it back."""
+    """Counts the users of BLAS on one thread: the first sets the limit, the last restores it."""
 
     def __init__(self) -> None:
-        self.users = 0  # of which _inside.blas are this thread's
+        self.users = 0  # of whom _inside.blas are on this thread
         self.controller = None
         self.limiter = None
 
@@ -146,7 +146,7 @@ class _SingleThreadedBlas:
                     self.controller = ThreadpoolController()
                 self._let_this_thread()
                 limiter = self.controller.limit(limits=1, user_api="blas")
-                if self.limiter is None:  # one that a fork left knows what there was before
+                if self.limiter is None:  # one left by a fork has the original limits
                     self.limiter = limiter
             _inside.blas = getattr(_inside, "blas", 0) + 1
 
@@ -158,10 +158,10 @@ class _SingleThreadedBlas:
                 self._let_this_thread()
                 self.limiter.restore_original_limits()
                 self.limiter = None
-                self._let_this_thread()  # and any other, from here on
+                self._let_this_thread()  # and any other thread from here on
 
     def _let_this_thread(self) -> None:
-        """threadpoolctl 3.8 lets only the thread that came first set OpenBLAS's threads, and is silent about it."""
+        """threadpoolctl 3.8 lets only the first thread set OpenBLAS's threads and ignores others silently."""
         for library in self.controller.lib_controllers:
             if hasattr(library, "clear_controlling_thread"):
                 library.clear_controlling_thread(force=True)
@@ -172,15 +172,15 @@ _blas = _SingleThreadedBlas()
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Within it, NumPy's matrix products run on the calling thread alone."""
+    """Context manager: NumPy's matrix products run on the calling thread alone."""
     with _blas:
         yield
 
 
 def _after_fork() -> None:
-    """In the child: forget the other threads, which may have held the lock, blocks and BLAS's limit.
+    """In the child: forget the other threads, which may have held the lock, blocks and the limit of BLAS.
 
-    A limit of theirs stays until the child's own next use of it ends: putting it back starts BLAS's threads.
+    Their limit stays until the child's own next use of it ends: restoring it starts BLAS's threads.
     """
     global _lock, _pool
     _lock = threading.Lock()

@@ -1,6 +1,6 @@
 """The hash table from the keys of sites to their rows.
 
-    layout.py      what a table is, whoever fills it
+    layout.py      the arrays, on any backend
     cpu.py         fills and reads it; the layout is drawn there
     cuda.py        on a GPU, through hash_table.cu
 """

@@ -2,13 +2,13 @@
 
     slot      0     1     2     3            capacity - 1
     keys   | -1  | 817 | -1  | 42  | ... |   int64, -1 where empty
-    rows   |     |  5  |     |  0  | ... |   int32, of no meaning beside an empty key
+    rows   |     |  5  |     |  0  | ... |   int32, meaningless beside an empty key
 
 The capacity is a power of two and at least twice the number of keys.  A key's home slot mixes
 `key >> 3` and keeps the three low bits, so that the eight cells of a run along the last axis
 share one cache line.  On a CPU keys are inserted in row order by one thread: the layout of the table is the
-same every time.  On a GPU every key has a thread, and the layout depends on who comes first; what a
-look-up finds does not.
+same every time.  On a GPU every key has a thread, and the layout depends on which comes first; the rows that
+are found do not.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _lookup(table_keys, table_rows, queries, rows, start, stop):
 def _insert_cpu(keys, check):
     """HashTable of the distinct, non-negative keys; key i leads to row i.
 
-    check : raise here for a bad key, which waits for a GPU; if not, `HashTable.check` does it later.
+    check : raise for a bad key here, which waits for the GPU if there is one; if not, `HashTable.check` does later.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def _insert_cpu(keys, check):
 
 @LOOKUP.implementation("cpu")
 def _lookup_cpu(table_keys, table_rows, queries):
-    """(Q,) int32: the row of each queried key, -1 where it is absent (or negative)."""
+    """(Q,) int32: the row of each queried key, -1 if it is absent (or negative)."""
     rows = np.empty(queries.size, np.int32)
     run_rows(lambda start, stop: _lookup(table_keys, table_rows, queries, rows, start, stop), queries.size, _BLOCK)
     return rows

@@ -18,7 +18,7 @@ VARIANTS = [("hash_insert", {}), ("hash_lookup", {})]
 def _insert_cuda(keys, check):
     xp = array_module(keys)
     table_keys = xp.full(capacity_for(keys.size), EMPTY, np.int64)
-    table_rows = xp.empty(table_keys.size, np.int32)  # read where a key is, nowhere else
+    table_rows = xp.empty(table_keys.size, np.int32)  # read only beside a key
     problems = xp.zeros(1, np.int64)
     kernel = SOURCE.kernel("hash_insert")
     kernel(blocks_for(keys.size), THREADS, keys, keys.size, table_keys.size - 1, table_keys, table_rows, problems)

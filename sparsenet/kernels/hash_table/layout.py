@@ -1,4 +1,4 @@
-"""What a hash table is, whoever fills it: capacity, home slots, the arrays and their check.
+"""The hash table on any backend: capacity, home slots, the arrays and their check.
 
 The layout is drawn in cpu.py.
 """
@@ -25,15 +25,15 @@ class HashTable(tuple):
 
     @property
     def unchecked(self) -> Any:
-        """(1,) int64 on the device: how many keys found no place; (0,) once it is known to be 0."""
+        """(1,) int64 on the device: the number of keys that found no slot; (0,) once it is known to be 0."""
         problems = self._problems  # another thread may be done with it in between
         return self[0][:0] if problems is None else problems
 
     def check(self, problems: list[int] | None = None) -> None:
         """Raise ValueError if a key was negative or came twice.
 
-        problems : what is in `unchecked`, where it has been fetched along with something else; else
-            this waits for the device, once in the life of a table.
+        problems : the numbers in `unchecked`, if they have been fetched already; if not, this waits for the device,
+            once in the life of a table.
         """
         keys, pending = self._keys, self._problems  # another thread may be done with them in between
         if keys is None or pending is None:
@@ -44,7 +44,7 @@ class HashTable(tuple):
 
 
 def capacity_for(count: int) -> int:
-    """Slots for `count` keys: a power of two, load at most one half, at least 8."""
+    """Slots for `count` keys: a power of two, load at most one half, and 8 or more."""
     return max(8, 1 << (2 * count - 1).bit_length()) if count else 8
 
 

@@ -1,9 +1,9 @@
 """Rulebooks from sorted keys: output sites, neighbours, transposed neighbours, pairs.
 
 A key is the row-major index of (batch, x, y, z); sites are sorted by it.  On a CPU nothing is hashed or
-sorted: bits.py marks the output cells in bit maps and looks rows up by counting bits; where grids
+sorted: bits.py marks the output cells in bit maps and finds rows by counting bits; if grids
 are too large and empty for that, walk.py walks the sorted keys side by side.  Both give the same
-arrays.  The GPU's half, which looks neighbours up in the hash table of the input keys, is cuda.py.
+arrays.  cuda.py, for a GPU, finds neighbours in the hash table of the input keys.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.rulebook import bits as rulebook_bits
 from sparsenet.kernels.rulebook import joined  # noqa: F401  (registers its kernel)
 from sparsenet.kernels.rulebook import walk as rulebook_walk
-from sparsenet.kernels.rulebook.reach import reach_of
+from sparsenet.kernels.rulebook.windows import windows_of
 
 _ROWS = 4096  # rows of a block
 _KEYS = 1 << 15  # keys of one: some nanoseconds each
@@ -56,20 +56,20 @@ def _write_coordinates(keys, sides, start, stop, coordinates):
 
 
 @OUTPUT_KEYS.implementation("cpu")
-def _output_keys_cpu(keys, coordinates, batch_splits, hash_table, *axes):
+def _output_keys_cpu(keys, coordinates, batch_splits, sites, *axes):
     """Sorted distinct keys (M,) int64 of the cells that some kernel offset joins to a site."""
     found = None
     if rulebook_bits.fits(keys, batch_splits.size - 1, *axes):
-        found = rulebook_bits.output_keys(keys, coordinates, batch_splits, reach_of(*axes))
+        found = rulebook_bits.output_keys(keys, coordinates, batch_splits, windows_of(*axes))
     return rulebook_walk.output_keys(keys, batch_splits, *axes) if found is None else found
 
 
 @NEIGHBOURS.implementation("cpu")
-def _neighbours_cpu(keys, coordinates, batch_splits, output_keys, output_coordinates, hash_table, *axes):
-    """(M, K) int32: row of the input site under each kernel offset, -1 where there is none."""
+def _neighbours_cpu(keys, coordinates, batch_splits, output_keys, output_coordinates, sites, *axes):
+    """(M, K) int32: row of the input site under each kernel offset, -1 if there is none."""
     table, samples = None, batch_splits.size - 1
     if rulebook_bits.fits(keys, samples, *axes):
-        table = rulebook_bits.neighbours(keys, coordinates, output_keys, samples, reach_of(*axes))
+        table = rulebook_bits.neighbours(keys, coordinates, output_keys, samples, windows_of(*axes))
     return rulebook_walk.neighbours(keys, output_coordinates, *axes) if table is None else table
 
 
@@ -87,22 +87,23 @@ def _write_transposed(pairs, splits, start, stop, table):
         for k in range(table.shape[1]):
             table[n, k] = -1
     for k in range(table.shape[1]):
-        p = lower_bound(pairs[:, 0], splits[k], splits[k + 1], start)
-        while p < splits[k + 1] and pairs[p, 0] < stop:
+        end = splits[k + 1]
+        p = lower_bound(pairs[:, 0], splits[k], end, start)
+        while p < end and pairs[p, 0] < stop:
             table[pairs[p, 0], k] = pairs[p, 1]
             p += 1
 
 
 @PAIRS.implementation("cpu")
-def _pairs_cpu(keys, coordinates, batch_splits, output_keys, neighbours, submanifold, *axes):
+def _pairs_cpu(keys, coordinates, batch_splits, output_keys, rulebook, submanifold, *axes):
     """((P, 2) int32 rows [input, output], (K+1,) int64 splits): the pairs grouped by offset, by
     output row within an offset."""
     samples = batch_splits.size - 1
     if rulebook_bits.fits(keys, samples, *axes):
-        found = rulebook_bits.pairs(keys, coordinates, output_keys, samples, reach_of(*axes), submanifold)
+        found = rulebook_bits.pairs(keys, coordinates, output_keys, samples, windows_of(*axes), submanifold)
         if found is not None:
             return found
-    table = neighbours()
+    table = rulebook.neighbours
     offset, output = np.nonzero(table.T >= 0)
     pairs = np.empty((offset.size, 2), np.int32)
     pairs[:, 0] = table[output, offset]

@@ -1,13 +1,13 @@
 """Rulebooks on the GPU: every step stays there; one number per rulebook comes back, the number of outputs.
 
     output_keys  one bit for every cell of the output grids, set by every site, listed in order: canonical by
-                 nature.  Where the grids are too large for that (MOST_CELLS_PER_CANDIDATE), the candidates
+                 nature.  If the grids are too large for that (MAX_CELLS_PER_CANDIDATE), the candidates
                  are listed and sorted instead; both give the same keys.
-    neighbours   one look-up in the hash table of the input keys for each entry.
+    neighbours   one search of the hash table of the input keys for each entry.
     pairs        counted in chunks of rows, offset by offset, and listed in the same order.
 
-What `output_keys` fetches is the number of outputs and the flag of the input's hash table, in one transfer.
-`neighbours` fetches that flag where nobody has yet (submanifold filters), `pairs` the number of pairs.
+`output_keys` fetches the number of outputs and the flag of the input's hash table, in one transfer.
+`neighbours` fetches that flag if it has not been fetched yet (submanifold filters), `pairs` the number of pairs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sparsenet.kernels.rulebook import joined  # noqa: F401  (registers its kern
 
 # A bit costs 3/8 of a byte of traffic (cleared, counted, listed), a candidate some 160 (written, sorted by
 # eight passes of a radix sort, counted, listed): above so many cells to a candidate, sorting is cheaper.
-MOST_CELLS_PER_CANDIDATE = 426
+MAX_CELLS_PER_CANDIDATE = 426
 GROUP, CHUNK, TILE = 8, 64, 64  # as in rulebook.cu and lists.cu
 
 SOURCE = CudaSource("rulebook/rulebook")
@@ -50,18 +50,18 @@ def _coordinates_cuda(keys, spatial_size):
 
 
 @OUTPUT_KEYS.implementation("cuda")
-def _output_keys_cuda(keys, coordinates, batch_splits, hash_table, spatial_size, output_size, kernel_size, stride,
+def _output_keys_cuda(keys, coordinates, batch_splits, sites, spatial_size, output_size, kernel_size, stride,
                       padding, dilation):
     if not keys.size:
         return keys.copy()
-    table = hash_table()
+    table = sites.hash_table
     cells = (batch_splits.size - 1) * prod(output_size)
     axes = [number for axis in (spatial_size, output_size, kernel_size, stride, padding, dilation)
             for number in _four(axis)]
     per_site = prod(min(-(-k // (s // gcd(s, d))), side) for k, s, d, side in
                     zip(kernel_size, stride, dilation, output_size, strict=True))
     xp = array_module(keys)
-    if cells <= MOST_CELLS_PER_CANDIDATE * keys.size * per_site:
+    if cells <= MAX_CELLS_PER_CANDIDATE * keys.size * per_site:
         listed = xp.zeros(-(-cells // 32), np.uint32)
         kernel = SOURCE.kernel("mark_outputs", DIMENSION=len(spatial_size))
         kernel(blocks_for(keys.size), THREADS, keys, keys.size, *axes, listed)
@@ -86,11 +86,11 @@ def _listed(count, write, source, table):
 
 
 @NEIGHBOURS.implementation("cuda")
-def _neighbours_cuda(keys, coordinates, batch_splits, output_keys, output_coordinates, hash_table, spatial_size,
+def _neighbours_cuda(keys, coordinates, batch_splits, output_keys, output_coordinates, sites, spatial_size,
                      output_size, kernel_size, stride, padding, dilation):
     rows = output_coordinates.shape[0]
     result = array_module(keys).empty((rows, prod(kernel_size)), np.int32)
-    table = hash_table()
+    table = sites.hash_table
     table.check()
     table_keys, table_rows = table
     axes = [number for axis in (spatial_size, kernel_size, stride, padding, dilation) for number in _four(axis)]
@@ -110,8 +110,8 @@ def _transpose_cuda(neighbours, inputs):
 
 
 @PAIRS.implementation("cuda")
-def _pairs_cuda(keys, coordinates, batch_splits, output_keys, neighbours, submanifold, *axes):
-    neighbours = neighbours()
+def _pairs_cuda(keys, coordinates, batch_splits, output_keys, rulebook, submanifold, *axes):
+    neighbours = rulebook.neighbours
     xp = array_module(neighbours)
     rows, offsets = neighbours.shape
     chunks = -(-rows // CHUNK)

@@ -1,4 +1,4 @@
-"""Which output cells a coordinate is joined to, and how many pairs a filter has: the same on every backend."""
+"""The output cells to which a filter joins a coordinate, and its number of pairs: the same on every backend."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sparsenet.kernels.contracts import PAIR_COUNT
 def joined_cells(coordinates: Any, size_out: int, kernel: int, stride: int, padding: int, dilation: int) -> Any:
     """(kernel, n) int64: the output coordinate that offset k joins to each input coordinate (n,) int64, or -1."""
     xp = array_module(coordinates)
-    reach = coordinates[None, :] + padding - dilation * xp.arange(kernel)[:, None]
-    inside = (reach % stride == 0) & (reach >= 0) & (reach // stride < size_out)
-    return xp.where(inside, reach // stride, -1)
+    steps = coordinates[None, :] + padding - dilation * xp.arange(kernel)[:, None]
+    inside = (steps % stride == 0) & (steps >= 0) & (steps // stride < size_out)
+    return xp.where(inside, steps // stride, -1)
 
 
 @PAIR_COUNT.implementation("cuda")
 @PAIR_COUNT.implementation("cpu")
 def _pair_count(coordinates, *axes):
-    """How many pairs a filter has whose outputs are all the cells that it joins to a site: of each site, the
-    product over the axes of the offsets that join its coordinate to an output."""
+    """The number of pairs of a filter whose outputs are all the cells that it joins to a site: for each site, the
+    product over the axes of the number of offsets that join its coordinate to an output."""
     xp = array_module(coordinates)
     counts = xp.ones(len(coordinates), np.int64)
     for axis, (side, *sizes) in enumerate(zip(*axes, strict=True)):

@@ -1,39 +1,58 @@
 """The compiled loops of bits.py.
 
-coordinates : (N, 1+D) int32 of the inputs;  lines_at_most : `Reach.lines`
-first, count, offset, cell, least, window : the tables of a `Reach`
-low, high : (T,) int64, the cells of each task's sample that it covers: low to high - 1
-inputs : (T, X, 2) int64, runs of input rows, from and to, among which are all that reach those cells
+A cell is a number within the output grid of one sample.  A task covers the cells low to high - 1 of its sample, and its
+bit map has a bit for each, the first for `low`.
 
-An index that cannot be negative is unsigned: Numba looks at a signed one again each time, to count from the end.
+An index that cannot be negative is unsigned: for a signed one Numba tests each time whether it counts from the end.
+`AxisWindows` and `Tasks` arrive as plain tuples, whose types Numba finds a microsecond faster with each call, and are
+unpacked before the loops: an array read from a tuple within a loop is counted as one more reference.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 
-from sparsenet.kernels.cpu.bits import lowest, ones
+from sparsenet.kernels.cpu.bits import lowest as lowest_bit
+from sparsenet.kernels.cpu.bits import ones
 from sparsenet.kernels.cpu.numba_cache import compiled
 
+TASK, RUN, INPUT, MAPPED = range(4)  # of the cursor of `find_pairs`
+_ALL_OFFSETS = 1 << 62
+_ONE, _SIX, _LOW_BITS = np.uint64(1), np.uint64(6), np.uint64(63)  # of a cell: word = cell >> 6, bit = cell & 63
+
+
+class Tasks(NamedTuple):
+    """Ranges of output cells.
+
+    low, high : (T,) int64, the cells low to high - 1 of the task's sample
+    runs : (T, X, 2) int64, runs of input rows [first, end) that contain all inputs joined to those cells
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    runs: np.ndarray
+
 
 @numba.njit(nogil=True)
-def _entry(coordinates, n, axis, first):
-    """The entry in the tables of a Reach, for one of four axes."""
+def _entry(coordinates, n, axis, start):
+    """The entry of input n in the `AxisWindows`, for one of four axes."""
     column = axis + coordinates.shape[1] - 4
-    return first[axis] + (coordinates[n, column] if column > 0 else 0)
+    return np.uint64(start[axis] + (coordinates[n, column] if column > 0 else 0))
 
 
 @numba.njit(nogil=True)
-def _entries(coordinates, n, first):
+def _entries(coordinates, n, start):
     """The entries of all four axes."""
-    return (np.uint64(_entry(coordinates, n, 0, first)), np.uint64(_entry(coordinates, n, 1, first)),
-            np.uint64(_entry(coordinates, n, 2, first)), np.uint64(_entry(coordinates, n, 3, first)))
+    return (_entry(coordinates, n, 0, start), _entry(coordinates, n, 1, start), _entry(coordinates, n, 2, start),
+            _entry(coordinates, n, 3, start))
 
 
 @numba.njit(nogil=True)
 def _begins_line(coordinates, n):
-    """Whether the site before differs in more than the last coordinate."""
+    """Whether input n - 1 differs in more than the last coordinate."""
     for axis in range(1, coordinates.shape[1] - 1):
         if coordinates[n, np.uint64(axis)] != coordinates[n - 1, np.uint64(axis)]:
             return True
@@ -41,56 +60,62 @@ def _begins_line(coordinates, n):
 
 
 @numba.njit(nogil=True)
-def _lines(coordinates, n, first, count, offset, cell, low, most, bases, numbers):
-    """How many lines of cells, along the last axis, the line of site n reaches, for offsets below `most`; the cells
-    that they begin at and the offsets that they begin with go to `bases` and `numbers`."""
-    a, b, c, _ = _entries(coordinates, n, first)
+def _find_lines(coordinates, n, start, count, offsets, cells, low, end_offset, line_cells, line_offsets):
+    """List the lines of output cells, along the last axis, to which offsets below `end_offset` join input n's line.
+
+    line_cells, line_offsets : get the first cell of each line, less `low`, and the first offset that leads there
+    Returns the number of lines.
+    """
+    a, b, c, _ = _entries(coordinates, n, start)
     lines = np.uint64(0)
     for i in range(count[a]):
         for j in range(count[b]):
             for k in range(count[c]):
-                number = offset[a, i] + offset[b, j] + offset[c, k]
-                if number < most:
-                    bases[lines] = cell[a, i] + cell[b, j] + cell[c, k] - low
-                    numbers[lines] = number
-                    lines += np.uint64(1)
+                offset = offsets[a, i] + offsets[b, j] + offsets[c, k]
+                if offset < end_offset:
+                    line_cells[lines] = cells[a, i] + cells[b, j] + cells[c, k] - low
+                    line_offsets[lines] = offset
+                    lines += _ONE
     return lines
 
 
 @numba.njit(nogil=True)
-def _mark(coordinates, begin, end, lines_at_most, first, count, offset, cell, least, window, low, high, bits):
-    """Set the bit of every reached cell from low to high - 1."""
-    bases, numbers = np.empty((2, lines_at_most), np.int64)
-    last, span, lines = np.uint64(coordinates.shape[1] - 1), high - low, np.uint64(0)
-    within = np.uint64(max(span - 64, 0))
+def _mark(coordinates, begin, end, max_lines, windows, low, high, bits):
+    """Set the bits of the cells from `low` to `high` - 1 that the inputs `begin` to `end` - 1 are joined to."""
+    start, count, offsets, cells, lowest, mask = windows
+    line_cells, line_offsets = np.empty((2, max_lines), np.int64)
+    last, size, lines = np.uint64(coordinates.shape[1] - 1), high - low, np.uint64(0)
+    whole = np.uint64(max(size - 64, 0))  # a mask at a lower cell lies within the bit map
     for n in range(np.uint64(begin), np.uint64(end)):
         if n == np.uint64(begin) or _begins_line(coordinates, n):
-            lines = _lines(coordinates, n, first, count, offset, cell, low, 1 << 62, bases, numbers)
-        d = np.uint64(first[3] + coordinates[n, last])
-        for t in range(lines):
-            r = np.uint64(bases[t] + least[d])
-            if window[d] != 0 and r < within:  # all its bits at once
-                word, shift = r >> np.uint64(6), r & np.uint64(63)
-                bits[word] |= window[d] << np.int64(shift)
-                above = np.uint64(window[d]) >> np.uint64(1) >> np.uint64(63) - shift  # by 64 at most, in two steps
-                if above:
-                    bits[word + np.uint64(1)] |= np.int64(above)
+            lines = _find_lines(coordinates, n, start, count, offsets, cells, low, _ALL_OFFSETS, line_cells,
+                                line_offsets)
+        e = np.uint64(start[3] + coordinates[n, last])
+        for line in range(lines):
+            first = np.uint64(line_cells[line] + lowest[e])
+            if mask[e] != 0 and first < whole:  # set all bits of the window at once
+                word, shift = first >> _SIX, first & _LOW_BITS
+                bits[word] |= mask[e] << np.int64(shift)
+                carried = np.uint64(mask[e]) >> _ONE >> _LOW_BITS - shift  # by 64 at most, in two steps
+                if carried:
+                    bits[word + _ONE] |= np.int64(carried)
                 continue
-            for o in range(count[d]):
-                place = bases[t] + cell[d, o]
-                if 0 <= place < span:
-                    bits[place >> 6] |= np.int64(1) << (place & 63)
+            for i in range(count[e]):
+                cell = line_cells[line] + cells[e, i]
+                if 0 <= cell < size:
+                    bits[cell >> 6] |= np.int64(1) << (cell & 63)
 
 
 @numba.njit(nogil=True)
-def _mark_apart(coordinates, begin, end, first, least, low, high, bits):
-    """`_mark` where no input reaches two cells."""
-    span = np.uint64(high - low)
+def _mark_non_overlapping(coordinates, begin, end, windows, low, high, bits):
+    """`_mark` if each input is joined to one cell at most."""
+    start, _, _, _, lowest, _ = windows
+    size = np.uint64(high - low)
     for n in range(np.uint64(begin), np.uint64(end)):
-        a, b, c, d = _entries(coordinates, n, first)
-        r = np.uint64(least[a] + least[b] + least[c] + least[d] - low)
-        if r < span:
-            bits[r >> np.uint64(6)] |= np.int64(1) << np.int64(r & np.uint64(63))
+        a, b, c, d = _entries(coordinates, n, start)
+        cell = np.uint64(lowest[a] + lowest[b] + lowest[c] + lowest[d] - low)
+        if cell < size:
+            bits[cell >> _SIX] |= np.int64(1) << np.int64(cell & _LOW_BITS)
 
 
 @numba.njit(nogil=True)
@@ -102,53 +127,55 @@ def _count_bits(bits):
 
 
 @numba.njit(nogil=True)
-def _list_bits(bits, key, position, out):
-    """The numbers of the bits that are set, counted from `key`, from `position` on; returns the position behind."""
+def _list_bits(bits, first_key, position, keys):
+    """Write the keys of the set bits, the first bit's being `first_key`, from keys[position] on; returns the next
+    position."""
     for w in range(bits.size):
         word = bits[w]
         while word != 0:
-            out[position] = key + (w << 6) + lowest(word)
+            keys[position] = first_key + (w << 6) + lowest_bit(word)
             position += 1
             word &= word - 1
     return position
 
 
 @compiled
-def list_cells(coordinates, tasks, apart, lines_at_most, inputs, low, high, before, first, count, offset, cell, least,
-               window, bits):
-    """Keys (M,) of the cells low to high - 1 that inputs reach, task by task.
+def list_cells(coordinates, windows, max_pairs, max_lines, tasks, first, end, sample_keys, bits):
+    """(M,) int64: the keys of the cells that inputs are joined to, of the tasks `first` to `end` - 1 in their order.
 
-    tasks : (first, end);  before : (T,) key of a sample's first cell;  bits : one for each cell of these tasks
+    sample_keys : (T,) int64, the key of the first cell of each task's sample
+    bits : (words,) int64, scratch for the bit maps of these tasks, side by side
     """
+    low, high, runs = tasks
     bits[:] = 0
     word = 0
-    for t in range(tasks[0], tasks[1]):
+    for t in range(first, end):
         words = (high[t] - low[t] + 63) // 64
-        mine = bits[word : word + words]
-        for x in range(inputs.shape[1]):
-            if apart:
-                _mark_apart(coordinates, inputs[t, x, 0], inputs[t, x, 1], first, least, low[t], high[t], mine)
+        bit_map = bits[word : word + words]
+        for x in range(runs.shape[1]):
+            if max_pairs == 1:
+                _mark_non_overlapping(coordinates, runs[t, x, 0], runs[t, x, 1], windows, low[t], high[t], bit_map)
             else:
-                _mark(coordinates, inputs[t, x, 0], inputs[t, x, 1], lines_at_most, first, count, offset, cell, least,
-                      window, low[t], high[t], mine)
+                _mark(coordinates, runs[t, x, 0], runs[t, x, 1], max_lines, windows, low[t], high[t], bit_map)
         word += words
     keys = np.empty(_count_bits(bits[:word]), np.int64)
     word = position = 0
-    for t in range(tasks[0], tasks[1]):
+    for t in range(first, end):
         words = (high[t] - low[t] + 63) // 64
-        position = _list_bits(bits[word : word + words], before[t] + low[t], position, keys)
+        position = _list_bits(bits[word : word + words], sample_keys[t] + low[t], position, keys)
         word += words
     return keys
 
 
 @numba.njit(nogil=True)
-def _index(keys, begin, end, bits, ranks):
-    """Bits and ranks of the rows begin to end; bit 0 is the first of them."""
+def _map_outputs(keys, begin, end, bits, ranks):
+    """Set the bits of the output rows `begin` to `end` - 1, the first bit being that of `begin`; the rank of a word is
+    the row of its first set bit."""
     for w in range(bits.size):
         bits[w] = 0
     for m in range(begin, end):
-        r = keys[m] - keys[begin]
-        bits[r >> 6] |= np.int64(1) << (r & 63)
+        cell = keys[m] - keys[begin]
+        bits[cell >> 6] |= np.int64(1) << (cell & 63)
     row = np.int64(begin)
     for w in range(bits.size):
         ranks[w] = row
@@ -156,135 +183,156 @@ def _index(keys, begin, end, bits, ranks):
 
 
 @numba.njit(nogil=True)
-def _join(coordinates, begin, end, lines_at_most, first, count, offset, cell, least, window, low, span, bits, ranks,
-          counts, found):
-    """List [input, output, offset] of the inputs begin to end, for the first offsets, as many as there are
-    counts; returns how many were found."""
-    bases, numbers = np.empty((2, lines_at_most), np.int64)
+def _find(coordinates, begin, end, max_lines, windows, low, size, bits, ranks, counts, found):
+    """List [input, output, offset] of the inputs `begin` to `end` - 1 and the first `counts.size` offsets, count them
+    by offset in `counts`, and return how many there are.
+
+    The bit map begins at cell `low` and has `size` bits, and one more word.
+    """
+    start, count, offsets, cells, lowest, mask = windows
+    line_cells, line_offsets = np.empty((2, max_lines), np.int64)
     last, total, lines = np.uint64(coordinates.shape[1] - 1), np.uint64(0), np.uint64(0)
     for n in range(np.uint64(begin), np.uint64(end)):
         if n == np.uint64(begin) or _begins_line(coordinates, n):
-            lines = _lines(coordinates, n, first, count, offset, cell, low, counts.size, bases, numbers)
-        d = np.uint64(first[3] + coordinates[n, last])
-        for t in range(lines):
-            r = np.uint64(bases[t] + least[d])
-            if window[d] != 0 and r < np.uint64(span):  # most windows are empty: look at all their bits at once
-                word, shift = r >> np.uint64(6), r & np.uint64(63)
-                above = np.uint64(bits[word + np.uint64(1)]) << np.uint64(1) << np.uint64(63) - shift
-                if (np.uint64(bits[word]) >> shift | above) & np.uint64(window[d]) == np.uint64(0):
+            lines = _find_lines(coordinates, n, start, count, offsets, cells, low, counts.size, line_cells,
+                                line_offsets)
+        e = np.uint64(start[3] + coordinates[n, last])
+        for line in range(lines):
+            first = np.uint64(line_cells[line] + lowest[e])
+            if mask[e] != 0 and first < np.uint64(size):  # most windows are empty: test all their cells at once
+                word, shift = first >> _SIX, first & _LOW_BITS
+                carried = np.uint64(bits[word + _ONE]) << _ONE << _LOW_BITS - shift  # by 64 at most, in two steps
+                if (np.uint64(bits[word]) >> shift | carried) & np.uint64(mask[e]) == np.uint64(0):
                     continue
-            for o in range(count[d]):
-                r, number = np.uint64(bases[t] + cell[d, o]), np.uint64(numbers[t] + offset[d, o])
-                if number < np.uint64(counts.size) and r < np.uint64(span):
-                    word, bit = bits[r >> np.uint64(6)], np.int64(r & np.uint64(63))
+            for i in range(count[e]):
+                cell, offset = np.uint64(line_cells[line] + cells[e, i]), np.uint64(line_offsets[line] + offsets[e, i])
+                if offset < np.uint64(counts.size) and cell < np.uint64(size):  # a negative cell is huge as unsigned
+                    word, bit = bits[cell >> _SIX], np.int64(cell & _LOW_BITS)
                     if word >> bit & 1:
-                        counts[number] += 1
+                        counts[offset] += 1
                         found[total, 0] = n
-                        found[total, 1] = ranks[r >> np.uint64(6)] + ones(word & ((np.int64(1) << bit) - 1))
-                        found[total, 2] = number
-                        total += np.uint64(1)
+                        found[total, 1] = ranks[cell >> _SIX] + ones(word & ((np.int64(1) << bit) - 1))
+                        found[total, 2] = offset
+                        total += _ONE
     return np.int64(total)
 
 
 @numba.njit(nogil=True)
-def _join_apart(coordinates, begin, end, first, offset, least, low, span, bits, ranks, counts, found):
-    """`_join` where no input reaches two cells.  It shares no function for what is found: called from within these
-    loops, or inlined by Numba, that made rulebooks take five times as long."""
+def _find_non_overlapping(coordinates, begin, end, windows, low, size, bits, ranks, counts, found):
+    """`_find` if each input is joined to one output at most.  The innermost lines are repeated: as a function, called
+    or inlined by Numba, they made rulebooks up to six times slower."""
+    start, _, offsets, _, lowest, _ = windows
     total = np.uint64(0)
     for n in range(np.uint64(begin), np.uint64(end)):
-        a, b, c, d = _entries(coordinates, n, first)
-        number = np.uint64(offset[a, 0] + offset[b, 0] + offset[c, 0] + offset[d, 0])
-        r = np.uint64(least[a] + least[b] + least[c] + least[d] - low)
-        if number < np.uint64(counts.size) and r < np.uint64(span):
-            word, bit = bits[r >> np.uint64(6)], np.int64(r & np.uint64(63))
+        a, b, c, d = _entries(coordinates, n, start)
+        cell = np.uint64(lowest[a] + lowest[b] + lowest[c] + lowest[d] - low)
+        offset = np.uint64(offsets[a, 0] + offsets[b, 0] + offsets[c, 0] + offsets[d, 0])
+        if offset < np.uint64(counts.size) and cell < np.uint64(size):
+            word, bit = bits[cell >> _SIX], np.int64(cell & _LOW_BITS)
             if word >> bit & 1:
-                counts[number] += 1
+                counts[offset] += 1
                 found[total, 0] = n
-                found[total, 1] = ranks[r >> np.uint64(6)] + ones(word & ((np.int64(1) << bit) - 1))
-                found[total, 2] = number
-                total += np.uint64(1)
+                found[total, 1] = ranks[cell >> _SIX] + ones(word & ((np.int64(1) << bit) - 1))
+                found[total, 2] = offset
+                total += _ONE
     return np.int64(total)
 
 
 @compiled
-def look_up(coordinates, state, tasks_end, most, lines_at_most, inputs, output, rows, low, high, first, count, offset,
-            cell, least, window, bits, ranks, counts, found):
-    """Go on looking up what inputs reach until `found` is full or the tasks are done; returns how many were found.
+def find_pairs(coordinates, windows, max_pairs, max_lines, tasks, end_task, output_keys, output_rows, cursor, bits,
+               ranks, counts, found):
+    """List [input, output, offset] of the first `counts.size` offsets, from the cursor on, until `found` has no room
+    for one more input or the tasks before `end_task` are done; returns how many there are.
 
-    state : (4,) task, run of inputs and input to go on with, and the task whose bits there are;  most : pairs of an
-    input at most;  rows : (T, 2) of the outputs of each task;  counts : of the first offsets, which are looked up
+    output_rows : (T, 2) int64, the rows [first, end) of the outputs of each task
+    cursor : (4,) int64: the TASK, the RUN of its inputs and the INPUT to go on with, and the task that is MAPPED
+    bits, ranks : scratch, a word more than the largest task has
+    counts : (K',) int64, gets the number of pairs of each offset;  found : (F, 3) int32
     """
+    low, high, runs = tasks
     total = 0
-    while state[0] < tasks_end:
-        t = state[0]
+    while cursor[TASK] < end_task:
+        t = cursor[TASK]
         words = (high[t] - low[t] + 63) // 64
-        if state[3] != t:
-            _index(output, rows[t, 0], rows[t, 1], bits[: words + 1], ranks[: words + 1])
-            state[3] = t
-        while state[1] < inputs.shape[1]:
-            begin, end = max(state[2], inputs[t, state[1], 0]), inputs[t, state[1], 1]
-            stop = min(end, begin + (found.shape[0] - total) // most)
-            if begin < stop:
-                if most == 1:
-                    total += _join_apart(coordinates, begin, stop, first, offset, least, low[t], words << 6, bits,
-                                         ranks, counts, found[total:])
-                else:
-                    total += _join(coordinates, begin, stop, lines_at_most, first, count, offset, cell, least, window,
-                                   low[t], words << 6, bits, ranks, counts, found[total:])
-            if stop < end:
-                state[2] = stop
+        if cursor[MAPPED] != t:
+            _map_outputs(output_keys, output_rows[t, 0], output_rows[t, 1], bits[: words + 1], ranks[: words + 1])
+            cursor[MAPPED] = t
+        while cursor[RUN] < runs.shape[1]:
+            begin, end = max(cursor[INPUT], runs[t, cursor[RUN], 0]), runs[t, cursor[RUN], 1]
+            stop = min(end, begin + (found.shape[0] - total) // max_pairs)
+            if begin < stop and max_pairs == 1:
+                total += _find_non_overlapping(coordinates, begin, stop, windows, low[t], words << 6, bits, ranks,
+                                               counts, found[total:])
+            elif begin < stop:
+                total += _find(coordinates, begin, stop, max_lines, windows, low[t], words << 6, bits, ranks, counts,
+                               found[total:])
+            if stop < end:  # `found` is full
+                cursor[INPUT] = stop
                 return total
-            state[1] += 1
-            state[2] = 0
-        state[0] += 1
-        state[1] = 0
+            cursor[RUN], cursor[INPUT] = cursor[RUN] + 1, 0
+        cursor[TASK], cursor[RUN] = cursor[TASK] + 1, 0
     return total
 
 
 @compiled
-def grouped(inputs, low, high, sites, words):
-    """Borders (G+1,) int64 of groups of tasks, each of so many inputs and words of bits at most, or of one task."""
-    borders, size = np.zeros(low.size + 1, np.int64), 0
-    looks = room = 0
+def group_tasks(tasks, max_inputs, max_words):
+    """(G+1,) int64 borders of groups of consecutive tasks: each group is one task, or has at most so many inputs and
+    words of bits."""
+    low, high, runs = tasks
+    borders, groups = np.zeros(low.size + 1, np.int64), 0
+    group_inputs = group_words = 0
     for t in range(low.size):
-        more = 0
-        for x in range(inputs.shape[1]):
-            more += inputs[t, x, 1] - inputs[t, x, 0]
-        wider = (high[t] - low[t] + 63) // 64
-        looks, room = looks + more, room + wider
-        if t > borders[size] and (looks > sites or room > words):
-            size += 1
-            borders[size] = t
-            looks, room = more, wider
-    borders[size + 1] = low.size
-    return borders[: size + 2]
+        inputs, words = 0, (high[t] - low[t] + 63) // 64
+        for x in range(runs.shape[1]):
+            inputs += runs[t, x, 1] - runs[t, x, 0]
+        group_inputs, group_words = group_inputs + inputs, group_words + words
+        if t > borders[groups] and (group_inputs > max_inputs or group_words > max_words):
+            groups += 1
+            borders[groups] = t
+            group_inputs, group_words = inputs, words
+    borders[groups + 1] = low.size
+    return borders[: groups + 2]
 
 
 @compiled
-def write_table(found, count, table):
-    for i in range(count):
-        table[found[i, 1], found[i, 2]] = found[i, 0]
+def write_neighbours(found, neighbours):
+    """Write the input row of each [input, output, offset] to its place in `neighbours` (M, K)."""
+    for i in range(found.shape[0]):
+        neighbours[found[i, 1], found[i, 2]] = found[i, 0]
 
 
 @compiled
-def by_offset(found, count, position, out):
-    """Sort what was found by offset; position : (K,) where each offset's pairs begin."""
-    for i in range(count):
+def sort_by_offset(found, counts, pairs):
+    """Sort [input, output, offset] by offset into `pairs` (n, 2), those of an offset in their order.
+
+    counts : (K',) int64, how many each offset has
+    """
+    position = np.empty(counts.size, np.int64)  # of the next pair of each offset
+    begin = 0
+    for k in range(counts.size):
+        position[k] = begin
+        begin += counts[k]
+    for i in range(found.shape[0]):
         p = position[found[i, 2]]
         position[found[i, 2]] = p + 1
-        out[p, 0] = found[i, 0]
-        out[p, 1] = found[i, 1]
+        pairs[p, 0] = found[i, 0]
+        pairs[p, 1] = found[i, 1]
 
 
 @compiled
-def copy_lists(source, counts, starts, mirrored, mirror, out):
+def copy_pairs(source, counts, starts, mirrored_starts, mirrored, pairs):
+    """Copy the pairs of each offset to `pairs` from starts[k] on and, if `mirrored`, with the columns swapped from
+    mirrored_starts[k] on.
+
+    source : (n, 2) int32, by offset;  counts : (K',) int64
+    """
     p = 0
     for k in range(counts.size):
         for i in range(counts[k]):
             n, m = source[p, 0], source[p, 1]
-            out[starts[k] + i, 0] = n
-            out[starts[k] + i, 1] = m
-            if mirror:
-                out[mirrored[k] + i, 0] = m
-                out[mirrored[k] + i, 1] = n
+            pairs[starts[k] + i, 0] = n
+            pairs[starts[k] + i, 1] = m
+            if mirrored:
+                pairs[mirrored_starts[k] + i, 0] = m
+                pairs[mirrored_starts[k] + i, 1] = n
             p += 1

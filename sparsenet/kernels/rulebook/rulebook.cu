@@ -2,7 +2,7 @@
 //
 //     key    row-major index of (batch, x, y, z)         input cell = output * stride - padding + offset * dilation
 //
-//     neighbours (M, K)   row m  | n  -1  n  -1  n ... |    each one look-up in the hash table of the input keys
+//     neighbours (M, K)   row m  | n  -1  n  -1  n ... |    each one lookup in the hash table of the input keys
 //
 // Variants: DIMENSION 1 to 4.  A property of the axes comes as four numbers, of which the last may be idle.
 
@@ -32,13 +32,13 @@ extern "C" __global__ void site_coordinates(const long long* __restrict__ keys, 
 }
 
 // The output coordinate that an offset joins to an input coordinate, or -1.
-__device__ inline long long reached(const Axis& axis, long long coordinate, int offset) {
+__device__ inline long long joined(const Axis& axis, long long coordinate, int offset) {
     const long long at = coordinate + axis.padding - static_cast<long long>(offset) * axis.dilation;
     if (at < 0 || at % axis.stride != 0) return -1;
     return at / axis.stride < axis.outputs ? at / axis.stride : -1;
 }
 
-// Calls sink(first key of a line of outputs, coordinate on the last axis) for each output that a key reaches.
+// Calls sink(first key of a line of outputs, coordinate on the last axis) for each output that a key is joined to.
 template <typename Axes, typename Sink>
 __device__ inline void for_each_output(const Axes& axes, long long key, Sink& sink) {
     long long coordinate[DIMENSION];
@@ -55,7 +55,7 @@ __device__ inline void for_each_output(const Axes& axes, long long key, Sink& si
         bool inside = true;
 #pragma unroll
         for (int axis = DIMENSION - 2; axis >= 0; --axis) {
-            at[axis] = reached(axes[axis], coordinate[axis], rest % axes[axis].kernel);
+            at[axis] = joined(axes[axis], coordinate[axis], rest % axes[axis].kernel);
             rest /= axes[axis].kernel;
             inside = inside && at[axis] >= 0;
         }
@@ -65,7 +65,7 @@ __device__ inline void for_each_output(const Axes& axes, long long key, Sink& si
         for (int axis = 0; axis < DIMENSION - 1; ++axis) base = base * axes[axis].outputs + at[axis];
         base *= axes[DIMENSION - 1].outputs;
         for (int k = axes[DIMENSION - 1].kernel - 1; k >= 0; --k) {  // so that outputs come in rising order
-            const long long last = reached(axes[DIMENSION - 1], coordinate[DIMENSION - 1], k);
+            const long long last = joined(axes[DIMENSION - 1], coordinate[DIMENSION - 1], k);
             if (last >= 0) sink(base + last);
         }
     }
@@ -121,7 +121,7 @@ struct Lister {
     __device__ void operator()(long long key) { *place++ = key; }
 };
 
-// candidates (N, per_site): the outputs that a key reaches, then -1.
+// candidates (N, per_site): the outputs that a key is joined to, then -1.
 extern "C" __global__ void list_candidates(const long long* __restrict__ keys, long long count, int per_site,
                                            int size_0, int size_1, int size_2, int size_3,
                                            int outputs_0, int outputs_1, int outputs_2, int outputs_3,

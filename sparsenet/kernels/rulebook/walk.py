@@ -1,10 +1,10 @@
-"""Rulebooks on a CPU by walking sorted keys: for grids so large and empty that bit maps would not pay.
+"""Rulebooks on a CPU by walking sorted keys: for grids so large and empty that bit maps cost more.
 
 Sites are sorted by key, and for one kernel offset the input cell `output * stride - padding + offset *
 dilation` grows with the output, in the same order.  So nothing is hashed or sorted here: sorted lists are
 walked side by side, with memory read in order.
 
-    output_keys a box-shaped filter is separable: the reached cells are found axis by axis, each
+    output_keys a box-shaped filter is separable: the joined cells are found axis by axis, each
                 time as the merge of the K_axis shifted copies of one sorted list.
     neighbours  one walk for each line of kernel offsets (all axes but the last); the offsets of
                 a line lie next to each other, so they share the walk.
@@ -42,7 +42,7 @@ def output_keys(keys, batch_splits, spatial_size, output_size, kernel_size, stri
             offsets, side, inner = kernel_size[axis], output_size[axis], prod(sides[axis + 1:])
             merged = np.empty(part.size * min(offsets, side), np.int64)
             walks = np.full((2, offsets), -1, np.int64)
-            count = _merge_axis(part, inner, *axes[axis], np.empty((3, part.size), np.int64), walks, merged)
+            count = _merge_axis(part, inner, axes[axis], np.empty((3, part.size), np.int64), walks, merged)
             part = merged[:count]
             sides[axis] = side
         parts[sample] = part + sample * cells_out
@@ -52,17 +52,19 @@ def output_keys(keys, batch_splits, spatial_size, output_size, kernel_size, stri
 
 
 @compiled
-def _merge_axis(keys, inner, size_in, size_out, offsets, stride, padding, dilation, scratch, walks, out):
-    """Replace one axis of sorted keys by the coordinates it reaches; sorted, each once, into `out`.
+def _merge_axis(keys, inner, axis, scratch, walks, out):
+    """Replace one axis of sorted keys by the output coordinates that it is joined to; sorted, each once, in `out`.
 
     key = (outer * size_in + c) * inner + r   ->   (outer * size_out + joined) * inner + r
 
-    joined = (c + padding - k * dilation) / stride, for offsets k that leave no remainder and lead to a cell; told by
+    joined = (c + padding - k * dilation) / stride, for offsets k that leave no remainder and lead to a cell: found by
     the quotients and remainders of c + padding and of k * dilation, which are divided once.
 
+    axis : (size_in, size_out, kernel, stride, padding, dilation)
     scratch : (3, n);  walks : (2, K) -1, the walks' rows and the keys at their heads.
-    Returns how many keys there are.  (No NumPy function is called here: it would have to be compiled.)
+    Returns the number of keys.  (No NumPy function is called here: it would have to be compiled.)
     """
+    size_in, size_out, offsets, stride, padding, dilation = axis
     n = keys.size
     row, head = walks[0], walks[1]
     base, quotient, remainder = scratch[0], scratch[1], scratch[2]
@@ -79,7 +81,7 @@ def _merge_axis(keys, inner, size_in, size_out, offsets, stride, padding, dilati
     while True:
         smallest = end
         for k in range(offsets):
-            if head[k] == value:  # used up: move to the next site that this offset joins
+            if head[k] == value:  # taken: move to the next site that this offset joins
                 back = k * dilation // stride
                 rest = k * dilation - back * stride
                 i = row[k] + 1
@@ -98,7 +100,7 @@ def _merge_axis(keys, inner, size_in, size_out, offsets, stride, padding, dilati
 
 
 def neighbours(keys, output_coordinates, spatial_size, output_size, kernel_size, stride, padding, dilation):
-    """(M, K) int32: row of the input site under each kernel offset, -1 where there is none."""
+    """(M, K) int32: row of the input site under each kernel offset, -1 if there is none."""
     rows = output_coordinates.shape[0]
     spatial_size, kernel_size, stride, padding, dilation = (
         np.array(axis, np.int64) for axis in (spatial_size, kernel_size, stride, padding, dilation))
@@ -111,17 +113,22 @@ def neighbours(keys, output_coordinates, spatial_size, output_size, kernel_size,
 
     def block(start: int, stop: int) -> None:
         position = np.zeros(lines.shape[0], np.int64)
-        _walk(keys, output_coordinates, spatial_size, stride, padding, lines, kernel_size[-1],
-              dilation[-1], position, table, start, stop)
+        _walk(keys, output_coordinates, (spatial_size, stride, padding), (lines, kernel_size[-1], dilation[-1]),
+              position, table, start, stop)
 
     run_rows(block, rows, _ROWS)
     return table
 
 
 @compiled
-def _walk(keys, coordinates, spatial_size, stride, padding, lines, line_offsets, line_dilation,
-          position, table, start, stop):
-    """Fill rows start to stop of the table.  position : (lines,) 0, where each line's walk stands."""
+def _walk(keys, coordinates, axes, offset_lines, position, table, start, stop):
+    """Fill rows `start` to `stop` - 1 of the table.
+
+    axes : (spatial_size, stride, padding), each (D,) int64
+    offset_lines : the lines of offsets (lines, D-1), less the padding; the offsets of a line; their dilation
+    position : (lines,) 0, where each line's walk stands
+    """
+    (spatial_size, stride, padding), (lines, line_offsets, line_dilation) = axes, offset_lines
     dimension = spatial_size.size
     last = dimension - 1
     length = spatial_size[last]

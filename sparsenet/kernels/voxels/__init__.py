@@ -1,6 +1,6 @@
 """Meshes to active cells.
 
-    placement.py   where vertices come to lie in the grid
+    placement.py   the place of vertices in the grid
     cpu.py         the cells that a mesh meets, and those inside it
     meshes.py      a batch of meshes
     cuda.py        on a GPU, through placement.cu, voxelize.cu and cells.cu

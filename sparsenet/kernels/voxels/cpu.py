@@ -2,7 +2,7 @@
 
 A vertex is a point of a lattice of 2048 steps to a cell.  Its coordinates are odd, so it never lies
 on the border of a cell (borders are at multiples of 2048).  A triangle and a closed cell share no
-point if, and only if, their shadows are apart on one of 13 axes (the separating-axis theorem, which
+point if, and only if, their shadows are disjoint on one of 13 axes (the separating-axis theorem, which
 holds for triangles that are segments or points too): the 3 of the grid, the triangle's normal, and the
 9 cross products of an edge and an axis of the grid.  All products fit int64, so nothing is rounded:
 
@@ -10,8 +10,8 @@ holds for triangles that are segments or points too): the 3 of the grid, the tri
     edge x (x, y or z axis)     in the planes yz, xz and xy: each row of cells keeps an interval
     the triangle's normal       in each column (x, y): an interval of z
 
-So the cells of one column (x, y) that a triangle meets are one interval of z: what is common to row
-x of plane xz, row y of plane yz and the normal's interval.
+So the cells of one column (x, y) that a triangle meets are one interval of z: the intersection of the intervals
+of row x of plane xz, of row y of plane yz and of the normal.
 
 On a CPU one thread takes triangle after triangle; on a GPU (cuda.py) every column of every
 triangle's box has a thread.
@@ -28,6 +28,7 @@ from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.voxels import meshes  # noqa: F401  (registers its kernels)
 
 HALF = STEPS // 2
+
 
 @VOXELIZE.implementation("cpu")
 def _voxelize_cpu(vertices, faces, spatial_size):
@@ -58,7 +59,7 @@ def _fill_cpu(coordinates, spatial_size):
 
     Enclosed is an inactive cell from which no path over faces of inactive cells leads to the border
     of the grid.  Nothing outside the box of the given cells can be enclosed, so only this box, with a
-    margin of one cell where the grid has it, is looked at.
+    margin of one cell if the grid has it, is searched.
     """
     if not len(coordinates):
         return np.zeros((0, 3), np.int32)
@@ -69,7 +70,7 @@ def _fill_cpu(coordinates, spatial_size):
     row = (coordinates - low).T
     state[row[0], row[1], row[2]] = 1
     _flood(state)
-    return _coordinates(state != 2, low)  # given, or not reached: enclosed
+    return _coordinates(state != 2, low)  # given or enclosed: the flood did not come here
 
 
 @compiled
@@ -100,7 +101,7 @@ def _mark(corners, occupied):
         normal_z = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
         if normal_z < 0:
             normal_x, normal_y, normal_z = -normal_x, -normal_y, -normal_z
-        reach = HALF * (abs(normal_x) + abs(normal_y) + normal_z)
+        extent = HALF * (abs(normal_x) + abs(normal_y) + normal_z)
         for i in range(cells_x):
             low_y, high_y = (y_range[0, i], y_range[1, i]) if spreads else (0, cells_y - 1)
             for j in range(low_y, high_y + 1):
@@ -111,9 +112,9 @@ def _mark(corners, occupied):
                     at_bottom = (normal_x * (STEPS * i + HALF - x[0]) + normal_y * (STEPS * j + HALF - y[0])
                                  + normal_z * (HALF - z[0]))
                     if normal_z > 0:
-                        low = max(low, -((reach + at_bottom) // (STEPS * normal_z)))
-                        high = min(high, (reach - at_bottom) // (STEPS * normal_z))
-                    elif abs(at_bottom) > reach:
+                        low = max(low, -((extent + at_bottom) // (STEPS * normal_z)))
+                        high = min(high, (extent - at_bottom) // (STEPS * normal_z))
+                    elif abs(at_bottom) > extent:
                         continue
                 for k in range(low, high + 1):
                     if not occupied[first_x + i, first_y + j, first_z + k]:
@@ -137,7 +138,7 @@ def _rows(a, b, cells_a, cells_b, interval):
     """For each row of cells along a, the interval of cells along b that the flat triangle (a, b) meets.
 
     An edge (da, db) has the normal (-db, da).  With da made positive, the cell at (i, k) stays if
-    lowest - reach <= -db * centre(i) + da * centre(k) <= highest + reach.
+    lowest - extent <= -db * centre(i) + da * centre(k) <= highest + extent.
     """
     interval[0, :cells_a] = 0
     interval[1, :cells_a] = cells_b - 1
@@ -150,9 +151,9 @@ def _rows(a, b, cells_a, cells_b, interval):
             da, db = -da, -db
         on_edge = da * b[start] - db * a[start]
         opposite = da * b[other] - db * a[other]
-        reach = HALF * (da + abs(db))
-        lowest = min(on_edge, opposite) - reach - da * HALF
-        highest = max(on_edge, opposite) + reach - da * HALF
+        extent = HALF * (da + abs(db))
+        lowest = min(on_edge, opposite) - extent - da * HALF
+        highest = max(on_edge, opposite) + extent - da * HALF
         for i in range(cells_a):
             at = db * (STEPS * i + HALF)
             interval[0, i] = max(interval[0, i], -((-lowest - at) // (STEPS * da)))
@@ -183,7 +184,7 @@ def _list_cells(chosen, origin, coordinates):
 
 @compiled
 def _flood(state):
-    """Turn to 2 the cells of state 0 that hang together, over faces, with the border of the array."""
+    """Set to 2 the cells of state 0 that are connected, over faces, to the border of the array."""
     size_x, size_y, size_z = state.shape
     cells = state.reshape(-1)
     step_x, step_y = size_y * size_z, size_z

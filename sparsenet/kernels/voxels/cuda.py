@@ -33,7 +33,7 @@ CELLS = CudaSource("voxels/cells")
 PLACEMENT = CudaSource("voxels/placement")
 VARIANTS = [(name, {}) for name in ("count_columns", "mark_triangles", "mark_coordinates", "count_cells", "list_cells",
                                     "fill_cells", "place_meshes")]
-_MOST_CELLS = 4 * MAX_EXTENT  # along a side of a box: what a placement may reach, if not every mesh
+_MAX_CELLS = 4 * MAX_EXTENT  # along a side of a box: the extent that a placement may allow, whatever the mesh
 _PROBLEMS = {1: "it extends over more than float64 can hold: scale it down",
              2: "a vertex comes to lie 2^30 cells from the centre or beyond: rotation, affine, shift or the mesh "
                 "itself is too large",
@@ -143,7 +143,7 @@ def _voxelize_meshes_cuda(vertices, vertex_splits, faces, face_splits, placement
     centre = [LATTICE * first + LATTICE // 2 * render_size for first in corner]
     PLACEMENT.kernel("place_meshes")(samples, THREADS, vertices, vertex_splits, xp.asarray(placements), samples,
                                   float(render_size), *centre, lattice, problems)
-    boxes = Boxes.empty(xp, *_reach(placements, np.array(corner), render_size), spatial_size)
+    boxes = Boxes.empty(xp, *_bounds(placements, np.array(corner), render_size), spatial_size)
     boxes.mark(faces, face_splits, lattice, vertex_splits, problems)
     counts, ends, dropped = boxes.count()
     if fill:
@@ -158,11 +158,11 @@ def _voxelize_meshes_cuda(vertices, vertex_splits, faces, face_splits, placement
     return keys, np.array(found[samples:], np.int64)
 
 
-def _reach(placements: np.ndarray, corner: np.ndarray, render_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and last cells (S, 3) that a mesh of any form can reach, and one more for the rounding."""
-    reach = render_size / 2 * np.abs(placements[:, 9:18]).reshape(-1, 3, 3).sum(axis=2)
-    if not reach.max() <= _MOST_CELLS / 2:
-        raise MeshFault(int(reach.max(axis=1).argmax()), f"affine can stretch it over {2 * reach.max():g} cells, "
-                        f"expected at most {_MOST_CELLS}: lower the render size")
-    centre = np.clip(corner + render_size / 2 + placements[:, 18:], -2.0**40, 2.0**40)  # beyond: told by the kernel
-    return np.floor(centre - reach).astype(np.int64) - 1, np.floor(centre + reach).astype(np.int64) + 1
+def _bounds(placements: np.ndarray, corner: np.ndarray, render_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first and last cells (S, 3) that any mesh so placed can meet, with one more for the rounding."""
+    extent = render_size / 2 * np.abs(placements[:, 9:18]).reshape(-1, 3, 3).sum(axis=2)
+    if not extent.max() <= _MAX_CELLS / 2:
+        raise MeshFault(int(extent.max(axis=1).argmax()), f"affine can stretch it over {2 * extent.max():g} cells, "
+                        f"expected at most {_MAX_CELLS}: lower the render size")
+    centre = np.clip(corner + render_size / 2 + placements[:, 18:], -2.0**40, 2.0**40)  # the kernel reports more
+    return np.floor(centre - extent).astype(np.int64) - 1, np.floor(centre + extent).astype(np.int64) + 1

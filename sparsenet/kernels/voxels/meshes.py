@@ -1,4 +1,4 @@
-"""A batch of meshes, turned and placed each in its own way, to the keys of one batch of grids.
+"""A batch of meshes, each with its own placement, to the keys of one batch of grids.
 
     vertices (V, 3)   mesh 0 ... | mesh 1 ... |     vertex_splits (S+1,)
     faces (F, 3)      mesh 0 ... | mesh 1 ... |     face_splits (S+1,)     rows within their mesh
@@ -34,7 +34,7 @@ def _voxelize_meshes_cpu(vertices, vertex_splits, faces, face_splits, placements
     dropped = np.zeros(samples, np.int64)
     parts = [np.zeros(0, np.int64)] * samples
 
-    def block(s: int) -> None:
+    def voxelize(s: int) -> None:
         own_vertices = vertices[vertex_splits[s]:vertex_splits[s + 1]]
         own_faces = faces[face_splits[s]:face_splits[s + 1]]
         if not len(own_faces):
@@ -50,5 +50,5 @@ def _voxelize_meshes_cpu(vertices, vertex_splits, faces, face_splits, placements
         strides = np.array([spatial_size[1] * spatial_size[2], spatial_size[2], 1])
         parts[s] = s * prod(spatial_size) + cells @ strides
 
-    run_blocks(block, samples)
+    run_blocks(voxelize, samples)
     return np.concatenate(parts) if parts else np.zeros(0, np.int64), dropped

@@ -23,7 +23,7 @@ __device__ inline double turned(const double* matrix, int axis, const double* ve
 
 // The smallest of all threads' values, for every thread; `shared` has THREADS places.
 template <typename T>
-__device__ inline T least(T value, T* shared) {
+__device__ inline T block_minimum(T value, T* shared) {
     shared[threadIdx.x] = value;
     __syncthreads();
     for (int half = THREADS / 2; half > 0; half /= 2) {
@@ -63,16 +63,16 @@ place_meshes(const double* __restrict__ vertices, const long long* __restrict__ 
         double longest = 0, middle[3];
 #pragma unroll
         for (int axis = 0; axis < 3; ++axis) {
-            low[axis] = least(low[axis], doubles);
-            high[axis] = -least(high[axis], doubles);
+            low[axis] = block_minimum(low[axis], doubles);
+            high[axis] = -block_minimum(high[axis], doubles);
             const double extent = __dsub_rn(high[axis], low[axis]);
             if (splits[s] < splits[s + 1] && !isfinite(extent)) finite = 0;
             longest = extent > longest ? extent : longest;
             middle[axis] = __dadd_rn(low[axis] / 2, high[axis] / 2);
         }
         int problem = __syncthreads_and(finite) ? 0 : NOT_FINITE;
-        const long long most = 0x7fffffffffffffffll;
-        long long first[3] = {most, most, most}, last[3] = {most, most, most};  // last: negated
+        const long long largest = 0x7fffffffffffffffll;
+        long long first[3] = {largest, largest, largest}, last[3] = {largest, largest, largest};  // last: negated
         int near = 1;
         for (long long v = splits[s] + threadIdx.x; v < splits[s + 1]; v += THREADS) {
             double at[3];
@@ -84,11 +84,11 @@ place_meshes(const double* __restrict__ vertices, const long long* __restrict__ 
             }
 #pragma unroll
             for (int axis = 0; axis < 3; ++axis) {
-                const double reached = turned(affine, axis, at), shifted = __dadd_rn(reached, shift[axis]);
+                const double turned_at = turned(affine, axis, at), shifted = __dadd_rn(turned_at, shift[axis]);
                 long long place = 1;
                 if (shifted < FARTHEST && -shifted < FARTHEST) {  // false for NaN
                     const double pairs = shifted * (LATTICE / 2);  // a power of two: exact
-                    const double snapped = reached > 0 ? 2 * ceil(pairs) - 1 : 2 * floor(pairs) + 1;
+                    const double snapped = turned_at > 0 ? 2 * ceil(pairs) - 1 : 2 * floor(pairs) + 1;
                     place = static_cast<long long>(snapped) + centre[axis];
                 } else {
                     near = 0;
@@ -101,8 +101,8 @@ place_meshes(const double* __restrict__ vertices, const long long* __restrict__ 
         if (!__syncthreads_and(near) && !problem) problem = TOO_FAR;
 #pragma unroll
         for (int axis = 0; axis < 3; ++axis) {
-            first[axis] = least(first[axis], integers);
-            last[axis] = -least(last[axis], integers);
+            first[axis] = block_minimum(first[axis], integers);
+            last[axis] = -block_minimum(last[axis], integers);
             if (splits[s] < splits[s + 1] && !problem && last[axis] - first[axis] > MAX_EXTENT * LATTICE)
                 problem = TOO_LARGE;
         }

@@ -1,4 +1,4 @@
-"""Where the vertices of a mesh come to lie in a grid: the arithmetic that both backends share bit for bit."""
+"""The place of a mesh's vertices in a grid: the arithmetic that both backends share bit for bit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparsenet.kernels.contracts import LATTICE
 _FARTHEST = 2.0**30  # cells from the centre: beyond, the lattice leaves the range of exact integers
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what overflows is found by name below
+@np.errstate(over="ignore", invalid="ignore")  # overflows are reported by name below
 def place(vertices: np.ndarray, spatial_size: tuple[int, int, int], render_size: int,
           rotation: np.ndarray | None = None, affine: np.ndarray | None = None,
           shift: np.ndarray | None = None) -> np.ndarray:
@@ -21,8 +21,8 @@ def place(vertices: np.ndarray, spatial_size: tuple[int, int, int], render_size:
     In the paper's order: rotate; centre by the bounding box and scale its longest side to
     `render_size` cells; then affine and shift, about the same centre.  The cube of render_size cells
     begins at cell floor((side - render_size) / 2) of each side of the grid, so that it is made of
-    whole cells for any two sizes.  At last each coordinate snaps to the odd multiple of 1/2048 of a cell
-    that is nearest, a tie going towards the (shifted) centre: the surface of a mesh that fills the cube
+    whole cells for any two sizes.  Finally each coordinate snaps to the odd multiple of 1/2048 of a cell
+    that is nearest, ties towards the (shifted) centre: the surface of a mesh that fills the cube
     stays in the cube, and a shift by whole cells shifts the result.
 
     Every step is one operation of float64 on whole arrays, none is fused with another: the bits are

@@ -3,7 +3,7 @@
 //     vertices (V, 3)   mesh 0 ... | mesh 1 ... |      faces (F, 3)   mesh 0 ... | mesh 1 ... |  rows within their mesh
 //
 // Cells are bits.  Each mesh has a box of box_x * box_y rows of `words` words, which begins at its own cell
-// `origins[s]` of the grid and holds every cell that the mesh can reach, outside the grid too:
+// `origins[s]` of the grid and holds every cell that the mesh can meet, outside the grid too:
 //
 //     bits (S, box_x, box_y, words)     cell (x, y, z) of the box: bit z % 32 of word z / 32 of row (x, y)
 //
@@ -90,9 +90,9 @@ __device__ inline Interval met_in_row(const long long (&a)[3], const long long (
         if (da == 0) continue;  // the normal is the axis a, on which every row meets the triangle
         if (da < 0) da = -da, db = -db;
         const long long on_edge = da * b[edge] - db * a[edge], opposite = da * b[other] - db * a[other];
-        const long long reach = HALF * (da + (db < 0 ? -db : db)), at = db * (STEPS * i + HALF);
-        const long long lowest = (on_edge < opposite ? on_edge : opposite) - reach - da * HALF;
-        const long long highest = (on_edge < opposite ? opposite : on_edge) + reach - da * HALF;
+        const long long extent = HALF * (da + (db < 0 ? -db : db)), at = db * (STEPS * i + HALF);
+        const long long lowest = (on_edge < opposite ? on_edge : opposite) - extent - da * HALF;
+        const long long highest = (on_edge < opposite ? opposite : on_edge) + extent - da * HALF;
         const long long low = -floor_divide(-lowest - at, STEPS * da), high = floor_divide(highest + at, STEPS * da);
         met.low = low > met.low ? low : met.low;
         met.high = high < met.high ? high : met.high;
@@ -114,16 +114,16 @@ __device__ inline Interval met_in_column(const Triangle& t, int i, int j) {
     long long normal_y = (z[1] - z[0]) * (x[2] - x[0]) - (x[1] - x[0]) * (z[2] - z[0]);
     long long normal_z = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0]);
     if (normal_z < 0) normal_x = -normal_x, normal_y = -normal_y, normal_z = -normal_z;
-    const long long reach = HALF * ((normal_x < 0 ? -normal_x : normal_x) + (normal_y < 0 ? -normal_y : normal_y)
+    const long long extent = HALF * ((normal_x < 0 ? -normal_x : normal_x) + (normal_y < 0 ? -normal_y : normal_y)
                                     + normal_z);
     const long long at_bottom = normal_x * (STEPS * i + HALF - x[0]) + normal_y * (STEPS * j + HALF - y[0])
                                 + normal_z * (HALF - z[0]);
     if (normal_z > 0) {
-        const long long low = -floor_divide(reach + at_bottom, STEPS * normal_z);
-        const long long high = floor_divide(reach - at_bottom, STEPS * normal_z);
+        const long long low = -floor_divide(extent + at_bottom, STEPS * normal_z);
+        const long long high = floor_divide(extent - at_bottom, STEPS * normal_z);
         met.low = low > met.low ? low : met.low;
         met.high = high < met.high ? high : met.high;
-    } else if (at_bottom > reach || at_bottom < -reach) {
+    } else if (at_bottom > extent || at_bottom < -extent) {
         return none;
     }
     return met;
