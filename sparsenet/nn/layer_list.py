@@ -32,6 +32,7 @@ Layer = dict[str, Any]
 _NAMES = {"out_channels": "channels", "out_features": "channels"}  # of an argument -> of a setting
 _TYPES = {"int": "a whole number", "Size": "a whole number, or a list of one for each dimension", "float": "a number",
           "bool": "true or false", "str": "a text", "layers": "a list of layers"}
+_A_KIND = "expected one such as convolution or batch_norm: `sparsenet train --keys` lists the kinds of layers"
 _MAX_NUMBER, _MAX_DEPTH = 2**31 - 1, 16
 
 
@@ -100,11 +101,11 @@ def _checked_layer(layer: Any, place: str, depth: int) -> Layer:
     if not isinstance(layer, dict):
         raise ValueError(f"layer {place} is {shown(layer)}, expected a kind, or a table of kind and settings")
     if "kind" not in layer:
-        raise ValueError(f"layer {place} has no kind{_one_of(kinds)}")
+        raise ValueError(f"layer {place} has no kind, {_A_KIND}")
     kind = layer["kind"]
     if not isinstance(kind, str) or kind not in kinds:
         hint = did_you_mean(kind, kinds) if isinstance(kind, str) else ""
-        raise ValueError(f"layer {place}: kind is {shown(kind)}{hint or _one_of(kinds)}")
+        raise ValueError(f"layer {place}: kind is {shown(kind)}{hint or f', {_A_KIND}'}")
     settings, where = kinds[kind], f"layer {place} ({kind})"
     missing = [name for name, setting in settings.items() if setting.required and name not in layer]
     for name in layer:

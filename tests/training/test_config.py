@@ -122,7 +122,7 @@ def test_what_is_wrong_is_named_in_one_short_line(text, words):
         parse_config(text if "[data]" in text else text + "\n" + DATA, "a.toml")
     for word in words:
         assert word in str(error.value)
-    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+    assert "\n" not in str(error.value) and len(str(error.value)) < 250
 
 
 def test_a_config_without_data_says_what_to_set():
