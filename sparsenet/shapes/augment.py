@@ -51,6 +51,8 @@ class Augmentation:
     """Random placement of shapes.  The paper trains with affine and shift of 0.2, and tests with
     rotations only (both 0).
 
+    Quarter turns and mirror alone move whole cells, stored or voxelized, as `VoxelAugmentation` does.
+
     Parameters
     ----------
     rotation : "none", "upright" or "so3" (see `rotation_matrix`)
@@ -59,8 +61,6 @@ class Augmentation:
     up_axis : the axis of "upright" rotations and of the quarter turns: 0, 1 or 2
     quarter_turns : at last turn by a uniform multiple of 90 degrees about the up axis
     mirror : then flip with probability 1/2 along the first axis other than the up axis
-
-    Quarter turns and mirror alone move whole cells, stored or voxelized, as `VoxelAugmentation` does.
 
     Raises
     ------
