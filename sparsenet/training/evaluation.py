@@ -137,7 +137,7 @@ def _retrieval_names(config: Config) -> tuple[str, ...]:
 
 
 def _offsets(config: Config, class_counts: Sequence[int] | None) -> np.ndarray | None:
-    """What evaluation.prior adds to the logits."""
+    """The numbers that evaluation.prior adds to the logits."""
     if not config.evaluation.prior:
         return None
     if class_counts is None:

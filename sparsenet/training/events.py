@@ -1,4 +1,4 @@
-"""What a training tells a callback."""
+"""The events that a training reports to a callback."""
 
 from __future__ import annotations
 

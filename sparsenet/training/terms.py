@@ -28,7 +28,7 @@ CLASS_WEIGHTS = ("none", "balanced")
 
 
 class View(NamedTuple):
-    """What a term looks at, for one batch.
+    """The arguments of a term, for one batch.
 
     descriptors : (B, C), what `embed` returns
     projected : (B, P), their projection by network.projection; the descriptors themselves without one
@@ -70,7 +70,7 @@ class Term:
         return False
 
     def problem(self) -> str:
-        """What is wrong with its settings together, "" if nothing is."""
+        """The fault of its settings taken together, "" if there is none."""
         return ""
 
     def add_classifier(self, net: SparseNetwork, classes: int) -> None:
