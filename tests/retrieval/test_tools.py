@@ -128,7 +128,7 @@ def test_the_page_of_a_network_names_what_is_wrong(tool, experiment, mesh, tmp_p
 def test_a_triplet_network_has_a_page_but_no_target(tool, triplet_experiment, mesh, tmp_path):
     words = ["--checkpoint", triplet_experiment.checkpoint, "--mesh", mesh, "--out", tmp_path / "p.html"]
     code, _, err = tool("inspect", *words, "--target", "mug")
-    assert code == 1 and "--target: the network was trained with triplets and has no logits: omit it" in err
+    assert code == 1 and "--target: the network is not a classifier and has no logits: omit it" in err
     code, out, err = tool("inspect", *words)
     assert (code, err) == (0, "") and out.startswith(f"page: {tmp_path / 'p.html'}, ")
 
