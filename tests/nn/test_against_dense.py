@@ -130,13 +130,13 @@ SEED_WITH_CLEAR_MAXIMA = 9
 
 
 def test_s3dcnn_at_the_paper_s_sizes():
-    """An empty sample and a voxelized surface of render size 40, in the field of 126."""
+    """Two voxelized surfaces of render size 40 and an empty sample, in the field of 126."""
     rng = np.random.default_rng(SEED_WITH_CLEAR_MAXIMA)
-    samples = [np.zeros((0, 3), np.int32), surface(rng, 126, 20)]
+    samples = [surface(rng, 126, 20), np.zeros((0, 3), np.int32), surface(rng, 126, 19)]
     coordinates = np.concatenate([np.insert(cells, 0, b, axis=1) for b, cells in enumerate(samples)])
     features = rng.uniform(0.5, 1.5, (len(coordinates), 1))
-    assert len(coordinates) > 3000
-    for comparison in compare(lambda: sn.s3dcnn(), coordinates, features, np.zeros(1), (126,) * 3, 2, rng):
+    assert len(coordinates) > 6000
+    for comparison in compare(lambda: sn.s3dcnn(), coordinates, features, np.zeros(1), (126,) * 3, 3, rng):
         backgrounds = [r.background for r in comparison.records[:17]]
         assert all(np.abs(background).max() > 0 for background in backgrounds)
         comparison.check()
