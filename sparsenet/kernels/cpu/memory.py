@@ -2,8 +2,9 @@
 
 By default glibc maps the pages of each large array anew and unmaps them when the array is freed, so a kernel that
 writes a result of many megabytes pays as much for the pages, which the system fills with zeros, as for the pass:
-a quarter to a third of a training step's time.  `keep` tells malloc, for the whole process, to serve all sizes from
-its heap and not to return the heap's end; `release` returns what is unused at the moment.
+a quarter or more of a training step's processor time.  `keep` tells malloc, for the whole process, to serve all sizes
+from its heap and not to return the heap's end, so the process goes on holding the memory of its peak; `release`
+returns what is unused at the moment.
 
 Left alone: systems without glibc, processes whose environment sets malloc's own variables (`MALLOC_MMAP_MAX_`,
 `MALLOC_MMAP_THRESHOLD_`, `MALLOC_TRIM_THRESHOLD_`), and those with `SPARSENET_KEEP_MEMORY=0`.
