@@ -30,8 +30,9 @@ from sparsenet.sparse import SparseTensor
 __version__ = "0.2.0"
 
 # Imported on first use, because they import h5py or matplotlib.
-_LATER = {"SparseDataset": "data", "SparseBatch": "data", "Off3DPicture": "shapes"}
-_MODULES = ("data", "inspect", "optim", "retrieval", "shapes", "training")
+_LATER = {"SparseDataset": "data", "SparseBatch": "data", "Off3DPicture": "shapes", "classify": "models",
+          "load_pretrained": "models"}
+_MODULES = ("data", "inspect", "models", "optim", "retrieval", "shapes", "training")
 
 __all__ = [
     "Function",
@@ -42,12 +43,14 @@ __all__ = [
     "SparseTensor",
     "Tensor",
     "__version__",
+    "classify",
     "concatenate",
     "detect_anomaly",
     "get_backend",
     "get_float32_matmul_precision",
     "get_num_threads",
     "gradcheck",
+    "load_pretrained",
     "maximum",
     "minimum",
     "nn",

@@ -68,8 +68,8 @@ def findings_of_all_devices() -> Iterator[Finding]:
         if device == "cuda" and (missing := _missing_gpu()):
             yield Finding(device, None, missing)
             continue
-        for check in (dense_equals_sparse, gradients_are_right, same_bits, voxels_are_exact):
-            if check is voxels_are_exact and device != "cpu":
+        for check in (dense_equals_sparse, gradients_are_right, same_bits, voxels_are_exact, models_are_whole):
+            if check in (voxels_are_exact, models_are_whole) and device != "cpu":
                 continue  # meshes are voxelized on the CPU
             try:
                 yield Finding(device, *check(device))
@@ -126,6 +126,17 @@ def voxels_are_exact(device: str) -> tuple[bool, str]:
     surface, solid = (len(cube.voxelize(14, fill=fill).coordinates) for fill in (False, True))
     return (surface, solid) == (296, 512), (f"a cube of side 8 has {surface} voxels on its surface and {solid} when "
                                             "filled; 296 and 512 are correct")
+
+
+def models_are_whole(device: str) -> tuple[bool, str]:
+    """Recompute the descriptor that each model of the package states of a shape."""
+    from sparsenet.models import check_models
+
+    findings = check_models()
+    worst = max((difference for _, difference in findings), default=0.0)
+    names = ", ".join(name for name, _ in findings) or "none is installed"
+    return worst <= ALLOWED, (f"the models give the descriptors that their files state ({names}): largest difference "
+                              f"{worst:.1e} of the norm, {ALLOWED:.0e} allowed")
 
 
 def _missing_gpu() -> str:

@@ -17,12 +17,13 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 
 
 def main(arguments: list[str]) -> None:
+    from sparsenet.models import model_path
     from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config
     from sparsenet.training.trained import check_output
     from sparsenet.wording import counted
 
     parser = command_parser("embed", __doc__, EXAMPLES)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run, or a model of the package")
     parser.add_argument("output", metavar="OUTPUT", help="descriptor file to write (HDF5)")
     parser.add_argument("--dataset", metavar="FILE", help="dataset file (default: the training dataset)")
     parser.add_argument("--split", metavar="NAME", help="its split, or 'all' (default: the test split)")
@@ -38,6 +39,7 @@ def main(arguments: list[str]) -> None:
     args = parser.parse_args(arguments)
     if args.layer is not None and args.descriptor == "probabilities":
         parser.error("argument --layer: not allowed with --descriptor probabilities")
+    args.checkpoint = model_path(args.checkpoint)
     check_output(args.output, args.checkpoint)
 
     net, state = load_network(args.checkpoint)

@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     from sparsenet.inspect.figures import check_picture
 
     parser = command_parser("evaluate", __doc__, EXAMPLES)
-    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run")
+    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run, or a model of the package")
     parser.add_argument("--dataset", metavar="FILE", help="dataset file (default: the training dataset)")
     parser.add_argument("--split", metavar="NAME", help="its split, or 'all' (default: the test split)")
     for name, (choices, meaning) in CHOICES.items():
@@ -87,6 +87,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _evaluate_checkpoint(args: argparse.Namespace) -> None:
+    from sparsenet.models import model_path
     from sparsenet.retrieval.progress import Watched
     from sparsenet.toml import as_toml
     from sparsenet.training import load_network, open_shapes, parse_config
@@ -96,6 +97,7 @@ def _evaluate_checkpoint(args: argparse.Namespace) -> None:
     from sparsenet.training.losses import classifies
     from sparsenet.training.trained import check_output
 
+    args.checkpoint = model_path(args.checkpoint)
     outputs = [path for path in (args.json, args.predictions, args.confusion, args.picture) if path]
     for path in outputs:
         check_output(path, args.checkpoint)

@@ -22,13 +22,14 @@ def main(arguments: list[str]) -> None:
     from sparsenet.files import size_text
     from sparsenet.inspect.page import check_page, write_page
     from sparsenet.inspect.page.shape import drawn_as_trained, mesh_as_trained, mesh_in_cells
+    from sparsenet.models import model_path
     from sparsenet.shapes import Off3DPicture
     from sparsenet.sparse import SparseTensor
     from sparsenet.training import load_network, parse_config
     from sparsenet.training.losses import classifies
 
     parser = command_parser("inspect", __doc__, EXAMPLES)
-    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="best.h5 or last.h5 of a run")
+    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="best.h5 or last.h5 of a run, or a model of the package")
     parser.add_argument("--mesh", required=True, metavar="FILE", help="mesh file: OFF, OBJ, PLY, STL or GLB")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="page to write (.html)")
     parser.add_argument("--render-size", type=int, metavar="N",
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> None:
     args = parser.parse_args(arguments)
     check_page(args.out)
 
+    args.checkpoint = model_path(args.checkpoint)
     net, state = load_network(args.checkpoint)
     config = parse_config(state.config, args.checkpoint)
     classes = state.classes if classifies(config) else []

@@ -20,13 +20,14 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 def main(arguments: list[str]) -> None:
     from sparsenet.data.importers import axis_of
     from sparsenet.inspect.figures import check_picture, save_figure
+    from sparsenet.models import model_path
     from sparsenet.retrieval import Descriptors, find_similar
     from sparsenet.shapes import read_mesh
     from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config
     from sparsenet.training.evaluation import ranking_metric
 
     parser = command_parser("search", __doc__, EXAMPLES)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run, or a model of the package")
     parser.add_argument("query", metavar="MESH", help="mesh file: OFF, OBJ, PLY, STL or GLB")
     parser.add_argument("-k", type=int, default=10, metavar="N", help="number of shapes to find (default: 10)")
     parser.add_argument("--descriptors", metavar="FILE", help="search this file, written by `sparsenet embed`")
@@ -60,6 +61,7 @@ def main(arguments: list[str]) -> None:
     if args.picture:
         check_picture(args.picture)
 
+    args.checkpoint = model_path(args.checkpoint)
     query = read_mesh(args.query)
     net, state = load_network(args.checkpoint)
     config = parse_config(state.config, args.checkpoint, [f"training.device={args.device}"])

@@ -44,6 +44,7 @@ from sparsenet.wording import did_you_mean
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
+    from sparsenet.shapes import Voxelization
 
 
 class SparseNetwork(Module):
@@ -60,6 +61,8 @@ class SparseNetwork(Module):
     ----------
     layers : list of Modules, may be changed: insert, replace, remove, truncate (`del net.layers[17:]`)
     descriptor : number of the layer, from 1, whose output is the descriptor; None: the last before the classifier
+    classes : names of the classes by label, of a network that was trained; None: unknown
+    voxelization : how the shapes were voxelized that it was trained on (`shapes.Voxelization`); None: unknown
 
     Raises
     ------
@@ -74,6 +77,8 @@ class SparseNetwork(Module):
     """
 
     descriptor: int | None = None
+    classes: list[str] | None = None
+    voxelization: Voxelization | None = None
 
     def __init__(self, dimension: int = 3, in_channels: int = 1, seed: int = 0,
                  field: int | Sequence[int] | None = None):

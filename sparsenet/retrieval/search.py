@@ -113,14 +113,13 @@ def find_similar(net: SparseNetwork, mesh: Any, descriptors: Descriptors, k: int
     ------
     ValueError, OSError : the mesh cannot be read, k is out of range, or the descriptors do not match the network.
     """
-    from sparsenet.data.importers import read_upright
-    from sparsenet.shapes import Off3DPicture
+    from sparsenet.shapes import Voxelization
 
     index = descriptors.index(metric)
     field = net.field or (descriptors.render_size,) * 3
-    if isinstance(mesh, str | os.PathLike):
-        mesh = read_upright(mesh, descriptors.up_axis)
-    voxels = Off3DPicture(mesh, descriptors.render_size).voxelize(field, fill=descriptors.fill)
+    treatment = Voxelization(descriptors.render_size, descriptors.fill, descriptors.up_axis)
+    upright = treatment.read(mesh, None if isinstance(mesh, str | os.PathLike) else "z")
+    voxels = treatment.voxelize(upright, field)
     coordinates = np.insert(voxels.coordinates, 0, 0, axis=1)
     weights = next(net.parameters())
     x = SparseTensor(voxels.features, coordinates, field, batch_size=1).to(weights.device, weights.dtype)

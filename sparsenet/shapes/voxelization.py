@@ -1,4 +1,4 @@
-"""Voxelization: the cells of a grid that the surface of a mesh intersects."""
+"""Voxelization: the cells of a grid that the surface of a mesh intersects, or those of its solid."""
 
 from __future__ import annotations
 

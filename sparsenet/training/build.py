@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsenet.training.checkpoint import Checkpoint, load_checkpoint
+from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
 from sparsenet.training.losses import classifies, descriptor_place
 from sparsenet.training.schema import Config
@@ -74,13 +74,22 @@ def _check_grids(net: SparseNetwork, config: Config) -> None:
 
 
 def load_network(path: str | Path) -> tuple[SparseNetwork, Checkpoint]:
-    """The network of a checkpoint, in evaluation mode, and the checkpoint (classes, config, digest).
+    """The network of a checkpoint, in evaluation mode, with its `classes` and `voxelization`; and the checkpoint
+    (config, digest).
 
     Raises CheckpointError if it is damaged.
     """
+    from sparsenet.shapes import Voxelization
+
     state = load_checkpoint(path)
     net = build_network(parse_config(state.config, str(path)), len(state.classes))
     net.load_state_dict(state.weights)
+    net.classes = list(state.classes)
+    if state.voxelization:
+        try:
+            net.voxelization = Voxelization(**state.voxelization)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"checkpoint {path}: section [voxelization]: {error}") from None
     return net.eval(), state
 
 

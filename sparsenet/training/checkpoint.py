@@ -4,6 +4,7 @@
     config, classes                 the full config text, ending in a section [voxelization]; the class names by
                                     label
     class_counts                    training samples of each class
+    check/NAME                      of a model that is shipped: the `cells` of a shape, and its `descriptor`
     weights/NAME, momentum/NAME     arrays, by parameter name
     loss/NAME                       what the loss learned beside the network (centres, proxies, a projection), whose
                                     momentum is momentum/loss.NAME
@@ -50,8 +51,10 @@ class Checkpoint:
     running : sums of the current epoch, by name.
     history : one dict of figures per finished epoch.
     dataset : digest of the training dataset's file (`SparseDataset.digest`), "" if unknown.
-    voxelization : how the dataset's meshes were voxelized: "render_size", "fill", "up_axis"; empty if unknown.
+    voxelization : how the dataset's meshes were voxelized: "render_size", "fill", "up_axis",
+        and "turns" if not 1 (`sparsenet.shapes.Voxelization`); empty if unknown.
     class_counts : training samples of each class, empty if unknown.
+    check : "cells" (n, 3) of a shape and its "descriptor" (C,), by which a shipped model is checked; otherwise empty.
     processor, blas : the machine that wrote it (`sparsenet.kernels.cpu.machine`), "" if unknown.
     """
 
@@ -72,6 +75,7 @@ class Checkpoint:
     updates: int = 0
     class_counts: list[int] = field(default_factory=list)
     loss: dict[str, np.ndarray] = field(default_factory=dict)
+    check: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -84,7 +88,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     names = list(dict.fromkeys(name for row in checkpoint.history for name in row))
     groups = {
         "weights": checkpoint.weights, "momentum": checkpoint.momentum, "latest": checkpoint.latest,
-        "loss": checkpoint.loss,
+        "loss": checkpoint.loss, "check": checkpoint.check,
         "running": {name: np.float64(value) for name, value in checkpoint.running.items()},
         "history": {name: np.array([row.get(name, np.nan) for row in checkpoint.history]) for name in names},
     }
@@ -117,7 +121,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             dataset=found.attribute("dataset", str, ""), voxelization=voxelization,
             processor=found.attribute("processor", str, ""), blas=found.attribute("blas", str, ""),
             latest=_like_weights(found, "latest"), updates=found.attribute("updates", int, 0),
-            class_counts=_class_counts(found), loss=found.finite_group("loss"))
+            class_counts=_class_counts(found), loss=found.finite_group("loss"),
+            check=found.finite_group("check"))
     except (FileNotFoundError, ValueError) as error:
         raise CheckpointError(f"checkpoint {error}") from error
 
