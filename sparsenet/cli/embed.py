@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     from sparsenet.wording import counted
 
     parser = command_parser("embed", __doc__, EXAMPLES)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run, or a model of the package")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run, or a model's name")
     parser.add_argument("output", metavar="OUTPUT", help="descriptor file to write (HDF5)")
     parser.add_argument("--dataset", metavar="FILE", help="dataset file (default: the training dataset)")
     parser.add_argument("--split", metavar="NAME", help="its split, or 'all' (default: the test split)")

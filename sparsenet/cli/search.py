@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
     from sparsenet.training.evaluation import ranking_metric
 
     parser = command_parser("search", __doc__, EXAMPLES)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run, or a model of the package")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run, or a model's name")
     parser.add_argument("query", metavar="MESH", help="mesh file: OFF, OBJ, PLY, STL or GLB")
     parser.add_argument("-k", type=int, default=10, metavar="N", help="number of shapes to find (default: 10)")
     parser.add_argument("--descriptors", metavar="FILE", help="search this file, written by `sparsenet embed`")
