@@ -53,7 +53,8 @@ def main(arguments: list[str]) -> None:
     from sparsenet.inspect.figures import check_picture
 
     parser = command_parser("evaluate", __doc__, EXAMPLES)
-    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run, or a model's name")
+    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT",
+                        help="best.h5 or last.h5 of a run, or a model's name")
     parser.add_argument("--dataset", metavar="FILE", help="dataset file (default: the training dataset)")
     parser.add_argument("--split", metavar="NAME", help="its split, or 'all' (default: the test split)")
     for name, (choices, meaning) in CHOICES.items():

@@ -29,7 +29,8 @@ def main(arguments: list[str]) -> None:
     from sparsenet.training.losses import classifies
 
     parser = command_parser("inspect", __doc__, EXAMPLES)
-    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="best.h5 or last.h5 of a run, or a model's name")
+    parser.add_argument("--checkpoint", required=True, metavar="FILE",
+                        help="best.h5 or last.h5 of a run, or a model's name")
     parser.add_argument("--mesh", required=True, metavar="FILE", help="mesh file: OFF, OBJ, PLY, STL or GLB")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="page to write (.html)")
     parser.add_argument("--render-size", type=int, metavar="N",

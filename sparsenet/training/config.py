@@ -37,7 +37,7 @@ def find_config(name: str | Path) -> Path:
     package = Path(__file__).resolve().parents[1]
     installed, source_tree = package / "configs", package.parent / "configs"
     folder = installed if installed.is_dir() else source_tree
-    shipped = {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    shipped = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
     if str(name) in shipped:
         return shipped[str(name)]
     raise ConfigError(f"config {name}: no such file; the package ships with {', '.join(sorted(shipped))}")
