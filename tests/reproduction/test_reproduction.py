@@ -66,7 +66,7 @@ def test_table1_counts_what_the_network_computes(work):
 
 
 def test_table1_and_figure1_are_written(work, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("sparsenet.reproduction.parts.FIGURE1", ("chair",))
+    monkeypatch.setattr("sparsenet.reproduction.parts.FIGURE1", ("chair/train_0000",))
     monkeypatch.setattr("sparsenet.reproduction.parts.FIGURE1_SIZES", (5, 8))
     assert main(["reproduce", "table1", "figure1", "--psb", "anywhere", "--work", str(work), "--out", str(tmp_path),
                  "--shapes", "5"]) == 0
@@ -75,8 +75,8 @@ def test_table1_and_figure1_are_written(work, tmp_path, capsys, monkeypatch):
     assert float(rows[-1]["dense, M"].replace(",", "")) == pytest.approx(5654.3)
     text = (tmp_path / "table1.md").read_text()
     assert "Made by `sparsenet reproduce table1 figure1 --psb anywhere" in text and sn.__version__ in text
-    assert (tmp_path / "figure1_chair.png").read_bytes()[:4] == b"\x89PNG"
-    assert "figure1_chair.png" in (tmp_path / "figure1.md").read_text()
+    assert (tmp_path / "figure1_train_0000.png").read_bytes()[:4] == b"\x89PNG"
+    assert "figure1_train_0000.png" in (tmp_path / "figure1.md").read_text()
     assert len((tmp_path / "box_shares.csv").read_text().splitlines()) == 12  # 10 classes, header, all
     assert "table1: done" in capsys.readouterr().out
 
