@@ -17,7 +17,7 @@ COMMANDS = {
     "evaluate": "accuracy and retrieval of a trained network on a dataset",
     "classify": "tell the classes of meshes",
     "embed": "write the descriptors of a dataset's shapes to a file",
-    "search": "find the shapes most similar to a mesh",
+    "search": "find the shapes most similar to a mesh, in a folder or a dataset",
     "pack": "write a trained network to a small file, weights in halves",
     "reproduce": "measure the paper's tables and figures anew",
     "inspect": "write an HTML page that shows a network and its activations for a mesh",

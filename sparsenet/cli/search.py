@@ -1,4 +1,4 @@
-"""Find the shapes most similar to a mesh."""
+"""Find the shapes most similar to a mesh, in a folder of meshes or in a dataset."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from sparsenet.cli.parser import command_parser
 from sparsenet.cli.poses import add_poses
 
 EXAMPLES = """examples:
+  sparsenet search meshes/ chair.stl                   # any folder, searched by a model of the package
+  sparsenet search meshes/ chair.stl --model runs/psb/best.h5 --picture found.png
   sparsenet search runs/quickstart/best.h5 chair.off
   sparsenet search runs/psb/best.h5 query.stl --dataset psb.h5 --split all -k 20
   sparsenet search runs/psb/best.h5 query.obj --descriptors everything.h5 --picture found.png
+
+In a folder, and the folders within it, each mesh is embedded once; its descriptor is kept in the user's cache folder
+(SPARSENET_CACHE names another) until the file or the model changes.
 
 The query is voxelized like the shapes.  With --descriptors (a file written by `sparsenet embed`) only the query
 is embedded, which is faster when searching repeatedly.
@@ -18,6 +23,9 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 
 
 def main(arguments: list[str]) -> None:
+    if _names_a_folder(arguments):
+        _search_folder(arguments)
+        return
     from sparsenet.data.importers import axis_of
     from sparsenet.inspect.figures import check_picture, save_figure
     from sparsenet.models import model_path
@@ -27,7 +35,9 @@ def main(arguments: list[str]) -> None:
     from sparsenet.training.evaluation import ranking_metric
 
     parser = command_parser("search", __doc__, EXAMPLES)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run, or a model's name")
+    parser.add_argument("checkpoint", metavar="FOLDER|CHECKPOINT",
+                        help="a folder of meshes (its options: sparsenet search FOLDER --help); or best.h5 or last.h5 "
+                             "of a run, or a model's name, to search a dataset")
     parser.add_argument("query", metavar="MESH", help="mesh file: OFF, OBJ, PLY, STL or GLB")
     parser.add_argument("-k", type=int, default=10, metavar="N", help="number of shapes to find (default: 10)")
     parser.add_argument("--descriptors", metavar="FILE", help="search this file, written by `sparsenet embed`")
@@ -83,4 +93,58 @@ def main(arguments: list[str]) -> None:
     print(found)
     if args.picture:
         save_figure(found.picture(args.dataset, args.label), args.picture)
+        print(f"picture: {args.picture}")
+
+
+def _names_a_folder(arguments: list[str]) -> bool:
+    """Whether the first positional argument is a folder."""
+    first = next((word for word in arguments if not word.startswith("-")), "")
+    return Path(first).is_dir()
+
+
+def _search_folder(arguments: list[str]) -> None:
+    import sys
+
+    from sparsenet.inspect.figures import check_picture, save_figure
+    from sparsenet.models import classify, embed_folder, load_pretrained, search_folder
+    from sparsenet.wording import counted
+
+    parser = command_parser("search", __doc__, EXAMPLES)
+    parser.add_argument("folder", metavar="FOLDER", help="folder of meshes, with the folders within it")
+    parser.add_argument("query", metavar="MESH", help="mesh file: OFF, OBJ, PLY, STL, GLB or glTF")
+    parser.add_argument("-k", type=int, default=10, metavar="N", help="number of files to find (default: 10)")
+    parser.add_argument("--model", default="modelnet40", metavar="MODEL",
+                        help="a model of the package, or best.h5 or last.h5 of a run (default: modelnet40)")
+    parser.add_argument("--up-axis", choices=("auto", "y", "z"),
+                        help="the axis along which the meshes and the query stand; auto: by a file's format, y for OBJ "
+                             "and glTF, z for the others (default: as the model's own meshes)")
+    parser.add_argument("--turns", type=int, metavar="N",
+                        help="poses about the vertical whose descriptors are averaged (default: 3, or 1 if the model "
+                             "was trained without)")
+    parser.add_argument("--picture", type=Path, metavar="FILE",
+                        help="draw the query and the results (.png, .pdf or .svg; needs matplotlib)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    args = parser.parse_args(arguments)
+    for name in ("k", "turns"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            option = "-k" if name == "k" else "--turns"
+            parser.error(f"argument {option}: {getattr(args, name)} is not a positive whole number")
+    if args.picture:
+        check_picture(args.picture)
+    net = load_pretrained(args.model)
+    query = net.voxelization.read(args.query, args.up_axis) if net.voxelization else args.query
+    known = embed_folder(net, args.folder, args.up_axis, args.turns, not args.quiet,
+                         lambda line: print(f"sparsenet search: {line}", file=sys.stderr))
+    for name, reason in known.unreadable.items():
+        print(f"sparsenet search: {name}: {reason}", file=sys.stderr)
+    if not len(known):
+        raise ValueError(f"{args.folder}: none of {counted(len(known.unreadable), 'file')} can be read")
+    found = search_folder(net, known, query, min(args.k, len(known)), turns=args.turns)
+    print(f"{counted(len(known), 'mesh', 'meshes')} in {args.folder}, {known.computed} embedded now")
+    if net.classes and net.out_channels == len(net.classes) and net.layers[-1].kind in ("linear", "cosine_linear"):
+        best = classify(net, query, "z")
+        print(f"{args.query}: {best.label} ({best.probability:.0%})")
+    print(found)
+    if args.picture:
+        save_figure(found.picture(net, query, Path(args.query).name, args.up_axis), args.picture)
         print(f"picture: {args.picture}")

@@ -10,44 +10,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_runs import run
 
 import sparsenet as sn
 from sparsenet import models, selfcheck
 from sparsenet.cli import main
-from sparsenet.data.convert import Conversion
-from sparsenet.data.importers import import_parametric
 from sparsenet.models import pretrained
 from sparsenet.models.packing import pack_model
 from sparsenet.random import keyed_rng
 from sparsenet.shapes import CLASSES, Mesh, MeshError, Voxelization, parametric_mesh
 from sparsenet.training import load_network
 from sparsenet.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from sparsenet.training.config import parse_config
-
-CONFIG = """
-[data]
-path = "{path}"
-workers = 0
-render_size = 8
-validation_share = 0.0
-[network]
-channels = [4, 6, 8]
-[training]
-epochs = 1
-batch_size = 8
-"""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """shapes.h5, a run of one epoch on it, and its last checkpoint packed: model.h5."""
-    folder = tmp_path_factory.mktemp("models")
-    path = folder / "shapes.h5"
-    import_parametric(path, {"train": 2, "test": 1}, conversion=Conversion(render_size=8, fill=True, progress=False))
-    run(parse_config(CONFIG.format(path=path), "test"), folder / "run")
-    pack_model(folder / "run" / "last.h5", folder / "model.h5", turns=4)
-    return folder
 
 
 @pytest.fixture
@@ -214,22 +186,6 @@ def test_what_cannot_be_classified(folder, tmp_path):
 
 
 # ---- the commands ----
-
-@pytest.fixture
-def meshes(tmp_path):
-    """A folder with two meshes and a text, and a broken mesh beside it."""
-    folder = tmp_path / "meshes"
-    (folder / "deep").mkdir(parents=True)
-    for name in ("a.off", "deep/b.off"):
-        mesh = chair(len(name))
-        lines = ["OFF", f"{len(mesh.vertices)} {len(mesh.faces)} 0", *(" ".join(map(repr, map(float, v)))
-                                                                        for v in mesh.vertices),
-                 *("3 " + " ".join(map(str, f)) for f in mesh.faces)]
-        (folder / name).write_text("\n".join(lines))
-    (folder / "notes.txt").write_text("no mesh")
-    (tmp_path / "broken.off").write_text("OFF\n3 1 0\n")
-    return tmp_path
-
 
 def test_classify_prints_a_line_for_each_mesh(folder, meshes, capsys):
     net = sn.load_pretrained(folder / "model.h5")
