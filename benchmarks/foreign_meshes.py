@@ -1,0 +1,62 @@
+"""A model on meshes of another collection: accuracy on those classes of the Princeton Shape Benchmark that it has, too.
+
+    python -m benchmarks.foreign_meshes modelnet40 psb/
+
+The benchmark's meshes lie in any orientation, so they are classified twice: as they lie, and with the up axis unknown,
+which tries six directions and takes the one that the model is surest of.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from sparsenet.data.psb import read_cla
+from sparsenet.models import classify, load_pretrained
+
+# Class of the benchmark -> the classes of ModelNet40 that are right for it
+MATCHES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("biplane", "commercial", "fighter_jet", "glider", "stealth_bomber", "F117", "multi_fuselage"),
+                    ("airplane",)),
+    **dict.fromkeys(("sedan", "sports_car", "race_car", "antique_car"), ("car",)),
+    **dict.fromkeys(("dining_chair", "desk_chair"), ("chair",)),
+    **dict.fromkeys(("door", "double_doors"), ("door",)),
+    **dict.fromkeys(("acoustic_guitar", "electrical_guitar"), ("guitar",)),
+    **dict.fromkeys(("human", "human_arms_out", "walking"), ("person",)),
+    **dict.fromkeys(("potted_plant", "bush", "flowers"), ("plant", "flower_pot")),
+    **dict.fromkeys(("rectangular", "single_leg", "round"), ("table",)),
+    **dict.fromkeys(("desk_with_hutch", "school_desk"), ("desk",)),
+    **dict.fromkeys(("one_peak_tent", "multiple__peak_tent"), ("tent",)),
+    "bed": ("bed",), "bench": ("bench",), "bottle": ("bottle",), "mug": ("cup",), "desk_lamp": ("lamp",),
+    "laptop": ("laptop",), "computer_monitor": ("monitor",), "piano": ("piano",), "sink": ("sink",),
+    "couch": ("sofa",), "staircase": ("stairs",), "stool": ("stool",), "shelves": ("bookshelf",), "vase": ("vase",),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a model's name, or a checkpoint")
+    parser.add_argument("psb", type=Path, help="folder of the Princeton Shape Benchmark")
+    parser.add_argument("--step", type=int, default=1, help="take each n-th mesh alone (default: 1)")
+    args = parser.parse_args()
+    net = load_pretrained(args.model)
+    meshes = [(args.psb / "meshes" / f"m{model}.off", one.name) for split in ("train", "test")
+              for one in read_cla(args.psb / f"{split}.cla") if one.name in MATCHES for model in one.models]
+    meshes = meshes[::args.step]
+    right: dict[str, Counter[str]] = {"as they lie": Counter(), "up axis unknown": Counter()}
+    total: Counter[str] = Counter()
+    for path, name in meshes:
+        total[name] += 1
+        for how, axis in (("as they lie", "z"), ("up axis unknown", "unknown")):
+            right[how][name] += classify(net, path, axis).label in MATCHES[name]
+    print(f"{'class':<20} {'meshes':>6} {'as they lie':>12} {'up unknown':>12}")
+    for name in sorted(total):
+        print(f"{name:<20} {total[name]:>6} "
+              f"{' '.join(f'{right[how][name] / total[name]:>12.1%}' for how in right)}")
+    print(f"{'all':<20} {len(meshes):>6} "
+          f"{' '.join(f'{sum(counts.values()) / len(meshes):>12.1%}' for counts in right.values())}")
+
+
+if __name__ == "__main__":
+    main()
