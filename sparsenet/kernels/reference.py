@@ -178,7 +178,7 @@ def matmul(a, b):
     return a @ b
 
 
-# ---- max-pooling and activation ------------------------------------------------------------------------------------
+# ---- max-pooling, activation, levels (both after a convolution), batch norm ------------------------------------------
 
 
 @formula_of("max_pool_forward", reads=("neighbours",))
@@ -225,6 +225,34 @@ def leaky_relu_backward(reference, gradient, slope, background, background_gradi
     """gradient if reference > 0, else slope * gradient; with a background and its gradient, both."""
     out = np.where(reference > 0, gradient, gradient * gradient.dtype.type(slope))
     return out if background is None else (out, leaky_relu_backward(background, background_gradient, slope, None, None))
+
+
+@formula_of("level_background")
+def level_background(weights, background, bias, slope, reversed, with_gradient):
+    """(C_out,) constant = background @ sum_k weights[k] + bias, and its leaky ReLU; if with_gradient, also that sum
+    (C_in, C_out) and the transposed weights (K, C_out, C_in), the offsets in reverse order if `reversed`."""
+    total, constant = weights.sum(axis=0), np.zeros(weights.shape[2], weights.dtype)
+    constant += 0 if background is None else background @ total
+    constant += 0 if bias is None else bias
+    turned = np.ascontiguousarray((weights[::-1] if reversed else weights).transpose(0, 2, 1))
+    return constant, leaky_relu_forward(constant, slope, None), *((total, turned) if with_gradient else (None, None))
+
+
+@formula_of("level_gradient")
+def level_gradient(gradient, argmax, transposed_neighbours, activated, constant, output_background_gradient, slope,
+                   total_weight):
+    """Gradients of the convolution's output (N, C), of its constant (C,) and, given total_weight, of its input's
+    background (C_in,).  After a pooling, `gradient` is that of the maxima less the level's background."""
+    below = np.zeros_like(constant) if output_background_gradient is None else output_background_gradient
+    if argmax is not None:
+        n, k = np.nonzero(transposed_neighbours >= 0)
+        m = transposed_neighbours[n, k]
+        pooled, gradient = gradient, np.zeros_like(activated)
+        np.add.at(gradient, n, np.where(argmax[m] == k[:, None], pooled[m], 0))
+        below = below - segment_sum(gradient, None)[0]
+    out = leaky_relu_backward(activated, gradient, slope, None, None)
+    to_constant = leaky_relu_backward(constant, below, slope, None, None) + segment_sum(out, None)[0]
+    return out, to_constant, None if total_weight is None else total_weight @ to_constant
 
 
 @formula_of("batch_norm_statistics")
@@ -295,6 +323,29 @@ def segment_max(values, splits):
         if start < stop:
             out[s], rows[s] = values[start:stop].max(axis=0), start + values[start:stop].argmax(axis=0)
     return out, rows
+
+
+@formula_of("cell_sums")
+def cell_sums(features, sums, splits, background, cells, mean):
+    """(B, C): (sums[b] + (cells - sites of b) * background) / divisor."""
+    inactive, divisor = _cells(splits, cells, mean, background is not None)
+    return ((sums if background is None else sums + inactive * background) / divisor).astype(features.dtype)
+
+
+@formula_of("cell_sums_backward")
+def cell_sums_backward(gradient, splits, coordinates, background_rows, cells, mean):
+    """(N, C): gradient[b] / divisor at the sites of b; (G, C): (cells - sites of b) times as much, summed if G is 1."""
+    inactive, divisor = _cells(splits, cells, mean, background_rows > 0)
+    share = (gradient / divisor).astype(gradient.dtype)
+    of_samples = (share * inactive).astype(gradient.dtype)
+    to_background = of_samples.sum(axis=0, keepdims=True) if background_rows == 1 else of_samples
+    return share[coordinates[:, 0]], to_background if background_rows else None
+
+
+def _cells(splits, cells, mean, with_background) -> tuple[np.ndarray, np.ndarray | int]:
+    """(B, 1) inactive cells; the divisor of a mean: all cells, without a background the sites, at least 1."""
+    sites = np.diff(splits)[:, None]
+    return cells - sites, np.maximum(1, cells if with_background else sites) if mean else 1
 
 
 @formula_of("add_sample_rows")

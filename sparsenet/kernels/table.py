@@ -279,17 +279,16 @@ class Kernel:
                                  f"({', '.join(words)}){origin}")
 
 
-def declare(name: str, family: str | tuple[str, str], formula: str, /,
+def declare(name: str, family: str, formula: str, /,
             **arguments: Array | Arrays | Scalar | Integers | object) -> Kernel:
     """Add a kernel to the table.
 
     family : the folder of this package whose cpu.py and cuda.py hold or import the implementations; the formula is a
-        function in reference.py, or in the second module if a pair is given
+        function in reference.py
     formula : the formula, in one line
     arguments : a description that is not of these types is only a comment, and the argument is not checked
     """
-    family, reference = (family, REFERENCE) if isinstance(family, str) else family
-    modules = {"cpu": f"{family}.cpu", "cuda": f"{family}.cuda", REFERENCE: reference}
+    modules = {"cpu": f"{family}.cpu", "cuda": f"{family}.cuda", REFERENCE: REFERENCE}
     kernel = Kernel(name, modules, formula, arguments)
     return _KERNELS.setdefault(name, kernel)
 
