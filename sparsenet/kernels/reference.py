@@ -8,7 +8,7 @@ D dimensions.  An entry -1 of the neighbours is an inactive cell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from itertools import pairwise, product
 from math import prod
@@ -18,40 +18,21 @@ import numpy as np
 from sparsenet.backend import REFERENCE
 from sparsenet.kernels.contracts import COSINE, L2, LATTICE, MeshFault
 from sparsenet.kernels.hash_table import EMPTY, MIX, HashTable, capacity_for
-from sparsenet.kernels.table import find, launch
+from sparsenet.kernels.table import formula_of, launch
 from sparsenet.kernels.voxels import place
 
-
-def formula_of(*kernels: str, reads: tuple[str, ...] = ()) -> Callable[[Callable], Callable]:
-    """Decorator: the function is the specification of these kernels, which read those views of a rulebook."""
-
-    def register(function: Callable) -> Callable:
-        for kernel in kernels:  # infinity and NaN pass without a warning, as on the other backends
-            find(kernel).implementation(REFERENCE)(np.errstate(all="ignore")(function))
-            find(kernel).reads(REFERENCE)(lambda *_: reads)
-        return function
-
-    return register
-
-
 # ---- sites -------------------------------------------------------------------------------------------------------
-
 
 @formula_of("site_coordinates")
 def site_coordinates(keys, spatial_size):
     """(N, 1+D) int32: a key is the row-major index of [batch, x, y, ...]."""
-    columns = [keys]
-    for side in reversed(spatial_size):
-        columns[:1] = np.divmod(columns[0], side)
-    return np.stack(columns, axis=1).astype(np.int32)
+    strides = np.cumprod((1, *spatial_size[::-1]), dtype=np.int64)[::-1]
+    return (keys[:, None] // strides % (2**31, *spatial_size)).astype(np.int32)
 
 
 def keys_of(batch: np.ndarray, cells: np.ndarray, sides: tuple[int, ...]) -> np.ndarray:
     """(N,) int64 keys of cells (N, D) in grids `batch` (N,)."""
-    keys = batch.astype(np.int64)
-    for axis, side in enumerate(sides):
-        keys = keys * side + cells[:, axis]
-    return keys
+    return np.column_stack([batch, cells]) @ np.cumprod((1, *sides[::-1]), dtype=np.int64)[::-1]
 
 
 @formula_of("hash_insert")
@@ -78,8 +59,7 @@ def hash_lookup(table_keys, table_rows, queries):
 
 # ---- rulebooks: input cell = output cell * stride - padding + offset ---------------------------------------------
 
-
-def joined_outputs(coordinates, output_size, kernel_size, stride, padding, dilation) -> Iterator[tuple]:
+def joined_outputs(coordinates, output_size, kernel_size, stride, padding, dilation) -> Iterable[tuple]:
     """For each offset, row-major: the sites n that it joins to a cell of the output grid, and the keys of those."""
     for offset in product(*map(range, kernel_size)):
         cells, rest = np.divmod(coordinates[:, 1:] + padding - np.multiply(offset, dilation, dtype=np.int64), stride)
@@ -135,20 +115,18 @@ def pair_count(coordinates, spatial_size, output_size, *axes):
     return sum(len(n) for n, _ in joined_outputs(coordinates, output_size, *axes))
 
 
-def by_offset(pairs: np.ndarray, splits: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Each offset k with the rows n of the inputs and m of the outputs that it joins, none of them twice."""
-    for k, (start, stop) in enumerate(pairwise(splits)):
-        yield k, pairs[start:stop, 0], pairs[start:stop, 1]
+def by_offset(rulebook) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """For each offset k the rows n of the inputs and m of the outputs that it joins, none of them twice."""
+    return np.split(rulebook.pairs.T, rulebook.pair_splits[1:-1], axis=1)
 
 
 # ---- convolution, over the pairs (n, m) of each offset k of a rulebook -----------------------------------------------
-
 
 @formula_of("convolution_forward", "convolution_forward_by_row", reads=("pairs",))
 def convolution_forward(features, weights, rulebook, constant, *slope):
     """out[m] = constant + sum over (n, m) of each k of features[n] @ weights[k], through a leaky ReLU."""
     out = np.zeros((rulebook.shape[1], weights.shape[2]), features.dtype)
-    for k, n, m in by_offset(rulebook.pairs, rulebook.pair_splits):
+    for k, (n, m) in enumerate(by_offset(rulebook)):
         out[m] += features[n] @ weights[k]
     out = out if constant is None else out + constant
     return out if slope in ((), (None,)) else leaky_relu_forward(out, *slope, None)
@@ -158,7 +136,7 @@ def convolution_forward(features, weights, rulebook, constant, *slope):
 def convolution_input_gradient(gradient, weights, rulebook, turned):
     """out[n] = sum over (n, m) of each k of gradient[m] @ weights[k]^T."""
     out = np.zeros((rulebook.shape[0], weights.shape[1]), gradient.dtype)
-    for k, n, m in by_offset(rulebook.pairs, rulebook.pair_splits):
+    for k, (n, m) in enumerate(by_offset(rulebook)):
         out[n] += gradient[m] @ weights[k].T
     return out
 
@@ -167,7 +145,7 @@ def convolution_input_gradient(gradient, weights, rulebook, turned):
 def convolution_weight_gradient(features, gradient, rulebook, background, constant_gradient):
     """out[k] = background^T constant_gradient + sum over (n, m) of k of features[n]^T @ gradient[m]."""
     out = np.zeros((rulebook.shape[2], features.shape[1], gradient.shape[1]), features.dtype)
-    for k, n, m in by_offset(rulebook.pairs, rulebook.pair_splits):
+    for k, (n, m) in enumerate(by_offset(rulebook)):
         out[k] = features[n].T @ gradient[m]
     return out if background is None else out + np.outer(background, constant_gradient)
 
@@ -179,7 +157,6 @@ def matmul(a, b):
 
 
 # ---- max-pooling, activation, levels (both after a convolution), batch norm ------------------------------------------
-
 
 @formula_of("max_pool_forward", reads=("neighbours",))
 def max_pool_forward(features, background, neighbours, output_coordinates, relative):
@@ -198,7 +175,7 @@ def max_pool_forward(features, background, neighbours, output_coordinates, relat
         value = values[rows[:, k]]
         wins = counts[:, k : k + 1] & ((value > out) | np.isnan(value))
         out[wins], argmax[wins] = value[wins], k
-    return (subtract_sample_rows(out, below, output_coordinates) if relative else out), argmax
+    return out - of_sites(below, output_coordinates) if relative else out, argmax
 
 
 @formula_of("max_pool_backward", reads=("neighbours",))
@@ -303,7 +280,6 @@ def batch_norm_backward(features, background, gradient, background_gradient, bat
 
 # ---- runs of rows, rows of samples ---------------------------------------------------------------------------------
 
-
 @formula_of("segment_sum")
 def segment_sum(values, splits):
     """(S, C): the sum of each run of rows, in float64 and rounded once; without splits, the sum of all rows."""
@@ -327,47 +303,35 @@ def segment_max(values, splits):
 
 @formula_of("cell_sums")
 def cell_sums(features, sums, splits, background, cells, mean):
-    """(B, C): (sums[b] + (cells - sites of b) * background) / divisor."""
-    inactive, divisor = _cells(splits, cells, mean, background is not None)
-    return ((sums if background is None else sums + inactive * background) / divisor).astype(features.dtype)
+    """(B, C): (sums[b] + (cells - sites of b) * background) / divisor: that of a mean is the number of cells summed."""
+    sites = np.diff(splits)[:, None]
+    inactive = 0 if background is None else cells - sites
+    total = sums if background is None else sums + inactive * background
+    return (total / (np.maximum(1, sites + inactive) if mean else 1)).astype(features.dtype)
 
 
 @formula_of("cell_sums_backward")
 def cell_sums_backward(gradient, splits, coordinates, background_rows, cells, mean):
     """(N, C): gradient[b] / divisor at the sites of b; (G, C): (cells - sites of b) times as much, summed if G is 1."""
-    inactive, divisor = _cells(splits, cells, mean, background_rows > 0)
-    share = (gradient / divisor).astype(gradient.dtype)
+    sites = np.diff(splits)[:, None]
+    inactive = cells - sites if background_rows else 0
+    share = (gradient / (np.maximum(1, sites + inactive) if mean else 1)).astype(gradient.dtype)
     of_samples = (share * inactive).astype(gradient.dtype)
     to_background = of_samples.sum(axis=0, keepdims=True) if background_rows == 1 else of_samples
     return share[coordinates[:, 0]], to_background if background_rows else None
 
 
-def _cells(splits, cells, mean, with_background) -> tuple[np.ndarray, np.ndarray | int]:
-    """(B, 1) inactive cells; the divisor of a mean: all cells, without a background the sites, at least 1."""
-    sites = np.diff(splits)[:, None]
-    return cells - sites, np.maximum(1, cells if with_background else sites) if mean else 1
+def of_sites(rows: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    """(N, C): for each site the row of its sample; one row serves all samples."""
+    return rows if len(rows) == 1 else rows[coordinates[:, 0]]
 
 
-@formula_of("add_sample_rows")
-def add_sample_rows(values, rows, coordinates):
-    """values[n] + rows[sample of n]; one row serves all samples."""
-    return values + (rows if len(rows) == 1 else rows[coordinates[:, 0]])
-
-
-@formula_of("subtract_sample_rows")
-def subtract_sample_rows(values, rows, coordinates):
-    """values[n] - rows[sample of n]."""
-    return add_sample_rows(values, -rows, coordinates)
-
-
-@formula_of("multiply_sample_rows")
-def multiply_sample_rows(values, rows, coordinates):
-    """values[n] * rows[sample of n]."""
-    return values * (rows if len(rows) == 1 else rows[coordinates[:, 0]])
+formula_of("add_sample_rows")(lambda values, rows, coordinates: values + of_sites(rows, coordinates))
+formula_of("subtract_sample_rows")(lambda values, rows, coordinates: values - of_sites(rows, coordinates))
+formula_of("multiply_sample_rows")(lambda values, rows, coordinates: values * of_sites(rows, coordinates))
 
 
 # ---- losses and the step -------------------------------------------------------------------------------------------
-
 
 @formula_of("softmax_cross_entropy")
 def softmax_cross_entropy(logits, labels, with_gradient):
@@ -430,7 +394,6 @@ def sgd_step(parameters, gradients, velocities, masters, lr, momentum, dampening
 
 # ---- voxelization: integers on a lattice of so many steps to a cell ------------------------------------------------
 
-
 @formula_of("voxelize_triangles")
 def voxelize_triangles(vertices, faces, spatial_size):
     """((n, 3) int32 cells that a triangle meets, row-major; how many more lie outside the grid).  A triangle and a
@@ -481,9 +444,9 @@ def voxelize_meshes(vertices, vertex_splits, faces, face_splits, placements, spa
     keys, dropped = [np.zeros(0, np.int64)], np.zeros(len(placements), np.int64)
     for s in np.flatnonzero(np.diff(face_splits)).tolist():  # a mesh without faces meets no cell
         own, own_faces = vertices[vertex_splits[s] : vertex_splits[s + 1]], faces[face_splits[s] : face_splits[s + 1]]
-        rotation, affine, (shift,) = (part.reshape(-1, 3) for part in np.split(placements[s], (9, 18)))
+        placed = placements[s].reshape(7, 3)  # rotation, affine and shift
         try:
-            lattice = place(own, spatial_size, render_size, rotation, affine, shift)
+            lattice = place(own, spatial_size, render_size, placed[:3], placed[3:6], placed[6])
             cells, dropped[s] = launch("voxelize_triangles", lattice, own_faces, spatial_size, backend=REFERENCE)
         except ValueError as error:
             raise MeshFault(s, error) from error
