@@ -5,19 +5,21 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from sparsenet.kernels.cuda import driver as cupy_driver
+from sparsenet.kernels.cuda import tiles
 from sparsenet.kernels.cuda.interface import CompileError
-from sparsenet.kernels.cuda.precompile import compile_variant, variant_of, variants
+from sparsenet.kernels.cuda.precompile import compile_variant, kernels_of, listed_variants, variant_of, variants
 from sparsenet.kernels.cuda.source import CudaSource, sources
 
 
 def test_every_source_is_compiled_in_its_variants():
     found = variants(90)
     assert {source for source, _, _ in found} == {source.name for source in sources()}
-    assert len({(source, macros) for source, _, macros in found}) == len(found)
+    assert len({(source, macros) for source, _, macros in found}) == len(found)  # none is listed twice
     for source, name, macros in found:
         assert name in CudaSource(source).kernel(name, **dict(macros)).module
 
@@ -28,6 +30,33 @@ def test_a_launcher_cannot_choose_a_variant_that_is_not_compiled_ahead():
     assert SOURCE.kernel("leaky_relu_forward", SCALAR="Half", WIDE="float").name == "leaky_relu_forward"
     with pytest.raises(KeyError, match="leaky_relu.cu has no variant .*'WIDE': 'double'.*: add it to the variants"):
         SOURCE.kernel("leaky_relu_forward", SCALAR="Half", WIDE="double")
+
+
+SOURCES = {source.name: source for source, _ in listed_variants()}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_so_it_is_for_every_source(name):
+    source = SOURCES[name]
+    kernel, listed = kernels_of(source)[0], source.variants
+    assert source.kernel(kernel, **listed[0]).name == kernel
+    with pytest.raises(KeyError, match=f"{source.path.name} has no variant .*'UNLISTED': 1"):
+        source.kernel(kernel, **listed[0], UNLISTED=1)
+
+
+def test_variants_follow_from_the_table_of_tiles_in_use():
+    """Another tile is refused until a table holds it."""
+    from sparsenet.kernels.convolution.cuda import FORWARD, WEIGHTS, forward_kernel
+
+    table = tiles.tile_table()
+    tile = replace(table.choose("forward", "any", "float32", 64), rows=32, columns=32, own_rows=4, own_columns=4)
+    with pytest.raises(KeyError, match=r"forward.cu has no variant .*'TILE_ROWS': 32"):
+        forward_kernel(tile, "float32")
+    with tiles.using(replace(table, forward=(tile,))):
+        assert len(FORWARD.variants) == 4  # each operand by vectors or by elements
+        assert {macros["TILE_ROWS"] for macros in FORWARD.variants} == {32}
+        assert forward_kernel(tile, "float32").defines["TILE_ROWS"] == "32"
+        assert len(WEIGHTS.variants) == 4 * sum(line.precision in tiles.ITEM_SIZES for line in table.weight_gradient)
 
 
 def test_what_a_gpu_cannot_run_is_left_out():
