@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
+import worker_tasks
 
 from sparsenet.kernels.cuda import driver as cupy_driver
-from sparsenet.kernels.cuda import tiles
+from sparsenet.kernels.cuda import precompile, tiles
 from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.precompile import compile_variant, kernels_of, listed_variants, variant_of, variants
 from sparsenet.kernels.cuda.source import CudaSource, sources
@@ -82,6 +84,26 @@ def test_a_kernel_that_does_not_compile_is_told_across_processes(monkeypatch):
     with pytest.raises(RuntimeError, match="leaky_relu_forward .* does not compile") as caught:
         compile_variant(("activations/leaky_relu", "leaky_relu_forward", (("SCALAR", "float"), ("WIDE", "float"))))
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_an_error_in_a_process_is_raised_here(monkeypatch):
+    monkeypatch.setattr(precompile, "compile_variant", worker_tasks.refused)
+    with pytest.raises(ZeroDivisionError, match="task 3"):
+        precompile.compile_all(range(5), processes=2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+@pytest.mark.parametrize("function", [worker_tasks.dead, worker_tasks.cut_short])
+def test_a_process_that_is_killed_is_told_of(function, monkeypatch):
+    """Not waited for, as a pool of concurrent.futures does if it dies in the middle of a message."""
+    monkeypatch.setattr(precompile, "compile_variant", function)
+    with pytest.raises(RuntimeError, match="one of the processes that compiled 20 variants died"):
+        precompile.compile_all(range(20), processes=2)
+
+
+def test_all_are_compiled(monkeypatch):
+    monkeypatch.setattr(precompile, "compile_variant", worker_tasks.doubled)
+    assert precompile.compile_all(range(5), processes=2) == 5
 
 
 def test_without_cupy_there_is_one_line():

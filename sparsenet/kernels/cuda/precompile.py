@@ -12,15 +12,15 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from types import ModuleType
 
 from sparsenet.backend import cupy
+from sparsenet.interrupts import deferred_interrupt
 from sparsenet.kernels import find, table
 from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.signature import names
 from sparsenet.kernels.cuda.source import CudaKernel, CudaSource, Macros
+from sparsenet.worker_processes import WorkerDied, map_in_workers
 
 Variant = tuple[str, str, tuple[tuple[str, str | int], ...]]  # source, one of its kernels, macros by name
 
@@ -78,10 +78,18 @@ def compile_variant(variant: Variant) -> None:
 def compile_all(listed: Iterable[Variant], processes: int | None = None) -> int:
     """Compile variants in several processes; returns their number.
 
-    Raises RuntimeError with the names of the kernel and the line.
+    Raises
+    ------
+    RuntimeError : a kernel does not compile, with its name and the line, or a process died.
     """
-    with ProcessPoolExecutor(processes or min(16, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
-        return len(list(pool.map(compile_variant, listed)))
+    listed = list(listed)
+    with deferred_interrupt() as interrupted:
+        try:
+            return len(list(map_in_workers(compile_variant, listed, processes or min(16, os.cpu_count() or 1),
+                                           interrupted)))
+        except WorkerDied:
+            raise RuntimeError(f"one of the processes that compiled {len(listed)} variants died, out of memory "
+                               "perhaps: start again, what was compiled is kept") from None
 
 
 def precompile() -> int:
