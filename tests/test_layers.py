@@ -12,9 +12,9 @@ import sparsenet
 PACKAGE = Path(sparsenet.__file__).parent
 # "sparsenet" is the package itself: what `from sparsenet import SparseTensor` asks.
 LAYERS = (
-    ("hdf5", "interrupts"), ("hdf5_output",), ("backend", "files", "lock", "random", "toml", "wording"),
-    ("kernels",), ("autograd",), ("anomaly",), ("gradcheck", "moving_average", "parameter_groups", "sparse"),
-    ("optim",), ("ops",), ("nn",),
+    ("hdf5", "interrupts", "worker_processes"), ("hdf5_output",),
+    ("backend", "files", "lock", "random", "toml", "wording"), ("kernels",), ("autograd",), ("anomaly",),
+    ("gradcheck", "moving_average", "parameter_groups", "sparse"), ("optim",), ("ops",), ("nn",),
     ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("retrieval",), ("training",), ("models", "reproduction"),
     ("info", "quickstart", "selfcheck"), ("cli",), ("__main__",))
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

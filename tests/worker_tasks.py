@@ -1,4 +1,4 @@
-"""Functions for worker processes, which import them by name: tests/data/test_worker_processes.py."""
+"""Functions for worker processes, which import them by name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,19 @@ def doubled(task: np.ndarray) -> np.ndarray:
 
 def process_number(_task: object) -> int:
     return os.getpid()
+
+
+_preparations = 0
+
+
+def prepared() -> None:
+    global _preparations
+    _preparations += 1
+
+
+def preparations(_task: object) -> int:
+    """How often this process was prepared."""
+    return _preparations
 
 
 def refused(task: int) -> int:

@@ -18,9 +18,10 @@ from sparsenet.data.folders import printable
 from sparsenet.data.import_report import ImportReport, duplicates_of
 from sparsenet.data.layout import UP_AXES, coordinate_dtype
 from sparsenet.data.sample import Sample
-from sparsenet.data.worker_processes import WorkerDied, map_in_workers
 from sparsenet.data.writer import write_dataset
 from sparsenet.interrupts import deferred_interrupt
+from sparsenet.kernels import set_num_threads
+from sparsenet.worker_processes import WorkerDied, map_in_workers
 
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
@@ -173,7 +174,8 @@ def _results(entries: Sequence[MeshEntry], conversion: Conversion,
             yield convert(entry.load)
         return
     try:
-        yield from map_in_workers(convert, [entry.load for entry in entries], processes, interrupted)
+        yield from map_in_workers(convert, [entry.load for entry in entries], processes, interrupted,
+                                  prepare=partial(set_num_threads, 1))
     except WorkerDied:
         raise RuntimeError("import: a spawned process died: out of memory, or a script without the "
                            "`if __name__ == \"__main__\":` guard; processes=1 needs neither") from None

@@ -255,7 +255,7 @@ LEAKY_RELU_BACKWARD = declare(
 # ---- a level: convolution, leaky ReLU, and max-pooling if it follows; composed of the kernels above -----------------
 
 LEVEL_BACKGROUND = declare(
-    "level_background", ("level", "level.cpu"),
+    "level_background", "level",
     "constant = background sum_k weights[k] + bias; its leaky ReLU; sum_k weights[k]; weights transposed",
     weights=Array("feature", "K C_in C_out"),
     background=Array("feature", "C_in", optional=True),
@@ -265,7 +265,7 @@ LEVEL_BACKGROUND = declare(
     with_gradient=Scalar(bool),
 )
 LEVEL_GRADIENT = declare(
-    "level_gradient", ("level", "level.cpu"),
+    "level_gradient", "level",
     "the gradients of the convolution's output, of its constant, and of its input's background",
     gradient=Array("feature", "M C"),
     argmax=Array("int16", "M C", optional=True),
@@ -277,7 +277,7 @@ LEVEL_GRADIENT = declare(
     total_weight=Array("feature", "C_in C", optional=True),
 )
 CELL_SUMS = declare(
-    "cell_sums", ("cell_sums", "cell_sums.cpu"),
+    "cell_sums", "cell_sums",
     "out[b] = (sums[b] + (cells - sites of b) background) / divisor",
     features=Array("feature", "N C"),
     sums=Array("wide", "B C"),
@@ -287,7 +287,7 @@ CELL_SUMS = declare(
     mean=Scalar(bool),
 )
 CELL_SUMS_BACKWARD = declare(
-    "cell_sums_backward", ("cell_sums", "cell_sums.cpu"),
+    "cell_sums_backward", "cell_sums",
     "gradient[b] / divisor at the sites of b; (cells - sites of b) times as much for the background",
     gradient=Array("feature", "B C"),
     splits=Array("int64", "B1"),

@@ -8,8 +8,8 @@ D dimensions.  An entry -1 of the neighbours is an inactive cell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterable
+from functools import partial
 from itertools import pairwise, product
 from math import prod
 
@@ -18,120 +18,69 @@ import numpy as np
 from sparsenet.backend import REFERENCE
 from sparsenet.kernels.contracts import COSINE, L2, LATTICE, MeshFault
 from sparsenet.kernels.hash_table import EMPTY, MIX, HashTable, capacity_for
-from sparsenet.kernels.table import find, launch
+from sparsenet.kernels.table import formula_of, launch
 from sparsenet.kernels.voxels import place
 
-
-def formula_of(*kernels: str, reads: tuple[str, ...] = ()) -> Callable[[Callable], Callable]:
-    """Decorator: the function is the specification of these kernels, which read those views of a rulebook."""
-
-    def register(function: Callable) -> Callable:
-        @wraps(function)
-        def quiet(*arguments):
-            with np.errstate(all="ignore"):  # infinity and NaN pass without a warning, as on the other backends
-                return function(*arguments)
-
-        for kernel in kernels:
-            find(kernel).implementation(REFERENCE)(quiet)
-            find(kernel).reads(REFERENCE)(lambda *_: reads)
-        return function
-
-    return register
-
-
 # ---- sites -------------------------------------------------------------------------------------------------------
-
 
 @formula_of("site_coordinates")
 def site_coordinates(keys, spatial_size):
     """(N, 1+D) int32: a key is the row-major index of [batch, x, y, ...]."""
-    columns = [keys]
-    for side in reversed(spatial_size):
-        columns[:1] = np.divmod(columns[0], side)
-    return np.stack(columns, axis=1).astype(np.int32)
+    strides = np.cumprod((1, *spatial_size[::-1]), dtype=np.int64)[::-1]
+    return (keys[:, None] // strides % (2**31, *spatial_size)).astype(np.int32)
 
 
 def keys_of(batch: np.ndarray, cells: np.ndarray, sides: tuple[int, ...]) -> np.ndarray:
     """(N,) int64 keys of cells (N, D) in grids `batch` (N,)."""
-    keys = batch.astype(np.int64)
-    for axis, side in enumerate(sides):
-        keys = keys * side + cells[:, axis]
-    return keys
+    return np.column_stack([batch, cells]) @ np.cumprod((1, *sides[::-1]), dtype=np.int64)[::-1]
 
 
 @formula_of("hash_insert")
 def hash_insert(keys, check):
-    """Each key in the first free slot from its home on: `table_keys` (T,) int64, `table_rows` (T,) int32."""
+    """`table_keys` (T,) int64 and `table_rows` (T,) int32: each key in the first free slot from its home on."""
     table_keys = np.full(capacity_for(len(keys)), EMPTY, np.int64)
     table_rows = np.full(len(table_keys), -1, np.int32)
     for row, key in enumerate(keys.tolist()):
-        for slot in probed_slots(key, len(table_keys)):
-            if table_keys[slot] == key:
-                raise ValueError(f"hash_insert: key {key} of row {row} occurs twice")
-            if table_keys[slot] == EMPTY:
-                table_keys[slot], table_rows[slot] = key, row
-                break
+        slot = ((key >> 3) * MIX % 2**64 >> 32 << 3 | key & 7) % len(table_keys)  # home: keeps the three low bits
+        while table_keys[slot] not in (EMPTY, key):
+            slot = (slot + 1) % len(table_keys)
+        if table_keys[slot] == key:
+            raise ValueError(f"hash_insert: key {key} of row {row} occurs twice")
+        table_keys[slot], table_rows[slot] = key, row
     return HashTable(table_keys, table_rows)
 
 
 @formula_of("hash_lookup")
 def hash_lookup(table_keys, table_rows, queries):
-    """(Q,) int32: the row of each key, -1 if an empty slot comes before it."""
-    rows = np.full(len(queries), -1, np.int32)
-    for i, key in enumerate(queries.tolist()):
-        for slot in probed_slots(key, len(table_keys)):
-            if table_keys[slot] == EMPTY or key < 0:
-                break
-            if table_keys[slot] == key:
-                rows[i] = table_rows[slot]
-                break
-    return rows
-
-
-def probed_slots(key: int, capacity: int) -> Iterator[int]:
-    """The home slot and all that follow it.  Home mixes key >> 3 and keeps the three low bits."""
-    mixed = (key >> 3) * MIX % 2**64 >> 32
-    home = mixed << 3 | key & 7
-    return ((home + step) % capacity for step in range(capacity))
+    """(Q,) int32: the row of each key, -1 if it is not in the table."""
+    row_of = dict(zip(table_keys.tolist(), table_rows.tolist(), strict=True)) | {EMPTY: -1}
+    return np.array([row_of.get(key, -1) for key in queries.tolist()], np.int32)
 
 
 # ---- rulebooks: input cell = output cell * stride - padding + offset ---------------------------------------------
 
-
-def offsets_of(kernel_size: tuple[int, ...], dilation: tuple[int, ...]) -> list[np.ndarray]:
-    """The K offsets (D,) of a filter in cells, row-major."""
-    return [np.multiply(offset, dilation) for offset in product(*map(range, kernel_size))]
-
-
-def joined_outputs(coordinates, output_size, kernel_size, stride, padding, dilation) -> Iterator[tuple]:
-    """For each offset, the sites (their rows) that it joins to a cell of the output grid, and those cells."""
-    for offset in offsets_of(kernel_size, dilation):
-        scaled = coordinates[:, 1:].astype(np.int64) + padding - offset  # output cell * stride
-        cells = scaled // stride
-        rows = np.flatnonzero(((scaled % stride == 0) & (cells >= 0) & (cells < output_size)).all(axis=1))
-        yield rows, cells[rows]
+def joined_outputs(coordinates, output_size, kernel_size, stride, padding, dilation) -> Iterable[tuple]:
+    """For each offset, row-major: the sites n that it joins to a cell of the output grid, and the keys of those."""
+    for offset in product(*map(range, kernel_size)):
+        cells, rest = np.divmod(coordinates[:, 1:] + padding - np.multiply(offset, dilation, dtype=np.int64), stride)
+        n = np.flatnonzero(((rest == 0) & (cells >= 0) & (cells < output_size)).all(axis=1))
+        yield n, keys_of(coordinates[n, 0], cells[n], output_size)
 
 
 @formula_of("output_keys")
 def output_keys(keys, coordinates, batch_splits, sites, spatial_size, output_size, *axes):
     """(M,) int64: the keys of the cells that some offset joins to a site, each once, in order."""
-    found = [keys_of(coordinates[rows, 0], cells, output_size)
-             for rows, cells in joined_outputs(coordinates, output_size, *axes)]
-    return np.unique(np.concatenate(found))
+    return np.unique(np.concatenate([joined for _, joined in joined_outputs(coordinates, output_size, *axes)]))
 
 
 @formula_of("neighbours")
 def neighbours(keys, coordinates, batch_splits, output_keys, output_coordinates, sites, spatial_size, output_size,
-               kernel_size, stride, padding, dilation):
-    """(M, K) int32: the row of the site at output * stride - padding + offset, or -1."""
+               kernel_size, *axes):
+    """(M, K) int32: the row of the site that offset k joins to output m, or -1."""
     table = np.full((len(output_keys), prod(kernel_size)), -1, np.int32)
-    for k, offset in enumerate(offsets_of(kernel_size, dilation)):
-        cells = output_coordinates[:, 1:].astype(np.int64) * stride - padding + offset
-        inside = np.flatnonzero(((cells >= 0) & (cells < spatial_size)).all(axis=1))
-        wanted = keys_of(output_coordinates[inside, 0], cells[inside], spatial_size)
-        rows = np.searchsorted(keys, wanted)
-        found = np.append(keys, -1)[rows] == wanted
-        table[inside[found], k] = rows[found]
+    for k, (n, joined) in enumerate(joined_outputs(coordinates, output_size, kernel_size, *axes)):
+        _, m, i = np.intersect1d(output_keys, joined, assume_unique=True, return_indices=True)
+        table[m, k] = n[i]
     return table
 
 
@@ -147,42 +96,37 @@ def transpose_neighbours(neighbours, inputs):
 @formula_of("pairs")
 def pairs(keys, coordinates, batch_splits, output_keys, rulebook, submanifold, *axes):
     """((P, 2) int32 rows [input, output], by offset and then by output; (K+1,) int64 where each offset's begin)."""
-    table = rulebook.neighbours
-    k, m = np.nonzero(table.T >= 0)
-    splits = np.searchsorted(k, np.arange(table.shape[1] + 1))
-    return np.stack([table[m, k], m], axis=1).astype(np.int32), splits.astype(np.int64)
+    k, m = np.nonzero(rulebook.neighbours.T >= 0)
+    splits = np.searchsorted(k, np.arange(rulebook.neighbours.shape[1] + 1))
+    return np.stack([rulebook.neighbours[m, k], m], axis=1).astype(np.int32), splits.astype(np.int64)
 
 
 @formula_of("transposed_of_pairs")
 def transposed_of_pairs(pairs, pair_splits, inputs):
     """(N, K) int32, as `transpose_neighbours`."""
     transposed = np.full((inputs, len(pair_splits) - 1), -1, np.int32)
-    for k, n, m in by_offset(pairs, pair_splits):
-        transposed[n, k] = m
+    transposed[pairs[:, 0], np.repeat(np.arange(len(pair_splits) - 1), np.diff(pair_splits))] = pairs[:, 1]
     return transposed
 
 
 @formula_of("pair_count")
 def pair_count(coordinates, spatial_size, output_size, *axes):
     """P: how many pairs of a site and an output there are, over all offsets."""
-    return sum(len(rows) for rows, _ in joined_outputs(coordinates, output_size, *axes))
+    return sum(len(n) for n, _ in joined_outputs(coordinates, output_size, *axes))
 
 
-def by_offset(pairs: np.ndarray, splits: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Each offset k with the rows n of the inputs and m of the outputs that it joins; within one offset no row comes
-    twice."""
-    for k, (start, stop) in enumerate(pairwise(splits)):
-        yield k, pairs[start:stop, 0], pairs[start:stop, 1]
+def by_offset(rulebook) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """For each offset k the rows n of the inputs and m of the outputs that it joins, none of them twice."""
+    return np.split(rulebook.pairs.T, rulebook.pair_splits[1:-1], axis=1)
 
 
 # ---- convolution, over the pairs (n, m) of each offset k of a rulebook -----------------------------------------------
-
 
 @formula_of("convolution_forward", "convolution_forward_by_row", reads=("pairs",))
 def convolution_forward(features, weights, rulebook, constant, *slope):
     """out[m] = constant + sum over (n, m) of each k of features[n] @ weights[k], through a leaky ReLU."""
     out = np.zeros((rulebook.shape[1], weights.shape[2]), features.dtype)
-    for k, n, m in by_offset(rulebook.pairs, rulebook.pair_splits):
+    for k, (n, m) in enumerate(by_offset(rulebook)):
         out[m] += features[n] @ weights[k]
     out = out if constant is None else out + constant
     return out if slope in ((), (None,)) else leaky_relu_forward(out, *slope, None)
@@ -192,7 +136,7 @@ def convolution_forward(features, weights, rulebook, constant, *slope):
 def convolution_input_gradient(gradient, weights, rulebook, turned):
     """out[n] = sum over (n, m) of each k of gradient[m] @ weights[k]^T."""
     out = np.zeros((rulebook.shape[0], weights.shape[1]), gradient.dtype)
-    for k, n, m in by_offset(rulebook.pairs, rulebook.pair_splits):
+    for k, (n, m) in enumerate(by_offset(rulebook)):
         out[n] += gradient[m] @ weights[k].T
     return out
 
@@ -201,7 +145,7 @@ def convolution_input_gradient(gradient, weights, rulebook, turned):
 def convolution_weight_gradient(features, gradient, rulebook, background, constant_gradient):
     """out[k] = background^T constant_gradient + sum over (n, m) of k of features[n]^T @ gradient[m]."""
     out = np.zeros((rulebook.shape[2], features.shape[1], gradient.shape[1]), features.dtype)
-    for k, n, m in by_offset(rulebook.pairs, rulebook.pair_splits):
+    for k, (n, m) in enumerate(by_offset(rulebook)):
         out[k] = features[n].T @ gradient[m]
     return out if background is None else out + np.outer(background, constant_gradient)
 
@@ -212,30 +156,26 @@ def matmul(a, b):
     return a @ b
 
 
-# ---- max-pooling and activation ------------------------------------------------------------------------------------
-
+# ---- max-pooling, activation, levels (both after a convolution), batch norm ------------------------------------------
 
 @formula_of("max_pool_forward", reads=("neighbours",))
 def max_pool_forward(features, background, neighbours, output_coordinates, relative):
     """(out, argmax int16): the largest value of each window, and the first offset that has it; NaN wins, of several the
     last.  The background competes at the first inactive offset; without one, inactive cells are skipped, and a window
     without a site gives 0 and argmax 0."""
-    (outputs, offsets), channels = neighbours.shape, features.shape[1]
-    out, argmax = np.zeros((outputs, channels), features.dtype), np.zeros((outputs, channels), np.int16)
-    inactive, seen = neighbours < 0, np.zeros((outputs, 1), bool)
-    values, rows = features, neighbours
-    if background is not None:  # its rows follow those of the sites
-        sample = output_coordinates[:, :1] if len(background) > 1 else 0
-        values, rows = np.concatenate([features, background]), np.where(inactive, len(features) + sample, neighbours)
+    (outputs, offsets), counts = neighbours.shape, neighbours >= 0
+    if background is not None:
+        counts[np.arange(outputs), counts.argmin(axis=1)] = True  # the first inactive offset, or one that counts anyway
+    below = np.zeros((1, features.shape[1]), features.dtype) if background is None else background
+    sample = output_coordinates[:, :1] if len(below) > 1 else 0
+    values, rows = np.concatenate([features, below]), np.where(neighbours < 0, len(features) + sample, neighbours)
+    first = counts.argmax(axis=1)
+    out, argmax = values[rows[np.arange(outputs), first]], np.tile(first.astype(np.int16)[:, None], below.shape[1])
     for k in range(offsets):
-        skipped = inactive[:, k] if background is None else inactive[:, k] & inactive[:, :k].any(axis=1)
-        m = np.flatnonzero(~skipped)
-        value = values[rows[m, k]]
-        wins = ~seen[m] | (value > out[m]) | np.isnan(value)
-        out[m], argmax[m] = np.where(wins, value, out[m]), np.where(wins, k, argmax[m])
-        seen[m] = True
-    relative = relative and background is not None
-    return (subtract_sample_rows(out, background, output_coordinates) if relative else out), argmax
+        value = values[rows[:, k]]
+        wins = counts[:, k : k + 1] & ((value > out) | np.isnan(value))
+        out[wins], argmax[wins] = value[wins], k
+    return out - of_sites(below, output_coordinates) if relative else out, argmax
 
 
 @formula_of("max_pool_backward", reads=("neighbours",))
@@ -262,6 +202,34 @@ def leaky_relu_backward(reference, gradient, slope, background, background_gradi
     """gradient if reference > 0, else slope * gradient; with a background and its gradient, both."""
     out = np.where(reference > 0, gradient, gradient * gradient.dtype.type(slope))
     return out if background is None else (out, leaky_relu_backward(background, background_gradient, slope, None, None))
+
+
+@formula_of("level_background")
+def level_background(weights, background, bias, slope, reversed, with_gradient):
+    """(C_out,) constant = background @ sum_k weights[k] + bias, and its leaky ReLU; if with_gradient, also that sum
+    (C_in, C_out) and the transposed weights (K, C_out, C_in), the offsets in reverse order if `reversed`."""
+    total, constant = weights.sum(axis=0), np.zeros(weights.shape[2], weights.dtype)
+    constant += 0 if background is None else background @ total
+    constant += 0 if bias is None else bias
+    turned = np.ascontiguousarray((weights[::-1] if reversed else weights).transpose(0, 2, 1))
+    return constant, leaky_relu_forward(constant, slope, None), *((total, turned) if with_gradient else (None, None))
+
+
+@formula_of("level_gradient")
+def level_gradient(gradient, argmax, transposed_neighbours, activated, constant, output_background_gradient, slope,
+                   total_weight):
+    """Gradients of the convolution's output (N, C), of its constant (C,) and, given total_weight, of its input's
+    background (C_in,).  After a pooling, `gradient` is that of the maxima less the level's background."""
+    below = np.zeros_like(constant) if output_background_gradient is None else output_background_gradient
+    if argmax is not None:
+        n, k = np.nonzero(transposed_neighbours >= 0)
+        m = transposed_neighbours[n, k]
+        pooled, gradient = gradient, np.zeros_like(activated)
+        np.add.at(gradient, n, np.where(argmax[m] == k[:, None], pooled[m], 0))
+        below = below - segment_sum(gradient, None)[0]
+    out = leaky_relu_backward(activated, gradient, slope, None, None)
+    to_constant = leaky_relu_backward(constant, below, slope, None, None) + segment_sum(out, None)[0]
+    return out, to_constant, None if total_weight is None else total_weight @ to_constant
 
 
 @formula_of("batch_norm_statistics")
@@ -312,7 +280,6 @@ def batch_norm_backward(features, background, gradient, background_gradient, bat
 
 # ---- runs of rows, rows of samples ---------------------------------------------------------------------------------
 
-
 @formula_of("segment_sum")
 def segment_sum(values, splits):
     """(S, C): the sum of each run of rows, in float64 and rounded once; without splits, the sum of all rows."""
@@ -330,53 +297,53 @@ def segment_max(values, splits):
     rows = np.full(out.shape, -1, np.int64)
     for s, (start, stop) in enumerate(pairwise(splits)):
         if start < stop:
-            rows[s] = start + values[start:stop].argmax(axis=0)
-            out[s] = values[start:stop].max(axis=0)
+            out[s], rows[s] = values[start:stop].max(axis=0), start + values[start:stop].argmax(axis=0)
     return out, rows
 
 
-@formula_of("add_sample_rows")
-def add_sample_rows(values, rows, coordinates):
-    """values[n] + rows[sample of n]; one row serves all samples."""
-    return values + (rows if len(rows) == 1 else rows[coordinates[:, 0]])
+@formula_of("cell_sums")
+def cell_sums(features, sums, splits, background, cells, mean):
+    """(B, C): (sums[b] + (cells - sites of b) * background) / divisor: that of a mean is the number of cells summed."""
+    sites = np.diff(splits)[:, None]
+    inactive = 0 if background is None else cells - sites
+    total = sums if background is None else sums + inactive * background
+    return (total / (np.maximum(1, sites + inactive) if mean else 1)).astype(features.dtype)
 
 
-@formula_of("subtract_sample_rows")
-def subtract_sample_rows(values, rows, coordinates):
-    """values[n] - rows[sample of n]."""
-    return add_sample_rows(values, -rows, coordinates)
+@formula_of("cell_sums_backward")
+def cell_sums_backward(gradient, splits, coordinates, background_rows, cells, mean):
+    """(N, C): gradient[b] / divisor at the sites of b; (G, C): (cells - sites of b) times as much, summed if G is 1."""
+    sites = np.diff(splits)[:, None]
+    inactive = cells - sites if background_rows else 0
+    share = (gradient / (np.maximum(1, sites + inactive) if mean else 1)).astype(gradient.dtype)
+    of_samples = (share * inactive).astype(gradient.dtype)
+    to_background = of_samples.sum(axis=0, keepdims=True) if background_rows == 1 else of_samples
+    return share[coordinates[:, 0]], to_background if background_rows else None
 
 
-@formula_of("multiply_sample_rows")
-def multiply_sample_rows(values, rows, coordinates):
-    """values[n] * rows[sample of n]."""
-    return values * (rows if len(rows) == 1 else rows[coordinates[:, 0]])
+def of_sites(rows: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    """(N, C): for each site the row of its sample; one row serves all samples."""
+    return rows if len(rows) == 1 else rows[coordinates[:, 0]]
+
+
+formula_of("add_sample_rows")(lambda values, rows, coordinates: values + of_sites(rows, coordinates))
+formula_of("subtract_sample_rows")(lambda values, rows, coordinates: values - of_sites(rows, coordinates))
+formula_of("multiply_sample_rows")(lambda values, rows, coordinates: values * of_sites(rows, coordinates))
 
 
 # ---- losses and the step -------------------------------------------------------------------------------------------
-
 
 @formula_of("softmax_cross_entropy")
 def softmax_cross_entropy(logits, labels, with_gradient):
     """loss () = mean of log(sum of e^logits) - logits[label], in float64; NaN for a label that is not a class.  Also
     (loss, number of rows whose label is the first of the largest logits), and the gradient (B, C) if with_gradient."""
-    (batch, classes), rows = logits.shape, np.arange(len(logits))
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    total = np.exp(shifted).sum(axis=1, keepdims=True)
-    known = (labels >= 0) & (labels < classes)
-    label = np.where(known, labels, 0)
-    losses = np.where(known, np.log(total[:, 0]) - shifted[rows, label], np.nan)
-    right = logits.argmax(axis=1) == labels
-    gradient = np.exp(shifted) / total
-    gradient[rows[known], label[known]] -= 1
-    gradient = (gradient / max(1, batch)).astype(logits.dtype)
-    return *_mean(losses.sum(), right.sum(), batch, logits.dtype), gradient if with_gradient else None
-
-
-def _mean(total: float, count: int, rows: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """The loss () and its figures (2,)."""
-    loss = np.array(total / max(1, rows), dtype)
-    return loss, np.array([loss, count], np.float64)
+    log_share = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    labelled = labels[:, None] == np.arange(logits.shape[1])
+    losses = np.where(labelled.any(axis=1), -np.where(labelled, log_share, 0).sum(axis=1), np.nan)
+    loss, right = np.array(losses.sum() / max(1, len(logits)), logits.dtype), (logits.argmax(axis=1) == labels).sum()
+    gradient = ((np.exp(log_share) - labelled) / max(1, len(logits))).astype(logits.dtype)
+    return loss, np.array([loss, right], np.float64), gradient if with_gradient else None
 
 
 @formula_of("triplet_loss")
@@ -387,39 +354,23 @@ def triplet_loss(anchor, positive, negative, margin, distance, with_gradient):
     (near, near_by_a, near_by_p), (far, far_by_a, far_by_n) = _distance(a, p, distance), _distance(a, n, distance)
     terms = margin + near - far
     counted = ~(terms <= 0)  # NaN counts
-    gradient = np.stack([near_by_a - far_by_a, near_by_p, -far_by_n])
-    gradient = (np.where(counted[:, None], gradient, 0) / max(1, len(a))).astype(anchor.dtype)
-    mean = _mean(terms[counted].sum(), (terms > 0).sum(), len(a), anchor.dtype)
-    return *mean, gradient if with_gradient else None
+    gradient = np.where(counted, np.stack([near_by_a - far_by_a, near_by_p, -far_by_n]), 0) / max(1, len(a))
+    loss = np.array(terms[counted].sum() / max(1, len(a)), anchor.dtype)
+    gradient = gradient.astype(anchor.dtype) if with_gradient else None
+    return loss, np.array([loss, (terms > 0).sum()], np.float64), gradient
 
 
 def _distance(a: np.ndarray, b: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances (T,) of rows and their gradients by a and by b (T, C); see the formulas in losses/triplet_loss.py."""
+    """Distances (T, 1) of rows and their gradients by a and by b (T, C); see the formulas in losses/triplet_loss.py."""
+    length = partial(np.hypot.reduce, axis=1, keepdims=True)  # no square over- or underflows
     if distance == COSINE:
-        (u, of_a), (v, of_b) = _unit(a), _unit(b)
-        known = (of_a != 0) & (of_b != 0)
-        d = np.where(known, ((u - v) ** 2).sum(axis=1, keepdims=True) / 2, 1)
-        by_a = _over(np.where(known, u - v - d * u, 0), of_a)
-        return d[:, 0], by_a, _over(np.where(known, v - u - d * v, 0), of_b)
-    difference = a - b
-    d = (difference**2).sum(axis=1, keepdims=True)
-    if distance == L2:
-        d = np.sqrt(d)
-    by_a = _over(difference, d) if distance == L2 else 2 * difference
-    return d[:, 0], by_a, -by_a
-
-
-def _unit(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows divided by their lengths, and the lengths (T, 1); zeros stay.  No square over- or underflows."""
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
-    scaled = _over(rows, largest)
-    length = np.sqrt((scaled**2).sum(axis=1, keepdims=True))
-    return _over(scaled, length), largest * length
-
-
-def _over(rows: np.ndarray, divisors: np.ndarray) -> np.ndarray:
-    """rows / divisors, 0 if the divisor is 0."""
-    return np.divide(rows, divisors, out=np.zeros_like(rows), where=divisors != 0)
+        of_a, of_b = length(a), length(b)
+        u, v, known = a / of_a, b / of_b, (of_a != 0) & (of_b != 0)
+        d = np.where(known, length(u - v) ** 2 / 2, 1)
+        return d, np.where(known, (u - v - d * u) / of_a, 0), np.where(known, (v - u - d * v) / of_b, 0)
+    d = length(a - b)
+    by_a = np.where(d != 0, (a - b) / d, 0) if distance == L2 else 2 * (a - b)
+    return d if distance == L2 else d**2, by_a, -by_a
 
 
 @formula_of("scale_gradient")
@@ -443,83 +394,59 @@ def sgd_step(parameters, gradients, velocities, masters, lr, momentum, dampening
 
 # ---- voxelization: integers on a lattice of so many steps to a cell ------------------------------------------------
 
-
 @formula_of("voxelize_triangles")
 def voxelize_triangles(vertices, faces, spatial_size):
-    """((n, 3) int32 cells that a triangle meets, row-major; how many more lie outside the grid).
-
-    A triangle and a closed box share no point if, and only if, their shadows on one of 13 axes are apart: the 3 of the
-    grid, its normal, and the products of its edges with those 3.  Boxes that it meets are taken apart, down to cells.
-    """
+    """((n, 3) int32 cells that a triangle meets, row-major; how many more lie outside the grid).  A triangle and a
+    closed cube share no point if, and only if, their shadows on one of 13 axes are apart: the 3 of the grid, its
+    normal, and the products of its edges with those 3.  A cube around each triangle is halved down to cells."""
     corners = vertices[faces]
-    first = corners.min(axis=1) // LATTICE
-    extent = corners.max(axis=1) // LATTICE - first + 1
-    corners = corners - LATTICE * first[:, None]  # from the triangle's first cell: all products fit 64 bits
+    first, last = corners.min(axis=1) // LATTICE, corners.max(axis=1) // LATTICE
+    middle = (first + last) // 2
+    corners = corners - LATTICE * middle[:, None]  # from the triangle's middle cell: all products fit 64 bits
     edges = np.roll(corners, -1, axis=1) - corners
     axes = [np.cross(edges[:, 0], edges[:, 1])]
     axes += [np.cross(edges[:, e], one) for e in range(3) for one in np.eye(3, dtype=np.int64)]
     shadows = [(axis, (corners * axis[:, None]).sum(axis=2)) for axis in axes]
-    low = first.min(axis=0, initial=0)
-    whole = tuple((first + extent).max(axis=0, initial=1) - low)
-    face, box = np.arange(len(faces)), np.zeros_like(extent)  # boxes of `extent` cells, from the triangle's first on
-    for side in (16, 4, 1):  # the 3 axes of the grid are in `extent`
-        parent, index = _parts(-(-extent // side))
-        face, box, extent = face[parent], box[parent] + side * index, np.minimum(side, extent[parent] - side * index)
-        half = LATTICE * side // 2
-        centre, meets = LATTICE * box + half, np.ones(len(box), bool)
+    face, box = np.arange(len(faces)), first - middle  # cubes of `side` cells, from `box` on, each with its triangle
+    levels = int((last - first).max(initial=0)).bit_length()
+    for side in (2**level for level in reversed(range(levels))):
+        halves = side * np.array(list(product((0, 1), repeat=3)))
+        face, box = np.repeat(face, 8), (box[:, None] + halves).reshape(-1, 3)
+        meets, half = (box <= (last - middle)[face]).all(axis=1), LATTICE * side // 2
         for axis, at in shadows:
-            along, reach = np.einsum("nd,nd->n", centre, axis[face]), half * np.abs(axis).sum(axis=1)
-            meets &= ((at.min(axis=1) - reach)[face] <= along) & (along <= (at.max(axis=1) + reach)[face])
-        face, box, extent = face[meets], box[meets], extent[meets]
-    cells = np.unique(np.ravel_multi_index(tuple((first[face] + box - low).T), whole))
-    cells = np.stack(np.unravel_index(cells, whole), axis=1) + low
+            centre, reach = np.einsum("nd,nd->n", LATTICE * box + half, axis[face]), half * np.abs(axis).sum(axis=1)
+            meets &= ((at.min(axis=1) - reach)[face] <= centre) & (centre <= (at.max(axis=1) + reach)[face])
+        face, box = face[meets], box[meets]
+    cells = np.unique(middle[face] + box, axis=0)
     inside = ((cells >= 0) & (cells < spatial_size)).all(axis=1)
     return cells[inside].astype(np.int32), len(cells) - int(inside.sum())
-
-
-def _parts(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes of sizes (n, 3) taken apart: for each part the row of its box, and its place in it (parts, 3)."""
-    counts = sizes.prod(axis=1)
-    box = np.repeat(np.arange(len(sizes)), counts)
-    index = np.arange(len(box)) - np.repeat(np.cumsum(counts) - counts, counts)
-    y, z = sizes[box, 1], sizes[box, 2]
-    return box, np.stack([index // (y * z), index // z % y, index % z], axis=1)
 
 
 @formula_of("fill_solid")
 def fill_solid(coordinates, spatial_size):
     """(n, 3) int32: the cells, and those from which no path over faces of inactive cells leads to the border."""
     if not len(coordinates):
-        return np.zeros((0, 3), np.int32)
-    low = np.maximum(coordinates.min(axis=0) - 1, 0)  # beyond one cell around them all is outside
-    high = np.minimum(coordinates.max(axis=0) + 1, np.array(spatial_size) - 1)
-    empty = np.ones(tuple(high - low + 1), bool)
-    empty[tuple((coordinates - low).T)] = False
-    outside = empty.copy()
-    outside[1:-1, 1:-1, 1:-1] = False
+        return coordinates.copy()
+    low, high = coordinates.min(axis=0), coordinates.max(axis=0)
+    outside = np.pad(np.zeros(high - low + 1, bool), 1, constant_values=True)  # one cell around them all
+    inactive = np.ones(outside.shape, bool)
+    inactive[tuple((coordinates - low + 1).T)] = False
     reached = 0
     while reached < (reached := int(outside.sum())):
-        for axis in range(3):
-            slabs = np.moveaxis(outside, axis, 0).copy()
-            grown = np.moveaxis(outside, axis, 0)  # writes to `outside`
-            grown[1:] |= slabs[:-1]
-            grown[:-1] |= slabs[1:]
-            outside &= empty
-    return (np.argwhere(~outside) + low).astype(np.int32)
+        for axis, step in product(range(3), (-1, 1)):
+            outside |= np.roll(outside, step, axis) & inactive  # nothing comes around: the border is outside
+    return (np.argwhere(~outside) + low - 1).astype(np.int32)
 
 
 @formula_of("voxelize_meshes")
 def voxelize_meshes(vertices, vertex_splits, faces, face_splits, placements, spatial_size, render_size, fill):
     """((n,) int64 sorted keys of the cells that the meshes meet, (S,) int64 how many lie outside the grid)."""
     keys, dropped = [np.zeros(0, np.int64)], np.zeros(len(placements), np.int64)
-    for s, placement in enumerate(placements):
-        own_faces = faces[face_splits[s] : face_splits[s + 1]]
-        if not len(own_faces):
-            continue
-        rotation, affine, (shift,) = (part.reshape(-1, 3) for part in np.split(placement, (9, 18)))
-        own = vertices[vertex_splits[s] : vertex_splits[s + 1]]
+    for s in np.flatnonzero(np.diff(face_splits)).tolist():  # a mesh without faces meets no cell
+        own, own_faces = vertices[vertex_splits[s] : vertex_splits[s + 1]], faces[face_splits[s] : face_splits[s + 1]]
+        placed = placements[s].reshape(7, 3)  # rotation, affine and shift
         try:
-            lattice = place(own, spatial_size, render_size, rotation, affine, shift)
+            lattice = place(own, spatial_size, render_size, placed[:3], placed[3:6], placed[6])
             cells, dropped[s] = launch("voxelize_triangles", lattice, own_faces, spatial_size, backend=REFERENCE)
         except ValueError as error:
             raise MeshFault(s, error) from error

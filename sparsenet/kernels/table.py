@@ -40,8 +40,8 @@ from sparsenet.backend import (
 from sparsenet.kernels.arguments import Array, Arrays, Integers, Rulebook, RulebookViews, Scalar, quick_check
 from sparsenet.kernels.quick_check import Check
 
-__all__ = ["Array", "Arrays", "Integers", "Kernel", "Rulebook", "Scalar", "checking", "declare", "find", "launch",
-           "names", "views_read"]
+__all__ = ["Array", "Arrays", "Integers", "Kernel", "Rulebook", "Scalar", "checking", "declare", "find", "formula_of",
+           "launch", "names", "views_read"]
 _KINDS = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}  # of scalars
 _KERNELS: dict[str, Kernel] = {}
 
@@ -279,19 +279,30 @@ class Kernel:
                                  f"({', '.join(words)}){origin}")
 
 
-def declare(name: str, family: str | tuple[str, str], formula: str, /,
+def declare(name: str, family: str, formula: str, /,
             **arguments: Array | Arrays | Scalar | Integers | object) -> Kernel:
     """Add a kernel to the table.
 
     family : the folder of this package whose cpu.py and cuda.py hold or import the implementations; the formula is a
-        function in reference.py, or in the second module if a pair is given
+        function in reference.py
     formula : the formula, in one line
     arguments : a description that is not of these types is only a comment, and the argument is not checked
     """
-    family, reference = (family, REFERENCE) if isinstance(family, str) else family
-    modules = {"cpu": f"{family}.cpu", "cuda": f"{family}.cuda", REFERENCE: reference}
+    modules = {"cpu": f"{family}.cpu", "cuda": f"{family}.cuda", REFERENCE: REFERENCE}
     kernel = Kernel(name, modules, formula, arguments)
     return _KERNELS.setdefault(name, kernel)
+
+
+def formula_of(*names: str, reads: Sequence[str] = ()) -> Callable[[Callable], Callable]:
+    """Decorator: the function, of NumPy, is the formula of these kernels, which read those views of a rulebook."""
+
+    def register(function: Callable) -> Callable:
+        for kernel in map(find, names):  # infinity and NaN pass without a warning, as on the other backends
+            kernel.implementation(REFERENCE)(np.errstate(all="ignore")(function))
+            kernel.reads(REFERENCE)(lambda *_: reads)
+        return function
+
+    return register
 
 
 @cache

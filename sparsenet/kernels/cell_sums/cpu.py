@@ -20,7 +20,6 @@ def _counts(splits, cells, mean, with_background, dtype):
     return inactive, (counted if mean else np.ones_like(active)).astype(dtype)
 
 
-@FORWARD.implementation("reference")
 @FORWARD.implementation("cpu")
 def _forward_cpu(features, sums, splits, background, cells, mean):
     """(B, C) in the dtype of the features that were summed; background has 1 row or one for each sample."""
@@ -29,7 +28,6 @@ def _forward_cpu(features, sums, splits, background, cells, mean):
     return total / divisor
 
 
-@BACKWARD.implementation("reference")
 @BACKWARD.implementation("cpu")
 def _backward_cpu(gradient, splits, coordinates, background_rows, cells, mean):
     """(N, C) gradient of the features, and (G, C) of the background, which has G rows; None if G is 0."""

@@ -5,6 +5,6 @@
     neighbours.py  over neighbours: gather, then multiply
     pairs.py       over pairs
     by_row.py      in evaluation: the bits of a row depend on no other row
-    cuda.py        the passes on a GPU, through *.cu: wgmma.py on sm_90, order.py sorts rows
+    cuda.py        the passes on a GPU, through *.cu: wgmma.py on sm_90, words.py for tensor cores, order.py sorts rows
     tuning.py      finds tiles for a GPU (see cuda/tiles.py)
 """

@@ -12,9 +12,9 @@ follows from the sizes of the arrays.  float16 features are FP16 operands as the
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,20 +26,31 @@ from sparsenet.kernels.contracts import CONVOLUTION_INPUT_GRADIENT as INPUT_GRAD
 from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT_KERNEL
 from sparsenet.kernels.convolution import wgmma
 from sparsenet.kernels.convolution.order import MAX_OFFSETS, row_order
-from sparsenet.kernels.cuda.source import MAX_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
-from sparsenet.kernels.cuda.tiles import COMMITTED, TENSOR_CORES, WINDOW, Tile, load_tile_table, tile_table
+from sparsenet.kernels.convolution.words import STORED, by_vectors, row_words, weight_words
+from sparsenet.kernels.cuda.source import (
+    MAX_BLOCKS,
+    OLDEST,
+    SCALARS,
+    THREADS,
+    CudaKernel,
+    CudaSource,
+    Macros,
+    blocks_for,
+    scalars_of,
+)
+from sparsenet.kernels.cuda.tiles import ITEM_SIZES, TENSOR_CORES, WINDOW, Tile, tile_table
 from sparsenet.kernels.precision import operand_precision
 
-FORWARD = CudaSource("convolution/forward")
-FORWARD_MMA = CudaSource("convolution/forward_mma")
-WEIGHTS = CudaSource("convolution/weights")
-WEIGHTS_MMA = CudaSource("convolution/weights_mma")
-WORDS = CudaSource("convolution/words")
-PARTS = CudaSource("convolution/parts")
-
-# The first GPUs whose tensor cores multiply these operands, and the dtypes of features that they are made from.
-OLDEST_ARCHITECTURE = {"tf32": 80, "fp16": 75, "bf16": 80}
-STORED = {"tf32": ("float32",), "fp16": ("float32", "float16"), "bf16": ("float32",)}
+_COPIES = tuple(product((True, False), repeat=2))  # of two operands, each by vectors or by elements
+FORWARD = CudaSource("convolution/forward", variants=lambda: [
+    _forward_macros(tile, tile.precision, *copies) for tile in _tiles("forward", ITEM_SIZES) for copies in _COPIES])
+FORWARD_MMA = CudaSource("convolution/forward_mma", variants=lambda: [
+    _forward_macros(tile, dtype) for tile in _tiles("forward", TENSOR_CORES) for dtype in STORED[tile.precision]])
+WEIGHTS = CudaSource("convolution/weights", variants=lambda: [
+    _weights_macros(tile, *copies) for tile in _tiles("weight_gradient", ITEM_SIZES) for copies in _COPIES])
+WEIGHTS_MMA = CudaSource("convolution/weights_mma", variants=lambda: [
+    _weights_macros(tile) for tile in _tiles("weight_gradient", TENSOR_CORES)])
+PARTS = CudaSource("convolution/parts", variants=SCALARS.values())
 
 
 def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None, slope: float = 1.0) -> Any:
@@ -53,19 +64,19 @@ def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None, 
     precision = _precision("convolution_forward", features)
     order = row_order(neighbours, c_in * c_out)
     if by_wgmma(neighbours, c_in * c_out, precision):
-        wgmma.forward(_words(features, precision, rounded=True), weights, neighbours, order, constant, slope, precision,
-                      out)
+        words = row_words(features, precision, rounded=True)
+        wgmma.forward(words, weights, neighbours, order, constant, slope, precision, out)
         return out
     tile = tile_table().choose("forward", architecture(xp), precision, c_out)
     blocks = min(-(-rows // tile.rows) * -(-c_out // tile.columns), MAX_BLOCKS)
     if precision in TENSOR_CORES:
-        words = _words(features, precision)
-        turned = _packed_weights(weights, precision)
+        words = row_words(features, precision)
+        turned = weight_words(weights, precision)
         kernel = forward_kernel(tile, features.dtype.name)
         kernel(blocks, tile.threads, words, turned, neighbours, order, constant, slope, rows, offsets, words.shape[1],
                c_out, out, shared_bytes=tile.shared_bytes("forward"))
     else:
-        kernel = forward_kernel(tile, features.dtype.name, _by_vectors(features), _by_vectors(weights, out))
+        kernel = forward_kernel(tile, features.dtype.name, by_vectors(features), by_vectors(weights, out))
         kernel(blocks, tile.threads, features, weights, neighbours, order, constant, slope, rows, offsets, c_in, c_out,
                out, shared_bytes=tile.shared_bytes("forward"))
     return out
@@ -82,8 +93,8 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any, background: A
     precision = _precision("convolution_weight_gradient", features)
     if precision in wgmma.WEIGHT_PRECISIONS and by_wgmma(neighbours, c_in * c_out, precision):
         order = row_order(neighbours, c_in * c_out)
-        partial = wgmma.weight_gradient(_words(features, precision), _words(gradient, precision), neighbours, order,
-                                        (c_in, c_out), precision)
+        left, right = row_words(features, precision), row_words(gradient, precision)
+        partial = wgmma.weight_gradient(left, right, neighbours, order, (c_in, c_out), precision)
         return _added(partial, features.dtype, background, constant_gradient)
     table = tile_table()
     tile = table.choose("weight_gradient", architecture(xp), precision, max(c_in, c_out))
@@ -93,12 +104,12 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any, background: A
     partial = xp.empty((parts, offsets, c_in, c_out), wide_dtype(features.dtype))
     blocks = min(parts * products, MAX_BLOCKS)
     if precision in TENSOR_CORES:
-        left, right = _words(features, precision), _words(gradient, precision)
+        left, right = row_words(features, precision), row_words(gradient, precision)
         weight_gradient_kernel(tile)(
             blocks, tile.threads, left, right, neighbours, rows, part_rows, parts, offsets, c_in, c_out, left.shape[1],
             right.shape[1], partial, shared_bytes=tile.shared_bytes("weight_gradient"))
     else:
-        weight_gradient_kernel(tile, _by_vectors(features), _by_vectors(gradient))(
+        weight_gradient_kernel(tile, by_vectors(features), by_vectors(gradient))(
             blocks, tile.threads, features, gradient, neighbours, rows, part_rows, parts, offsets, c_in, c_out, partial,
             shared_bytes=tile.shared_bytes("weight_gradient"))
     return _added(partial, features.dtype, background, constant_gradient)
@@ -126,114 +137,49 @@ def forward_kernel(tile: Tile, dtype: str, features_by_vectors: bool = True,
                    weights_by_vectors: bool = True) -> CudaKernel:
     """The variant of the forward kernel for a tile and features of that dtype; operands are copied by 16 bytes or by
     elements."""
-    name, defines = _forward_variant(tile, dtype, features_by_vectors, weights_by_vectors)
-    return (FORWARD_MMA if name == "convolution_forward_mma" else FORWARD).kernel(name, **defines)
+    macros = _forward_macros(tile, dtype, features_by_vectors, weights_by_vectors)
+    if tile.precision in TENSOR_CORES:
+        return FORWARD_MMA.kernel("convolution_forward_mma", **macros)
+    return FORWARD.kernel("convolution_forward", **macros)
 
 
 @cache
 def weight_gradient_kernel(tile: Tile, features_by_vectors: bool = True,
                            gradient_by_vectors: bool = True) -> CudaKernel:
     """The variant of the weight gradient for a tile; operands are copied by 16 bytes or by elements."""
-    name, defines = _weight_gradient_variant(tile, features_by_vectors, gradient_by_vectors)
-    return (WEIGHTS_MMA if name == "convolution_weight_gradient_mma" else WEIGHTS).kernel(name, **defines)
+    macros = _weights_macros(tile, features_by_vectors, gradient_by_vectors)
+    if tile.precision in TENSOR_CORES:
+        return WEIGHTS_MMA.kernel("convolution_weight_gradient_mma", **macros)
+    return WEIGHTS.kernel("convolution_weight_gradient", **macros)
 
 
-def _forward_variant(tile: Tile, dtype: str, a: bool = True, b: bool = True) -> tuple[str, dict[str, str | int]]:
+def _tiles(kind: str, precisions: Iterable[str]) -> list[Tile]:
+    """The lines of the table in use that a launch may choose."""
+    return [tile for tile in tile_table().lines(kind) if tile.precision in precisions]
+
+
+def _forward_macros(tile: Tile, dtype: str, a: bool = True, b: bool = True) -> Macros:
     sizes = {"TILE_ROWS": tile.rows, "TILE_COLUMNS": tile.columns, "TILE_DEPTH": tile.depth, "STAGES": tile.stages,
              "RESIDENT": tile.resident, "SHARED_BYTES": tile.shared_bytes("forward")}
     if tile.precision in TENSOR_CORES:
-        return "convolution_forward_mma", {"PRECISION": tile.precision.upper(), "SCALAR": SCALARS[dtype]["SCALAR"],
-                                           "WARP_ROWS": tile.own_rows, "WARP_COLUMNS": tile.own_columns, **sizes}
-    return "convolution_forward", {"THREAD_ROWS": tile.own_rows, "THREAD_COLUMNS": tile.own_columns, **sizes,
-                                   **_copies(tile, a, b)}
+        return {"PRECISION": tile.precision.upper(), "SCALAR": SCALARS[dtype]["SCALAR"], "WARP_ROWS": tile.own_rows,
+                "WARP_COLUMNS": tile.own_columns, **sizes}
+    return {"THREAD_ROWS": tile.own_rows, "THREAD_COLUMNS": tile.own_columns, **sizes, **_copies(tile, a, b)}
 
 
-def _weight_gradient_variant(tile: Tile, a: bool = True, b: bool = True) -> tuple[str, dict[str, str | int]]:
+def _weights_macros(tile: Tile, a: bool = True, b: bool = True) -> Macros:
     sizes = {"TILE_INPUTS": tile.rows, "TILE_OUTPUTS": tile.columns, "TILE_DEPTH": tile.depth, "STAGES": tile.stages,
              "RESIDENT": tile.resident, "WINDOW": WINDOW, "SHARED_BYTES": tile.shared_bytes("weight_gradient")}
     if tile.precision in TENSOR_CORES:
-        return "convolution_weight_gradient_mma", {"PRECISION": tile.precision.upper(), "WARP_INPUTS": tile.own_rows,
-                                                   "WARP_OUTPUTS": tile.own_columns, **sizes}
-    return "convolution_weight_gradient", {"THREAD_INPUTS": tile.own_rows, "THREAD_OUTPUTS": tile.own_columns, **sizes,
-                                           **_copies(tile, a, b)}
+        return {"PRECISION": tile.precision.upper(), "WARP_INPUTS": tile.own_rows, "WARP_OUTPUTS": tile.own_columns,
+                **sizes}
+    return {"THREAD_INPUTS": tile.own_rows, "THREAD_OUTPUTS": tile.own_columns, **sizes, **_copies(tile, a, b)}
 
 
-def _copies(tile: Tile, a: bool, b: bool) -> dict[str, str | int]:
+def _copies(tile: Tile, a: bool, b: bool) -> Macros:
     scalar, vector = {"float32": ("float", 4), "float64": ("double", 2)}[tile.precision]
     resident = tile.resident if a and b else 1  # addresses of single elements need registers
     return {"SCALAR": scalar, "A_VECTOR": vector if a else 1, "B_VECTOR": vector if b else 1, "RESIDENT": resident}
-
-
-def _words_defines(precision: str, dtype: str) -> dict[str, str]:
-    return {"PRECISION": precision.upper(), "SCALAR": SCALARS[dtype]["SCALAR"]}
-
-
-def _variants() -> Iterator[tuple]:
-    """(kernel, macros, oldest architecture if any) of all variants that the committed table leads to."""
-    table, copies = load_tile_table(COMMITTED), list(itertools.product((True, False), repeat=2))
-    for tile in table.forward:
-        if tile.precision in TENSOR_CORES:
-            yield from ((*_forward_variant(tile, dtype), OLDEST_ARCHITECTURE[tile.precision])
-                        for dtype in STORED[tile.precision])
-        else:
-            yield from (_forward_variant(tile, tile.precision, *by_vectors) for by_vectors in copies)
-    for tile in table.weight_gradient:
-        if tile.precision in TENSOR_CORES:
-            yield (*_weight_gradient_variant(tile), OLDEST_ARCHITECTURE[tile.precision])
-        else:
-            yield from (_weight_gradient_variant(tile, *by_vectors) for by_vectors in copies)
-    for precision, dtypes in STORED.items():
-        for dtype, name in itertools.product(dtypes, ("pack_rows", "pack_weights", "pack_pieces")):
-            yield name, _words_defines(precision, dtype), OLDEST_ARCHITECTURE[precision]
-    yield from (("add_parts", scalars) for scalars in SCALARS.values())
-
-
-VARIANTS = list(_variants())
-
-
-def _by_vectors(*arrays: Any) -> bool:
-    """Whether all their rows begin at multiples of 16 bytes."""
-    return all(array.shape[-1] * array.itemsize % 16 == 0 and _address(array) % 16 == 0 for array in arrays)
-
-
-def _address(array: Any) -> int:
-    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
-
-
-# Operands of the tensor cores.
-
-
-def _words(rows: Any, precision: str, rounded: bool = False) -> Any:
-    """(N, words) uint32, words a multiple of 8: TF32 and float16 take rows as they are if they fit.
-
-    rounded : whether TF32 must be rounded already, as it is not if rows are taken as they are
-    """
-    words = _word_count(rows.shape[1], precision)
-    fits = rows.shape[1] == words * (1 if precision == "tf32" else 2)  # no zeros at the end
-    if fits and _by_vectors(rows) and (rows.dtype == HALF or precision == "tf32" and not rounded):
-        return rows.view("uint32")
-    out = array_module(rows).empty((rows.shape[0], words), "uint32")
-    if fits and _by_vectors(rows) and rows.dtype != HALF:
-        kernel = WORDS.kernel("pack_pieces", **_words_defines(precision, rows.dtype.name))
-        kernel(blocks_for(rows.size // 4), THREADS, rows, rows.size // 4, out)
-        return out
-    kernel = WORDS.kernel("pack_rows", **_words_defines(precision, rows.dtype.name))
-    kernel(blocks_for(out.size), THREADS, rows, rows.shape[0], rows.shape[1], words, out)
-    return out
-
-
-def _packed_weights(weights: Any, precision: str) -> Any:
-    """(K, C_out, words) uint32."""
-    offsets, c_in, c_out = weights.shape
-    words = _word_count(c_in, precision)
-    out = array_module(weights).empty((offsets, c_out, words), "uint32")
-    kernel = WORDS.kernel("pack_weights", **_words_defines(precision, weights.dtype.name))
-    kernel(blocks_for(out.size), THREADS, weights, offsets, c_in, c_out, words, out)
-    return out
-
-
-def _word_count(channels: int, precision: str) -> int:
-    return -(-channels // (8 if precision == "tf32" else 16)) * 8
 
 
 def architecture(xp: Any) -> str:
@@ -245,7 +191,7 @@ def _precision(operation: str, features: Any) -> str:
     """The precision of the operands; raises if the GPU has no tensor cores for it."""
     precision = operand_precision(features.dtype)
     device = architecture(array_module(features))
-    oldest = OLDEST_ARCHITECTURE.get(precision, 0)
+    oldest = OLDEST.get(precision.upper(), 0)
     if device != "any" and int(device[3:]) < oldest:
         subject = ("features are float16" if features.dtype == HALF
                    else f"float32_matmul_precision is {precision!r}")

@@ -20,11 +20,10 @@ from sparsenet.kernels.cuda.source import THREADS, CudaSource, blocks_for
 from sparsenet.kernels.cuda.streams import shared
 from sparsenet.kernels.cuda.tiles import tile_table
 
-ORDER = CudaSource("convolution/order")
-LISTS = CudaSource("convolution/lists")
 TILE_ROWS = 256  # of the tiles that have lists
 MAX_OFFSETS = 32  # that lists are made of: a bit each
-VARIANTS = [("neighbour_keys", {}), ("tile_lists", {"TILE_ROWS": TILE_ROWS})]
+ORDER = CudaSource("convolution/order", variants=[{}])
+LISTS = CudaSource("convolution/lists", variants=[{"TILE_ROWS": TILE_ROWS}])
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def tune(architecture: str, precisions: Iterable[str], channels: Iterable[int] =
             for width in channels:
                 product = _Product(xp, rows, width, dtype)
                 for kind in tiles.KINDS:
-                    seconds, best = _fastest(product, kind, chosen[kind, width], base, seconds_of)
+                    seconds, best = _fastest(product, kind, chosen[kind, width], seconds_of)
                     found[kind].setdefault(precision, []).append(best)
                     say(f"{kind} {precision} {width}: {seconds * 1e3:.3f} ms, {product.rate(seconds) / 1e12:.2f} "
                         f"TFLOP/s with {best.rows}x{best.columns}x{best.depth}, {best.own_rows}x{best.own_columns} "
@@ -107,9 +107,14 @@ def tune(architecture: str, precisions: Iterable[str], channels: Iterable[int] =
 
 
 def _variant(kind: str, tile: Tile, dtype: str) -> Variant:
-    if kind == "forward":
-        return variant_of(convolution_cuda.forward_kernel(tile, dtype))
-    return variant_of(convolution_cuda.weight_gradient_kernel(tile))
+    with tiles.using(_alone(kind, tile)):
+        return variant_of(convolution_cuda.forward_kernel(tile, dtype) if kind == "forward" else
+                          convolution_cuda.weight_gradient_kernel(tile))
+
+
+def _alone(kind: str, tile: Tile) -> TileTable:
+    """The table in use with `tile` for all products of a kind."""
+    return replace(tiles.tile_table(), **{kind: (replace(tile, architecture="any", channels=0),)})
 
 
 def _table(base: TileTable, architecture: str, found: dict[str, dict[str, list[Tile]]]) -> TileTable:
@@ -148,14 +153,12 @@ class _Product:
         return 2 * self.pairs * self.channels**2 / seconds
 
 
-def _fastest(product: _Product, kind: str, fits: Iterable[Tile], base: TileTable,
-             seconds_of: Callable) -> tuple[float, Tile]:
+def _fastest(product: _Product, kind: str, fits: Iterable[Tile], seconds_of: Callable) -> tuple[float, Tile]:
     expected, best = product.run(kind), None
     xp = array_module(expected)
     largest = float(abs(expected).max())
     for tile in fits:
-        table = replace(base, **{kind: (replace(tile, architecture="any", channels=0),)})
-        with tiles.using(table):
+        with tiles.using(_alone(kind, tile)):
             result = product.run(kind)
             # Forward sums run in one order whatever the tile; the parts of a weight gradient do not.
             right = (bool(xp.array_equal(result, expected)) if kind == "forward"

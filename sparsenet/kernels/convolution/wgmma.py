@@ -8,7 +8,6 @@ TF32 has no weight gradient here: its operands would have to be turned, which wg
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,11 +16,8 @@ import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels.convolution.order import TILE_ROWS, tile_lists
-from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaKernel, CudaSource, blocks_for
-
-FORWARD = CudaSource("convolution/forward_wgmma")
-WEIGHTS = CudaSource("convolution/weights_wgmma")
-WORDS = CudaSource("convolution/words")
+from sparsenet.kernels.convolution.words import STORED, swizzled_weight_words
+from sparsenet.kernels.cuda.source import SCALARS, CudaKernel, CudaSource, Macros
 
 CHUNK = 32  # words, 128 bytes
 MAX_COLUMNS = 128
@@ -87,13 +83,11 @@ def forward(words: Any, weights: Any, neighbours: Any, order: Any | None, consta
 
     words : (N, W) uint32 of the features, rounded
     """
-    offsets, c_in, c_out = weights.shape
+    offsets, _, c_out = weights.shape
     shape = forward_shape(c_out)
     column_tiles, chunks = -(-c_out // shape.columns), -(-words.shape[1] // CHUNK)
     table = tile_lists(neighbours, order)
-    packed = array_module(words).empty((offsets, chunks, column_tiles * shape.columns, CHUNK), "uint32")
-    WORDS.kernel("pack_weights_swizzled", PRECISION=precision.upper(), SCALAR=SCALARS[weights.dtype.name]["SCALAR"])(
-        blocks_for(packed.size), THREADS, weights, offsets, c_in, c_out, chunks, packed.shape[2], packed)
+    packed = swizzled_weight_words(weights, precision, chunks, CHUNK, column_tiles * shape.columns)
     tiles = table.tiles * column_tiles
     forward_kernel(shape, precision, out.dtype.name)(
         min(tiles, multiprocessors(words)), 256 + _PRODUCERS, words, packed, table.lists, table.masks, table.outputs,
@@ -120,43 +114,35 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any, order: Any | 
     return partial
 
 
-def forward_kernel(shape: Shape, precision: str, dtype: str) -> CudaKernel:
-    """The variant for a shape, operands of that precision and features of that dtype."""
-    return FORWARD.kernel("convolution_forward_wgmma", **_forward_defines(shape, precision, dtype))
-
-
-def weights_kernel(shape: Shape, precision: str) -> CudaKernel:
-    """The variant for a shape and operands of that precision."""
-    return WEIGHTS.kernel("convolution_weight_gradient_wgmma", **_weights_defines(shape, precision))
-
-
-def _forward_defines(shape: Shape, precision: str, dtype: str) -> dict[str, str | int]:
+def _forward_macros(shape: Shape, precision: str, dtype: str) -> Macros:
     return {"PRECISION": precision.upper(), "SCALAR": SCALARS[dtype]["SCALAR"], "TILE_ROWS": TILE_ROWS,
             "TILE_COLUMNS": shape.columns, "STAGES": shape.stages, "LISTS": shape.lists,
             "SHARED_BYTES": shape.shared_bytes}
 
 
-def _weights_defines(shape: Shape, precision: str) -> dict[str, str | int]:
+def _weights_macros(shape: Shape, precision: str) -> Macros:
     return {"PRECISION": precision.upper(), "TILE_ROWS": TILE_ROWS, "TILE_INPUTS": shape.rows,
             "TILE_OUTPUTS": shape.columns, "STAGES": shape.stages, "LISTS": shape.lists, "RESIDENT": shape.resident,
             "SHARED_BYTES": shape.shared_bytes}
 
 
-def _variants() -> Iterator[tuple]:
-    """(kernel, macros, oldest architecture) of every shape."""
-    for precision, dtypes in (("tf32", ("float32",)), ("fp16", ("float32", "float16")), ("bf16", ("float32",))):
-        for dtype in dtypes:
-            yield "pack_weights_swizzled", {"PRECISION": precision.upper(), "SCALAR": SCALARS[dtype]["SCALAR"]}, 80
-            for columns in range(32, MAX_COLUMNS + 1, 32):
-                yield "convolution_forward_wgmma", _forward_defines(forward_shape(columns), precision, dtype), 90
-    for precision in WEIGHT_PRECISIONS:
-        for inputs in (64, 128):
-            for outputs in (64, 128):
-                yield ("convolution_weight_gradient_wgmma", _weights_defines(weights_shape(inputs, outputs), precision),
-                       90)
+# Every shape that some numbers of channels lead to.
+FORWARD = CudaSource("convolution/forward_wgmma", variants=[
+    _forward_macros(forward_shape(columns), precision, dtype)
+    for precision in STORED for dtype in STORED[precision] for columns in range(32, MAX_COLUMNS + 1, 32)])
+WEIGHTS = CudaSource("convolution/weights_wgmma", variants=[
+    _weights_macros(weights_shape(c_in, c_out), precision)
+    for precision in WEIGHT_PRECISIONS for c_in in (64, 128) for c_out in (64, 128)])
 
 
-VARIANTS = list(_variants())
+def forward_kernel(shape: Shape, precision: str, dtype: str) -> CudaKernel:
+    """The variant for a shape, operands of that precision and features of that dtype."""
+    return FORWARD.kernel("convolution_forward_wgmma", **_forward_macros(shape, precision, dtype))
+
+
+def weights_kernel(shape: Shape, precision: str) -> CudaKernel:
+    """The variant for a shape and operands of that precision."""
+    return WEIGHTS.kernel("convolution_weight_gradient_wgmma", **_weights_macros(shape, precision))
 
 
 @cache

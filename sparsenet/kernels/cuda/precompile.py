@@ -12,18 +12,17 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from types import ModuleType
 
 from sparsenet.backend import cupy
+from sparsenet.interrupts import deferred_interrupt
 from sparsenet.kernels import find, table
 from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.signature import names
-from sparsenet.kernels.cuda.source import CudaKernel, CudaSource, sources
+from sparsenet.kernels.cuda.source import CudaKernel, CudaSource, Macros
+from sparsenet.worker_processes import WorkerDied, map_in_workers
 
-Macros = tuple[tuple[str, str | int], ...]  # sorted by name
-Variant = tuple[str, str, Macros]  # source, one of its kernels, macros
+Variant = tuple[str, str, tuple[tuple[str, str | int], ...]]  # source, one of its kernels, macros by name
 
 
 def cuda_modules() -> list[ModuleType]:
@@ -36,18 +35,12 @@ def cuda_modules() -> list[ModuleType]:
     return [module for name, module in sorted(sys.modules.items()) if name.startswith(folders)]
 
 
-def listed_variants() -> Iterator[tuple[CudaSource, str, Macros, int]]:
-    """(source, kernel, macros, lowest architecture) of all families: the variants of the modules' sources, and those
-    that a module lists in VARIANTS, [(kernel, macros), ...], with the lowest architecture as a third item if not all
-    have the instructions; 0 if all have them."""
-    source_of = {name: source for source in sources() for name in kernels_of(source)}
-    for module in cuda_modules():
-        for source in vars(module).values():
-            if isinstance(source, CudaSource) and source.variants is not None:
-                for defines in source.variants:
-                    yield from ((source, name, _macros(defines), 0) for name in kernels_of(source))
-        for name, defines, *lowest in getattr(module, "VARIANTS", ()):
-            yield source_of[name], name, _macros(defines), *(lowest or [0])
+def listed_variants() -> Iterator[tuple[CudaSource, Macros]]:
+    """(source, macros) of each variant of the sources of all families: see `CudaSource`."""
+    found = {id(value): value for module in cuda_modules() for value in vars(module).values()
+             if isinstance(value, CudaSource)}
+    for source in found.values():
+        yield from ((source, macros) for macros in source.variants or ())
 
 
 def kernels_of(source: CudaSource) -> list[str]:
@@ -55,23 +48,20 @@ def kernels_of(source: CudaSource) -> list[str]:
     return names(source.path.read_text(encoding="utf-8"))
 
 
-def _macros(defines: dict[str, str | int]) -> Macros:
-    return tuple(sorted(defines.items()))
-
-
 def variants(architecture: int) -> list[Variant]:
-    """The variants for GPUs of an architecture (80 for sm_80), one kernel for each: all kernels of a source compile
+    """The variants for GPUs of an architecture (80 for sm_80), by one kernel each: all kernels of a source compile
     together."""
-    found: dict[tuple, Variant] = {}
-    for source, name, macros, lowest in listed_variants():
-        if source.runs_on(architecture) and lowest <= architecture:
-            found.setdefault((source.name, macros), (source.name, name, macros))
-    return list(found.values())
+    return [(source.name, kernels_of(source)[0], _sorted(macros)) for source, macros in listed_variants()
+            if source.runs_on(architecture, macros)]
+
+
+def _sorted(macros: Macros) -> tuple[tuple[str, str | int], ...]:
+    return tuple(sorted(macros.items()))
 
 
 def variant_of(kernel: CudaKernel) -> Variant:
     """The variant of a kernel."""
-    return kernel.source.name, kernel.name, _macros(kernel.defines)
+    return kernel.source.name, kernel.name, _sorted(kernel.defines)
 
 
 def compile_variant(variant: Variant) -> None:
@@ -88,10 +78,18 @@ def compile_variant(variant: Variant) -> None:
 def compile_all(listed: Iterable[Variant], processes: int | None = None) -> int:
     """Compile variants in several processes; returns their number.
 
-    Raises RuntimeError with the names of the kernel and the line.
+    Raises
+    ------
+    RuntimeError : a kernel does not compile, with its name and the line, or a process died.
     """
-    with ProcessPoolExecutor(processes or min(16, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
-        return len(list(pool.map(compile_variant, listed)))
+    listed = list(listed)
+    with deferred_interrupt() as interrupted:
+        try:
+            return len(list(map_in_workers(compile_variant, listed, processes or min(16, os.cpu_count() or 1),
+                                           interrupted)))
+        except WorkerDied:
+            raise RuntimeError(f"one of the processes that compiled {len(listed)} variants died, out of memory "
+                               "perhaps: start again, what was compiled is kept") from None
 
 
 def precompile() -> int:

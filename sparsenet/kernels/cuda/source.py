@@ -33,6 +33,8 @@ MAX_THREADS = 1024  # per block
 MAX_SHARED = 227 * 1024  # bytes per block, on the largest GPU
 
 TARGETS = {"hopper.cuh": "sm_90a"}  # headers whose instructions only one architecture has
+OLDEST = {"TF32": 80, "FP16": 75, "BF16": 80}  # the first GPUs whose tensor cores multiply operands of a PRECISION
+Macros = dict[str, str | int]
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"[^\n]*$', re.MULTILINE)
 
 
@@ -40,15 +42,22 @@ class CudaSource:
     """A `.cu` file: its text, and its kernels by name and variant.
 
     name : its path below `folder`, without the suffix, such as "activations/leaky_relu"
-    variants : the macros of each variant that may be launched, all of which are compiled ahead and tested; None if the
-        module lists them as VARIANTS
+    variants : the macros of each variant that its launchers choose from, all of which are compiled ahead and tested; a
+        function that lists them if they follow from the tile table in use; None: any, for sources outside the families
     """
 
-    def __init__(self, name: str, folder: Path = FOLDER, *, variants: Iterable[dict[str, Any]] | None = None):
+    def __init__(self, name: str, folder: Path = FOLDER, *,
+                 variants: Iterable[Macros] | Callable[[], Iterable[Macros]] | None = None):
         self.name = name
-        self.variants = None if variants is None else list(variants)
+        self._variants = variants if variants is None or callable(variants) else list(variants)
         self.path = Path(folder) / f"{name}.cu"
         self._kernels: dict[tuple, CudaKernel] = {}
+
+    @property
+    def variants(self) -> list[Macros] | None:
+        """The macros of each variant, once, as the table in use leads to them; None if any may be compiled."""
+        listed = self._variants() if callable(self._variants) else self._variants
+        return None if listed is None else list({frozenset(macros.items()): macros for macros in listed}.values())
 
     @cached_property
     def target(self) -> str | None:
@@ -56,9 +65,9 @@ class CudaSource:
         found = [target for header, target in TARGETS.items() if f'#include "{header}"' in self.path.read_text("utf-8")]
         return found[0] if found else None
 
-    def runs_on(self, architecture: int) -> bool:
-        """Whether GPUs of that number (80 for sm_80) have its instructions."""
-        return self.target in (None, f"sm_{architecture}a")
+    def runs_on(self, architecture: int, macros: Macros) -> bool:
+        """Whether GPUs of that number (80 for sm_80) have the instructions of a variant."""
+        return self.target in (None, f"sm_{architecture}a") and OLDEST.get(macros.get("PRECISION"), 0) <= architecture
 
     @cached_property
     def text(self) -> str:
@@ -68,14 +77,17 @@ class CudaSource:
     def kernel(self, name: str, **defines: str | int) -> CudaKernel:
         """The kernel compiled with these macros, e.g. SCALAR="float"; the same object each time.
 
-        Raises KeyError for macros that are not among the variants.
+        Raises KeyError for macros that are not among the variants, whether or not they would compile.
         """
         key = (name, frozenset(defines.items()))
         kernel = self._kernels.get(key)
-        if kernel is None and self.variants is not None and defines not in self.variants:
+        if kernel is not None:
+            return kernel
+        variants = self.variants
+        if variants is not None and defines not in variants:
             raise KeyError(f"{self.path.name} has no variant {defines}: add it to the variants of its CudaSource, "
                            "which are compiled ahead and tested")
-        return kernel or self._kernels.setdefault(key, CudaKernel(self, name, defines))
+        return self._kernels.setdefault(key, CudaKernel(self, name, defines))
 
     def line(self, file: str, number: int) -> str:
         """One line of this source or of a header that it includes; "" if there is none."""

@@ -10,8 +10,7 @@ from sparsenet.kernels.contracts import HASH_LOOKUP as LOOKUP
 from sparsenet.kernels.cuda.source import THREADS, CudaSource, blocks_for
 from sparsenet.kernels.hash_table.layout import EMPTY, HashTable, capacity_for
 
-SOURCE = CudaSource("hash_table/hash_table")
-VARIANTS = [("hash_insert", {}), ("hash_lookup", {})]
+SOURCE = CudaSource("hash_table/hash_table", variants=[{}])
 
 
 @INSERT.implementation("cuda")

@@ -6,7 +6,7 @@
                        constant row and of its input's background
 
 On a GPU, where `ops.level` uses them, each is one launch.  Here they are composed of the kernels of the single
-operations, as the reference that the GPU is compared with.
+operations.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from sparsenet.kernels.contracts import LEVEL_GRADIENT as GRADIENT
 from sparsenet.kernels.table import launch
 
 
-@BACKGROUND.implementation("reference")
 @BACKGROUND.implementation("cpu")
 def _background_cpu(weights, background, bias, slope, reversed, with_gradient):
     """(C_out,) constant row: background @ total weight + bias, without those that are None; (C_out,) its leaky ReLU; if
@@ -35,7 +34,6 @@ def _background_cpu(weights, background, bias, slope, reversed, with_gradient):
     return constant, activated, total, np.ascontiguousarray(transposed)
 
 
-@GRADIENT.implementation("reference")
 @GRADIENT.implementation("cpu")
 def _gradient_cpu(gradient, argmax, transposed_neighbours, activated, constant, output_background_gradient, slope,
                   total_weight):

@@ -28,13 +28,10 @@ from sparsenet.kernels.rulebook import joined  # noqa: F401  (registers its kern
 # eight passes of a radix sort, counted, listed): above so many cells to a candidate, sorting is cheaper.
 MAX_CELLS_PER_CANDIDATE = 426
 GROUP, CHUNK, TILE = 8, 64, 64  # as in rulebook.cu and lists.cu
+DIMENSIONS = (1, 2, 3, 4)  # of grids
 
-SOURCE = CudaSource("rulebook/rulebook")
-LISTS = CudaSource("rulebook/lists")
-VARIANTS = [(name, {"DIMENSION": dimension}) for dimension in (1, 2, 3, 4)
-            for name in ("site_coordinates", "mark_outputs", "list_candidates", "neighbours")]
-VARIANTS += [(name, {}) for name in ("count_bits", "list_bits", "count_distinct", "list_distinct",
-                                     "transpose_neighbours", "count_pairs", "list_pairs")]
+SOURCE = CudaSource("rulebook/rulebook", variants=[{"DIMENSION": dimension} for dimension in DIMENSIONS])
+LISTS = CudaSource("rulebook/lists", variants=[{}])
 
 
 def _four(axis: tuple[int, ...]) -> tuple[int, ...]:

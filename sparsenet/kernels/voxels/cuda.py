@@ -28,11 +28,9 @@ from sparsenet.kernels.fetch import fetch
 
 GROUP = 8  # words, as in the source
 _COLUMNS = 4  # threads for each face, about what small triangles need
-SOURCE = CudaSource("voxels/voxelize")
-CELLS = CudaSource("voxels/cells")
-PLACEMENT = CudaSource("voxels/placement")
-VARIANTS = [(name, {}) for name in ("count_columns", "mark_triangles", "mark_coordinates", "count_cells", "list_cells",
-                                    "fill_cells", "place_meshes")]
+SOURCE = CudaSource("voxels/voxelize", variants=[{}])
+CELLS = CudaSource("voxels/cells", variants=[{}])
+PLACEMENT = CudaSource("voxels/placement", variants=[{}])
 _MAX_CELLS = 4 * MAX_EXTENT  # along a side of a box: the extent that a placement may allow, whatever the mesh
 _PROBLEMS = {1: "it extends over more than float64 can hold: scale it down",
              2: "a vertex comes to lie 2^30 cells from the centre or beyond: rotation, affine, shift or the mesh "

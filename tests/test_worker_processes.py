@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import worker_tasks
 
-from sparsenet.data import worker_processes
-from sparsenet.data.worker_processes import WorkerDied, map_in_workers
+from sparsenet import worker_processes
+from sparsenet.worker_processes import WorkerDied, map_in_workers
 
 posix = pytest.mark.skipif(os.name != "posix", reason="sends signals to processes")
 
@@ -39,6 +39,11 @@ def test_results_are_in_the_order_of_the_tasks():
 def test_no_more_processes_than_tasks():
     assert list(map_in_workers(worker_tasks.doubled, [], 2, never)) == []
     assert len(set(map_in_workers(worker_tasks.process_number, [0], 2, never)) - {os.getpid()}) == 1
+
+
+def test_each_worker_is_prepared_once():
+    results = list(map_in_workers(worker_tasks.preparations, range(20), 2, never, prepare=worker_tasks.prepared))
+    assert results == [1] * 20
 
 
 def test_an_error_is_raised_in_order_with_the_traceback_of_its_worker():

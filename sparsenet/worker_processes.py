@@ -23,8 +23,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from sparsenet.kernels.cpu import threads
-
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
@@ -46,12 +44,13 @@ class _Worker:
 
 
 def map_in_workers(function: Callable[[_Task], _Result], tasks: Sequence[_Task], processes: int,
-                   interrupted: Callable[[], bool]) -> Iterator[_Result]:
-    """Yield `function(task)` for each task, in order.  The function, tasks and results must be picklable.
+                   interrupted: Callable[[], bool], prepare: Callable[[], object] | None = None) -> Iterator[_Result]:
+    """Yield `function(task)` for each task, in order.  The functions, tasks and results must be picklable.
 
     The workers are spawned, and have ended when the iterator is exhausted or closed, or has raised.
 
     interrupted : polled; once it returns true, the workers are ended
+    prepare : called once in each worker, before its first task
 
     Raises
     ------
@@ -66,7 +65,7 @@ def map_in_workers(function: Callable[[_Task], _Result], tasks: Sequence[_Task],
         with _dead_workers_reported(interrupted):
             for _ in range(min(processes, len(tasks))):
                 _check(interrupted)
-                workers.append(_start(function))
+                workers.append(_start(function, prepare))
         for wanted in range(len(tasks)):
             with _dead_workers_reported(interrupted):
                 _check(interrupted)
@@ -106,10 +105,10 @@ def _dead_workers_reported(interrupted: Callable[[], bool]) -> Iterator[None]:
         raise WorkerDied("a worker process died") from error
 
 
-def _start(function: Callable) -> _Worker:
+def _start(function: Callable, prepare: Callable[[], object] | None) -> _Worker:
     spawn = multiprocessing.get_context("spawn")
     ours, its = spawn.Pipe()
-    process = spawn.Process(target=_work, args=(its, function))
+    process = spawn.Process(target=_work, args=(its, function, prepare))
     try:
         with _deaf_children():
             process.start()
@@ -181,12 +180,13 @@ def _deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(pipe: Connection, function: Callable) -> None:
+def _work(pipe: Connection, function: Callable, prepare: Callable[[], object] | None) -> None:
     """The main function of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive_tasks, args=(pipe, tasks), daemon=True).start()
-    threads.set_num_threads(1)
+    if prepare is not None:
+        prepare()
     with suppress(ConnectionError):  # the other end has closed
         while task := tasks.get():
             pipe.send_bytes(_outcome(function, task))
