@@ -7,7 +7,7 @@
     sigmoid   1 / (1 + e^-x)
 
 All are functions of single elements.  They saturate: none overflows, an infinite input gives the limit, NaN stays NaN.
-In float32 values err by at most 5 units in the last place, also where they are small; below 3e-36 they may be 0.
+In float32 values err by at most 6 units in the last place, also where they are small; below 3e-36 they may be 0.
 ELU, tanh and sigmoid keep their output for the backward pass, GELU and SiLU, which are not monotonic, their input.
 """
 

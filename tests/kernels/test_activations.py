@@ -58,7 +58,7 @@ def test_float32_errs_by_a_few_units_in_the_last_place(launch, name):
     x = sweep(86 if name != "GELU" else 13.1)
     exact = expected(name, x)
     errors = np.abs(forward(launch, name, x) - exact) / np.spacing(np.abs(exact).astype(np.float32))
-    assert errors[np.abs(exact) > 2e-38].max() < 5
+    assert errors[np.abs(exact) > 2e-38].max() < 6
 
 
 @each_kind
