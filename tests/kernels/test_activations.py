@@ -53,12 +53,12 @@ def sweep(largest, count=3000):
 
 
 @each_kind
-def test_float32_errs_by_a_few_units_in_the_last_place(launch, name):
+def test_float32_errs_by_a_few_units_in_the_last_place(launch, backend, name):
     """Also where |f| is small, as in the tail of GELU; e^-t is 0 from t = 86.6 on, where t e^-t is 2e-36."""
     x = sweep(86 if name != "GELU" else 13.1)
     exact = expected(name, x)
     errors = np.abs(forward(launch, name, x) - exact) / np.spacing(np.abs(exact).astype(np.float32))
-    assert errors[np.abs(exact) > 2e-38].max() < 6
+    assert errors[np.abs(exact) > 2e-38].max() < (8 if backend == "gpu" else 6)  # whose exp errs by up to 2
 
 
 @each_kind
