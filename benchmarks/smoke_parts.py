@@ -58,6 +58,11 @@ LAYERS = {
     "convolution 2^4": Layer(lambda: nn.SparseConv(5, 8, 2, dimension=4, rng=0), dimension=4, side=5),
     "max-pooling": Layer(lambda: nn.SparseMaxPool(3, 2)),
     "leaky ReLU": Layer(lambda: nn.LeakyReLU(0.33)),
+    "ELU, GELU, SiLU": Layer(lambda: nn.Sequential(nn.ELU(0.7), nn.GELU(), nn.SiLU())),
+    "tanh, sigmoid": Layer(lambda: nn.Sequential(nn.Tanh(), nn.Sigmoid())),
+    "PReLU": Layer(lambda: nn.PReLU(5)),
+    "PReLU, one slope": Layer(nn.PReLU),
+    "softmax": Layer(nn.Softmax),
     "batch norm": Layer(lambda: nn.BatchNorm(5)),
     "batch norm, statistics of the grid": Layer(lambda: nn.BatchNorm(5, statistics="grid")),
 }

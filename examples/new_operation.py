@@ -19,7 +19,8 @@ from sparsenet.gradcheck import GradcheckError
 
 
 # 1. An operation is a Function: `forward` takes arrays and saves what `backward` needs, `backward` computes
-#    the gradient of the input from that of the output.  Here: swish(x) = x * sigmoid(x).
+#    the gradient of the input from that of the output.  Here: swish(x) = x * sigmoid(x),
+#    which `sn.ops.silu` computes by kernels of its own.
 class Swish(sn.Function):
     def forward(self, x: np.ndarray) -> np.ndarray:
         sigmoid = 1 / (1 + np.exp(-x))

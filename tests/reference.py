@@ -162,6 +162,60 @@ def leaky_relu_backward(gradient, x, slope) -> np.ndarray:
     return x_gradient
 
 
+def _sigmoid(x) -> float:
+    return math.exp(x) / (1 + math.exp(x)) if x < 0 else 1 / (1 + math.exp(-x))
+
+
+def _normal(x) -> float:
+    """The probability of at most x under the standard normal distribution."""
+    return math.erfc(-x / math.sqrt(2)) / 2
+
+
+ACTIVATIONS = {  # of one number, and alpha, which only elu has: its value and its derivative
+    "elu": (lambda x, alpha: x if x > 0 else alpha * math.expm1(x),
+            lambda x, alpha: 1 if x > 0 else alpha * math.exp(x)),
+    "gelu": (lambda x, _: x * _normal(x), lambda x, _: _normal(x) + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)),
+    "silu": (lambda x, _: x * _sigmoid(x), lambda x, _: _sigmoid(x) * (1 + x * _sigmoid(-x))),
+    "tanh": (lambda x, _: math.tanh(x), lambda x, _: 1 / math.cosh(x) ** 2),
+    "sigmoid": (lambda x, _: _sigmoid(x), lambda x, _: _sigmoid(x) * _sigmoid(-x)),
+}
+
+
+def activation(x, name, alpha=1.0) -> np.ndarray:
+    """float64, number by number."""
+    return np.array([ACTIVATIONS[name][0](v, alpha) for v in np.ravel(x).tolist()], np.float64).reshape(x.shape)
+
+
+def activation_backward(gradient, x, name, alpha=1.0) -> np.ndarray:
+    """Gradient of x."""
+    slopes = [ACTIVATIONS[name][1](v, alpha) for v in np.ravel(x).tolist()]
+    return gradient * np.array(slopes, np.float64).reshape(x.shape)
+
+
+def prelu(x, weight) -> np.ndarray:
+    """x where positive, elsewhere times the weight of its channel (C,), or the one of all (1,)."""
+    return np.where(x > 0, x, x * weight.reshape((1, -1) + (1,) * (x.ndim - 2)))
+
+
+def prelu_backward(gradient, x, weight):
+    """Gradients of x and weight."""
+    by_weight = np.where(x > 0, 0, x * gradient).sum(axis=(0, *range(2, x.ndim)))
+    x_gradient = np.where(x > 0, gradient, gradient * weight.reshape((1, -1) + (1,) * (x.ndim - 2)))
+    return x_gradient, by_weight if len(weight) == x.shape[1] else by_weight.sum(keepdims=True)
+
+
+def softmax(x) -> np.ndarray:
+    """Over the channels, axis 1."""
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def softmax_backward(gradient, x) -> np.ndarray:
+    """Gradient of x."""
+    y = softmax(x)
+    return y * (gradient - (y * gradient).sum(axis=1, keepdims=True))
+
+
 def batch_norm(x, weight, bias, eps, counts=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Normalised grid, and mean and variance (C,) over all cells, or those where `counts` (B, 1, *spatial) is true."""
     axes = (0, *range(2, x.ndim))

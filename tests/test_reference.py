@@ -83,6 +83,25 @@ def test_global_pool_gradient(mode, rng):
     check_gradients(lambda x: (gradient * reference.global_pool(x, mode)).sum(), [x], [backward], rng)
 
 
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
+def test_activations_and_their_gradients(name, rng):
+    x, gradient = 2 * rng.standard_normal((2, 3, 4, 5))
+    check_gradients(lambda x: (gradient * reference.activation(x, name, 0.7)).sum(), [x],
+                    [reference.activation_backward(gradient, x, name, 0.7)], rng)
+    middle, far = reference.activation(np.array([0.0, 50.0]), name)
+    assert far == (1 if name in ("tanh", "sigmoid") else 50) and middle == (0.5 if name == "sigmoid" else 0)
+
+
+@pytest.mark.parametrize("slopes", [1, 4])
+def test_prelu_and_softmax_gradients(slopes, rng):
+    x, gradient, weight = *rng.standard_normal((2, 3, 4, 5)), rng.standard_normal(slopes)
+    check_gradients(lambda x, weight: (gradient * reference.prelu(x, weight)).sum(), [x, weight],
+                    reference.prelu_backward(gradient, x, weight), rng)
+    check_gradients(lambda x: (gradient * reference.softmax(x)).sum(), [x], [reference.softmax_backward(gradient, x)],
+                    rng)
+    np.testing.assert_allclose(reference.softmax(x).sum(axis=1), 1)
+
+
 def test_gradients_of_a_chain_of_layers(rng):
     weights = [rng.standard_normal(shape) for shape in ((4, 2, 3), 3, (3, 5), 5)]
 

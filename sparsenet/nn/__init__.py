@@ -2,6 +2,7 @@
 
 from sparsenet.autograd import Parameter
 from sparsenet.nn import init
+from sparsenet.nn.activation_layers import ELU, GELU, LeakyReLU, PReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from sparsenet.nn.activations import Activation
 from sparsenet.nn.architectures import resnet, s3dcnn
 from sparsenet.nn.inverse import InverseConv
@@ -9,9 +10,7 @@ from sparsenet.nn.layers import (
     CosineLinear,
     Dropout,
     GlobalPool,
-    LeakyReLU,
     Linear,
-    ReLU,
     SparseConv,
     SparseMaxPool,
     SubmanifoldConv,
@@ -28,19 +27,26 @@ __all__ = [
     "BatchNorm",
     "CosineLinear",
     "Dropout",
+    "ELU",
+    "GELU",
     "GlobalPool",
     "InverseConv",
     "LeakyReLU",
     "Linear",
     "Module",
+    "PReLU",
     "Parameter",
     "ReLU",
     "Residual",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
     "SparseConv",
     "SparseMaxPool",
     "SparseNetwork",
     "SubmanifoldConv",
+    "Tanh",
     "ToDense",
     "init",
     "resnet",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparsenet.nn.layers import ReLU, SparseConv, SubmanifoldConv
+from sparsenet.nn.activation_layers import ReLU
+from sparsenet.nn.layers import SparseConv, SubmanifoldConv
 from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
 from sparsenet.nn.norms import BatchNorm

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparsenet import anomaly
-from sparsenet.nn.layers import LeakyReLU, SparseConv, SparseMaxPool, SubmanifoldConv
+from sparsenet.nn.activation_layers import LeakyReLU
+from sparsenet.nn.layers import SparseConv, SparseMaxPool, SubmanifoldConv
 from sparsenet.nn.module import Module, intercepted
 from sparsenet.ops.level import level
 from sparsenet.sparse import SparseTensor

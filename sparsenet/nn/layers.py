@@ -22,7 +22,6 @@ from sparsenet.ops.cosine_linear import cosine_linear
 from sparsenet.ops.dense import to_dense
 from sparsenet.ops.dropout import dropout
 from sparsenet.ops.global_pool import check_mode, global_pool
-from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
 from sparsenet.ops.unit_vectors import checked_number
@@ -111,33 +110,6 @@ class SparseMaxPool(Module):
         return str(self.geometry)
 
 
-class LeakyReLU(Module):
-    """x if x > 0, else negative_slope * x; elementwise on a Tensor, or on sites and background."""
-
-    kind = "leaky_relu"
-
-    def __init__(self, negative_slope: float = 0.01):
-        self.negative_slope = _finite(self, "negative_slope", negative_slope)
-
-    def forward(self, x: Tensor | SparseTensor) -> Tensor | SparseTensor:
-        return leaky_relu(x, self.negative_slope)
-
-    def extra_repr(self) -> str:
-        return f"{self.negative_slope:g}"
-
-
-class ReLU(LeakyReLU):
-    """max(x, 0), a leaky ReLU of slope 0; elementwise on a Tensor, or on sites and background."""
-
-    kind = "relu"
-
-    def __init__(self) -> None:
-        super().__init__(0.0)
-
-    def extra_repr(self) -> str:
-        return ""
-
-
 class Linear(Module):
     """x @ weight + bias, for rows x (B, C_in).
 
@@ -197,7 +169,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, rng: Any = None):
-        self.p = _finite(self, "p", p)
+        self.p = finite_number("Dropout", "p", p)
         if not 0 <= self.p < 1:
             raise ValueError(f"Dropout: p is {p}, expected at least 0 and below 1")
         self.rng = np.random.default_rng(rng)
@@ -235,9 +207,10 @@ def _dimension(kernel_size: Size, dimension: int) -> int:
     return dimension if sizes is None else len(sizes)
 
 
-def _finite(layer: Module, name: str, value: Any) -> float:
+def finite_number(owner: str, name: str, value: Any) -> float:
+    """The value as a float.  Raises ValueError unless it is a finite number."""
     if not (isinstance(value, numbers.Real) and math.isfinite(value)):
-        raise ValueError(f"{type(layer).__name__}: {name} is {value!r}, expected a finite number")
+        raise ValueError(f"{owner}: {name} is {value!r}, expected a finite number")
     return float(value)
 
 

@@ -14,6 +14,18 @@ from sparsenet import anomaly
 from sparsenet.autograd import no_grad
 from sparsenet.backend import to_device
 from sparsenet.nn import init
+from sparsenet.nn.activation_layers import (
+    ELU,
+    GELU,
+    ActivationLayer,
+    LeakyReLU,
+    PReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
 from sparsenet.nn.activations import Activation, recorded, table
 from sparsenet.nn.fusion import run_layers
 from sparsenet.nn.inverse import InverseConv
@@ -21,9 +33,7 @@ from sparsenet.nn.layers import (
     CosineLinear,
     Dropout,
     GlobalPool,
-    LeakyReLU,
     Linear,
-    ReLU,
     Size,
     SparseConv,
     SparseMaxPool,
@@ -132,6 +142,34 @@ class SparseNetwork(Module):
         """Append a ReLU."""
         return self.add(ReLU())
 
+    def add_elu(self, alpha: float = 1.0) -> SparseNetwork:
+        """Append an ELU."""
+        return self.add(ELU(alpha))
+
+    def add_gelu(self) -> SparseNetwork:
+        """Append a GELU."""
+        return self.add(GELU())
+
+    def add_silu(self) -> SparseNetwork:
+        """Append a SiLU."""
+        return self.add(SiLU())
+
+    def add_tanh(self) -> SparseNetwork:
+        """Append a Tanh."""
+        return self.add(Tanh())
+
+    def add_sigmoid(self) -> SparseNetwork:
+        """Append a Sigmoid."""
+        return self.add(Sigmoid())
+
+    def add_prelu(self, slope: float = 0.25, shared: bool = False) -> SparseNetwork:
+        """Append a PReLU with a slope for each channel, or one for all of them if `shared`."""
+        return self.add(PReLU(1 if shared else self.out_channels, slope))
+
+    def add_softmax(self) -> SparseNetwork:
+        """Append a Softmax over the channels."""
+        return self.add(Softmax())
+
     def add_batch_norm(self, momentum: float = 0.1, eps: float = 1e-5, statistics: str = "sites") -> SparseNetwork:
         """Append a BatchNorm."""
         return self.add(BatchNorm(self.out_channels, momentum, eps, statistics))
@@ -150,7 +188,7 @@ class SparseNetwork(Module):
             convolution, place, version = self._drawn
             between = self.layers[place + 1:]
             if (convolution in self.layers[place:place + 1] and convolution.weight.version == version
-                    and all(isinstance(one, (LeakyReLU, BatchNorm, Dropout)) for one in between)):
+                    and all(isinstance(one, (ActivationLayer, BatchNorm, Dropout)) for one in between)):
                 bound = convolution.weight_bound(layer.geometry.size)
                 convolution.weight.array = init.uniform(convolution.weight.shape, bound, self._rng(place)).array
             self._drawn = None

@@ -1,6 +1,7 @@
 """Operations: each a forward, a backward and a public function, on one page."""
 
 from sparsenet.ops import arithmetic, comparison, elementwise, methods, reductions, shaping, sparse_arithmetic
+from sparsenet.ops.activations import elu, gelu, sigmoid, silu, tanh
 from sparsenet.ops.add import add
 from sparsenet.ops.batch_norm import batch_norm
 from sparsenet.ops.cast import cast
@@ -18,7 +19,9 @@ from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.level import level
 from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
+from sparsenet.ops.prelu import prelu
 from sparsenet.ops.proxy_anchor import proxy_anchor
+from sparsenet.ops.softmax import softmax
 from sparsenet.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_with_figures
 from sparsenet.ops.triplet_loss import triplet_loss
 
@@ -36,6 +39,8 @@ __all__ = [
     "cosine_softmax_with_figures",
     "dropout",
     "elementwise",
+    "elu",
+    "gelu",
     "global_pool",
     "inverse_convolution",
     "leaky_relu",
@@ -43,13 +48,18 @@ __all__ = [
     "linear",
     "max_pool",
     "methods",
+    "prelu",
     "proxy_anchor",
     "reductions",
     "shaping",
+    "sigmoid",
+    "silu",
+    "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_figures",
     "sparse_arithmetic",
     "supervised_contrastive",
+    "tanh",
     "to_dense",
     "triplet_centre_loss",
     "triplet_loss",

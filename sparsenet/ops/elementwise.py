@@ -1,4 +1,4 @@
-"""Functions of single elements: exp, log, sqrt, tanh, sigmoid, abs, clip, maximum, minimum, where.
+"""Functions of single elements: exp, log, sqrt, abs, clip, maximum, minimum, where; tanh and sigmoid are activations.
 
 Each has its derivative.  At points without one the gradient is PyTorch's:
 
@@ -7,7 +7,7 @@ Each has its derivative.  At points without one the gradient is PyTorch's:
     clip                 1 at both bounds
     maximum, minimum     half to each of two equal elements
 
-exp, log, sqrt, tanh and sigmoid of integers and truth values are float32.  Outside a function's domain, as in log(0),
+exp, log and sqrt of integers and truth values are float32.  Outside a function's domain, as in log(0),
 values and warnings are those of the array library.
 """
 
@@ -25,12 +25,6 @@ from sparsenet.ops.arguments import check_broadcast, floating_point, operands
 from sparsenet.ops.arithmetic import sum_to
 
 
-def _sigmoid(xp: Any, x: Any) -> Any:
-    """1 / (1 + exp(-x)), without overflow: the exponential is of -|x|."""
-    small = xp.exp(-xp.abs(x))
-    return xp.where(x < 0, small, xp.ones_like(small)) / (1 + small)
-
-
 class Formula(NamedTuple):
     """value : (xp, x) -> y = f(x);  saves : which of x and y the derivative is a function of
     gradient : (xp, gradient, x or y) -> gradient * f'(x)
@@ -45,8 +39,6 @@ FORMULAS = {
     "exp": Formula(lambda xp, x: xp.exp(x), "y", lambda xp, gradient, y: gradient * y),
     "log": Formula(lambda xp, x: xp.log(x), "x", lambda xp, gradient, x: gradient / x),
     "sqrt": Formula(lambda xp, x: xp.sqrt(x), "y", lambda xp, gradient, y: gradient / (2 * y)),
-    "tanh": Formula(lambda xp, x: xp.tanh(x), "y", lambda xp, gradient, y: gradient * (1 - y * y)),
-    "sigmoid": Formula(_sigmoid, "y", lambda xp, gradient, y: gradient * (y * (1 - y))),
     "abs": Formula(lambda xp, x: xp.abs(x), "x", lambda xp, gradient, x: gradient * xp.sign(x)),
 }
 

@@ -32,6 +32,8 @@ def test_sections_give_their_figures():
     assert list(results.settings["section_seconds"]) == names
     assert all(figure.value >= 0 for figure in results.figures)
     assert results.value("memory-bound passes", "leaky ReLU, forward", "of copy") > 0
+    goals = {figure.case: figure.goal for figure in results.figures if figure.name == "of copy"}
+    assert goals["PReLU, backward"] == 60 and goals["GELU, forward"] == goals["softmax, backward"] == 40
     assert results.value("S3DCNN memory", "render 20", "peak / live") > 1
     assert results.value("hash table", "10,000 keys", "insert") > 0
     assert results.value("voxelizer", "meshes", "count") == 8

@@ -15,7 +15,7 @@ from convolution_cases import Table
 from cuda_host import cupy_of_numpy, device
 
 from sparsenet import backend
-from sparsenet.kernels import launch
+from sparsenet.kernels import contracts, launch
 from sparsenet.sparse import ActiveSites, Geometry
 
 CHANNELS, FEW = 16, 300
@@ -71,6 +71,37 @@ def test_leaky_relu(xp, rows):
     del y
     gradient = launch("leaky_relu_backward", x, x, 0.5)
     np.testing.assert_array_equal(get(gradient[-1]), LAST / 2)
+
+
+def test_activations_with_an_exponential(xp, rows):
+    x = marked(xp, rows)
+    y = launch("activation_forward", x, contracts.SIGMOID, 1.0)
+    last = 1 / (1 + np.exp(-LAST))
+    np.testing.assert_allclose(get(y[-2:]), [np.full(CHANNELS, 0.5), last], rtol=1e-5)
+    del y
+    gradient = launch("activation_backward", x, x, contracts.TANH, 1.0)
+    np.testing.assert_array_equal(get(gradient[-1]), LAST * (1 - LAST**2))
+
+
+def test_prelu(xp, rows):
+    x, slope = marked(xp, rows), xp.arange(CHANNELS, dtype=np.float32)
+    y = launch("prelu_forward", x, slope)
+    np.testing.assert_array_equal(get(y[-1]), LAST * np.arange(CHANNELS))
+    assert get(y[0]).tolist() == [1] * CHANNELS
+    del y
+    gradient, _, by_slope = launch("prelu_backward", x, x, slope)
+    np.testing.assert_array_equal(get(gradient[-1]), LAST * np.arange(CHANNELS))
+    np.testing.assert_array_equal(get(by_slope), LAST**2)
+
+
+def test_softmax(xp, rows):
+    x = marked(xp, rows)
+    y = launch("softmax_forward", x)
+    shares = np.exp(LAST - LAST[0])
+    shares /= shares.sum()
+    np.testing.assert_allclose(get(y[-2:]), [np.full(CHANNELS, 1 / CHANNELS), shares], rtol=1e-5)
+    gradient = launch("softmax_backward", y, x)
+    np.testing.assert_allclose(get(gradient[-1]), shares * (LAST - (shares * LAST).sum()), rtol=1e-4, atol=1e-7)
 
 
 def test_max_pooling(xp, rows):

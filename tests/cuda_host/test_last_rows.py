@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cuda_host.host_driver import LastRows
 
+from sparsenet.kernels.activations import cuda as activations
 from sparsenet.kernels.cuda.source import THREADS, use_driver
 from sparsenet.kernels.pooling import cuda as max_pool
 from sparsenet.kernels.rows import cuda as segment
@@ -122,6 +123,34 @@ def test_segment_max_chunks(run, rng, before):
     last = SPLITS[2] + np.arange(2) * CHUNK  # the chunks of the last segment, after the slot of the empty one
     for slot, begin in enumerate(last, start=SPLITS[2] // CHUNK + 3):
         np.testing.assert_array_equal(rows[slot], before + begin + values[begin:begin + CHUNK].argmax(axis=0))
+
+
+@each_distance_in_chunks
+def test_prelu_backward(run, rng, before):
+    x, gradient = rng.integers(-5, 5, (2, 2 * CHUNK + 5, CHANNELS)).astype("f4")
+    assert CHUNK == activations.CUDA_CHUNK
+    slope, far, chunks = rng.integers(-3, 3, CHANNELS).astype("f4"), before // CHUNK, before // CHUNK + 3
+    out, partial = np.zeros_like(x), np.zeros((3, CHANNELS))
+    run(activations.PRELU.kernel("prelu_backward", **SCALARS, CHUNK=CHUNK), (chunks, 1), activations._GROUPS, far,
+        at(x, before), at(gradient, before), (before + len(x)) * CHANNELS, None, None, 0, slope, CHANNELS, CHANNELS,
+        at(out, before), None, np.zeros(CHANNELS, "f4"), chunks, chunks, at(partial, far), np.zeros(1, np.uint32))
+    np.testing.assert_array_equal(out, np.where(x > 0, gradient, slope * gradient))
+    sums = np.where(x > 0, 0, x * gradient)
+    np.testing.assert_array_equal(partial, [sums[start:start + CHUNK].sum(axis=0) for start in (0, CHUNK, 2 * CHUNK)])
+
+
+@each_distance
+def test_softmax(run, rng, before):
+    x, gradient = rng.standard_normal((2, ROWS, CHANNELS)).astype("f4")
+    y, back, rows = np.zeros_like(x), np.zeros_like(x), THREADS // CHANNELS  # of a block
+    blocks, first = -(-(before + ROWS) // rows), before // rows
+    settings = CHANNELS, CHANNELS, before + ROWS
+    run(activations.SOFTMAX.kernel("softmax_forward", **SCALARS), blocks, THREADS, first, at(x, before), *settings,
+        at(y, before), None, 0, None)
+    np.testing.assert_allclose(y, np.exp(x) / np.exp(x).sum(axis=1, keepdims=True), rtol=1e-6)
+    run(activations.SOFTMAX.kernel("softmax_backward", **SCALARS), blocks, THREADS, first, at(y, before),
+        at(gradient, before), *settings, at(back, before), None, None, 0, None)
+    np.testing.assert_allclose(back, y * (gradient - (y * gradient).sum(axis=1, keepdims=True)), rtol=1e-4, atol=1e-6)
 
 
 WIDE, MANY = 2**16, 2**15 + 3  # channels, segments: 2^31 elements and some, of which the last 32 channels are made

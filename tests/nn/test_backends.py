@@ -47,6 +47,20 @@ def s3dcnn_in_float64(device: str) -> dict[str, np.ndarray]:
     return with_gradients(net, sn.SparseTensor(np.ones((14, 1)), coordinates, net.field, 2), [1, 3], device)
 
 
+def activations_in_float64(device: str) -> dict[str, np.ndarray]:
+    """All activations, those of rows behind the pooling too."""
+    rng, nn = np.random.default_rng(4), sn.nn
+    coordinates = np.argwhere(rng.random((2, 6, 6, 6)) < 0.1)
+    x = sn.SparseTensor(rng.standard_normal((len(coordinates), 2)), coordinates, (6,) * 3, 2, rng.standard_normal(2))
+    net = nn.Sequential(nn.SparseConv(2, 5, 2), nn.PReLU(5), nn.ELU(0.5), nn.SubmanifoldConv(5, 5, 3), nn.GELU(),
+                        nn.Residual(nn.SubmanifoldConv(5, 5, 3), nn.SiLU()), nn.PReLU(), nn.Softmax(),
+                        nn.SparseConv(5, 4, 2), nn.Tanh(), nn.GlobalPool("mean"), nn.PReLU(4), nn.Sigmoid(),
+                        nn.Softmax()).to(dtype="float64")
+    for parameter in net.parameters():
+        parameter.array = rng.uniform(-0.5, 0.5, parameter.shape)
+    return with_gradients(net, x, [1, 3], device)
+
+
 class Sides(sn.nn.Module):
     """Two convolutions side by side, whose sites are others, and the input: joined to one tensor."""
 
@@ -99,7 +113,7 @@ def on_backend(backend, request, monkeypatch) -> Callable:
     return on_host
 
 
-@pytest.mark.parametrize("case", [mixed_layers, s3dcnn_in_float64, residual_in_float64])
+@pytest.mark.parametrize("case", [mixed_layers, s3dcnn_in_float64, residual_in_float64, activations_in_float64])
 def test_outputs_and_gradients_agree(on_backend, case):
     found, expected = on_backend(case), case("cpu")
     assert found.keys() == expected.keys()

@@ -15,6 +15,7 @@ from sparsenet.ops.elementwise import FORMULAS
 SHAPES = [(3, 4), (5,), (), (0, 3)]
 BROADCASTS = [((3, 4), (3, 4)), ((3, 4), (4,)), ((3, 1), (1, 4)), ((), (2, 3)), ((0, 3), (3,))]
 NUMPY = {"sigmoid": lambda x: 1 / (1 + np.exp(-x))}
+NAMES = (*FORMULAS, "tanh", "sigmoid")  # these two are activations
 
 
 def positive(rng, *shape, dtype=np.float64):
@@ -34,7 +35,7 @@ def gradient_of(function, values):
     return y.tolist(), x.grad.tolist()
 
 
-@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_values_and_gradients(name, shape, rng, dtype):
     draw = positive if name in ("log", "sqrt") else signed
@@ -47,7 +48,7 @@ def test_values_and_gradients(name, shape, rng, dtype):
     assert gradcheck(operator.methodcaller(name), [draw(rng, *shape)])
 
 
-@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("name", NAMES)
 def test_strided_arrays_and_inputs_that_stay_untouched(name, rng):
     array = rng.uniform(0.5, 2, (4, 6))
     x = Tensor(array[:, ::2].T, requires_grad=True)
@@ -57,7 +58,7 @@ def test_strided_arrays_and_inputs_that_stay_untouched(name, rng):
     assert gradcheck(operator.methodcaller(name), [x])
 
 
-@pytest.mark.parametrize("name", sorted(set(FORMULAS) - {"abs"}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"abs"}))
 def test_integers_and_truth_values_become_float32(name):
     for x in (Tensor([1, 2]), Tensor(np.array([True, True]))):
         y = getattr(x, name)()
@@ -71,6 +72,12 @@ def test_derivatives_where_there_is_none_are_pytorch_s():
     assert gradient_of(abs, [-2, 0, 3]) == ([2, 0, 3], [-1, 0, 1])
     assert gradient_of(Tensor.sqrt, [0, 4]) == ([0, 2], [np.inf, 0.25])
     assert gradient_of(Tensor.log, [0.5, 0])[1] == [2, np.inf]
+
+
+def test_tanh_and_sigmoid_are_the_activations(rng, dtype):
+    x = rng.standard_normal((3, 4)).astype(dtype)
+    assert np.array_equal(Tensor(x).tanh().array, sn.ops.tanh(Tensor(x)).array)
+    assert np.array_equal(Tensor(x).sigmoid().array, sn.ops.sigmoid(Tensor(x)).array)
 
 
 def test_sigmoid_does_not_overflow(dtype):

@@ -1,1 +1,8 @@
-"""Leaky ReLU and its gradient, element by element."""
+"""Activations and their gradients, of features and of their background at once.
+
+    cpu.py             leaky ReLU
+    exponentials.py    ELU, GELU, SiLU, tanh, sigmoid, element by element
+    prelu.py           leaky ReLU with slopes that are learned
+    softmax.py         over the channels of a row
+    cuda.py            all of it on a GPU, with the .cu files
+"""

@@ -5,26 +5,7 @@
 //     loss ()               SCALAR: the mean of the terms         figures (2,) double: the loss, the count
 //
 // A grid of one block writes loss and figures itself and needs no sums.
-#include "common.cuh"
-
-constexpr unsigned ALL_LANES = 0xffffffffu;
-
-// The sum over the 32 lanes; each lane gets the same bits, since a + b is b + a.
-template <class T>
-__device__ inline T warp_sum(T value) {
-    for (int far = 16; far; far /= 2) value += __shfl_xor_sync(ALL_LANES, value, far);
-    return value;
-}
-
-// The maximum over the 32 lanes; NaN if a lane has it.
-template <class T>
-__device__ inline T warp_max(T value) {
-    for (int far = 16; far; far /= 2) {
-        const T other = __shfl_xor_sync(ALL_LANES, value, far);
-        value = other > value || other != other ? other : value;
-    }
-    return value;
-}
+#include "warps.cuh"
 
 // The sum over the warps of the block; all lanes of a warp hold the same value.
 __device__ inline double block_sum(double of_warp) {

@@ -11,23 +11,18 @@ from __future__ import annotations
 import math
 from functools import cache
 
-import numba
 import numpy as np
 
 from sparsenet.kernels.contracts import SOFTMAX_CROSS_ENTROPY
-from sparsenet.kernels.cpu.exponential import exponential
-from sparsenet.kernels.cpu.lanes import load, load_some, maximum, prefetch, store, store_some
-from sparsenet.kernels.cpu.lanes_joined import maximum_of, total_of
+from sparsenet.kernels.cpu.exponential_rows import ROW_WIDTH, exponentials, largest, prefetch_row, scale_row
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.losses.mean import mean_on_host
 
 _BLOCK = 1 << 18  # numbers: whole rows, at least one
-_WIDTH = 16  # lanes of a row; the order of its sum, and so its bits, depends on it
 _GROUP = 16  # rows: some kilobytes; the product of so many totals is below 2^496
 _AHEAD = 32  # rows: how early they are prefetched
 _MAX_UNROLLED = 128  # classes
-_LOWEST = np.float32(-np.inf)
 
 
 @SOFTMAX_CROSS_ENTROPY.implementation("cpu")
@@ -74,24 +69,24 @@ def _rows_float(known):
         between 1 and C < 2^31.
         """
         classes = known if known > 0 else given_classes
-        padded = -(-classes // _WIDTH) * _WIDTH
+        padded = -(-classes // ROW_WIDTH) * ROW_WIDTH
         tops, totals, scales = np.empty((3, _GROUP), np.float32)
         terms = np.empty(min(_GROUP, labels.size) * padded, np.float32)  # exp(logits - max), each row padded with 0
         own_share, correct = np.float32(share), 0
         for first in range(0, labels.size, _GROUP):
             rows = min(_GROUP, labels.size - first)
             for i in range(rows):
-                tops[i] = _largest(logits, (first + i) * classes, classes)
+                tops[i] = largest(logits, (first + i) * classes, classes)
             for i in range(rows):
                 row = (first + i) * classes
-                totals[i] = _exponentials(logits, row, classes, tops[i], terms, i * padded)
-                _prefetch_row(logits, row + _AHEAD * classes, classes)
+                totals[i] = exponentials(logits, row, classes, tops[i], terms, i * padded)
+                prefetch_row(logits, row + _AHEAD * classes, classes)
             product = 1.0
             for i in range(rows):
                 product *= totals[i]
                 if stride:
                     scales[i] = np.float32(share / totals[i])
-                    _scale(terms, i * padded, classes, scales[i], out, (first + i) * stride)
+                    scale_row(terms, i * padded, classes, scales[i], out, (first + i) * stride)
             loss = math.log(product)
             for i in range(rows):
                 row, label = (first + i) * classes, np.uint64(labels[first + i])
@@ -110,52 +105,6 @@ def _rows_float(known):
 
     rows_float.__qualname__ += f"_{known}"  # a file of its own: Numba's cache does not see the value of `known`
     return compiled(rows_float, error_model="numpy")
-
-
-# The steps of a row, which begins at `row`.  They are inlined by Numba, so that a known number of classes is a constant
-# in them.  The first `full` classes fill whole vectors of lanes, `rest` classes remain.
-
-
-@numba.njit(inline="always")
-def _largest(logits, row, classes):
-    rest = classes % _WIDTH
-    full = classes - rest
-    largest = load_some(logits, row + full, rest, _LOWEST, _WIDTH)
-    for j in range(row, row + full, _WIDTH):
-        largest = maximum(load(logits, j, _WIDTH), largest)
-    return maximum_of(largest)
-
-
-@numba.njit(inline="always")
-def _exponentials(logits, row, classes, top, terms, place):
-    """exp(logits - top) goes to `terms` from `place` on; returns the sum."""
-    rest = classes % _WIDTH
-    full = classes - rest
-    total = exponential(load_some(logits, row + full, rest, _LOWEST, _WIDTH) - top)
-    if rest:
-        store(terms, place + full, total)
-    for j in range(0, full, _WIDTH):
-        e = exponential(load(logits, row + j, _WIDTH) - top)
-        store(terms, place + j, e)
-        total = total + e
-    return total_of(total)
-
-
-@numba.njit(inline="always")
-def _scale(terms, place, classes, scale, out, there):
-    """out[there : there + classes] = the terms from `place` on, times `scale`."""
-    rest = classes % _WIDTH
-    full = classes - rest
-    for j in range(0, full, _WIDTH):
-        store(out, there + j, load(terms, place + j, _WIDTH) * scale)
-    if rest:
-        store_some(out, there + full, rest, load(terms, place + full, _WIDTH) * scale)
-
-
-@numba.njit(inline="always")
-def _prefetch_row(logits, row, classes):
-    for j in range(0, classes, _WIDTH):
-        prefetch(logits, row + j, _WIDTH)
 
 
 @compiled(error_model="numpy")
