@@ -230,6 +230,8 @@ def level_gradient(gradient, argmax, transposed_neighbours, activated, constant,
     out = leaky_relu_backward(activated, gradient, slope, None, None)
     to_constant = leaky_relu_backward(constant, below, slope, None, None) + segment_sum(out, None)[0]
     return out, to_constant, None if total_weight is None else total_weight @ to_constant
+
+
 @formula_of("activation_forward")
 def activation_forward(x, kind, alpha, background):
     """f(x), in float64 and rounded once; with a background, both."""
