@@ -11,7 +11,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def words(*arguments: object) -> list[str]:
-    """What starts `sparsenet` with these arguments; -P keeps a package in the current folder out."""
+    """The command that starts `sparsenet` with these arguments; -P ignores a package in the current folder."""
     return [sys.executable, "-P", "-m", "sparsenet", *map(str, arguments)]
 
 

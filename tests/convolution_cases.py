@@ -1,4 +1,4 @@
-"""Convolutions over made-up neighbours, and what they give: plain loops in float64."""
+"""Convolutions over made-up neighbours, and their results by plain loops in float64."""
 
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -11,7 +11,7 @@ from sparsenet.kernels.convolution import view as views
 
 
 class Table:
-    """A rulebook of any neighbours (M, K), be they those of sites or not."""
+    """A rulebook with arbitrary neighbours (M, K), not necessarily those of sites."""
 
     non_overlapping = False
 
@@ -41,7 +41,7 @@ class Table:
 
 
 class Pairs(Table):
-    """A rulebook of any pairs (P, 2), whose columns rise within each offset; for what goes through pairs alone."""
+    """A rulebook with arbitrary pairs (P, 2), whose columns rise within each offset; for passes over pairs only."""
 
     pairs = pair_splits = None
 
@@ -95,7 +95,7 @@ def weight_gradient(features, gradient, rulebook):
 
 
 def rounded(array, precision):
-    """What the tensor cores are given in place of the array's numbers."""
+    """The array's numbers, rounded as the tensor cores read them."""
     bits = np.ascontiguousarray(array).view(np.uint32).astype(np.uint64)
     if precision == "fp16":  # to nearest, ties to even
         return array.astype(np.float16).astype(np.float32)

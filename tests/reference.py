@@ -315,7 +315,7 @@ def distance_of(a, b, distance) -> tuple[float, np.ndarray, np.ndarray]:
 
 
 def to_grid(features, coordinates, spatial_size, batch_size, background=None) -> np.ndarray:
-    """(B, C, *spatial): the background (zeros where None) everywhere, each site's row in its cell."""
+    """(B, C, *spatial): the background (zeros if None) everywhere, each site's row in its cell."""
     grid = np.zeros((batch_size, *spatial_size, features.shape[1]), features.dtype)
     if background is not None:
         grid += background
@@ -390,7 +390,7 @@ def run_forward(layers: list[Layer], x) -> tuple[list[np.ndarray], list]:
 
 
 def run_backward(layers: list[Layer], x, outputs: list, choices: list, gradient):
-    """Gradient of the input, and (weight, bias) gradients of each layer (None where it has none).
+    """Gradient of the input, and (weight, bias) gradients of each layer (None if it has none).
 
     `outputs` is emptied on the way, so that a large network's grids are freed as soon as possible.
     """

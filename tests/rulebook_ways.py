@@ -1,4 +1,4 @@
-"""What tests of rulebooks share: the CPU's two ways to make one, and arrays brought to the host."""
+"""Shared by tests of rulebooks: choosing one of the CPU's two ways to make one, and copying arrays to the host."""
 
 from contextlib import AbstractContextManager
 from unittest import mock

@@ -52,7 +52,7 @@ def shape(label, rng):
 
 
 def make(path, seed=6, **objects):
-    """A dataset of so many objects in each split."""
+    """A dataset with this many objects in each split."""
     rng = np.random.default_rng(seed)
     numbers = count()
 
@@ -74,7 +74,7 @@ def run(config, out, **options):
 
 
 def bits(out, name="last.h5"):
-    """All that a run's end depends on: weights, their average, momentum and the losses, exactly."""
+    """The exact final state of a run: weights, their average, momentum and the losses."""
     state = load_checkpoint(out / name)
     arrays = {f"{part}/{name}": array.tobytes() for part in ("weights", "latest", "momentum")
               for name, array in getattr(state, part).items()}

@@ -1,4 +1,4 @@
-"""What is handed out: one version everywhere, a wheel of the package alone, a source distribution whose tests run."""
+"""The distributions: one version everywhere, a wheel of the package alone, a source distribution whose tests run."""
 
 from __future__ import annotations
 

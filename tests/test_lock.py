@@ -74,7 +74,7 @@ def test_it_is_released_after_an_error(tmp_path):
 
 
 def test_never_two_at_once_however_often_it_is_taken_and_released(tmp_path):
-    """Files that come and go: a lock on one that has been removed meanwhile counts for nothing."""
+    """Lock files come and go: a lock on one that has been removed meanwhile does not count."""
     inside, most, done = 0, 0, 0
 
     def work():

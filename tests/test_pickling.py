@@ -133,7 +133,7 @@ def views(rulebook: sparse.Rulebook) -> Any:
 
 
 def orphan() -> sparse.Rulebook:
-    """A rulebook whose sites nobody else holds."""
+    """A rulebook to whose sites there is no other reference."""
     found = sparse_tensor().sites.rulebook(sparse.Geometry.make(3, 2, 2))
     gc.collect()
     return found

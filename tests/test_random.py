@@ -1,4 +1,4 @@
-"""Generators keyed by what they are for."""
+"""Generators keyed by their purpose."""
 
 from __future__ import annotations
 

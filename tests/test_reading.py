@@ -1,5 +1,5 @@
-"""docs/reading.md: what it points to is there, its exercises have the answers that it gives, and its numbers, and those
-of the README, are right.  All pages: the files and objects that they name are there."""
+"""docs/reading.md: its links lead somewhere, its exercises have the printed answers, and its numbers, like those of the
+README, are right.  All pages: the files and objects that they name exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the README shows works as it stands."""
+"""The code, links and commands of the README work as printed."""
 
 import re
 import shlex

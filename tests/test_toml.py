@@ -1,4 +1,4 @@
-"""A text that is not TOML, or a bomb, is told in one short line, in little time."""
+"""A text that is not TOML, or a bomb, is reported in one short line, within a short time."""
 
 from __future__ import annotations
 

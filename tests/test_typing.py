@@ -1,4 +1,4 @@
-"""What type checkers are told: declared operators are those that are there, and what the README shows passes."""
+"""Type declarations: the declared operators are the existing ones, and the README's code passes a type checker."""
 
 import ast
 import inspect

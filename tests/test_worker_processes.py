@@ -1,4 +1,4 @@
-"""Parallel processes: the order of results, and one error whatever ends a worker, whenever."""
+"""Parallel processes: results in order, and one error however and whenever a worker ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is packed for a machine that reaches no network, and unpacked there."""
+"""Packing data for a machine without a network, and unpacking it there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a convolution cannot be faster than: counted by hand for a small table."""
+"""Lower bounds on the time of a convolution, counted by hand for a small table."""
 
 from __future__ import annotations
 

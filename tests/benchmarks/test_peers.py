@@ -1,4 +1,4 @@
-"""Peers: absent ones are told about, wrong ones do not count."""
+"""Peers: missing ones are reported, wrong ones do not count."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def test_it_compiles_beside_cupys_own_architecture(version):
 
 @pytest.fixture
 def gpu(host_driver, monkeypatch):
-    """A GPU whose compiler makes a product of NumPy's of the kernel; `wrong` is added to it."""
+    """A GPU on which the kernel is NumPy's product; `wrong` is added to the result."""
     wrong = [0.0]
 
     class RawModule:

@@ -37,7 +37,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path, room: int) -> None:
-    """Leave so many bytes of the file system free."""
+    """Fill the file system up to this many free bytes."""
     with open(folder / "filler", "wb", buffering=0) as file:
         try:
             while True:
@@ -48,7 +48,7 @@ def fill(folder: Path, room: int) -> None:
 
 
 def commands(sources: Path) -> dict[str, tuple[list[str], str]]:
-    """What is called, by name: its words, with DISK for the small disk, and the file that it writes."""
+    """The commands by name: the arguments, with DISK for the small disk, and the file that is written."""
     trained = sources / "trained"
     train = command("train", "quickstart", *settings(*SMALL, "training.epochs=2"), "--quiet")
     must_run([*train, "--out", str(trained)])

@@ -70,7 +70,7 @@ def jobs(folder: Path) -> list[Job]:
 
 
 def kill(job: Job, seconds: float) -> bool:
-    """Start a job, kill its main process after so many seconds.  Returns whether it still ran."""
+    """Start a job and kill its main process after this many seconds.  Returns whether it still ran."""
     process = subprocess.Popen(job.words, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                start_new_session=True)
     try:

@@ -105,7 +105,7 @@ def _with_number(data: bytearray, rng: np.random.Generator, end: int) -> bytearr
 
 
 def _repeat(data: bytearray, rng: np.random.Generator, files: dict[str, bytes]) -> bytearray:
-    """One line, or a run of bytes, many times over."""
+    """One line, or a run of bytes, repeated many times."""
     lines = bytes(data).split(b"\n")
     line = int(rng.integers(len(lines)))
     if len(lines[line]) > 2000:
@@ -118,7 +118,7 @@ _MUTATIONS = (_flip, _cut, _splice, _other_number, _lie, _repeat)
 
 def read_batch(read: Callable[[Path], Mesh], files: dict[str, bytes], seed: int, numbers: range, folder: str,
                limit: float, results: Connection) -> None:
-    """Runs in a worker: says of each file that it begins, and then what came of it."""
+    """Runs in a worker: reports the start of each file, then its outcome."""
     warnings.simplefilter("error")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -151,7 +151,7 @@ def read_batch(read: Callable[[Path], Mesh], files: dict[str, bytes], seed: int,
 
 @dataclass
 class Worker:
-    """A process that reads files, and the number of the one it was last heard of."""
+    """A process that reads files, and the number of the file that it last reported."""
 
     process: multiprocessing.process.BaseProcess
     numbers: range

@@ -1,4 +1,4 @@
-"""What the campaigns share: commands as processes, and files that are compared bit for bit."""
+"""Shared by the campaigns: running commands as processes, and comparing files bit for bit."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def group_members(group: int) -> list[int]:
 
 
 def wait_until_gone(group: int, seconds: float) -> list[int]:
-    """Wait for the processes of a group to end; returns those that are left after so many seconds."""
+    """Wait for the processes of a group to end; returns those that are left after this many seconds."""
     end = time.monotonic() + seconds
     while (left := group_members(group)) and time.monotonic() < end:
         time.sleep(0.05)

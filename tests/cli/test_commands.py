@@ -68,7 +68,7 @@ class TestInfo:
         assert f"{tmp_path / 'absent'} (empty so far)" in info()
 
     def test_without_a_home_it_works_too(self):
-        """As in a container: no home, and a user that the system does not know."""
+        """A container may have no home folder, and a user that the system does not know."""
         environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("HOME", "XDG_CACHE_HOME")}
         done = subprocess.run([sys.executable, "-c", "import os, runpy, sys; sys.argv = ['sparsenet', 'info']; "
                                "os.path.expanduser = lambda path: path; "

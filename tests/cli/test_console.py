@@ -1,4 +1,4 @@
-"""What commands print on a console whose encoding lacks some of it."""
+"""The output of commands on a console whose encoding lacks some characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How tools end."""
+"""The exit codes and error lines of tools."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_interruption_is_130(capsys):
 @posix
 @pytest.mark.parametrize("code", ["exec('raise KeyboardInterrupt')", "eval('signal.raise_signal(signal.SIGINT)')"])
 def test_an_interruption_within_the_exec_of_a_text_is_130(tmp_path: Path, code: str):
-    """As in the making of a dataclass, while a module is imported."""
+    """`dataclass` runs such an exec while a module is imported."""
     (tmp_path / "module.py").write_text("import signal, sys\nfrom sparsenet.cli.exit_code import run\n"
                                         f"sys.exit(run(lambda: {code}, 'tool'))\n")
     done = subprocess.run([sys.executable, "-m", "module"], cwd=tmp_path, capture_output=True, check=False, text=True,

@@ -36,7 +36,7 @@ SCRIPTS = {"search": "retrieve", "inspect": "inspect_network", "make-dataset": "
 
 
 def script(command):
-    """Its face in tools/."""
+    """The script in tools/ that runs the command."""
     return str(ROOT / "tools" / f"{SCRIPTS.get(command, command)}.py")
 
 

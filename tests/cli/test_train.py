@@ -1,4 +1,4 @@
-"""`sparsenet train`: a config in, a run's folder out; one line of error, and what Ctrl-C leaves is whole."""
+"""`sparsenet train`: a config in, a run's folder out; errors in one line, and whole files after Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tools/tune_tiles.py: needs a GPU, and says so in one line where there is none."""
+"""tools/tune_tiles.py: needs a GPU, and says so in one line if there is none."""
 
 from __future__ import annotations
 

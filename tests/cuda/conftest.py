@@ -1,4 +1,4 @@
-"""The device "cuda", and what the compiler said of the kernels, shown at the end of the tests."""
+"""The device "cuda", and the resources of the compiled kernels, printed at the end of the tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cuda_host import cupy_of_numpy, device
 
 @pytest.fixture(params=["host", *([] if device.missing() else [pytest.param("gpu", marks=pytest.mark.gpu)])])
 def cuda(request) -> Iterator[str]:
-    """The device's name, where it is: on the host, arrays in the guise of CuPy's; on a GPU."""
+    """The name of the device: the host, with NumPy arrays in place of CuPy's, or a GPU."""
     on_gpu = request.param == "gpu"
     with nullcontext() if on_gpu else cupy_of_numpy.installed(request.getfixturevalue("host_driver")):
         yield "cuda"

@@ -25,7 +25,7 @@ BYTES = 45 << 30  # of GPU memory that the largest of these takes
 
 @pytest.fixture(params=["host", *([] if device.missing() else [pytest.param("gpu", marks=pytest.mark.gpu)])])
 def far(request) -> Iterator[bool]:
-    """Whether rows are many: on a GPU."""
+    """Whether there are many rows: only on a GPU."""
     if request.param == "host":
         with cupy_of_numpy.installed(request.getfixturevalue("host_driver")):
             yield False
@@ -153,7 +153,7 @@ def test_gradient_descent(xp, rows):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_convolution_of_far_inputs_and_outputs(xp, rows, dtype):
-    """Outputs beyond 2^31 elements from two inputs, then two outputs from inputs as far."""
+    """Outputs beyond 2^31 elements from two inputs, then two outputs from inputs beyond 2^31 elements."""
     weight = xp.asarray(2 * np.eye(CHANNELS, dtype=dtype)[None])
     few = xp.asarray(np.stack([np.zeros(CHANNELS), LAST]).astype(dtype))
     table = xp.zeros((rows, 1), np.int32)

@@ -1,4 +1,4 @@
-"""A GPU, where there is one: `pytest -m gpu` runs every kernel's tests on it (the `backend` fixture), and these."""
+"""A GPU, if there is one: `pytest -m gpu` runs every kernel's tests on it (the `backend` fixture), and these."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_kernel_runs_on_the_gpu():
 
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
 def test_compute_sanitizer_finds_nothing(tool):
-    """A training step under NVIDIA's own checks: nearly every kernel, in small."""
+    """A training step under NVIDIA's own checks: nearly every kernel, on small inputs."""
     program = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
     if program is None:
         pytest.skip("compute-sanitizer is not installed")

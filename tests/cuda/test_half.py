@@ -20,7 +20,7 @@ SCALE = 256.0  # of the loss
 
 @pytest.fixture(autouse=True)
 def small_tiles():
-    """Fewer threads where each is a fiber."""
+    """Fewer threads on the host, where each is a fiber."""
     if not device.missing():
         yield
         return
@@ -35,7 +35,7 @@ def rounded(array: np.ndarray, steps: int = 16) -> np.ndarray:
 
 
 def network() -> sn.SparseNetwork:
-    """S3DCNN in small: convolutions, leaky ReLUs, a max-pooling, and a background that is not zero.
+    """A small S3DCNN: convolutions, leaky ReLUs, a max-pooling, and a background that is not zero.
 
     All is exact up to the max-pooling, so that it chooses what it chooses in float64: another choice sends a
     gradient elsewhere, which is no error of rounding.
@@ -59,7 +59,7 @@ def samples(where: str, dtype: str, background="zeros", seed=0) -> sn.SparseTens
 
 
 class Training:
-    """A network, its optimizer, and what they did."""
+    """A network, its optimizer, and their results."""
 
     def __init__(self, where: str, dtype: str):
         self.where, self.dtype = where, dtype
@@ -99,7 +99,7 @@ def half_parameter(where: str) -> sn.Tensor:
 
 
 def some_steps(parameter: sn.Tensor, optimizer: sn.optim.SGD, numbers: range) -> None:
-    """Steps of which most are too small for float16 to show."""
+    """Steps most of which are below the resolution of float16."""
     for number in numbers:
         gradient = np.random.default_rng(number).standard_normal(parameter.shape)
         parameter.grad = to_device(gradient.astype(np.float16), parameter.device)

@@ -1,4 +1,4 @@
-"""Layers that run as one operation on a GPU give what they give one by one: values, backgrounds and gradients."""
+"""Layers that run as one operation on a GPU have the results of the separate layers: values, backgrounds, gradients."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_unfit_arguments():
 
 
 def test_the_operation_alone_on_a_cpu():
-    """Its kernels are the same there: gradients by finite differences."""
+    """The operation also runs on a CPU: its gradients against finite differences."""
     x, modules = some_input("cpu", "one row"), layers("overlapping windows")
     weight, bias, geometry = modules[0].weight, modules[0].bias, modules[0].geometry
 

@@ -1,4 +1,4 @@
-"""Losses on a device: what they wait for, what they launch, float16, and the figures that come later."""
+"""Losses on a device: their waits and launches, float16, and figures that are fetched later."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Whole networks on the device "cuda", every kernel from its CUDA source: on the host, arrays in the guise of
-CuPy's, so that a NumPy array between two kernels shows; with a GPU, on it."""
+"""Whole networks on the device "cuda", with every kernel from its CUDA source: on the host, with arrays in place of
+CuPy's, so that a NumPy array between two kernels is noticed; or on a GPU.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop on the device "cuda": the figures of the CPU."""
+"""The training loop on the device "cuda" has the figures of the CPU."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _seen = threading.local()
 
 
 def operations() -> Counter:
-    """What this thread has asked of CuPy itself so far, by name."""
+    """The number of operations of CuPy itself that this thread has called so far, by name."""
     if not hasattr(_seen, "operations"):
         _seen.operations, _seen.waits = Counter(), 0
     return _seen.operations
@@ -84,7 +84,7 @@ class DeviceArray(np.ndarray):
 
     def get(self, stream: Any = None, order: str = "C", out: np.ndarray | None = None,
             blocking: bool = True) -> np.ndarray:
-        """A copy on the host; one that nobody waits for yet is counted too."""
+        """A copy on the host; it counts as a wait even if nothing waits for it yet."""
         operations()
         _seen.waits += 1
         out = np.empty(self.shape, self.dtype) if out is None else out
@@ -168,7 +168,7 @@ def _real() -> types.ModuleType | None:
 
 
 def _check_call(function: Any, arguments: tuple, options: dict) -> None:
-    """TypeError where the real function does not take these arguments; ufuncs do not tell."""
+    """Raise TypeError if the real function does not take these arguments; ufuncs cannot be checked."""
     try:
         signature = inspect.signature(function)
     except ValueError:
@@ -296,7 +296,7 @@ class _Module(types.ModuleType):
 
 
 def install(driver: Driver) -> None:
-    """From here to the end of the process `import cupy` gives this module, and kernels run by `driver`."""
+    """Make `import cupy` return this module, and run kernels by `driver`, until the process ends."""
     until_the_end = ExitStack()
     until_the_end.enter_context(installed(driver))
     atexit.register(until_the_end.close)
@@ -304,7 +304,7 @@ def install(driver: Driver) -> None:
 
 @contextmanager
 def installed(driver: Driver) -> Iterator[None]:
-    """Within it `import cupy` gives this module, and kernels run by `driver`."""
+    """A context in which `import cupy` returns this module, and kernels run by `driver`."""
     _real()
     before = sys.modules.get("cupy")
     sys.modules["cupy"] = _Module("cupy")

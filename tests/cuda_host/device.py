@@ -12,7 +12,7 @@ from sparsenet.kernels.table import find
 
 
 def missing() -> str:
-    """Why nothing can run on a GPU here; "" where it can."""
+    """The reason why nothing can run on a GPU here; "" if it can."""
     try:
         backend.cupy()
     except RuntimeError as error:
@@ -21,7 +21,7 @@ def missing() -> str:
 
 
 def launch(name: str, *values: Any) -> Any:
-    """Launch on copies on the GPU; what the kernel wrote comes back into the arrays given."""
+    """Launch on copies on the GPU; arrays that the kernel wrote to are copied back."""
     words = [*find(name).arguments.values(), *[None] * len(values)][:len(values)]
     stay = [isinstance(one, str) and "on the host" in one for one in words]  # so the contract says of some
     moved = [value if there else _to_device(value) for value, there in zip(values, stay, strict=True)]

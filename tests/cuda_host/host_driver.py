@@ -52,7 +52,7 @@ _WRITTEN, _ORDERED = 1, 2
 
 
 class HostError(AssertionError):
-    """A kernel did what it must not: the message is the report of a sanitizer or of the scheduler."""
+    """A kernel did something forbidden; the message is the report of a sanitizer or of the scheduler."""
 
 
 class LastRows(np.ndarray):
@@ -114,7 +114,7 @@ class HostDriver:
 
     @contextmanager
     def last_blocks(self, first: int) -> Iterator[None]:
-        """Within it, launches run their blocks from that number on alone, once."""
+        """A context in which launches run only their blocks from that number on, once."""
         few, self.few, self.first_block = self.few, None, first
         try:
             yield
@@ -175,7 +175,7 @@ class HostDriver:
         return self._kept(f"runtime-{digest(*parts)}.o", make)
 
     def _kept(self, name: str, make: Callable[[Path], Path]) -> Path:
-        """What has that name in the folder, made there once by all processes that ask for it; `make` returns it."""
+        """The file of that name in the folder; the first process that needs it calls `make`, which returns it."""
         target = self.folder / name
         if not target.exists():
             with open(self.folder / f"{name}.lock", "w") as lock:
@@ -248,8 +248,8 @@ class _Process:
 
 @contextmanager
 def poisoned_empty() -> Iterator[None]:
-    """Within it, what `numpy.empty` and `numpy.empty_like` give is full of numbers that no result
-    holds: NaN, and huge integers, so that an output which a kernel leaves unwritten shows."""
+    """A context in which `numpy.empty` and `numpy.empty_like` return arrays filled with NaN or huge
+    integers, so that an output which a kernel leaves unwritten is noticed."""
     empty, empty_like = np.empty, np.empty_like
 
     def poison(array: np.ndarray) -> np.ndarray:
@@ -263,8 +263,8 @@ def poisoned_empty() -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    """What compilers made is kept here: the folder that SPARSENET_CUDA_HOST names, else one of this
-    user's under the temporary folder."""
+    """The folder of compiled files: the one that SPARSENET_CUDA_HOST names, else this user's own under
+    the temporary folder."""
     default = Path(tempfile.gettempdir()) / f"sparsenet_cuda_host_{os.getuid()}"
     folder = Path(os.environ.get("SPARSENET_CUDA_HOST") or default)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -281,7 +281,7 @@ def _version() -> str:
 
 
 def _run(*command: str) -> str:
-    """What the command says when it fails, else nothing."""
+    """The command's error output if it fails, else an empty string."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stderr or "failed") if done.returncode else ""
 

@@ -92,7 +92,7 @@ def moved(sites: ActiveSites) -> ActiveSites:
 @contextmanager
 def training(sites: ActiveSites, channels: Sequence[int] = CHANNELS,
              seconds: dict[str, list[float]] | None = None) -> Iterator[Callable[[], None]]:
-    """Within it, a function that is one training step of S3DCNN, after a first one.
+    """A context that yields a function which runs one training step of S3DCNN; a first step has run.
 
     seconds : takes those of each phase
     """
@@ -122,7 +122,7 @@ def training(sites: ActiveSites, channels: Sequence[int] = CHANNELS,
 
 
 def asked(function: Callable[[], None]) -> tuple[Counter, Counter, int]:
-    """Our launches, CuPy's, by name; waits."""
+    """The launches of our kernels and of CuPy's, by name, and the number of waits."""
     cupy_of_numpy.operations().clear()
     before = cupy_of_numpy.waits()
     with counting() as counts:

@@ -1,4 +1,4 @@
-"""Compiles kernels for GPUs that are not there: NVRTC makes the machine code and says what it takes."""
+"""Compiles kernels without a GPU: NVRTC generates the machine code and reports its resources."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ENTRY = re.compile(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry fu
 
 @dataclass(frozen=True)
 class Resources:
-    """What one kernel takes on one architecture; bytes, but for registers (of a thread)."""
+    """The resources of one kernel on one architecture, in bytes; registers are counted per thread."""
 
     registers: int
     shared: int  # static; what a launch asks for comes on top
@@ -51,7 +51,7 @@ def libraries() -> dict[str, ctypes.CDLL]:
 
 
 def compile_kernels(kernel: CudaKernel, architecture: int, version: str | None = None) -> dict[str, Resources]:
-    """What each kernel of the source takes, in the variant of `kernel`, on sm_`architecture`; compiled as CuPy does.
+    """Resources of each kernel of the source, in the variant of `kernel`, on sm_`architecture`; compiled as CuPy does.
 
     version : of NVRTC, among `libraries()` (default: the first)
 
@@ -83,7 +83,7 @@ def _resources(report: str) -> Resources:
 
 
 def compile_source(nvrtc: ctypes.CDLL, text: str, options: list[str]) -> tuple[bool, str]:
-    """Whether it failed, and the compiler's words."""
+    """Whether it failed, and the compiler's log."""
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None))
     try:

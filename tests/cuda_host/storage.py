@@ -1,4 +1,4 @@
-"""What features are stored in on which backend: for tests of kernels that take every dtype there is."""
+"""The dtypes of features on each backend, for tests of kernels that accept all of them."""
 
 from __future__ import annotations
 

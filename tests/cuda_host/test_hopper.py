@@ -19,7 +19,7 @@ PRODUCTS = ["wgmma_tf32", "wgmma_half", "wgmma_bfloat", "wgmma_half_mn_major", "
 
 
 def bits_of(x: np.ndarray, product: str) -> tuple[np.ndarray, np.ndarray]:
-    """How the numbers are stored for a product, and what it makes of them, as float64."""
+    """The numbers as stored for a product, and as the product reads them, in float64."""
     if "tf32" in product:
         words = x.astype(np.float32).view(np.uint32)
         return words, (words & 0xFFFFE000).view(np.float32).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Batches: what is in them, that workers change nothing, that nothing is left running."""
+"""Batches: their contents, the same for any number of workers, and no thread left running."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GEOMETRIES = [Geometry.make(3, 2), Geometry.make(3, 3, 2)]
 
 
 def contents(batches) -> list[tuple]:
-    """Everything of the batches that could differ, as bytes."""
+    """All parts of the batches that could differ, as bytes."""
     return [(batch.input.coordinates.tobytes(), batch.input.features.array.tobytes(), batch.labels.tolist(),
              batch.sample_ids.tolist(), batch.dropped.tolist()) for batch in batches]
 

@@ -1,4 +1,4 @@
-"""Dataset files: what goes in comes out, and what cannot be is refused."""
+"""Dataset files: samples are read back as written, and invalid ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which class and split the meshes of a folder belong to, and their names."""
+"""The class, split and name of each mesh of a folder."""
 
 from __future__ import annotations
 

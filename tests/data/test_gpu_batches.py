@@ -1,6 +1,6 @@
 """Batches on the device "cuda": the very same as on a CPU, meshes voxelized there, nothing uploaded twice.
 
-CUDA sources run on the host, arrays in the guise of CuPy's; with a GPU, on it too.
+CUDA sources run on the host, with arrays in place of CuPy's; with a GPU, on it too.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def test_workers_make_batches_beside_the_consumers_stream(meshes: SparseDataset,
 
 
 def test_batches_stay_whole_while_the_next_are_made(meshes: SparseDataset):
-    """The consumer's stream lags behind, and each batch is dropped before that stream has read it."""
+    """Each batch is dropped before the consumer's stream, which lags behind, has read it."""
     xp, rounds = backend.cupy(), 4
     slow = xp.ones((512, 512), np.float32)
     sums, expected = [], []

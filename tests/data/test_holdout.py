@@ -14,7 +14,7 @@ CELL = np.zeros((1, 3), np.int32)
 
 
 def names_of(*counts):
-    """Names and labels of so many objects of each class."""
+    """Names and labels of this many objects of each class."""
     labels = np.repeat(np.arange(len(counts)), counts)
     return np.array([f"{label}/{number}" for number, label in enumerate(labels)]), labels
 

@@ -1,4 +1,4 @@
-"""The words and figures with which every import ends."""
+"""The report at the end of an import."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_a_share_of_each_class_is_held_out(tmp_path: Path, share: float, sizes: 
 
 
 def test_the_share_is_one_of_the_meshes_that_can_be_read(tmp_path: Path):
-    """However many cannot, and whichever they are: those that were drawn with them may not leave a class untested."""
+    """Whichever meshes are unreadable, each class keeps its share of test shapes."""
     tree = tmp_path / "tree"
     for number in range(10):
         write_mesh(tree / "a" / f"m{number}.off")
@@ -204,7 +204,7 @@ def test_wrong_tables_are_refused(tmp_path: Path, text: str, message: str):
 
 
 class Screen(io.StringIO):
-    """What a terminal shows, or a file keeps."""
+    """A stream that is a terminal or a file."""
 
     def __init__(self, terminal: bool):
         super().__init__()

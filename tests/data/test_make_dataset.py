@@ -1,4 +1,4 @@
-"""The tool: what a user types, sees, and gets back as exit code."""
+"""`sparsenet make-dataset`: its arguments, output and exit codes."""
 
 from __future__ import annotations
 

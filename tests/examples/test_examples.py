@@ -47,7 +47,7 @@ def test_lesson(name, tmp_path, capsys):
 
 
 class Writer:
-    """Takes the place of TensorBoard's."""
+    """Stands in for TensorBoard's writer."""
 
     def __init__(self, folder):
         self.scalars = []

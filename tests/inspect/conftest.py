@@ -1,4 +1,4 @@
-"""What a figure must keep to: its words inside it, and none over another."""
+"""A check of figures: all text lies inside the figure, and no text overlaps another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def words_of(figure):
 
 @pytest.fixture
 def readable():
-    """A function that asserts it of a figure."""
+    """A function that asserts this for a figure."""
 
     def check(figure):
         figure.draw_without_rendering()  # settles the layout

@@ -1,4 +1,4 @@
-"""The inspector page in a browser without a screen: it opens, it can be steered, and what it lights up is true."""
+"""The inspector page in a headless browser: it opens, reacts to the user, and highlights the right cells."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def page(opened):
 
 
 class Page:
-    """What one sees of the page and does to it."""
+    """The page as a user sees and operates it."""
 
     def __init__(self, driver, path):
         self.driver = driver
@@ -120,7 +120,7 @@ class Page:
         return int(self.script("return document.documentElement.dataset.drawn"))
 
     def draws(self, action):
-        """Do what draws the page anew, and wait until it is drawn."""
+        """Perform an action that redraws the page, and wait until it is drawn."""
         before = self.drawings()
         action()
         self.wait(lambda: self.drawings() > before and not self.is_busy())
@@ -144,7 +144,7 @@ class Page:
         return set(self.trace(plot, "receptive field", "meta.rows"))
 
     def trace(self, plot, name, part):
-        """What plotly was given for a trace, such as its "x"."""
+        """The data that plotly received for a trace, such as its "x"."""
         return self.script("""
             const trace = document.getElementById(arguments[0]).data.find((one) => one.name === arguments[1]);
             return Array.from(arguments[2].split(".").reduce((value, key) => value[key], trace))""", plot, name, part)

@@ -1,4 +1,4 @@
-"""What the inspector page shows is what the network computed."""
+"""The inspector page shows the values that the network computed."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ CALLS = {
 
 
 def bits(result: object) -> bytes:
-    """Of all arrays in a result."""
+    """The bytes of all arrays in a result."""
     return b"".join(map(bits, result)) if isinstance(result, tuple) else np.asarray(result).tobytes()
 
 

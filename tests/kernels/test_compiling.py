@@ -1,4 +1,4 @@
-"""Compiling kernels is told once, before it begins, and not if they come from the cache."""
+"""Compilation is announced once, before it begins, and not if kernels come from the cache."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SMALL_WARPS = SMALL | dict(own_rows=16, own_columns=16)
 
 
 def small_table(order_work=1 << 60, split_blocks=1, **changes):
-    """Tiles of few threads, whatever the architecture, precision and channels."""
+    """Tiles of few threads for any architecture, precision and number of channels."""
     lines = tuple(
         tiles.Tile("any", precision, 0, **((SMALL_WARPS if precision in tiles.TENSOR_CORES else SMALL) | changes))
         for precision in (*tiles.ITEM_SIZES, *tiles.TENSOR_CORES))
@@ -46,7 +46,7 @@ def use_table(tmp_path):
 
 @pytest.fixture(autouse=True)
 def setting(backend, use_table):
-    """Fewer threads where each is a fiber; threads and precision as they were afterwards."""
+    """Fewer threads on the host, where each is a fiber; restores the number of threads and the precision."""
     before = sn.get_num_threads()
     if backend == "cuda":
         use_table(small_table())
@@ -168,7 +168,7 @@ def test_operands_are_rounded_and_nothing_else(launch, precision, shape):
 @pytest.mark.parametrize("setting_", ["highest", "bf16"])
 @pytest.mark.parametrize("shape", [*SHAPES, (40, 50, 8, 16, 33), (40, 50, 8, 32, 16)])
 def test_float16_is_multiplied_as_it_is_whatever_the_setting(launch, dtype, shape, setting_):
-    """And summed in float32: nothing but the result is rounded."""
+    """float16 is summed in float32: only the result is rounded."""
     sn.set_float32_matmul_precision(setting_)
     rulebook, *arrays = case(*shape, dtype=dtype)
     features, weights, gradient, constant = arrays

@@ -54,7 +54,7 @@ def weight_gradient(features, gradient, pairs, splits):
 
 @pytest.fixture
 def own_choice():
-    """Undoes the choice of pairs, for tests of the choice itself."""
+    """Restores the real choice of the view, for tests of the choice itself."""
     with mock.patch.multiple(views, **CHOICE):
         yield
 
@@ -156,7 +156,7 @@ def test_weights_that_nothing_meets_are_not_read():
 
 
 class Counts:
-    """A rulebook of which only the numbers are known."""
+    """A rulebook of which only the sizes are known."""
 
     device, submanifold = "cpu", False
 

@@ -1,4 +1,4 @@
-"""Convolutions by Hopper's wgmma, on the host and on a GPU that has it: against float64, whatever the shape."""
+"""Convolutions by Hopper's wgmma, on the host and on a GPU that has it: against float64, for all shapes."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ TOLERANCE = 1e-5  # of float32's sums, over the largest
 
 @pytest.fixture(autouse=True)
 def by_wgmma(backend):
-    """Every product, however small, goes to these kernels."""
+    """Every product, no matter how small, uses these kernels."""
     before = sn.get_float32_matmul_precision()
     with tiles.using(replace(COMMITTED, wgmma_work=1, wgmma_architectures=("any", "sm_90"))):
         yield
@@ -40,7 +40,7 @@ CASES = [*(("fp16", shape) for shape in SHAPES), *((other, shape) for other in (
 
 
 def operands(precision, shape, **settings):
-    """A case, in the dtype that is stored, and its numbers as the tensor cores are given them."""
+    """A case in its stored dtype, and its numbers as the tensor cores read them."""
     rulebook, *arrays = case(*shape, **settings)
     if precision == "stored":
         sn.set_float32_matmul_precision("highest")

@@ -29,7 +29,7 @@ scale(const SCALAR* __restrict__ x, /* a comment, with a comma */ OPTIONAL const
 
 @dataclass(eq=False)
 class FakeArray:
-    """What the launcher looks at."""
+    """An array with the attributes that the launcher reads."""
 
     dtype: np.dtype = np.dtype("float32")
     at: int = 0
@@ -39,7 +39,7 @@ class FakeArray:
 
 
 class FakeDriver:
-    """Notes what it is given."""
+    """Records its arguments."""
 
     ndarray, wanted = FakeArray, "a fake one"
 
@@ -211,7 +211,7 @@ class FakeFunction:
 
 
 class FakeLibrary:
-    """CUDA's driver library: notes each launch, with the slots of its arguments."""
+    """CUDA's driver library: records each launch, with the slots of its arguments."""
 
     def __init__(self, function):
         self.function, self.launched, self.status = function, [], 0
@@ -234,7 +234,7 @@ class CompileException(Exception):
 
 @pytest.fixture
 def cupy(monkeypatch):
-    """A CuPy that notes what it is asked."""
+    """A CuPy that records its calls."""
     module = types.SimpleNamespace(ndarray=FakeArray, modules=[], function=FakeFunction(), log="", current=0)
 
     class RawModule:

@@ -38,7 +38,7 @@ def exponentials(values, of=_exponentials):
 
 
 def every(step):
-    """Each so many floats from 0 down to -86.5: of all exponents alike."""
+    """Floats from 0 down to -86.5, equally many of each exponent."""
     first, last = (int(np.float32(value).view(np.uint32)) for value in (-0.0, -86.5))
     return np.arange(first, last, step, np.uint32).view(np.float32)
 

@@ -33,7 +33,7 @@ class Pinned(bytearray):
 
 
 class Event:
-    """Passes when the test says so."""
+    """An event that the test completes."""
 
     made: list["Event"] = []
 

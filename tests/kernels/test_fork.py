@@ -1,4 +1,4 @@
-"""A child that is forked while other threads are at work: it computes, whatever they held at that moment."""
+"""A child that is forked while other threads run kernels can compute, no matter which locks they held."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_no_queries_and_an_empty_table(launch):
 
 @pytest.mark.parametrize("backend", ["cuda"], indirect=True)  # a CPU need not wait: it raises at once
 def test_the_check_may_wait(launch):
-    """A table that is not checked at once says later what was wrong, and asks the device at most once."""
+    """A table that is not checked at once reports the fault later, and waits for the device at most once."""
     before = fetches()
     good, twice, negative = (launch("hash_insert", np.array(keys, np.int64), False)
                              for keys in ([3, 1], [5, 7, 5, 7], [1, -2]))

@@ -1,4 +1,4 @@
-"""The hash table against a Python dictionary, for whatever keys, on every backend."""
+"""The hash table against a Python dictionary, for arbitrary keys, on every backend."""
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings

@@ -62,7 +62,7 @@ def modules_imported(path: Path) -> set[tuple[str, ...]]:
 
 
 def offences(path: Path) -> list[str]:
-    """What a file imports against the rules of the house."""
+    """The imports of a file that break the rules of the house."""
     own = path.relative_to(PACKAGE).parts
     folder = own[1] if own[0] == "kernels" and len(own) == 3 else None
     found = []

@@ -1,4 +1,4 @@
-"""Numbers side by side: what is read and written, arithmetic against NumPy's, sums in their stated order."""
+"""Vectors of lanes: loads and stores, arithmetic against NumPy's, sums in their stated order."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_the_gradient_without_pooling(launch, dtype, rows, channels, rng):
 
 
 def check(found, arriving, activated, constant, own, total, dtype):
-    """Integers throughout, and a slope that divides them without a rest: nothing is rounded on the way."""
+    """Integers throughout, and a slope that divides them exactly: nothing is rounded on the way."""
     result = np.where(activated > 0, arriving, SLOPE * arriving)
     to_constant = result.sum(axis=0) + np.where(constant > 0, own, SLOPE * np.asarray(own, np.float64))
     for one, expected in zip(found, (result, to_constant, total.astype(np.float64) @ to_constant), strict=True):

@@ -1,4 +1,4 @@
-"""The machine that a result is of: told the same at any time in a process."""
+"""The description of the machine is the same at any time in a process."""
 
 from __future__ import annotations
 

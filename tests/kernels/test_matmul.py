@@ -1,4 +1,4 @@
-"""The matrix product: right, the same for any number of threads, and fine with nothing to do."""
+"""The matrix product: right, the same for any number of threads, and defined for empty matrices."""
 
 import numpy as np
 import pytest

@@ -180,7 +180,7 @@ def test_nan_wins(launch):
 @pytest.mark.parametrize("k", [1, 27, 31, 32, 33, 63, 64, 65, 70])
 @pytest.mark.parametrize("kind", [None, "by sample"])
 def test_windows_of_any_size_with_not_a_number_and_both_zeros(channels, k, kind):
-    """As a loop does it: what is larger or NaN takes the place of what was there, 0 not that of -0."""
+    """Compared with a loop in which a value wins if it is larger or NaN; 0 does not win against -0."""
     features, neighbours, coordinates, _ = case(k=k, c=channels)
     rng = np.random.default_rng(k)
     features[...] = rng.choice([-1.0, -0.0, 0.0, 2.0, np.nan, np.inf, -np.inf], features.shape).astype("f4")
@@ -232,7 +232,7 @@ def test_the_background_s_gradient_holds_no_memory_of_the_features():
 
 
 def test_inputs_in_no_window_get_the_gradient_zero():
-    """Also those before the first sample's, between two samples', behind the last one's, in memory used before."""
+    """Inputs before the first window, between two samples and after the last one, in memory that was used before."""
     for _ in range(2):
         neighbours = np.array([[20_000, -1], [40_000, 40_001], [40_003, -1]], np.int32)
         argmax, gradient = np.zeros((3, 64), np.int16), np.ones((3, 64), np.float32)

@@ -1,4 +1,4 @@
-"""Memory of large results: its pages are used again, unless the environment says otherwise."""
+"""Memory of large results: pages are reused, unless the environment disables it."""
 
 from __future__ import annotations
 

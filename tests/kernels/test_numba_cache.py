@@ -1,4 +1,4 @@
-"""Where compiled functions are kept, and what is said if they cannot be."""
+"""The folder in which compiled functions are kept, and the message if there is none."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_without_any_folder_functions_are_compiled_in_memory_and_info_says_so(re
 
 
 class TestTheTemporaryFolder:
-    """What lies in a folder that others may write to is never read: Numba's files are pickles."""
+    """Files in a folder that others may write to are never read: Numba's files are pickles."""
 
     @pytest.fixture
     def folder(self, monkeypatch, tmp_path) -> Path:

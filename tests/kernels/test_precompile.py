@@ -1,4 +1,4 @@
-"""Compiling everything ahead: each source in each variant once, of what the GPU can run."""
+"""Compiling everything ahead: each source once in each variant that the GPU can run."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_an_error_in_a_process_is_raised_here(monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
 @pytest.mark.parametrize("function", [worker_tasks.dead, worker_tasks.cut_short])
 def test_a_process_that_is_killed_is_told_of(function, monkeypatch):
-    """Not waited for, as a pool of concurrent.futures does if it dies in the middle of a message."""
+    """A pool of concurrent.futures would wait for ever for a process that dies in the middle of a message."""
     monkeypatch.setattr(precompile, "compile_variant", function)
     with pytest.raises(RuntimeError, match="one of the processes that compiled 20 variants died"):
         precompile.compile_all(range(20), processes=2)

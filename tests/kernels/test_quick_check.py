@@ -33,7 +33,7 @@ def usual(expected: object, sizes: dict[str, int], count: int = 2) -> object:
 
 
 def unusual(value: object) -> list[object]:
-    """What else might be given in its place."""
+    """Other values that a caller might pass in its place."""
     others: list[object] = [None, 1, 1.5, True, "1", np.float32(1), np.int64(1), (1, 2), (1, 2.0, 3), [1, 2, 3]]
     if isinstance(value, list):
         others += [[], value[:1], [*value[:1], *map(np.float64, value[1:])], [one.reshape(1, -1) for one in value],

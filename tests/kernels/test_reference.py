@@ -1,4 +1,4 @@
-"""The reference backend: who chooses it, what it is free of, and that networks train on it as on a CPU."""
+"""The reference backend: how it is chosen, that it imports no other half, and that networks train on it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ print(json.dumps([losses, on_cpu, times[-1] - times[0], no_compiler]))
 
 @pytest.fixture(autouse=True)
 def not_chosen(monkeypatch):
-    """No backend is chosen, and what a test chooses is forgotten after it."""
+    """No backend is chosen before a test, and its choice is undone afterwards."""
     monkeypatch.delenv("SPARSENET_BACKEND", raising=False)
     monkeypatch.setattr(backend, "_chosen", [])
 

@@ -43,7 +43,7 @@ def test_blocks_of_rows_join(rng, dtype):
 
 
 def test_numbers_of_classes_are_told_apart_by_the_cache_of_compiled_code():
-    """Their types are the same, so the function's name has to differ."""
+    """Specializations have the same argument types, so their names must differ."""
     names = {_rows_float(classes).__qualname__ for classes in (0, 10, 40)}
     assert len(names) == 3 and _rows_float(10) is _rows_float(10)
 

@@ -167,7 +167,7 @@ def test_memory_of_a_dropped_batch_is_not_overwritten_before_it_is_read(gpu):
 
 
 def test_the_pool_alone_would_overwrite_it(gpu):
-    """What the test above would see without a side stream's care."""
+    """Without a side stream the test above would see memory that is overwritten too early."""
     stream, seen = Stream(), []
     with stream:
         batch = gpu.allocate(4)

@@ -78,7 +78,7 @@ def test_blas_is_single_threaded_inside_and_restored_after():
 
 
 def test_the_limit_of_blas_is_set_and_restored_by_any_thread():
-    """Also where another thread has set BLAS's threads before, and the last to leave is not the first to enter."""
+    """Another thread has set BLAS's threads before, and the last thread to leave is not the first that entered."""
     def blas_threads():
         return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
@@ -121,7 +121,7 @@ def test_set_num_threads_rejects_zero():
 
 
 def test_the_number_may_be_set_while_blocks_are_handed_out(monkeypatch):
-    """To a pool that is not closed in between."""
+    """The pool is not closed while blocks are submitted to it."""
     setters, done = [], []
 
     class Pool(ThreadPoolExecutor):
@@ -140,7 +140,7 @@ def test_the_number_may_be_set_while_blocks_are_handed_out(monkeypatch):
 
 
 def test_the_number_may_be_set_while_a_block_asks_for_blas():
-    """Which takes the lock that the pool is replaced under."""
+    """Asking for BLAS takes the lock under which the pool is replaced."""
     set_num_threads(2)
     begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
 

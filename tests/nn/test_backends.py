@@ -62,7 +62,7 @@ def activations_in_float64(device: str) -> dict[str, np.ndarray]:
 
 
 class Sides(sn.nn.Module):
-    """Two convolutions side by side, whose sites are others, and the input: joined to one tensor."""
+    """Two parallel convolutions with different sites, concatenated with the input."""
 
     def __init__(self):
         self.one = sn.nn.SparseConv(6, 2, (3, 1, 1), padding=(1, 0, 0), bias=False, rng=4)
@@ -91,7 +91,7 @@ def residual_in_float64(device: str) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def on_backend(backend, request, monkeypatch) -> Callable:
-    """Runs a function of the device where the backend's kernels run."""
+    """Calls a function with the device on which the backend's kernels run."""
     if backend == "reference":
         monkeypatch.setattr(backends, "_chosen", [])
 

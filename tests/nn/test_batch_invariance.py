@@ -52,7 +52,7 @@ class Shapes:
 
 
 def parts(y: SparseTensor | Tensor) -> list[tuple[np.ndarray, ...]]:
-    """What each sample of a batch has: its cells, their features, its background; or its row."""
+    """The cells, features and background of each sample of a batch, or its row."""
     if isinstance(y, Tensor):
         return [(row,) for row in y.numpy()]
     coordinates, features = np.asarray(y.coordinates), y.features.numpy()

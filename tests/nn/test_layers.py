@@ -1,4 +1,4 @@
-"""Each layer's numbers against the dense oracle, its gradients against differences, its complaints."""
+"""Each layer's values against the dense oracle, its gradients against finite differences, its error messages."""
 
 from __future__ import annotations
 

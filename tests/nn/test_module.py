@@ -10,7 +10,7 @@ from sparsenet import nn
 
 
 class Branches(nn.Module):
-    """A module of its own parameter, a child, a list of children, and things that are none."""
+    """A module with a parameter, a child, a list of children, and attributes that are none of these."""
 
     def __init__(self):
         self.scale = nn.Parameter(np.ones(2, np.float32))

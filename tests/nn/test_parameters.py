@@ -1,4 +1,4 @@
-"""Parameters, buffers and constants of a Module; what is refused so that nothing is lost in silence."""
+"""Parameters, buffers and constants of a Module; what is refused because it would be lost silently."""
 
 from __future__ import annotations
 

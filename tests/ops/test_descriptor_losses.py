@@ -96,7 +96,7 @@ LOSSES = {
 
 
 def arrays_of(name, rng, dtype=np.float64):
-    """The descriptors, and what the loss learns beside them if anything."""
+    """The descriptors, and the parameters of the loss, if any."""
     shape = SHAPES[LOSSES[name][1]]
     return [rng.standard_normal(one).astype(dtype) for one in ((len(LABELS), 6), shape) if one]
 
@@ -221,7 +221,7 @@ def test_figures_tell_how_many_are_right_without_the_margin():
 
 
 def test_the_angular_margin_joins_where_it_passes_pi():
-    """The loss is continuous there, and keeps growing with the angle."""
+    """At the border the loss is continuous, and it keeps growing with the angle."""
     margin, weights = 0.5, Tensor(np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]))
     angles = math.pi - margin + np.array([-1e-9, 1e-9, 0.2, 0.4, 0.5])
     rows = (Tensor(np.array([[math.cos(angle), math.sin(angle), 0.0]])) for angle in angles)

@@ -1,4 +1,4 @@
-"""global_pool: what the dense network gives on the grid whose inactive cells hold the background."""
+"""global_pool equals the dense pooling of a grid whose inactive cells hold the background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples with backgrounds of their own, (B, C): each comes out as if it were alone, gradients too."""
+"""Samples with backgrounds of their own, (B, C): each has the result and the gradients that it has alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OPERATIONS = {
 
 
 def run(operate, features, coordinates, backgrounds, weigh, lone=None):
-    """The grid that comes out, and the gradients of features, backgrounds, weight and bias; of all samples or one."""
+    """The resulting grid, and the gradients of features, backgrounds, weight and bias; of all samples or one."""
     chosen = np.ones(len(features), bool) if lone is None else coordinates[:, 0] == lone
     cells = coordinates[chosen].copy()
     if lone is not None:

@@ -61,20 +61,20 @@ def make_experiment(folder: Path, kind: str) -> Experiment:
 
 @pytest.fixture(scope="session")
 def experiment(tmp_path_factory) -> Experiment:
-    """Of a classifier."""
+    """The experiment of a classifier."""
     return make_experiment(tmp_path_factory.mktemp("classifier"), "softmax")
 
 
 @pytest.fixture(scope="session")
 def triplet_experiment(tmp_path_factory) -> Experiment:
-    """Of a triplet network."""
+    """The experiment of a triplet network."""
     return make_experiment(tmp_path_factory.mktemp("triplet"), "triplet")
 
 
 
 @pytest.fixture(scope="session")
 def make_shapes() -> Callable[..., Path]:
-    """Writes a dataset file of so many shapes of each class, in this order of classes, and some without a label."""
+    """Writes a dataset file with this many shapes of each class, in this order of classes, and some without a label."""
 
     def make(path: Path, counts: dict[str, int], unlabelled: int = 0, split: str = "test") -> Path:
         samples = []

@@ -18,7 +18,7 @@ FIGURES = ("AP", "AUC", "NN", "FT", "ST", "E", "NDCG")
 
 
 def average_precision(relevant) -> Fraction:
-    """Of a ranking without ties: 1 for a relevant item, 0 for another."""
+    """A measure of a ranking without ties: 1 for a relevant item, 0 for any other."""
     hits = np.cumsum(relevant).tolist()
     found = [Fraction(hits[rank], rank + 1) for rank, item in enumerate(relevant) if item]
     return sum(found) / len(found)

@@ -1,4 +1,4 @@
-"""glTF and GLB: each triangle where its scene places it, or the true reason why not."""
+"""glTF and GLB: each triangle where its scene places it, or an error with the true reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OBJ: its vertices and faces, in every spelling."""
+"""OBJ: vertices and faces in every notation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OFF as it is met in the wild."""
+"""OFF files as other programs write them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_triangles_quads_and_larger_polygons_together():
 @pytest.mark.parametrize("colours", [
     ("9 1 2", "3 1 2"), ("5", "5"), ("1 2 3 4 5", "3 0 1 2 0"), ("0.5 0.5 0.5", "1 1 1"), ("3 0 1 2", "3 0 1 2")])
 def test_colours_in_whole_numbers_are_not_taken_for_faces(colours):
-    """Some of these words, read one after another, make faces: lines tell."""
+    """Read word by word, some of these would be faces: the lines decide."""
     lines = [f"{face} {colour}" for face, colour in zip(TRIANGLES.splitlines(), colours, strict=True)]
     mesh = parse_off(("OFF\n4 2 0\n" + VERTICES + "\n".join(lines)).encode())
     assert mesh.faces.tolist() == EXPECTED

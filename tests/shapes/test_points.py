@@ -41,7 +41,7 @@ def binvox(cells: np.ndarray, lines: str = "translate 1 2 3\nscale 4\n") -> byte
 
 
 def blob() -> np.ndarray:
-    """Cells that fill 6 along x, fewer along y and z, without a cavity, unlike under any change of axes."""
+    """Cells that fill 6 along x, fewer along y and z, without a cavity, and differ under any exchange of axes."""
     cells = np.zeros((12, 12, 12), bool)
     cells[1:7, 3:7, 2:4] = True
     cells[2, 3, 4] = cells[5, 6, 4:6] = True

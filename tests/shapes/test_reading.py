@@ -1,4 +1,4 @@
-"""Reading mesh files: geometry or one clear line, whatever the file."""
+"""Reading mesh files: geometry or one clear line of error for any file."""
 
 from __future__ import annotations
 

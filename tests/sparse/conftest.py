@@ -11,7 +11,7 @@ from sparsenet.sparse import ActiveSites, rulebook, sites
 
 @pytest.fixture
 def placed(backend, launch, monkeypatch) -> Callable[[ActiveSites], ActiveSites]:
-    """Moves sites to where the backend's kernels run: theirs, and those of their rulebooks.
+    """Moves sites to the device on which the backend's kernels, and those of their rulebooks, run.
 
     On "reference" and "cuda" they stay where they are, and what they launch runs as formulas or from the CUDA sources.
     """

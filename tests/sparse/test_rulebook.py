@@ -76,14 +76,14 @@ def test_more_than_one_block_and_any_number_of_threads(placed, geometry):
 
 
 def test_outputs_are_sorted_out_of_many_candidates(placed):
-    """As on a GPU where the grid is too large for a bit for each cell."""
+    """The path that a GPU takes if the grid is too large for one bit per cell."""
     with mock.patch.object(rulebook_cuda, "MAX_CELLS_PER_CANDIDATE", 0):
         output = placed(random_sites(1200)).rulebook(Geometry.make(3, 2)).output_sites
     assert np.array_equal(host(output.keys), random_sites(1200).rulebook(Geometry.make(3, 2)).output_sites.keys)
 
 
 def test_a_layer_waits_for_the_device_once(backend, placed):
-    """For the number of output sites; a submanifold filter for the hash table's flag, once for its sites."""
+    """It waits for the number of output sites; a submanifold filter waits for the hash table's flag, once per sites."""
     sites, before = placed(random_sites(60)), fetches()
     prepare(sites, [Geometry.make(3, 2), Geometry.make(3, 3, 2), Geometry.make(3, 2)])
     assert fetches() - before == (0 if backend in ("cpu", "reference") else 3)
@@ -96,7 +96,7 @@ def test_a_layer_waits_for_the_device_once(backend, placed):
 
 @pytest.mark.parametrize("size", [(2, 150, 150), (1, 200, 200), (150, 2, 150), (150, 150, 2), (40, 40, 30)])
 def test_tasks_share_out_the_inputs(size):
-    """Whatever the grid's shape, the tasks together look at each input a few times at most; bit maps and walk agree."""
+    """For any shape of grid the tasks together read each input a few times at most; bit maps and walk agree."""
     rng = np.random.default_rng(5)
     cells = np.flatnonzero(rng.random(2 * int(np.prod(size))) < 0.5)
     sites = ActiveSites(np.stack(np.unravel_index(cells, (2, *size)), axis=1), size, 2)
@@ -123,7 +123,7 @@ def test_tasks_share_out_the_inputs(size):
                                       Geometry.make(3, (1, 2, 3), (1, 3, 3)), Geometry.make_submanifold(3, 1)])
 @pytest.mark.parametrize("least", [64, 1 << 20])
 def test_windows_apart_in_one_task_or_several(geometry, least):
-    """Each input reaches one output at most, and some none; bit maps and walk agree."""
+    """Each input is joined to at most one output, some to none; bit maps and walk agree."""
     sites = random_sites(3000, 21)
     with mock.patch.multiple(rulebook_bits, _MIN_PAIRS=least, _MIN_SITES=16):
         rulebook = sites.copy().rulebook(geometry)
@@ -162,7 +162,7 @@ def test_an_output_side_beyond_32_bits_raises_however_few_the_cells(size, geomet
 
 
 def test_keys_fit_64_bits_between_the_axes(placed):
-    """Where one axis shrinks and another grows by its padding: the grid with neither done or both has 2^62 cells."""
+    """One axis shrinks and another grows by its padding: the grids before and after both have 2^62 cells."""
     size = (2**31 - 1, 2**30, 2)
     sites = placed(ActiveSites([[0, 2**31 - 2, 2**30 - 1, 1], [0, 2**20, 5, 0]], size, 1))
     rulebook = sites.rulebook(Geometry.make(3, 1, (2**20, 1, 1), (0, 0, 2**20 - 1)))

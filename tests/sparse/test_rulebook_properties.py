@@ -1,4 +1,4 @@
-"""Rulebooks of whatever sites and geometries against brute force, on every backend: the invariant, and every pair
+"""Rulebooks of arbitrary sites and geometries against brute force, on every backend: the invariant, and every pair
 exactly once."""
 
 from math import prod

@@ -1,4 +1,4 @@
-"""Active sites, whatever the grid and the cells: canonical order, lookup, keys."""
+"""Active sites in arbitrary grids: canonical order, lookup, keys."""
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings

@@ -1,4 +1,4 @@
-"""A config states only what differs; whatever is wrong with it is told with key, file and nearest key."""
+"""A config states only what differs; errors name the key, the file and the nearest known key."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_the_shipped_configs_load_by_name_and_state_only_what_differs(name):
 
 
 def test_the_network_of_listed_layers_that_ships_is_built(tmp_path):
-    """Its grids come down to 3 cells a side, and its classifier follows a descriptor of 64 numbers."""
+    """The last grid has 3 cells a side, and the classifier follows a descriptor of 64 numbers."""
     net = build_network(load_config("quickstart_layers"), 10)
     assert net.names()[-2:] == ["global_pool1", "linear1"] and net.layers[-1].in_features == 64
     assert grids(net, net.field)[-3] == (3, 3, 3) and net.field == (24, 24, 24)

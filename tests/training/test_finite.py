@@ -1,4 +1,4 @@
-"""NaN and infinity end a training, which says where they came from and saves none of them."""
+"""NaN and infinity end a training: the message says where they arose, and none is saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: it learns, says how well, and leaves whole files."""
+"""Training: the network learns, figures are reported, files are whole."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_its_checkpoint_evaluates_as_the_training_did_and_embeds(kind, config, t
 
 
 def test_loader_threads_make_all_rulebooks_of_a_residual_network(config, tmp_path, monkeypatch):
-    """While it trains: a validation is asked for no gradients, but its rulebooks come from the loader as well."""
+    """A validation during training computes no gradients, but its rulebooks come from the loader as well."""
     made = {"output_keys": set(), "neighbours": set(), "pairs": set(), "transpose_neighbours": set()}
     for name, threads in made.items():
         kernel = find(name)

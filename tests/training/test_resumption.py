@@ -45,7 +45,7 @@ def test_stopped_anywhere_and_resumed_it_gives_the_same_bits(config, tmp_path, m
     ("write_csv", 2, (2, 0)), ("evaluate_network", 1, (2, 0)), ("draw_figures", 1, (2, 0)),
 ])
 def test_stopped_in_any_phase_it_loses_nothing(config, tmp_path, monkeypatch, whole, phase, number, at):
-    """A file that is being written is finished first; all else is stopped at once, and done again."""
+    """A file that is being written is finished first; everything else stops at once and is done again."""
     result, folder = whole
     lines = []
     with monkeypatch.context() as patch:
@@ -220,7 +220,7 @@ def test_a_training_is_not_resumed_on_another_dataset(config, tmp_path, path):
 
 
 def older(path, **changes):
-    """Make a checkpoint one of before data.validation_share, or of another machine."""
+    """Turn a checkpoint into one from before data.validation_share, or from another machine."""
     state = load_checkpoint(path)
     lines = [line for line in state.config.splitlines() if not line.startswith(("validation_", "detect_anomaly"))]
     save_checkpoint(path, replace(state, **{"config": "\n".join(lines), "voxelization": {}, "processor": "",

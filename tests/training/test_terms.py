@@ -166,7 +166,7 @@ def test_batches_are_balanced_where_samples_are_compared_or_the_config_says_so(o
 
 
 def test_the_pose_that_was_drawn_is_predicted(config, path, tmp_path):
-    """Bars along an axis in pose 0, plates across it in pose 1, whatever their class: only the pose is to be seen."""
+    """Bars along an axis in pose 0, plates across it in pose 1, regardless of class: only the pose can be seen."""
     from sparsenet.data.sample import Sample
 
     def cells(pose, rng):

@@ -1,4 +1,4 @@
-"""The parts of the data: what is trained on, what chooses the best epoch, and what is looked at once."""
+"""The parts of the data: for training, for choosing the best epoch, and for the final evaluation."""
 
 from __future__ import annotations
 

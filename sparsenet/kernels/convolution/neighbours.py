@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.kernels.cpu import blas
-from sparsenet.kernels.cpu.blas import multiply
+from sparsenet.kernels.cpu.blas import Matrix, multiply
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.scratch import scratch
 from sparsenet.kernels.cpu.threads import run_blocks, run_rows, single_threaded_blas
@@ -39,11 +39,11 @@ def forward(features, weights, neighbours, constant):
         out[...] = base
         return out
     step, width = _rows_of_block(rows, offsets * c_in * out.itemsize), offsets * c_in
-    loop = blas.product_loop(out.dtype)
+    loop, added = blas.product_loop(out.dtype), base[: 0 if constant is None else c_out]
 
     def block(start: int, stop: int) -> None:
         buffer = scratch("gathered", step * width, out.dtype)[0].reshape(step, width)
-        _multiply_rows(loop, features, weights, neighbours, start, stop, base, constant is not None, buffer, out)
+        _multiply_rows(loop, features, weights, neighbours, start, stop, added, buffer, out)
 
     with single_threaded_blas():
         run_rows(block, rows, step)
@@ -98,18 +98,20 @@ def _gather(features, neighbours, start, stop, buffer):
 
 
 @compiled
-def _multiply_rows(loop, features, weights, neighbours, first, last, constant, add_constant, buffer, out):
+def _multiply_rows(loop, features, weights, neighbours, first, last, constant, buffer, out):
     """The output rows `first` to `last` - 1.
 
     loop : from `blas.product_loop`
+    constant : (C_out,), or (0,) if there is none
     buffer : (rows of a block, K * C_in), gets the gathered rows
     """
     width, columns, size = buffer.shape[1], out.shape[1], out.itemsize
     _gather(features, neighbours, first, last, buffer)
     out_at = np.int64(out.ctypes.data) + first * columns * size
-    multiply(loop, np.int64(buffer.ctypes.data), width * size, size, np.int64(weights.ctypes.data), columns * size,
-             size, out_at, columns * size, last - first, width, columns, size)
-    if add_constant:
+    multiply(loop, Matrix(np.int64(buffer.ctypes.data), width * size, size),
+             Matrix(np.int64(weights.ctypes.data), columns * size, size), Matrix(out_at, columns * size, size),
+             (last - first, width, columns))
+    if constant.size:
         for m in range(first, last):
             for c in range(columns):
                 out[m, c] += constant[c]
@@ -127,8 +129,9 @@ def _sum_outer_products(loop, features, gradient, neighbours, first, last, buffe
     while start < last:
         stop = min(start + buffer.shape[0], last)
         _gather(features, neighbours, start, stop, buffer)
-        multiply(loop, np.int64(buffer.ctypes.data), size, width * size, gradient_at + start * columns * size,
-                 columns * size, size, target, columns * size, width, stop - start, columns, size)
+        multiply(loop, Matrix(np.int64(buffer.ctypes.data), size, width * size),
+                 Matrix(gradient_at + start * columns * size, columns * size, size),
+                 Matrix(target, columns * size, size), (width, stop - start, columns))
         if start > first:
             for i in range(width):
                 for c in range(columns):

@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.kernels.cpu import blas
-from sparsenet.kernels.cpu.blas import multiply
+from sparsenet.kernels.cpu.blas import Matrix, multiply
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.scratch import scratch
 from sparsenet.kernels.cpu.search import lower_bound
@@ -76,8 +76,8 @@ def _sum_products(source, weights, pairs, splits, column, base, non_overlapping,
 
     def block(start: int, stop: int) -> None:
         buffers = _buffer("gathered", _RUN, depth, out.dtype), _buffer("products", _RUN, columns, out.dtype)
-        _sum_products_of_rows(loop, source, matrices, (pairs, splits, column), start, stop, base, non_overlapping,
-                              buffers, out)
+        _sum_products_of_rows(loop, source, matrices, (pairs, splits, column), start, stop, buffers,
+                              (out, base, non_overlapping))
 
     with single_threaded_blas():
         run_rows(block, rows, step)
@@ -139,15 +139,17 @@ def _gathered(source, pairs, column, start, stop, buffer):
 
 
 @compiled
-def _sum_products_of_rows(loop, source, matrices, links, first, last, base, non_overlapping, buffers, out):
+def _sum_products_of_rows(loop, source, matrices, links, first, last, buffers, target):
     """The rows `first` to `last` - 1 of `_sum_products`.
 
     loop : from `blas.product_loop`
     matrices : the address of the weights and their strides in bytes, of offset, row and column
     links : (pairs, splits, column)
     buffers : gathered rows (R, depth) and their products (R, columns)
+    target : (out, base, non_overlapping)
     """
     (weights_at, next_matrix, next_row, next_column), (pairs, splits, column) = matrices, links
+    out, base, non_overlapping = target
     written, (gathered, products) = pairs[:, column], buffers
     products_at, depth, columns, size = np.int64(products.ctypes.data), source.shape[1], out.shape[1], out.itemsize
     if not (non_overlapping and len(pairs) == out.shape[0]):  # else each row is written by a pair
@@ -159,9 +161,9 @@ def _sum_products_of_rows(loop, source, matrices, links, first, last, base, non_
         end = lower_bound(written, start, splits[k + 1], last)
         while start < end:
             stop = min(start + gathered.shape[0], end)
-            multiply(loop, _gathered(source, pairs, 1 - column, start, stop, gathered), depth * size, size,
-                     weights_at + k * next_matrix, next_row, next_column, products_at, columns * size,
-                     stop - start, depth, columns, size)
+            multiply(loop, Matrix(_gathered(source, pairs, 1 - column, start, stop, gathered), depth * size, size),
+                     Matrix(weights_at + k * next_matrix, next_row, next_column),
+                     Matrix(products_at, columns * size, size), (stop - start, depth, columns))
             if non_overlapping:
                 for i in range(stop - start):
                     m = pairs[start + i, column]
@@ -186,9 +188,9 @@ def _sum_outer_products(loop, features, gradient, pairs, first, last, buffers, t
     start, target = first, np.int64(total.ctypes.data)  # the first product is the total so far
     while start < last:
         stop = min(start + left.shape[0], last)
-        multiply(loop, _gathered(features, pairs, 0, start, stop, left), size, c_in * size,
-                 _gathered(gradient, pairs, 1, start, stop, right), c_out * size, size, target, c_out * size,
-                 c_in, stop - start, c_out, size)
+        multiply(loop, Matrix(_gathered(features, pairs, 0, start, stop, left), size, c_in * size),
+                 Matrix(_gathered(gradient, pairs, 1, start, stop, right), c_out * size, size),
+                 Matrix(target, c_out * size, size), (c_in, stop - start, c_out))
         if start > first:
             for i in range(c_in):
                 for c in range(c_out):

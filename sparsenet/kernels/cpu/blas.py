@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -25,6 +25,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sparsenet.kernels.cpu.numba_cache import compiled
+
+
+class Matrix(NamedTuple):
+    """A matrix for `multiply`: its address, and the strides of its rows and columns in bytes; integers of 64 bits."""
+
+    address: int
+    row: int
+    column: int
 
 
 class _UFunc(ctypes.Structure):
@@ -59,8 +67,8 @@ def product_loop(dtype: np.dtype) -> int:
     a, b = np.arange(6, dtype=dtype).reshape(2, 3), np.arange(12, dtype=dtype).reshape(4, 3)
     out = np.zeros((2, 4), dtype)
     size = out.itemsize
-    _multiply_once(address, a.ctypes.data, 3 * size, size, b.ctypes.data, size, 3 * size, out.ctypes.data, 4 * size,
-                   2, 3, 4, size)
+    _multiply_once(address, Matrix(a.ctypes.data, 3 * size, size), Matrix(b.ctypes.data, size, 3 * size),
+                   Matrix(out.ctypes.data, 4 * size, size), (2, 3, 4))
     if not np.array_equal(out, a @ b.T):
         raise RuntimeError(f"product_loop: the loop of numpy.matmul gives {out.tolist()} for {(a @ b.T).tolist()}, in "
                            f"NumPy {np.__version__}: install a NumPy that this package names in its requirements")
@@ -68,17 +76,16 @@ def product_loop(dtype: np.dtype) -> int:
 
 
 @intrinsic
-def multiply(typing: Any, loop: Any, a: Any, a_row: Any, a_column: Any, b: Any, b_row: Any, b_column: Any, out: Any,
-             out_row: Any, m: Any, k: Any, n: Any, itemsize: Any) -> tuple[Any, Any]:
+def multiply(typing: Any, loop: Any, a: Any, b: Any, out: Any, sizes: Any) -> tuple[Any, Any]:
     """out (m, n) = a (m, k) x b (k, n), within compiled code.
 
-    loop : from `product_loop`;  a, b, out : addresses;  *_row, *_column : strides in bytes, those of out's
-    columns are `itemsize`.  All integers of 64 bits; nothing is checked.
+    loop : from `product_loop`;  a, b, out : of class Matrix;  sizes : (m, k, n).  Nothing is checked.
     """
 
     def build(context: Any, builder: Any, signature: Any, arguments: tuple) -> Any:
-        loop, a, a_row, a_column, b, b_row, b_column, out, out_row, m, k, n, itemsize = arguments
         word = ir.IntType(64)
+        loop, *groups = (unpacked(context, builder, kind, value)
+                         for kind, value in zip(signature.args, arguments, strict=True))
 
         def table(values: list) -> Any:
             place = cgutils.alloca_once(builder, ir.ArrayType(word, len(values)))
@@ -86,16 +93,22 @@ def multiply(typing: Any, loop: Any, a: Any, a_row: Any, a_column: Any, b: Any, 
                 builder.store(value, cgutils.gep_inbounds(builder, place, 0, i))
             return builder.bitcast(place, word.as_pointer())
 
-        addresses = table([a, b, out])
-        sizes = table([word(1), m, k, n])
-        strides = table([word(0)] * 3 + [a_row, a_column, b_row, b_column, out_row, itemsize])
+        (a, *a_strides), (b, *b_strides), (out, *out_strides), sizes = groups
+        addresses, sizes = table([a, b, out]), table([word(1), *sizes])
+        strides = table([word(0)] * 3 + a_strides + b_strides + out_strides)
         kind = ir.FunctionType(ir.VoidType(), [word.as_pointer()] * 3 + [word])
-        builder.call(builder.inttoptr(loop, kind.as_pointer()), [addresses, sizes, strides, word(0)])
+        builder.call(builder.inttoptr(loop[0], kind.as_pointer()), [addresses, sizes, strides, word(0)])
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 13), build
+    def unpacked(context: Any, builder: Any, kind: Any, value: Any) -> list:
+        """The numbers of a tuple, or a single one, as words."""
+        kinds = list(kind) if isinstance(kind, types.BaseTuple) else [kind]
+        values = cgutils.unpack_tuple(builder, value) if isinstance(kind, types.BaseTuple) else [value]
+        return [context.cast(builder, one, own, types.int64) for one, own in zip(values, kinds, strict=True)]
+
+    return types.void(loop, a, b, out, sizes), build
 
 
 @compiled
-def _multiply_once(loop, a, a_row, a_column, b, b_row, b_column, out, out_row, m, k, n, itemsize):
-    multiply(loop, a, a_row, a_column, b, b_row, b_column, out, out_row, m, k, n, itemsize)
+def _multiply_once(loop, a, b, out, sizes):
+    multiply(loop, a, b, out, sizes)

@@ -39,58 +39,59 @@ def add_products(source, weights, k, links, start, stop, out):
 
     source (N, C_in), weights (K, C_in, C_out), links (L, 2): rows [of source, of out]
     """
+    matrix = weights[k]
     for above in range(start, stop, RUN):
-        below = min(above + RUN, stop)
+        run = links[above : min(above + RUN, stop)]
         for first in range(0, source.shape[1], _DEPTH):
-            _add_run(source, first, min(first + _DEPTH, source.shape[1]), weights, k, links, above, below, out)
+            _add_run(source, first, min(first + _DEPTH, source.shape[1]), matrix, run, out)
 
 
 # The functions below have the width of a strip as a constant, which follows from the dtype: Numba makes one body for
 # each by `overload`, and keeps it with its caller's cache.
 
 
-def _add_run(source, first, last, weights, k, links, start, stop, out):
-    """The terms from `first` to `last` of a run, strip by strip."""
+def _add_run(source, first, last, matrix, links, out):
+    """The terms from `first` to `last` of a run of links, with the matrix (C_in, C_out), strip by strip."""
 
 
 @overload(_add_run)
-def _add_run_of(source, first, last, weights, k, links, start, stop, out):
+def _add_run_of(source, first, last, matrix, links, out):
     wide = _STRIP_BYTES * 8 // out.dtype.bitwidth
     half, quarter = wide // 2, wide // 4
 
-    def add_run(source, first, last, weights, k, links, start, stop, out):
+    def add_run(source, first, last, matrix, links, out):
         j = 0
         while out.shape[1] - j >= wide:
-            _add_strip(source, first, last, weights, k, links, start, stop, out, j, wide, True)
+            _add_strip(source, first, last, matrix, links, out, j, wide, True)
             j += wide
         if out.shape[1] - j >= half:
-            _add_strip(source, first, last, weights, k, links, start, stop, out, j, half, True)
+            _add_strip(source, first, last, matrix, links, out, j, half, True)
             j += half
         if out.shape[1] - j >= quarter:
-            _add_strip(source, first, last, weights, k, links, start, stop, out, j, quarter, True)
+            _add_strip(source, first, last, matrix, links, out, j, quarter, True)
             j += quarter
         if out.shape[1] > j:
-            _add_strip(source, first, last, weights, k, links, start, stop, out, j, quarter, False)
+            _add_strip(source, first, last, matrix, links, out, j, quarter, False)
 
     return add_run
 
 
-def _add_strip(source, first, last, weights, k, links, start, stop, out, j, width, whole):
+def _add_strip(source, first, last, matrix, links, out, j, width, whole):
     """`width` columns from j on; the remaining ones if not `whole`."""
 
 
 @overload(_add_strip, prefer_literal=True)
-def _add_strip_of(source, first, last, weights, k, links, start, stop, out, j, width, whole):
+def _add_strip_of(source, first, last, matrix, links, out, j, width, whole):
     lanes, zero, full = width.literal_value, as_dtype(out.dtype).type(0), whole.literal_value
 
-    def add_strip(source, first, last, weights, k, links, start, stop, out, j, width, whole):
-        columns, end = out.shape[1] - j, stop - 1
-        for p in range(start, stop, _GROUP):
+    def add_strip(source, first, last, matrix, links, out, j, width, whole):
+        columns, stop, end = out.shape[1] - j, links.shape[0], links.shape[0] - 1
+        for p in range(0, stop, _GROUP):
             p1, p2, p3 = min(p + 1, end), min(p + 2, end), min(p + 3, end)
             r0, r1, r2, r3 = links[p, 0], links[p1, 0], links[p2, 0], links[p3, 0]
             sums0 = sums1 = sums2 = sums3 = spread(zero, lanes)
             for c in range(first, last):
-                strip = load(weights, (k, c, j), lanes) if full else load_some(weights, (k, c, j), columns, zero, lanes)
+                strip = load(matrix, (c, j), lanes) if full else load_some(matrix, (c, j), columns, zero, lanes)
                 sums0 = _term(source[r0, c], strip, sums0)
                 sums1 = _term(source[r1, c], strip, sums1)
                 sums2 = _term(source[r2, c], strip, sums2)

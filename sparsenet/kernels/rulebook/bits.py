@@ -32,6 +32,8 @@ from sparsenet.kernels.cpu.scratch import scratch
 from sparsenet.kernels.cpu.threads import run_blocks
 from sparsenet.kernels.rulebook.loops import (
     TASK,
+    BitMap,
+    Inputs,
     Tasks,
     copy_pairs,
     find_pairs,
@@ -83,15 +85,14 @@ def output_keys(keys, coordinates, batch_splits, windows: FilterWindows) -> np.n
     tasks = Tasks(low, high, windows.input_runs(keys, ranges.sample, low, high))
     if _reads_too_often(tasks, keys):
         return None
-    by_axis, tasks = tuple(windows.by_axis), tuple(tasks)  # see loops.py
+    inputs, tasks = _inputs(coordinates, windows), tuple(tasks)  # see loops.py
     borders = group_tasks(tasks, _GROUP_INPUTS, _GROUP_WORDS).tolist()
     sample_keys, words = ranges.sample * windows.cells, np.add.reduceat((high - low + 63) // 64, borders[:-1]).tolist()
     found: list[Any] = [None] * (len(borders) - 1)
 
     def group(g: int) -> None:
         first, end = borders[g], borders[g + 1]
-        found[g] = list_cells(coordinates, by_axis, windows.max_pairs, windows.max_lines, tasks, first, end,
-                              sample_keys, scratch("bits", words[g], np.int64)[0])
+        found[g] = list_cells(inputs, tasks, first, end, sample_keys, scratch("bits", words[g], np.int64)[0])
 
     run_blocks(group, len(found))
     return np.concatenate(found)
@@ -169,6 +170,11 @@ def _ranges(splits: np.ndarray, windows: FilterWindows) -> _Ranges:
     return _Ranges(first, end, sample, part, parts[sample])
 
 
+def _inputs(coordinates: np.ndarray, windows: FilterWindows) -> tuple:
+    """The plain tuple of `Inputs`."""
+    return tuple(Inputs(coordinates, tuple(windows.by_axis), windows.max_pairs, windows.max_lines))
+
+
 def _reads_too_often(tasks: Tasks, keys: np.ndarray) -> bool:
     return (tasks.runs[..., 1] - tasks.runs[..., 0]).sum() > MAX_READS_PER_SITE * keys.size + _TASK_SITES
 
@@ -188,20 +194,19 @@ def _find(keys, coordinates, output, batch_size, windows, offsets, begin: Callab
     tasks = Tasks(low, high, windows.input_runs(keys, ranges.sample, low, high))
     if _reads_too_often(tasks, keys):
         return False
-    by_axis, tasks = tuple(windows.by_axis), tuple(tasks)  # see loops.py
+    inputs, tasks = _inputs(coordinates, windows), tuple(tasks)  # see loops.py
     borders = group_tasks(tasks, _GROUP_INPUTS, _GROUP_WORDS).tolist()
     output_rows, words = np.stack([ranges.first, ranges.end], axis=1), int((high - low).max() + 63) // 64 + 1
 
     def group(g: int) -> None:
         first, end = borders[g], borders[g + 1]
-        bits, ranks = scratch("bits", words, np.int64)[0], scratch("ranks", words, np.int32)[0]
+        bit_map = tuple(BitMap(scratch("bits", words, np.int64)[0], scratch("ranks", words, np.int32)[0]))
         found = scratch("found", 3 * max(_BUFFER_PAIRS, windows.max_pairs), np.int32)[0].reshape(-1, 3)
         begin(g, ranges.first[first], ranges.end[end - 1])
         cursor = np.array([first, 0, 0, -1])  # TASK, RUN, INPUT, MAPPED
         while cursor[TASK] < end:
             counts = np.zeros(offsets, np.int64)
-            count = find_pairs(coordinates, by_axis, windows.max_pairs, windows.max_lines, tasks, end, output,
-                               output_rows, cursor, bits, ranks, counts, found)
+            count = find_pairs(inputs, tasks, end, output, output_rows, cursor, bit_map, counts, found)
             fill(g, found[:count], counts)
 
     run_blocks(group, len(borders) - 1)

@@ -4,8 +4,8 @@ A cell is a number within the output grid of one sample.  A task covers the cell
 bit map has a bit for each, the first for `low`.
 
 An index that cannot be negative is unsigned: for a signed one Numba tests each time whether it counts from the end.
-`AxisWindows` and `Tasks` arrive as plain tuples, whose types Numba finds a microsecond faster with each call, and are
-unpacked before the loops: an array read from a tuple within a loop is counted as one more reference.
+`AxisWindows` and the named tuples below arrive as plain tuples, whose types Numba finds a microsecond faster with each
+call, and are unpacked before the loops: an array read from a tuple within a loop is counted as one more reference.
 """
 
 from __future__ import annotations
@@ -36,6 +36,29 @@ class Tasks(NamedTuple):
     runs: np.ndarray
 
 
+class Inputs(NamedTuple):
+    """Input sites and the filter that joins them to output cells.
+
+    coordinates : (N, 1+D) int32
+    windows : a plain tuple of the arrays of `AxisWindows`;  max_pairs, max_lines : see `FilterWindows`
+    """
+
+    coordinates: np.ndarray
+    windows: tuple
+    max_pairs: int
+    max_lines: int
+
+
+class BitMap(NamedTuple):
+    """The outputs of a task: a bit for each cell, and for each word the row of its first set bit.
+
+    bits : (words,) int64;  ranks : (words,) int32
+    """
+
+    bits: np.ndarray
+    ranks: np.ndarray
+
+
 @numba.njit(nogil=True)
 def _entry(coordinates, n, axis, start):
     """The entry of input n in the `AxisWindows`, for one of four axes."""
@@ -60,10 +83,10 @@ def _begins_line(coordinates, n):
 
 
 @numba.njit(nogil=True)
-def _find_lines(coordinates, n, start, count, offsets, cells, low, end_offset, line_cells, line_offsets):
+def _find_lines(coordinates, n, start, count, offsets, cells, low, end_offset, found):
     """List the lines of output cells, along the last axis, to which offsets below `end_offset` join input n's line.
 
-    line_cells, line_offsets : get the first cell of each line, less `low`, and the first offset that leads there
+    found : (2, lines), gets the first cell of each line, less `low`, and the first offset that leads there
     Returns the number of lines.
     """
     a, b, c, _ = _entries(coordinates, n, start)
@@ -73,23 +96,23 @@ def _find_lines(coordinates, n, start, count, offsets, cells, low, end_offset, l
             for k in range(count[c]):
                 offset = offsets[a, i] + offsets[b, j] + offsets[c, k]
                 if offset < end_offset:
-                    line_cells[lines] = cells[a, i] + cells[b, j] + cells[c, k] - low
-                    line_offsets[lines] = offset
+                    found[0, lines] = cells[a, i] + cells[b, j] + cells[c, k] - low
+                    found[1, lines] = offset
                     lines += _ONE
     return lines
 
 
 @numba.njit(nogil=True)
-def _mark(coordinates, begin, end, max_lines, windows, low, high, bits):
+def _mark(inputs, begin, end, low, high, bits):
     """Set the bits of the cells from `low` to `high` - 1 that the inputs `begin` to `end` - 1 are joined to."""
-    start, count, offsets, cells, lowest, mask = windows
-    line_cells, line_offsets = np.empty((2, max_lines), np.int64)
+    coordinates, (start, count, offsets, cells, lowest, mask), _, max_lines = inputs
+    lines_found = np.empty((2, max_lines), np.int64)
+    line_cells = lines_found[0]
     last, size, lines = np.uint64(coordinates.shape[1] - 1), high - low, np.uint64(0)
     whole = np.uint64(max(size - 64, 0))  # a mask at a lower cell lies within the bit map
     for n in range(np.uint64(begin), np.uint64(end)):
         if n == np.uint64(begin) or _begins_line(coordinates, n):
-            lines = _find_lines(coordinates, n, start, count, offsets, cells, low, _ALL_OFFSETS, line_cells,
-                                line_offsets)
+            lines = _find_lines(coordinates, n, start, count, offsets, cells, low, _ALL_OFFSETS, lines_found)
         e = np.uint64(start[3] + coordinates[n, last])
         for line in range(lines):
             first = np.uint64(line_cells[line] + lowest[e])
@@ -107,9 +130,9 @@ def _mark(coordinates, begin, end, max_lines, windows, low, high, bits):
 
 
 @numba.njit(nogil=True)
-def _mark_non_overlapping(coordinates, begin, end, windows, low, high, bits):
+def _mark_non_overlapping(inputs, begin, end, low, high, bits):
     """`_mark` if each input is joined to one cell at most."""
-    start, _, _, _, lowest, _ = windows
+    coordinates, (start, _, _, _, lowest, _), _, _ = inputs
     size = np.uint64(high - low)
     for n in range(np.uint64(begin), np.uint64(end)):
         a, b, c, d = _entries(coordinates, n, start)
@@ -140,13 +163,14 @@ def _list_bits(bits, first_key, position, keys):
 
 
 @compiled
-def list_cells(coordinates, windows, max_pairs, max_lines, tasks, first, end, sample_keys, bits):
+def list_cells(inputs, tasks, first, end, sample_keys, bits):
     """(M,) int64: the keys of the cells that inputs are joined to, of the tasks `first` to `end` - 1 in their order.
 
+    inputs, tasks : plain tuples of `Inputs` and `Tasks`
     sample_keys : (T,) int64, the key of the first cell of each task's sample
     bits : (words,) int64, scratch for the bit maps of these tasks, side by side
     """
-    low, high, runs = tasks
+    (low, high, runs), (_, _, max_pairs, _) = tasks, inputs
     bits[:] = 0
     word = 0
     for t in range(first, end):
@@ -154,9 +178,9 @@ def list_cells(coordinates, windows, max_pairs, max_lines, tasks, first, end, sa
         bit_map = bits[word : word + words]
         for x in range(runs.shape[1]):
             if max_pairs == 1:
-                _mark_non_overlapping(coordinates, runs[t, x, 0], runs[t, x, 1], windows, low[t], high[t], bit_map)
+                _mark_non_overlapping(inputs, runs[t, x, 0], runs[t, x, 1], low[t], high[t], bit_map)
             else:
-                _mark(coordinates, runs[t, x, 0], runs[t, x, 1], max_lines, windows, low[t], high[t], bit_map)
+                _mark(inputs, runs[t, x, 0], runs[t, x, 1], low[t], high[t], bit_map)
         word += words
     keys = np.empty(_count_bits(bits[:word]), np.int64)
     word = position = 0
@@ -183,19 +207,20 @@ def _map_outputs(keys, begin, end, bits, ranks):
 
 
 @numba.njit(nogil=True)
-def _find(coordinates, begin, end, max_lines, windows, low, size, bits, ranks, counts, found):
+def _find(inputs, begin, end, low, size, bit_map, counts, found):
     """List [input, output, offset] of the inputs `begin` to `end` - 1 and the first `counts.size` offsets, count them
     by offset in `counts`, and return how many there are.
 
     The bit map begins at cell `low` and has `size` bits, and one more word.
     """
-    start, count, offsets, cells, lowest, mask = windows
-    line_cells, line_offsets = np.empty((2, max_lines), np.int64)
+    coordinates, (start, count, offsets, cells, lowest, mask), _, max_lines = inputs
+    bits, ranks = bit_map
+    lines_found = np.empty((2, max_lines), np.int64)
+    line_cells, line_offsets = lines_found
     last, total, lines = np.uint64(coordinates.shape[1] - 1), np.uint64(0), np.uint64(0)
     for n in range(np.uint64(begin), np.uint64(end)):
         if n == np.uint64(begin) or _begins_line(coordinates, n):
-            lines = _find_lines(coordinates, n, start, count, offsets, cells, low, counts.size, line_cells,
-                                line_offsets)
+            lines = _find_lines(coordinates, n, start, count, offsets, cells, low, counts.size, lines_found)
         e = np.uint64(start[3] + coordinates[n, last])
         for line in range(lines):
             first = np.uint64(line_cells[line] + lowest[e])
@@ -218,10 +243,10 @@ def _find(coordinates, begin, end, max_lines, windows, low, size, bits, ranks, c
 
 
 @numba.njit(nogil=True)
-def _find_non_overlapping(coordinates, begin, end, windows, low, size, bits, ranks, counts, found):
+def _find_non_overlapping(inputs, begin, end, low, size, bit_map, counts, found):
     """`_find` if each input is joined to one output at most.  The innermost lines are repeated: as a function, called
     or inlined by Numba, they made rulebooks up to six times slower."""
-    start, _, offsets, _, lowest, _ = windows
+    (coordinates, (start, _, offsets, _, lowest, _), _, _), (bits, ranks) = inputs, bit_map
     total = np.uint64(0)
     for n in range(np.uint64(begin), np.uint64(end)):
         a, b, c, d = _entries(coordinates, n, start)
@@ -239,17 +264,16 @@ def _find_non_overlapping(coordinates, begin, end, windows, low, size, bits, ran
 
 
 @compiled
-def find_pairs(coordinates, windows, max_pairs, max_lines, tasks, end_task, output_keys, output_rows, cursor, bits,
-               ranks, counts, found):
+def find_pairs(inputs, tasks, end_task, output_keys, output_rows, cursor, bit_map, counts, found):
     """List [input, output, offset] of the first `counts.size` offsets, from the cursor on, until `found` has no room
     for one more input or the tasks before `end_task` are done; returns how many there are.
 
-    output_rows : (T, 2) int64, the rows [first, end) of the outputs of each task
+    inputs, tasks, bit_map : plain tuples of `Inputs`, `Tasks` and `BitMap`, scratch with a word more than any task has
+    output_keys : (M,) int64;  output_rows : (T, 2) int64, the rows [first, end) of the outputs of each task
     cursor : (4,) int64: the TASK, the RUN of its inputs and the INPUT to go on with, and the task that is MAPPED
-    bits, ranks : scratch, a word more than the largest task has
     counts : (K',) int64, gets the number of pairs of each offset;  found : (F, 3) int32
     """
-    low, high, runs = tasks
+    (low, high, runs), (bits, ranks), (_, _, max_pairs, _) = tasks, bit_map, inputs
     total = 0
     while cursor[TASK] < end_task:
         t = cursor[TASK]
@@ -261,11 +285,9 @@ def find_pairs(coordinates, windows, max_pairs, max_lines, tasks, end_task, outp
             begin, end = max(cursor[INPUT], runs[t, cursor[RUN], 0]), runs[t, cursor[RUN], 1]
             stop = min(end, begin + (found.shape[0] - total) // max_pairs)
             if begin < stop and max_pairs == 1:
-                total += _find_non_overlapping(coordinates, begin, stop, windows, low[t], words << 6, bits, ranks,
-                                               counts, found[total:])
+                total += _find_non_overlapping(inputs, begin, stop, low[t], words << 6, bit_map, counts, found[total:])
             elif begin < stop:
-                total += _find(coordinates, begin, stop, max_lines, windows, low[t], words << 6, bits, ranks, counts,
-                               found[total:])
+                total += _find(inputs, begin, stop, low[t], words << 6, bit_map, counts, found[total:])
             if stop < end:  # `found` is full
                 cursor[INPUT] = stop
                 return total
