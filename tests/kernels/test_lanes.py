@@ -130,14 +130,17 @@ def test_arithmetic(rng, dtype):
         lanes.store(out, (7, 0), lanes.maximum(number, x))
         lanes.store(out, (8, 0), lanes.fma(x, y, z))
         lanes.store(out, (9, 0), lanes.fma(x, number, number))
+        lanes.store(out, (10, 0), x / y)
+        lanes.store(out, (11, 0), x / number)
 
     a, b, c = rng.standard_normal((3, 16)).astype(dtype)
-    number, out = dtype(0.3), np.empty((10, 16), dtype)
+    number, out = dtype(0.3), np.empty((12, 16), dtype)
     compute(a, b, c, number, out)
     np.testing.assert_array_equal(out[:8], [a + b, a - b, a * b, a + number, number - a, a * number, np.maximum(a, b),
                                             np.maximum(number, a)])
     rounding = 4 * np.finfo(dtype).eps
-    np.testing.assert_allclose(out[8:], [a * b + c, a * number + number], rtol=rounding, atol=rounding)
+    np.testing.assert_array_equal(out[10:], [a / b, a / number])
+    np.testing.assert_allclose(out[8:10], [a * b + c, a * number + number], rtol=rounding, atol=rounding)
 
 
 def test_a_product_is_rounded_after_the_addition():

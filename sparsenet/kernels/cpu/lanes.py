@@ -13,7 +13,7 @@ program, so that the bits are the same on all of them.
 
 index : a number if the array has one axis, else a tuple.  Arrays are C-contiguous; nothing checks indices.
 width : a constant.  All lanes of one operation have the same.
-Operators are + - * of floats, and the comparisons < != of floats and > of floats and signed integers.  A number of
+Operators are + - * / of floats, and the comparisons < != of floats and > of floats and signed integers.  A number of
     the lanes' type may take the place of lanes in operators, `fma`, `maximum` and `select`: each lane has it then.
 """
 
@@ -220,6 +220,7 @@ def _operator(symbol: Callable, emit: Callable, takes: Callable = lambda element
 _operator(operator.add, ir.IRBuilder.fadd)
 _operator(operator.sub, ir.IRBuilder.fsub)
 _operator(operator.mul, ir.IRBuilder.fmul)
+_operator(operator.truediv, ir.IRBuilder.fdiv)
 _operator(operator.lt, lambda builder, a, b: builder.fcmp_ordered("<", a, b), compares=True)
 _operator(operator.gt, _greater, _is_signed, compares=True)
 _operator(operator.ne, lambda builder, a, b: builder.fcmp_unordered("!=", a, b), compares=True)
