@@ -2,7 +2,9 @@
 
 from sparsenet.ops import arithmetic, comparison, elementwise, methods, reductions, shaping, sparse_arithmetic
 from sparsenet.ops.add import add
+from sparsenet.ops.average_pool import average_pool, sum_pool
 from sparsenet.ops.batch_norm import batch_norm
+from sparsenet.ops.broadcast import broadcast
 from sparsenet.ops.cast import cast
 from sparsenet.ops.centre_loss import centre_loss, triplet_centre_loss
 from sparsenet.ops.concatenate import concatenate
@@ -19,13 +21,17 @@ from sparsenet.ops.level import level
 from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
 from sparsenet.ops.proxy_anchor import proxy_anchor
+from sparsenet.ops.prune import prune
 from sparsenet.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_with_figures
 from sparsenet.ops.triplet_loss import triplet_loss
+from sparsenet.ops.upsample import upsample
 
 __all__ = [
     "add",
     "arithmetic",
+    "average_pool",
     "batch_norm",
+    "broadcast",
     "cast",
     "centre_loss",
     "comparison",
@@ -44,13 +50,16 @@ __all__ = [
     "max_pool",
     "methods",
     "proxy_anchor",
+    "prune",
     "reductions",
     "shaping",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_figures",
     "sparse_arithmetic",
+    "sum_pool",
     "supervised_contrastive",
     "to_dense",
     "triplet_centre_loss",
     "triplet_loss",
+    "upsample",
 ]
