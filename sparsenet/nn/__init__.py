@@ -20,6 +20,7 @@ from sparsenet.nn.layers import (
 from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
 from sparsenet.nn.norms import BatchNorm
+from sparsenet.nn.pooling import SparseAvgPool, SparseSumPool, Upsample
 from sparsenet.nn.residual import Residual
 from sparsenet.nn.sequential import Sequential
 
@@ -37,11 +38,14 @@ __all__ = [
     "ReLU",
     "Residual",
     "Sequential",
+    "SparseAvgPool",
     "SparseConv",
     "SparseMaxPool",
     "SparseNetwork",
+    "SparseSumPool",
     "SubmanifoldConv",
     "ToDense",
+    "Upsample",
     "init",
     "resnet",
     "s3dcnn",
