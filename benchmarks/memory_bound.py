@@ -52,6 +52,7 @@ def measure_memory_bound(results: Results, settings: Settings, shapes: Shapes) -
     passes: Passes = {}
     _add_pooling(passes, level, rng, settings.device)
     features = rng.standard_normal((len(level), CHANNELS), np.float32)
+    _add_average_pooling(passes, level, rng, settings.device)
     _add_leaky_relu(passes, features, settings.device)
     _add_exponentials(passes, features, settings.device)
     _add_prelu(passes, features, rng, settings.device)
@@ -105,6 +106,36 @@ def _add_pooling(passes: Passes, level: ActiveSites, rng: np.random.Generator, d
     size = rows.nbytes + gradient.nbytes + chosen.nbytes + features.nbytes  # the same arrays in both directions
     passes["max-pooling, forward"] = size, case(forward, None, device)
     passes["max-pooling, backward"] = size, case(backward, lambda: forward(inner(leaf)), device)
+
+
+def _add_average_pooling(passes: Passes, level: ActiveSites, rng: np.random.Generator, device: str) -> None:
+    """Forward reads the windows and the features; backward the windows, for their numbers of cells, the transposed
+    neighbours and the gradient."""
+    geometry = Geometry.make(3, 3, 2)
+    rulebook = level.rulebook(geometry)
+    rows, transposed = (to_device(table, "cpu") for table in (rulebook.windows, rulebook.transposed_neighbours))
+    features = rng.standard_normal((len(level), CHANNELS), np.float32)
+    background = rng.standard_normal(CHANNELS, np.float32)
+    gradient = rng.standard_normal((len(rulebook.output_sites), CHANNELS), np.float32)
+    here, row, upstream = (to_device(array, device) for array in (features, background, gradient))
+    leaf = Tensor(here, requires_grad=True)
+
+    def forward(x: Tensor = leaf) -> Tensor:
+        return ops.average_pool(SparseTensor.from_sites(x, level, row), geometry).features
+
+    def backward(y: Tensor) -> None:
+        y.backward(upstream)
+
+    y = forward()
+    coordinates = to_device(rulebook.output_sites.coordinates, "cpu")
+    expected = reference.specified("sum_pool_forward", features, background[None], rows, coordinates, True)
+    reference.check("average pooling", y.numpy(), expected)
+    backward(y)
+    back, _ = reference.specified("sum_pool_backward", gradient, level.to("cpu").rulebook(geometry), None, True, True)
+    reference.check("average pooling, backward", to_device(leaf.grad, "cpu"), back)
+    passes["average pooling, forward"] = (rows.nbytes + features.nbytes + gradient.nbytes, case(forward, None, device))
+    passes["average pooling, backward"] = (rows.nbytes + transposed.nbytes + gradient.nbytes + features.nbytes,
+                                           case(backward, lambda: forward(inner(leaf)), device))
 
 
 def _add_leaky_relu(passes: Passes, features: np.ndarray, device: str) -> None:

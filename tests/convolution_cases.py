@@ -11,12 +11,13 @@ from sparsenet.kernels.convolution import view as views
 
 
 class Table:
-    """A rulebook with arbitrary neighbours (M, K), not necessarily those of sites."""
+    """A rulebook with arbitrary neighbours (M, K), not necessarily those of sites; -2 counts as outside the grid."""
 
     non_overlapping = False
 
     def __init__(self, neighbours, inputs, submanifold=False):
-        self.neighbours, self.submanifold = neighbours, submanifold
+        self.neighbours = self.windows = neighbours
+        self.submanifold = submanifold
         self.device, self.shape = device_of(neighbours), (inputs, *neighbours.shape)
 
     max_pairs = property(lambda self: self.neighbours.size)

@@ -123,29 +123,86 @@ def convolution_backward(gradient, x, weight, size, stride=1, padding=0, dilatio
     return x_gradient, weight_gradient, bias_gradient, padded_gradient.sum(axis=(0, *spatial_axes))
 
 
-def max_pool(x, size, stride=None) -> tuple[np.ndarray, np.ndarray]:
-    """Dense max-pooling: values, and the offset (int16) of each maximum; a tie goes to the first."""
+def max_pool(x, size, stride=None, padding=0) -> tuple[np.ndarray, np.ndarray]:
+    """Dense max-pooling: values, and the offset (int16) of each maximum; a tie goes to the first.  Padding never
+    wins."""
     stride = size if stride is None else stride
-    y = chosen = None
-    for k, cells in enumerate(offset_slices(x.shape[2:], size, stride)):
-        window = x[(..., *cells)]
+    inside = pad(np.ones_like(x[:, :1]), padding)
+    padded, y, chosen = np.where(inside > 0, pad(x, padding), -np.inf), None, None
+    for k, cells in enumerate(offset_slices(x.shape[2:], size, stride, padding)):
+        window = padded[(..., *cells)]
         if y is None:
-            y, chosen = window.copy(), np.zeros(window.shape, np.int16)
+            y, chosen, real = window.copy(), np.zeros(window.shape, np.int16), inside[(..., *cells)] > 0
             continue
-        larger = window > y
+        larger = (window > y) | (~real & (inside[(..., *cells)] > 0))  # the first real cell beats what is no cell
+        real = real | (inside[(..., *cells)] > 0)
         np.copyto(y, window, where=larger)
-        chosen[larger] = k
+        np.copyto(chosen, np.int16(k), where=larger)
     return y, chosen
 
 
-def max_pool_backward(gradient, chosen, spatial_size, size, stride=None) -> np.ndarray:
+def max_pool_backward(gradient, chosen, spatial_size, size, stride=None, padding=0) -> np.ndarray:
     """Gradient of x: each output's gradient goes to the cell that was chosen."""
     stride = size if stride is None else stride
-    x_gradient = np.zeros(gradient.shape[:2] + tuple(spatial_size), gradient.dtype)
-    for k, cells in enumerate(offset_slices(spatial_size, size, stride)):
+    x_gradient = pad(np.zeros(gradient.shape[:2] + tuple(spatial_size), gradient.dtype), padding)
+    for k, cells in enumerate(offset_slices(spatial_size, size, stride, padding)):
         window = x_gradient[(..., *cells)]
         np.add(window, gradient, out=window, where=chosen == k)
-    return x_gradient
+    return x_gradient[(..., *interior(spatial_size, padding))]
+
+
+def sum_pool(x, size, stride=None, padding=0) -> np.ndarray:
+    """Dense sum pooling; cells of the padding hold 0."""
+    padded = pad(x, padding)
+    return sum(padded[(..., *cells)] for cells in offset_slices(x.shape[2:], size, size if stride is None else stride,
+                                                                padding))
+
+
+def sum_pool_backward(gradient, spatial_size, size, stride=None, padding=0) -> np.ndarray:
+    """Gradient of x: each output's gradient goes to all cells of its window."""
+    x_gradient = pad(np.zeros(gradient.shape[:2] + tuple(spatial_size), gradient.dtype), padding)
+    for cells in offset_slices(spatial_size, size, size if stride is None else stride, padding):
+        x_gradient[(..., *cells)] += gradient
+    return x_gradient[(..., *interior(spatial_size, padding))]
+
+
+def average_pool(x, size, stride=None, padding=0) -> np.ndarray:
+    """Dense average pooling, over the cells within the grid: PyTorch's with count_include_pad=False."""
+    return sum_pool(x, size, stride, padding) / sum_pool(np.ones_like(x[:1, :1]), size, stride, padding)
+
+
+def average_pool_backward(gradient, spatial_size, size, stride=None, padding=0) -> np.ndarray:
+    """Gradient of x."""
+    cells = sum_pool(np.ones((1, 1, *spatial_size), gradient.dtype), size, stride, padding)
+    return sum_pool_backward(gradient / cells, spatial_size, size, stride, padding)
+
+
+def upsample(x, scale, spatial_size=None, background=None) -> np.ndarray:
+    """Nearest upsampling; with a spatial size, what lies beyond is cut off, and the rest holds the background."""
+    scale = per_axis(scale, x.ndim - 2)
+    copies = x
+    for axis, times in enumerate(scale, start=2):
+        copies = np.repeat(copies, times, axis=axis)
+    spatial_size = copies.shape[2:] if spatial_size is None else per_axis(spatial_size, x.ndim - 2)
+    y = np.zeros((*x.shape[:2], *spatial_size), x.dtype)
+    if background is not None:
+        y += np.reshape(background, (-1, x.shape[1]) + (1,) * len(spatial_size))
+    both = tuple(slice(min(sides)) for sides in zip(spatial_size, copies.shape[2:], strict=True))
+    y[(..., *both)] = copies[(..., *both)]
+    return y
+
+
+def upsample_backward(gradient, spatial_size, scale) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients of x, and of the background (C,) in the cells that no copy reaches."""
+    scale = per_axis(scale, gradient.ndim - 2)
+    whole = tuple(side * times for side, times in zip(spatial_size, scale, strict=True))
+    both = tuple(slice(min(sides)) for sides in zip(gradient.shape[2:], whole, strict=True))
+    copies, rest = np.zeros((*gradient.shape[:2], *whole), gradient.dtype), gradient.copy()
+    copies[(..., *both)] = gradient[(..., *both)]
+    rest[(..., *both)] = 0
+    for axis, (side, times) in enumerate(zip(spatial_size, scale, strict=True), start=2):
+        copies = copies.reshape(*copies.shape[:axis], side, times, *copies.shape[axis + 1:]).sum(axis=axis + 1)
+    return copies, rest.sum(axis=(0, *range(2, rest.ndim)))
 
 
 def leaky_relu(x, slope) -> np.ndarray:
@@ -407,6 +464,10 @@ def run_backward(layers: list[Layer], x, outputs: list, choices: list, gradient)
             weight_gradients[len(outputs)] = tuple(rest)
         elif layer.kind == "max_pool":
             gradient = max_pool_backward(gradient, choice, given.shape[2:], **layer.options)
+        elif layer.kind in ("average_pool", "sum_pool"):
+            gradient = globals()[layer.kind + "_backward"](gradient, given.shape[2:], **layer.options)
+        elif layer.kind == "upsample":
+            gradient, _ = upsample_backward(gradient, given.shape[2:], layer.options["scale"])
         else:
             gradient = globals()[layer.kind + "_backward"](gradient, given, **layer.options)
     return gradient, weight_gradients

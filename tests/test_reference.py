@@ -71,6 +71,56 @@ def test_max_pool_and_its_gradient(case, rng):
     check_gradients(lambda x: (gradient * reference.max_pool(x, size, stride)[0]).sum(), [x], [backward], rng)
 
 
+def halves(size):
+    """The largest padding of a pooling of that size."""
+    return tuple(k // 2 for k in size)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{len(case[0])}d")
+def test_padded_pools_are_over_the_cells_within_the_grid(case, rng):
+    spatial_size, size, stride, _, _ = case
+    padding = halves(size)
+    x = rng.standard_normal((2, 3, *spatial_size))
+    largest, chosen = reference.max_pool(x, size, stride, padding)
+    mean, total = reference.average_pool(x, size, stride, padding), reference.sum_pool(x, size, stride, padding)
+    for m in np.ndindex(*largest.shape[2:]):
+        window = tuple(slice(max(0, i * s - p), i * s - p + k)
+                       for i, s, p, k in zip(m, stride, padding, size, strict=True))
+        cells = x[(..., *window)].reshape(2, 3, -1)
+        np.testing.assert_array_equal(largest[(..., *m)], cells.max(axis=2))
+        np.testing.assert_allclose(total[(..., *m)], cells.sum(axis=2), atol=1e-12)
+        np.testing.assert_allclose(mean[(..., *m)], cells.mean(axis=2), atol=1e-12)
+    gradient = rng.standard_normal(mean.shape)
+    given = (size, stride, padding)
+    for function, backward in (
+            (lambda x: reference.max_pool(x, *given)[0],
+             reference.max_pool_backward(gradient, chosen, spatial_size, *given)),
+            (lambda x: reference.sum_pool(x, *given), reference.sum_pool_backward(gradient, spatial_size, *given)),
+            (lambda x: reference.average_pool(x, *given),
+             reference.average_pool_backward(gradient, spatial_size, *given))):
+        check_gradients(lambda x, function=function: (gradient * function(x)).sum(), [x], [backward], rng)
+
+
+def test_the_first_cell_of_a_padded_window_wins_also_at_minus_infinity():
+    _, chosen = reference.max_pool(np.full((1, 1, 3), -np.inf), 2, 1, 1)
+    assert chosen.tolist() == [[[1, 0, 0, 0]]]
+
+
+@pytest.mark.parametrize(("scale", "size"), [(2, None), ((1, 3), None), (2, (7, 9)), ((2, 3), (9, 5)), (1, (2, 8))])
+def test_upsampling_and_its_gradient(scale, size, rng):
+    x, background = rng.standard_normal((2, 3, 4, 3)), rng.standard_normal(3)
+    y = reference.upsample(x, scale, size, background)
+    scales = reference.per_axis(scale, 2)
+    assert y.shape == (2, 3, *(size or (4 * scales[0], 3 * scales[1])))
+    for cell in np.ndindex(*y.shape[2:]):
+        i, j = (c // s for c, s in zip(cell, scales, strict=True))
+        expected = x[:, :, i, j] if i < 4 and j < 3 else background
+        np.testing.assert_array_equal(y[(..., *cell)], np.broadcast_to(expected, (2, 3)))
+    gradient = rng.standard_normal(y.shape)
+    check_gradients(lambda x, background: (gradient * reference.upsample(x, scale, size, background)).sum(),
+                    [x, background], reference.upsample_backward(gradient, (4, 3), scale), rng)
+
+
 def test_of_equal_cells_max_pool_takes_the_first():
     _, chosen = reference.max_pool(np.zeros((1, 1, 4, 4)), 2)
     assert not chosen.any()

@@ -112,6 +112,7 @@ class RulebookViews(Protocol):
     transposed_neighbours: Any  # (N, K) int32
     pairs: Any  # (P, 2) int32
     pair_splits: Any  # (K+1,) int64
+    windows: Any  # (M, K) int32
 
 
 def quick_check(arguments: dict[str, Any]) -> Check:

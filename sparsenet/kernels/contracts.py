@@ -82,6 +82,13 @@ TRANSPOSE_NEIGHBOURS = declare(
     neighbours=Array("int32", "M K"),
     inputs="N, the number of input sites",
 )
+WINDOWS = declare(
+    "windows", "rulebook",
+    "out[m, k] = neighbours[m, k], or -2 if the cell m * stride - padding + k * dilation lies outside the grid",
+    neighbours=Array("int32", "M K"),
+    output_coordinates=Array("int32", "M D1"),
+    **_AXES,
+)
 PAIRS = declare(
     "pairs", "rulebook",
     "all [neighbours[m, k], m] that are not -1, by k, then by m; the first of each k",
@@ -103,6 +110,14 @@ PAIR_COUNT = declare(
     "P, the number of all (n, m, k)",
     coordinates=Array("int32", "N D1"), **_AXES,
 )
+
+
+@WINDOWS.guard("always")
+def _offsets_are_those_of_the_filter(neighbours, kernel_size):
+    if neighbours.shape[1] != prod(kernel_size):
+        raise ValueError(f"windows: neighbours have {neighbours.shape[1]} offsets, expected {prod(kernel_size)} for a "
+                         f"filter of size {kernel_size}")
+
 
 # ---- convolution -----------------------------------------------------------------------------------------------------
 
@@ -205,10 +220,11 @@ MATMUL_BY_ROW = declare("matmul_by_row", "matmul", "the same; the bits of a row 
 
 MAX_POOL_FORWARD = declare(
     "max_pool_forward", "pooling",
-    "out[m] = max over k of features[neighbours[m, k]], the background if it is -1; argmax[m] = the first such k",
+    "out[m] = max over k of features[windows[m, k]], the background if it is -1, skipped if -2; argmax[m] = the first "
+    "such k",
     features=Array("feature", "N C"),
     background=Array("feature", "G C", optional=True),
-    neighbours=Array("int32", "M K"),
+    windows=Array("int32", "M K"),
     output_coordinates=Array("int32", "M D1"),
     relative=Scalar(bool, optional=True),  # the background is subtracted from the values
 )
@@ -222,17 +238,44 @@ MAX_POOL_BACKWARD = declare(
 )
 
 
+SUM_POOL_FORWARD = declare(
+    "sum_pool_forward", "pooling",
+    "out[m] = sum over k of features[windows[m, k]], the background if it is -1, nothing if -2; a mean is divided by "
+    "the cells summed",
+    features=Array("feature", "N C"),
+    background=Array("feature", "G C", optional=True),  # without one, -1 is nothing, too
+    windows=Array("int32", "M K"),
+    output_coordinates=Array("int32", "M D1"),
+    mean=Scalar(bool),
+)
+SUM_POOL_BACKWARD = declare(
+    "sum_pool_backward", "pooling",
+    "out[windows[m, k]] += gradient[m], for a mean divided by m's cells; the background of m's sample if that is -1",
+    gradient=Array("feature", "M C"),
+    rulebook=Rulebook("N M K"),
+    batch_splits=Array("int64", "B1", optional=True),
+    mean=Scalar(bool),
+    with_background=Scalar(bool),  # inactive cells count, and the gradient of the background is computed
+)
+
+
 @MAX_POOL_FORWARD.guard("always")
-def _argmax_fits(neighbours):
-    if neighbours.shape[1] > np.iinfo(np.int16).max:
-        raise ValueError(f"max_pool_forward: {neighbours.shape[1]} kernel offsets, at most 32767: use a smaller window")
+def _argmax_fits(windows):
+    if windows.shape[1] > np.iinfo(np.int16).max:
+        raise ValueError(f"max_pool_forward: {windows.shape[1]} kernel offsets, at most 32767: use a smaller window")
 
 
-@MAX_POOL_FORWARD.guard("checking")
-def _rows_exist(features, neighbours):
-    if neighbours.size and not (-1 <= int(neighbours.min()) and int(neighbours.max()) < len(features)):
-        raise ValueError(f"max_pool_forward: neighbours name rows {int(neighbours.min())} to {int(neighbours.max())}, "
-                         f"expected -1 or a row of the {len(features)} features")
+def _guard_windows(kernel: Any) -> None:
+    def rows_exist(features, windows):
+        if windows.size and not (-2 <= int(windows.min()) and int(windows.max()) < len(features)):
+            raise ValueError(f"{kernel.name}: windows name rows {int(windows.min())} to {int(windows.max())}, "
+                             f"expected -2, -1 or a row of the {len(features)} features")
+
+    kernel.guard("checking")(rows_exist)
+
+
+_guard_windows(MAX_POOL_FORWARD)
+_guard_windows(SUM_POOL_FORWARD)
 
 
 LEAKY_RELU_FORWARD = declare(

@@ -93,6 +93,16 @@ def transpose_neighbours(neighbours, inputs):
     return transposed
 
 
+@formula_of("windows")
+def windows(neighbours, output_coordinates, spatial_size, output_size, kernel_size, stride, padding, dilation):
+    """(M, K) int32: the neighbours, and -2 for a cell outside the grid."""
+    out = neighbours.copy()
+    for k, offset in enumerate(product(*map(range, kernel_size))):
+        cells = output_coordinates[:, 1:].astype(np.int64) * stride - padding + np.multiply(offset, dilation)
+        out[~((cells >= 0) & (cells < spatial_size)).all(axis=1), k] = -2
+    return out
+
+
 @formula_of("pairs")
 def pairs(keys, coordinates, batch_splits, output_keys, rulebook, submanifold, *axes):
     """((P, 2) int32 rows [input, output], by offset and then by output; (K+1,) int64 where each offset's begin)."""
@@ -156,19 +166,19 @@ def matmul(a, b):
     return a @ b
 
 
-# ---- max-pooling, activation, levels (both after a convolution), batch norm ------------------------------------------
+# ---- pooling, activation, levels (both after a convolution), batch norm ----------------------------------------------
 
-@formula_of("max_pool_forward", reads=("neighbours",))
-def max_pool_forward(features, background, neighbours, output_coordinates, relative):
+@formula_of("max_pool_forward", reads=("windows",))
+def max_pool_forward(features, background, windows, output_coordinates, relative):
     """(out, argmax int16): the largest value of each window, and the first offset that has it; NaN wins, of several the
     last.  The background competes at the first inactive offset; without one, inactive cells are skipped, and a window
-    without a site gives 0 and argmax 0."""
-    (outputs, offsets), counts = neighbours.shape, neighbours >= 0
+    without a site gives 0 and argmax 0.  An entry -2, a cell outside the grid, is always skipped."""
+    (outputs, offsets), counts, inactive = windows.shape, windows >= 0, windows == -1
     if background is not None:
-        counts[np.arange(outputs), counts.argmin(axis=1)] = True  # the first inactive offset, or one that counts anyway
+        counts |= inactive & (inactive.cumsum(axis=1) == 1)
     below = np.zeros((1, features.shape[1]), features.dtype) if background is None else background
     sample = output_coordinates[:, :1] if len(below) > 1 else 0
-    values, rows = np.concatenate([features, below]), np.where(neighbours < 0, len(features) + sample, neighbours)
+    values, rows = np.concatenate([features, below]), np.where(windows < 0, len(features) + sample, windows)
     first = counts.argmax(axis=1)
     out, argmax = values[rows[np.arange(outputs), first]], np.tile(first.astype(np.int16)[:, None], below.shape[1])
     for k in range(offsets):
@@ -188,6 +198,33 @@ def max_pool_backward(gradient, argmax, rulebook, batch_splits):
     out = np.zeros((inputs + len(splits) - 1, channels), gradient.dtype)
     np.add.at(out.reshape(-1), (winners * channels + np.arange(channels)).reshape(-1), gradient.reshape(-1))
     return out[:inputs], out[inputs:].copy()
+
+
+@formula_of("sum_pool_forward", reads=("windows",))
+def sum_pool_forward(features, background, windows, output_coordinates, mean):
+    """(M, C): the sum of the cells of each window, of which -1 holds the background and -2 does not exist; without a
+    background, of its sites.  A mean is divided by the number of these cells, at least 1."""
+    zeros = np.zeros((1, features.shape[1]), features.dtype)
+    counted, values, rows = windows >= 0, np.concatenate([features, zeros]), windows
+    if background is not None:  # its rows follow those of the sites
+        sample = output_coordinates[:, :1] if len(background) > 1 else 0
+        counted, values = windows > -2, np.concatenate([features, background, zeros])
+        rows = np.where(windows == -1, len(features) + sample, windows)
+    out = values[np.where(counted, rows, len(values) - 1)].sum(axis=1)
+    return out / counted.sum(axis=1, keepdims=True, dtype=features.dtype).clip(1) if mean else out
+
+
+@formula_of("sum_pool_backward", reads=("windows",))
+def sum_pool_backward(gradient, rulebook, batch_splits, mean, with_background):
+    """((N, C), (B, C) or None): each window's gradient, for a mean its share, goes to each of its cells."""
+    windows, out = rulebook.windows, np.zeros((rulebook.shape[0], gradient.shape[1]), gradient.dtype)
+    counted = windows > -2 if with_background else windows >= 0
+    share = gradient / counted.sum(axis=1, keepdims=True, dtype=gradient.dtype).clip(1) if mean else gradient
+    m, k = np.nonzero(windows >= 0)
+    np.add.at(out, windows[m, k], share[m])
+    if not with_background:
+        return out, None
+    return out, segment_sum((windows == -1).sum(axis=1, keepdims=True, dtype=gradient.dtype) * share, batch_splits)
 
 
 @formula_of("leaky_relu_forward")

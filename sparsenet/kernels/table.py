@@ -324,8 +324,8 @@ def names() -> list[str]:
 
 
 def views_read(name: str, rulebook: RulebookViews, *channels: int, backend: str | None = None) -> Sequence[str]:
-    """The views of a rulebook that the kernel of that name reads: some of "neighbours", "transposed_neighbours" and
-    "pairs".
+    """The views of a rulebook that the kernel of that name reads: some of "neighbours", "transposed_neighbours",
+    "pairs" and "windows".
 
     channels : C_in and C_out of a convolution, none for a pooling
     backend : default: the one set by `sn.set_backend`, else that of the rulebook's device

@@ -19,6 +19,7 @@ from sparsenet.nn.layers import (
 from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
 from sparsenet.nn.norms import BatchNorm
+from sparsenet.nn.pooling import SparseAvgPool, SparseSumPool, Upsample
 from sparsenet.nn.residual import Residual
 from sparsenet.nn.sequential import Sequential
 
@@ -42,12 +43,15 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "SparseAvgPool",
     "SparseConv",
     "SparseMaxPool",
     "SparseNetwork",
+    "SparseSumPool",
     "SubmanifoldConv",
     "Tanh",
     "ToDense",
+    "Upsample",
     "init",
     "resnet",
     "s3dcnn",

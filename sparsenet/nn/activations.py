@@ -128,18 +128,21 @@ class Activation:
         if self.parts:
             return self._sum_of_parts("dense_multiply_adds")
         if self.rulebook is None:
-            return self._products(None)
+            return self._products(None, dense=True)
         return self._products(self.output.batch_size * prod(self.spatial_size) * self.layer.geometry.volume)
 
     def _sum_of_parts(self, name: str) -> int | None:
         numbers = [getattr(part, name) for part in self.parts]
         return None if None in numbers else sum(numbers)
 
-    def _products(self, pairs: int | None) -> int | None:
+    def _products(self, pairs: int | None, dense: bool = False) -> int | None:
         weight = getattr(self.layer, "weight", None)
         if isinstance(weight, Tensor):
             if weight.ndim == 3 and pairs is not None:
                 return pairs * weight.shape[1] * weight.shape[2]
+            if weight.ndim == 2 and isinstance(self.input, SparseTensor):
+                cells = self.input.batch_size * prod(self.input.spatial_size)
+                return (cells if dense else len(self.input)) * weight.size
             if weight.ndim == 2 and isinstance(self.input, Tensor) and self.input.ndim == 2:
                 return self.input.shape[0] * weight.size
             if weight.ndim == 1:  # a scale per channel, not a matrix product

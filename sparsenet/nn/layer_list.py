@@ -220,13 +220,14 @@ def grids(net: SparseNetwork, field: tuple[int, ...]) -> list[tuple[int, ...]]:
     Raises ValueError, which names the layer, if a filter is larger than its grid, or the paths of a block lead to
     different grids.
     """
-    sizes, course = [tuple(field)], Course(tuple(field))
+    sizes, course, rows = [tuple(field)], Course(tuple(field)), False
     for number, layer in enumerate(net.layers, start=1):
         try:
             size = course.follow(layer.geometries())
         except ValueError as error:
             raise ValueError(f"layer {number} ({layer.kind}): {error}") from None
-        sizes.append(() if layer.kind in ("global_pool", "linear", "cosine_linear", "to_dense") else size)
+        rows = rows or layer.kind in ("global_pool", "cosine_linear", "to_dense")  # and what follows them
+        sizes.append(() if rows else size)
     return sizes
 
 

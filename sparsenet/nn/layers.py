@@ -17,6 +17,7 @@ import numpy as np
 from sparsenet.autograd import Tensor
 from sparsenet.nn import init
 from sparsenet.nn.module import Module
+from sparsenet.ops.arguments import check_pool
 from sparsenet.ops.convolution import convolution
 from sparsenet.ops.cosine_linear import cosine_linear
 from sparsenet.ops.dense import to_dense
@@ -51,7 +52,7 @@ class SparseConv(Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Size = 0,
                  dilation: Size = 1, bias: bool = True, dimension: int = 3, rng: Any = None):
-        self.geometry = Geometry.make(_dimension(kernel_size, dimension), kernel_size, stride, padding, dilation)
+        self.geometry = Geometry.make(dimension_of(kernel_size, dimension), kernel_size, stride, padding, dilation)
         self._build(in_channels, out_channels, bias, rng)
 
     def _build(self, in_channels: int, out_channels: int, bias: bool, rng: Any) -> None:
@@ -86,7 +87,7 @@ class SubmanifoldConv(SparseConv):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, dilation: Size = 1, bias: bool = True,
                  dimension: int = 3, rng: Any = None):
-        self.geometry = Geometry.make_submanifold(_dimension(kernel_size, dimension), kernel_size, dilation)
+        self.geometry = Geometry.make_submanifold(dimension_of(kernel_size, dimension), kernel_size, dilation)
         self._build(in_channels, out_channels, bias, rng)
 
 
@@ -94,14 +95,19 @@ class SparseMaxPool(Module):
     """Max-pooling in which the background competes wherever a window holds an inactive cell; see `ops.max_pool`.
 
     kernel_size, stride : one number, or one per dimension; stride=None: kernel_size
+    padding : cells around the grid that windows may cover, at most half of kernel_size; they do not compete, as in
+        PyTorch
     dimension : D, 1 to 4; a kernel_size of several numbers sets it
+
+    Raises ValueError if a number is not whole or out of range, or there are not as many as dimensions.
     """
 
     kind = "max_pool"
 
-    def __init__(self, kernel_size: Size, stride: Size | None = None, dimension: int = 3):
+    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, dimension: int = 3):
         stride = kernel_size if stride is None else stride
-        self.geometry = Geometry.make(_dimension(kernel_size, dimension), kernel_size, stride)
+        self.geometry = Geometry.make(dimension_of(kernel_size, dimension), kernel_size, stride, padding)
+        check_pool("SparseMaxPool", self.geometry)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         return max_pool(x, self.geometry)
@@ -111,7 +117,8 @@ class SparseMaxPool(Module):
 
 
 class Linear(Module):
-    """x @ weight + bias, for rows x (B, C_in).
+    """x @ weight + bias, for rows x (B, C_in), or for each site of a SparseTensor and its background: with a GlobalPool
+    before it, a row per sample comes out, without one a SparseTensor on the same sites.
 
     weight : Parameter (C_in, C_out), laid out as one offset of a convolution;  bias : Parameter (C_out,) or None
     """
@@ -123,10 +130,7 @@ class Linear(Module):
         self.weight = init.uniform(shape, init.weight_bound(*shape), rng)
         self.bias = init.zeros((self.out_features,)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        if isinstance(x, SparseTensor):
-            raise TypeError("Linear: the input is a SparseTensor, expected a Tensor (B, C): put a GlobalPool "
-                            "before it")
+    def forward(self, x: Tensor | SparseTensor) -> Tensor | SparseTensor:
         return linear(x, self.weight, self.bias, batch_invariant=not self.training)
 
     def extra_repr(self) -> str:
@@ -202,7 +206,8 @@ class GlobalPool(Module):
         return self.mode
 
 
-def _dimension(kernel_size: Size, dimension: int) -> int:
+def dimension_of(kernel_size: Size, dimension: int) -> int:
+    """D: as many as there are sizes, or `dimension` if one holds for all."""
     sizes = several(kernel_size)
     return dimension if sizes is None else len(sizes)
 

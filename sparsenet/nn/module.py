@@ -162,9 +162,9 @@ class Module:
         return sum(tensor.size for tensor in self.parameters())
 
     def geometries(self) -> list[Step]:
-        """The filters in the order of their use, and the branches, for a loader to build rulebooks ahead: a pooling's
-        Geometry, a convolution's ConvolutionStep.  The module's own, or those of its children one after the other; a
-        module that calls its children in another order overrides this."""
+        """The filters in the order of their use, and the branches, for a loader to build rulebooks ahead: a
+        max-pooling's Geometry, another pooling's PoolingStep, a convolution's ConvolutionStep.  The module's own, or
+        those of its children one after the other; a module that calls its children in another order overrides this."""
         own = getattr(self, "geometry", None)
         return [step for child in self.children() for step in child.geometries()] if own is None else [own]
 

@@ -43,6 +43,7 @@ from sparsenet.nn.layers import (
 )
 from sparsenet.nn.module import Module
 from sparsenet.nn.norms import BatchNorm
+from sparsenet.nn.pooling import SparseAvgPool, SparseSumPool, Upsample
 from sparsenet.nn.prediction import mean_rows, output_rows
 from sparsenet.nn.residual import Residual, last_channels
 from sparsenet.nn.sequential import check_module
@@ -179,11 +180,11 @@ class SparseNetwork(Module):
         self._sparse_channels("add_residual")
         return self.add(Residual(*layers, shortcut=shortcut))
 
-    def add_max_pool(self, size: Size, stride: Size | None = None) -> SparseNetwork:
+    def add_max_pool(self, size: Size, stride: Size | None = None, padding: Size = 0) -> SparseNetwork:
         """Append a SparseMaxPool.  If the convolution before it still has its initial weights, they are drawn again
         with the bound of `nn.init` for a pooling of this size (the same random numbers within another bound)."""
         self._sparse_channels("add_max_pool")
-        layer = SparseMaxPool(size, stride, self.dimension)
+        layer = SparseMaxPool(size, stride, padding, self.dimension)
         if self._drawn is not None:
             convolution, place, version = self._drawn
             between = self.layers[place + 1:]
@@ -192,6 +193,26 @@ class SparseNetwork(Module):
                 bound = convolution.weight_bound(layer.geometry.size)
                 convolution.weight.array = init.uniform(convolution.weight.shape, bound, self._rng(place)).array
             self._drawn = None
+        return self.add(layer)
+
+    def add_average_pool(self, size: Size, stride: Size | None = None, padding: Size = 0) -> SparseNetwork:
+        """Append a SparseAvgPool."""
+        self._sparse_channels("add_average_pool")
+        return self.add(SparseAvgPool(size, stride, padding, self.dimension))
+
+    def add_sum_pool(self, size: Size, stride: Size | None = None) -> SparseNetwork:
+        """Append a SparseSumPool."""
+        self._sparse_channels("add_sum_pool")
+        return self.add(SparseSumPool(size, stride, self.dimension))
+
+    def add_upsample(self, scale_factor: Size, spatial_size: Size | None = None) -> SparseNetwork:
+        """Append an Upsample.
+
+        Raises ValueError if it has numbers for another number of dimensions.
+        """
+        self._sparse_channels("add_upsample")
+        layer = Upsample(scale_factor, spatial_size)
+        layer.upsampling.output_size((1,) * self.dimension)
         return self.add(layer)
 
     def add_dropout(self, p: float = 0.5) -> SparseNetwork:
@@ -203,10 +224,15 @@ class SparseNetwork(Module):
         self._sparse_channels("add_global_pool")
         return self.add(GlobalPool(mode))
 
-    def add_linear(self, out_features: int, bias: bool = True) -> SparseNetwork:
+    def add_linear(self, out_features: int, bias: bool = True, on_sites: bool = False) -> SparseNetwork:
         """Append a Linear.  If the last layer returns a SparseTensor, a GlobalPool("mean") is inserted; on a grid of
-        one cell it returns the cell's row, or the background for an empty sample."""
-        if not self.gives_rows:
+        one cell it returns the cell's row, or the background for an empty sample.
+
+        on_sites : no GlobalPool is inserted: the rows of the sites and the background are mapped
+        """
+        if on_sites:
+            self._sparse_channels("add_linear")
+        elif not self.gives_rows:
             self.add_global_pool("mean")
         return self.add(Linear(self.out_channels, out_features, bias, rng=self._rng(len(self.layers))))
 
@@ -228,12 +254,12 @@ class SparseNetwork(Module):
     @property
     def gives_rows(self) -> bool:
         """Whether the last layer returns a Tensor and no longer a SparseTensor."""
-        return any(isinstance(layer, (GlobalPool, ToDense, Linear, CosineLinear)) for layer in self.layers)
+        return any(isinstance(layer, (GlobalPool, ToDense, CosineLinear)) for layer in self.layers)
 
     def _sparse_channels(self, method: str) -> int:
         if self.gives_rows:
             raise ValueError(f"{method}: the network gives a plain Tensor by now, expected a SparseTensor: add this "
-                             "layer before the GlobalPool, ToDense or Linear layer")
+                             "layer before the GlobalPool or ToDense layer")
         return self.out_channels
 
     # ---- running ----
@@ -247,7 +273,7 @@ class SparseNetwork(Module):
 
         x : SparseBatch, SparseTensor or Tensor
 
-        Returns a SparseTensor, or a Tensor after a GlobalPool, ToDense or Linear.
+        Returns a SparseTensor, or a Tensor after a GlobalPool or ToDense.
 
         Raises
         ------
@@ -342,7 +368,8 @@ class SparseNetwork(Module):
         yield from ((n, m) for n, m in super().named_children() if not n.startswith("layers."))
 
     def spatial_sizes(self, field: int | Sequence[int] | None = None) -> list[tuple[int, ...]]:
-        """The spatial size at the input and after each filter (in a Residual, of its layers, not of its shortcut).
+        """The spatial size at the input and after each filter and Upsample (in a Residual, of its layers, not of its
+        shortcut).
 
         field : of the input; None: the network's own
         """
@@ -351,7 +378,10 @@ class SparseNetwork(Module):
         return sizes + [course.follow([step]) for step in main_steps(self.geometries())]
 
     def field_for(self, output_size: int | Sequence[int] = 1) -> tuple[int, ...]:
-        """(D,), the smallest spatial size of the input for which the last filter's output has `output_size`."""
+        """(D,), the smallest spatial size of the input for which the last filter's output has `output_size`.
+
+        Raises ValueError if the network has an Upsample, through which no size of the input follows.
+        """
         size = Geometry.make(self.dimension, output_size).size
         for geometry in reversed(main_path(self.geometries())):
             axes = zip(size, geometry.size, geometry.stride, geometry.padding, geometry.dilation, strict=True)

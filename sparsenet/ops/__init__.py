@@ -3,7 +3,9 @@
 from sparsenet.ops import arithmetic, comparison, elementwise, methods, reductions, shaping, sparse_arithmetic
 from sparsenet.ops.activations import elu, gelu, sigmoid, silu, tanh
 from sparsenet.ops.add import add
+from sparsenet.ops.average_pool import average_pool, sum_pool
 from sparsenet.ops.batch_norm import batch_norm
+from sparsenet.ops.broadcast import broadcast
 from sparsenet.ops.cast import cast
 from sparsenet.ops.centre_loss import centre_loss, triplet_centre_loss
 from sparsenet.ops.concatenate import concatenate
@@ -21,14 +23,18 @@ from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
 from sparsenet.ops.prelu import prelu
 from sparsenet.ops.proxy_anchor import proxy_anchor
+from sparsenet.ops.prune import prune
 from sparsenet.ops.softmax import softmax
 from sparsenet.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_with_figures
 from sparsenet.ops.triplet_loss import triplet_loss
+from sparsenet.ops.upsample import upsample
 
 __all__ = [
     "add",
     "arithmetic",
+    "average_pool",
     "batch_norm",
+    "broadcast",
     "cast",
     "centre_loss",
     "comparison",
@@ -50,6 +56,7 @@ __all__ = [
     "methods",
     "prelu",
     "proxy_anchor",
+    "prune",
     "reductions",
     "shaping",
     "sigmoid",
@@ -58,9 +65,11 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_figures",
     "sparse_arithmetic",
+    "sum_pool",
     "supervised_contrastive",
     "tanh",
     "to_dense",
     "triplet_centre_loss",
     "triplet_loss",
+    "upsample",
 ]

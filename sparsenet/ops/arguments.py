@@ -1,4 +1,5 @@
-"""Checks and conversions of arguments: Tensors, axes, shapes that broadcast, one dtype for all operands."""
+"""Checks and conversions of arguments: Tensors, axes, shapes that broadcast, filters of poolings, one dtype for all
+operands."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import numpy as np
 from sparsenet.autograd import Tensor, rectangular
 from sparsenet.backend import array_module
 from sparsenet.ops.cast import Cast
+from sparsenet.sparse import Geometry, SparseTensor
 
 _CATEGORIES = {"b": 0, "i": 1, "u": 1, "f": 2}  # of dtypes, by their kind
 
@@ -30,6 +32,33 @@ def check_broadcast(operation: str, *shapes: tuple[int, ...]) -> None:
         listed = ", ".join(map(str, shapes[:-1])) + f" and {shapes[-1]}"
         raise ValueError(f"{operation}: shapes are {listed}, expected shapes that broadcast: each axis, counted "
                          "from the last, equal in all of them, or 1") from None
+
+
+def check_pooling(operation: str, x: SparseTensor, geometry: Geometry) -> None:
+    """Raise TypeError unless the input of a pooling is a SparseTensor, ValueError if the filter does not fit."""
+    if not isinstance(x, SparseTensor):
+        raise TypeError(f"{operation}: the input is {type(x).__name__}, expected a SparseTensor")
+    check_pool(operation, geometry, x.spatial_size)
+
+
+def check_pool(operation: str, geometry: Geometry, spatial_size: tuple[int, ...] = ()) -> None:
+    """Check that each window of a pooling has a cell of its grid.
+
+    spatial_size : of the grid; empty if it is not known yet
+
+    Raises ValueError if the filter is submanifold or padded by more than half a window, as in PyTorch, or if dilated
+    windows may step over a whole grid.
+    """
+    if geometry.submanifold:
+        raise ValueError(f"{operation}: geometry is {geometry}, expected one that is not submanifold")
+    half = tuple((d * (k - 1) + 1) // 2 for k, d in zip(geometry.size, geometry.dilation, strict=True))
+    if any(p > most for p, most in zip(geometry.padding, half, strict=True)):
+        raise ValueError(f"{operation}: padding is {geometry.padding}, expected at most {half}, half a window: use "
+                         "less, or larger windows")
+    axes = zip(spatial_size, geometry.padding, geometry.dilation, strict=False)
+    if any(padding and dilation > side for side, padding, dilation in axes):
+        raise ValueError(f"{operation}: windows of dilation {geometry.dilation} may step over a padded grid of "
+                         f"{spatial_size}, expected dilations of at most its sides: use no padding")
 
 
 def refuse_keywords(operation: str, keywords: dict[str, Any]) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
+from sparsenet.ops.arguments import check_pool
 from sparsenet.ops.convolution import check_convolution
-from sparsenet.ops.max_pool import check_max_pool
 from sparsenet.sparse import Geometry, Rulebook, SparseTensor
 
 
@@ -43,7 +43,7 @@ def level(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: Geomet
     rulebook, pooling = x.sites.rulebook(geometry), None
     sites = rulebook.output_sites
     if pool is not None:
-        check_max_pool(pool)
+        check_pool("SparseMaxPool", pool, sites.spatial_size)
         pooling = sites.rulebook(pool)
         sites = pooling.output_sites
     function = _Level(rulebook, pooling, float(slope))
@@ -67,7 +67,7 @@ class _Level(Function):
         if pooling is None:
             self.save(relative, background, weight, activated, constant, total, turned, None)
             return activated, below
-        pooled, argmax = launch("max_pool_forward", activated, below[None], pooling.neighbours,
+        pooled, argmax = launch("max_pool_forward", activated, below[None], pooling.windows,
                                 pooling.output_sites.coordinates, True)
         self.save(relative, background, weight, activated, constant, total, turned, argmax)
         return pooled, below

@@ -7,6 +7,7 @@ from typing import Any
 from sparsenet.autograd import Function
 from sparsenet.backend import device_of
 from sparsenet.kernels import launch
+from sparsenet.ops.arguments import check_pooling
 from sparsenet.sparse import Geometry, Rulebook, SparseTensor
 
 
@@ -14,27 +15,19 @@ def max_pool(x: SparseTensor, geometry: Geometry) -> SparseTensor:
     """The largest value of each window, channel by channel: a SparseTensor on the rulebook's output sites.
 
     In a window with an inactive cell the background competes, at the first inactive offset; with
-    `background=None` inactive cells are skipped.  Ties go to the first offset, negative values
-    are kept.  The background of the output is that of the input.
+    `background=None` inactive cells are skipped.  Cells outside the grid (padding) do not compete.  Ties go to the
+    first offset, negative values are kept.  The background of the output is that of the input.
 
     Raises
     ------
     TypeError : x is not a SparseTensor.
-    ValueError : the geometry is padded or submanifold, its dimension is not the input's, or the
-        window has more than 32767 cells.
+    ValueError : the geometry is submanifold or its padding larger than half the window, its dimension is not the
+        input's, or the window has more than 32767 cells.
     """
-    if not isinstance(x, SparseTensor):
-        raise TypeError(f"SparseMaxPool: the input is {type(x).__name__}, expected a SparseTensor")
-    check_max_pool(geometry)
+    check_pooling("SparseMaxPool", x, geometry)
     rulebook = x.sites.rulebook(geometry)
     features = _MaxPool(rulebook).apply(x.features, x.background)
     return SparseTensor.from_sites(features, rulebook.output_sites, x.background)
-
-
-def check_max_pool(geometry: Geometry) -> None:
-    """Raise ValueError if the filter is padded or submanifold."""
-    if geometry.submanifold or any(geometry.padding):
-        raise ValueError(f"SparseMaxPool: geometry is {geometry}, expected no padding")
 
 
 class _MaxPool(Function):
@@ -47,7 +40,7 @@ class _MaxPool(Function):
 
     def forward(self, features: Any, background: Any) -> Any:
         rows = background[None] if background is not None and background.ndim == 1 else background
-        values, argmax = launch("max_pool_forward", features, rows, self.rulebook.neighbours,
+        values, argmax = launch("max_pool_forward", features, rows, self.rulebook.windows,
                                 self.rulebook.output_sites.coordinates)
         self.save(argmax, background is not None and background.ndim == 1)
         return values

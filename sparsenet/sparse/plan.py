@@ -9,6 +9,7 @@ from sparsenet.kernels import views_read
 from sparsenet.sparse.geometry import Geometry
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.sparse.union import union
+from sparsenet.sparse.upsampling import Upsampling, copies_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,16 @@ class ConvolutionStep:
 
 
 @dataclass(frozen=True)
+class PoolingStep:
+    """An average or sum pooling in a network; a max-pooling is its Geometry alone.
+
+    geometry : its filter
+    """
+
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
 class Branches:
     """Paths that start at the same sites and end on the union of their last sites.
 
@@ -43,7 +54,8 @@ class Branches:
     paths: tuple[tuple[Step, ...], ...]
 
 
-Step = Geometry | ConvolutionStep | Branches  # a Geometry is the filter of a pooling
+Filter = Geometry | ConvolutionStep | PoolingStep  # a Geometry is the filter of a max-pooling
+Step = Filter | Upsampling | Branches
 
 
 def prepare(sites: ActiveSites, steps: Iterable[Step], backward: bool = False) -> None:
@@ -63,6 +75,9 @@ def _walk(sites: ActiveSites, steps: Iterable[Step], backward: bool, at_input: b
             ends = [_walk(sites, path, backward, at_input) for path in step.paths]
             sites, at_input = union(*(end for end, _ in ends)).sites, all(still for _, still in ends)
             continue
+        if isinstance(step, Upsampling):
+            sites, at_input = copies_of(sites, step).sites, False
+            continue
         inverse = isinstance(step, ConvolutionStep) and step.inverse
         rulebook = sites.way_back(_geometry(step)) if inverse else sites.rulebook(_geometry(step))
         channels = step.channels if isinstance(step, ConvolutionStep) else ()
@@ -72,7 +87,7 @@ def _walk(sites: ActiveSites, steps: Iterable[Step], backward: bool, at_input: b
     return sites, at_input
 
 
-def _kernels(step: Geometry | ConvolutionStep, backward: bool, at_input: bool) -> list[str]:
+def _kernels(step: Filter, backward: bool, at_input: bool) -> list[str]:
     """The names of the kernels that a layer launches with its rulebook."""
     if isinstance(step, ConvolutionStep):
         kernels = ["convolution_forward"]
@@ -81,25 +96,33 @@ def _kernels(step: Geometry | ConvolutionStep, backward: bool, at_input: bool) -
         if backward and not at_input:
             kernels.append("convolution_input_gradient")
         return kernels
-    return ["max_pool_forward", "max_pool_backward"] if backward and not at_input else ["max_pool_forward"]
+    pool = "sum_pool" if isinstance(step, PoolingStep) else "max_pool"
+    return [f"{pool}_forward", f"{pool}_backward"] if backward and not at_input else [f"{pool}_forward"]
 
 
-def _geometry(step: Geometry | ConvolutionStep) -> Geometry:
-    return step.geometry if isinstance(step, ConvolutionStep) else step
+def _geometry(step: Filter) -> Geometry:
+    return step if isinstance(step, Geometry) else step.geometry
 
 
-def main_steps(steps: Iterable[Step]) -> list[Geometry | ConvolutionStep]:
-    """The filters on the first path of all branches, which give the spatial sizes: all paths agree on these."""
-    path: list[Geometry | ConvolutionStep] = []
+def main_steps(steps: Iterable[Step]) -> list[Filter | Upsampling]:
+    """The filters and upsamplings on the first path of all branches, which give the spatial sizes: all paths agree on
+    these."""
+    path: list[Filter | Upsampling] = []
     for step in steps:
         path += main_steps(step.paths[0]) if isinstance(step, Branches) else [step]
     return path
 
 
 def main_path(steps: Iterable[Step]) -> list[Geometry]:
-    """The geometries of `main_steps`, without those that an inverse convolution goes back over, nor what is between."""
+    """The geometries of `main_steps`, without those that an inverse convolution goes back over, nor what is between.
+
+    Raises ValueError if there is an upsampling, whose output size does not follow from one of its input alone.
+    """
     path: list[Geometry] = []
     for step in main_steps(steps):
+        if isinstance(step, Upsampling):
+            raise ValueError("field_for: the network has an Upsample, expected filters alone: no size of the input "
+                             "follows from that of the output, so set the network's field")
         if isinstance(step, ConvolutionStep) and step.inverse:
             del path[_latest(path, step.geometry):]
         else:
@@ -127,6 +150,9 @@ class Course:
         for step in steps:
             if isinstance(step, Branches):
                 self._branch(step)
+            elif isinstance(step, Upsampling):  # to new sites, from which no way leads back over earlier filters
+                self.size = step.output_size(self.size)
+                self._passed, self._sizes = [], []
             elif isinstance(step, ConvolutionStep) and step.inverse:
                 place = _latest(self._passed, step.geometry)
                 self.size = self._sizes[place]
@@ -157,4 +183,5 @@ def _latest(passed: list[Geometry], geometry: Geometry) -> int:
     for place in reversed(range(len(passed))):
         if passed[place] == geometry:
             return place
-    raise ValueError(f"InverseConv: no layer before it has the filter that it goes back over, {geometry}")
+    raise ValueError(f"InverseConv: no layer before it, or since an Upsample, has the filter that it goes back over, "
+                     f"{geometry}")

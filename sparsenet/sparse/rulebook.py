@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sparsenet.sparse.sites import ActiveSites
 
 # In the order in which `prepare` makes them: transposed neighbours follow from either of the others.
-VIEWS = ("pairs", "neighbours", "transposed_neighbours")
+VIEWS = ("pairs", "neighbours", "transposed_neighbours", "windows")
 
 
 class Rulebook:
@@ -29,6 +29,8 @@ class Rulebook:
     transposed_neighbours : (N, K) int32, row of the output site that offset k joins to input n, or -1
     pairs : (P, 2) int32, rows [input, output], grouped by offset, by output within an offset
     pair_splits : (K+1,) int64, the pairs of offset k are pairs[pair_splits[k]:pair_splits[k+1]]
+    windows : the neighbours, with -2 for cells outside the grid, which a pooling does not read; the same array if the
+        filter is not padded
 
     Raises
     ------
@@ -115,6 +117,15 @@ class Rulebook:
         if "_pairs" in vars(self) and "neighbours" not in vars(self):
             return launch("transposed_of_pairs", self.pairs, self.pair_splits, len(self.input_sites))
         return launch("transpose_neighbours", self.neighbours, len(self.input_sites))
+
+    @property
+    def windows(self) -> Any:
+        """(M, K) int32, see the class."""
+        return self._windows if any(self.geometry.padding) else self.neighbours
+
+    @cached_property
+    def _windows(self) -> Any:
+        return launch("windows", self.neighbours, self.output_sites.coordinates, *self._axes)
 
     @cached_property
     def _pairs(self) -> tuple[Any, Any]:

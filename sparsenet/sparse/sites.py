@@ -52,6 +52,7 @@ class ActiveSites:
     """
 
     _unions: WeakKeyDictionary[ActiveSites, Any] | None = None  # with other sites: see sparse/union.py
+    _copies: dict[Any, Any] | None = None  # on finer grids: see sparse/upsampling.py
     _origin: Origin | None = None  # of a copy of those sites: they keep these, and a reference back would be a cycle
     _origin_itself: ReferenceType[ActiveSites] | None = None
 
@@ -191,7 +192,7 @@ class ActiveSites:
     def copy(self) -> ActiveSites:
         """Another object over the same arrays, without the rulebooks."""
         twin = object.__new__(type(self))
-        vars(twin).update(vars(self), _rulebooks={}, _unions=None)
+        vars(twin).update(vars(self), _rulebooks={}, _unions=None, _copies=None)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:

@@ -54,12 +54,21 @@ def _listed_network(config: Config) -> SparseNetwork:
         net = network_of(config.network.layers, seed=config.training.seed)
     except ValueError as error:
         raise ConfigError(f"config: network.layers, {error}") from None
-    net.field = tuple(max(1, side) for side in net.field_for(1))
+    if not config.network.field:
+        net.field = _smallest_field(net)
     if not net.gives_rows:
         net.add_global_pool("mean")
     if not classifies(config):  # even behind a Linear, which need not be a classifier
         net.descriptor = len(net.layers)
     return net
+
+
+def _smallest_field(net: SparseNetwork) -> tuple[int, ...]:
+    """The smallest input grid for which the last layer's has one cell."""
+    try:
+        return tuple(max(1, side) for side in net.field_for(1))
+    except ValueError as error:
+        raise ConfigError(f"config: network.field is 0, expected the sides of the input grid: {error}") from None
 
 
 def _check_grids(net: SparseNetwork, config: Config) -> None:

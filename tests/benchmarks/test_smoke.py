@@ -16,7 +16,17 @@ from benchmarks.smoke import Part
 from sparsenet.kernels import counting
 from sparsenet.kernels.cuda.signature import names
 from sparsenet.kernels.cuda.source import sources
-from sparsenet.nn import GELU, BatchNorm, LeakyReLU, PReLU, Softmax, SparseConv, SparseMaxPool, SubmanifoldConv
+from sparsenet.nn import (
+    GELU,
+    BatchNorm,
+    LeakyReLU,
+    PReLU,
+    Softmax,
+    SparseAvgPool,
+    SparseConv,
+    SparseMaxPool,
+    SubmanifoldConv,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
@@ -24,6 +34,7 @@ SMALL = {
                                      multiplies=True),
     "convolution": smoke_parts.Layer(lambda: SparseConv(5, 8, 2, rng=0), count=40, side=4),
     "pooling": smoke_parts.Layer(lambda: SparseMaxPool(3, 2), count=40, side=5),
+    "average pooling": smoke_parts.Layer(lambda: SparseAvgPool(3, 2, 1), count=40, side=5),
     "leaky ReLU": smoke_parts.Layer(lambda: LeakyReLU(0.33), count=40, side=4),
     "GELU": smoke_parts.Layer(GELU, count=40, side=4),
     "PReLU": smoke_parts.Layer(lambda: PReLU(5), count=40, side=4),

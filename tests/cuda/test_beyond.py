@@ -116,6 +116,17 @@ def test_max_pooling(xp, rows):
     assert get(argmax[-2:]).tolist() == [[1] * CHANNELS, [0] * CHANNELS]
 
 
+def test_sum_pooling(xp, rows):
+    """Two inputs for each output but the last, which has one and an inactive cell."""
+    features = xp.asarray(np.arange(2 * CHANNELS, dtype=np.float32).reshape(2, CHANNELS))
+    table = xp.zeros((rows, 2), np.int32)
+    table[:, 1] = 1
+    table[-1, 1] = -1
+    background, coordinates = xp.full((1, CHANNELS), 5, np.float32), xp.zeros((rows, 4), np.int32)
+    out = launch("sum_pool_forward", features, background, table, coordinates, False)
+    np.testing.assert_array_equal(get(out[-2:]), [get(features).sum(axis=0), get(features)[0] + 5])
+
+
 def test_segment_sums_and_maxima(xp, rows):
     values = marked(xp, rows)
     splits = xp.asarray(np.array([0, rows - 2, rows]))

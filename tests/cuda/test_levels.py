@@ -35,7 +35,8 @@ def layers(kind: str, dtype: str = "float64", slope: float = 0.25) -> list[sn.nn
     first = sn.nn.SparseConv(2, 5, 2, rng=0)
     found: list[sn.nn.Module] = [first, sn.nn.LeakyReLU(slope)]
     if kind != "no pooling":
-        found.append(sn.nn.SparseMaxPool(3, 2) if kind == "overlapping windows" else sn.nn.SparseMaxPool(2))
+        found.append(sn.nn.SparseMaxPool(3, 2) if kind == "overlapping windows" else
+                     sn.nn.SparseMaxPool(3, 2, 1) if kind == "padded windows" else sn.nn.SparseMaxPool(2))
     second = sn.nn.SubmanifoldConv(5, 4, 3, rng=1, bias=kind != "no pooling")
     found += [second, sn.nn.LeakyReLU(slope)]
     rng = np.random.default_rng(2)
@@ -75,7 +76,7 @@ def to(where: str, array: object) -> object:
 
 
 @pytest.mark.parametrize("background", ["zeros", "one row"])
-@pytest.mark.parametrize("kind", ["no pooling", "overlapping windows", "windows apart"])
+@pytest.mark.parametrize("kind", ["no pooling", "overlapping windows", "padded windows", "windows apart"])
 def test_values_and_gradients(cuda, kind, background):
     fused = outcome(cuda, layers(kind), some_input(cuda, background), fused=True)
     single = outcome("cpu", layers(kind), some_input("cpu", background), fused=False)
@@ -163,8 +164,8 @@ def test_unfit_arguments():
     for background in (None, "by sample"):
         with pytest.raises(ValueError, match="level: the input has no background, or one for each sample"):
             sn.ops.level(some_input("cpu", background), weight, bias, geometry, 0.5)
-    with pytest.raises(ValueError, match="SparseMaxPool: geometry is .*expected no padding"):
-        sn.ops.level(x, weight, bias, geometry, 0.5, sn.sparse.Geometry.make(3, 3, padding=1))
+    with pytest.raises(ValueError, match=r"SparseMaxPool: padding is \(2, 2, 2\), expected at most \(1, 1, 1\)"):
+        sn.ops.level(x, weight, bias, geometry, 0.5, sn.sparse.Geometry.make(3, 3, padding=2))
     with pytest.raises(ValueError, match="SparseConv: the weights have shape"):
         sn.ops.level(x, weight[:3], bias, geometry, 0.5)
 

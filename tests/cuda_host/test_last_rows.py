@@ -8,12 +8,12 @@ from cuda_host.host_driver import LastRows
 
 from sparsenet.kernels.activations import cuda as activations
 from sparsenet.kernels.cuda.source import THREADS, use_driver
-from sparsenet.kernels.pooling import cuda as max_pool
+from sparsenet.kernels.pooling import cuda as pooling
 from sparsenet.kernels.rows import cuda as segment
 
 CHANNELS, OFFSETS, ROWS, INPUTS = 16, 27, 70, 50
 FAR = 2**28  # rows before: numbers that times CHANNELS or OFFSETS are beyond 2^31
-TILE = max_pool._tile(CHANNELS)
+TILE = pooling._tile(CHANNELS)
 SCALARS = {"SCALAR": "float", "WIDE": "float"}
 CHUNK = segment.CUDA_CHUNK
 each_distance = pytest.mark.parametrize("before", [0, FAR])
@@ -49,7 +49,7 @@ def test_max_pool_forward(run, rng, before):
     background = rng.standard_normal((2, CHANNELS)).astype("f4")
     coordinates = np.stack([np.arange(ROWS) % 2, np.arange(ROWS)], axis=1).astype(np.int32)
     out, argmax = np.zeros((ROWS, CHANNELS), "f4"), np.zeros((ROWS, CHANNELS), np.int16)
-    run(max_pool.SOURCE.kernel("max_pool_forward", **SCALARS), -(-(before + ROWS) // TILE), THREADS, before // TILE,
+    run(pooling.SOURCE.kernel("max_pool_forward", **SCALARS), -(-(before + ROWS) // TILE), THREADS, before // TILE,
         at(features, before), background, 2, numbered(table, before), at(coordinates, before), 2, before + ROWS,
         OFFSETS, CHANNELS, TILE, False, at(out, before), at(argmax, before))
     gathered = np.where(table[..., None] < 0, background[coordinates[:, :1]], features[table])
@@ -62,7 +62,7 @@ def test_max_pool_backward(run, rng, before):
     gradient = rng.integers(-5, 5, (ROWS, CHANNELS)).astype("f4")
     argmax = rng.integers(0, OFFSETS, (ROWS, CHANNELS)).astype(np.int16)
     table, result = windows(rng, INPUTS, ROWS), np.zeros((INPUTS, CHANNELS), "f4")
-    run(max_pool.SOURCE.kernel("max_pool_backward", **SCALARS), -(-(before + INPUTS) // TILE), THREADS,
+    run(pooling.SOURCE.kernel("max_pool_backward", **SCALARS), -(-(before + INPUTS) // TILE), THREADS,
         before // TILE, at(gradient, before), at(argmax, before), numbered(table, before), before + INPUTS, OFFSETS,
         CHANNELS, TILE, at(result, before))
     chosen = (table >= 0)[..., None] & (argmax[table] == np.arange(OFFSETS)[:, None])
@@ -74,10 +74,10 @@ def test_max_pool_backward(run, rng, before):
 def test_max_pool_background(run, rng, before, by_sample):
     gradient = rng.integers(-5, 5, (ROWS, CHANNELS)).astype("f4")
     argmax, table = rng.integers(0, OFFSETS, (ROWS, CHANNELS)).astype(np.int16), windows(rng, ROWS, INPUTS)
-    length, splits = max_pool._RUN, before + np.array([-before, 0, 30, ROWS])  # the first sample has what is not there
+    length, splits = pooling._RUN, before + np.array([-before, 0, 30, ROWS])  # the first sample has what is not there
     runs = -(-(before + ROWS) // length)
     partial = np.zeros((ROWS // length + 3, CHANNELS), "f4")
-    run(max_pool.SOURCE.kernel("max_pool_background", **SCALARS), -(-runs * CHANNELS // THREADS), THREADS,
+    run(pooling.SOURCE.kernel("max_pool_background", **SCALARS), -(-runs * CHANNELS // THREADS), THREADS,
         before // length * CHANNELS // THREADS, at(gradient, before), at(argmax, before), numbered(table, before),
         splits if by_sample else None, 3 if by_sample else 1, before + ROWS, OFFSETS, CHANNELS, length,
         at(partial, before // length))
@@ -85,6 +85,66 @@ def test_max_pool_background(run, rng, before, by_sample):
     expected = np.zeros_like(partial)
     for m, row in enumerate(won_by_background):
         expected[m // length + ((1 if m < 30 else 2) if by_sample else 0)] += row
+    np.testing.assert_array_equal(partial, expected)
+
+
+def cells(rng, rows: int, inputs: int) -> np.ndarray:
+    """Windows of which some cells lie outside the grid."""
+    found = windows(rng, rows, inputs)
+    return np.where(found < 0, rng.choice([-1, -2], found.shape), found)
+
+
+def numbered_cells(table: np.ndarray, before: int) -> LastRows:
+    return at(np.where(table >= 0, table + before, table).astype(np.int32), before)
+
+
+@each_distance
+def test_sum_pool_forward(run, rng, before):
+    features, table = rng.integers(-5, 5, (INPUTS, CHANNELS)).astype("f4"), cells(rng, ROWS, INPUTS)
+    background = rng.integers(-5, 5, (2, CHANNELS)).astype("f4")
+    coordinates = np.stack([np.arange(ROWS) % 2, np.arange(ROWS)], axis=1).astype(np.int32)
+    out = np.zeros((ROWS, CHANNELS), "f4")
+    run(pooling.SUM_SOURCE.kernel("sum_pool_forward", **SCALARS), -(-(before + ROWS) // TILE), THREADS, before // TILE,
+        at(features, before), background, 2, numbered_cells(table, before), at(coordinates, before), 2, before + ROWS,
+        OFFSETS, CHANNELS, TILE, False, at(out, before))
+    gathered = np.where(table[..., None] == -1, background[coordinates[:, None, 0]], features[table])
+    np.testing.assert_array_equal(out, np.where(table[..., None] == -2, 0, gathered).sum(axis=1))
+
+
+@each_distance
+def test_sum_pool_shares(run, rng, before):
+    table, shares, of_background = cells(rng, ROWS, INPUTS), np.zeros(ROWS, "f4"), np.zeros(ROWS, "f4")
+    run(pooling.SUM_SOURCE.kernel("sum_pool_shares", **SCALARS), -(-(before + ROWS) // THREADS), THREADS,
+        before // THREADS, numbered_cells(table, before), before + ROWS, OFFSETS, True, True, at(shares, before),
+        at(of_background, before))
+    counts = (table > -2).sum(axis=1)
+    np.testing.assert_allclose(shares, 1 / counts, rtol=1e-6)
+    np.testing.assert_allclose(of_background, (table == -1).sum(axis=1) / counts, rtol=1e-6)
+
+
+@each_distance
+def test_sum_pool_backward(run, rng, before):
+    gradient, shares = rng.integers(-5, 5, (ROWS, CHANNELS)).astype("f4"), rng.integers(1, 4, ROWS).astype("f4")
+    table, result = windows(rng, INPUTS, ROWS), np.zeros((INPUTS, CHANNELS), "f4")
+    run(pooling.SUM_SOURCE.kernel("sum_pool_backward", **SCALARS), -(-(before + INPUTS) // TILE), THREADS,
+        before // TILE, at(gradient, before), at(shares, before), numbered(table, before), before + INPUTS, OFFSETS,
+        CHANNELS, TILE, at(result, before))
+    scaled = gradient * shares[:, None]
+    np.testing.assert_array_equal(result, np.where(table[..., None] >= 0, scaled[table], 0).sum(axis=1))
+
+
+@each_distance
+def test_sum_pool_background(run, rng, before):
+    gradient, shares = rng.integers(-5, 5, (ROWS, CHANNELS)).astype("f4"), rng.integers(0, 4, ROWS).astype("f4")
+    length, splits = pooling._RUN, before + np.array([-before, 0, 30, ROWS])  # the first sample has what is not there
+    runs = -(-(before + ROWS) // length)
+    partial = np.zeros((ROWS // length + 3, CHANNELS), "f4")
+    run(pooling.SUM_SOURCE.kernel("sum_pool_background", **SCALARS), -(-runs * CHANNELS // THREADS), THREADS,
+        before // length * CHANNELS // THREADS, at(gradient, before), at(shares, before), splits, 3, before + ROWS,
+        CHANNELS, length, at(partial, before // length))
+    expected = np.zeros_like(partial)
+    for m, row in enumerate(gradient * shares[:, None]):
+        expected[m // length + (1 if m < 30 else 2)] += row
     np.testing.assert_array_equal(partial, expected)
 
 

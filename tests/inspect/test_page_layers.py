@@ -122,6 +122,27 @@ def test_what_an_offset_adds_to_a_convolution_and_wins_of_a_pooling(rng):
         assert np.bincount(window.argmax(axis=0), minlength=27).tolist() == pooled.shares[m].tolist()
 
 
+@pytest.mark.parametrize("background", [True, False])
+def test_what_a_cell_adds_to_a_mean_a_sum_and_a_padded_maximum(background, rng):
+    net = sn.SparseNetwork().add_linear(3, on_sites=True).add_average_pool(3, 2, 1).add_sum_pool(2)
+    net.add_max_pool(3, 2, 1)
+    net.layers[0].bias.array = rng.standard_normal(3).astype(np.float32)
+    x = shell()
+    layers = look_into(net, x if background else x.with_features(x.features, None)).layers
+    assert [layer.relation for layer in layers] == [NONE, SAME, FILTER, FILTER, FILTER]
+    for layer in layers[2:4]:
+        given = layers[layer.index - 1]
+        rows = given.features - (given.record.background if background else 0)
+        windows = layer.record.rulebook.windows
+        cells = np.ones(len(windows)) if layer.index == 3 else (windows > (-2 if background else -1)).sum(axis=1)
+        for m, k in np.ndindex(windows.shape):
+            n = windows[m, k]
+            expected = np.linalg.norm(rows[n]) / cells[m] if n >= 0 else 0
+            np.testing.assert_allclose(layer.shares[m, k], expected, rtol=1e-5, atol=1e-6)
+    last = layers[4]
+    assert (last.shares.sum(axis=1) == 3).all() and not last.shares[last.record.rulebook.windows == -2].any()
+
+
 def test_the_network_is_left_as_it_was():
     net = network().train()
     held = np.ones(3, np.float32)

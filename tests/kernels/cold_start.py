@@ -31,6 +31,7 @@ class _Book:
 
     device, shape, submanifold, non_overlapping, pair_count, max_pairs = "cpu", (3, 3, 2), False, False, 4, 6
     neighbours = transposed_neighbours = np.array([[0, 1], [1, -1], [-1, 0]], np.int32)
+    windows = neighbours
     pairs, pair_splits = np.array([[0, 0], [1, 1], [1, 0], [0, 2]], np.int32), np.array([0, 2, 4])
 
 
@@ -64,11 +65,14 @@ CALLS = {
     "hash_table": lambda: launch("hash_lookup", *launch("hash_insert", _KEYS, True), _KEYS),
     "rulebook": lambda: (launch("output_keys", *_INPUTS, None, *_AXES),
                          launch("transpose_neighbours", _NEIGHBOURS, 3)),
+    "rulebook/windows": lambda: launch("windows", _NEIGHBOURS, _COORDINATES, *_AXES),
     "convolution": lambda: launch("convolution_forward", _F, _WEIGHTS, _Book(), None),
     "convolution/pairs": lambda: launch("convolution_forward", _WIDE, _WIDE_WEIGHTS, _Book(), None),
     "convolution/by_row": lambda: (launch("convolution_forward_by_row", _F, _WEIGHTS, _Book(), None),
                                    launch("convolution_forward_by_row", _WIDE, _WIDE_WEIGHTS, _Book(), None)),
     "pooling": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
+    "pooling/sums": lambda: (launch("sum_pool_forward", _F, _F[:1], _NEIGHBOURS, _COORDINATES, True),
+                             launch("sum_pool_backward", _F, _Book(), None, True, True)),
     "activations": lambda: launch("leaky_relu_forward", _F, 0.33),
     "activations/exponentials": lambda: (launch("activation_forward", _F, 1, 1.0),
                                          launch("activation_backward", _F, _F, 1, 1.0)),

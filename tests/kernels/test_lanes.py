@@ -132,14 +132,15 @@ def test_arithmetic(rng, dtype):
         lanes.store(out, (9, 0), lanes.fma(x, number, number))
         lanes.store(out, (10, 0), x / y)
         lanes.store(out, (11, 0), number / x)
+        lanes.store(out, (12, 0), x / number)
 
     a, b, c = rng.standard_normal((3, 16)).astype(dtype)
-    number, out = dtype(0.3), np.empty((12, 16), dtype)
+    number, out = dtype(0.3), np.empty((13, 16), dtype)
     compute(a, b, c, number, out)
     np.testing.assert_array_equal(out[:8], [a + b, a - b, a * b, a + number, number - a, a * number, np.maximum(a, b),
                                             np.maximum(number, a)])
     rounding = 4 * np.finfo(dtype).eps
-    np.testing.assert_array_equal(out[10:], [a / b, number / a])
+    np.testing.assert_array_equal(out[10:], [a / b, number / a, a / number])
     np.testing.assert_allclose(out[8:10], [a * b + c, a * number + number], rtol=rounding, atol=rounding)
 
 

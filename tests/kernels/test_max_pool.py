@@ -5,6 +5,7 @@ import pytest
 import reference
 from convolution_cases import Table
 from cuda_host.storage import each_storage, in_half
+from pooling_cases import OUTSIDE, case
 
 from sparsenet import kernels
 from sparsenet.kernels import get_num_threads, set_num_threads
@@ -18,7 +19,7 @@ def forward(features, background, neighbours, coordinates):
         for c in range(features.shape[1]):
             best = None
             for k, n in enumerate(row):
-                if n < 0 and background is None:
+                if n == OUTSIDE or (n < 0 and background is None):
                     continue
                 competitor = 0 if background is None else background[coordinates[m, 0] if len(background) > 1 else 0, c]
                 value = features[n, c] if n >= 0 else competitor
@@ -26,24 +27,6 @@ def forward(features, background, neighbours, coordinates):
                     best, argmax[m, c] = value, k
             out[m, c] = 0 if best is None else best
     return out, argmax
-
-
-def case(outputs=(12, 0, 18), k=8, c=5, dtype=np.float32, seed=0):
-    """Samples that see their own inputs, each input at most once for each offset, each window some input."""
-    rng = np.random.default_rng(seed)
-    parts, n = [], 0
-    for rows in outputs:
-        inputs = rows + 3 * (rows > 0)
-        part = np.stack([n + rng.permutation(inputs)[:rows] for _ in range(k)], axis=1)
-        kept = rng.random((rows, k)) < 0.6
-        kept[np.arange(rows), rng.integers(0, k, rows)] = True
-        parts.append(np.where(kept, part, -1))
-        n += inputs
-    neighbours = np.concatenate(parts).astype(np.int32)
-    features = rng.integers(-3, 3, (n, c)).astype(dtype)  # many ties, many negatives
-    coordinates = np.zeros((len(neighbours), 4), np.int32)
-    coordinates[:, 0] = np.repeat(np.arange(len(outputs)), outputs)
-    return features, neighbours, coordinates, np.cumsum([0, *outputs])
 
 
 @each_storage
@@ -134,6 +117,7 @@ def test_a_window_of_inactive_cells_without_a_background(launch, dtype, channels
     features, neighbours, coordinates, splits = case(c=channels, k=k, dtype=dtype)
     bare = [0, 5, 12, 29]
     neighbours[bare] = -1
+    neighbours[bare[1], ::2] = neighbours[bare[2]] = OUTSIDE
     launch("max_pool_forward", features, None, neighbours, coordinates)  # compiles with NumPy's own `empty`
     plain = np.empty
     monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full_like(plain(shape, dtype), 77))
@@ -189,12 +173,13 @@ def test_windows_of_any_size_with_not_a_number_and_both_zeros(channels, k, kind)
     for m, c in np.ndindex(out.shape):
         best, where, passed = None, 0, background is None
         for offset, n in enumerate(neighbours[m]):
-            if n < 0 and passed:
+            if n == OUTSIDE or (n < 0 and passed):
                 continue
             passed = passed or n < 0
             value = features[n, c] if n >= 0 else background[coordinates[m, 0], c]
             if best is None or value > best or np.isnan(value):
                 best, where = value, offset
+        best = np.float32(0) if best is None else best  # a window of cells outside the grid
         assert argmax[m, c] == where and out[m, c].tobytes() == best.tobytes()
 
 

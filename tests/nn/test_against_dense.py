@@ -14,8 +14,10 @@ def dense_layers(net) -> list[reference.Layer]:
     """The same network for the dense oracle, in float64."""
     kinds = {"convolution": lambda g: {"size": g.size, "stride": g.stride, "padding": g.padding,
                                        "dilation": g.dilation},
-             "max_pool": lambda g: {"size": g.size, "stride": g.stride}}
-    layers = []
+             "sum_pool": lambda g: {"size": g.size, "stride": g.stride}}
+    kinds |= dict.fromkeys(("max_pool", "average_pool"),
+                           lambda g: {"size": g.size, "stride": g.stride, "padding": g.padding})
+    layers, rows = [], False
     for layer in net.layers:
         weight, bias = (None if t is None else t.numpy().astype(np.float64)
                         for t in (getattr(layer, "weight", None), getattr(layer, "bias", None)))
@@ -24,7 +26,13 @@ def dense_layers(net) -> list[reference.Layer]:
             options = {"slope": layer.negative_slope}
         if layer.kind == "global_pool":
             options = {"mode": layer.mode}
-        layers.append(reference.Layer(layer.kind, weight, bias, options))
+            rows = True
+        if layer.kind == "upsample":
+            options = {"scale": layer.upsampling.scale, "spatial_size": layer.upsampling.spatial_size}
+        if layer.kind == "linear" and not rows:  # on the sites: a convolution of one cell
+            layers.append(reference.Layer("convolution", weight[None], bias, {"size": 1}))
+        else:
+            layers.append(reference.Layer(layer.kind, weight, bias, options))
     return layers
 
 
@@ -166,4 +174,18 @@ def test_strides_dilations_and_uneven_filters(rng):
     coordinates = reference.random_coordinates(rng, 25, (12, 11), batch_size=3, empty=(0,))
     features = rng.standard_normal((len(coordinates), 2))
     for comparison in compare(net, coordinates, features, rng.standard_normal(2), (12, 11), 3, rng):
+        comparison.check()
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 4])
+def test_poolings_upsampling_and_linear_maps_of_sites(dimension, rng):
+    def net():
+        net = sn.SparseNetwork(dimension, in_channels=2, seed=1).add_linear(4, on_sites=True).add_leaky_relu(0.1)
+        net.add_average_pool(3, 2, 1).add_convolution(5, 2).add_leaky_relu(0.2).add_upsample(2, 7).add_max_pool(3, 1, 1)
+        return net.add_convolution(4, 2).add_sum_pool(2).add_leaky_relu(0.3).add_global_pool("mean").add_linear(3)
+
+    field = (9,) * dimension
+    coordinates = reference.random_coordinates(rng, min(7, 2**dimension + 1), field, batch_size=3, empty=(1,))
+    features = rng.standard_normal((len(coordinates), 2))
+    for comparison in compare(net, coordinates, features, rng.standard_normal(2), field, 3, rng):
         comparison.check()

@@ -89,6 +89,28 @@ def residual_in_float64(device: str) -> dict[str, np.ndarray]:
     return found | {name: sn.Tensor(buffer.array).numpy() for name, buffer in net.named_buffers()}
 
 
+def poolings_in_float64(device: str) -> dict[str, np.ndarray]:
+    """Padded and plain poolings, upsampling, linear layers on sites, pruning, and rows that are spread over them."""
+    rng = np.random.default_rng(4)
+    coordinates = np.argwhere(rng.random((3, 9, 9, 9)) < 0.06)
+    coordinates = coordinates[coordinates[:, 0] != 1]
+    x = sn.SparseTensor(rng.standard_normal((len(coordinates), 2)), coordinates, (9,) * 3, 3, rng.standard_normal(2))
+    net = sn.nn.Sequential(
+        sn.nn.Linear(2, 32, rng=0), pool := sn.nn.SparseAvgPool(3, 2, 1), sn.nn.SubmanifoldConv(32, 6, 3, rng=1),
+        sn.nn.InverseConv(6, 5, pool, rng=2), sn.nn.SparseMaxPool(3, 2, 1), sn.nn.SparseSumPool(2),
+        sn.nn.Upsample(2, 5), Marked(), sn.nn.GlobalPool("mean"), sn.nn.Linear(10, 4, rng=3)).to(dtype="float64")
+    return with_gradients(net, x, [1, 3, 0], device)
+
+
+class Marked(sn.nn.Module):
+    """Three of four sites, each with the mean of its sample beside it."""
+
+    def forward(self, x: sn.SparseTensor) -> sn.SparseTensor:
+        xp = backends.array_module(x.features.array)
+        x = sn.ops.prune(x, xp.arange(len(x)) % 4 > 0)
+        return sn.ops.concatenate(x, sn.ops.broadcast(sn.ops.global_pool(x), x))
+
+
 @pytest.fixture
 def on_backend(backend, request, monkeypatch) -> Callable:
     """Calls a function with the device on which the backend's kernels run."""
@@ -113,7 +135,8 @@ def on_backend(backend, request, monkeypatch) -> Callable:
     return on_host
 
 
-@pytest.mark.parametrize("case", [mixed_layers, s3dcnn_in_float64, residual_in_float64, activations_in_float64])
+@pytest.mark.parametrize("case", [mixed_layers, s3dcnn_in_float64, residual_in_float64, activations_in_float64,
+                                   poolings_in_float64])
 def test_outputs_and_gradients_agree(on_backend, case):
     found, expected = on_backend(case), case("cpu")
     assert found.keys() == expected.keys()

@@ -28,6 +28,11 @@ LAYERS = {
     "padded": lambda c_in, c_out: sn.nn.SparseConv(c_in, c_out, 3, padding=1, rng=0),
     "no bias": lambda c_in, c_out: sn.nn.SparseConv(c_in, c_out, 2, 2, bias=False, rng=0),
     "1^3": lambda c_in, c_out: sn.nn.SparseConv(c_in, c_out, 1, rng=0),
+    "linear": lambda c_in, c_out: sn.nn.Linear(c_in, c_out, rng=0),
+    "average": lambda c_in, c_out: sn.nn.SparseAvgPool(3, 2, 1),
+    "sum": lambda c_in, c_out: sn.nn.SparseSumPool(2),
+    "padded maximum": lambda c_in, c_out: sn.nn.SparseMaxPool(3, 2, 1),
+    "upsampled": lambda c_in, c_out: sn.nn.Upsample(2, (11, 14, 13)),
 }
 
 

@@ -80,7 +80,8 @@ def test_each_method_that_adds_a_layer_is_a_kind_with_its_defaults():
         "channels": None, "size": None, "stride": 1, "padding": 0, "dilation": 1, "bias": True}
     parameters = inspect.signature(sn.SparseNetwork.add_batch_norm).parameters
     assert layer_kinds()["batch_norm"]["eps"].default == parameters["eps"].default
-    assert "max_pool: size, stride" in describe_layers() and "relu" in describe_layers()
+    assert "max_pool: size, stride, padding = 0" in describe_layers() and "relu" in describe_layers()
+    assert "upsample: scale_factor, spatial_size" in describe_layers()
     assert 'batch_norm: momentum = 0.1, eps = 1e-05, statistics = "sites"' in describe_layers()
 
 
@@ -164,7 +165,26 @@ def test_grids_are_told_ahead_and_must_agree():
         grids(network_of(uneven), (8,) * 3)
 
 
+def test_layers_on_sites_and_on_rows_are_told_apart():
+    layers = [{"kind": "average_pool", "size": 3, "stride": 2, "padding": 1},
+              {"kind": "linear", "channels": 4, "on_sites": True},
+              {"kind": "upsample", "scale_factor": 2, "spatial_size": [9, 8, 9]}, {"kind": "sum_pool", "size": 2},
+              {"kind": "linear", "channels": 3}, "relu"]
+    net = network_of(layers)
+    assert net.names() == ["average_pool1", "linear1", "upsample1", "sum_pool1", "global_pool1", "linear2", "relu1"]
+    assert grids(net, (8,) * 3) == [(8,) * 3, (4,) * 3, (4,) * 3, (9, 8, 9), (4,) * 3, (), (), ()]
+    assert not net.layers[1].weight.array.tobytes() == net.layers[5].weight.array.tobytes()
+    with pytest.raises(ValueError, match=r"layer 2 \(linear\): add_linear: the network gives a plain Tensor by now"):
+        network_of(["global_pool", {"kind": "linear", "channels": 3, "on_sites": True}])
+    with pytest.raises(ValueError, match=r"layer 1 \(upsample\): Upsample: scale_factor is \(2, 2\), expected 3 num"):
+        network_of([{"kind": "upsample", "scale_factor": [2, 2]}])
+    with pytest.raises(ValueError, match=r"layer 1 \(max_pool\): SparseMaxPool: padding is \(2, 2, 2\), expected"):
+        network_of([{"kind": "max_pool", "size": 3, "padding": 2}])
+
+
 @pytest.mark.parametrize(("layers", "does"), [
+    (["global_pool", {"kind": "linear", "channels": 3}, "relu", "batch_norm"], True),
+    ([{"kind": "linear", "channels": 3, "on_sites": True}, "batch_norm"], False),
     (RESNET, False), (["global_pool", "batch_norm"], True), ([convolution(2, 8), "batch_norm"], True),
     ([{"kind": "residual", "layers": [convolution(2, 8), "batch_norm"], "shortcut": [convolution(2, 8)]}], True),
     ([convolution(2, 8), "relu"], False),

@@ -97,6 +97,13 @@ LAYERS = {
     "SparseConv, no bias": lambda d: nn.SparseConv(2, 3, 2, bias=False, dimension=d, rng=1),
     "SubmanifoldConv": lambda d: nn.SubmanifoldConv(2, 3, 3, dimension=d, rng=1),
     "SparseMaxPool": lambda d: nn.SparseMaxPool(2, dimension=d),
+    "SparseMaxPool, padding": lambda d: nn.SparseMaxPool(3, 2, 1, dimension=d),
+    "SparseAvgPool": lambda d: nn.SparseAvgPool(2, 1, dimension=d),
+    "SparseAvgPool, padding": lambda d: nn.SparseAvgPool(3, 2, 1, dimension=d),
+    "SparseSumPool": lambda d: nn.SparseSumPool(2, dimension=d),
+    "Upsample": lambda d: nn.Upsample(2),
+    "Upsample, cut": lambda d: nn.Upsample(2, 9),
+    "Linear": lambda d: nn.Linear(2, 3, rng=1),
     "LeakyReLU": lambda d: nn.LeakyReLU(0.2),
     "ToDense": lambda d: nn.ToDense(),
     "GlobalPool, mean": lambda d: nn.GlobalPool("mean"),
@@ -135,9 +142,12 @@ class TestLinear:
         for tensor, array in zip((x, layer.weight, layer.bias), expected, strict=True):
             reference.assert_close(tensor.grad, array)
 
-    def test_refuses_a_sparse_tensor(self, rng):
-        with pytest.raises(TypeError, match="Linear: the input is a SparseTensor, .*: put a GlobalPool before it"):
-            nn.Linear(2, 3)(sparse(rng, 2))
+    def test_keeps_the_sites_of_a_sparse_tensor(self, rng):
+        layer, x = with_random_bias(nn.Linear(2, 3, rng=rng), rng, "float64"), sparse(rng, 2)
+        y = layer(x)
+        assert y.sites is x.sites
+        reference.assert_close(y.features, reference.linear(x.features.array, layer.weight.array, layer.bias.array))
+        reference.assert_close(y.background, reference.linear(x.background.array, layer.weight.array, layer.bias.array))
 
 
 class TestDropout:
@@ -190,6 +200,9 @@ def test_a_kernel_size_of_several_numbers_sets_the_dimension():
     assert nn.SparseMaxPool((2, 2)).geometry.stride == (2, 2)
     assert nn.SparseConv(1, 2, np.array([2, 2])).geometry == nn.SparseConv(1, 2, (2, 2)).geometry
     assert nn.SparseMaxPool(np.array([2, 3])).geometry.stride == (2, 3)
+    assert nn.SparseAvgPool((2, 3)).geometry == nn.SparseSumPool([2, 3]).geometry == nn.SparseMaxPool((2, 3)).geometry
+    assert repr(nn.SparseAvgPool(3, 2, 1)) == "SparseAvgPool(3/2 padding 1)"
+    assert repr(nn.Upsample(2)) == "Upsample(x 2)" and repr(nn.Upsample((1, 2), 7)) == "Upsample(x 1x2 to 7)"
 
 
 def test_first_weights_keep_their_bound_and_biases_are_zero():

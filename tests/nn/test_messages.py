@@ -36,7 +36,7 @@ def network():
     (lambda: nn.Dropout(1), ValueError, "Dropout: p is 1, expected at least 0 and below 1"),
     (lambda: nn.Dropout()(sn.Tensor(np.ones((2, 1), int))), TypeError, "Dropout: the input is int64, expected float"),
     (lambda: nn.SparseConv(1, 1, 2)(X), ValueError, "the layer has 3 dimensions"),
-    (lambda: nn.Linear(1, 1)(X), TypeError, "Linear: the input is a SparseTensor, .* put a GlobalPool before it"),
+    (lambda: nn.CosineLinear(1, 1)(X), TypeError, "CosineLinear: the input is a SparseTensor, .* put a GlobalPool bef"),
     (lambda: network()(np.ones(3)), TypeError, "SparseNetwork: the input is ndarray, expected a SparseBatch or Sparse"),
     (lambda: network().set_weights({"a": 1}), ValueError, "set_weights: unexpected: a: there are convolution1.weight"),
     (lambda: network().load_state_dict([1]), TypeError, "load_state_dict: state is list, expected a mapping"),
@@ -58,7 +58,8 @@ def test_says_what_came_and_what_was_expected(call, error, message):
 
 @pytest.mark.parametrize("value", [np.ones((2, 1), "f4"), (X,), None, "text"], ids=["array", "tuple", "None", "text"])
 @pytest.mark.parametrize("layer", [nn.SparseConv(1, 1, 2), nn.SubmanifoldConv(1, 1, 3), nn.SparseMaxPool(2),
-                                   nn.LeakyReLU(), nn.Linear(1, 1), nn.Dropout(), nn.ToDense(), nn.GlobalPool()],
+                                   nn.SparseAvgPool(2), nn.SparseSumPool(2), nn.Upsample(2), nn.LeakyReLU(),
+                                   nn.Linear(1, 1), nn.Dropout(), nn.ToDense(), nn.GlobalPool()],
                          ids=lambda layer: layer.kind)
 def test_a_layer_names_what_it_was_given(layer, value):
     name = {"ToDense": "to_dense", "GlobalPool": "global_pool"}.get(type(layer).__name__, type(layer).__name__)

@@ -52,11 +52,23 @@ class TestBuilding:
         assert net.names() == ["submanifold1", "dropout1", "to_dense1"]
         assert net.layers[1].p == 0.25
 
-    @pytest.mark.parametrize("method", ["add_convolution", "add_max_pool", "add_submanifold"])
+    @pytest.mark.parametrize("method", ["add_convolution", "add_max_pool", "add_submanifold", "add_average_pool",
+                                        "add_sum_pool", "add_upsample"])
     def test_a_sparse_layer_after_a_dense_one_is_refused(self, method):
         net = small_network()
         with pytest.raises(ValueError, match=f"{method}: the network gives a plain Tensor by now"):
-            getattr(net, method)(*((3, 3) if method != "add_max_pool" else (3,)))
+            getattr(net, method)(*((3, 3) if method in ("add_convolution", "add_submanifold") else (3,)))
+
+    def test_a_linear_layer_on_the_sites(self, rng):
+        net = sn.SparseNetwork(2, 2, seed=3).add_linear(4, on_sites=True).add_relu().add_linear(3)
+        assert net.names() == ["linear1", "relu1", "global_pool1", "linear2"] and net.out_channels == 3
+        x = small_batch(rng)
+        records = net.activations(x)
+        assert records[0].output.sites is x.sites
+        assert records[0].multiply_adds == len(x) * 8 and records[3].multiply_adds == 3 * 12
+        assert records[0].dense_multiply_adds == 3 * 14 * 14 * 8
+        same = sn.SparseNetwork(2, 2, seed=3).add_linear(4, on_sites=True)
+        np.testing.assert_array_equal(same.layers[0].weight.array, net.layers[0].weight.array)
 
     def test_what_is_no_module_is_refused(self):
         with pytest.raises(TypeError, match="SparseNetwork: layer 0 is function, expected a Module"):
@@ -71,6 +83,10 @@ class TestBuilding:
         pooled = largest(lambda net: net.add_convolution(32, 2).add_leaky_relu().add_max_pool(3, 2))
         assert last == pytest.approx(np.sqrt(6 / (8 * 8 + 32 * 4)), rel=0.01)
         assert pooled / last == pytest.approx(np.sqrt((64 + 32 * 4) / (64 + 32 * 4 / 9)), rel=1e-6)
+
+        averaged = largest(lambda net: net.add_convolution(32, 2).add_leaky_relu().add_average_pool(3, 2))
+        later = largest(lambda net: net.add_convolution(32, 2).add_average_pool(3, 2).add_max_pool(2))
+        assert averaged == later == last
 
     def test_weights_that_were_set_stay_when_a_pooling_is_added(self):
         net = sn.SparseNetwork().add_convolution(2, 2)

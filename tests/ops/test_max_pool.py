@@ -77,9 +77,9 @@ def test_of_a_full_window_of_minus_infinity_the_first_cell_gets_the_gradient():
 
 def test_what_is_refused():
     x = SparseTensor(np.zeros((1, 1)), np.array([[0, 1, 1]]), (4, 4), 1)
-    with pytest.raises(ValueError, match="expected no padding"):
-        max_pool(x, Geometry.make(2, 2, padding=1))
-    with pytest.raises(ValueError, match="expected no padding"):
+    with pytest.raises(ValueError, match=r"padding is \(2, 2\), expected at most \(1, 1\), half a window"):
+        max_pool(x, Geometry.make(2, 3, padding=2))
+    with pytest.raises(ValueError, match="expected one that is not submanifold"):
         max_pool(x, Geometry.make_submanifold(2, 1))
     with pytest.raises(TypeError, match="expected a SparseTensor"):
         max_pool(x.features, Geometry.make(2, 2))

@@ -12,11 +12,21 @@ import pytest
 from sparsenet import nn, ops
 from sparsenet.kernels import find
 from sparsenet.nn import SparseNetwork, resnet
-from sparsenet.sparse import ActiveSites, Branches, ConvolutionStep, Geometry, SparseTensor, prepare, union
-from sparsenet.sparse.plan import main_path
+from sparsenet.sparse import (
+    ActiveSites,
+    Branches,
+    ConvolutionStep,
+    Geometry,
+    PoolingStep,
+    SparseTensor,
+    Upsampling,
+    prepare,
+    union,
+)
+from sparsenet.sparse.plan import Course, main_path
 
-MADE = ("output_keys", "neighbours", "transpose_neighbours", "transposed_of_pairs", "pairs", "site_coordinates",
-        "hash_insert")
+MADE = ("output_keys", "neighbours", "transpose_neighbours", "transposed_of_pairs", "pairs", "windows",
+        "site_coordinates", "hash_insert")
 
 
 def sites_of(rng, count=40, side=16, batch=2, dimension=3):
@@ -94,6 +104,11 @@ def networks():
     ).add_convolution(5, 3, 2).add_linear(3)
 
 
+    yield "poolings and a finer grid", SparseNetwork().add_average_pool(3, 2, 1).add_convolution(3, 2).add_upsample(
+        2).add_submanifold(4, 3).add_residual(nn.SparseSumPool(2), nn.Upsample(2, 14)).add_max_pool(3, 2, 1).add_linear(
+        5, on_sites=True).add_sum_pool(2).add_linear(3)
+
+
 @pytest.mark.parametrize("name", dict(networks()))
 @pytest.mark.parametrize("count", [30, 1500])
 def test_a_step_makes_nothing_that_was_prepared(name, count, made, rng):
@@ -126,3 +141,22 @@ def test_geometries_say_where_paths_part(rng):
         Branches(((ConvolutionStep(half, (4, 6)), ConvolutionStep(same, (6, 6))), (ConvolutionStep(half, (4, 6)),)))]
     assert main_path(net.geometries()) == [same, same, same, half, same]
     assert net.spatial_sizes() == [(8, 8, 8)] * 4 + [(4, 4, 4)] * 2
+
+
+def test_an_upsample_gives_sizes_and_forgets_the_ways_back():
+    net = SparseNetwork(field=12).add_average_pool(3, 2, 1).add_upsample(2, 11).add_sum_pool(2).add_upsample((1, 2, 3))
+    assert net.spatial_sizes() == [(12,) * 3, (6,) * 3, (11,) * 3, (5,) * 3, (5, 10, 15)]
+    assert net.geometries()[:2] == [PoolingStep(Geometry.make(3, 3, 2, 1)), Upsampling(2, 11)]
+    with pytest.raises(ValueError, match="field_for: the network has an Upsample, .* set the network's field"):
+        net.field_for(1)
+    back = SparseNetwork(field=12).add_convolution(2, 2, 2).add_upsample(2).add_inverse_convolution(2, "convolution1")
+    with pytest.raises(ValueError, match="InverseConv: no layer before it, or since an Upsample, has the filter"):
+        back.spatial_sizes()
+    with pytest.raises(ValueError, match="InverseConv: the sites of its input were not made by a strided layer"):
+        back(SparseTensor(np.ones((1, 1), np.float32), np.array([[0, 1, 1, 1]]), (12,) * 3, 1))
+    below = SparseNetwork(field=12).add_upsample(2).add_average_pool(2).add_inverse_convolution(2, "average_pool1")
+    assert below.spatial_sizes()[1:] == [(24,) * 3, (12,) * 3, (24,) * 3]
+    uneven = SparseNetwork().add_residual(nn.SparseSumPool(2), nn.Upsample(2))
+    assert Course((8, 8, 8)).follow(uneven.geometries()) == (8, 8, 8)
+    with pytest.raises(ValueError, match="from a grid of 9x9x9 its paths lead to grids of 8x8x8 and 9x9x9"):
+        Course((9, 9, 9)).follow(uneven.geometries())

@@ -88,6 +88,10 @@ def test_the_grid_of_listed_layers_comes_down_to_one_cell_or_has_the_sides_of_th
     assert build_network(config(LAYERS[0], layers, DEFAULT, "network.field=20"), 3).field == (20, 20, 20)
     resnet = ["network.kind=resnet", "network.field=24"]
     assert build_network(config(*resnet), 3).field == (24, 24, 24)
+    finer = "network.layers=[{kind='average_pool', size=2}, {kind='upsample', scale_factor=2}, 'global_pool']"
+    assert build_network(config(LAYERS[0], finer, DEFAULT, "network.field=12"), 3).field == (12, 12, 12)
+    with pytest.raises(ConfigError, match="network.field is 0, expected the sides of the input grid: .* an Upsample"):
+        build_network(config(LAYERS[0], finer, DEFAULT), 3)
     with pytest.raises(ConfigError, match=r"grid with sides of 6: layer 2 \(max_pool\): .* does not fit a grid"):
         build_network(config(LAYERS[0], layers, DEFAULT, "network.field=6"), 3)
 

@@ -30,7 +30,8 @@ class LayerView:
     features, gradient : (N, C)
     relation : FILTER (see `neighbours` (N, K) int32), SAME row, ALL rows, or NONE for the input
     shares : (N, K), the contribution of each offset: for a convolution the norm of (x - background) W[k],
-        for a max-pooling the number of channels it won; otherwise None
+        for a max-pooling the number of channels it won, for a sum or mean the norm of what it adds to x - background;
+        otherwise None
     """
 
     index: int
@@ -165,7 +166,8 @@ def _layer(record: Activation, source: SparseTensor | Tensor | None) -> LayerVie
     relation, neighbours, shares = FILTER, None, None
     if record.rulebook is not None:
         neighbours = to_device(record.rulebook.neighbours, "cpu")
-        shares = _pool_shares(record) if record.operation == "max_pool" else _convolution_shares(record, neighbours)
+        shares = {"max_pool": _max_pool_shares, "average_pool": _sum_pool_shares, "sum_pool": _sum_pool_shares}.get(
+            record.operation, _convolution_shares)(record, neighbours)
     elif record.sites is None:
         relation = ALL if isinstance(source, SparseTensor) else SAME
     elif isinstance(source, SparseTensor) and record.sites is source.sites:
@@ -191,11 +193,22 @@ def _convolution_shares(record: Activation, neighbours: np.ndarray) -> np.ndarra
     return shares
 
 
-def _pool_shares(record: Activation) -> np.ndarray:
+def _sum_pool_shares(record: Activation, neighbours: np.ndarray) -> np.ndarray:
+    """(M, K) float32: the norm of each offset's contribution to the output row."""
+    x, windows = record.input, to_device(record.rulebook.windows, "cpu")
+    rows = x.features.numpy() if x.background is None else x.features.numpy() - x.background.numpy()
+    lengths = np.append(np.sqrt((rows * rows).sum(axis=1)), np.zeros(1, rows.dtype))
+    shares = lengths[np.where(neighbours < 0, len(rows), neighbours)]
+    if record.operation == "average_pool":
+        shares /= (windows >= (0 if x.background is None else -1)).sum(axis=1, keepdims=True)
+    return shares.astype(np.float32, copy=False)
+
+
+def _max_pool_shares(record: Activation, neighbours: np.ndarray) -> np.ndarray:
     """(M, K) int32: number of channels whose maximum is the input under each offset."""
     x, book = record.input, record.rulebook
     background = None if x.background is None else np.atleast_2d(x.background.array)
-    _, winner = launch("max_pool_forward", x.features.array, background, book.neighbours,
+    _, winner = launch("max_pool_forward", x.features.array, background, book.windows,
                        book.output_sites.coordinates)
     winner, offsets = to_device(winner, "cpu").astype(np.int64), book.geometry.volume
     rows = np.arange(len(winner))[:, None]

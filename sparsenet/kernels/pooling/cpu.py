@@ -1,6 +1,6 @@
-"""Max-pooling over the neighbour table, with the background as a competitor.
+"""Max-pooling over the windows of a rulebook, with the background as a competitor.
 
-    out[m, c]    = max over k of  features[neighbours[m, k], c]   (background[c] if it is -1)
+    out[m, c]    = max over k of  features[windows[m, k], c]   (background[c] if it is -1; -2 is skipped)
     argmax[m, c] = the first offset k that attains it
 
 The background is one row, or one row for each sample.  Without a background, inactive cells are skipped, and a window
@@ -25,6 +25,7 @@ from sparsenet.kernels.cpu.lanes import load_either, load_some, prefetch, select
 from sparsenet.kernels.cpu.lanes_joined import bits_of
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks, run_rows
+from sparsenet.kernels.pooling import sums  # noqa: F401  (registers its kernels)
 from sparsenet.kernels.table import launch
 
 _FLOATS = 1 << 16  # outputs (rows * channels) of a forward block
@@ -32,19 +33,20 @@ _CHANNELS = 16  # the slices of the backward pass are multiples of 16 channels: 
 _MIN_BLOCKS = 32  # of the backward pass, if there are few samples: so many threads can help
 _WIDTH = 32  # channels that the forward pass holds in registers at a time
 _AHEAD = 8  # rows: how early the forward pass prefetches the inputs of a window
+_INACTIVE, _OUTSIDE = np.int32(-1), np.int32(-2)  # entries of a window that are not rows
 _CLEARED = 1 << 16  # bytes that the backward pass clears at a time: they stay in the second cache
 
 
 @FORWARD.implementation("cpu")
-def _forward_cpu(features, background, neighbours, output_coordinates, relative):
+def _forward_cpu(features, background, windows, output_coordinates, relative):
     """((M, C) values, (M, C) int16 argmax); background has 1 row or one for each sample.  relative: the background is
     subtracted from the values."""
-    rows, channels = neighbours.shape[0], features.shape[1]
+    rows, channels = windows.shape[0], features.shape[1]
     out, argmax = np.empty((rows, channels), features.dtype), np.empty((rows, channels), np.int16)
     skip = background is None
     competitor = np.zeros((1, channels), features.dtype) if skip else background
-    forward = _forward_lanes if channels >= _WIDTH and neighbours.shape[1] <= 64 else _forward
-    run_rows(lambda start, stop: forward(features, competitor, skip, neighbours[start:stop],
+    forward = _forward_lanes if channels >= _WIDTH and windows.shape[1] <= 64 else _forward
+    run_rows(lambda start, stop: forward(features, competitor, skip, windows[start:stop],
                                          output_coordinates[start:stop], out[start:stop], argmax[start:stop]),
              rows, max(1, _FLOATS // max(channels, 1)))
     if relative and background is not None:
@@ -53,16 +55,16 @@ def _forward_cpu(features, background, neighbours, output_coordinates, relative)
 
 
 @compiled
-def _forward(features, background, skip_inactive, neighbours, coordinates, out, argmax):
+def _forward(features, background, skip_inactive, windows, coordinates, out, argmax):
     channels = features.shape[1]
-    for m in range(neighbours.shape[0]):
+    for m in range(windows.shape[0]):
         sample = coordinates[m, 0] if background.shape[0] > 1 else 0
         empty = True  # nothing in the window yet
         skip = skip_inactive  # once the background has competed, further inactive cells are skipped
-        for k in range(neighbours.shape[1]):
-            n = neighbours[m, k]
+        for k in range(windows.shape[1]):
+            n = windows[m, k]
             if n < 0:
-                if skip:
+                if skip or n == _OUTSIDE:
                     continue
                 skip = True
                 row = background[sample]
@@ -90,20 +92,19 @@ def _set_to_zero(out, argmax):
 
 
 @compiled
-def _forward_lanes(features, background, skip_inactive, neighbours, coordinates, out, argmax):
+def _forward_lanes(features, background, skip_inactive, windows, coordinates, out, argmax):
     """The same for at least 32 channels and at most 64 offsets: windows as bits, maxima in registers.
 
     No comparison finds NaN larger, so a row with NaN is computed again by `_forward`; the sum of everything compared
     is NaN then.
     """
-    (rows, offsets), channels = neighbours.shape, features.shape[1]
-    all_offsets = (2 << (offsets - 1)) - 1
-    windows = _active_offsets(neighbours)
+    rows, channels = windows.shape[0], features.shape[1]
+    sites, cells = _offsets_with(windows)
     for m in range(rows):
-        _prefetch_inputs(features, neighbours, m + _AHEAD, windows[m + _AHEAD])
-        window = windows[m]
+        _prefetch_inputs(features, windows, m + _AHEAD, sites[m + _AHEAD])
+        window = sites[m]
         if not skip_inactive:
-            inactive = all_offsets & ~window
+            inactive = cells[m] & ~window
             window |= inactive & -inactive  # the lowest bit: the background competes at the first inactive offset
         if window == 0:
             _set_to_zero(out[m], argmax[m])
@@ -113,13 +114,13 @@ def _forward_lanes(features, background, skip_inactive, neighbours, coordinates,
             c = min(start, channels - _WIDTH)  # the last 32 channels overlap others unless they are a multiple of 32
             k = lowest(window)
             waiting = window & (window - 1)  # without the lowest bit
-            n = neighbours[m, k]
+            n = windows[m, k]
             total = best = load_either(n >= 0, features, (n, c), background, (sample, c), _WIDTH)
             where = spread(np.int32(k), _WIDTH)
             while waiting != 0:
                 k = lowest(waiting)
                 waiting &= waiting - 1
-                n = neighbours[m, k]
+                n = windows[m, k]
                 value = load_either(n >= 0, features, (n, c), background, (sample, c), _WIDTH)
                 total = total + value
                 wins = value > best
@@ -130,26 +131,29 @@ def _forward_lanes(features, background, skip_inactive, neighbours, coordinates,
             has_nan |= bits_of(total != total) != 0
         if has_nan:
             one = slice(m, m + 1)
-            _forward(features, background, skip_inactive, neighbours[one], coordinates[one], out[one], argmax[one])
+            _forward(features, background, skip_inactive, windows[one], coordinates[one], out[one], argmax[one])
 
 
 @numba.njit(inline="always")
-def _active_offsets(neighbours):
-    """(M + _AHEAD,) int64: the offsets of each window that have a site, as bits; none for the rows behind the last."""
-    (rows, offsets), none = neighbours.shape, np.int32(-1)
-    windows = np.zeros(rows + _AHEAD, np.int64)
+def _offsets_with(windows):
+    """(M + _AHEAD,) int64 twice: the offsets of each window that have a site, and those that have a cell of the grid,
+    as bits; none for the rows behind the last."""
+    rows, offsets = windows.shape
+    sites, cells = np.zeros(rows + _AHEAD, np.int64), np.zeros(rows + _AHEAD, np.int64)
     for m in range(rows):
-        windows[m] = bits_of(load_some(neighbours, (m, 0), offsets, none, _WIDTH) > none)
+        below = load_some(windows, (m, 0), offsets, _OUTSIDE, _WIDTH)
+        sites[m], cells[m] = bits_of(below > _INACTIVE), bits_of(below > _OUTSIDE)
         if offsets > _WIDTH:
-            above = load_some(neighbours, (m, _WIDTH), offsets - _WIDTH, none, _WIDTH) > none
-            windows[m] |= bits_of(above) << _WIDTH
-    return windows
+            above = load_some(windows, (m, _WIDTH), offsets - _WIDTH, _OUTSIDE, _WIDTH)
+            sites[m] |= bits_of(above > _INACTIVE) << _WIDTH
+            cells[m] |= bits_of(above > _OUTSIDE) << _WIDTH
+    return sites, cells
 
 
 @numba.njit(inline="always")
-def _prefetch_inputs(features, neighbours, m, window):
+def _prefetch_inputs(features, windows, m, window):
     while window != 0:
-        n = neighbours[m, lowest(window)]
+        n = windows[m, lowest(window)]
         window &= window - 1
         for c in range(0, features.shape[1], _WIDTH):
             prefetch(features, (n, c), _WIDTH)
@@ -258,6 +262,10 @@ def _clear_others(out: np.ndarray, cleared: np.ndarray) -> None:
 
 
 @FORWARD.reads("cpu")
+def _forward_reads(rulebook):
+    return ("windows",)
+
+
 @BACKWARD.reads("cpu")
-def _reads(rulebook):
+def _backward_reads(rulebook):
     return ("neighbours",)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import NEIGHBOURS, OUTPUT_KEYS, PAIRS
+from sparsenet.kernels.contracts import NEIGHBOURS, OUTPUT_KEYS, PAIRS, WINDOWS
 from sparsenet.kernels.contracts import SITE_COORDINATES as COORDINATES
 from sparsenet.kernels.contracts import TRANSPOSE_NEIGHBOURS as TRANSPOSE
 from sparsenet.kernels.contracts import TRANSPOSED_OF_PAIRS as TRANSPOSED
@@ -71,6 +71,36 @@ def _neighbours_cpu(keys, coordinates, batch_splits, output_keys, output_coordin
     if rulebook_bits.fits(keys, samples, *axes):
         table = rulebook_bits.neighbours(keys, coordinates, output_keys, samples, windows_of(*axes))
     return rulebook_walk.neighbours(keys, output_coordinates, *axes) if table is None else table
+
+
+@WINDOWS.implementation("cpu")
+def _windows_cpu(neighbours, output_coordinates, spatial_size, output_size, kernel_size, stride, padding, dilation):
+    """(M, K) int32: the neighbours, and -2 for a cell outside the grid."""
+    offsets = np.indices(kernel_size).reshape(len(kernel_size), -1).T * np.array(dilation)
+    axes = [np.array(axis, np.int64) for axis in (spatial_size, stride, padding)]
+    table = np.empty_like(neighbours)
+    run_rows(lambda start, stop: _mark_outside(neighbours, output_coordinates, offsets, *axes, start, stop, table),
+             len(neighbours), _ROWS)
+    return table
+
+
+@compiled
+def _mark_outside(neighbours, coordinates, offsets, sides, stride, padding, start, stop, table):
+    """A window that lies within the grid is copied; else each cell without a site is looked at."""
+    offset_count, dimension = offsets.shape
+    for m in range(start, stop):
+        within = True
+        for axis in range(dimension):
+            first = coordinates[m, 1 + axis] * stride[axis] - padding[axis]
+            within &= first >= 0 and first + offsets[offset_count - 1, axis] < sides[axis]
+        for k in range(offset_count):
+            table[m, k] = neighbours[m, k]
+            if within or table[m, k] >= 0:
+                continue
+            for axis in range(dimension):
+                cell = coordinates[m, 1 + axis] * stride[axis] - padding[axis] + offsets[k, axis]
+                if cell < 0 or cell >= sides[axis]:
+                    table[m, k] = -2
 
 
 @TRANSPOSED.implementation("cpu")

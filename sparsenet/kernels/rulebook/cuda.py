@@ -17,7 +17,7 @@ from math import gcd, prod
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import NEIGHBOURS, OUTPUT_KEYS, PAIRS
+from sparsenet.kernels.contracts import NEIGHBOURS, OUTPUT_KEYS, PAIRS, WINDOWS
 from sparsenet.kernels.contracts import SITE_COORDINATES as COORDINATES
 from sparsenet.kernels.contracts import TRANSPOSE_NEIGHBOURS as TRANSPOSE
 from sparsenet.kernels.cuda.source import THREADS, CudaSource, blocks_for
@@ -95,6 +95,15 @@ def _neighbours_cuda(keys, coordinates, batch_splits, output_keys, output_coordi
     kernel(blocks_for(rows, TILE), THREADS, table_keys, table_rows, table_keys.size - 1, output_coordinates, rows,
            *axes, result)
     return result
+
+
+@WINDOWS.implementation("cuda")
+def _windows_cuda(neighbours, output_coordinates, spatial_size, output_size, kernel_size, stride, padding, dilation):
+    table = array_module(neighbours).empty(neighbours.shape, np.int32)
+    axes = [number for axis in (spatial_size, kernel_size, stride, padding, dilation) for number in _four(axis)]
+    kernel = SOURCE.kernel("windows", DIMENSION=len(spatial_size))
+    kernel(blocks_for(len(neighbours), TILE), THREADS, neighbours, output_coordinates, len(neighbours), *axes, table)
+    return table
 
 
 @TRANSPOSE.implementation("cuda")

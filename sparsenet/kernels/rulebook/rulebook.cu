@@ -3,6 +3,7 @@
 //     key    row-major index of (batch, x, y, z)         input cell = output * stride - padding + offset * dilation
 //
 //     neighbours (M, K)   row m  | n  -1  n  -1  n ... |    each one lookup in the hash table of the input keys
+//     windows (M, K)      row m  | n  -1  n  -2  n ... |    -2: outside the grid
 //
 // Variants: DIMENSION 1 to 4.  A property of the axes comes as four numbers, of which the last may be idle.
 
@@ -140,6 +141,44 @@ extern "C" __global__ void list_candidates(const long long* __restrict__ keys, l
 
 // ---- neighbours ----
 
+struct Filter {
+    int size[4], kernel[4], stride[4], padding[4], dilation[4];
+
+    __device__ int offsets() const {
+        int count = 1;
+#pragma unroll
+        for (int axis = 0; axis < DIMENSION; ++axis) count *= kernel[axis];
+        return count;
+    }
+
+    // The key of the input cell under an offset of an output (batch, x, y, ...); -1 outside the grid.
+    __device__ long long key_under(int offset, const int* output) const {
+        int at_axis[DIMENSION];
+#pragma unroll
+        for (int axis = DIMENSION - 1; axis >= 0; --axis) {
+            at_axis[axis] = offset % kernel[axis];
+            offset /= kernel[axis];
+        }
+        long long key = output[0];
+        bool inside = true;
+#pragma unroll
+        for (int axis = 0; axis < DIMENSION; ++axis) {
+            const long long at = static_cast<long long>(output[1 + axis]) * stride[axis] - padding[axis]
+                                 + static_cast<long long>(at_axis[axis]) * dilation[axis];
+            inside = inside && at >= 0 && at < size[axis];
+            key = key * size[axis] + (inside ? at : 0);
+        }
+        return inside ? key : -1;
+    }
+};
+
+#define FILTER                                                                                              \
+    {                                                                                                       \
+        {size_0, size_1, size_2, size_3}, {kernel_0, kernel_1, kernel_2, kernel_3},                         \
+        {stride_0, stride_1, stride_2, stride_3}, {padding_0, padding_1, padding_2, padding_3},             \
+        {dilation_0, dilation_1, dilation_2, dilation_3},                                                   \
+    }
+
 // One thread an entry: neighbouring threads look for neighbouring offsets, which lie in one run of the table.
 extern "C" __global__ void neighbours(const long long* __restrict__ table_keys, const int* __restrict__ table_rows,
                                       long long mask, const int* __restrict__ outputs, long long rows,
@@ -149,35 +188,36 @@ extern "C" __global__ void neighbours(const long long* __restrict__ table_keys, 
                                       int padding_0, int padding_1, int padding_2, int padding_3,
                                       int dilation_0, int dilation_1, int dilation_2, int dilation_3,
                                       int* __restrict__ table) {
-    const int size[4] = {size_0, size_1, size_2, size_3}, kernel[4] = {kernel_0, kernel_1, kernel_2, kernel_3};
-    const int stride[4] = {stride_0, stride_1, stride_2, stride_3};
-    const int padding[4] = {padding_0, padding_1, padding_2, padding_3};
-    const int dilation[4] = {dilation_0, dilation_1, dilation_2, dilation_3};
-    int offsets = 1;
-#pragma unroll
-    for (int axis = 0; axis < DIMENSION; ++axis) offsets *= kernel[axis];
+    const Filter filter = FILTER;
+    const int offsets = filter.offsets();
     const long long step = static_cast<long long>(gridDim.x) * TILE;
     for (long long first = static_cast<long long>(blockIdx.x) * TILE; first < rows; first += step) {
         const int here = rows - first < TILE ? static_cast<int>(rows - first) : TILE;
         for (int t = threadIdx.x; t < here * offsets; t += blockDim.x) {
             const int row = t / offsets;
-            int rest = t - row * offsets, offset[DIMENSION];
-#pragma unroll
-            for (int axis = DIMENSION - 1; axis >= 0; --axis) {
-                offset[axis] = rest % kernel[axis];
-                rest /= kernel[axis];
-            }
+            const long long key = filter.key_under(t - row * offsets, outputs + (first + row) * (1 + DIMENSION));
+            table[first * offsets + t] = key >= 0 ? find_row(table_keys, table_rows, mask, key) : -1;
+        }
+    }
+}
+
+// The same table, and -2 for a cell outside the grid: what poolings read if they are padded.
+extern "C" __global__ void windows(const int* __restrict__ neighbours, const int* __restrict__ outputs, long long rows,
+                                   int size_0, int size_1, int size_2, int size_3,
+                                   int kernel_0, int kernel_1, int kernel_2, int kernel_3,
+                                   int stride_0, int stride_1, int stride_2, int stride_3,
+                                   int padding_0, int padding_1, int padding_2, int padding_3,
+                                   int dilation_0, int dilation_1, int dilation_2, int dilation_3,
+                                   int* __restrict__ table) {
+    const Filter filter = FILTER;
+    const int offsets = filter.offsets();
+    const long long step = static_cast<long long>(gridDim.x) * TILE;
+    for (long long first = static_cast<long long>(blockIdx.x) * TILE; first < rows; first += step) {
+        const int here = rows - first < TILE ? static_cast<int>(rows - first) : TILE;
+        for (int t = threadIdx.x; t < here * offsets; t += blockDim.x) {
+            const int row = t / offsets, n = neighbours[first * offsets + t];
             const int* output = outputs + (first + row) * (1 + DIMENSION);
-            long long key = output[0];
-            bool inside = true;
-#pragma unroll
-            for (int axis = 0; axis < DIMENSION; ++axis) {
-                const long long at = static_cast<long long>(output[1 + axis]) * stride[axis] - padding[axis]
-                                     + static_cast<long long>(offset[axis]) * dilation[axis];
-                inside = inside && at >= 0 && at < size[axis];
-                key = key * size[axis] + (inside ? at : 0);
-            }
-            table[first * offsets + t] = inside ? find_row(table_keys, table_rows, mask, key) : -1;
+            table[first * offsets + t] = n < 0 && filter.key_under(t - row * offsets, output) < 0 ? -2 : n;
         }
     }
 }
