@@ -1,26 +1,24 @@
 """`detect_anomaly`: stop at the first number that is not finite, and name the layer.
 
-Disabled, it costs one check of a flag per call.  Enabled, it checks every output of every operation and layer and
+Disabled, it costs a look at a flag per call.  Enabled, it checks every output of every operation and layer and
 every gradient (on a GPU each check waits for the device): use it to find a fault, not for training.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ContextDecorator, contextmanager
+from collections.abc import Sequence
+from contextlib import ContextDecorator
 from types import SimpleNamespace
 from typing import Any
 
 from sparsenet.autograd import Tensor, as_array, thread_state
 from sparsenet.backend import array_module
+from sparsenet.layer_stack import innermost, layer_path
 
 
 class _State(threading.local):
     depth = 0  # number of nested detect_anomaly blocks on this thread
-
-    def __init__(self) -> None:
-        self.modules: list[Any] = []  # currently running, outermost first
 
 
 _state = _State()
@@ -59,33 +57,6 @@ class detect_anomaly(ContextDecorator):
             thread_state.checks = None
 
 
-def detecting() -> bool:
-    """Whether this thread is within `detect_anomaly`."""
-    return _state.depth > 0
-
-
-@contextmanager
-def entered(module: Any) -> Iterator[None]:
-    """A context whose operations belong to this layer.  Entering the innermost layer again changes nothing."""
-    again = bool(_state.modules) and _state.modules[-1] is module
-    if not again:
-        _state.modules.append(module)
-    try:
-        yield
-    finally:
-        if not again:
-            _state.modules.pop()
-
-
-def layer_path() -> str:
-    """" in layer PATH: DESCRIPTION" for the innermost running layer; "" outside all layers."""
-    if not _state.modules:
-        return ""
-    names = [_name_in(parent, child) for parent, child in zip(_state.modules, _state.modules[1:], strict=False)]
-    path = ".".join(name for name in names if name)
-    return f" in layer {path}{': ' if path else ''}{_described(_state.modules[-1])}"
-
-
 def check_outputs(operation: str, inputs: Sequence[Tensor | None], outputs: Sequence[Any]) -> None:
     """Raise FloatingPointError if an output of an operation is not finite."""
     for output in outputs:
@@ -111,7 +82,8 @@ def check_gradients(operation: str, layer: str, gradients: Sequence[Any], what: 
 
 
 def _origin(inputs: Sequence[Tensor | None]) -> str:
-    parameters = dict(_state.modules[-1].named_parameters()) if _state.modules else {}
+    layer = innermost()
+    parameters = {} if layer is None else dict(layer.named_parameters())
     for position, tensor in enumerate(inputs):
         number = None if tensor is None else _not_finite(tensor.array)
         if number:
@@ -136,15 +108,6 @@ def _kind(tensor: Tensor) -> str:
     return f"{tensor.dtype} {tensor.shape}"
 
 
-def _name_in(parent: Any, child: Any) -> str:
-    """The name of `child` among the children of `parent`; its class if it is not a child."""
-    return next((name for name, module in parent.named_children() if module is child), child.kind)
-
-
-def _described(module: Any) -> str:
-    return f"{type(module).__name__}({module.extra_repr()})"
-
-
 def tensors_in(value: Any) -> list[Tensor]:
     """The Tensors in an input or output: itself, a SparseTensor's features and background, or those of a sequence."""
     if isinstance(value, Tensor):
@@ -155,5 +118,5 @@ def tensors_in(value: Any) -> list[Tensor]:
     return [part for part in parts if isinstance(part, Tensor)]
 
 
-# called by autograd, which does not import this module
-_CHECKS = SimpleNamespace(layer_path=layer_path, outputs=check_outputs, gradients=check_gradients)
+# called by autograd and by layers, which do not import this module
+_CHECKS = SimpleNamespace(layer_path=layer_path, outputs=check_outputs, layer=check_layer, gradients=check_gradients)

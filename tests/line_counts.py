@@ -4,7 +4,8 @@
 
 A step makes the sites of two samples and all rulebooks, runs S3DCNN forward, the loss, backward and the update.  It
 runs through a file if a Python function of the file is called; what Numba has compiled is not seen.  Modules are
-imported before, and a step runs before the one that is observed, so what happens once is not counted.
+imported before, and two steps run before the one that is observed, so what happens once is not counted: the second is
+the first whose biases are not zero.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def observe() -> Step:
         optimizer.step()
         optimizer.zero_grad()
 
-    one_step()
+    for _ in range(2):
+        one_step()
     return called_by(one_step)
 
 

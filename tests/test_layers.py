@@ -13,7 +13,7 @@ PACKAGE = Path(sparsenet.__file__).parent
 # "sparsenet" is the package itself: what `from sparsenet import SparseTensor` asks.
 LAYERS = (
     ("hdf5", "interrupts", "worker_processes"), ("hdf5_output",),
-    ("backend", "files", "lock", "random", "toml", "wording"), ("kernels",), ("autograd",), ("anomaly",),
+    ("backend", "files", "lock", "random", "toml", "wording"), ("kernels",), ("autograd", "layer_stack"), ("anomaly",),
     ("gradcheck", "moving_average", "parameter_groups", "sparse"), ("optim",), ("ops",), ("nn",),
     ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("retrieval",), ("training",), ("models", "reproduction"),
     ("info", "quickstart", "selfcheck"), ("cli",), ("__main__",))

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import numbers
 import os
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
@@ -26,23 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from sparsenet.backend import (
-    FLOAT_DTYPES,
-    HALF,
-    REFERENCE,
-    array_class,
-    backend_on,
-    check_float_dtype,
-    device_of,
-    get_backend,
-    wide_dtype,
-)
+from sparsenet.backend import FLOAT_DTYPES, REFERENCE, array_class, backend_on, get_backend
 from sparsenet.kernels.arguments import Array, Arrays, Integers, Rulebook, RulebookViews, Scalar, quick_check
+from sparsenet.kernels.full_check import full_check
 from sparsenet.kernels.quick_check import Check
 
 __all__ = ["Array", "Arrays", "Integers", "Kernel", "Rulebook", "Scalar", "checking", "declare", "find", "formula_of",
            "launch", "names", "views_read"]
-_KINDS = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}  # of scalars
 _KERNELS: dict[str, Kernel] = {}
 
 
@@ -167,116 +156,13 @@ class Kernel:
         ------
         TypeError, ValueError : with the kernel, the argument, what was expected and what was given.
         """
-        given = self._given(values)
-        try:
-            device = device_of(*[value for value, _, expected in given if isinstance(expected, Array)])
-            backend = backend_on(device, backend)
-        except TypeError as error:
-            raise TypeError(f"{self.name}: {error}") from None
-        sizes: dict[str, tuple[int, str]] = {}
-        floating: tuple[np.dtype, str] | None = None
-        for value, name, expected in given:
-            if isinstance(expected, Scalar):
-                if value is None and expected.optional:
-                    continue
-                self._check_scalar(name, value, expected)
-            elif isinstance(expected, Integers):
-                self._check_integers(name, value, expected, sizes)
-            elif isinstance(expected, Rulebook):
-                self._check_rulebook(name, value, expected, sizes, device)
-            elif isinstance(expected, Array):
-                if value is None and expected.optional:
-                    continue
-                self._check_shape(name, value, expected, sizes)
-                if expected.dtype in ("float", "feature"):
-                    floating = self._check_float(name, value, expected, floating, backend)
-                elif expected.only is None:
-                    self._check_wide(name, value, floating)
-                elif value.dtype != expected.only:
-                    raise TypeError(f"{self.name}: {name} is {value.dtype}, expected {expected.dtype}: "
-                                    f"convert it with .astype('{expected.dtype}')")
-                if not value.flags.c_contiguous:
-                    raise ValueError(f"{self.name}: {name} is not C-contiguous: pass a copy "
-                                     "(numpy.ascontiguousarray)")
-        return backend
+        return full_check(self.name, self.arguments, values, backend)
 
     def _check_guards(self, values: tuple, backend: str) -> None:
         given = (*values, backend)
         for when, function, places in self._guards:
             if when == "always" or (when == "host" and backend != "cuda") or checking():
                 function(*[given[i] for i in places])
-
-    def _given(self, values: tuple) -> list[tuple[Any, str, object]]:
-        """Each value with its name and its description; lists are split into their arrays."""
-        given, length = [], None
-        for value, (name, expected) in zip(values, self.arguments.items(), strict=True):
-            if not isinstance(expected, Arrays):
-                given.append((value, name, expected))
-            elif value is not None or not expected.optional:
-                if not isinstance(value, list):
-                    raise TypeError(f"{self.name}: {name} is {type(value).__name__}, expected a list of arrays")
-                length = len(value) if length is None else length
-                if len(value) != length:
-                    raise ValueError(f"{self.name}: {name} has {len(value)} arrays, expected {length} as in the "
-                                     "list before it")
-                given += [(one, f"{name}[{i}]", expected.at(i)) for i, one in enumerate(value)]
-        return given
-
-    def _check_scalar(self, name: str, value: Any, expected: Scalar) -> None:
-        if type(value) is not expected.type and not isinstance(value, _KINDS[expected.type]):
-            raise TypeError(f"{self.name}: {name} is {type(value).__name__}, expected "
-                            f"{expected.type.__name__}")
-
-    def _check_integers(self, name: str, value: Any, expected: Integers, sizes: dict) -> None:
-        if not isinstance(value, tuple) or not all(isinstance(number, numbers.Integral) for number in value):
-            raise TypeError(f"{self.name}: {name} is {value!r}, expected a tuple of {expected.length} integers")
-        self._check_length(name, (len(value),), (expected.length,), sizes)
-
-    def _check_rulebook(self, name: str, value: Any, expected: Rulebook, sizes: dict, device: str) -> None:
-        if not hasattr(type(value), "pair_count"):
-            raise TypeError(f"{self.name}: {name} is {type(value).__name__}, expected a Rulebook: pass "
-                            "x.sites.rulebook(geometry)")
-        if value.device != device:
-            raise TypeError(f"{self.name}: {name} is on {value.device}, the arrays are on {device}: move the sparse "
-                            "tensor with .to(device)")
-        self._check_length(name, value.shape, expected.words, sizes)
-
-    def _check_float(self, name: str, value: Any, expected: Array, known: tuple | None, backend: str) -> tuple:
-        if expected.dtype == "float" and value.dtype == HALF:  # on a GPU too
-            raise TypeError(f"{self.name}: {name} is float16, expected float32 or float64: convert it with "
-                            ".astype('float32')")
-        device = "cuda" if backend == "cuda" else "cpu"
-        if value.dtype not in FLOAT_DTYPES[device]:
-            check_float_dtype(f"{self.name}: {name} is", value.dtype, device)
-        if known is not None and value.dtype != known[0]:
-            raise TypeError(f"{self.name}: {name} is {value.dtype} but {known[1]} is {known[0]}: "
-                            "convert one of them")
-        return known or (value.dtype, name)
-
-    def _check_wide(self, name: str, value: Any, known: tuple | None) -> None:
-        if known is not None and value.dtype != wide_dtype(known[0]):
-            raise TypeError(f"{self.name}: {name} is {value.dtype}, expected {wide_dtype(known[0])}, the dtype of "
-                            f"arithmetic with {known[0]} ({known[1]})")
-
-    def _check_shape(self, name: str, value: Any, expected: Array, sizes: dict) -> None:
-        words = expected.words
-        if value is None:
-            raise ValueError(f"{self.name}: {name} is None, expected an array of shape ({', '.join(words)})")
-        if value.ndim != len(words):
-            raise ValueError(f"{self.name}: {name} has shape {value.shape}, expected "
-                             f"({', '.join(words)})")
-        self._check_length(name, value.shape, words, sizes)
-
-    def _check_length(self, name: str, shape: tuple, words: Sequence[str], sizes: dict) -> None:
-        for word, size in zip(words, shape, strict=True):
-            known = sizes.get(word)
-            if known is None:
-                known = sizes[word] = (int(word), "") if word.isdigit() else (size, name)
-            wanted, source = known
-            if size != wanted:
-                origin = f" ({word} = {wanted} by {source})" if source else ""
-                raise ValueError(f"{self.name}: {name} has shape {shape}, expected "
-                                 f"({', '.join(words)}){origin}")
 
 
 def declare(name: str, family: str, formula: str, /,

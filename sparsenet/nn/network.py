@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from operator import index
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet import anomaly
-from sparsenet.autograd import no_grad
 from sparsenet.backend import to_device
 from sparsenet.nn import init
 from sparsenet.nn.activation_layers import (
@@ -26,8 +22,7 @@ from sparsenet.nn.activation_layers import (
     Softmax,
     Tanh,
 )
-from sparsenet.nn.activations import Activation, recorded, table
-from sparsenet.nn.fusion import run_layers
+from sparsenet.nn.chain import Chain
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.layers import (
     CosineLinear,
@@ -49,7 +44,7 @@ from sparsenet.nn.residual import Residual, last_channels
 from sparsenet.nn.sequential import check_module
 from sparsenet.nn.weights_file import read_weights, write_weights
 from sparsenet.random import keyed_rng
-from sparsenet.sparse import Geometry, SparseTensor
+from sparsenet.sparse import Geometry
 from sparsenet.sparse.plan import Course, main_path, main_steps
 from sparsenet.wording import did_you_mean
 
@@ -58,8 +53,8 @@ if TYPE_CHECKING:
     from sparsenet.shapes import Voxelization
 
 
-class SparseNetwork(Module):
-    """Layers one after another, on grids of `dimension` dimensions.
+class SparseNetwork(Chain):
+    """Layers one after another, on grids of `dimension` dimensions: how they are built; `Chain` says how they run.
 
     Parameters
     ----------
@@ -80,9 +75,6 @@ class SparseNetwork(Module):
     ValueError : dimension or in_channels is out of range.
     TypeError : in_channels is not a whole number.
 
-    A layer's name is its kind, numbered: "convolution1", "leaky_relu1", "max_pool1", "convolution2", ...; its
-    parameters are "convolution1.weight", "convolution1.bias".
-
     The `add_` methods append a layer with as many input channels as the last layer has output channels, and return the
     network.
     """
@@ -97,7 +89,7 @@ class SparseNetwork(Module):
         self.in_channels = whole_channels("SparseNetwork", "in_channels", in_channels)
         self.seed = seed
         self.field = None if field is None else Geometry.make(dimension, field).size
-        self.layers: list[Module] = []
+        self.layers = []
         self._drawn: tuple[SparseConv, int, int] | None = None  # last convolution, its place, version of its weights
 
     # ---- building ----
@@ -262,46 +254,7 @@ class SparseNetwork(Module):
                              "layer before the GlobalPool or ToDense layer")
         return self.out_channels
 
-    # ---- running ----
-
-    def forward(self, batch: Any) -> Any:
-        return self.run(batch)
-
-    def run(self, x: Any, start: int = 0, stop: int | None = None) -> Any:
-        """Run layers start+1 to stop (counted from 1): `run(x, 0, 17)` returns layer 17's output, and
-        `run(y, 17)` continues from it, edited or not.
-
-        x : SparseBatch, SparseTensor or Tensor
-
-        Returns a SparseTensor, or a Tensor after a GlobalPool or ToDense.
-
-        Raises
-        ------
-        ValueError : there are no such layers; at the first layer, the input has other dimensions, channels or sides.
-        """
-        start, stop = self._checked_range(start, stop)
-        x = self._checked_input(x) if start == 0 else x
-        with anomaly.entered(self):
-            return run_layers(self.layers[start:stop], x)
-
-    def activations(self, batch: Any) -> list[Activation]:
-        """Run the network and return a record for each layer, in order: its input and output, as arrays and as part of
-        the graph.
-
-        After a backward pass from the last output the records hold gradients, too (not under `no_grad`, which keeps no
-        graph).  Dropout and norms follow the current mode: call `.eval()` first to see the network as it predicts.
-        """
-        x, records = self._checked_input(batch), []
-        with anomaly.entered(self):
-            for number, (name, layer) in enumerate(zip(self.names(), self.layers, strict=True), start=1):
-                records.append(recorded(number, name, layer, x))
-                x = records[-1].output
-        return records
-
-    def summary(self, batch: Any) -> str:
-        """A text table: spatial size, channels, sites, active cells, pairs, multiply-adds and weights of each layer."""
-        with no_grad(), self.evaluating():
-            return table(self._checked_input(batch), self.activations(batch))
+    # ---- predictions ----
 
     def predict(self, dataset: SparseDataset, batch_size: int = 64, repetitions: int = 1,
                 poses: str | Sequence[int] = "first", output: str = "probabilities", **options: Any) -> np.ndarray:
@@ -329,43 +282,7 @@ class SparseNetwork(Module):
                           batch_size, poses, repetitions, **options)
         return found.astype(np.float32)
 
-    def _checked_range(self, start: int, stop: int | None) -> tuple[int, int]:
-        start, stop = index(start), len(self.layers) if stop is None else index(stop)
-        if not 0 <= start <= stop <= len(self.layers):
-            raise ValueError(f"SparseNetwork: asked for layers {start} to {stop}, there are {len(self.layers)}: "
-                             f"{', '.join(self.names())}")
-        return start, stop
-
-    def _checked_input(self, batch: Any) -> SparseTensor:
-        x = getattr(batch, "input", batch)
-        name = type(self).__name__
-        if not isinstance(x, SparseTensor):
-            raise TypeError(f"{name}: the input is {type(x).__name__}, expected a SparseBatch or SparseTensor")
-        if x.dimension != self.dimension or x.channels != self.in_channels:
-            raise ValueError(f"{name}: the input has {x.dimension} dimensions and {x.channels} channels, expected "
-                             f"{self.dimension} and {self.in_channels}")
-        if self.field is not None and x.spatial_size != self.field:
-            raise ValueError(f"{name}: the input's spatial size is {x.spatial_size}, expected {self.field}: centre the "
-                             f"shapes in such a grid, dataset.batches(..., field={self.field})")
-        if x is batch:
-            return x
-        dtype = next((tensor.dtype for tensor in self.parameters()), x.dtype)
-        return x.astype(dtype)  # a loader's features are always float32
-
-    # ---- names and sizes ----
-
-    def names(self) -> list[str]:
-        """The layers' names, in order."""
-        counts: Counter[str] = Counter()
-        names = []
-        for layer in self.layers:
-            counts[layer.kind] += 1
-            names.append(f"{layer.kind}{counts[layer.kind]}")
-        return names
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        yield from zip(self.names(), self.layers, strict=True)
-        yield from ((n, m) for n, m in super().named_children() if not n.startswith("layers."))
+    # ---- sizes ----
 
     def spatial_sizes(self, field: int | Sequence[int] | None = None) -> list[tuple[int, ...]]:
         """The spatial size at the input and after each filter and Upsample (in a Residual, of its layers, not of its
