@@ -13,8 +13,9 @@ PACKAGE = Path(sparsenet.__file__).parent
 # "sparsenet" is the package itself: what `from sparsenet import SparseTensor` asks.
 LAYERS = (
     ("hdf5", "interrupts"), ("hdf5_output",), ("backend", "files", "lock", "random", "toml", "wording"),
-    ("kernels",), ("autograd",), ("anomaly",), ("gradcheck", "moving_average", "parameter_groups", "sparse"),
-    ("optim",), ("ops",), ("nn",),
+    ("kernels",), ("autograd",), ("anomaly",),
+    ("gradcheck", "moving_average", "optimizer", "parameter_groups", "sparse"), ("adam",), ("optim",), ("ops",),
+    ("nn",),
     ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("retrieval",), ("training",),
     ("info", "quickstart", "selfcheck"), ("cli",), ("__main__",))
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

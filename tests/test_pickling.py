@@ -72,7 +72,7 @@ def groups() -> optim.ParameterGroups:
                                              {"params": [("b", nn.Parameter([0.0]))]}], lr=0.1, momentum=0.9)
 
 
-def take_step(optimizer: optim.SGD) -> Any:
+def take_step(optimizer: optim.SGD | optim.Adam) -> Any:
     optimizer.parameters["w"].grad = np.ones(2, np.float32)
     optimizer.step()
     return optimizer.parameters["w"], optimizer.state_dict()
@@ -211,6 +211,8 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
                    lambda seen: (seen.output, [(r.name, r.features, r.pairs) for r in seen.records])),
     "Picture": plain(lambda: inspect.Picture(np.eye(3, dtype=int), "one", "a", 0.5), fields),
     "SGD": plain(optimizer, take_step),
+    "Adam": plain(lambda: optim.Adam([("w", nn.Parameter([1.0, 2.0]))], amsgrad=True), take_step),
+    "AdamW": plain(lambda: optim.AdamW([("w", nn.Parameter([1.0, 2.0]))]), take_step),
     "ParameterGroups": plain(groups, lambda chosen: take_step(chosen.optimizers[0])),
     "EMA": plain(lambda: optim.EMA(network()), lambda average: (average.update(), average.updates,
                                                                 average.state_dict())),
