@@ -256,6 +256,8 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "Event": plain(lambda: training.Event("step", 1, 2, 3, {"loss": 1.0}, network()),
                    lambda event: (event.total_steps, event.figures,
                                   forward_and_backward(event.net, sparse_tensor()))),
+    "LearningRates": plain(lambda: training.LearningRates(*np.arange(1.0, 13).reshape(3, 4), 2.0, True),
+                           lambda found: (fields(found), found.suggestion, found.table())),
     "TrainingResult": plain(lambda: training.TrainingResult(network(), [{"loss": 1.0}], {"test_mAP": 0.5}, evaluation(),
                                                             True),
                             lambda result: (forward_and_backward(result.net, sparse_tensor()), result.history)),
