@@ -19,6 +19,13 @@ from sparsenet.optim import clip_gradients
 from sparsenet.training.build import build_batching, build_network, build_optimizer
 from sparsenet.training.finetuning import freeze, initialise, train_mode
 from sparsenet.training.losses import Criterion
+from sparsenet.training.precision import (
+    check_precision,
+    loss_scale,
+    product_precision,
+    run_backward,
+    storage_dtype,
+)
 from sparsenet.training.record import compilation_told
 from sparsenet.training.splits import opened_splits
 
@@ -98,6 +105,7 @@ def find_learning_rate(config: Config, lowest: float = 1e-6, highest: float = 10
     if not (0 < lowest < highest < math.inf):
         raise ValueError(f"find_learning_rate: rates from {lowest} to {highest}, expected finite ones that rise from "
                          "above 0")
+    check_precision(config)
     if steps < 10:
         raise ValueError(f"find_learning_rate: steps is {steps}, expected at least 10")
     with (tempfile.TemporaryDirectory(prefix="sparsenet-") as folder, compilation_told(say), _precision(config),
@@ -113,7 +121,7 @@ def find_learning_rate(config: Config, lowest: float = 1e-6, highest: float = 10
 def _precision(config: Config) -> Iterator[None]:
     """A context in which products have the config's precision."""
     before = get_float32_matmul_precision()
-    set_float32_matmul_precision(config.training.precision)
+    set_float32_matmul_precision(product_precision(config))
     try:
         yield
     finally:
@@ -128,10 +136,11 @@ def _losses(config: Config, training_set: SparseDataset, rates: np.ndarray, prog
     if config.network.init_from:
         initialise(net, config, training_set.classes)
     freeze(net, config.network.freeze)
-    net.to(config.training.device)
+    net.to(config.training.device, storage_dtype(config))
     criterion = Criterion(config, net, training_set)
     criterion.to(config.training.device)
     optimizer, _ = build_optimizer(config, net, criterion)
+    optimizer.loss_scale = scale = loss_scale(config)
     parameters, batching = [*net.parameters(), *criterion.parameters()], build_batching(config, training_set, net)
     train_mode(net)
     losses: list[float] = []
@@ -151,10 +160,10 @@ def _losses(config: Config, training_set: SparseDataset, rates: np.ndarray, prog
             if not math.isfinite(value) or losses and unbiased > max(DIVERGED * least, losses[0]):
                 return losses, True
             losses.append(value)
-            loss.backward()
+            run_backward(loss, scale)
             optimizer.lr = rate
             if config.optimizer.max_gradient_norm:
-                clip_gradients(parameters, config.optimizer.max_gradient_norm)
+                clip_gradients(parameters, config.optimizer.max_gradient_norm * scale)
             optimizer.step()
             optimizer.zero_grad()
     return losses, False

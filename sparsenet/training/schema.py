@@ -85,8 +85,12 @@ class TrainingConfig:
     epochs: int = key(200, "epochs to train (the paper's classifier: 200)", at_least=1)
     batch_size: int = key(50, "samples in a batch, mined ones included (the paper: 45-90)", at_least=1)
     device: str = key("cpu", "device that the network runs on", choices=("cpu", "cuda"))
-    precision: str = key("highest", "format to which a GPU rounds float32 factors before multiplying: highest (no "
-                                    "rounding), tf32, fp16, bf16. No effect on a CPU", choices=PRECISIONS)
+    precision: str = key("highest", "'highest': float32; 'tf32', 'fp16', 'bf16': format to which a GPU rounds float32 "
+                                    "factors before multiplying; 'float16': a GPU stores parameters and features in "
+                                    "float16, with float32 masters. A CPU has 'highest' alone",
+                         choices=(*PRECISIONS, "float16"))
+    loss_scale: float = key(0.0, "factor of the loss in the backward pass, which the step divides out: small gradients "
+                                 "would be 0 in float16. 0: 1024 for float16 and fp16, else 1", at_least=0)
     tiles: str = key("", "TOML file of the GPU's tile sizes, written by tools/tune_tiles.py; empty: the built-in one")
     validate_every: int = key(1, "epochs between validations; the last epoch is always validated. 0: none, and the "
                                  "last epoch is the best (data.validation_share still holds out shapes)", at_least=0)
