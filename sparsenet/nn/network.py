@@ -15,6 +15,7 @@ from sparsenet.autograd import no_grad
 from sparsenet.backend import to_device
 from sparsenet.nn import init
 from sparsenet.nn.activations import Activation, recorded, table
+from sparsenet.nn.checkpoint import run_parts
 from sparsenet.nn.fusion import run_layers
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.layers import (
@@ -59,6 +60,8 @@ class SparseNetwork(Module):
     Attributes
     ----------
     layers : list of Modules, may be changed: insert, replace, remove, truncate (`del net.layers[17:]`)
+    recompute : number of parts in which the layers run while a graph is recorded; all but the last run again in the
+        backward pass, instead of keeping their activations: same bits, less memory, more time; 0: they are kept
     descriptor : number of the layer, from 1, whose output is the descriptor; None: the last before the classifier
 
     Raises
@@ -74,6 +77,7 @@ class SparseNetwork(Module):
     """
 
     descriptor: int | None = None
+    recompute: int = 0
 
     def __init__(self, dimension: int = 3, in_channels: int = 1, seed: int = 0,
                  field: int | Sequence[int] | None = None):
@@ -213,7 +217,8 @@ class SparseNetwork(Module):
         start, stop = self._checked_range(start, stop)
         x = self._checked_input(x) if start == 0 else x
         with anomaly.entered(self):
-            return run_layers(self.layers[start:stop], x)
+            layers = self.layers[start:stop]
+            return run_parts(layers, x, self.recompute) if self.recompute else run_layers(layers, x)
 
     def activations(self, batch: Any) -> list[Activation]:
         """Run the network and return a record for each layer, in order: its input and output, as arrays and as part of

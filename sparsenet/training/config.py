@@ -116,7 +116,9 @@ def _checked(defaults: Any, section: str, entry: str, value: Any, source: str) -
     known = {f.name: f for f in fields(defaults)}
     if entry not in known:
         everywhere = [f"{s.name}.{f.name}" for s in fields(Config) for f in fields(s.default)]
-        hint = did_you_mean(entry, known, f"{section}.") or did_you_mean(f"{section}.{entry}", everywhere)
+        namesakes = [name for name in everywhere if name.endswith(f".{entry}")]
+        hint = (did_you_mean(f"{section}.{entry}", namesakes) or did_you_mean(entry, known, f"{section}.")
+                or did_you_mean(f"{section}.{entry}", everywhere))
         raise ConfigError(f"config {source}: {section}.{shortened(entry)} is not a key{hint}")
     kind, limits, name = known[entry].type, known[entry].metadata, f"config {source}: {section}.{entry}"
     if kind == LAYERS:

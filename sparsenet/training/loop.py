@@ -159,6 +159,7 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
             say(line)
     freeze(net, config.network.freeze)
     net.to(config.training.device, storage_dtype(config))
+    net.recompute = config.training.recompute
     average = build_average(config, net)
     criterion = Criterion(config, net, training_set)
     criterion.to(config.training.device)

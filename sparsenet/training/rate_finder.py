@@ -137,6 +137,7 @@ def _losses(config: Config, training_set: SparseDataset, rates: np.ndarray, prog
         initialise(net, config, training_set.classes)
     freeze(net, config.network.freeze)
     net.to(config.training.device, storage_dtype(config))
+    net.recompute = config.training.recompute
     criterion = Criterion(config, net, training_set)
     criterion.to(config.training.device)
     optimizer, _ = build_optimizer(config, net, criterion)

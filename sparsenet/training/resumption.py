@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 # Keys that may change when a run is resumed, besides all of [evaluation].
 MAY_CHANGE = ("data.path", "data.workers", "training.epochs", "training.device", "training.precision",
-              "training.loss_scale", "training.tiles", "training.validate_every", "training.checkpoint_seconds",
-              "training.max_seconds", "training.detect_anomaly", "training.patience")
+              "training.loss_scale", "training.recompute", "training.tiles",
+              "training.validate_every", "training.checkpoint_seconds", "training.max_seconds",
+              "training.detect_anomaly", "training.patience")
 
 
 def load_resumable(path: Path, config: Config, training_set: SparseDataset) -> Checkpoint:

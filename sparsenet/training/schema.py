@@ -91,6 +91,10 @@ class TrainingConfig:
                          choices=(*PRECISIONS, "float16"))
     loss_scale: float = key(0.0, "factor of the loss in the backward pass, which the step divides out: small gradients "
                                  "would be 0 in float16. 0: 1024 for float16 and fp16, else 1", at_least=0)
+    recompute: int = key(0, "parts in which the network runs, of which all but the last run again in the backward pass "
+                            "instead of keeping their activations: less memory, more time; for the least memory about "
+                            "the square root of the number of convolutions. 0: all are kept. No effect on results "
+                            "(ours; Chen et al. 2016)", at_least=0)
     tiles: str = key("", "TOML file of the GPU's tile sizes, written by tools/tune_tiles.py; empty: the built-in one")
     validate_every: int = key(1, "epochs between validations; the last epoch is always validated. 0: none, and the "
                                  "last epoch is the best (data.validation_share still holds out shapes)", at_least=0)
