@@ -20,7 +20,7 @@ from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
 from sparsenet.kernels import contracts
 from sparsenet.ops.softmax_cross_entropy import SoftmaxCrossEntropy
-from sparsenet.optim import SGD
+from sparsenet.optim import SGD, AdamW
 from sparsenet.sparse import ActiveSites, Geometry, SparseTensor
 
 SECTION = "memory-bound passes"
@@ -58,7 +58,9 @@ def measure_memory_bound(results: Results, settings: Settings, shapes: Shapes) -
     _add_prelu(passes, features, rng, settings.device)
     _add_batch_norm(passes, features, rng, settings.device)
     _add_losses(passes, rng, 20 if tiny else 2_000 if settings.quick else 200_000, settings.device)
-    _add_sgd(passes, rng, 1 << (8 if tiny else 16 if settings.quick else 23), settings.device)
+    count = 1 << (8 if tiny else 16 if settings.quick else 23)
+    _add_sgd(passes, rng, count, settings.device)
+    _add_adam(passes, rng, count, settings.device)
     source = np.ones(max(bytes_moved for bytes_moved, _ in passes.values()) // 8, np.float32)
     target = np.zeros_like(source)
     if settings.device == "cpu":
@@ -262,3 +264,17 @@ def _add_sgd(passes: Passes, rng: np.random.Generator, count: int, device: str) 
         reference.specified("sgd_step", [expected], [wide], [velocity], None, 1e-3, 0.9, 0.9, True, 1e-4, 1.0)
     reference.check("SGD", tensor.numpy(), expected)
     passes["SGD with momentum"] = 5 * parameter.nbytes, case(optimizer.step, None, device)
+
+
+def _add_adam(passes: Passes, rng: np.random.Generator, count: int, device: str) -> None:
+    parameter, gradient = (rng.standard_normal(count, np.float32) for _ in range(2))
+    tensor = Tensor(to_device(parameter.copy(), device), requires_grad=True)
+    tensor.grad = to_device(gradient, device)
+    optimizer = AdamW([tensor], 1e-3, weight_decay=1e-2)
+    expected, wide, mean, square = parameter.astype(np.float64), gradient.astype(np.float64), *np.zeros((2, count))
+    for number in (1, 2):
+        optimizer.step()
+        reference.specified("adam_step", [expected], [wide], [mean], [square], None, None, 1e-3, 0.9, 0.999, 1e-8, 1e-2,
+                            True, number, 1.0)
+    reference.check("AdamW", tensor.numpy(), expected)
+    passes["AdamW"] = 7 * parameter.nbytes, case(optimizer.step, None, device)

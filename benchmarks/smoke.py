@@ -57,6 +57,7 @@ def parts() -> list[Part]:
                       LIMITS[precision]) for precision in ("tf32", "fp16")),
                Part("softmax cross-entropy", smoke_parts.cross_entropy, plain),
                Part("triplet loss", smoke_parts.triplet, plain),
+               Part("AdamW", smoke_parts.adam, plain),
                Part("S3DCNN, two steps", smoke_parts.two_steps, _NETWORK_LIMIT),
                Part("S3DCNN, ten times the same bits", smoke_parts.same_bits, 0.0),
                Part("S3DCNN, no sites at all", smoke_parts.empty, 0.0)]

@@ -19,7 +19,7 @@ from sparsenet.data.convert import Conversion
 from sparsenet.data.importers import import_parametric
 from sparsenet.kernels import launch
 from sparsenet.nn import s3dcnn
-from sparsenet.optim import SGD
+from sparsenet.optim import SGD, AdamW
 from sparsenet.random import keyed_rng
 from sparsenet.shapes import CLASSES, Augmentation, MeshBatch, parametric_mesh
 from sparsenet.sparse import Geometry, SparseTensor
@@ -230,6 +230,22 @@ def triplet(device: str) -> float:
         loss = ops.triplet_loss(rows[:10], rows[10:20], rows[20:], 0.2)
         (loss * 2.0).backward()
         found.append([host(loss), host(rows.grad)])
+    return max(relative_error(one, other) for one, other in zip(*found, strict=True))
+
+
+def adam(device: str) -> float:
+    """Two steps of three parameters."""
+    rng = np.random.default_rng(6)
+    given = [rng.standard_normal((2, size)).astype(np.float32) for size in (1, 300, 5000)]
+    found: list[list[np.ndarray]] = []
+    for where, dtype in ((device, np.float32), ("cpu", np.float64)):
+        tensors = [Tensor(to_device(one[0].astype(dtype), where), requires_grad=True) for one in given]
+        optimizer = AdamW(tensors, lr=0.1, weight_decay=0.1, amsgrad=True)
+        for _ in range(2):
+            for tensor, one in zip(tensors, given, strict=True):
+                tensor.grad = to_device(one[1].astype(dtype), where)
+            optimizer.step()
+        found.append([host(tensor) for tensor in tensors])
     return max(relative_error(one, other) for one, other in zip(*found, strict=True))
 
 

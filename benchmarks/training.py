@@ -48,6 +48,7 @@ GROUPS = {  # (phase, kernel) -> category of its time
     ("forward", "segment_sum"): "sums of rows",
     ("backward", "segment_sum"): "sums of rows",
     ("update", "sgd_step"): "update",
+    ("update", "adam_step"): "update",
 }
 
 

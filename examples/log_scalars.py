@@ -22,7 +22,10 @@ SMALL = ["data.parametric_train=12", "data.parametric_test=4", "network.channels
          "optimizer.lr=0.3", "training.patience=5"]
 
 
-# 1. Two writers with the one method that we need.  TensorBoard's comes with torch, or with tensorboardX.
+# 1. Writers with the one method that we need: TensorBoard's, which comes with each of three packages, or our own.
+WRITERS = {"torch.utils.tensorboard": "SummaryWriter", "tensorboardX": "SummaryWriter", "tensorboard.summary": "Writer"}
+
+
 class CsvWriter:
     """Lines of step, name and value."""
 
@@ -40,11 +43,12 @@ class CsvWriter:
 
 
 def writer_for(folder: Path) -> Any:
-    for module in ("torch.utils.tensorboard", "tensorboardX"):
+    for module, name in WRITERS.items():
         try:
-            return import_module(module).SummaryWriter(str(folder))
+            return getattr(import_module(module), name)(str(folder))
         except ImportError:
             continue
+    print("TensorBoard is not installed, so the scalars go to scalars.csv; to see them there: pip install tensorboard")
     return CsvWriter(str(folder))
 
 

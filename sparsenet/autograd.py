@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterator
 from contextlib import ContextDecorator
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sparsenet.backend import array_module, device_of
+from sparsenet.backend import array_module, device_of, rectangular
 
 if TYPE_CHECKING:
     from sparsenet.ops.methods import TensorMethods
@@ -38,6 +40,7 @@ class ThreadState(threading.local):
 
 
 thread_state = ThreadState()
+_applied = count(1)  # numbers the applications of functions
 
 
 class no_grad(ContextDecorator):
@@ -192,14 +195,18 @@ class Edge(NamedTuple):
     tensor: weakref.ref[Tensor]
 
 
+class Parts(list):
+    """The gradient of one input as arrays that are added one after another, each as if it were that of one use."""
+
+
 class Function:
     """One application of an operation.  Subclasses define `forward` and `backward`.
 
     forward(*arrays) : takes arrays (None for an input that is None) and returns an array or a tuple of arrays;
         calls `save` with what `backward` needs; must not modify its inputs
     backward(*gradients) : takes a C-contiguous gradient for each output (None for an output without one) and returns
-        one for each input, in a tuple if there are several, None where `needs` is False; must modify neither
-        them nor what is saved
+        one (or Parts) for each input, in a tuple if there are several, None where `needs` is False; must modify
+        neither them nor what is saved
     needs : which inputs need a gradient, set before `forward`;  saved : what `forward` saved
     """
 
@@ -209,7 +216,7 @@ class Function:
         self.saved: tuple[Any, ...] = ()
         self._inputs: tuple[Edge | None, ...] = ()
         self._watched: list[tuple[list[int], int]] = []  # version counters of saved arrays, and their values then
-        self._output_count, self._state = 0, "new"  # then "applied", then "freed"
+        self._output_count, self._number, self._state = 0, 0, "new"  # then "applied", then "freed"
         self._layer = ""  # description of the layer that applied it; known only within detect_anomaly
 
     def __getstate__(self) -> dict[str, Any]:
@@ -231,7 +238,7 @@ class Function:
                                 "wrap it with Tensor(array)")
         given = [(tensor.array, tensor._writes) for tensor in inputs if tensor is not None]
         device_of(*(array for array, _ in given))  # raises if they differ
-        self._state, recording = "applied", not thread_state.no_grad_depth
+        self._state, self._number, recording = "applied", next(_applied), not thread_state.no_grad_depth
         self.needs = tuple(t is not None and t.requires_grad and recording for t in inputs)
         result = self.forward(*(None if tensor is None else tensor.array for tensor in inputs))
         outputs = tuple(Tensor(array) for array in (result if isinstance(result, tuple) else (result,)))
@@ -268,47 +275,49 @@ class Function:
             raise ValueError(f"{self.name}: backward returned {len(results)} gradients, expected "
                              f"{len(self.needs)}: return one for each input, None where not needed")
         if thread_state.checks:
-            needed = [result if need else None for result, need in zip(results, self.needs, strict=True)]
+            needed = [g if need and type(g) is not Parts else None for g, need in zip(results, self.needs, strict=True)]
             thread_state.checks.gradients(f"backward of {self.name}", self._layer, needed, "the gradient of input")
-        pairs = [(edge, _checked_gradient(self.name, result, edge)) for edge, result, need
-                 in zip(self._inputs, results, self.needs, strict=True) if need and result is not None]
+        pairs = [(edge, _checked_gradient(self.name, part, edge)) for edge, result, need
+                 in zip(self._inputs, results, self.needs, strict=True) if need and result is not None
+                 for part in (result if isinstance(result, Parts) else (result,))]
         if not retain_graph:
             self._state, self.saved, self._inputs, self._watched = "freed", (), (), []
         return pairs
 
 
 def _run_backward(root: Tensor, gradient: Any, retain_graph: bool) -> None:
-    pending: dict[Function, list[Any]] = {}  # sums of the gradients of its outputs so far
     totals: dict[Tensor, Any] = {}  # assigned at the end, so that an error leaves every .grad as it was
-
-    def accumulate(edge: Edge, gradient: Any) -> None:
+    for edge, part in gradient_parts(root, gradient, retain_graph):
         tensor = edge.tensor()
         if tensor is not None and (tensor.is_leaf or tensor._retains_grad):
-            totals[tensor] = _sum(totals.get(tensor), gradient)
-        if edge.creator is not None:
-            slots = pending.setdefault(edge.creator, [None] * edge.creator._output_count)
-            slots[edge.index] = _sum(slots[edge.index], gradient)
-
-    accumulate(_edge(root), gradient)
-    for function in _reverse_order(root):
-        for pair in function._differentiate(pending.pop(function), retain_graph) if function in pending else ():
-            accumulate(*pair)
+            totals[tensor] = _sum(totals.get(tensor), part)
     for tensor, total in totals.items():
         tensor.grad = _sum(tensor.grad, total.copy())  # a backward may return one array for several inputs
 
 
+def gradient_parts(root: Tensor, gradient: Any, retain_graph: bool) -> Iterator[tuple[Edge, Any]]:
+    """The parts of the gradient of each tensor of the graph, one for each use, in the order of their summation."""
+    pending: dict[Function, list[Any]] = {}  # sums of the gradients of its outputs so far
+    parts = [(_edge(root), gradient)]
+    for function in (*_reverse_order(root), None):
+        for edge, part in parts:
+            if edge.creator is not None:
+                slots = pending.setdefault(edge.creator, [None] * edge.creator._output_count)
+                slots[edge.index] = _sum(slots[edge.index], part)
+            yield edge, part
+        parts = function._differentiate(pending.pop(function), retain_graph) if function in pending else []
+
+
 def _reverse_order(root: Tensor) -> list[Function]:
-    """The functions that computed `root`, each before those it read from; iterative, as chains may be long."""
-    order, seen, stack = [], set(), [(root._creator, False)]
-    while stack:
-        function, finished = stack.pop()
-        if finished:
-            order.append(function)
-        elif function is not None and function not in seen:
-            seen.add(function)
-            stack.append((function, True))
-            stack.extend((edge.creator, False) for edge in function._inputs if edge is not None)
-    return order[::-1]
+    """The functions that computed `root`, the last applied first; iterative, as chains may be long."""
+    found: set[Function] = set()
+    waiting = [root._creator]
+    while waiting:
+        function = waiting.pop()
+        if function is not None and function not in found:
+            found.add(function)
+            waiting.extend(edge.creator for edge in function._inputs if edge is not None)
+    return sorted(found, key=lambda function: function._number, reverse=True)
 
 
 def _edge(tensor: Tensor) -> Edge:
@@ -364,15 +373,6 @@ def as_array(value: Any) -> Any:
     if value.dtype.kind not in "biuf":
         raise TypeError(f"Tensor: array is {value.dtype}, expected real numbers")
     return np.asarray(value) if isinstance(value, np.generic) else value
-
-
-def rectangular(operation: str, value: Any) -> np.ndarray:
-    """A number or nested lists of numbers as an array.  Raises ValueError if lists side by side differ in length."""
-    try:
-        return np.asarray(value)
-    except ValueError:
-        raise ValueError(f"{operation}: lists side by side differ in length or depth, expected rows of one "
-                         "length") from None
 
 
 def _check_floating(array: Any, requires_grad: bool) -> None:

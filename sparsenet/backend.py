@@ -226,3 +226,12 @@ def count_wait() -> None:
 def _check_device(device: str) -> None:
     if device not in DEVICES:
         raise ValueError(f"device is 'cpu' or 'cuda', got {device!r}")
+
+
+def rectangular(operation: str, value: Any) -> np.ndarray:
+    """A number or nested lists of numbers as an array.  Raises ValueError if lists side by side differ in length."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{operation}: lists side by side differ in length or depth, expected rows of one "
+                         "length") from None

@@ -72,7 +72,7 @@ def groups() -> optim.ParameterGroups:
                                              {"params": [("b", nn.Parameter([0.0]))]}], lr=0.1, momentum=0.9)
 
 
-def take_step(optimizer: optim.SGD) -> Any:
+def take_step(optimizer: optim.SGD | optim.Adam) -> Any:
     optimizer.parameters["w"].grad = np.ones(2, np.float32)
     optimizer.step()
     return optimizer.parameters["w"], optimizer.state_dict()
@@ -213,6 +213,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "BatchNorm": layer(lambda: nn.BatchNorm(1)),
     "Residual": layer(lambda: nn.Residual(nn.SubmanifoldConv(1, 2, 3, rng=0), nn.ReLU(),
                                           shortcut=nn.SubmanifoldConv(1, 2, 1, rng=1))),
+    "Checkpoint, of layers": layer(lambda: nn.Checkpoint(nn.SparseConv(1, 2, 2, rng=0), nn.ReLU())),
     "Dropout": layer(lambda: nn.Dropout(0.5, rng=0)),
     "GlobalPool": layer(nn.GlobalPool),
     "ToDense": layer(nn.ToDense),
@@ -224,6 +225,8 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
                    lambda seen: (seen.output, [(r.name, r.features, r.pairs) for r in seen.records])),
     "Picture": plain(lambda: inspect.Picture(np.eye(3, dtype=int), "one", "a", 0.5), fields),
     "SGD": plain(optimizer, take_step),
+    "Adam": plain(lambda: optim.Adam([("w", nn.Parameter([1.0, 2.0]))], amsgrad=True), take_step),
+    "AdamW": plain(lambda: optim.AdamW([("w", nn.Parameter([1.0, 2.0]))]), take_step),
     "ParameterGroups": plain(groups, lambda chosen: take_step(chosen.optimizers[0])),
     "EMA": plain(lambda: optim.EMA(network()), lambda average: (average.update(), average.updates,
                                                                 average.state_dict())),
@@ -267,6 +270,8 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "Event": plain(lambda: training.Event("step", 1, 2, 3, {"loss": 1.0}, network()),
                    lambda event: (event.total_steps, event.figures,
                                   forward_and_backward(event.net, sparse_tensor()))),
+    "LearningRates": plain(lambda: training.LearningRates(*np.arange(1.0, 13).reshape(3, 4), 2.0, True),
+                           lambda found: (fields(found), found.suggestion, found.table())),
     "TrainingResult": plain(lambda: training.TrainingResult(network(), [{"loss": 1.0}], {"test_mAP": 0.5}, evaluation(),
                                                             True),
                             lambda result: (forward_and_backward(result.net, sparse_tensor()), result.history)),

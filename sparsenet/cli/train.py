@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparsenet.cli.parser import command_parser
+
+if TYPE_CHECKING:
+    from sparsenet.training import Config
 
 EXAMPLES = """examples:
   sparsenet train quickstart                         # a shipped config, by name
   sparsenet train configs/psb.toml --set data.path=psb.h5 --set training.epochs=50
   sparsenet train modelnet40 --out runs/first --seconds 3000
   sparsenet train modelnet40 --out runs/first --resume    # the same bits as if uninterrupted
+  sparsenet train modelnet40 --find-lr               # which learning rate to try first
   sparsenet train --keys                             # all keys with defaults and meanings
 
 The best epoch is selected on a held-out part of the training split (data.validation_share), or on the
@@ -36,6 +41,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, metavar="N",
                         help="stop resumably after N seconds and evaluate (training.max_seconds)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar (shown only on a terminal)")
+    parser.add_argument("--find-lr", action="store_true",
+                        help="instead of training, let the learning rate rise step by step, and print the losses and a "
+                             "suggestion; nothing is kept")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="with --find-lr: draw the losses into FILE")
     parser.add_argument("--keys", action="store_true", help="print all keys with their defaults and meanings")
     args = parser.parse_args(arguments)
     if args.keys:
@@ -47,6 +56,30 @@ def main(arguments: list[str]) -> int:
     if args.seconds is not None:
         overrides.append(f"training.max_seconds={args.seconds}")
     config = load_config(args.config, overrides)
+    if args.find_lr:
+        if args.out or args.resume or args.overwrite or args.seconds is not None:
+            parser.error("--find-lr makes no run: leave out --out, --resume, --overwrite and --seconds")
+        return _find_learning_rate(config, args.picture, not args.quiet)
+    if args.picture:
+        parser.error("--picture draws what --find-lr finds: give both, or neither")
     out = args.out or Path("runs") / find_config(args.config).stem
     train(config, out, resume=args.resume, overwrite=args.overwrite, progress=not args.quiet)
+    return 0
+
+
+def _find_learning_rate(config: Config, picture: Path | None, progress: bool) -> int:
+    """Print what `find_learning_rate` finds, and draw it if a file is named."""
+    from sparsenet.training import find_learning_rate
+
+    if picture is not None:
+        from sparsenet.inspect.figures import check_picture
+
+        check_picture(picture)
+    found = find_learning_rate(config, progress=progress)
+    print(found.table())
+    if picture is not None:
+        from sparsenet.inspect.curves import rate_curve
+        from sparsenet.inspect.figures import save_figure
+
+        save_figure(rate_curve(found.rates, found.losses, found.smoothed, found.suggestion), picture)
     return 0

@@ -4,7 +4,7 @@ Each figure is a function that returns a matplotlib Figure; `save_figure` writes
 """
 
 from sparsenet.inspect.confusion import confusion_counts, confusion_matrix
-from sparsenet.inspect.curves import precision_recall, training_curves
+from sparsenet.inspect.curves import precision_recall, rate_curve, training_curves
 from sparsenet.inspect.figures import save_figure
 from sparsenet.inspect.gallery import Picture, gallery
 from sparsenet.inspect.grids import activation_slices, activation_voxels, sparse_tensor
@@ -17,5 +17,5 @@ from sparsenet.inspect.tracing import Trace, trace
 
 __all__ = ["Picture", "Trace", "activation_slices", "activation_voxels", "confusion_counts", "confusion_matrix",
            "descriptor_map", "gallery", "hash_table", "hash_table_report", "precision_recall",
-           "principal_components", "render_sizes", "rulebook", "save_figure", "sparse_tensor", "statistics", "trace",
-           "training_curves"]
+           "principal_components", "rate_curve", "render_sizes", "rulebook", "save_figure", "sparse_tensor",
+           "statistics", "trace", "training_curves"]

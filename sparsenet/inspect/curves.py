@@ -57,6 +57,26 @@ def training_curves(path: str | Path) -> Figure:
     return figure
 
 
+def rate_curve(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggestion: float | None) -> Figure:
+    """The losses of `sparsenet.training.find_learning_rate` over the learning rate.
+
+    rates, losses, smoothed : (n,) floats;  suggestion : a rate that is marked, or None
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=COLOURS[0], alpha=0.35, linewidth=1, label="loss of a batch")
+    axes.plot(rates, smoothed, color=COLOURS[0], linewidth=1.8, label="smoothed")
+    if suggestion is not None:
+        axes.axvline(suggestion, color=COLOURS[1], linewidth=1.2, label=f"suggestion: {suggestion:.2g}")
+    known = smoothed[np.isfinite(smoothed)]
+    axes.set(xscale="log", ylim=(0, 1.15 * max(losses[:max(1, len(losses) // 4)].max(), known.min())))
+    label_axes(axes, "", "learning rate", "loss")
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
 def precision_recall(evaluations: Mapping[str, Evaluation]) -> Figure:
     """Precision against recall of one or more evaluations; the legend gives their names, AUC and mAP.
 

@@ -500,6 +500,21 @@ def sgd_step(parameters, gradients, velocities, masters, lr, momentum, dampening
         parameter -= lr * step
 
 
+@formula_of("adam_step")
+def adam_step(parameters, gradients, means, squares, maxima, masters, lr, beta1, beta2, eps, weight_decay, decoupled,
+              steps, loss_scale):
+    """In place: m = beta1 * m + (1 - beta1) * g, v = beta2 * v + (1 - beta2) * g^2, parameter -= lr * (m / (1 -
+    beta1^steps)) / (sqrt(v / (1 - beta2^steps)) + eps), where g = gradient / loss_scale + weight_decay * parameter; or,
+    decoupled, parameter -= lr * weight_decay * parameter first.  With maxima, the largest v so far takes its place."""
+    for i, (parameter, gradient, m, v) in enumerate(zip(parameters, gradients, means, squares, strict=True)):
+        g = gradient / loss_scale + (0 if decoupled else weight_decay) * parameter
+        m[:], v[:] = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+        if maxima is not None:
+            v = np.maximum(v, maxima[i], out=maxima[i])
+        parameter -= lr * (weight_decay if decoupled else 0) * parameter
+        parameter -= lr * (m / (1 - beta1**steps)) / (np.sqrt(v / (1 - beta2**steps)) + eps)
+
+
 # ---- voxelization: integers on a lattice of so many steps to a cell ------------------------------------------------
 
 @formula_of("voxelize_triangles")

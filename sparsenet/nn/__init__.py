@@ -5,6 +5,7 @@ from sparsenet.nn import init
 from sparsenet.nn.activation_layers import ELU, GELU, LeakyReLU, PReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from sparsenet.nn.activations import Activation
 from sparsenet.nn.architectures import resnet, s3dcnn
+from sparsenet.nn.checkpoint import Checkpoint
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.layers import (
     CosineLinear,
@@ -26,6 +27,7 @@ from sparsenet.nn.sequential import Sequential
 __all__ = [
     "Activation",
     "BatchNorm",
+    "Checkpoint",
     "CosineLinear",
     "Dropout",
     "ELU",

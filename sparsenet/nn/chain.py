@@ -21,6 +21,8 @@ class Chain(Module):
     layers : list of Modules, may be changed
     dimension, in_channels : D and C of the input
     field : (D,), sides of the input grid, checked at each call; None: any
+    recompute : number of parts in which the layers run while a graph is recorded; all but the last run again in the
+        backward pass, instead of keeping their activations: same bits, less memory, more time; 0: they are kept
 
     A layer's name is its kind, numbered: "convolution1", "leaky_relu1", "max_pool1", "convolution2", ...; its
     parameters are "convolution1.weight", "convolution1.bias".
@@ -30,6 +32,7 @@ class Chain(Module):
     dimension: int
     in_channels: int
     field: tuple[int, ...] | None
+    recompute: int = 0
 
     def forward(self, batch: Any) -> Any:
         return self.run(batch)
@@ -49,7 +52,12 @@ class Chain(Module):
         start, stop = self._checked_range(start, stop)
         x = self._checked_input(x) if start == 0 else x
         with entered(self):
-            return run_layers(self.layers[start:stop], x)
+            layers = self.layers[start:stop]
+            if not self.recompute:
+                return run_layers(layers, x)
+            from sparsenet.nn.checkpoint import run_parts
+
+            return run_parts(layers, x, self.recompute)
 
     def activations(self, batch: Any) -> list[Activation]:
         """Run the network and return a record for each layer, in order: its input and output, as arrays and as part of

@@ -16,9 +16,9 @@ _thread = threading.local()
 
 
 @contextmanager
-def intercepting(intercept: Callable[[Module, tuple[Any, ...]], Any]) -> Iterator[None]:
+def intercepting(intercept: Callable[[Module, tuple[Any, ...]], Any] | None) -> Iterator[None]:
     """A context in which each call of a Module on this thread becomes `intercept(module, inputs)`, which calls
-    `module.forward(*inputs)` itself and returns the result, or another one."""
+    `module.forward(*inputs)` itself and returns the result, or another one.  None: calls are plain again."""
     before = getattr(_thread, "intercept", None)
     _thread.intercept = intercept
     try:

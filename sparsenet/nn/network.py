@@ -66,6 +66,8 @@ class SparseNetwork(Chain):
     Attributes
     ----------
     layers : list of Modules, may be changed: insert, replace, remove, truncate (`del net.layers[17:]`)
+    recompute : number of parts in which the layers run while a graph is recorded; all but the last run again in the
+        backward pass, instead of keeping their activations: same bits, less memory, more time; 0: they are kept
     descriptor : number of the layer, from 1, whose output is the descriptor; None: the last before the classifier
     classes : names of the classes by label, of a network that was trained; None: unknown
     voxelization : how the shapes were voxelized that it was trained on (`shapes.Voxelization`); None: unknown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -247,6 +247,19 @@ class SparseTensor:
     def with_features(self, features: Tensor, background: Tensor | None) -> SparseTensor:
         """Other features (N, C) and background on the same sites, whose rulebooks are shared."""
         return SparseTensor.from_sites(features, self.sites, background)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The Tensors that it holds: "features", or "relative" if these are computed from it, and "background"."""
+        held = {"relative": self._relative} if self._features is None else {"features": self._features}
+        held["background"] = self._background
+        return {name: tensor for name, tensor in held.items() if tensor is not None}
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> SparseTensor:
+        """Others in the place of `tensors()`, of the same shapes and dtypes, on the same sites."""
+        other = SparseTensor.__new__(SparseTensor)
+        other.sites, other._background, other._zeros = self.sites, tensors.get("background"), self._zeros
+        other._features, other._relative = tensors.get("features"), tensors.get("relative")
+        return other
 
     def detach(self) -> SparseTensor:
         """The same values, cut from the graph."""

@@ -12,10 +12,12 @@ from sparsenet.training.events import Event
 from sparsenet.training.key_reference import describe_keys
 from sparsenet.training.loop import TrainingResult, train
 from sparsenet.training.mining import batch_hard, semi_hard
+from sparsenet.training.rate_finder import LearningRates, find_learning_rate
 from sparsenet.training.schema import Config
 from sparsenet.training.trained import embed_shapes, open_shapes
 
-__all__ = ["Checkpoint", "CheckpointError", "Config", "ConfigError", "Event", "TrainingResult", "batch_hard",
-           "build_network", "describe_keys", "embed_shapes", "find_config", "load_checkpoint",
+__all__ = ["Checkpoint", "CheckpointError", "Config", "ConfigError", "Event", "LearningRates", "TrainingResult",
+           "batch_hard", "build_network", "describe_keys", "embed_shapes", "find_config", "find_learning_rate",
+           "load_checkpoint",
            "load_config", "load_network", "open_shapes", "parse_config", "save_checkpoint", "semi_hard",
            "train"]

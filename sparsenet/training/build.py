@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
 from sparsenet.training.losses import classifies, descriptor_place
-from sparsenet.training.schema import Config
+from sparsenet.training.schema import Config, OptimizerConfig
 from sparsenet.training.terms import classifier_of, sampling_of
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
     from sparsenet.nn import SparseNetwork
-    from sparsenet.optim import EMA, SGD, ParameterGroups
+    from sparsenet.optim import EMA, ParameterGroups
+    from sparsenet.optimizer import Optimizer
     from sparsenet.training.losses import Criterion
 
 
@@ -103,21 +104,21 @@ def load_network(path: str | Path) -> tuple[SparseNetwork, Checkpoint]:
 
 
 def build_optimizer(config: Config, net: SparseNetwork, criterion: Criterion | None = None
-                    ) -> tuple[SGD | ParameterGroups, Callable[[int, float], float]]:
-    """SGD, and the learning rate as a function of the epochs done and the fraction done of the current one.
+                    ) -> tuple[Optimizer | ParameterGroups, Callable[[int, float], float]]:
+    """The optimizer, and the learning rate as a function of the epochs done and the fraction done of the current one.
 
     criterion : its parameters are trained, too
     """
     from sparsenet import optim
 
     settings, schedule = config.optimizer, config.schedule
-    arguments = {name: getattr(settings, name) for name in ("lr", "momentum", "dampening", "nesterov", "weight_decay")}
+    made, arguments = _optimizer_of(settings)
     params = [*net.named_parameters(), *([] if criterion is None else criterion.heads())]
     vectors = [] if criterion is None else list(criterion.groups(settings.lr))
     groups = [{"params": params}] if settings.decay_norms_and_biases else optim.decay_groups(params)
-    optimizer: SGD | ParameterGroups = (
-        optim.SGD(params, **arguments) if settings.decay_norms_and_biases and not vectors else
-        optim.ParameterGroups(optim.SGD, [*groups, *vectors], **arguments))
+    optimizer: Optimizer | ParameterGroups = (
+        made(params, **arguments) if settings.decay_norms_and_biases and not vectors else
+        optim.ParameterGroups(made, [*groups, *vectors], **arguments))
     rates: dict[str, Callable[[], Callable[[float], float]]] = {
         "constant": lambda: optim.ConstantRate(settings.lr),
         "exponential": lambda: optim.ExponentialDecay(settings.lr, schedule.decay),
@@ -130,6 +131,18 @@ def build_optimizer(config: Config, net: SparseNetwork, criterion: Criterion | N
         return scheduled(epoch) * (min(1.0, (epoch + share) / schedule.warmup) if schedule.warmup else 1.0)
 
     return optimizer, learning_rate
+
+
+def _optimizer_of(settings: OptimizerConfig) -> tuple[type[Optimizer], dict[str, Any]]:
+    """The class of the optimizer, and its settings."""
+    from sparsenet import optim
+
+    if settings.kind == "sgd":
+        names = ("lr", "momentum", "dampening", "nesterov", "weight_decay")
+        return optim.SGD, {name: getattr(settings, name) for name in names}
+    arguments = {name: getattr(settings, name) for name in ("lr", "eps", "weight_decay", "amsgrad")}
+    chosen = optim.AdamW if settings.kind == "adamw" else optim.Adam
+    return chosen, {**arguments, "betas": (settings.beta1, settings.beta2)}
 
 
 def build_average(config: Config, net: SparseNetwork) -> EMA | None:

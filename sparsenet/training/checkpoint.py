@@ -5,7 +5,8 @@
                                     label
     class_counts                    training samples of each class
     check/NAME                      of a model that is shipped: the `cells` of a shape, and its `descriptor`
-    weights/NAME, momentum/NAME     arrays, by parameter name
+    weights/NAME, momentum/NAME     arrays, by parameter name; of Adam momentum/NAME.mean and NAME.square (of AMSGrad
+                                    NAME.maximum, too), and in NAME.steps the steps of the parameter
     loss/NAME                       what the loss learned beside the network (centres, proxies, a projection), whose
                                     momentum is momentum/loss.NAME
     latest/NAME                     if the weights are a moving average (attribute updates: of so many steps), those
@@ -39,8 +40,8 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """The state of training between two steps.
 
-    weights, momentum : name -> array; momentum is empty before the first step.  With optimizer.ema the weights are the
-        moving average: those that were evaluated, and that the network is used with.
+    weights, momentum : name -> array; momentum is the state of the optimizer, empty before the first step.  With
+        optimizer.ema the weights are the moving average: those that were evaluated, and that the network is used with.
     latest, updates : with optimizer.ema the weights after the last step, from which training goes on, and the number of
         updates of the average; otherwise empty and 0.
     loss : name -> array, what the loss learned beside the network; empty if nothing.
@@ -115,7 +116,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         found = read_hdf5(path, {CHECKPOINT_FORMAT: CHECKPOINT_VERSION}, unsealed=[(CHECKPOINT_FORMAT, 1)])
         config, voxelization = _parted(found.text("config"), path)
         return Checkpoint(
-            weights=weights_of(found), momentum=_like_weights(found, "momentum"), epoch=_count(found, "epoch"),
+            weights=weights_of(found), momentum=_momentum(found), epoch=_count(found, "epoch"),
             step=_count(found, "step"), seconds=float(found.attribute("seconds", float)), config=config,
             classes=found.texts("classes"), running=_running(found), history=_rows(found),
             dataset=found.attribute("dataset", str, ""), voxelization=voxelization,
@@ -160,12 +161,23 @@ def _class_counts(found: Contents) -> list[int]:
 
 
 def _like_weights(found: Contents, group: str) -> dict[str, np.ndarray]:
-    """The arrays of a group, each of the shape of the weight of its name, or of loss.NAME."""
-    arrays = found.finite_group(group)
-    weights = found.group("weights") | {f"loss.{name}": array for name, array in found.group("loss").items()}
+    """The arrays of a group, each of the shape of the weight of its name."""
+    arrays, weights = found.finite_group(group), found.group("weights")
     for name, array in arrays.items():
         if name not in weights or np.shape(array) != np.shape(weights[name]):
             raise found.wrong(f"{group}/{name} has shape {np.shape(array)}, expected that of the weight of this name")
+    return arrays
+
+
+def _momentum(found: Contents) -> dict[str, np.ndarray]:
+    """The arrays of the optimizer, each of the shape of the weight NAME or loss.NAME that it is named after, and the
+    numbers NAME.steps."""
+    arrays = found.finite_group("momentum")
+    weights = found.group("weights") | {f"loss.{name}": array for name, array in found.group("loss").items()}
+    for name, array in arrays.items():
+        owner, _, kept = (name, "", "") if name in weights else name.rpartition(".")
+        if owner not in weights or np.shape(array) != (() if kept == "steps" else np.shape(weights[owner])):
+            raise found.wrong(f"momentum/{name} has shape {np.shape(array)}, expected that of the weight of this name")
     return arrays
 
 

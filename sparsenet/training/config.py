@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from sparsenet.toml import TomlError, parse_toml, read_toml, shortened, shown
-from sparsenet.training.schema import AugmentationConfig, Config, LossConfig, NetworkConfig
+from sparsenet.training.schema import (
+    OPTIMIZER_DEFAULTS,
+    AugmentationConfig,
+    Config,
+    LossConfig,
+    NetworkConfig,
+    OptimizerConfig,
+)
 from sparsenet.training.terms import TERMS, Contrastive, kind_of, sampling_of, terms_of
 from sparsenet.wording import did_you_mean
 
@@ -82,6 +89,7 @@ def _config_of(stated_sections: dict[str, Any], source: str, overrides: Iterable
         stated[name][entry] = _checked(sections[name], name, entry, value, f"--set {shortened(override)}")
     if stated["loss"].get("terms"):
         stated["loss"].setdefault("kind", "terms")
+    stated["optimizer"] = OPTIMIZER_DEFAULTS.get(stated["optimizer"].get("kind", "sgd"), {}) | stated["optimizer"]
     config = Config(**{name: type(default)(**stated[name]) for name, default in sections.items()})
     _check_together(config, source)
     return config
@@ -108,7 +116,9 @@ def _checked(defaults: Any, section: str, entry: str, value: Any, source: str) -
     known = {f.name: f for f in fields(defaults)}
     if entry not in known:
         everywhere = [f"{s.name}.{f.name}" for s in fields(Config) for f in fields(s.default)]
-        hint = did_you_mean(entry, known, f"{section}.") or did_you_mean(f"{section}.{entry}", everywhere)
+        namesakes = [name for name in everywhere if name.endswith(f".{entry}")]
+        hint = (did_you_mean(f"{section}.{entry}", namesakes) or did_you_mean(entry, known, f"{section}.")
+                or did_you_mean(f"{section}.{entry}", everywhere))
         raise ConfigError(f"config {source}: {section}.{shortened(entry)} is not a key{hint}")
     kind, limits, name = known[entry].type, known[entry].metadata, f"config {source}: {section}.{entry}"
     if kind == LAYERS:
@@ -211,6 +221,7 @@ def _check_together(config: Config, source: str) -> None:
     if not any(parametric) and not config.data.path:
         raise ConfigError(f"config {source}: data.path is not set: name the HDF5 file of `sparsenet make-dataset`")
     _check_network(config.network, source)
+    _check_optimizer(config.optimizer, source)
     _check_loss(config, source)
 
 
@@ -230,6 +241,16 @@ def _check_network(network: NetworkConfig, source: str) -> None:
         if getattr(network, key) != getattr(defaults, key):
             raise ConfigError(f"config {source}: network.{key} has no effect on a network of kind {network.kind}: "
                               "leave it out")
+
+
+def _check_optimizer(optimizer: OptimizerConfig, source: str) -> None:
+    """Raise ConfigError if a key of [optimizer] is set that optimizers of its kind do not have."""
+    of_sgd, of_adam = ("momentum", "dampening", "nesterov"), ("beta1", "beta2", "eps", "amsgrad")
+    for name in of_adam if optimizer.kind == "sgd" else of_sgd:
+        value, default = getattr(optimizer, name), getattr(OptimizerConfig(), name)
+        if value != default:
+            raise ConfigError(f"config {source}: optimizer.{name} is {shown(value)}, and {optimizer.kind} has no such "
+                              f"key: leave it out, or set it to its default, {shown(default)}")
 
 
 def _check_loss(config: Config, source: str) -> None:

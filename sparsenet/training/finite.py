@@ -7,14 +7,17 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from sparsenet.training.precision import loss_scale
 from sparsenet.training.schema import Config
 
 
 def not_finite(what: str, config: Config, epoch: int, step: int) -> RuntimeError:
     """The error for a loss or weight that is not finite; it says what to do."""
+    scale = loss_scale(config)
+    scaled = f", or lower training.loss_scale, which is {scale:g}" if scale > 1 else ""
     return RuntimeError(f"training: {what} at epoch {epoch + 1}, batch {step + 1}: lower optimizer.lr, which is "
-                        f"{config.optimizer.lr:g}, or set optimizer.max_gradient_norm; training.detect_anomaly = true "
-                        "names the layer where it begins")
+                        f"{config.optimizer.lr:g}, or set optimizer.max_gradient_norm{scaled}; "
+                        "training.detect_anomaly = true names the layer where it begins")
 
 
 def check_finite(weights: Mapping[str, np.ndarray], config: Config, epoch: int, step: int) -> None:

@@ -41,6 +41,13 @@ from sparsenet.training.events import Callback, Event
 from sparsenet.training.finetuning import freeze, initialise, train_mode
 from sparsenet.training.finite import anomalies_named, check_finite, not_finite
 from sparsenet.training.losses import Criterion
+from sparsenet.training.precision import (
+    check_precision,
+    loss_scale,
+    product_precision,
+    run_backward,
+    storage_dtype,
+)
 from sparsenet.training.record import (
     Stopwatch,
     compilation_told,
@@ -114,6 +121,7 @@ def train(config: Config, out: str | Path, callback: Callback | None = None, *, 
     KeyboardInterrupt : after Ctrl-C, once last.h5 is written; a second Ctrl-C interrupts immediately.
     """
     out, last, best = Path(out), Path(out) / "last.h5", Path(out) / "best.h5"
+    check_precision(config)
     if resume and overwrite:
         raise ValueError("training: resume continues the run in the folder, overwrite removes it: give one of them")
     if out.exists() and not out.is_dir():
@@ -143,18 +151,20 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
     state = load_resumable(last, config, training_set) if resume else None
     check_evaluation(splits.test, config)
     check_validation(splits.validation, config)
-    set_float32_matmul_precision(config.training.precision)
+    set_float32_matmul_precision(product_precision(config))
     set_tile_table(config.training.tiles or None)
     net = build_network(config, len(training_set.classes))
     if config.network.init_from and not resume:
         for line in initialise(net, config, training_set.classes):
             say(line)
     freeze(net, config.network.freeze)
-    net.to(config.training.device)
+    net.to(config.training.device, storage_dtype(config))
+    net.recompute = config.training.recompute
     average = build_average(config, net)
     criterion = Criterion(config, net, training_set)
     criterion.to(config.training.device)
     optimizer, learning_rate = build_optimizer(config, net, criterion)
+    optimizer.loss_scale = scale = loss_scale(config)
     parameters, batching = [*net.parameters(), *criterion.parameters()], build_batching(config, training_set, net)
     for name in () if resume else OUTPUTS:
         (out / name).unlink(missing_ok=True)
@@ -179,8 +189,9 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
         latest = net.get_weights()
         learned = {name: to_device(array, "cpu") for name, array in criterion.state_dict().items()}
         check_finite(latest | learned, config, epoch, step)
-        with averaged():
-            used = latest if average is None else net.get_weights()
+        used = latest  # an average is saved in float32, however the network is stored
+        if average is not None:
+            used = latest | {name: to_device(one, "cpu") for name, one in average.state_dict()["averages"].items()}
         with deferred_interrupt():
             save_checkpoint(path, Checkpoint(
                 weights=used, epoch=epoch, step=step,
@@ -212,11 +223,11 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
                     loss, figures = loss_of(net, batch, criterion)
                     arriving = fetch_later(figures)
                 with watch("backward"), np.errstate(all="ignore"):  # a non-finite loss is reported below
-                    loss.backward()
+                    run_backward(loss, scale)
                 with watch("update"):
                     optimizer.lr = learning_rate(epoch, (step + 1) / count)
                     if config.optimizer.max_gradient_norm:
-                        clip_gradients(parameters, config.optimizer.max_gradient_norm)
+                        clip_gradients(parameters, config.optimizer.max_gradient_norm * scale)
                     optimizer.step()
                     optimizer.zero_grad()
                     if average is not None:

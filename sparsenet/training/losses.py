@@ -17,7 +17,7 @@ import numpy as np
 
 from sparsenet import ops
 from sparsenet.autograd import Parameter, Tensor
-from sparsenet.backend import array_module
+from sparsenet.backend import HALF, array_module
 from sparsenet.nn import Linear, Module, init
 from sparsenet.nn.residual import last_channels
 from sparsenet.random import keyed_rng
@@ -95,10 +95,11 @@ class Criterion(Module):
 
     def loss(self, net: SparseNetwork, batch: SparseBatch) -> tuple[Tensor, Any]:
         """The loss of a batch, and an array of its `figures`, on the network's device."""
-        descriptors = net.run(batch, 0, self.place)
+        found = net.run(batch, 0, self.place)
         last = len(net.layers) - 1
+        descriptors = ops.cast(found, np.float32) if found.dtype == HALF else found  # as the loss, and what it learns
         view = View(descriptors, descriptors if self.projection is None else self.projection(descriptors),
-                    net.run(descriptors, self.place, last) if self.classifies else None,
+                    net.run(found, self.place, last) if self.classifies else None,
                     net.layers[last] if self.classifies else None, batch.labels, self.class_weights)
         values = [one.value(view, self._vectors(name)) for name, one in zip(self.term_names, self.terms, strict=True)]
         if not self.sums:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 # Keys that may change when a run is resumed, besides all of [evaluation].
 MAY_CHANGE = ("data.path", "data.workers", "training.epochs", "training.device", "training.precision",
-              "training.tiles", "training.validate_every", "training.checkpoint_seconds", "training.max_seconds",
+              "training.loss_scale", "training.recompute", "training.tiles",
+              "training.validate_every", "training.checkpoint_seconds", "training.max_seconds",
               "training.detect_anomaly", "training.patience")
 
 
@@ -89,6 +90,10 @@ def resumption_lines(state: Checkpoint, last: Path, has_best: bool, machine: dic
     if others:
         lines.append(f"note: it was written on another machine ({'; '.join(others)}): from here on the bits may differ "
                      "from those of an uninterrupted run")
+    before = parse_config(state.config, str(last)).training.precision
+    if before != config.training.precision:
+        lines.append(f"note: training.precision is {config.training.precision} and was {before}: from here on the bits "
+                     "differ from those of an uninterrupted run")
     if not has_best and any(score(row) for row in state.history):
         lines.append("note: best.h5 is missing or was not validated: the best of the coming epochs is kept")
     return lines

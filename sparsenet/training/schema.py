@@ -85,8 +85,16 @@ class TrainingConfig:
     epochs: int = key(200, "epochs to train (the paper's classifier: 200)", at_least=1)
     batch_size: int = key(50, "samples in a batch, mined ones included (the paper: 45-90)", at_least=1)
     device: str = key("cpu", "device that the network runs on", choices=("cpu", "cuda"))
-    precision: str = key("highest", "format to which a GPU rounds float32 factors before multiplying: highest (no "
-                                    "rounding), tf32, fp16, bf16. No effect on a CPU", choices=PRECISIONS)
+    precision: str = key("highest", "'highest': float32; 'tf32', 'fp16', 'bf16': format to which a GPU rounds float32 "
+                                    "factors before multiplying; 'float16': a GPU stores parameters and features in "
+                                    "float16, with float32 masters. A CPU has 'highest' alone",
+                         choices=(*PRECISIONS, "float16"))
+    loss_scale: float = key(0.0, "factor of the loss in the backward pass, which the step divides out: small gradients "
+                                 "would be 0 in float16. 0: 1024 for float16 and fp16, else 1", at_least=0)
+    recompute: int = key(0, "parts in which the network runs, of which all but the last run again in the backward pass "
+                            "instead of keeping their activations: less memory, more time; for the least memory about "
+                            "the square root of the number of convolutions. 0: all are kept. No effect on results "
+                            "(ours; Chen et al. 2016)", at_least=0)
     tiles: str = key("", "TOML file of the GPU's tile sizes, written by tools/tune_tiles.py; empty: the built-in one")
     validate_every: int = key(1, "epochs between validations; the last epoch is always validated. 0: none, and the "
                                  "last epoch is the best (data.validation_share still holds out shapes)", at_least=0)
@@ -129,23 +137,35 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """SGD; the defaults are the paper's.
+    """SGD, Adam or AdamW; the defaults are those of the paper, which has SGD.
 
     The paper's code sums the loss gradient over the batch, we take the mean: its learning rate 0.002 corresponds to
     0.002 * batch size here (0.1 for the default of 50).
     """
 
-    lr: float = key(0.1, "learning rate at epoch 0 = the paper's 0.002 * batch size 50", above=0)
-    momentum: float = key(0.99, "decay of the velocity per step", at_least=0)
+    kind: str = key("sgd", "'sgd': gradient descent with momentum; 'adam'; 'adamw': Adam with decoupled weight decay "
+                           "(ours). Each has keys that the others do not have", choices=("sgd", "adam", "adamw"))
+    lr: float = key(0.1, "learning rate at epoch 0 = the paper's 0.002 * batch size 50; adam and adamw: 0.001 if it is "
+                         "left out", above=0)
+    momentum: float = key(0.99, "decay of the velocity of sgd per step", at_least=0)
     dampening: float = key(0.99, "the velocity adds (1 - dampening) * gradient; in the paper equal to momentum",
                            at_least=0)
-    nesterov: bool = key(True, "use Nesterov momentum")
-    weight_decay: float = key(0.0, "L2 penalty added to the gradient", at_least=0)
+    nesterov: bool = key(True, "use Nesterov momentum in sgd")
+    beta1: float = key(0.9, "decay per step of the mean gradient of adam and adamw", at_least=0, below=1)
+    beta2: float = key(0.999, "decay per step of the mean square gradient of adam and adamw", at_least=0, below=1)
+    eps: float = key(1e-8, "what adam and adamw add to the root of the mean square", at_least=1e-30)
+    amsgrad: bool = key(False, "adam and adamw divide by the largest mean square so far")
+    weight_decay: float = key(0.0, "L2 penalty added to the gradient; adamw: lr * weight_decay of each weight is taken "
+                                   "off, 0.01 if it is left out", at_least=0)
     decay_norms_and_biases: bool = key(True, "weight decay acts on biases and on the parameters of norms, too")
     ema: float = key(0.0, "decay per step of an exponential moving average of the weights, such as 0.999, with which "
                           "the network is validated and evaluated; 0: none (ours)", at_least=0, below=1)
     max_gradient_norm: float = key(0.0, "norm to which a larger gradient (of all parameters together) is scaled down "
                                         "before the step; 0: no limit (ours)", at_least=0)
+
+
+# Defaults of kinds of optimizers, where they differ from those above.
+OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {"adam": {"lr": 0.001}, "adamw": {"lr": 0.001, "weight_decay": 0.01}}
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ SMALL = ["quickstart", "--set", "data.parametric_train=4", "--set", "data.parame
          "--set", "network.channels=[2,3,4,5]", "--set", "schedule.kind=constant", "--set", "training.epochs=2"]
 
 
-def train(*arguments):
-    return invoke("train", *arguments)
+def train(*arguments, **options):
+    return invoke("train", *arguments, **options)
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +112,22 @@ def test_help_has_examples_and_keys_has_them_all():
     assert "examples:" in train("--help").stdout
     keys = train("--keys").stdout
     assert "[optimizer]" in keys and "momentum = 0.99" in keys
+
+
+def test_it_finds_a_learning_rate_and_makes_no_run(tmp_path):
+    picture = tmp_path / "losses.png"
+    done = train(*SMALL, "--find-lr", "--picture", picture, "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("data:") and lines[-1].startswith("suggestion:")
+    assert any(line.split() == ["learning", "rate", "loss", "smoothed"] for line in lines)
+    assert [path.name for path in tmp_path.iterdir()] == ["losses.png"] and picture.stat().st_size > 5000
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--find-lr", "--out", "a"], "--find-lr makes no run: leave out --out"),
+    (["--picture", "a.png"], "--picture draws what --find-lr finds"),
+])
+def test_options_that_do_not_fit_together_are_refused(arguments, words):
+    done = train(*SMALL, *arguments)
+    assert done.returncode == 2 and words in done.stderr

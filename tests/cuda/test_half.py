@@ -98,7 +98,7 @@ def half_parameter(where: str) -> sn.Tensor:
     return sn.Tensor(to_device(np.linspace(-1, 1, 50, dtype=np.float16), where), requires_grad=True)
 
 
-def some_steps(parameter: sn.Tensor, optimizer: sn.optim.SGD, numbers: range) -> None:
+def some_steps(parameter: sn.Tensor, optimizer: sn.optim.SGD | sn.optim.Adam, numbers: range) -> None:
     """Steps most of which are below the resolution of float16."""
     for number in numbers:
         gradient = np.random.default_rng(number).standard_normal(parameter.shape)
@@ -106,18 +106,21 @@ def some_steps(parameter: sn.Tensor, optimizer: sn.optim.SGD, numbers: range) ->
         optimizer.step()
 
 
-def test_resuming_from_the_state_gives_the_same_bits(cuda):
-    settings = {"lr": 1e-4, "momentum": 0.9, "nesterov": True}
+@pytest.mark.parametrize(("kind", "settings", "kept"), [
+    (sn.optim.SGD, {"lr": 1e-4, "momentum": 0.9, "nesterov": True}, {"w": np.float32}),
+    (sn.optim.AdamW, {"lr": 1e-4}, {"w.mean": np.float32, "w.square": np.float32, "w.steps": np.int64}),
+])
+def test_resuming_from_the_state_gives_the_same_bits(cuda, kind, settings, kept):
     whole = half_parameter(cuda)
-    optimizer = sn.optim.SGD([("w", whole)], **settings)
+    optimizer = kind([("w", whole)], **settings)
     some_steps(whole, optimizer, range(4))
     weights, state = whole.numpy().copy(), {name: to_device(array, "cpu") for name, array in
                                             optimizer.state_dict().items()}
-    assert {name: array.dtype for name, array in state.items()} == {"w": np.float32, "w.master": np.float32}
+    assert {name: array.dtype for name, array in state.items()} == {**kept, "w.master": np.float32}
     some_steps(whole, optimizer, range(4, 9))
 
     resumed = sn.Tensor(to_device(weights, cuda), requires_grad=True)
-    again = sn.optim.SGD([("w", resumed)], **settings)
+    again = kind([("w", resumed)], **settings)
     again.load_state_dict(state)
     some_steps(resumed, again, range(4, 9))
     assert resumed.numpy().tobytes() == whole.numpy().tobytes()

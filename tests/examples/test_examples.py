@@ -67,7 +67,8 @@ def test_scalars_go_to_tensorboard_or_to_a_table(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(module, "import_module", no_module)
     module.main(tmp_path)
-    assert "by CsvWriter" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "by CsvWriter" in printed and "to see them there: pip install tensorboard" in printed
     with open(tmp_path / "scalars" / "scalars.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     losses = [row for row in rows if row["name"] == "step/loss"]
@@ -78,8 +79,15 @@ def test_scalars_go_to_tensorboard_or_to_a_table(tmp_path, monkeypatch, capsys):
         writers.append(Writer(folder))
         return writers[-1]
 
-    monkeypatch.setattr(module, "import_module", lambda name: SimpleNamespace(SummaryWriter=summary_writer))
+    def lone_module(name):
+        """As if TensorBoard were installed without torch."""
+        if name != "tensorboard.summary":
+            raise ImportError(name)
+        return SimpleNamespace(Writer=summary_writer)
+
+    monkeypatch.setattr(module, "import_module", lone_module)
     module.main(tmp_path)
+    assert "pip install" not in capsys.readouterr().out
     *scalars, last = writers[0].scalars
     assert last == "closed"
     figures = [row for row in rows if not row["name"].startswith("epoch/")]  # those of an epoch have times, too

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from sparsenet.inspect import figures as figures_module
-from sparsenet.inspect.curves import precision_recall, training_curves
+from sparsenet.inspect.curves import precision_recall, rate_curve, training_curves
 from sparsenet.inspect.figures import check_picture, save_figure
 from sparsenet.inspect.gallery import RIGHT, UNKNOWN, WRONG, Picture, gallery
 from sparsenet.retrieval import evaluate
@@ -47,6 +47,15 @@ def test_a_shape_without_voxels_is_drawn_as_such():
 def test_an_empty_gallery_is_refused():
     with pytest.raises(ValueError, match="results is empty"):
         gallery(Picture(CUBE, "q"), [])
+
+
+def test_the_losses_of_rising_rates_are_drawn_with_the_suggestion():
+    rates, losses = np.geomspace(1e-4, 1, 8), np.array([2.0, 2, 2, 1.5, 1, 0.5, 4, np.inf])
+    axes = rate_curve(rates, losses, losses, 1e-2).axes[0]
+    assert axes.get_xscale() == "log" and axes.get_ylim() == (0, pytest.approx(2.3))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["loss of a batch", "smoothed",
+                                                                           "suggestion: 0.01"]
+    assert len(rate_curve(rates, losses, losses, None).axes[0].lines) == 2
 
 
 def test_training_curves_have_a_panel_for_each_kind_of_column(tmp_path):

@@ -41,6 +41,12 @@ def _sgd() -> np.ndarray:
     return parameter[0]
 
 
+def _adam() -> np.ndarray:
+    parameter, *kept = ([_F.ravel() ** 2] for _ in range(4))
+    launch("adam_step", parameter, *kept, None, None, 0.1, 0.9, 0.9, 1e-8, 0.0, False, 1, 1.0)
+    return parameter[0]
+
+
 def _batch_norm() -> tuple:
     moments = launch("batch_norm_statistics", _F, None, None, 0, None, None, 0.0)
     return (moments, launch("batch_norm_forward", _F, None, moments, _F[0], _F[1], 1e-5),
@@ -87,6 +93,7 @@ CALLS = {
     "voxels": lambda: launch("voxelize_triangles", *_TRIANGLE, (8, 8, 8)),
     "voxels/meshes": _meshes,
     "optim": _sgd,
+    "optim/adam": _adam,
     "losses/softmax_cross_entropy": lambda: launch("softmax_cross_entropy", _F, np.array([0, 1, 1]), False),
     "losses/triplet_loss": lambda: launch("triplet_loss", _F, _F[::-1].copy(), _F, 1.0, 0, False),
     "losses": _scaled,

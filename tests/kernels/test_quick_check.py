@@ -64,7 +64,7 @@ def accepts(kernel: Kernel, values: tuple) -> bool:
 def test_of_a_kernel(name):
     kernel, sizes = find(name), {}
     values = tuple(usual(expected, sizes) for expected in kernel.arguments.values())
-    if name != "sgd_step":  # masters of float32 parameters are float32
+    if name not in ("sgd_step", "adam_step"):  # masters of float32 parameters are float32
         assert accepts(kernel, values)
     assert kernel._quick_backend(values, None) == "cpu"
     for place, value in enumerate(values):

@@ -174,6 +174,8 @@ def without(file, name):
     ("momentum/layers.2.bias", [1.0],
      r"momentum/layers.2.bias has shape \(1,\), expected that of the weight of this name"),
     ("momentum/other", [1.0], "momentum/other has shape"),
+    ("momentum/layers.2.bias.mean", [1.0], "momentum/layers.2.bias.mean has shape"),
+    ("momentum/layers.2.bias.steps", [1.0, 1.0, 1.0], "momentum/layers.2.bias.steps has shape"),
 ])
 def test_wrong_kinds_and_shapes_are_one_line_with_file_and_key(tmp_path, checkpoint, key, value, message):
     path = tmp_path / "last.h5"

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from sparsenet.nn import Linear
 from sparsenet.nn.layer_list import grids
+from sparsenet.optim import SGD, Adam, AdamW
 from sparsenet.toml import parse_toml
-from sparsenet.training.build import build_network
+from sparsenet.training.build import build_network, build_optimizer
 from sparsenet.training.config import ConfigError, find_config, load_config, parse_config
 from sparsenet.training.key_reference import describe_keys
 from sparsenet.training.schema import Config
@@ -47,6 +49,21 @@ def test_poses_are_a_word_or_a_list_and_read_back():
     assert given.evaluation.poses == (0, 4, 8) and given.evaluation.prior == -1
 
 
+def test_the_kind_of_the_optimizer_decides_its_defaults():
+    net = Linear(2, 3)
+    for text, kind, lr, weight_decay in (("", SGD, 0.1, 0), ("kind = 'adam'", Adam, 0.001, 0),
+                                         ("kind = 'adamw'", AdamW, 0.001, 0.01),
+                                         ("kind = 'adamw'\nlr = 0.1\nweight_decay = 0", AdamW, 0.1, 0)):
+        config = parse_config(f"data.path = 'a'\n[optimizer]\n{text}", "a.toml")
+        assert parse_config(config.text(), "its own text") == config
+        optimizer, _ = build_optimizer(config, net)
+        assert type(optimizer) is kind and (optimizer.lr, optimizer.weight_decay) == (lr, weight_decay)
+    config = parse_config("data.path = 'a'", "a.toml", ["optimizer.kind=adam", "optimizer.beta1=0.5",
+                                                        "optimizer.eps=1e-3", "optimizer.amsgrad=true"])
+    optimizer, _ = build_optimizer(config, net)
+    assert (optimizer.betas, optimizer.eps, optimizer.amsgrad) == ((0.5, 0.999), 1e-3, True)
+
+
 def test_the_reference_names_every_key_with_its_default():
     text = describe_keys()
     assert parse_config(text.replace('path = ""', 'path = "x"'), "reference").differences(Config()) == ["data.path"]
@@ -77,6 +94,14 @@ def test_the_reference_names_every_key_with_its_default():
     ("[optimizer]\nlr = 0", ["optimizer.lr", "more than 0"]),
     ("[optimizer]\nlr = nan", ["optimizer.lr", "finite"]),
     ("[optimizer]\nnesterov = 1", ["optimizer.nesterov", "true or false"]),
+    ("[optimizer]\nkind = 'adan'", ["optimizer.kind is 'adan'", "sgd, adam, adamw", "did you mean adam?"]),
+    ("[optimizer]\nkind = 'adam'\nmomentum = 0.9", ["a.toml", "optimizer.momentum is 0.9, and adam has no such key",
+                                                    "leave it out, or set it to its default, 0.99"]),
+    ("[optimizer]\nkind = 'adamw'\nnesterov = false", ["optimizer.nesterov is False, and adamw has no such key"]),
+    ("[optimizer]\nbeta1 = 0.8", ["optimizer.beta1 is 0.8, and sgd has no such key", "its default, 0.9"]),
+    ("[optimizer]\namsgrad = true", ["optimizer.amsgrad is True, and sgd has no such key"]),
+    ("[optimizer]\nkind = 'adam'\nbeta2 = 1", ["optimizer.beta2 is 1.0", "less than 1"]),
+    ("[optimizer]\nkind = 'adam'\neps = 0", ["optimizer.eps is 0.0", "at least 1e-30"]),
     ("[network]\nchannels = [1, 2.5]", ["network.channels", "list of whole numbers"]),
     ("[network]\nfreeze = 'convolution1'", ["network.freeze is 'convolution1'", "a list of texts"]),
     ("[network]\nfreeze = [\"a\\u0000\"]", ["network.freeze", "without a NUL"]),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small_runs import TRIPLETS, run
 
+import sparsenet as sn
+from sparsenet.data import SparseDataset
 from sparsenet.training import load_checkpoint, load_network
 from sparsenet.training.build import build_network
 from sparsenet.training.config import ConfigError
@@ -128,3 +133,27 @@ def test_the_average_is_what_a_checkpoint_evaluates(config, tmp_path):
     run(config(), tmp_path / "plain")
     for name, array in load_checkpoint(tmp_path / "plain" / "last.h5").weights.items():
         np.testing.assert_array_equal(array, plain[name], err_msg="an average changes no step")
+
+
+def test_the_page_adds_a_class_and_keeps_the_others(path, whole):
+    text = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    section = text.split("## Fine-tuning")[1].split("\n## ")[0]
+    adding, copying = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    assert '"runs/quickstart/best.h5"' in adding
+    names: dict = {}
+    exec(adding.replace("runs/quickstart/best.h5", str(checkpoint(whole[1]))), names)
+    net, optimizer = names["net"], names["optimizer"]
+    before, _ = load_network(checkpoint(whole[1]))
+    assert names["classes"] == ["bar", "plate", "cross", "lamp"]
+    with SparseDataset.open(path) as dataset:
+        batch = next(iter(dataset.subset("train").batches(6, field=net.field)))
+        logits = net(batch)
+        np.testing.assert_allclose(logits.array[:, :3], before(batch).array, rtol=1e-5, atol=1e-6)
+        sn.ops.softmax_cross_entropy(logits, [0, 3, 1, 3, 2, 3]).backward()
+    optimizer.step()
+    moved = {name for name, array in net.state_dict().items() if name not in before.state_dict()
+             or array.shape != before.state_dict()[name].shape or not np.array_equal(array, before.state_dict()[name])}
+    assert moved == {"linear1.weight", "linear1.bias"}
+    names["state"] = before.state_dict()
+    exec(copying, names)
+    assert names["missing"] == ["linear1.weight", "linear1.bias"] and names["unexpected"] == []

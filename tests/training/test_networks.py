@@ -56,6 +56,17 @@ def test_stopped_and_resumed_it_gives_the_same_bits(kind, triplets, config, tmp_
     assert half and all(not np.array_equal(half[name], end[name]) for name in half)
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_activations_that_are_computed_again_change_no_bit_and_may_be_switched_on_later(kind, config, tmp_path):
+    overrides = [*NETWORKS[kind], "training.epochs=1"]
+    run(config(*overrides), tmp_path / "kept")
+    run(config(*overrides, "training.recompute=2"), tmp_path / "again")
+    assert bits(tmp_path / "again") == bits(tmp_path / "kept")
+    run(config(*overrides, "training.max_seconds=1e-9"), tmp_path / "later")
+    result = run(config(*overrides, "training.recompute=100"), tmp_path / "later", resume=True)
+    assert bits(tmp_path / "later") == bits(tmp_path / "kept") and result.net.recompute == 100
+
+
 def test_listed_layers_are_in_the_checkpoint_and_embed_before_the_classifier(config, path, tmp_path):
     run(config(*LAYERS), tmp_path)
     net, state = load_network(tmp_path / "best.h5")

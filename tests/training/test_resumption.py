@@ -16,11 +16,16 @@ from sparsenet.training import loop
 from sparsenet.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
 
+ADAM = ["optimizer.momentum=0.99", "optimizer.dampening=0.99"]  # as the file of these tests states others
+
 
 @pytest.mark.parametrize(("overrides", "stop", "at"), [
     ([], 1, (0, 1)), ([], 4, (0, 4)), (["schedule.warmup=1.5", "optimizer.max_gradient_norm=0.5"], 6, (1, 2)),
     (["optimizer.ema=0.8", "optimizer.decay_norms_and_biases=false", "optimizer.weight_decay=0.1",
       "network.freeze=['convolution1']"], 3, (0, 3)), (["optimizer.ema=0.8", *TRIPLETS], 4, (1, 2)),
+    ([*ADAM, "optimizer.kind=adam", "optimizer.amsgrad=true"], 3, (0, 3)),
+    ([*ADAM, "optimizer.kind=adamw", "optimizer.lr=0.01", "optimizer.decay_norms_and_biases=false",
+      "network.freeze=['convolution2']", *TRIPLETS], 3, (1, 1)),
     (TRIPLETS, 1, (0, 1)), (TRIPLETS, 4, (1, 2)), ([*TRIPLETS, *MINED], 5, (1, 1)),
 ])
 def test_stopped_anywhere_and_resumed_it_gives_the_same_bits(config, tmp_path, monkeypatch, overrides, stop, at):

@@ -1,1 +1,1 @@
-"""The step of gradient descent with momentum, many parameters in each launch."""
+"""The steps of gradient descent with momentum and of Adam, many parameters in each launch."""

@@ -16,8 +16,8 @@ from __future__ import annotations
 from sparsenet.kernels.contracts import SGD_STEP
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
-
-_BLOCK = 1 << 16  # elements
+from sparsenet.kernels.optim import adam  # noqa: F401  (registers its kernel)
+from sparsenet.kernels.optim.blocks import blocks_of
 
 
 @SGD_STEP.implementation("cpu")
@@ -29,8 +29,7 @@ def _sgd_step_cpu(parameters, gradients, velocities, masters, lr, momentum, damp
     number = parameters[0].dtype.type
     rate, decay, unscale = number(lr), number(weight_decay), number(1 / loss_scale)
     kept, added = number(momentum), number(1 - dampening)
-    blocks = [(i, slice(start, start + _BLOCK)) for i, array in enumerate(parameters)
-              for start in range(0, array.size, _BLOCK)]
+    blocks = blocks_of(parameters)
 
     def block(index: int) -> None:
         i, chosen = blocks[index]
