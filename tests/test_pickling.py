@@ -18,8 +18,8 @@ import pytest
 import sparsenet as sn
 from sparsenet import data, inspect, nn, optim, retrieval, shapes, sparse, training
 
-PACKAGES = ("sparsenet", *(f"sparsenet.{name}" for name in ("data", "inspect", "nn", "ops", "optim", "retrieval",
-                                                            "shapes", "sparse", "training")))
+PACKAGES = ("sparsenet", *(f"sparsenet.{name}" for name in ("data", "export", "inspect", "nn", "ops", "optim",
+                                                            "retrieval", "shapes", "sparse", "training")))
 FIELD = (6, 6, 6)
 MESH = shapes.Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 1, 2], [0, 1, 3]])
 TWINS = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "deepcopy": copy.deepcopy}

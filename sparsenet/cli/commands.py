@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "accuracy and retrieval of a trained network on a dataset",
     "embed": "write the descriptors of a dataset's shapes to a file",
     "search": "find the shapes most similar to a mesh",
+    "export": "write a trained network as an ONNX file: the dense network that it equals",
     "inspect": "write an HTML page that shows a network and its activations for a mesh",
     "benchmark": "verify each pass against a reference, then time it (in a clone of the repository)",
     "info": "versions, devices, thread counts, cache folders and missing packages",
