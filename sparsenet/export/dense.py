@@ -1,7 +1,7 @@
 """The dense network that a sparse one equals: a list of operations on whole grids (B, C, *spatial) and rows (B, C).
 
-    layers of nn ──layers.py──▶ DenseGraph ──onnx_nodes.py──▶ ONNX
-                                           └─torch_module.py─▶ PyTorch
+    layers of nn ──layers.py──▶ DenseGraph ──onnx_nodes.py────▶ ONNX
+                                         └──torch_module.py──▶ PyTorch
 
 Each layer is also run as it is, on a sample without a site: every cell then holds the background, so this gives the
 background, the channels and the spatial size behind it.
@@ -9,7 +9,7 @@ background, the channels and the spatial size behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from sparsenet.autograd import Tensor, no_grad
 from sparsenet.backend import to_device
 from sparsenet.nn.module import Module
 from sparsenet.ops.concatenate import concatenate
-from sparsenet.sparse import Geometry, SparseTensor
+from sparsenet.sparse import ActiveSites, Geometry, SparseTensor
 from sparsenet.sparse.geometry import several
 
 INPUT = "grid"  # the name of the input, (B, C, *field)
@@ -135,7 +135,7 @@ class DenseGraph:
         return self.layer(f"{name}.{child_name}" if name else child_name, child, x)
 
     def operation(self, operation: str, name: str, layer: Module, x: Value, settings: dict[str, Any] | None = None,
-                  arrays: dict[str, Tensor | np.ndarray | None] | None = None, sample: Any = None) -> Value:
+                  arrays: Mapping[str, Any] | None = None, sample: Any = None) -> Value:
         """Append one operation, which gives what `layer` gives.
 
         settings : numbers and texts;  arrays : its weights; None leaves one out
@@ -152,7 +152,7 @@ class DenseGraph:
             raise type(error)(f"export: {name or 'the network'}: {error}") from None
 
     def append(self, operation: str, name: str, inputs: Sequence[Value], sample: Any,
-               settings: dict[str, Any] | None = None, arrays: dict[str, Tensor | np.ndarray | None] | None = None
+               settings: dict[str, Any] | None = None, arrays: Mapping[str, Any] | None = None
                ) -> Value:
         """Append an operation on several inputs.
 
@@ -175,18 +175,20 @@ class DenseGraph:
         """Append the channels of several grids, side by side."""
         return self.append("concatenate", name, values, concatenate(*(x.sample for x in values)))
 
-    def less_background(self, name: str, layer: Module, x: Value) -> Value:
-        """x less its background, which turns padding with the background into padding with zeros; x itself if the
-        background is zero.
+    def pad(self, name: str, layer: Module, x: Value, padding: Sequence[int]) -> Value:
+        """Append cells on each side of a grid that hold its background.
 
         Raises ValueError if the background differs by sample.
         """
-        if x.background is None:
+        row = x.background
+        if row is None:
             raise self.refusal(name, layer, "pads with the background, which differs by sample here, and a dense layer "
                                             "has one padding: use padding=0")
-        if not x.background.any():
-            return x
-        return self.append("subtract", f"{name}.less_background", (x,), x.sample, arrays={"row": x.background})
+        size = tuple(side + 2 * more for side, more in zip(x.spatial_size, padding, strict=True))
+        sites = ActiveSites(x.sample.coordinates, size, 1)
+        sample = SparseTensor.from_sites(x.sample.features, sites, x.sample.background)
+        return self.append("pad", f"{name or 'result'}_padding", (x,), sample, {"padding": tuple(padding)},
+                           {"row": row})
 
     @staticmethod
     def refusal(name: str, layer: Module, words: str) -> ValueError:

@@ -51,16 +51,14 @@ def residual(graph: DenseGraph, name: str, layer: Residual, x: Value) -> Value:
 
 @dense_equivalent(SparseConv)
 def convolution(graph: DenseGraph, name: str, layer: SparseConv, x: Value) -> Value:
-    """Padded with the background: the output of a grid full of background, plus the convolution of x less the
-    background, padded with zeros, as in `ops.convolution`."""
-    weight, sample = layer.weight, graph.run(name, layer, x)
-    bias: Any = layer.bias
-    if any(layer.geometry.padding):
-        shifted = graph.less_background(name, layer, x)
-        if shifted is not x:
-            x, bias = shifted, sample.background
-    settings = {**filter_settings(layer.geometry), "groups": layer.in_channels // weight.shape[1]}
-    return graph.operation("convolution", name, layer, x, settings, {"weight": weight, "bias": bias}, sample)
+    """Padding with a background that is not zero is an operation of its own."""
+    settings, sample = filter_settings(layer.geometry), graph.run(name, layer, x)
+    if any(layer.geometry.padding) and (x.background is None or x.background.any()):
+        x = graph.pad(name, layer, x, layer.geometry.padding)
+        settings["padding"] = (0,) * layer.geometry.dimension
+    settings["groups"] = layer.in_channels // layer.weight.shape[1]
+    arrays = {"weight": layer.weight, "bias": layer.bias}
+    return graph.operation("convolution", name, layer, x, settings, arrays, sample)
 
 
 @dense_equivalent(SparseMaxPool)
@@ -83,7 +81,7 @@ def leaky_relu(graph: DenseGraph, name: str, layer: LeakyReLU, x: Value) -> Valu
 @dense_equivalent(BatchNorm)
 def batch_norm(graph: DenseGraph, name: str, layer: BatchNorm, x: Value) -> Value:
     arrays = {key: getattr(layer, key) for key in ("weight", "bias", "running_mean", "running_var")}
-    return graph.operation("batch_norm", name, layer, x, {"eps": layer.eps}, arrays)
+    return graph.operation("batch_norm", name, layer, x, {"eps": layer.eps, "momentum": layer.momentum}, arrays)
 
 
 @dense_equivalent(Dropout)

@@ -129,10 +129,21 @@ def _cosine_linear(graph: OnnxNodes, node: Node) -> None:
     graph.node("Gemm", [graph.node("Div", [scaled, norm], f"{name}.units"), weight], name)
 
 
-@operation("subtract")
-def _subtract(graph: OnnxNodes, node: Node) -> None:
-    row = node.arrays["row"].reshape(1, -1, *[1] * len(node.output.spatial_size))
-    graph.of("Sub", node, graph.constant(f"{node.name}.row", row))
+@operation("pad")
+def _pad(graph: OnnxNodes, node: Node) -> None:
+    """Cells outside hold the row: one number if all channels agree, else a grid that is zero inside is added."""
+    name, x, row, padding = node.name, node.inputs[0], node.arrays["row"], node.settings["padding"]
+    widths = graph.constant(f"{name}.widths", np.array([0, 0, *padding] * 2))
+    if (row == row[0]).all():
+        graph.of("Pad", node, widths, graph.constant(f"{name}.value", row[0]))
+        return
+    shape = graph.constant(f"{name}.shape", np.array([1, 1, *x.spatial_size]))
+    one = graph.constant(f"{name}.one", np.array(1.0))
+    inside = graph.node("ConstantOfShape", [shape], f"{name}.inside")  # zeros
+    outside = graph.node("Pad", [inside, widths, one], f"{name}.outside")
+    column = graph.constant(f"{name}.row", row.reshape(1, -1, *[1] * len(padding)))
+    border = graph.node("Mul", [outside, column], f"{name}.border")
+    graph.node("Add", [graph.node("Pad", [x.name, widths], f"{name}.zeros"), border], name)
 
 
 @operation("add")

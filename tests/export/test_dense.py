@@ -55,7 +55,7 @@ OF_OPERATION = {
     "leaky_relu": lambda settings, _, x: reference.leaky_relu(x, settings["slope"]),
     "linear": lambda _, arrays, x: reference.linear(x, arrays["weight"], arrays.get("bias")),
     "global_pool": lambda settings, _, x: reference.global_pool(x, settings["mode"]),
-    "subtract": lambda _, arrays, x: x - column(arrays["row"], x),
+    "pad": lambda settings, arrays, x: reference.pad(x, settings["padding"], arrays["row"]),
     "add": lambda settings, arrays, x, y: x + y,
     "concatenate": lambda settings, arrays, *xs: np.concatenate(xs, axis=1),
 }
@@ -76,9 +76,11 @@ def test_it_computes_what_the_sparse_network_computes(name, dimension, rng):
     reference.assert_close(run(graph, x.to_dense().numpy()), expected)
 
 
-def test_padding_on_a_zero_background_needs_no_shift(rng):
+def test_padding_on_a_zero_background_is_the_convolution_s():
     net = network(2).add_convolution(3, 3, padding=1, bias=False).add_relu().add_convolution(3, 3, padding=1)
     assert [node.operation for node in dense_graph(net).nodes] == ["convolution", "leaky_relu", "convolution"]
+    names = [node.name for node in dense_graph(net, background=[0, 0.5]).nodes]
+    assert names == ["convolution1_padding", "convolution1", "relu1", "convolution2_padding", "convolution2"]
 
 
 def test_the_mode_is_evaluation_whatever_the_network_is_in(rng):

@@ -47,6 +47,21 @@ def test_onnxruntime_computes_the_same(name, dimension, rng, tmp_path):
 
 
 @needs_onnx
+@pytest.mark.parametrize(("background", "operators"), [
+    ([0, 0], ["Conv"]), ([0.7, 0.7], ["Pad", "Conv"]),
+    ([0.7, 0], ["ConstantOfShape", "Pad", "Mul", "Pad", "Add", "Conv"])])
+def test_padding_with_the_background(background, operators, rng, tmp_path):
+    import onnx
+
+    net = trained(network(2).add_convolution(3, 3, padding=(1, 2)), rng)
+    sn.export.onnx(net, tmp_path / "net.onnx", background=background)
+    assert [node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node] == [*operators, "Identity"]
+    given = batch(2, rng)
+    x = given.with_features(given.features, sn.Tensor(np.array(background, "f4")))
+    assert reference.relative_error(run(tmp_path / "net.onnx", x.to_dense().numpy()), dense_output(net, x)) < TOLERANCE
+
+
+@needs_onnx
 def test_four_dimensions_where_the_runtime_has_them(rng, tmp_path):
     """Convolutions; its poolings have at most three."""
     net = trained(network(4).add_convolution(3, 3, padding=1).add_relu().add_linear(2), rng)
