@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import array_module, check_float_dtype, device_and_dtype, to_device
+from sparsenet.backend import adopted, array_module, check_float_dtype, device_and_dtype, to_device
 from sparsenet.kernels import launch
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.wording import counted
@@ -57,8 +57,7 @@ class SparseTensor:
                  background: Any = "zeros"):
         features = features if isinstance(features, Tensor) else Tensor(np.asarray(features)
                                                                         if isinstance(features, list) else features)
-        if isinstance(coordinates, Tensor):
-            coordinates = coordinates.array
+        coordinates = coordinates.array if isinstance(coordinates, Tensor) else adopted(coordinates)
         sites = ActiveSites(coordinates, spatial_size, batch_size)
         self._set(features, sites, background)
         order = sites.permutation
