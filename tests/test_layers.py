@@ -12,7 +12,7 @@ import sparsenet
 PACKAGE = Path(sparsenet.__file__).parent
 # "sparsenet" is the package itself: what `from sparsenet import SparseTensor` asks.
 LAYERS = (
-    ("hdf5", "interrupts"), ("hdf5_output",), ("backend", "files", "lock", "random", "toml", "wording"),
+    ("hdf5", "interrupts"), ("hdf5_output",), ("backend", "files", "lock", "notebook", "random", "toml", "wording"),
     ("kernels",), ("autograd",), ("anomaly",), ("gradcheck", "moving_average", "parameter_groups", "sparse"),
     ("optim",), ("ops",), ("nn",),
     ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("export",), ("retrieval",), ("training",),

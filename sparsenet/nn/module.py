@@ -21,6 +21,7 @@ from sparsenet import anomaly
 from sparsenet.autograd import Parameter, Tensor
 from sparsenet.backend import HALF, check_float_dtype, device_and_dtype, to_device
 from sparsenet.nn.attributes import check_attribute
+from sparsenet.nn.display import module_html
 from sparsenet.nn.state import UnmatchedNames, fitting_array
 from sparsenet.random import keyed_rng
 
@@ -274,6 +275,10 @@ class Module:
     def extra_repr(self) -> str:
         """The settings shown in the brackets of `repr`, for a layer without children."""
         return ""
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        return module_html(self)
 
     def __repr__(self) -> str:
         lines = [f"({name}) {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]

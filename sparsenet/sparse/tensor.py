@@ -10,6 +10,7 @@ import numpy as np
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import adopted, array_module, check_float_dtype, device_and_dtype, to_device
 from sparsenet.kernels import launch
+from sparsenet.sparse.display import sparse_tensor_html
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.wording import counted
 
@@ -268,6 +269,10 @@ class SparseTensor:
         moved = SparseTensor.from_sites(features, self.sites.to(device), background)
         moved._zeros = moved.background if self.zero_background else None
         return moved
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        return sparse_tensor_html(self)
 
     def __repr__(self) -> str:
         filled = f"{100 * self.active_fraction:.2f}%"
