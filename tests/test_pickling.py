@@ -209,6 +209,8 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
                         lambda record: (record.features, record.pairs, record.multiply_adds, repr(record))),
     "Trace": plain(lambda: inspect.trace(network(), sparse_tensor()),
                    lambda seen: (seen.output, [(r.name, r.features, r.pairs) for r in seen.records])),
+    "GradCam": plain(lambda: inspect.grad_cam(network(), sparse_tensor()),
+                     lambda cam: (cam.layer, cam.alpha, cam.importance, cam.sites.coordinates, cam.on_input)),
     "Picture": plain(lambda: inspect.Picture(np.eye(3, dtype=int), "one", "a", 0.5), fields),
     "SGD": plain(optimizer, take_step),
     "ParameterGroups": plain(groups, lambda chosen: take_step(chosen.optimizers[0])),

@@ -89,7 +89,7 @@ class _Recorder:
         self.records: list[Activation] = []
         self.inner_seconds = 0.0  # time in modules called by the current one
         self.names: dict[int, list[str]] = {}
-        for name, module in _named(net, ""):
+        for name, module in named_modules(net):
             self.names.setdefault(id(module), []).append(name)
 
     def __call__(self, module: Module, inputs: tuple[Any, ...]) -> Any:
@@ -242,11 +242,11 @@ def _csv_field(value: Any) -> Any:
     return "x".join(map(str, value)) if isinstance(value, list) else value
 
 
-def _named(module: Module, path: str) -> Iterator[tuple[str, Module]]:
-    """Yield (path, module) for a module and all its descendants; the outermost is named after its kind."""
+def named_modules(module: Module, path: str = "") -> Iterator[tuple[str, Module]]:
+    """(path, module) of a module and all its descendants; the outermost is named after its kind."""
     yield path or module.kind, module
     for name, child in module.named_children():
-        yield from _named(child, f"{path}.{name}" if path else name)
+        yield from named_modules(child, f"{path}.{name}" if path else name)
 
 
 def _tensors(value: Any) -> list[SparseTensor | Tensor]:
