@@ -32,7 +32,7 @@ __version__ = "0.2.0"
 # Imported on first use, because they import h5py or matplotlib.
 _LATER = {"SparseDataset": "data", "SparseBatch": "data", "Off3DPicture": "shapes", "classify": "models",
           "load_pretrained": "models"}
-_MODULES = ("data", "inspect", "models", "optim", "retrieval", "shapes", "training")
+_MODULES = ("data", "export", "inspect", "models", "optim", "retrieval", "shapes", "training")
 
 __all__ = [
     "Function",

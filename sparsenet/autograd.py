@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sparsenet.backend import array_module, device_of, rectangular
+from sparsenet.backend import adopted, array_module, device_of, rectangular
 
 if TYPE_CHECKING:
     from sparsenet.ops.methods import TensorMethods
@@ -56,7 +56,7 @@ class no_grad(ContextDecorator):
 class Tensor(TensorMethods):
     """An array and the operation that computed it.  `sparsenet.ops.methods` defines its operators and methods.
 
-    array : NumPy or CuPy array (kept, not copied), or a number or list, which becomes a NumPy array, floats float32
+    array : NumPy, CuPy or DLPack array (kept, not copied), or a number or list: a NumPy array then, floats float32
     requires_grad : collect a gradient in `.grad`; only floating-point arrays can require one
     grad : array of the shape, dtype and device of `array`, or None; `backward` adds to it
     """
@@ -360,7 +360,7 @@ def is_unit(gradient: Any) -> bool:
 
 
 def as_array(value: Any) -> Any:
-    """`value` as a NumPy or CuPy array: numbers and lists become NumPy arrays, floats among them float32.
+    """`value` (see Tensor) as a NumPy or CuPy array: numbers and lists become NumPy's, floats among them float32.
 
     Raises TypeError unless it holds real numbers, ValueError for nested lists of different lengths.
     """
@@ -369,7 +369,7 @@ def as_array(value: Any) -> Any:
     if isinstance(value, (int, float, list, tuple)) and not isinstance(value, np.generic):
         value = rectangular("Tensor", value)
         value = value.astype(np.float32) if value.dtype == np.float64 else value
-    device_of(value)  # raises unless it is an array
+    device_of(value := adopted(value))  # raises unless it is an array
     if value.dtype.kind not in "biuf":
         raise TypeError(f"Tensor: array is {value.dtype}, expected real numbers")
     return np.asarray(value) if isinstance(value, np.generic) else value

@@ -19,6 +19,7 @@ import numpy as np
 
 DEVICES = ("cpu", "cuda")
 REFERENCE = "reference"
+_DLPACK_GPU = (2, 13)  # CUDA's memory and its managed memory, as DLPack numbers devices
 HALF = np.dtype(np.float16)
 # The dtypes of features on each device.
 FLOAT_DTYPES = {
@@ -105,6 +106,27 @@ def array_class(array: Any) -> tuple[str, type | None]:
     if module is not None and type(array) is module.ndarray:
         return "cuda", module.ndarray
     return "cpu", None
+
+
+def adopted(value: Any) -> Any:
+    """A NumPy or CuPy array over the memory of another library's array, if `value` is one that speaks DLPack, such as a
+    tensor of PyTorch; else `value` itself.
+
+    Raises
+    ------
+    TypeError : it cannot be read: it requires a gradient, or NumPy lacks its dtype.
+    RuntimeError : it is on a GPU, and there is no CuPy (see `cupy`).
+    """
+    if type(value) is np.ndarray or not hasattr(value, "__dlpack__") or hasattr(value, "array"):  # the last: a Tensor
+        return value
+    if isinstance(value, (np.ndarray, np.generic)) or array_class(value)[1] is not None:
+        return value
+    module = cupy() if value.__dlpack_device__()[0] in _DLPACK_GPU else np
+    try:
+        return module.from_dlpack(value)
+    except (BufferError, RuntimeError) as error:
+        raise TypeError(f"Tensor: the array is a {type(value).__module__}.{type(value).__name__} that cannot be read: "
+                        f"{error}") from error
 
 
 def array_module(*arrays: Any) -> ModuleType:

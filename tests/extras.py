@@ -17,6 +17,7 @@ INSTALLED = {
     "inspect": ("plotly", lambda: find_spec("plotly") is not None),
     "faiss": ("faiss", lambda: find_spec("faiss") is not None),
     "kernel-test": ("NVRTC", lambda: bool(nvrtc.libraries())),
+    "onnx-test": ("onnxruntime", lambda: find_spec("onnx") is not None and find_spec("onnxruntime") is not None),
     "release": ("twine", lambda: find_spec("twine") is not None),
     "dev": ("mypy", lambda: find_spec("mypy") is not None),
 }

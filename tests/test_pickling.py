@@ -18,8 +18,8 @@ import pytest
 import sparsenet as sn
 from sparsenet import data, inspect, nn, optim, retrieval, shapes, sparse, training
 
-PACKAGES = ("sparsenet", *(f"sparsenet.{name}" for name in ("data", "inspect", "nn", "ops", "optim", "retrieval",
-                                                            "shapes", "sparse", "training")))
+PACKAGES = ("sparsenet", *(f"sparsenet.{name}" for name in ("data", "export", "inspect", "nn", "ops", "optim",
+                                                            "retrieval", "shapes", "sparse", "training")))
 FIELD = (6, 6, 6)
 MESH = shapes.Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 1, 2], [0, 1, 3]])
 TWINS = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "deepcopy": copy.deepcopy}
@@ -223,6 +223,8 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
                         lambda record: (record.features, record.pairs, record.multiply_adds, repr(record))),
     "Trace": plain(lambda: inspect.trace(network(), sparse_tensor()),
                    lambda seen: (seen.output, [(r.name, r.features, r.pairs) for r in seen.records])),
+    "GradCam": plain(lambda: inspect.grad_cam(network(), sparse_tensor()),
+                     lambda cam: (cam.layer, cam.alpha, cam.importance, cam.sites.coordinates, cam.on_input)),
     "Picture": plain(lambda: inspect.Picture(np.eye(3, dtype=int), "one", "a", 0.5), fields),
     "SGD": plain(optimizer, take_step),
     "Adam": plain(lambda: optim.Adam([("w", nn.Parameter([1.0, 2.0]))], amsgrad=True), take_step),

@@ -41,22 +41,22 @@ FILTERS = [((1, 1, 1), 1), ((1, 1, 1), 2), ((2, 2, 2), 1), ((2, 2, 2), 2), ((1, 
 
 
 @pytest.mark.parametrize(("size", "stride"), FILTERS)
-def test_a_weight_of_spconv_computes_the_same_here(shown, size, stride):
+def test_a_weight_of_spconv_computes_the_same_here(size, stride):
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(C_OUT, *size, C_IN))
     grid = rng.normal(size=(C_IN, SIDE, SIDE, SIDE))
     layer = sn.nn.SparseConv(C_IN, C_OUT, size, stride, bias=False).to(dtype="float64")
-    layer.weight.array = shown["from_spconv"](weight, stride)
+    layer.weight.array = sn.export.weight_from_spconv(weight, [stride] * 3)
     found = layer(sn.SparseTensor.from_dense(grid[None])).to_dense().numpy()[0]
     np.testing.assert_allclose(found, spconv_convolution(grid, weight, stride), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("size", "stride"), FILTERS)
-def test_there_and_back_is_the_same_weight(shown, size, stride):
+def test_there_and_back_is_the_same_weight(size, stride):
     weight = np.random.default_rng(1).normal(size=(C_OUT, *size, C_IN))
-    ours = shown["from_spconv"](weight, stride)
+    ours = sn.export.weight_from_spconv(weight, stride)
     assert ours.shape == (np.prod(size), C_IN, C_OUT)
-    assert np.array_equal(shown["to_spconv"](ours, size, stride), weight)
+    assert np.array_equal(sn.export.weight_to_spconv(ours, size, stride), weight)
 
 
 def test_a_weight_of_pytorch_computes_the_same_here(shown):
@@ -68,13 +68,31 @@ def test_a_weight_of_pytorch_computes_the_same_here(shown):
     np.testing.assert_allclose(layer(sn.SparseTensor.from_dense(grid)).to_dense().numpy()[0], expected, atol=1e-5)
 
 
-def test_the_table_s_conversions_undo_each_other():
-    (row,) = [line for line in PAGE.splitlines() if line.startswith("| PyTorch `ConvNd`")]
-    there, back = re.findall(r"`(w\.[^`]*)`", row)
-    k0, k1, k2 = 2, 3, 1
-    names = {"k0": k0, "k1": k1, "k2": k2, "K": k0 * k1 * k2, "C_in": C_IN, "C_out": C_OUT}
-    weight = np.random.default_rng(3).normal(size=(C_OUT, C_IN, k0, k1, k2))
-    ours = eval(there, {**names, "w": weight})
-    offset = np.ravel_multi_index((1, 2, 0), (k0, k1, k2))
-    assert np.array_equal(ours[offset], weight[:, :, 1, 2, 0].T)
-    assert np.array_equal(eval(back, {**names, "w": ours}), weight)
+@pytest.mark.parametrize(("size", "place"), [((4,), (3,)), ((2, 3), (1, 2)), ((2, 3, 1), (1, 2, 0)),
+                                             ((2, 1, 3, 2), (1, 0, 2, 1))])
+def test_weights_of_pytorch_of_each_dimension_go_there_and_back(size, place):
+    weight, offset = np.random.default_rng(3).normal(size=(C_OUT, C_IN, *size)), np.ravel_multi_index(place, size)
+    ours = sn.export.weight_from_torch(weight)
+    assert np.array_equal(ours[offset], weight[(slice(None), slice(None), *place)].T)
+    assert np.array_equal(sn.export.weight_to_torch(ours, size), weight)
+    transposed = sn.export.weight_from_transposed(weight)  # from C_OUT to C_IN channels
+    assert np.array_equal(transposed[offset], weight[(slice(None), slice(None), *place)])
+    assert np.array_equal(sn.export.weight_to_transposed(transposed, size), weight)
+
+
+def test_the_page_names_each_of_the_functions():
+    named = set(re.findall(r"`(\w+)\(w", PAGE))
+    assert named == {name for name in sn.export.__all__ if name.startswith("weight_")}
+
+
+@pytest.mark.parametrize(("function", "arguments", "told"), [
+    ("weight_from_torch", (np.ones((2, 3)),), r"shape \(2, 3\), expected \(C_out, C_in, \*size\)"),
+    ("weight_from_transposed", (np.ones((2, 3)),), r"expected \(C_in, C_out, \*size\) with 1 to 4 dimensions"),
+    ("weight_from_spconv", (np.ones((2,) * 7),), r"expected \(C_out, \*size, C_in\)"),
+    ("weight_to_torch", (np.ones((7, 2, 3)), (2, 2, 2)), r"shape \(7, 2, 3\), expected \(8, C_in, C_out\) for a"),
+    ("weight_to_transposed", (np.ones((8, 2)), (2, 2, 2)), r"shape \(8, 2\), expected \(8, C_in, C_out\)"),
+    ("weight_to_spconv", (np.ones((7, 2, 3)), (2, 2, 2)), "of size"),
+])
+def test_a_weight_of_another_shape_is_refused(function, arguments, told):
+    with pytest.raises(ValueError, match=rf"{function}: the weight has .*{told}"):
+        getattr(sn.export, function)(*arguments)

@@ -19,6 +19,7 @@ COMMANDS = {
     "embed": "write the descriptors of a dataset's shapes to a file",
     "search": "find the shapes most similar to a mesh, in a folder or a dataset",
     "pack": "write a trained network to a small file, weights in halves",
+    "export": "write a trained network as an ONNX file: the dense network that it equals",
     "reproduce": "measure the paper's tables and figures anew",
     "inspect": "write an HTML page that shows a network and its activations for a mesh",
     "benchmark": "verify each pass against a reference, then time it (in a clone of the repository)",

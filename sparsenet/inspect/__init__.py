@@ -7,6 +7,7 @@ from sparsenet.inspect.confusion import confusion_counts, confusion_matrix
 from sparsenet.inspect.curves import precision_recall, rate_curve, training_curves
 from sparsenet.inspect.figures import save_figure
 from sparsenet.inspect.gallery import Picture, gallery
+from sparsenet.inspect.grad_cam import GradCam, grad_cam
 from sparsenet.inspect.grids import activation_slices, activation_voxels, sparse_tensor
 from sparsenet.inspect.hashing import hash_table, hash_table_report
 from sparsenet.inspect.meshes import render_sizes
@@ -15,7 +16,8 @@ from sparsenet.inspect.rules import rulebook
 from sparsenet.inspect.statistics import statistics
 from sparsenet.inspect.tracing import Trace, trace
 
-__all__ = ["Picture", "Trace", "activation_slices", "activation_voxels", "confusion_counts", "confusion_matrix",
-           "descriptor_map", "gallery", "hash_table", "hash_table_report", "precision_recall",
-           "principal_components", "rate_curve", "render_sizes", "rulebook", "save_figure", "sparse_tensor",
+__all__ = ["GradCam", "Picture", "Trace", "activation_slices", "activation_voxels", "confusion_counts",
+           "confusion_matrix", "descriptor_map", "gallery", "grad_cam", "hash_table", "hash_table_report",
+           "precision_recall", "principal_components", "rate_curve", "render_sizes", "rulebook", "save_figure",
+           "sparse_tensor",
            "statistics", "trace", "training_curves"]

@@ -16,6 +16,7 @@ from sparsenet.backend import array_module
 from sparsenet.inspect.statistics import statistics
 from sparsenet.nn.activations import Activation, grid_words
 from sparsenet.nn.module import Module, intercepting
+from sparsenet.notebook import card, table
 from sparsenet.sparse import SparseTensor
 from sparsenet.wording import aligned
 
@@ -88,7 +89,7 @@ class _Recorder:
         self.records: list[Activation] = []
         self.inner_seconds = 0.0  # time in modules called by the current one
         self.names: dict[int, list[str]] = {}
-        for name, module in _named(net, ""):
+        for name, module in named_modules(net):
             self.names.setdefault(id(module), []).append(name)
 
     def __call__(self, module: Module, inputs: tuple[Any, ...]) -> Any:
@@ -169,15 +170,26 @@ class Trace(Sequence):
     def __str__(self) -> str:
         """Two tables: the work of each layer, and its values."""
         found = self.to_dict()
-        return f"{_work_table(self, found)}\n\n{_value_table(found['layers'])}"
+        work = aligned(_work_rows(self, found), left=_LEFT_OF_WORK, rules=(1, -1))
+        return f"{work}\n\n{aligned(_value_rows(found['layers']), left=(1,))}"
 
-    __repr__ = __str__  # notebooks show the tables
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the same two tables."""
+        found = self.to_dict()
+        return card("Trace", {}, table(_work_rows(self, found), left=_LEFT_OF_WORK, rules=(-1,)),
+                    table(_value_rows(found["layers"]), left=(1,)))
 
 
-def _work_table(seen: Trace, found: Mapping[str, Any]) -> str:
+_LEFT_OF_WORK = (1, 2)  # columns
+
+
+def _work_rows(seen: Trace, found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The work of each layer, between a heading and the totals."""
     scale, unit = (1e-6, "M ") if found["total"]["dense_multiply_adds"] >= 1e6 else (1, "")
-    rows = [("", "layer", "settings", "size", "channels", "sites", "active %", "pairs", f"{unit}mult-adds",
-             f"{unit}if dense", "features KB", "rulebook KB", "ms")]
+    rows: list[tuple[str, ...]] = [("", "layer", "settings", "size", "channels", "sites", "active %", "pairs",
+                                    f"{unit}mult-adds", f"{unit}if dense", "features KB", "rulebook KB", "ms")]
     if isinstance(seen.input, (SparseTensor, Tensor)):
         rows.append(("0", "input", "", *grid_words(seen.input), *[""] * 6))
     for record, layer in zip(seen.records, found["layers"], strict=True):
@@ -187,7 +199,7 @@ def _work_table(seen: Trace, found: Mapping[str, Any]) -> str:
     batch = getattr(seen.input, "batch_size", None)
     rows.append(("", "total", "" if batch is None else f"batch of {batch}", "", "", "", "", "",
                  *_work_words(found["total"], scale)))
-    return aligned(rows, left=(1, 2), rules=(1, -1))
+    return rows
 
 
 def _work_words(numbers: Mapping[str, Any], scale: float) -> tuple[str, ...]:
@@ -204,16 +216,17 @@ def _scaled(value: float | None, scale: float) -> str:
     return f"{value:,}" if scale == 1 else f"{value * scale:,.2f}" if value * scale >= 1 else f"{value * scale:.3g}"
 
 
-def _value_table(layers: Sequence[Mapping[str, Any]]) -> str:
+def _value_rows(layers: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """The values of each layer, below a heading."""
     columns = {"mean": "mean", "std": "std", "min": "minimum", "max": "maximum", "dead %": "dead_channels",
                "|background|": "background_norm", "|gradient|": "gradient_norm",
                "|parameters' gradient|": "parameter_gradient_norm"}
-    rows = [("", "layer", *columns)]
+    rows: list[tuple[str, ...]] = [("", "layer", *columns)]
     for layer in layers:
         words = ["" if (value := layer[name]) is None else f"{100 * value:.1f}" if name == "dead_channels"
                  else f"{value:.4g}" for name in columns.values()]
         rows.append((str(layer["index"]), layer["name"], *words))
-    return aligned(rows, left=(1,))
+    return rows
 
 
 def _described(x: Any) -> dict[str, Any] | None:
@@ -229,11 +242,11 @@ def _csv_field(value: Any) -> Any:
     return "x".join(map(str, value)) if isinstance(value, list) else value
 
 
-def _named(module: Module, path: str) -> Iterator[tuple[str, Module]]:
-    """Yield (path, module) for a module and all its descendants; the outermost is named after its kind."""
+def named_modules(module: Module, path: str = "") -> Iterator[tuple[str, Module]]:
+    """(path, module) of a module and all its descendants; the outermost is named after its kind."""
     yield path or module.kind, module
     for name, child in module.named_children():
-        yield from _named(child, f"{path}.{name}" if path else name)
+        yield from named_modules(child, f"{path}.{name}" if path else name)
 
 
 def _tensors(value: Any) -> list[SparseTensor | Tensor]:

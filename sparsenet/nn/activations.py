@@ -44,6 +44,8 @@ class Activation:
 
     def __post_init__(self) -> None:
         self._tensor.retain_grad()
+        if self._sparse and self.output.background is not None:
+            self.output.background.retain_grad()
 
     @property
     def input(self) -> SparseTensor | Tensor | None:
@@ -76,6 +78,13 @@ class Activation:
     def gradient(self) -> np.ndarray | None:
         """(N, C), the gradient of the features; None before a backward pass."""
         return None if self._tensor.grad is None else to_device(self._tensor.grad, "cpu")
+
+    @property
+    def background_gradient(self) -> np.ndarray | None:
+        """The gradient of the background, of its shape: that of all inactive cells together, and of the cells outside
+        the grid that a later convolution pads with.  None before a backward pass."""
+        found = self.output.background.grad if self._sparse and self.output.background is not None else None
+        return None if found is None else to_device(found, "cpu")
 
     # ---- the grid ----
 
@@ -167,13 +176,13 @@ class Activation:
 def recorded(number: int, name: str, layer: Module, x: Any) -> Activation:
     """Call the layer and record its input and output, and those of the layers within it, by their names."""
     if not any(layer.named_children()):
-        return Activation(number, name, layer, (x,), layer(x))
+        return Activation(number, name, layer, (x,), _with_own_background(x, layer(x)))
     paths = dict(_paths(name, layer))
     found: list[list[Activation]] = [[]]  # the records made within each module that is being called
 
     def call(module: Module, inputs: tuple[Any, ...]) -> Any:
         found.append([])
-        output = module.forward(*inputs)
+        output = _with_own_background(inputs[0] if inputs else None, module.forward(*inputs))
         parts = tuple(found.pop())
         if isinstance(output, SparseTensor | Tensor):
             own_name = paths.get(id(module), module.kind)
@@ -185,6 +194,16 @@ def recorded(number: int, name: str, layer: Module, x: Any) -> Activation:
     with intercepting(call):
         layer(x)
     return found[0][-1]
+
+
+def _with_own_background(x: Any, output: Any) -> Any:
+    """The output with another Tensor for its background, which has a gradient of its own, if the layer passed on that
+    of its input, as poolings do."""
+    if not isinstance(x, SparseTensor) or not isinstance(output, SparseTensor) or output is x:
+        return output
+    if output.background is None or output.background is not x.background:
+        return output
+    return output.with_features(output.features, output.background.clone())
 
 
 def _paths(name: str, module: Module) -> Iterator[tuple[int, str]]:

@@ -68,6 +68,12 @@ class Module(Holder):
         """The settings shown in the brackets of `repr`, for a layer without children."""
         return ""
 
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        from sparsenet.nn.display import module_html
+
+        return module_html(self)
+
     def __repr__(self) -> str:
         lines = [f"({name}) {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
         inside = "".join(f"\n  {line}" for line in lines) + "\n" if lines else ""

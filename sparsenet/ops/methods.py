@@ -48,6 +48,7 @@ class TensorMethods:
     """Operators, functions and conversions; each function is documented where it is defined."""
 
     array: Any
+    requires_grad: Any
     __hash__ = object.__hash__
 
     # ---- operators ----
@@ -233,6 +234,16 @@ class TensorMethods:
             if self.device != "cpu":
                 raise TypeError("Tensor: NumPy asks for an array that is on cuda: copy it with .numpy()")
             return np.array(self.array, dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """The array for another library, in the same memory: `torch.from_dlpack(tensor)`; writing there needs
+        `mark_modified`.  Raises BufferError if this tensor requires a gradient, which would be lost."""
+        if self.requires_grad:
+            raise BufferError("Tensor: it requires a gradient, which another library would lose: give it .detach()")
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers; a single number if there are no axes."""

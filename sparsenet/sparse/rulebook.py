@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
+from sparsenet.sparse.display import rulebook_html
 from sparsenet.sparse.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -169,6 +170,10 @@ class Rulebook:
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy holds the sites and the geometry; the views are made again at first use."""
         return type(self), (self.input_sites, self.geometry)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        return rulebook_html(self)
 
     def __repr__(self) -> str:
         return (f"Rulebook({self.geometry}: {len(self.input_sites)} sites of {self.input_sites.spatial_size} -> "

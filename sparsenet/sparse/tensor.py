@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import array_module, check_float_dtype, device_and_dtype, to_device
+from sparsenet.backend import adopted, array_module, check_float_dtype, device_and_dtype, to_device
 from sparsenet.kernels import launch
+from sparsenet.sparse.display import sparse_tensor_html
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.wording import counted
 
@@ -57,8 +58,7 @@ class SparseTensor:
                  background: Any = "zeros"):
         features = features if isinstance(features, Tensor) else Tensor(np.asarray(features)
                                                                         if isinstance(features, list) else features)
-        if isinstance(coordinates, Tensor):
-            coordinates = coordinates.array
+        coordinates = coordinates.array if isinstance(coordinates, Tensor) else adopted(coordinates)
         sites = ActiveSites(coordinates, spatial_size, batch_size)
         self._set(features, sites, background)
         order = sites.permutation
@@ -282,6 +282,10 @@ class SparseTensor:
         moved = SparseTensor.from_sites(features, self.sites.to(device), background)
         moved._zeros = moved.background if self.zero_background else None
         return moved
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        return sparse_tensor_html(self)
 
     def __repr__(self) -> str:
         filled = f"{100 * self.active_fraction:.2f}%"

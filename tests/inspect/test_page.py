@@ -105,6 +105,24 @@ def test_it_holds_sites_features_and_rulebooks(net, shape, page):
             assert layer["offsets"] == record.layer.geometry.kernel_offsets.tolist()
 
 
+def test_it_holds_the_importance_of_each_site(net, shape, page):
+    """Grad-CAM of each layer with a grid; at the input that of the last grid with more than one cell."""
+    _, x = shape
+    facts, arrays = held(page)
+    predicted = int(net.eval()(x).numpy().argmax())
+    for number, layer in enumerate(facts["layers"][1:], start=1):
+        found = decoded(arrays, f"layer{number}.lengths")[:, 2]
+        if layer["grid"] is None:
+            assert not found.any()
+            continue
+        expected = sn.inspect.grad_cam(net, x, number, predicted).importance
+        np.testing.assert_allclose(found, expected, atol=1e-4 * max(expected.max(), 1e-6), err_msg=layer["name"])
+    last = sn.inspect.grad_cam(net, x)
+    assert last.layer == "max_pool2" and f"The input shows that of {last.layer}," in re.sub(r"\s+", " ", page)
+    np.testing.assert_allclose(decoded(arrays, "layer0.lengths")[:, 2], last.on_input, atol=1e-4 * last.on_input.max())
+    assert last.on_input.any()
+
+
 def test_it_holds_the_hash_tables(shape, page):
     _, x = shape
     facts, arrays = held(page)

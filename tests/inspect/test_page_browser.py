@@ -302,6 +302,22 @@ def test_colours_follow_what_is_chosen(page, records):
     assert "".join(page.trace("layer-plot", "sites", "type")) == "scatter3d"
 
 
+def test_the_importance_of_a_site_is_drawn_and_told(page, net, shape):
+    page.slide_to(5)
+    page.draws(lambda: Select(page.at("colour")).select_by_value("importance"))
+    importance = sn.inspect.grad_cam(net, shape[0], 5).importance
+    shown, owner = page.trace("layer-plot", "sites", "intensity"), page.corners("layer-plot", "sites")[1]
+    np.testing.assert_allclose(shown, importance[owner], atol=1e-3 * importance.max())
+    assert importance.any() and "importance (Grad-CAM)" in page.at("layer-colour").text
+    row = int(importance.argmax())
+    page.at("row").clear()
+    page.at("row").send_keys(str(row))
+    page.draws(page.at("choose").click)
+    told = dict(zip(*([part.text for part in page.driver.find_elements(By.CSS_SELECTOR, f"#site {tag}")]
+                      for tag in ("dt", "dd")), strict=True))
+    assert float(told["importance"]) == pytest.approx(importance[row], rel=1e-3)
+
+
 def test_everything_that_can_be_used_has_a_name(page):
     used = page.driver.find_elements(By.CSS_SELECTOR, "button, input, select, [role=application], [tabindex='0']")
     unnamed = [element.get_attribute("outerHTML")[:80] for element in used

@@ -31,8 +31,8 @@ def inspector_page(net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None
     """The text of a self-contained HTML file that any browser with WebGL opens from disk, offline.
 
     It shows the mesh and its voxels; the active sites of each layer in 3D, coloured by the norm of their
-    features or of their gradient, or by one channel; for a clicked site, its receptive field in
-    every earlier layer and the rulebook entries that produced it; the layers, the classes, and the
+    features or of their gradient, by their importance (`grad_cam`), or by one channel; for a clicked site, its
+    receptive field in every earlier layer and the rulebook entries that produced it; the layers, the classes, and the
     hash table of each grid.
 
     Parameters
@@ -61,6 +61,7 @@ def inspector_page(net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None
         "TITLE": escape(title),
         "SUMMARY": escape(view.summary),
         "TARGET": escape(view.target),
+        "EXPLAINED": escape(view.explained),
         "CLASSES": class_list(view),
         "LAYERS": layer_list(view),
         "STYLE": _read("page.css"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
+from sparsenet.inspect.grad_cam import Centres, importance_of, interpolated
 from sparsenet.kernels import launch
 from sparsenet.nn.activations import Activation
 from sparsenet.sparse import ActiveSites, SparseTensor
@@ -28,6 +29,7 @@ class LayerView:
     record : the Activation, None for the input
     sites : ActiveSites; None if there is one row for the sample and no grid
     features, gradient : (N, C)
+    importance : (N,) by Grad-CAM; of the input, that of `NetworkView.explained`, interpolated; zeros without a grid
     relation : FILTER (see `neighbours` (N, K) int32), SAME row, ALL rows, or NONE for the input
     shares : (N, K), the contribution of each offset: for a convolution the norm of (x - background) W[k],
         for a max-pooling the number of channels it won, for a sum or mean the norm of what it adds to x - background;
@@ -40,6 +42,7 @@ class LayerView:
     sites: ActiveSites | None
     features: np.ndarray
     gradient: np.ndarray
+    importance: np.ndarray
     relation: str
     neighbours: np.ndarray | None = None
     shares: np.ndarray | None = None
@@ -48,12 +51,14 @@ class LayerView:
 @dataclass(frozen=True)
 class NetworkView:
     """The layers, input first; classes by descending probability as (name, logit, probability); descriptions of
-    the input and network, and of the differentiated quantity."""
+    the input and network, and of the differentiated quantity; the name of the layer whose importance the input shows:
+    the last one with more than one cell."""
 
     layers: list[LayerView]
     classes: list[tuple[str, float, float]]
     summary: str
     target: str
+    explained: str
 
 
 def look_into(net: SparseNetwork, x: SparseTensor, classes: Sequence[str] = (),
@@ -61,7 +66,7 @@ def look_into(net: SparseNetwork, x: SparseTensor, classes: Sequence[str] = (),
     """Run one forward and one backward pass; see `inspector_page` for parameters and errors."""
     _check(net, x)
     given = x.detach().with_features(Tensor(x.features.array, requires_grad=True),
-                                     None if x.background is None else x.background.detach())
+                                     None if x.background is None else Tensor(x.background.array, requires_grad=True))
     kept = [(parameter, parameter.grad) for parameter in net.parameters()]
     try:
         with net.evaluating():
@@ -76,11 +81,32 @@ def look_into(net: SparseNetwork, x: SparseTensor, classes: Sequence[str] = (),
             parameter.grad = gradient
     features = given.features.numpy()
     gradient = given.features.grad
+    explained, importance = _on_input(given, records)
     layers = [LayerView(0, "input", None, given.sites, features,
-                        np.zeros_like(features) if gradient is None else to_device(gradient, "cpu"), NONE)]
+                        np.zeros_like(features) if gradient is None else to_device(gradient, "cpu"), importance, NONE)]
     layers += [view for record in records for view in _views(record, record.input)]
     layers = [replace(layer, index=index) for index, layer in enumerate(layers)]
-    return NetworkView(layers, _ranked(logits, classes), _summary(net, x), words)
+    return NetworkView(layers, _ranked(logits, classes), _summary(net, x), words, explained)
+
+
+def _calls(records: Iterable[Activation]) -> Iterator[Activation]:
+    """The records and those of the layers within them, in the order in which they finished."""
+    for record in records:
+        yield from _calls(record.parts)
+        yield record
+
+
+def _on_input(x: SparseTensor, records: Sequence[Activation]) -> tuple[str, np.ndarray]:
+    """The name of the last layer with more than one cell, and its importance at the input's sites (N,)."""
+    centres, explained, last = Centres(x.sites), "the input", x
+    for record in _calls(records):
+        centres.follow(record.layer, record.input, record.output)
+    for record in records:
+        if isinstance(record.output, SparseTensor) and record.output.sites.cells > 1:
+            explained, last = record.name, record.output
+    _, importance, background = importance_of(last)
+    return explained, interpolated(last.sites.to("cpu"), importance, background, centres.of(last.sites),
+                                   x.sites.to("cpu"))
 
 
 def _check(net: SparseNetwork, x: SparseTensor) -> None:
@@ -175,7 +201,9 @@ def _layer(record: Activation, source: SparseTensor | Tensor | None) -> LayerVie
     else:
         raise ValueError(f"inspector page: {record.name} changes the sites without a rulebook, so that "
                          "they cannot be traced back: cut the network before it (del net.layers[...])")
-    return LayerView(record.index, record.name, record, record.sites, features, gradient, relation, neighbours, shares)
+    importance = np.zeros(len(features)) if record.sites is None else importance_of(record.output)[1]
+    return LayerView(record.index, record.name, record, record.sites, features, gradient, importance, relation,
+                     neighbours, shares)
 
 
 def _convolution_shares(record: Activation, neighbours: np.ndarray) -> np.ndarray:

@@ -69,13 +69,16 @@ function cellOf(layer, row) {
   return [coordinates[row], coordinates[rows + row], coordinates[2 * rows + row]];
 }
 
+const WHOLE = ["norm", "gradient", "importance"]; // columns of a layer's lengths
+const WORDS = ["norm of the features", "norm of the gradient", "importance (Grad-CAM)"];
+
 // The colour scale of a layer: {value(row), low, high, cut, words}, low < high.  So that a few extreme sites do not
 // use up the scale, with many sites it ends at the 1st and the 99th percentile (cut)
 function colouring(layer, state) {
   const whole = state.colour !== "channel";
   const values = whole ? layer.lengths : layer.features;
-  const c = whole ? (state.colour === "norm" ? 0 : 1) : Math.max(0, layer.kept.indexOf(state.channel));
-  const words = whole ? ["norm of the features", "norm of the gradient"][c] : `channel ${layer.kept[c]}`;
+  const c = whole ? WHOLE.indexOf(state.colour) : Math.max(0, layer.kept.indexOf(state.channel));
+  const words = whole ? WORDS[c] : `channel ${layer.kept[c]}`;
   const value = (row) => values.value(c, row);
   values.ends ??= {};
   let [low, high] = (values.ends[c] ??= colourEnds(values.range(c), value, layer.rows));

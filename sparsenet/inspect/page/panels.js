@@ -44,6 +44,7 @@ function showSite(layers, state, fields, choose) {
   ];
   if (layer.grid) facts.push(["cell", `(${cellOf(layer, row).join(", ")})`]);
   facts.push(["norm", short(layer.lengths.value(0, row))], ["gradient", short(layer.lengths.value(1, row))]);
+  if (layer.grid) facts.push(["importance", short(layer.lengths.value(2, row))]);
   if (state.colour === "channel") facts.push([colour.words, short(colour.value(row))]);
   if (layer.grid) facts.push(["hash table", `slot ${number(layer.grid.slotOf[row])}, ${probesOf(layer, row)}`]);
   if (index) facts.push(["field", fieldWords(layers[0], fields[0])]);

@@ -88,7 +88,7 @@ def _layer(layer: LayerView, grids: list[ActiveSites], cap: int, bits: int, arra
         spread = layer.features.std(axis=0) if rows else np.zeros(channels)
         kept = np.sort(np.argsort(-spread, kind="stable")[:cap])
     arrays.add_quantised(f"{name}.features", layer.features[:, kept], bits)
-    lengths = np.stack([_length(layer.features), _length(layer.gradient)], axis=1)
+    lengths = np.stack([_length(layer.features), _length(layer.gradient), layer.importance], axis=1)
     arrays.add_quantised(f"{name}.lengths", lengths, 16)
     entry: dict[str, Any] = {
         "name": layer.name,

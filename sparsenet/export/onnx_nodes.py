@@ -1,0 +1,156 @@
+"""Each dense operation as nodes of ONNX, operator set 18."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sparsenet.export.dense import Node
+from sparsenet.export.weights import weight_to_torch
+from sparsenet.ops.unit_vectors import unit_vectors
+
+OPSET, IR_VERSION = 18, 8  # of December 2022: onnxruntime 1.14 and later run it
+OPERATIONS: dict[str, Callable[[OnnxNodes, Node], None]] = {}
+
+
+class OnnxNodes:
+    """Nodes and constants under construction.
+
+    nodes : NodeProtos;  constants : TensorProtos, floats in float32
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, name: str, array: Any) -> str:
+        """Add a constant, floats as float32; returns its name.  Raises ValueError if one is out of its range."""
+        from onnx import numpy_helper
+
+        array = np.asarray(array)
+        if array.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                array = array.astype(np.float32)
+            if not np.isfinite(array).all():
+                raise ValueError(f"export: {name} has numbers beyond the range of float32, which ONNX is written in")
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a node; returns the name of its output."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def add(self, node: Node) -> None:
+        """Add the nodes of a dense operation."""
+        if node.operation not in OPERATIONS:
+            raise ValueError(f"export: {node.name}: {node.operation} is not an operation of ONNX that is known here, "
+                             f"expected one of {', '.join(OPERATIONS)}")
+        OPERATIONS[node.operation](self, node)
+
+    def of(self, operator: str, node: Node, *constants: str, **attributes: Any) -> None:
+        """Add the node that an operation is in ONNX: its inputs, then constants."""
+        self.node(operator, [*(x.name for x in node.inputs), *constants], node.name, **attributes)
+
+    def weights(self, node: Node, *keys: str) -> list[str]:
+        """The names of the constants for arrays of the operation; those that it lacks are left out."""
+        return [self.constant(f"{node.name}.{key}", node.arrays[key]) for key in keys if key in node.arrays]
+
+
+def operation(name: str) -> Callable[[Callable[[OnnxNodes, Node], None]], Callable[[OnnxNodes, Node], None]]:
+    """A decorator that registers the nodes of a dense operation."""
+    def register(function: Callable[[OnnxNodes, Node], None]) -> Callable[[OnnxNodes, Node], None]:
+        OPERATIONS[name] = function
+        return function
+
+    return register
+
+
+def _filter(node: Node) -> dict[str, Any]:
+    settings = node.settings
+    return {"kernel_shape": settings["size"], "strides": settings["stride"], "dilations": settings["dilation"],
+            "pads": (*settings["padding"], *settings["padding"])}
+
+
+@operation("convolution")
+def _convolution(graph: OnnxNodes, node: Node) -> None:
+    weight = graph.constant(f"{node.name}.weight", weight_to_torch(node.arrays["weight"], node.settings["size"]))
+    graph.of("Conv", node, weight, *graph.weights(node, "bias"), group=node.settings["groups"], **_filter(node))
+
+
+@operation("max_pool")
+def _max_pool(graph: OnnxNodes, node: Node) -> None:
+    graph.of("MaxPool", node, **_filter(node))
+
+
+@operation("leaky_relu")
+def _leaky_relu(graph: OnnxNodes, node: Node) -> None:
+    slope = node.settings["slope"]
+    if slope:
+        graph.of("LeakyRelu", node, alpha=slope)
+    else:
+        graph.of("Relu", node)
+
+
+@operation("batch_norm")
+def _batch_norm(graph: OnnxNodes, node: Node) -> None:
+    weights = graph.weights(node, "weight", "bias", "running_mean", "running_var")
+    graph.of("BatchNormalization", node, *weights, epsilon=node.settings["eps"])
+
+
+@operation("global_pool")
+def _global_pool(graph: OnnxNodes, node: Node) -> None:
+    axes = graph.constant(f"{node.name}.axes", np.arange(2, 2 + len(node.inputs[0].spatial_size)))
+    operator = {"mean": "ReduceMean", "max": "ReduceMax", "sum": "ReduceSum"}[node.settings["mode"]]
+    graph.of(operator, node, axes, keepdims=0)
+
+
+@operation("linear")
+def _linear(graph: OnnxNodes, node: Node) -> None:
+    graph.of("Gemm", node, *graph.weights(node, "weight", "bias"))
+
+
+@operation("cosine_linear")
+def _cosine_linear(graph: OnnxNodes, node: Node) -> None:
+    """Rows are divided by their largest number first, so that no square overflows; a zero row stays zero."""
+    name, x = node.name, node.inputs[0].name
+    axis = graph.constant(f"{name}.axis", np.array([1]))
+    least = graph.constant(f"{name}.least", np.array(np.finfo(np.float32).tiny))
+    one = graph.constant(f"{name}.one", np.array(1.0))  # the largest number of a row that is not zero
+    largest = graph.node("ReduceMax", [graph.node("Abs", [x], f"{name}.abs"), axis], f"{name}.largest")
+    scaled = graph.node("Div", [x, graph.node("Max", [largest, least], f"{name}.divisor")], f"{name}.scaled")
+    norm = graph.node("Max", [graph.node("ReduceL2", [scaled, axis], f"{name}.length"), one], f"{name}.norm")
+    directions, _ = unit_vectors(node.arrays["weight"].T)
+    weight = graph.constant(f"{name}.weight", directions.T * node.settings["scale"])
+    graph.node("Gemm", [graph.node("Div", [scaled, norm], f"{name}.units"), weight], name)
+
+
+@operation("pad")
+def _pad(graph: OnnxNodes, node: Node) -> None:
+    """Cells outside hold the row: one number if all channels agree, else a grid that is zero inside is added."""
+    name, x, row, padding = node.name, node.inputs[0], node.arrays["row"], node.settings["padding"]
+    widths = graph.constant(f"{name}.widths", np.array([0, 0, *padding] * 2))
+    if (row == row[0]).all():
+        graph.of("Pad", node, widths, graph.constant(f"{name}.value", row[0]))
+        return
+    shape = graph.constant(f"{name}.shape", np.array([1, 1, *x.spatial_size]))
+    one = graph.constant(f"{name}.one", np.array(1.0))
+    inside = graph.node("ConstantOfShape", [shape], f"{name}.inside")  # zeros
+    outside = graph.node("Pad", [inside, widths, one], f"{name}.outside")
+    column = graph.constant(f"{name}.row", row.reshape(1, -1, *[1] * len(padding)))
+    border = graph.node("Mul", [outside, column], f"{name}.border")
+    graph.node("Add", [graph.node("Pad", [x.name, widths], f"{name}.zeros"), border], name)
+
+
+@operation("add")
+def _add(graph: OnnxNodes, node: Node) -> None:
+    graph.of("Add", node)
+
+
+@operation("concatenate")
+def _concatenate(graph: OnnxNodes, node: Node) -> None:
+    graph.of("Concat", node, axis=1)

@@ -1,0 +1,167 @@
+"""The dense equivalent of a network: run by the plain dense loops, it gives the sparse one's output; what has none is
+refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+from export_cases import BACKGROUND, NETWORKS, SIDE, batch, dense_output, network, trained
+
+import sparsenet as sn
+from sparsenet import nn
+from sparsenet.export.dense import dense_graph
+from sparsenet.export.onnx_nodes import OPERATIONS
+
+
+def run(graph, grid: np.ndarray) -> np.ndarray:
+    """The output of a dense network in float64, by the loops of `reference`."""
+    values = {graph.input.name: grid}
+    for node in graph.nodes:
+        x, *more = (values[value.name] for value in node.inputs)
+        assert x.shape[1:] == (node.inputs[0].channels, *node.inputs[0].spatial_size)
+        values[node.name] = OF_OPERATION[node.operation](node.settings, node.arrays, x, *more)
+    return values[graph.output.name]
+
+
+def column(row, x):
+    return row.reshape(1, -1, *[1] * (x.ndim - 2))
+
+
+def filter_of(settings):
+    return {name: settings[name] for name in ("size", "stride")}
+
+
+def convolution(settings, arrays, x):
+    assert settings["groups"] == 1
+    return reference.convolution(x, arrays["weight"], arrays.get("bias"), **filter_of(settings),
+                                 padding=settings["padding"], dilation=settings["dilation"])
+
+
+def batch_norm(settings, arrays, x):
+    mean, var, weight, bias = (column(arrays[key], x) for key in ("running_mean", "running_var", "weight", "bias"))
+    return (x - mean) / np.sqrt(var + settings["eps"]) * weight + bias
+
+
+def cosine_linear(settings, arrays, x):
+    w = arrays["weight"]
+    norms = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(w, axis=0)
+    return settings["scale"] * (x @ w) / np.where(norms, norms, 1)
+
+
+OF_OPERATION = {
+    "convolution": convolution, "batch_norm": batch_norm, "cosine_linear": cosine_linear,
+    "max_pool": lambda settings, _, x: reference.max_pool(x, **filter_of(settings))[0],
+    "leaky_relu": lambda settings, _, x: reference.leaky_relu(x, settings["slope"]),
+    "linear": lambda _, arrays, x: reference.linear(x, arrays["weight"], arrays.get("bias")),
+    "global_pool": lambda settings, _, x: reference.global_pool(x, settings["mode"]),
+    "pad": lambda settings, arrays, x: reference.pad(x, settings["padding"], arrays["row"]),
+    "add": lambda settings, arrays, x, y: x + y,
+    "concatenate": lambda settings, arrays, *xs: np.concatenate(xs, axis=1),
+}
+
+
+def test_each_operation_is_known_here_and_to_onnx():
+    assert set(OF_OPERATION) == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_computes_what_the_sparse_network_computes(name, dimension, rng):
+    net = trained(NETWORKS[name](dimension), rng, "float64")
+    graph = dense_graph(net, background=BACKGROUND)
+    x = batch(dimension, rng, "float64")
+    expected = dense_output(net, x)
+    assert expected.shape[1:] == (graph.output.channels, *graph.output.spatial_size)
+    reference.assert_close(run(graph, x.to_dense().numpy()), expected)
+
+
+def test_padding_on_a_zero_background_is_the_convolution_s():
+    net = network(2).add_convolution(3, 3, padding=1, bias=False).add_relu().add_convolution(3, 3, padding=1)
+    assert [node.operation for node in dense_graph(net).nodes] == ["convolution", "leaky_relu", "convolution"]
+    names = [node.name for node in dense_graph(net, background=[0, 0.5]).nodes]
+    assert names == ["convolution1_padding", "convolution1", "relu1", "convolution2_padding", "convolution2"]
+
+
+def test_the_mode_is_evaluation_whatever_the_network_is_in(rng):
+    net = trained(network(2).add_batch_norm().add_dropout(0.5), rng, "float64").train()
+    mean = net.layers[0].running_mean.numpy().copy()
+    graph, x = dense_graph(net, background=BACKGROUND), batch(2, rng, "float64")
+    assert [node.operation for node in graph.nodes] == ["batch_norm"]
+    assert all(module.training for module in net.modules()) and (net.layers[0].running_mean.numpy() == mean).all()
+    reference.assert_close(run(graph, x.to_dense().numpy()), dense_output(net.eval(), x))
+
+
+def test_modules_that_do_not_say_what_they_take(rng):
+    net = trained(nn.Sequential(nn.SparseConv(2, 3, 2, dimension=2, rng=0), nn.Residual(nn.ReLU())), rng, "float64")
+    graph, x = dense_graph(net, (SIDE, SIDE), BACKGROUND, in_channels=2), batch(2, rng, "float64")
+    assert [node.name for node in graph.nodes] == ["0", "1.0", "1"]
+    reference.assert_close(run(graph, x.to_dense().numpy()), dense_output(net, x))
+    alone = dense_graph(nn.SparseConv(2, 3, 2, rng=0), 4, in_channels=2)
+    assert [node.name for node in alone.nodes] == ["result"] and alone.output.spatial_size == (3, 3, 3)
+    assert dense_graph(nn.Dropout(), 4, in_channels=2).nodes == []
+
+
+class Mine(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class Changed(nn.ReLU):
+    def forward(self, x):
+        return x * 2
+
+
+class Named(nn.Linear):
+    """Its forward is that of Linear."""
+
+
+def conv(**options) -> nn.SparseNetwork:
+    return network(2).add_convolution(3, 3, **options)
+
+
+@pytest.mark.parametrize(("net", "told"), [
+    (network(2).add_submanifold(3, 3), r"submanifold1 \(SubmanifoldConv\) has no dense equivalent.*padding=\(1, 1\)"),
+    (network(2).add_residual(nn.SubmanifoldConv(2, 2, 3, dimension=2)), r"residual1\.0 \(SubmanifoldConv\)"),
+    (conv(stride=2).add_inverse_convolution(2, "convolution1"), r"inverse_convolution1 \(InverseConv\) has no dense"),
+    (network(2).add(Mine()), r"mine1 \(Mine\) has no dense equivalent that is known here: register"),
+    (network(2).add(Changed()), r"relu1 \(Changed\) has no dense equivalent that is known"),
+    (network(2).add(nn.Linear(2, 3)), r"linear1 \(Linear\) is exported for rows \(B, C\).*GlobalPool before it"),
+    (network(2).add(nn.CosineLinear(2, 3)), r"cosine_linear1 \(CosineLinear\) is exported for rows"),
+    (network(2).add_convolution(3, 12), r"export: convolution1: Geometry: .* does not fit a grid of \(9, 9\)"),
+    (conv().add_global_pool().add(nn.SparseConv(3, 2, 2, dimension=2)), "export: convolution2: .* is Tensor"),
+])
+def test_what_cannot_be_exported_is_named(net, told):
+    with pytest.raises((TypeError, ValueError), match=told):
+        dense_graph(net)
+
+
+def test_a_subclass_that_computes_the_same_is_its_base(rng):
+    net = network(2).add_global_pool().add(Named(2, 3, rng=0))
+    assert [node.operation for node in dense_graph(net).nodes] == ["global_pool", "linear"]
+
+
+def test_a_background_that_differs_by_sample_is_not_padded_with():
+    differing = np.array([[0.5, 0.25]], np.float32)
+    assert dense_graph(conv(), background=differing).output.background is None
+    with pytest.raises(ValueError, match=r"convolution1 \(SparseConv\) pads with the background, which differs by"):
+        dense_graph(conv(padding=1), background=differing)
+
+
+def test_weights_that_are_not_finite():
+    net = conv()
+    net.layers[0].weight.array[0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="convolution1: weight holds NaN or infinity"):
+        dense_graph(net)
+
+
+@pytest.mark.parametrize(("net", "options", "error", "told"), [
+    (conv(), {"background": None}, ValueError, "background is None"),
+    (conv(), {"field": 8}, ValueError, r"field is \(8, 8\), the network's is \(9, 9\): leave it out"),
+    (sn.SparseNetwork(2).add_convolution(3, 3), {}, ValueError, "SparseNetwork has no field, expected field="),
+    (nn.Sequential(nn.ReLU()), {"field": 4}, ValueError, "does not say how many channels.*in_channels="),
+    (len, {}, TypeError, "net is builtin_function_or_method, expected a Module"),
+])
+def test_wrong_arguments(net, options, error, told):
+    with pytest.raises(error, match=told):
+        dense_graph(net, **options)

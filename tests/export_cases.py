@@ -1,0 +1,89 @@
+"""Networks that have a dense equivalent, and inputs for them: the cases of the tests of each kind of export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import reference
+
+import sparsenet as sn
+from sparsenet import nn
+
+SIDE = 9
+BACKGROUND = np.array([0.3, -0.4])  # differs by channel
+
+
+class Both(nn.Module):
+    """The channels of two layers side by side: a layer of a user's."""
+
+    def __init__(self, first: nn.Module, second: nn.Module):
+        self.first, self.second = first, second
+
+    def forward(self, x):
+        return sn.ops.concatenate(self.first(x), self.second(x))
+
+
+@sn.export.dense_equivalent(Both)
+def both(graph, name, layer, x):
+    return graph.concatenate(name, graph.inner(name, "first", layer.first, x),
+                             graph.inner(name, "second", layer.second, x))
+
+
+def network(dimension: int) -> nn.SparseNetwork:
+    return sn.SparseNetwork(dimension, in_channels=2, seed=4, field=SIDE)
+
+
+def padded(dimension: int) -> nn.SparseNetwork:
+    """Convolutions that pad with the background, which is not zero and differs by channel; the output is a grid."""
+    net = network(dimension).add_convolution(4, 3, stride=2, padding=1).add_batch_norm(eps=1e-3).add_relu()
+    return net.add_convolution(5, 3, padding=2, dilation=2, bias=False).add_leaky_relu(0.2).add_max_pool(2, 1)
+
+
+def branching(dimension: int) -> nn.SparseNetwork:
+    """Sums and channels side by side, within one another."""
+    def conv(channels: int, size: int = 3) -> nn.SparseConv:
+        return nn.SparseConv(channels, 6, size, padding=size // 2, dimension=dimension, rng=1)
+
+    inner = nn.Residual(conv(6), nn.BatchNorm(6), nn.ReLU(), shortcut=nn.Sequential(conv(6, 1), nn.BatchNorm(6)))
+    net = network(dimension).add_convolution(6, 3).add_residual(inner, nn.Dropout(0.5))
+    net.add(Both(conv(6), nn.LeakyReLU(0.3)))
+    return net.add(nn.SparseConv(12, 3, (2,) * dimension, (1,) * (dimension - 1) + (2,), rng=2)).add(nn.ToDense())
+
+
+def pooled(mode: str) -> Callable[[int], nn.SparseNetwork]:
+    def build(dimension: int) -> nn.SparseNetwork:
+        net = network(dimension).add_convolution(6, 3, padding=1).add_max_pool(3, 2).add_global_pool(mode)
+        return net.add_batch_norm().add_dropout(0.3).add_linear(5, bias=mode == "mean").add_leaky_relu()
+    return build
+
+
+def cosine(dimension: int) -> nn.SparseNetwork:
+    return network(dimension).add_convolution(6, 2, stride=2).add_relu().add_cosine_linear(4, scale=9.0)
+
+
+NETWORKS = {"padded": padded, "branching": branching, **{f"{mode} pooled": pooled(mode) for mode in
+                                                         ("mean", "max", "sum")}, "cosine": cosine}
+
+
+def trained(net: nn.Module, rng: np.random.Generator, dtype: str = "float32") -> nn.Module:
+    """The network in evaluation mode, with biases and running statistics that are not the first ones."""
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        if not name.endswith("weight"):
+            low, high = (0.5, 2.0) if name.endswith("running_var") else (-0.5, 0.5)
+            tensor.array = rng.uniform(low, high, tensor.shape).astype(tensor.dtype)
+    return net.to(dtype).eval()
+
+
+def batch(dimension: int, rng: np.random.Generator, dtype: str = "float32") -> sn.SparseTensor:
+    """Three samples, the second without a site."""
+    cells = reference.random_coordinates(rng, 5 * dimension, (SIDE,) * dimension, 3, empty=(1,))
+    features = rng.standard_normal((len(cells), 2)).astype(dtype)
+    return sn.SparseTensor(features, cells, (SIDE,) * dimension, 3, BACKGROUND.astype(dtype))
+
+
+def dense_output(net: nn.Module, x: sn.SparseTensor) -> np.ndarray:
+    """What the sparse network returns, inactive cells included."""
+    with sn.no_grad():
+        output = net(x)
+    return (output.to_dense() if isinstance(output, sn.SparseTensor) else output).numpy()
