@@ -155,6 +155,19 @@ def test_a_product_is_rounded_after_the_addition():
     assert (out == -(2.0**-24)).all()  # the product alone would be rounded to 1
 
 
+@FLOATS
+def test_numbers_without_their_signs(rng, dtype):
+    @compiled
+    def compute(a, out):
+        lanes.store(out, 0, lanes.absolute(lanes.load(a, 0, 16)))
+
+    a, out = rng.standard_normal(16).astype(dtype), np.empty(16, dtype)
+    a[:4] = -0.0, -np.inf, np.nan, -np.nan
+    compute(a, out)
+    np.testing.assert_array_equal(out, np.abs(a))
+    assert not np.signbit(out).any()
+
+
 def test_the_second_is_the_maximum_where_one_is_nan():
     @compiled
     def compute(a, b, out):

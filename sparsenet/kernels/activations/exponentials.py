@@ -23,9 +23,9 @@ import numpy as np
 
 from sparsenet.kernels.contracts import ACTIVATION_BACKWARD as BACKWARD
 from sparsenet.kernels.contracts import ACTIVATION_FORWARD as FORWARD
-from sparsenet.kernels.contracts import ELU, GELU, SILU, TANH
+from sparsenet.kernels.contracts import ELU, GELU, SIGMOID, SILU, TANH
 from sparsenet.kernels.cpu.exponential import exponential, exponential_minus_one
-from sparsenet.kernels.cpu.lanes import fma, load, load_some, maximum, select, store, store_some
+from sparsenet.kernels.cpu.lanes import absolute, fma, load, load_some, maximum, select, store, store_some
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
 
@@ -45,9 +45,11 @@ _FAR_DOUBLE, _DENSITY_DOUBLE, _ROOT_OF_HALF = 800.0, 0.3989422804014327, math.sq
 def _forward_cpu(x, kind, alpha, background):
     """(N, C); with a background of any shape (G, D), both."""
     out = np.empty(x.shape, x.dtype)
-    source, target, factor = x.reshape(-1), out.reshape(-1), x.dtype.type(alpha)
-    loop = _forward if x.dtype == np.float32 else _forward_double
-    run_rows(lambda start, stop: loop(source[start:stop], kind, factor, target[start:stop]), x.size, _BLOCK)
+    source, target = x.reshape(-1), out.reshape(-1)
+    loop, settings = _FORWARD[kind], (x.dtype.type(alpha),)
+    if x.dtype == np.float64:
+        loop, settings = _forward_double, (kind, *settings)
+    run_rows(lambda start, stop: loop(source[start:stop], *settings, target[start:stop]), x.size, _BLOCK)
     return out if background is None else (out, _forward_cpu(background, kind, alpha, None))
 
 
@@ -57,90 +59,126 @@ def _backward_cpu(kept, gradient, kind, alpha, background, background_gradient):
     likewise, and its gradient, (N, C) and (G, D)."""
     out = np.empty(gradient.shape, gradient.dtype)
     known, source, target = kept.reshape(-1), gradient.reshape(-1), out.reshape(-1)
-    factor = gradient.dtype.type(alpha)
-    loop = _backward if gradient.dtype == np.float32 else _backward_double
-    run_rows(lambda start, stop: loop(known[start:stop], source[start:stop], kind, factor, target[start:stop]),
+    loop, settings = _BACKWARD[kind], (gradient.dtype.type(alpha),)
+    if gradient.dtype == np.float64:
+        loop, settings = _backward_double, (kind, *settings)
+    run_rows(lambda start, stop: loop(known[start:stop], source[start:stop], *settings, target[start:stop]),
              gradient.size, _BLOCK)
     if background is None:
         return out
     return out, _backward_cpu(background, background_gradient, kind, alpha, None, None)
 
 
+# ---- float32: lanes; a loop for each kind, so that only those in use are compiled ------------------------------------
+
+
+@numba.njit(nogil=True)
+def _read(x, i):
+    """_WIDTH numbers from i on; zeros beyond the end."""
+    return load(x, i, _WIDTH) if i + _WIDTH <= x.size else load_some(x, i, x.size - i, _ZERO, _WIDTH)
+
+
+@numba.njit(nogil=True)
+def _write(out, i, values):
+    """As many of the values as there is room for from i on."""
+    if i + _WIDTH <= out.size:
+        store(out, i, values)
+    else:
+        store_some(out, i, out.size - i, values)
+
+
 @compiled
-def _forward(x, kind, alpha, out):
+def _elu(x, alpha, out):
     for i in range(0, x.size, _WIDTH):
-        rest = x.size - i
-        values = load(x, i, _WIDTH) if rest >= _WIDTH else load_some(x, i, rest, _ZERO, _WIDTH)
-        values = _value(values, kind, alpha)
-        if rest >= _WIDTH:
-            store(out, i, values)
-        else:
-            store_some(out, i, rest, values)
+        v = _read(x, i)
+        _write(out, i, select(v > _ZERO, v, exponential_minus_one(v) * alpha))
 
 
 @compiled
-def _backward(kept, gradient, kind, alpha, out):
-    for i in range(0, gradient.size, _WIDTH):
-        rest = gradient.size - i
-        values = load(kept, i, _WIDTH) if rest >= _WIDTH else load_some(kept, i, rest, _ZERO, _WIDTH)
-        slopes = _slope(values, kind, alpha)
-        if rest >= _WIDTH:
-            store(out, i, load(gradient, i, _WIDTH) * slopes)
-        else:
-            store_some(out, i, rest, load_some(gradient, i, rest, _ZERO, _WIDTH) * slopes)
+def _elu_backward(y, gradient, alpha, out):
+    for i in range(0, y.size, _WIDTH):
+        v = _read(y, i)
+        _write(out, i, _read(gradient, i) * select(v > _ZERO, _ONE, v + alpha))
 
 
-# ---- float32: lanes --------------------------------------------------------------------------------------------------
+@compiled
+def _gelu(x, alpha, out):
+    for i in range(0, x.size, _WIDTH):
+        v = _read(x, i)
+        t = _limited(absolute(v))
+        tail = t * _tail_over_bell(t) * _bell(t)  # in this order nothing is subnormal before the result is
+        _write(out, i, maximum(_ZERO, v) - tail)
 
 
-@numba.njit(nogil=True)
-def _value(x, kind, alpha):
-    """f(x)"""
-    if kind == ELU:
-        return select(x > _ZERO, x, exponential_minus_one(x) * alpha)
-    if kind == GELU:
-        t = _limited(_size(x), _FAR)
-        return maximum(_ZERO, x) - t * _tail_over_bell(t) * _bell(t)  # in this order nothing is subnormal too early
-    if kind == TANH:
-        m = exponential_minus_one(_size(x) * -_TWO)
-        return select(x < _ZERO, m, _ZERO - m) / (m + _TWO)
-    t = _limited(_size(x), _FAR)
-    e = exponential(_ZERO - t)
-    if kind == SILU:
-        return select(x < _ZERO, _ZERO - t * e, x) / (e + _ONE)
-    return select(x < _ZERO, e, _ONE) / (e + _ONE)
-
-
-@numba.njit(nogil=True)
-def _slope(kept, kind, alpha):
-    """f', from the input if the kind is GELU or SILU, else from the output."""
-    if kind == ELU:
-        return select(kept > _ZERO, _ONE, kept + alpha)
-    if kind == GELU:
-        t = _limited(_size(kept), _FAR)
+@compiled
+def _gelu_backward(x, gradient, alpha, out):
+    for i in range(0, x.size, _WIDTH):
+        v = _read(x, i)
+        t = _limited(absolute(v))
         below = _bell(t) * (_tail_over_bell(t) - t * _DENSITY)
-        return select(kept > _ZERO, _ONE - below, below)
-    if kind == SILU:
-        t = _limited(_size(kept), _FAR)
+        _write(out, i, _read(gradient, i) * select(v > _ZERO, _ONE - below, below))
+
+
+@compiled
+def _silu(x, alpha, out):
+    for i in range(0, x.size, _WIDTH):
+        v = _read(x, i)
+        t = _limited(absolute(v))
+        e = exponential(_ZERO - t)
+        _write(out, i, select(v < _ZERO, _ZERO - t * e, v) / (e + _ONE))
+
+
+@compiled
+def _silu_backward(x, gradient, alpha, out):
+    for i in range(0, x.size, _WIDTH):
+        v = _read(x, i)
+        t = _limited(absolute(v))
         e = exponential(_ZERO - t)
         near = _ONE / (e + _ONE)
         far = e * near  # s is one of these two, 1 - s the other
-        return select(kept < _ZERO, far - near * far * t, near + near * far * t)
-    if kind == TANH:
-        return (_ONE - kept) * (kept + _ONE)
-    return kept * (_ONE - kept)
+        bend = near * far * t
+        _write(out, i, _read(gradient, i) * select(v < _ZERO, far - bend, near + bend))
+
+
+@compiled
+def _tanh(x, alpha, out):
+    for i in range(0, x.size, _WIDTH):
+        v = _read(x, i)
+        m = exponential_minus_one(absolute(v) * -_TWO)
+        _write(out, i, select(v < _ZERO, m, _ZERO - m) / (m + _TWO))
+
+
+@compiled
+def _tanh_backward(y, gradient, alpha, out):
+    for i in range(0, y.size, _WIDTH):
+        v = _read(y, i)
+        _write(out, i, _read(gradient, i) * ((_ONE - v) * (v + _ONE)))
+
+
+@compiled
+def _sigmoid(x, alpha, out):
+    for i in range(0, x.size, _WIDTH):
+        v = _read(x, i)
+        e = exponential(_ZERO - absolute(v))
+        _write(out, i, select(v < _ZERO, e, _ONE) / (e + _ONE))
+
+
+@compiled
+def _sigmoid_backward(y, gradient, alpha, out):
+    for i in range(0, y.size, _WIDTH):
+        v = _read(y, i)
+        _write(out, i, _read(gradient, i) * (v * (_ONE - v)))
+
+
+_FORWARD = {ELU: _elu, GELU: _gelu, SILU: _silu, TANH: _tanh, SIGMOID: _sigmoid}
+_BACKWARD = {ELU: _elu_backward, GELU: _gelu_backward, SILU: _silu_backward, TANH: _tanh_backward,
+             SIGMOID: _sigmoid_backward}
 
 
 @numba.njit(nogil=True)
-def _size(x):
-    """|x|"""
-    return select(x < _ZERO, _ZERO - x, x)
-
-
-@numba.njit(nogil=True)
-def _limited(t, most):
-    """t, at most `most`; NaN stays."""
-    return select(t > most, most, t)
+def _limited(t):
+    """t, at most _FAR; NaN stays."""
+    return select(t > _FAR, _FAR, t)
 
 
 @numba.njit(nogil=True)

@@ -33,7 +33,7 @@ def exponential(v):
     r = _rest(v, shifted)
     p = fma(fma(_bend(r), r, _ONE), r, _ONE)
     e = _times_power_of_two(p, shifted)
-    return select(v < _LOWEST, _ZERO, select(v != v, v, e))  # the last bits of NaN are no exponent
+    return select(v < _LOWEST, _ZERO, fma(v, _ZERO, e))  # e, or NaN, whose last bits are no exponent
 
 
 @numba.njit(nogil=True)

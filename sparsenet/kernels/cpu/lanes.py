@@ -172,6 +172,16 @@ def select(typing, chosen, yes, no):
     return kind(Lanes(types.boolean, kind.width), yes, no), generate
 
 
+@intrinsic
+def absolute(typing, lanes):
+    """The floats without their signs"""
+
+    def generate(context, builder, signature, arguments):
+        return _call(builder, f"llvm.fabs.{_name(lanes)}", context.get_value_type(lanes), arguments[0])
+
+    return lanes(lanes), generate
+
+
 def larger(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
