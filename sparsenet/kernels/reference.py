@@ -202,8 +202,8 @@ def max_pool_backward(gradient, argmax, rulebook, batch_splits):
 
 @formula_of("sum_pool_forward", reads=("windows",))
 def sum_pool_forward(features, background, windows, output_coordinates, mean):
-    """(M, C): the sum of the cells of each window, of which -1 holds the background and -2 does not exist; without a
-    background, of its sites.  A mean is divided by the number of these cells, at least 1."""
+    """(M, C): sums over each window's cells; -1 holds the background, -2 does not exist; without a background, over
+    its sites.  A mean is divided by the number of these cells, at least 1."""
     zeros = np.zeros((1, features.shape[1]), features.dtype)
     counted, values, rows = windows >= 0, np.concatenate([features, zeros]), windows
     if background is not None:  # its rows follow those of the sites
@@ -503,9 +503,8 @@ def sgd_step(parameters, gradients, velocities, masters, lr, momentum, dampening
 @formula_of("adam_step")
 def adam_step(parameters, gradients, means, squares, maxima, masters, lr, beta1, beta2, eps, weight_decay, decoupled,
               steps, loss_scale):
-    """In place: m = beta1 * m + (1 - beta1) * g, v = beta2 * v + (1 - beta2) * g^2, parameter -= lr * (m / (1 -
-    beta1^steps)) / (sqrt(v / (1 - beta2^steps)) + eps), where g = gradient / loss_scale + weight_decay * parameter; or,
-    decoupled, parameter -= lr * weight_decay * parameter first.  With maxima, the largest v so far takes its place."""
+    """In place, with g = gradient / loss_scale + weight_decay * parameter; decoupled, the decay is taken off first
+    instead.  With maxima, the largest v so far takes its place."""
     for i, (parameter, gradient, m, v) in enumerate(zip(parameters, gradients, means, squares, strict=True)):
         g = gradient / loss_scale + (0 if decoupled else weight_decay) * parameter
         m[:], v[:] = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
