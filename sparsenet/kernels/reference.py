@@ -503,8 +503,7 @@ def sgd_step(parameters, gradients, velocities, masters, lr, momentum, dampening
 @formula_of("adam_step")
 def adam_step(parameters, gradients, means, squares, maxima, masters, lr, beta1, beta2, eps, weight_decay, decoupled,
               steps, loss_scale):
-    """In place, with g = gradient / loss_scale + weight_decay * parameter; decoupled, the decay is taken off first
-    instead.  With maxima, the largest v so far takes its place."""
+    """In place; decoupled, the decay is taken off first.  With maxima, the largest v so far takes its place."""
     for i, (parameter, gradient, m, v) in enumerate(zip(parameters, gradients, means, squares, strict=True)):
         g = gradient / loss_scale + (0 if decoupled else weight_decay) * parameter
         m[:], v[:] = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
