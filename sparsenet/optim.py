@@ -1,11 +1,10 @@
-"""Stochastic gradient descent and learning-rate schedules."""
+"""Stochastic gradient descent, and clipping of gradients."""
 
 from __future__ import annotations
 
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sparsenet.autograd import Parameter, Tensor
@@ -13,6 +12,7 @@ from sparsenet.backend import HALF, array_module, to_device, wide_dtype
 from sparsenet.kernels import launch
 from sparsenet.moving_average import EMA
 from sparsenet.parameter_groups import ParameterGroups, decay_groups
+from sparsenet.schedules import ConstantRate, CosineDecay, ExponentialDecay, StepDecay
 
 __all__ = ["EMA", "SGD", "ConstantRate", "CosineDecay", "ExponentialDecay", "ParameterGroups", "StepDecay",
            "clip_gradients", "decay_groups"]
@@ -239,49 +239,3 @@ def _check_setting(name: str, value: Any, limit: float = math.inf) -> None:
     if not 0 <= value <= limit:
         raise ValueError(f"SGD: {name} is {value}, expected at least 0"
                          + ("" if limit == math.inf else f", at most {limit}"))
-
-
-@dataclass(frozen=True)
-class ConstantRate:
-    """A constant learning rate."""
-
-    lr: float
-
-    def __call__(self, epoch: float) -> float:
-        return self.lr
-
-
-@dataclass(frozen=True)
-class ExponentialDecay:
-    """lr * exp(-rate * epoch); the paper's classifier: rate 0.025."""
-
-    lr: float
-    rate: float
-
-    def __call__(self, epoch: float) -> float:
-        return self.lr * math.exp(-self.rate * epoch)
-
-
-@dataclass(frozen=True)
-class StepDecay:
-    """lr * factor ** (epoch // epochs)."""
-
-    lr: float
-    epochs: int
-    factor: float = 0.1
-
-    def __call__(self, epoch: float) -> float:
-        return self.lr * self.factor ** (epoch // self.epochs)
-
-
-@dataclass(frozen=True)
-class CosineDecay:
-    """Half a cosine wave, from lr at epoch 0 down to `least` at epoch `epochs`."""
-
-    lr: float
-    epochs: int
-    least: float = 0.0
-
-    def __call__(self, epoch: float) -> float:
-        done = min(epoch / self.epochs, 1.0)
-        return self.least + (self.lr - self.least) * (1 + math.cos(math.pi * done)) / 2

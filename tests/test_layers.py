@@ -14,7 +14,7 @@ PACKAGE = Path(sparsenet.__file__).parent
 LAYERS = (
     ("hdf5", "interrupts", "worker_processes"), ("hdf5_output",),
     ("backend", "files", "lock", "random", "toml", "wording"), ("kernels",), ("autograd", "layer_stack"), ("anomaly",),
-    ("gradcheck", "moving_average", "parameter_groups", "sparse"), ("optim",), ("ops",), ("nn",),
+    ("gradcheck", "moving_average", "parameter_groups", "schedules", "sparse"), ("optim",), ("ops",), ("nn",),
     ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("retrieval",), ("training",),
     ("info", "quickstart", "selfcheck"), ("cli",), ("__main__",))
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
