@@ -1,10 +1,9 @@
-"""Stochastic gradient descent and learning-rate schedules."""
+"""Stochastic gradient descent, and clipping of gradients."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sparsenet.adam import Adam, AdamW
@@ -14,6 +13,7 @@ from sparsenet.kernels import launch
 from sparsenet.moving_average import EMA
 from sparsenet.optimizer import Optimizer, check_several, moves
 from sparsenet.parameter_groups import ParameterGroups, decay_groups
+from sparsenet.schedules import ConstantRate, CosineDecay, ExponentialDecay, StepDecay
 
 __all__ = ["EMA", "SGD", "Adam", "AdamW", "ConstantRate", "CosineDecay", "ExponentialDecay", "ParameterGroups",
            "StepDecay", "clip_gradients", "decay_groups"]
@@ -110,47 +110,3 @@ def clip_gradients(params: Iterable[Tensor], max_norm: float) -> float:
     return norm
 
 
-@dataclass(frozen=True)
-class ConstantRate:
-    """A constant learning rate."""
-
-    lr: float
-
-    def __call__(self, epoch: float) -> float:
-        return self.lr
-
-
-@dataclass(frozen=True)
-class ExponentialDecay:
-    """lr * exp(-rate * epoch); the paper's classifier: rate 0.025."""
-
-    lr: float
-    rate: float
-
-    def __call__(self, epoch: float) -> float:
-        return self.lr * math.exp(-self.rate * epoch)
-
-
-@dataclass(frozen=True)
-class StepDecay:
-    """lr * factor ** (epoch // epochs)."""
-
-    lr: float
-    epochs: int
-    factor: float = 0.1
-
-    def __call__(self, epoch: float) -> float:
-        return self.lr * self.factor ** (epoch // self.epochs)
-
-
-@dataclass(frozen=True)
-class CosineDecay:
-    """Half a cosine wave, from lr at epoch 0 down to `least` at epoch `epochs`."""
-
-    lr: float
-    epochs: int
-    least: float = 0.0
-
-    def __call__(self, epoch: float) -> float:
-        done = min(epoch / self.epochs, 1.0)
-        return self.least + (self.lr - self.least) * (1 + math.cos(math.pi * done)) / 2

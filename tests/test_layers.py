@@ -14,8 +14,8 @@ PACKAGE = Path(sparsenet.__file__).parent
 LAYERS = (
     ("hdf5", "interrupts", "worker_processes"), ("hdf5_output",),
     ("backend", "files", "lock", "notebook", "random", "toml", "wording"), ("kernels",), ("autograd", "layer_stack"),
-    ("anomaly",), ("gradcheck", "moving_average", "optimizer", "parameter_groups", "sparse"), ("adam",), ("optim",),
-    ("ops",), ("nn",), ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("export",), ("retrieval",),
+    ("anomaly",), ("gradcheck", "moving_average", "optimizer", "parameter_groups", "schedules", "sparse"), ("adam",),
+    ("optim",), ("ops",), ("nn",), ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("export",), ("retrieval",),
     ("training",), ("models", "reproduction"),
     ("info", "quickstart", "selfcheck"), ("cli",), ("__main__",))
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -24,8 +24,8 @@ def declared(cls):
 
 
 def attached(cls):
-    """The names of the methods that other modules gave a class."""
-    methods = {name: value for name, value in vars(cls).items() if inspect.isfunction(value)}
+    """The names of the methods, static ones too, that other modules gave a class."""
+    methods = {name: getattr(cls, name) for name in vars(cls) if inspect.isfunction(getattr(cls, name))}
     return {name for name, method in methods.items() if method.__module__ != cls.__module__}
 
 

@@ -1,4 +1,4 @@
-"""From sites to the dense grid, where every inactive cell holds the background."""
+"""From sites to the dense grid, where every inactive cell holds the background, and from a grid to its active cells."""
 
 from __future__ import annotations
 
@@ -61,4 +61,44 @@ def to_dense(x: SparseTensor) -> Tensor:
     return ToDense(x.sites).apply(x.features, x.background)
 
 
-SparseTensor.to_dense = to_dense  # set here because sparse/ does not import operations
+class TakeCells(Function):
+    """The rows (N, C) of the active cells of a grid (B, C, *spatial), in row-major order."""
+
+    def __init__(self, active: Any):
+        super().__init__()
+        self.name = "SparseTensor.from_dense"
+        self.active = active  # (B, *spatial) bool
+
+    def forward(self, grid: Any) -> Any:
+        xp = array_module(grid)
+        return xp.ascontiguousarray(xp.moveaxis(grid, 1, -1)[self.active])
+
+    def backward(self, gradient: Any) -> Any:
+        xp = array_module(gradient)
+        cells = xp.zeros((*self.active.shape, gradient.shape[1]), gradient.dtype)
+        cells[self.active] = gradient
+        return xp.moveaxis(cells, -1, 1)
+
+
+def from_dense(array: Any) -> SparseTensor:
+    """`SparseTensor.from_dense`: a SparseTensor of an array or Tensor (B, C, *spatial) in its dtype.  A cell is active
+    if any channel is not zero.
+
+    Differentiable: a Tensor gets the gradient of its active cells, and zeros elsewhere.
+
+    Raises
+    ------
+    ValueError : fewer than 3 or more than 6 axes.
+    """
+    tensor = array if isinstance(array, Tensor) else Tensor(array)
+    array = tensor.array
+    if not 3 <= array.ndim <= 6:
+        raise ValueError(f"SparseTensor.from_dense: array has shape {array.shape}, expected (B, C, *spatial) "
+                         "with 1 to 4 spatial axes")
+    active = (array != 0).any(axis=1)
+    coordinates = array_module(array).stack(array_module(array).nonzero(active), axis=1)
+    return SparseTensor(TakeCells(active).apply(tensor), coordinates, array.shape[2:], array.shape[0])
+
+
+# set here because sparse/ does not import operations
+SparseTensor.to_dense, SparseTensor.from_dense = to_dense, staticmethod(from_dense)

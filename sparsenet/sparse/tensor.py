@@ -123,26 +123,6 @@ class SparseTensor:
         """The features or the relative ones, whichever exist: both have the same shape, dtype and device."""
         return self._relative if self._features is None else self._features  # type: ignore[return-value]
 
-    @classmethod
-    def from_dense(cls, array: Any) -> SparseTensor:
-        """A SparseTensor of an array or Tensor (B, C, *spatial) in its dtype: a cell is active if any channel is not
-        zero.
-
-        Differentiable: a Tensor gets the gradient of its active cells, and zeros elsewhere.
-
-        Raises
-        ------
-        ValueError : fewer than 3 or more than 6 axes.
-        """
-        tensor = array if isinstance(array, Tensor) else Tensor(array)
-        array = tensor.array
-        if not 3 <= array.ndim <= 6:
-            raise ValueError(f"SparseTensor.from_dense: array has shape {array.shape}, expected (B, C, *spatial) "
-                             "with 1 to 4 spatial axes")
-        active = (array != 0).any(axis=1)
-        coordinates = array_module(array).stack(array_module(array).nonzero(active), axis=1)
-        return cls(_TakeCells(active).apply(tensor), coordinates, array.shape[2:], array.shape[0])
-
     def _set(self, features: Tensor, sites: ActiveSites, background: Any) -> None:
         if features.ndim != 2 or features.shape[0] != len(sites):
             raise ValueError(f"SparseTensor: features have shape {features.shape}, expected ({len(sites)}, C): "
@@ -225,6 +205,10 @@ class SparseTensor:
 
         def astype(self, dtype: Any) -> SparseTensor:
             """Features and background in another dtype; differentiable; see `ops.cast`."""
+
+        @staticmethod
+        def from_dense(array: Any) -> SparseTensor:
+            """A SparseTensor of an array or Tensor (B, C, *spatial); differentiable; see `ops.dense`."""
 
         def to_dense(self) -> Tensor:
             """The whole grid, a Tensor (B, C, *spatial); differentiable; see `ops.to_dense`."""
@@ -331,22 +315,3 @@ class _MoveRows(Function):
         moved = array_module(gradient).empty_like(gradient)
         moved[self.order] = gradient
         return moved
-
-
-class _TakeCells(Function):
-    """The rows (N, C) of the active cells of a grid (B, C, *spatial), in row-major order."""
-
-    def __init__(self, active: Any):
-        super().__init__()
-        self.name = "SparseTensor.from_dense"
-        self.active = active  # (B, *spatial) bool
-
-    def forward(self, grid: Any) -> Any:
-        xp = array_module(grid)
-        return xp.ascontiguousarray(xp.moveaxis(grid, 1, -1)[self.active])
-
-    def backward(self, gradient: Any) -> Any:
-        xp = array_module(gradient)
-        cells = xp.zeros((*self.active.shape, gradient.shape[1]), gradient.dtype)
-        cells[self.active] = gradient
-        return xp.moveaxis(cells, -1, 1)
