@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparsenet import anomaly
 from sparsenet.autograd import Function, Parts, Tensor, gradient_parts, thread_state
 from sparsenet.backend import array_module
 from sparsenet.nn.fusion import run_layers
@@ -68,7 +67,7 @@ class Checkpoint(Sequential):
 
 def run_again(layers: Sequence[Module], x: Any) -> Any:
     """The layers applied to x, a Tensor or SparseTensor; they run again in the backward pass."""
-    if thread_state.no_grad_depth or intercepted() or anomaly.detecting():
+    if thread_state.no_grad_depth or intercepted() or thread_state.checks:
         return run_layers(layers, x)
     given = _tensors(x, "input")
     parameters = list({id(one): one for layer in layers for one in layer.parameters()}.values())
