@@ -189,6 +189,41 @@ def batch_norm_backward(gradient, x, weight, eps, counts=None):
     return of_x, (gradient * (x - mean) / deviation).sum(axis=axes), gradient.sum(axis=axes)
 
 
+def group_norm(x, groups, weight, bias, eps, counts=None) -> np.ndarray:
+    """Each group of neighbouring channels of each sample normalised by the mean and variance over its cells, or over
+    those where `counts` (B, 1, *spatial) is true; over all if it is true nowhere in the sample."""
+    y = np.empty_like(x)
+    for part, _, mean, deviation in _groups(x, groups, eps, counts):
+        y[part] = (x[part] - mean) / deviation
+    shape = (-1,) + (1,) * (x.ndim - 2)
+    return y * weight.reshape(shape) + bias.reshape(shape)
+
+
+def _groups(x, groups, eps, counts) -> Iterator[tuple]:
+    """The place of each group, how many times each of its cells counts, its mean and standard deviation."""
+    width = x.shape[1] // groups
+    for b, j in itertools.product(range(len(x)), range(groups)):
+        part = b, slice(j * width, (j + 1) * width)
+        count = np.ones(x[part].shape)
+        if counts is not None and counts[b].any():
+            count *= counts[b]
+        mean = (count * x[part]).sum() / count.sum()
+        yield part, count, mean, math.sqrt((count * (x[part] - mean) ** 2).sum() / count.sum() + eps)
+
+
+def group_norm_backward(gradient, x, groups, weight, eps, counts=None):
+    """Gradients of x, weight, bias, step by step backward through those lines."""
+    shape, axes = (-1,) + (1,) * (x.ndim - 2), (0, *range(2, x.ndim))
+    of_y, of_x, normalised = gradient * weight.reshape(shape), np.empty_like(x), np.empty_like(x)
+    for part, count, mean, deviation in _groups(x, groups, eps, counts):
+        distance, n = x[part] - mean, count.sum()
+        normalised[part] = distance / deviation
+        of_variance = (of_y[part] * distance).sum() * -0.5 * deviation**-3
+        of_mean = -of_y[part].sum() / deviation - of_variance * 2 * (count * distance).sum() / n
+        of_x[part] = of_y[part] / deviation + count * (of_variance * 2 * distance + of_mean) / n
+    return of_x, (gradient * normalised).sum(axis=axes), gradient.sum(axis=axes)
+
+
 def linear(x, weight, bias=None) -> np.ndarray:
     """Rows (B, C_in) times weight (C_in, C_out), plus bias."""
     return x @ weight if bias is None else x @ weight + bias

@@ -46,6 +46,11 @@ def _batch_norm() -> tuple:
             launch("batch_norm_backward", _F, None, _F, None, None, 0, moments, _F[0], 1e-5, True))
 
 
+def _sample_norm() -> tuple:
+    y, _, moments = launch("sample_norm_forward", _F, None, _SPLITS, 0, _F[0], _F[1], 1, 1e-5)
+    return y, launch("sample_norm_backward", _F, None, _F, None, _SPLITS, 0, moments, _F[0], 1e-5)[::2]
+
+
 def _meshes() -> tuple:
     vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
     placement = np.concatenate([np.eye(3).ravel(), np.eye(3).ravel(), np.zeros(3)])[None]
@@ -71,6 +76,9 @@ CALLS = {
     "pooling": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
     "activations": lambda: launch("leaky_relu_forward", _F, 0.33),
     "norm": _batch_norm,
+    "norm/sample_norm": _sample_norm,
+    "norm/row_norm": lambda: (launch("row_norm_forward", _F, _F[0], _F[1], 1, 1e-5),
+                              launch("row_norm_backward", _F, _F, _F[0], 1, 1e-5)),
     "level": lambda: launch("level_background", _WEIGHTS, None, None, 0.33, False, True),
     "cell_sums": lambda: launch("cell_sums", _F, _F[:len(_SPLITS) - 1], _SPLITS, None, 8, False),
     "rows": lambda: launch("segment_sum", _F, _SPLITS),
