@@ -60,6 +60,9 @@ LAYERS = {
     "leaky ReLU": Layer(lambda: nn.LeakyReLU(0.33)),
     "batch norm": Layer(lambda: nn.BatchNorm(5)),
     "batch norm, statistics of the grid": Layer(lambda: nn.BatchNorm(5, statistics="grid")),
+    "instance norm, statistics of the grid": Layer(lambda: nn.InstanceNorm(5, statistics="grid")),
+    "group norm": Layer(lambda: nn.GroupNorm(2, 6), channels=6),
+    "layer norm": Layer(lambda: nn.LayerNorm(5)),
 }
 
 

@@ -32,7 +32,7 @@ from sparsenet.nn.layers import (
     whole_channels,
 )
 from sparsenet.nn.module import Module
-from sparsenet.nn.norms import BatchNorm
+from sparsenet.nn.norms import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from sparsenet.nn.prediction import mean_rows, output_rows
 from sparsenet.nn.residual import Residual, last_channels
 from sparsenet.nn.sequential import check_module
@@ -44,6 +44,8 @@ from sparsenet.wording import did_you_mean
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
+
+_BEFORE_A_POOL = (LeakyReLU, BatchNorm, InstanceNorm, GroupNorm, LayerNorm, Dropout)  # between it and its convolution
 
 
 class SparseNetwork(Module):
@@ -131,6 +133,18 @@ class SparseNetwork(Module):
         """Append a BatchNorm."""
         return self.add(BatchNorm(self.out_channels, momentum, eps, statistics))
 
+    def add_instance_norm(self, eps: float = 1e-5, statistics: str = "sites") -> SparseNetwork:
+        """Append an InstanceNorm."""
+        return self.add(InstanceNorm(self._sparse_channels("add_instance_norm"), eps, statistics))
+
+    def add_group_norm(self, groups: int, eps: float = 1e-5, statistics: str = "sites") -> SparseNetwork:
+        """Append a GroupNorm."""
+        return self.add(GroupNorm(groups, self.out_channels, eps, statistics))
+
+    def add_layer_norm(self, eps: float = 1e-5) -> SparseNetwork:
+        """Append a LayerNorm."""
+        return self.add(LayerNorm(self.out_channels, eps))
+
     def add_residual(self, *layers: Module, shortcut: Module | None = None) -> SparseNetwork:
         """Append a Residual: layers(x) + shortcut(x), or layers(x) + x without a shortcut."""
         self._sparse_channels("add_residual")
@@ -145,7 +159,7 @@ class SparseNetwork(Module):
             convolution, place, version = self._drawn
             between = self.layers[place + 1:]
             if (convolution in self.layers[place:place + 1] and convolution.weight.version == version
-                    and all(isinstance(one, (LeakyReLU, BatchNorm, Dropout)) for one in between)):
+                    and all(isinstance(one, _BEFORE_A_POOL) for one in between)):
                 bound = convolution.weight_bound(layer.geometry.size)
                 convolution.weight.array = init.uniform(convolution.weight.shape, bound, self._rng(place)).array
             self._drawn = None

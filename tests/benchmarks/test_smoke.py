@@ -16,7 +16,7 @@ from benchmarks.smoke import Part
 from sparsenet.kernels import counting
 from sparsenet.kernels.cuda.signature import names
 from sparsenet.kernels.cuda.source import sources
-from sparsenet.nn import BatchNorm, LeakyReLU, SparseConv, SparseMaxPool, SubmanifoldConv
+from sparsenet.nn import BatchNorm, GroupNorm, LayerNorm, LeakyReLU, SparseConv, SparseMaxPool, SubmanifoldConv
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
@@ -26,6 +26,8 @@ SMALL = {
     "pooling": smoke_parts.Layer(lambda: SparseMaxPool(3, 2), count=40, side=5),
     "leaky ReLU": smoke_parts.Layer(lambda: LeakyReLU(0.33), count=40, side=4),
     "batch norm": smoke_parts.Layer(lambda: BatchNorm(5), count=40, side=4),
+    "group norm": smoke_parts.Layer(lambda: GroupNorm(2, 6), channels=6, count=40, side=4),
+    "layer norm": smoke_parts.Layer(lambda: LayerNorm(5), count=40, side=4),
 }
 
 
