@@ -123,6 +123,28 @@ def convolution_backward(gradient, x, weight, size, stride=1, padding=0, dilatio
     return x_gradient, weight_gradient, bias_gradient, padded_gradient.sum(axis=(0, *spatial_axes))
 
 
+def grouped_convolution(x, weight, bias, groups, *filter_, background=None) -> np.ndarray:
+    """Each group of output channels from its own input channels; weight (K, C_in / groups, C_out)."""
+    level = np.zeros(x.shape[1]) if background is None else background
+    return np.concatenate([convolution(*part[:2], None, *filter_, background=part[2])
+                           for part in _in_groups(groups, (x, 1), (weight, 2), (level, 0))], axis=1) + (
+        0 if bias is None else bias.reshape((1, -1) + (1,) * (x.ndim - 2)))
+
+
+def grouped_convolution_backward(gradient, x, weight, groups, *filter_, background=None):
+    """Gradients of x, weight, bias, and of the background that the padding cells hold."""
+    level = np.zeros(x.shape[1]) if background is None else background
+    parts = [convolution_backward(*part[:3], *filter_, background=part[3])
+             for part in _in_groups(groups, (gradient, 1), (x, 1), (weight, 2), (level, 0))]
+    return tuple(np.concatenate(own, axis=axis) for own, axis in zip(zip(*parts, strict=True), (1, 2, 0, 0),
+                                                                     strict=True))
+
+
+def _in_groups(groups, *arrays) -> Iterator[tuple]:
+    """(array, axis) each: cut along the axis, group by group."""
+    return zip(*(np.split(array, groups, axis=axis) for array, axis in arrays), strict=True)
+
+
 def max_pool(x, size, stride=None) -> tuple[np.ndarray, np.ndarray]:
     """Dense max-pooling: values, and the offset (int16) of each maximum; a tie goes to the first."""
     stride = size if stride is None else stride

@@ -73,6 +73,8 @@ CALLS = {
     "convolution/pairs": lambda: launch("convolution_forward", _WIDE, _WIDE_WEIGHTS, _Book(), None),
     "convolution/by_row": lambda: (launch("convolution_forward_by_row", _F, _WEIGHTS, _Book(), None),
                                    launch("convolution_forward_by_row", _WIDE, _WIDE_WEIGHTS, _Book(), None)),
+    "grouped": lambda: (launch("grouped_convolution_forward", _F, _WEIGHTS[:, :1, :2].copy(), _Book(), None, 2),
+                        launch("grouped_convolution_weight_gradient", _F, _F, _Book(), 2)),
     "pooling": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
     "activations": lambda: launch("leaky_relu_forward", _F, 0.33),
     "norm": _batch_norm,

@@ -117,7 +117,7 @@ def _cut(batch_splits, features) -> Chunks:
     return chunks_of(batch_splits, rows_of_block(features.shape[1]))
 
 
-def _run(chunks: Chunks, features, function: Callable[[int, int], object]) -> None:
+def _run(chunks: Chunks, features, function: Callable[[int, int], None]) -> None:
     """Call `function(first, last)` for blocks of chunks, of about as many rows as the largest chunk."""
     length, rows = len(chunks.starts), max(1, len(features))
     run_rows(function, length, max(1, length * rows_of_block(features.shape[1]) // rows))
