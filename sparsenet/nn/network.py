@@ -95,18 +95,19 @@ class SparseNetwork(Module):
         return self
 
     def add_convolution(self, out_channels: int, size: Size, stride: Size = 1, padding: Size = 0, dilation: Size = 1,
-                        bias: bool = True) -> SparseNetwork:
+                        groups: int = 1, bias: bool = True) -> SparseNetwork:
         """Append a SparseConv.  Its initial weights depend on the max-pooling that follows, see `nn.init`."""
         place = len(self.layers)
         layer = SparseConv(self._sparse_channels("add_convolution"), out_channels, size, stride, padding, dilation,
-                           bias, self.dimension, rng=self._rng(place))
+                           groups, bias, self.dimension, rng=self._rng(place))
         self._drawn = (layer, place, layer.weight.version)
         return self.add(layer)
 
-    def add_submanifold(self, out_channels: int, size: Size, dilation: Size = 1, bias: bool = True) -> SparseNetwork:
+    def add_submanifold(self, out_channels: int, size: Size, dilation: Size = 1, groups: int = 1, bias: bool = True
+                        ) -> SparseNetwork:
         """Append a SubmanifoldConv."""
-        return self.add(SubmanifoldConv(self._sparse_channels("add_submanifold"), out_channels, size, dilation, bias,
-                                        self.dimension, rng=self._rng(len(self.layers))))
+        return self.add(SubmanifoldConv(self._sparse_channels("add_submanifold"), out_channels, size, dilation, groups,
+                                        bias, self.dimension, rng=self._rng(len(self.layers))))
 
     def add_inverse_convolution(self, out_channels: int, layer: str, bias: bool = True) -> SparseNetwork:
         """Append an InverseConv, which goes back over the rulebook of an earlier convolution or pooling.

@@ -42,7 +42,7 @@ class GroupNorm(Function):
         self.save(x, background, weight, moments)
         return y if background is None else (y, below)
 
-    def backward(self, gradient: Any, background_gradient: Any = None) -> tuple[Any, Any, Any, Any]:
+    def backward(self, gradient: Any, background_gradient: Any = None) -> tuple[Any, ...]:
         x, background, weight, moments = self.saved
         xp, rows = array_module(x), None
         gradient = xp.zeros_like(x) if gradient is None else gradient

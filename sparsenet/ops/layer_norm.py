@@ -29,7 +29,7 @@ class RowNorm(Function):
         self.save(x, weight)
         return launch("row_norm_forward", x, weight, bias, self.groups, self.eps)
 
-    def backward(self, gradient: Any) -> tuple[Any, Any, Any]:
+    def backward(self, gradient: Any) -> tuple[Any, ...]:
         x, weight = self.saved
         to_x, (to_bias, to_weight) = launch("row_norm_backward", x, gradient, weight, self.groups, self.eps)
         gradients = to_x, to_weight.astype(x.dtype), to_bias.astype(x.dtype)

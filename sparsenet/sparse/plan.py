@@ -18,6 +18,7 @@ class ConvolutionStep:
     geometry : its filter
     channels : (C_in, C_out), which decide together with the sites which views of the rulebook its kernels read
     inverse : it goes back over the rulebook of an earlier filter of this geometry
+    groups : of the channels
 
     Raises ValueError if there are no channels.
     """
@@ -25,6 +26,7 @@ class ConvolutionStep:
     geometry: Geometry
     channels: tuple[int, int]
     inverse: bool = False
+    groups: int = 1
 
     def __post_init__(self) -> None:
         if min(self.channels) < 1:
@@ -65,7 +67,7 @@ def _walk(sites: ActiveSites, steps: Iterable[Step], backward: bool, at_input: b
             continue
         inverse = isinstance(step, ConvolutionStep) and step.inverse
         rulebook = sites.way_back(_geometry(step)) if inverse else sites.rulebook(_geometry(step))
-        channels = step.channels if isinstance(step, ConvolutionStep) else ()
+        channels = _channels(step)
         rulebook.prepare({view for kernel in _kernels(step, backward, at_input)
                           for view in views_read(kernel, rulebook, *channels)})
         sites, at_input = rulebook.output_sites, False
@@ -80,8 +82,15 @@ def _kernels(step: Geometry | ConvolutionStep, backward: bool, at_input: bool) -
             kernels.append("convolution_weight_gradient")
         if backward and not at_input:
             kernels.append("convolution_input_gradient")
-        return kernels
+        return kernels if step.groups == 1 else ["grouped_" + kernel for kernel in kernels]
     return ["max_pool_forward", "max_pool_backward"] if backward and not at_input else ["max_pool_forward"]
+
+
+def _channels(step: Geometry | ConvolutionStep) -> tuple[int, ...]:
+    """What `views_read` takes of the layer's kernels."""
+    if isinstance(step, ConvolutionStep):
+        return step.channels if step.groups == 1 else (*step.channels, step.groups)
+    return ()
 
 
 def _geometry(step: Geometry | ConvolutionStep) -> Geometry:

@@ -23,6 +23,7 @@ SMALL = {
     "submanifold": smoke_parts.Layer(lambda: SubmanifoldConv(8, 40, 3, rng=0), channels=8, count=40, side=4,
                                      multiplies=True),
     "convolution": smoke_parts.Layer(lambda: SparseConv(5, 8, 2, rng=0), count=40, side=4),
+    "depthwise": smoke_parts.Layer(lambda: SubmanifoldConv(5, 10, 3, groups=5, rng=0), count=40, side=4),
     "pooling": smoke_parts.Layer(lambda: SparseMaxPool(3, 2), count=40, side=5),
     "leaky ReLU": smoke_parts.Layer(lambda: LeakyReLU(0.33), count=40, side=4),
     "batch norm": smoke_parts.Layer(lambda: BatchNorm(5), count=40, side=4),

@@ -75,14 +75,15 @@ def residual_in_float64(device: str) -> dict[str, np.ndarray]:
     return found | {name: sn.Tensor(buffer.array).numpy() for name, buffer in net.named_buffers()}
 
 
-def norms_in_float64(device: str) -> dict[str, np.ndarray]:
-    """Norms of samples and rows, behind which backgrounds differ by sample; the second sample has no site."""
+def groups_in_float64(device: str) -> dict[str, np.ndarray]:
+    """Convolutions in groups, depthwise too, and norms of samples and rows, behind which backgrounds differ by sample;
+    the second sample has no site."""
     rng = np.random.default_rng(4)
     coordinates = np.argwhere(rng.random((3, 7, 7, 7)) < 0.1)
     coordinates = coordinates[coordinates[:, 0] != 1]
-    net = sn.SparseNetwork(seed=2).add_submanifold(6, 3, bias=False).add_instance_norm(statistics="grid")
-    net.add_leaky_relu(0.1).add_convolution(8, 2, 2).add_group_norm(2).add_max_pool(2).add_layer_norm()
-    net.add_linear(5, bias=False).add_layer_norm()
+    net = sn.SparseNetwork(seed=2).add_submanifold(6, 3).add_submanifold(6, 3, groups=6).add_leaky_relu(0.1)
+    net.add_instance_norm(statistics="grid").add_convolution(8, 2, 2, groups=2).add_group_norm(2)
+    net.add_max_pool(2).add_layer_norm().add_linear(5, bias=False).add_layer_norm()
     net.to(dtype="float64")
     for parameter in net.parameters():
         parameter.array = parameter.array + 0.1 * rng.standard_normal(parameter.shape)
@@ -114,7 +115,7 @@ def on_backend(backend, request, monkeypatch) -> Callable:
     return on_host
 
 
-@pytest.mark.parametrize("case", [mixed_layers, s3dcnn_in_float64, residual_in_float64, norms_in_float64])
+@pytest.mark.parametrize("case", [mixed_layers, s3dcnn_in_float64, residual_in_float64, groups_in_float64])
 def test_outputs_and_gradients_agree(on_backend, case):
     found, expected = on_backend(case), case("cpu")
     assert found.keys() == expected.keys()

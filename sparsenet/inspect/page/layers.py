@@ -12,6 +12,7 @@ from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
 from sparsenet.kernels import launch
 from sparsenet.nn.activations import Activation
+from sparsenet.ops.channel_groups import times
 from sparsenet.sparse import ActiveSites, SparseTensor
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def _convolution_shares(record: Activation, neighbours: np.ndarray) -> np.ndarra
     for offset in range(neighbours.shape[1]):
         active = np.flatnonzero(neighbours[:, offset] >= 0)
         given = np.ascontiguousarray(rows[neighbours[active, offset]])
-        added = launch("matmul", given, np.ascontiguousarray(weight[offset]))
+        added = times(given, weight[offset], getattr(record.layer, "groups", 1))
         shares[active, offset] = np.sqrt((added * added).sum(axis=1))
     return shares
 
