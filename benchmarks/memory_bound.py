@@ -1,8 +1,8 @@
 """Memory-bound passes, compared with a plain copy.
 
-Only necessary traffic counts: each input read once (by a norm twice: its statistics come first), each output written
-once.  A newly allocated result also costs page faults, which a copy between existing arrays does not; they are part of
-the figure, as they are of a training step.
+Only necessary traffic counts: each input read once (by a norm over many rows twice: its statistics come first), each
+output written once.  A newly allocated result also costs page faults, which a copy between existing arrays does not;
+they are part of the figure, as they are of a training step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sparsenet.sparse import ActiveSites, Geometry, SparseTensor
 
 SECTION = "memory-bound passes"
 GOAL, GOAL_OF_EXPONENTIALS = 60.0, 40.0  # % of copy bandwidth
-CHANNELS, SLOPE = 32, 0.33
+CHANNELS, SLOPE, GROUPS = 32, 0.33, 8
 CLASSES = 40
 CHECKED = 4096  # rows of an activation: its formula in NumPy is slow
 EXPONENTIALS = {  # operation, kernel, its settings, whether the backward pass reads the output
@@ -57,6 +57,8 @@ def measure_memory_bound(results: Results, settings: Settings, shapes: Shapes) -
     _add_exponentials(passes, features, settings.device)
     _add_prelu(passes, features, rng, settings.device)
     _add_batch_norm(passes, features, rng, settings.device)
+    _add_group_norm(passes, level, features, rng, settings.device)
+    _add_layer_norm(passes, features, rng, settings.device)
     _add_losses(passes, rng, 20 if tiny else 2_000 if settings.quick else 200_000, settings.device)
     count = 1 << (8 if tiny else 16 if settings.quick else 23)
     _add_sgd(passes, rng, count, settings.device)
@@ -233,6 +235,56 @@ def _add_batch_norm(passes: Passes, features: np.ndarray, rng: np.random.Generat
     reference.check("batch norm, backward of its weight", to_device(parameters[0].grad, "cpu"), sums[1])
     passes["batch norm, forward"] = 3 * features.nbytes, case(forward, None, device)
     passes["batch norm, backward"] = 5 * features.nbytes, case(backward, lambda: forward(inner(leaf)), device)
+
+
+def _add_group_norm(passes: Passes, level: ActiveSites, features: np.ndarray, rng: np.random.Generator, device: str
+                    ) -> None:
+    """Forward and backward read as batch norm's do."""
+    weight, bias = rng.standard_normal((2, CHANNELS), np.float32)
+    parameters = [Tensor(to_device(array, device), requires_grad=True) for array in (weight, bias)]
+    leaf, gradient = Tensor(to_device(features, device), requires_grad=True), np.roll(features, 1)
+    upstream, splits = to_device(gradient, device), to_device(level.batch_splits, "cpu")
+
+    def forward(x: Tensor = leaf) -> Tensor:
+        return ops.group_norm(SparseTensor.from_sites(x, level, None), GROUPS, *parameters).features
+
+    def backward(y: Tensor) -> None:
+        y.backward(upstream)
+
+    y = forward()
+    expected, _, moments = reference.specified("sample_norm_forward", features, None, splits, 0, weight, bias, GROUPS,
+                                               1e-5)
+    reference.check("group norm", y.numpy(), expected)
+    backward(y)
+    back, _, sums = reference.specified("sample_norm_backward", features, None, gradient, None, splits, 0, moments,
+                                        weight, 1e-5)
+    reference.check("group norm, backward", to_device(leaf.grad, "cpu"), back)
+    reference.check("group norm, backward of its weight", to_device(parameters[0].grad, "cpu"), sums[1])
+    passes["group norm, forward"] = 3 * features.nbytes, case(forward, None, device)
+    passes["group norm, backward"] = 5 * features.nbytes, case(backward, lambda: forward(inner(leaf)), device)
+
+
+def _add_layer_norm(passes: Passes, features: np.ndarray, rng: np.random.Generator, device: str) -> None:
+    """A row is read once: it is in the cache when its statistics are known."""
+    weight, bias = rng.standard_normal((2, CHANNELS), np.float32)
+    parameters = [Tensor(to_device(array, device), requires_grad=True) for array in (weight, bias)]
+    leaf, gradient = Tensor(to_device(features, device), requires_grad=True), np.roll(features, 1)
+    upstream = to_device(gradient, device)
+
+    def forward(x: Tensor = leaf) -> Tensor:
+        return ops.layer_norm(x, *parameters)
+
+    def backward(y: Tensor) -> None:
+        y.backward(upstream)
+
+    y = forward()
+    reference.check("layer norm", y.numpy(), reference.specified("row_norm_forward", features, weight, bias, 1, 1e-5))
+    backward(y)
+    back, sums = reference.specified("row_norm_backward", features, gradient, weight, 1, 1e-5)
+    reference.check("layer norm, backward", to_device(leaf.grad, "cpu"), back)
+    reference.check("layer norm, backward of its weight", to_device(parameters[0].grad, "cpu"), sums[1])
+    passes["layer norm, forward"] = 2 * features.nbytes, case(forward, None, device)
+    passes["layer norm, backward"] = 3 * features.nbytes, case(backward, lambda: forward(inner(leaf)), device)
 
 
 def _add_losses(passes: Passes, rng: np.random.Generator, rows: int, device: str) -> None:

@@ -56,6 +56,8 @@ LAYERS = {
     "convolution, no background": Layer(lambda: nn.SparseConv(5, 8, 2, rng=0), background=False),
     "convolution 5^2": Layer(lambda: nn.SparseConv(5, 8, 5, dimension=2, rng=0), dimension=2, count=150),
     "convolution 2^4": Layer(lambda: nn.SparseConv(5, 8, 2, dimension=4, rng=0), dimension=4, side=5),
+    "convolution 3^3 in groups": Layer(lambda: nn.SparseConv(6, 8, 3, 2, groups=2, rng=0), channels=6),
+    "depthwise 3^3": Layer(lambda: nn.SubmanifoldConv(5, 10, 3, groups=5, rng=0)),
     "max-pooling": Layer(lambda: nn.SparseMaxPool(3, 2)),
     "max-pooling, padded": Layer(lambda: nn.SparseMaxPool(3, 2, 1)),
     "average pooling, padded": Layer(lambda: nn.SparseAvgPool(3, 2, 1), channels=32),
@@ -70,6 +72,9 @@ LAYERS = {
     "softmax": Layer(nn.Softmax),
     "batch norm": Layer(lambda: nn.BatchNorm(5)),
     "batch norm, statistics of the grid": Layer(lambda: nn.BatchNorm(5, statistics="grid")),
+    "instance norm, statistics of the grid": Layer(lambda: nn.InstanceNorm(5, statistics="grid")),
+    "group norm": Layer(lambda: nn.GroupNorm(2, 6), channels=6),
+    "layer norm": Layer(lambda: nn.LayerNorm(5)),
 }
 
 

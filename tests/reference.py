@@ -123,6 +123,28 @@ def convolution_backward(gradient, x, weight, size, stride=1, padding=0, dilatio
     return x_gradient, weight_gradient, bias_gradient, padded_gradient.sum(axis=(0, *spatial_axes))
 
 
+def grouped_convolution(x, weight, bias, groups, *filter_, background=None) -> np.ndarray:
+    """Each group of output channels from its own input channels; weight (K, C_in / groups, C_out)."""
+    level = np.zeros(x.shape[1]) if background is None else background
+    return np.concatenate([convolution(*part[:2], None, *filter_, background=part[2])
+                           for part in _in_groups(groups, (x, 1), (weight, 2), (level, 0))], axis=1) + (
+        0 if bias is None else bias.reshape((1, -1) + (1,) * (x.ndim - 2)))
+
+
+def grouped_convolution_backward(gradient, x, weight, groups, *filter_, background=None):
+    """Gradients of x, weight, bias, and of the background that the padding cells hold."""
+    level = np.zeros(x.shape[1]) if background is None else background
+    parts = [convolution_backward(*part[:3], *filter_, background=part[3])
+             for part in _in_groups(groups, (gradient, 1), (x, 1), (weight, 2), (level, 0))]
+    return tuple(np.concatenate(own, axis=axis) for own, axis in zip(zip(*parts, strict=True), (1, 2, 0, 0),
+                                                                     strict=True))
+
+
+def _in_groups(groups, *arrays) -> Iterator[tuple]:
+    """(array, axis) each: cut along the axis, group by group."""
+    return zip(*(np.split(array, groups, axis=axis) for array, axis in arrays), strict=True)
+
+
 def max_pool(x, size, stride=None, padding=0) -> tuple[np.ndarray, np.ndarray]:
     """Dense max-pooling: values, and the offset (int16) of each maximum; a tie goes to the first.  Padding never
     wins."""
@@ -298,6 +320,41 @@ def batch_norm_backward(gradient, x, weight, eps, counts=None):
     of_mean = of_mean - of_variance * 2 * (counts * (x - mean)).sum(axis=axes, keepdims=True) / n
     of_x = of_normalised / deviation + counts * (of_variance * 2 * (x - mean) + of_mean) / n
     return of_x, (gradient * (x - mean) / deviation).sum(axis=axes), gradient.sum(axis=axes)
+
+
+def group_norm(x, groups, weight, bias, eps, counts=None) -> np.ndarray:
+    """Each group of neighbouring channels of each sample normalised by the mean and variance over its cells, or over
+    those where `counts` (B, 1, *spatial) is true; over all if it is true nowhere in the sample."""
+    y = np.empty_like(x)
+    for part, _, mean, deviation in _groups(x, groups, eps, counts):
+        y[part] = (x[part] - mean) / deviation
+    shape = (-1,) + (1,) * (x.ndim - 2)
+    return y * weight.reshape(shape) + bias.reshape(shape)
+
+
+def _groups(x, groups, eps, counts) -> Iterator[tuple]:
+    """The place of each group, how many times each of its cells counts, its mean and standard deviation."""
+    width = x.shape[1] // groups
+    for b, j in itertools.product(range(len(x)), range(groups)):
+        part = b, slice(j * width, (j + 1) * width)
+        count = np.ones(x[part].shape)
+        if counts is not None and counts[b].any():
+            count *= counts[b]
+        mean = (count * x[part]).sum() / count.sum()
+        yield part, count, mean, math.sqrt((count * (x[part] - mean) ** 2).sum() / count.sum() + eps)
+
+
+def group_norm_backward(gradient, x, groups, weight, eps, counts=None):
+    """Gradients of x, weight, bias, step by step backward through those lines."""
+    shape, axes = (-1,) + (1,) * (x.ndim - 2), (0, *range(2, x.ndim))
+    of_y, of_x, normalised = gradient * weight.reshape(shape), np.empty_like(x), np.empty_like(x)
+    for part, count, mean, deviation in _groups(x, groups, eps, counts):
+        distance, n = x[part] - mean, count.sum()
+        normalised[part] = distance / deviation
+        of_variance = (of_y[part] * distance).sum() * -0.5 * deviation**-3
+        of_mean = -of_y[part].sum() / deviation - of_variance * 2 * (count * distance).sum() / n
+        of_x[part] = of_y[part] / deviation + count * (of_variance * 2 * distance + of_mean) / n
+    return of_x, (gradient * normalised).sum(axis=axes), gradient.sum(axis=axes)
 
 
 def linear(x, weight, bias=None) -> np.ndarray:

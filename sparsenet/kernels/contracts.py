@@ -212,6 +212,79 @@ for _kernel in (CONVOLUTION_FORWARD, CONVOLUTION_FORWARD_BY_ROW, CONVOLUTION_INP
                 CONVOLUTION_WEIGHT_GRADIENT):
     _guard_views(_kernel)
 
+# ---- grouped convolution: output channels see the input channels of their group -----------------------------------
+
+_GROUPED = {
+    "features": Array("feature", "N C_in"),
+    "weights": Array("feature", "K J C_out"),  # J = C_in / groups; output channels group by group
+    "rulebook": Rulebook("N M K"),
+    "constant": Array("feature", "C_out", optional=True),
+    "groups": Scalar(int),
+}
+GROUPED_CONVOLUTION_FORWARD = declare(
+    "grouped_convolution_forward", "grouped",
+    "out[m] = sum over the pairs (n, m) of each k of features[n] weights[k], group by group, + constant",
+    **_GROUPED,
+)
+GROUPED_CONVOLUTION_FORWARD_BY_ROW = declare(
+    "grouped_convolution_forward_by_row", "grouped",
+    "the same; the bits of a row depend on no other row",
+    **_GROUPED,
+)
+GROUPED_CONVOLUTION_INPUT_GRADIENT = declare(
+    "grouped_convolution_input_gradient", "grouped",
+    "out[n] = sum over the pairs (n, m) of each k of gradient[m] weights[k]^T, group by group",
+    gradient=Array("feature", "M C_out"),
+    weights=Array("feature", "K J C_out"),
+    rulebook=Rulebook("N M K"),
+    groups=Scalar(int),
+)
+GROUPED_CONVOLUTION_WEIGHT_GRADIENT = declare(
+    "grouped_convolution_weight_gradient", "grouped",
+    "out[k] = sum over the pairs (n, m) of k of features[n]^T gradient[m], group by group",
+    features=Array("feature", "N C_in"),
+    gradient=Array("feature", "M C_out"),
+    rulebook=Rulebook("N M K"),
+    groups=Scalar(int),
+)
+
+
+def _guard_channels(kernel: Any) -> None:
+    def groups_divide(c_in, c_out, groups):
+        if groups < 1 or c_in % groups or c_out % groups:
+            raise ValueError(f"{kernel.name}: {c_in} to {c_out} channels in {groups} groups, expected a number of "
+                             "groups that divides both")
+
+    def forward(features, weights, groups):
+        c_in = weights.shape[1] * groups
+        if features.shape[1] != c_in:
+            raise ValueError(f"{kernel.name}: features have {features.shape[1]} channels, the weights expect {c_in} in "
+                             f"{groups} groups")
+        groups_divide(c_in, weights.shape[2], groups)
+
+    def check(rulebook, c_in, c_out, groups, backend):
+        for view in kernel.views_read(rulebook, c_in, c_out, groups, backend=backend):
+            _check_view(kernel.name, rulebook, view)
+
+    if "weights" not in kernel.arguments:
+        kernel.guard("always")(lambda features, gradient, groups: groups_divide(
+            features.shape[1], gradient.shape[1], groups))
+        kernel.guard("checking")(lambda rulebook, features, gradient, groups, backend: check(
+            rulebook, features.shape[1], gradient.shape[1], groups, backend))
+        return
+    if "features" in kernel.arguments:
+        kernel.guard("always")(forward)
+    else:
+        kernel.guard("always")(lambda weights, groups: groups_divide(
+            weights.shape[1] * groups, weights.shape[2], groups))
+    kernel.guard("checking")(lambda rulebook, weights, groups, backend: check(
+        rulebook, weights.shape[1] * groups, weights.shape[2], groups, backend))
+
+
+for _kernel in (GROUPED_CONVOLUTION_FORWARD, GROUPED_CONVOLUTION_FORWARD_BY_ROW, GROUPED_CONVOLUTION_INPUT_GRADIENT,
+                GROUPED_CONVOLUTION_WEIGHT_GRADIENT):
+    _guard_channels(_kernel)
+
 # ---- matrix products, pooling, activation ----------------------------------------------------------------------------
 
 _FACTORS = {"a": Array("feature", "M K"), "b": Array("feature", "K N")}
@@ -455,6 +528,49 @@ BATCH_NORM_BACKWARD = declare(
     eps=Scalar(float),
     of_batch=Scalar(bool),  # whether mean and variance are the batch's own, else they are constants
 )
+_SAMPLES = {
+    "batch_splits": Array("int64", "B1"),
+    "cells": Scalar(int),  # of a grid; 0: the background is part of the statistics of samples without a site alone
+}
+SAMPLE_NORM_FORWARD = declare(
+    "sample_norm_forward", "norm",
+    "out = (x - mean) / sqrt(variance + eps) * weight + bias, those of a group of channels in a sample; also of the "
+    "background, for each sample; mean and variance",
+    **_NORM_INPUTS, **_SAMPLES,
+    weight=Array("feature", "C"),
+    bias=Array("feature", "C"),
+    groups=Scalar(int),
+    eps=Scalar(float),
+)
+SAMPLE_NORM_BACKWARD = declare(
+    "sample_norm_backward", "norm",
+    "the gradients of x and background, through mean and variance; those of bias and weight",
+    **_NORM_INPUTS,
+    gradient=Array("feature", "N C"),
+    background_gradient=Array("feature", "B C", optional=True),
+    **_SAMPLES,
+    moments=Array("float64", "2 B J"),
+    weight=Array("feature", "C"),
+    eps=Scalar(float),
+)
+ROW_NORM_FORWARD = declare(
+    "row_norm_forward", "norm",
+    "out = (x - mean) / sqrt(variance + eps) * weight + bias, those of a group of channels in a row",
+    features=Array("feature", "N C"),
+    weight=Array("feature", "C"),
+    bias=Array("feature", "C"),
+    groups=Scalar(int),
+    eps=Scalar(float),
+)
+ROW_NORM_BACKWARD = declare(
+    "row_norm_backward", "norm",
+    "the gradient of x, through mean and variance; those of bias and weight",
+    features=Array("feature", "N C"),
+    gradient=Array("feature", "N C"),
+    weight=Array("feature", "C"),
+    groups=Scalar(int),
+    eps=Scalar(float),
+)
 
 
 def _guard_background(kernel: Any) -> None:
@@ -473,6 +589,51 @@ def _guard_background(kernel: Any) -> None:
 
 _guard_background(BATCH_NORM_STATISTICS)
 _guard_background(BATCH_NORM_BACKWARD)
+
+
+def _guard_groups(kernel: Any) -> None:
+    def groups_divide_the_channels(features, groups):
+        if groups < 1 or features.shape[1] % groups:
+            raise ValueError(f"{kernel.name}: {features.shape[1]} channels in {groups} groups, expected a number of "
+                             "groups that divides the channels")
+
+    kernel.guard("always")(groups_divide_the_channels)
+
+
+for _kernel in (SAMPLE_NORM_FORWARD, ROW_NORM_FORWARD, ROW_NORM_BACKWARD):
+    _guard_groups(_kernel)
+
+
+@SAMPLE_NORM_BACKWARD.guard("always")
+def _moments_are_of_the_samples(features, moments, batch_splits, background, background_gradient):
+    groups = moments.shape[2]
+    if not groups or features.shape[1] % groups or moments.shape[1] != len(batch_splits) - 1:
+        raise ValueError(f"sample_norm_backward: moments have shape {moments.shape}, expected (2, "
+                         f"{len(batch_splits) - 1}, groups) with a number of groups that divides the "
+                         f"{features.shape[1]} channels")
+    if (background is None) != (background_gradient is None):
+        raise ValueError("sample_norm_backward: background and background_gradient, expected both or neither")
+
+
+def _guard_samples(kernel: Any) -> None:
+    def one_or_one_each(background, batch_splits):
+        if not len(batch_splits):
+            raise ValueError(f"{kernel.name}: batch_splits is empty, expected (B+1,)")
+        if background is not None and len(background) not in (1, len(batch_splits) - 1):
+            raise ValueError(f"{kernel.name}: background has {len(background)} rows, expected 1, or one for "
+                             f"each of the {len(batch_splits) - 1} samples")
+
+    def splits_rise(features, batch_splits):
+        if not _rises(batch_splits, len(features)):
+            raise ValueError(f"{kernel.name}: batch_splits is {batch_splits}, expected numbers that rise from 0 to "
+                             f"{len(features)}, the rows of features")
+
+    kernel.guard("always")(one_or_one_each)
+    kernel.guard("host")(splits_rise)
+
+
+_guard_samples(SAMPLE_NORM_FORWARD)
+_guard_samples(SAMPLE_NORM_BACKWARD)
 
 # ---- runs of rows, rows of samples -----------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ D dimensions.  An entry -1 of the neighbours is an inactive cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import pairwise, product
 from math import erfc, pi, prod
@@ -158,6 +158,32 @@ def convolution_weight_gradient(features, gradient, rulebook, background, consta
     for k, (n, m) in enumerate(by_offset(rulebook)):
         out[k] = features[n].T @ gradient[m]
     return out if background is None else out + np.outer(background, constant_gradient)
+
+
+@formula_of("grouped_convolution_forward", "grouped_convolution_forward_by_row", reads=("pairs",))
+def grouped_convolution_forward(features, weights, rulebook, constant, groups):
+    """Each group of output channels from its own input channels."""
+    parts = [convolution_forward(x, w, rulebook, None) for x, w in in_groups(groups, features, weights)]
+    return np.concatenate(parts, axis=1) + (0 if constant is None else constant)
+
+
+@formula_of("grouped_convolution_input_gradient", reads=("pairs",))
+def grouped_convolution_input_gradient(gradient, weights, rulebook, groups):
+    """The gradient of each group's input channels."""
+    return np.concatenate([convolution_input_gradient(g, w, rulebook, None)
+                           for g, w in in_groups(groups, gradient, weights)], axis=1)
+
+
+@formula_of("grouped_convolution_weight_gradient", reads=("pairs",))
+def grouped_convolution_weight_gradient(features, gradient, rulebook, groups):
+    """(K, C_in / groups, C_out)"""
+    return np.concatenate([convolution_weight_gradient(x, g, rulebook, None, None)
+                           for x, g in in_groups(groups, features, gradient)], axis=2)
+
+
+def in_groups(groups: int, *arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """The arrays with their last axes cut into groups, group by group."""
+    return zip(*(np.split(array, groups, axis=-1) for array in arrays), strict=True)
 
 
 @formula_of("matmul", "matmul_by_row")
@@ -384,6 +410,85 @@ def batch_norm_backward(features, background, gradient, background_gradient, bat
         gradients -= times * (sums[0] + normalised * sums[1]) / times.sum()
     out = (gradients * weight * inverse).astype(features.dtype)
     return out[: len(features)], None if background is None else out[len(features) :], sums
+
+
+@formula_of("sample_norm_forward")
+def sample_norm_forward(features, background, batch_splits, cells, weight, bias, groups, eps):
+    """Results for features (N, C) and background (B, C); (2, B, groups) float64, the mean and variance of each group in
+    each sample, its inactive cells included; 0 and 1 if there are no values."""
+    width, below = len(weight) // groups, []
+    out, moments = np.empty_like(features), np.zeros((2, len(batch_splits) - 1, groups))
+    for b, (start, stop, rows, times) in enumerate(_samples(features, background, batch_splits, cells)):
+        grouped, times, count = rows.reshape(-1, groups, width), times[:, :, None], times.sum() * width
+        mean = (times * grouped).sum(axis=(0, 2)) / count
+        variance = (times * (grouped - mean[:, None]) ** 2).sum(axis=(0, 2)) / count
+        moments[:, b] = (mean, variance) if count else np.array([[0], [1]])
+        normalised = (grouped - mean[:, None]) / np.sqrt(variance + eps)[:, None]
+        result = (normalised.reshape(rows.shape) * weight + bias).astype(features.dtype)
+        out[start:stop], below = result[: stop - start], [*below, *result[stop - start :]]
+    return out, None if background is None else np.reshape(below, (-1, len(weight))), moments
+
+
+def _samples(features, background, batch_splits, cells) -> Iterator[tuple]:
+    """For each sample: its first row and its end, its rows with the background's behind them, in float64, and how many
+    cells hold each; of a sample without a site at least one holds the background."""
+    for b, (start, stop) in enumerate(pairwise(batch_splits)):
+        own = None if background is None else background[[b % len(background)]]
+        rows = _with_background(features[start:stop], own, np.array([start, stop]), max(cells, stop - start, 1))
+        yield start, stop, *rows
+
+
+@formula_of("sample_norm_backward")
+def sample_norm_backward(features, background, gradient, background_gradient, batch_splits, cells, moments, weight,
+                         eps):
+    """Gradients of features (N, C) and background (G, C); (2, C) float64, the gradients of bias and weight."""
+    out, sums = np.empty_like(features), np.zeros((2, len(weight)))
+    to_background = None if background is None else np.zeros(background.shape)
+    for b, (start, stop, rows, times) in enumerate(_samples(features, background, batch_splits, cells)):
+        own = None if background is None else background_gradient[[b]]
+        gradients = _with_background(gradient[start:stop], own, None, 0)[0]
+        back, own_sums = _through_groups(rows, gradients, times, *moments[:, b], weight, eps)
+        sums += own_sums
+        out[start:stop] = back[: stop - start]
+        if background is not None:
+            to_background[b % len(background)] += back[-1]
+    return out, None if background is None else to_background.astype(features.dtype), sums
+
+
+def _through_groups(rows, gradients, times, mean, variance, weight, eps) -> tuple[np.ndarray, np.ndarray]:
+    """The gradient of rows (n, C), each held by so many cells, that share mean and variance (groups,); (2, C)."""
+    by_channel = partial(np.repeat, repeats=rows.shape[1] // len(mean), axis=-1)
+    inverse = by_channel(1 / np.sqrt(variance + eps))
+    normalised = (rows - by_channel(mean)) * inverse
+    sums, slopes = np.stack([gradients, gradients * normalised]).sum(axis=1), gradients * weight
+    count = max(times.sum(), 1) * rows.shape[1] // len(mean)
+    share, slope = (by_channel(values.sum(axis=0).reshape(len(mean), -1).sum(axis=1) / count)
+                    for values in (slopes, slopes * normalised))
+    return (slopes - times * (share + normalised * slope)) * inverse, sums
+
+
+@formula_of("row_norm_forward")
+def row_norm_forward(features, weight, bias, groups, eps):
+    """(x - mean) / sqrt(variance + eps) * weight + bias, with those of each group of channels in a row."""
+    normalised, _ = _row_groups(features, groups, eps)
+    return (normalised.reshape(features.shape) * weight + bias).astype(features.dtype)
+
+
+def _row_groups(features, groups, eps) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (N, groups, C / groups) normalised in float64, and 1 / sqrt(variance + eps) of each group (N, groups, 1)."""
+    grouped = features.reshape(len(features), groups, features.shape[1] // groups).astype(np.float64)
+    inverse = 1 / np.sqrt(grouped.var(axis=2, keepdims=True) + eps)
+    return (grouped - grouped.mean(axis=2, keepdims=True)) * inverse, inverse
+
+
+@formula_of("row_norm_backward")
+def row_norm_backward(features, gradient, weight, groups, eps):
+    """The gradient of features (N, C); (2, C) float64, the gradients of bias and weight."""
+    normalised, inverse = _row_groups(features, groups, eps)
+    slopes = (gradient * weight).reshape(normalised.shape).astype(np.float64)
+    share, slope = (values.mean(axis=2, keepdims=True) for values in (slopes, slopes * normalised))
+    out = ((slopes - share - normalised * slope) * inverse).reshape(features.shape).astype(features.dtype)
+    return out, np.stack([gradient, gradient * normalised.reshape(features.shape)]).sum(axis=1, dtype=np.float64)
 
 
 # ---- runs of rows, rows of samples ---------------------------------------------------------------------------------

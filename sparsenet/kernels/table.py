@@ -213,7 +213,7 @@ def views_read(name: str, rulebook: RulebookViews, *channels: int, backend: str 
     """The views of a rulebook that the kernel of that name reads: some of "neighbours", "transposed_neighbours",
     "pairs" and "windows".
 
-    channels : C_in and C_out of a convolution, none for a pooling
+    channels : C_in and C_out of a convolution, and the number of groups of a grouped one; none for a pooling
     backend : default: the one set by `sn.set_backend`, else that of the rulebook's device
     """
     return find(name).views_read(rulebook, *channels, backend=backend)

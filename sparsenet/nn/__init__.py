@@ -19,7 +19,7 @@ from sparsenet.nn.layers import (
 )
 from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
-from sparsenet.nn.norms import BatchNorm
+from sparsenet.nn.norms import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from sparsenet.nn.pooling import SparseAvgPool, SparseSumPool, Upsample
 from sparsenet.nn.residual import Residual
 from sparsenet.nn.sequential import Sequential
@@ -33,7 +33,10 @@ __all__ = [
     "ELU",
     "GELU",
     "GlobalPool",
+    "GroupNorm",
+    "InstanceNorm",
     "InverseConv",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "Module",

@@ -34,7 +34,7 @@ def _level_at(layers: Sequence[Module], place: int, x: Any) -> int:
         return 1
     if not isinstance(x, SparseTensor) or x.device == "cpu" or x.background is None or x.background.ndim != 1:
         return 1
-    if not layers[place + 1].negative_slope > 0:
+    if not layers[place + 1].negative_slope > 0 or layers[place].groups > 1:
         return 1
     return 3 if kinds[2:] == [SparseMaxPool] else 2
 

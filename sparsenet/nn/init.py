@@ -2,7 +2,8 @@
 
 This is the bound of Glorot & Bengio (2010) with an effective fan-out: a = (size / stride / pool)^2, where `pool` is
 the size of the max-pooling that follows (1 if none does).  In the paper's network a is 4/9 before a 3-pool, 4 for the
-last convolution, 1 for the classifier.  Biases are initialised to 0.
+last convolution, 1 for the classifier.  In a grouped convolution C_in and C_out are those of a group.  Biases are
+initialised to 0.
 
 An average or sum pooling that follows changes nothing: every cell of a window, and not only the one that wins, gets a
 gradient there.

@@ -38,43 +38,53 @@ class SparseConv(Module):
 
     in_channels, out_channels : C_in, C_out
     kernel_size, stride, padding, dilation : one number, or one per dimension in a sequence or array
+    groups : number of groups of channels, which divides both: each group of output channels sees its own input
+        channels; C_in of them: depthwise
     bias : add a vector (C_out,)
     dimension : D, 1 to 4; a kernel_size of several numbers sets it
     rng : see the module
 
-    weight : Parameter (K, C_in, C_out), offsets row-major, last axis fastest;  bias : Parameter (C_out,) or None
+    weight : Parameter (K, C_in / groups, C_out), offsets row-major, last axis fastest, output channels group by group;
+    bias : Parameter (C_out,) or None
 
-    Raises ValueError if a size is not a whole number in range, or there are not as many as dimensions; TypeError if a
-    number of channels is not a whole number.
+    Raises ValueError if a size is not a whole number in range, there are not as many as dimensions, or groups does not
+    divide the channels; TypeError if a number of channels or groups is not a whole number.
     """
 
     kind = "convolution"
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Size = 0,
-                 dilation: Size = 1, bias: bool = True, dimension: int = 3, rng: Any = None):
+                 dilation: Size = 1, groups: int = 1, bias: bool = True, dimension: int = 3, rng: Any = None):
         self.geometry = Geometry.make(dimension_of(kernel_size, dimension), kernel_size, stride, padding, dilation)
-        self._build(in_channels, out_channels, bias, rng)
+        self._build(in_channels, out_channels, groups, bias, rng)
 
-    def _build(self, in_channels: int, out_channels: int, bias: bool, rng: Any) -> None:
+    def _build(self, in_channels: int, out_channels: int, groups: int, bias: bool, rng: Any) -> None:
         self.in_channels = whole_channels(type(self).__name__, "in_channels", in_channels)
         self.out_channels = whole_channels(type(self).__name__, "out_channels", out_channels)
-        shape = (self.geometry.volume, self.in_channels, self.out_channels)
+        self.groups = whole_channels(type(self).__name__, "groups", groups)
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise ValueError(f"{type(self).__name__}: {self.in_channels} to {self.out_channels} channels in "
+                             f"{self.groups} groups, expected a number of groups that divides both")
+        shape = (self.geometry.volume, self.in_channels // self.groups, self.out_channels)
         self.weight = init.uniform(shape, self.weight_bound(), rng)
         self.bias = init.zeros((self.out_channels,)) if bias else None
 
     def weight_bound(self, pool: tuple[int, ...] | None = None) -> float:
         """The bound of the initial weights if a max-pooling of this size follows; None: none does."""
-        fan_in = self.in_channels * self.geometry.volume
-        return init.weight_bound(fan_in, self.out_channels, init.fan_out_factor(self.geometry, pool))
+        fan_in = self.in_channels // self.groups * self.geometry.volume
+        return init.weight_bound(fan_in, self.out_channels // self.groups, init.fan_out_factor(self.geometry, pool))
 
     def geometries(self) -> list[Step]:
-        return [ConvolutionStep(self.geometry, (self.in_channels, self.out_channels))]
+        return [ConvolutionStep(self.geometry, (self.in_channels, self.out_channels), groups=self.groups)]
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        return convolution(x, self.weight, self.bias, self.geometry, batch_invariant=not self.training)
+        return convolution(x, self.weight, self.bias, self.geometry, batch_invariant=not self.training,
+                           groups=self.groups)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels} -> {self.out_channels}, {self.geometry}{', no bias' if self.bias is None else ''}"
+        groups = f", {self.groups} groups" if self.groups > 1 else ""
+        return (f"{self.in_channels} -> {self.out_channels}, {self.geometry}{groups}"
+                f"{', no bias' if self.bias is None else ''}")
 
 
 class SubmanifoldConv(SparseConv):
@@ -85,10 +95,10 @@ class SubmanifoldConv(SparseConv):
 
     kind = "submanifold"
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, dilation: Size = 1, bias: bool = True,
-                 dimension: int = 3, rng: Any = None):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, dilation: Size = 1, groups: int = 1,
+                 bias: bool = True, dimension: int = 3, rng: Any = None):
         self.geometry = Geometry.make_submanifold(dimension_of(kernel_size, dimension), kernel_size, dilation)
-        self._build(in_channels, out_channels, bias, rng)
+        self._build(in_channels, out_channels, groups, bias, rng)
 
 
 class SparseMaxPool(Module):

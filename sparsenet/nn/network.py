@@ -37,7 +37,7 @@ from sparsenet.nn.layers import (
     whole_channels,
 )
 from sparsenet.nn.module import Module
-from sparsenet.nn.norms import BatchNorm
+from sparsenet.nn.norms import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from sparsenet.nn.pooling import SparseAvgPool, SparseSumPool, Upsample
 from sparsenet.nn.prediction import mean_rows, output_rows
 from sparsenet.nn.residual import Residual, last_channels
@@ -51,6 +51,8 @@ from sparsenet.wording import did_you_mean
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
     from sparsenet.shapes import Voxelization
+
+_BEFORE_A_POOL = (ActivationLayer, BatchNorm, InstanceNorm, GroupNorm, LayerNorm, Dropout)  # behind a convolution
 
 
 class SparseNetwork(Chain):
@@ -103,18 +105,19 @@ class SparseNetwork(Chain):
         return self
 
     def add_convolution(self, out_channels: int, size: Size, stride: Size = 1, padding: Size = 0, dilation: Size = 1,
-                        bias: bool = True) -> SparseNetwork:
+                        groups: int = 1, bias: bool = True) -> SparseNetwork:
         """Append a SparseConv.  Its initial weights depend on the max-pooling that follows, see `nn.init`."""
         place = len(self.layers)
         layer = SparseConv(self._sparse_channels("add_convolution"), out_channels, size, stride, padding, dilation,
-                           bias, self.dimension, rng=self._rng(place))
+                           groups, bias, self.dimension, rng=self._rng(place))
         self._drawn = (layer, place, layer.weight.version)
         return self.add(layer)
 
-    def add_submanifold(self, out_channels: int, size: Size, dilation: Size = 1, bias: bool = True) -> SparseNetwork:
+    def add_submanifold(self, out_channels: int, size: Size, dilation: Size = 1, groups: int = 1, bias: bool = True
+                        ) -> SparseNetwork:
         """Append a SubmanifoldConv."""
-        return self.add(SubmanifoldConv(self._sparse_channels("add_submanifold"), out_channels, size, dilation, bias,
-                                        self.dimension, rng=self._rng(len(self.layers))))
+        return self.add(SubmanifoldConv(self._sparse_channels("add_submanifold"), out_channels, size, dilation, groups,
+                                        bias, self.dimension, rng=self._rng(len(self.layers))))
 
     def add_inverse_convolution(self, out_channels: int, layer: str, bias: bool = True) -> SparseNetwork:
         """Append an InverseConv, which goes back over the rulebook of an earlier convolution or pooling.
@@ -169,6 +172,18 @@ class SparseNetwork(Chain):
         """Append a BatchNorm."""
         return self.add(BatchNorm(self.out_channels, momentum, eps, statistics))
 
+    def add_instance_norm(self, eps: float = 1e-5, statistics: str = "sites") -> SparseNetwork:
+        """Append an InstanceNorm."""
+        return self.add(InstanceNorm(self._sparse_channels("add_instance_norm"), eps, statistics))
+
+    def add_group_norm(self, groups: int, eps: float = 1e-5, statistics: str = "sites") -> SparseNetwork:
+        """Append a GroupNorm."""
+        return self.add(GroupNorm(groups, self.out_channels, eps, statistics))
+
+    def add_layer_norm(self, eps: float = 1e-5) -> SparseNetwork:
+        """Append a LayerNorm."""
+        return self.add(LayerNorm(self.out_channels, eps))
+
     def add_residual(self, *layers: Module, shortcut: Module | None = None) -> SparseNetwork:
         """Append a Residual: layers(x) + shortcut(x), or layers(x) + x without a shortcut."""
         self._sparse_channels("add_residual")
@@ -183,7 +198,7 @@ class SparseNetwork(Chain):
             convolution, place, version = self._drawn
             between = self.layers[place + 1:]
             if (convolution in self.layers[place:place + 1] and convolution.weight.version == version
-                    and all(isinstance(one, (ActivationLayer, BatchNorm, Dropout)) for one in between)):
+                    and all(isinstance(one, _BEFORE_A_POOL) for one in between)):
                 bound = convolution.weight_bound(layer.geometry.size)
                 convolution.weight.array = init.uniform(convolution.weight.shape, bound, self._rng(place)).array
             self._drawn = None

@@ -16,7 +16,9 @@ from sparsenet.ops.cosine_softmax import cosine_softmax, cosine_softmax_with_fig
 from sparsenet.ops.dense import to_dense
 from sparsenet.ops.dropout import dropout
 from sparsenet.ops.global_pool import global_pool
+from sparsenet.ops.group_norm import group_norm, instance_norm
 from sparsenet.ops.inverse_convolution import inverse_convolution
+from sparsenet.ops.layer_norm import layer_norm
 from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.level import level
 from sparsenet.ops.linear import linear
@@ -48,7 +50,10 @@ __all__ = [
     "elu",
     "gelu",
     "global_pool",
+    "group_norm",
+    "instance_norm",
     "inverse_convolution",
+    "layer_norm",
     "leaky_relu",
     "level",
     "linear",

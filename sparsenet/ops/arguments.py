@@ -24,6 +24,18 @@ def check_tensor(operation: str, name: str, value: Any, expected: str = "a Tenso
                         "Tensor(array)")
 
 
+def check_by_channel(operation: str, features: Tensor, vectors: dict[str, Tensor]) -> None:
+    """Raise unless features are rows (N, C) and the vectors (C,), by name, have their dtype."""
+    if features.ndim != 2:
+        raise ValueError(f"{operation}: x has shape {features.shape}, expected (B, C)")
+    for name, tensor in vectors.items():
+        if tensor.shape != features.shape[1:]:
+            raise ValueError(f"{operation}: x has {features.shape[1]} channels, {name} has shape {tensor.shape}: build "
+                             f"the layer with channels={features.shape[1]}")
+        if tensor.dtype != features.dtype:
+            raise TypeError(f"{operation}: {name} is {tensor.dtype}, x is {features.dtype}: convert one of them")
+
+
 def check_broadcast(operation: str, *shapes: tuple[int, ...]) -> None:
     """Raise ValueError unless the shapes broadcast; the message lists them in the order of the operands."""
     try:

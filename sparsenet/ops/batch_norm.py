@@ -14,7 +14,7 @@ from typing import Any, overload
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
-from sparsenet.ops.arguments import check_tensor
+from sparsenet.ops.arguments import check_by_channel, check_tensor
 from sparsenet.sparse import SparseTensor
 
 STATISTICS = ("sites", "grid")
@@ -59,6 +59,12 @@ def rows_of(background: Any) -> Any:
     return array_module(background).ascontiguousarray(background.reshape(-1, background.shape[-1]))
 
 
+def check_statistics(operation: str, statistics: Any) -> None:
+    """Raise ValueError unless it is one of STATISTICS."""
+    if statistics not in STATISTICS:
+        raise ValueError(f"{operation}: statistics is {statistics!r}, expected one of {', '.join(STATISTICS)}")
+
+
 @overload
 def batch_norm(x: SparseTensor, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor,
                training: bool = ..., momentum: float = ..., eps: float = ..., statistics: str = ...
@@ -91,17 +97,9 @@ def batch_norm(x: Any, weight: Tensor, bias: Tensor, running_mean: Tensor, runni
     features = x.features if sparse else x
     if not sparse:
         check_tensor("BatchNorm", "the input", x, "a Tensor (B, C) or SparseTensor")
-    if statistics not in STATISTICS:
-        raise ValueError(f"BatchNorm: statistics is {statistics!r}, expected one of {', '.join(STATISTICS)}")
-    if features.ndim != 2:
-        raise ValueError(f"BatchNorm: x has shape {features.shape}, expected (B, C)")
-    vectors = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
-    for name, tensor in vectors.items():
-        if tensor.shape != features.shape[1:]:
-            raise ValueError(f"BatchNorm: x has {features.shape[1]} channels, {name} has shape {tensor.shape}: build "
-                             f"the layer with channels={features.shape[1]}")
-        if tensor.dtype != features.dtype:
-            raise TypeError(f"BatchNorm: {name} is {tensor.dtype}, x is {features.dtype}: convert one of them")
+    check_statistics("BatchNorm", statistics)
+    check_by_channel("BatchNorm", features, {"weight": weight, "bias": bias, "running_mean": running_mean,
+                                             "running_var": running_var})
     background = x.background if sparse else None
     counts = background is not None and statistics == "grid"
     splits, cells = (x.sites.batch_splits, x.sites.cells) if counts else (None, 0)

@@ -8,6 +8,9 @@ the output for a grid full of background, one constant row:
 
 Cells outside the grid (padding) hold the background too.  With `background=None` inactive cells are
 skipped: out[m] = sum over the active offsets, plus b.
+
+In groups, each group of output channels sees its own input channels: all products above are those of the groups, and
+the weights are (K, C_in / groups, C_out), output channels group by group.
 """
 
 from __future__ import annotations
@@ -17,18 +20,20 @@ from typing import Any
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module, device_of
 from sparsenet.kernels import launch
+from sparsenet.ops.channel_groups import outer, times, times_transposed
 from sparsenet.sparse import Geometry, Rulebook, SparseTensor
 
 
 def convolution(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: Geometry,
-                batch_invariant: bool = False) -> SparseTensor:
+                batch_invariant: bool = False, groups: int = 1) -> SparseTensor:
     """Cross-correlation as in `torch.nn.ConvNd`, on active sites.
 
     x : SparseTensor with C_in channels
-    weight : Tensor (K, C_in, C_out), offsets row-major, last axis fastest
+    weight : Tensor (K, C_in / groups, C_out), offsets row-major, last axis fastest
     bias : Tensor (C_out,) or None
     batch_invariant : on a CPU, the bits of a sample's output do not depend on the other samples; this does not hold
         for gradients.  The layers set it in evaluation
+    groups : divides C_in and C_out; C_in of them: depthwise
 
     Returns a SparseTensor with C_out channels on the rulebook's output sites.
 
@@ -37,22 +42,23 @@ def convolution(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: 
     TypeError : x is not a SparseTensor; dtypes differ.
     ValueError : channels, offsets or dimensions do not fit.
     """
-    check_convolution(x, weight, geometry)
+    check_convolution(x, weight, geometry, groups)
     rulebook = x.sites.rulebook(geometry)
-    features, background = _Convolution(x, rulebook, batch_invariant).apply(x.features, x.background, weight, bias)
+    function = _Convolution(rulebook, batch_invariant, groups)
+    features, background = function.apply(x.features, x.background, weight, bias)
     if x.background is None:
         background = None
     return SparseTensor.from_sites(features, rulebook.output_sites, background)
 
 
 class _Convolution(Function):
-    """Features (N, C_in), background (C_in,), (B, C_in) or None, weight (K, C_in, C_out) and bias (C_out,) or None to
-    the features (M, C_out) and the background of the output."""
+    """Features (N, C_in), background (C_in,), (B, C_in) or None, weight (K, C_in / groups, C_out) and bias (C_out,) or
+    None to the features (M, C_out) and the background of the output."""
 
-    def __init__(self, x: SparseTensor, rulebook: Rulebook, batch_invariant: bool):
+    def __init__(self, rulebook: Rulebook, batch_invariant: bool, groups: int):
         super().__init__()
         self.name = "SubmanifoldConv" if rulebook.geometry.submanifold else "SparseConv"
-        self.rulebook = rulebook
+        self.rulebook, self.groups = rulebook, groups
         self.suffix = "_by_row" if batch_invariant else ""  # of the forward pass's kernels
 
     def forward(self, features: Any, background: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
@@ -60,13 +66,13 @@ class _Convolution(Function):
         constant, total_weight = bias, None
         if background is not None:
             total_weight = weight.sum(axis=0)
-            constant = _times(background, total_weight, "matmul" + self.suffix)
+            constant = times(background, total_weight, self.groups, "matmul" + self.suffix)
             constant = constant if bias is None else constant + bias
             if _may_differ_from_zero(background):
                 features = launch("subtract_sample_rows", features, background.reshape(-1, background.shape[-1]),
                                   self.rulebook.input_sites.coordinates)
         shared = constant if constant is None or constant.ndim == 1 else None
-        out = launch("convolution_forward" + self.suffix, features, weight, self.rulebook, shared)
+        out = self._launch("convolution_forward" + self.suffix, features, weight, self.rulebook, shared)
         if constant is not None and shared is None:
             out = launch("add_sample_rows", out, constant, self.rulebook.output_sites.coordinates)
         self.save(features, background, weight, total_weight)
@@ -84,16 +90,23 @@ class _Convolution(Function):
             constant = self._constant_gradient(gradient, None if background is None else background_gradient,
                                                background)
         if needs_features or needs_background:
-            to_features = launch("convolution_input_gradient", gradient, weight, self.rulebook)
+            to_features = self._launch("convolution_input_gradient", gradient, weight, self.rulebook)
         if needs_background:
-            to_background = _times(constant, total_weight.T) - self._sum_by_background(to_features, background)
+            to_background = (times_transposed(constant, total_weight, self.groups)
+                             - self._sum_by_background(to_features, background))
         if needs_weight:
-            to_weight = launch("convolution_weight_gradient", features, gradient, self.rulebook)
+            to_weight = self._launch("convolution_weight_gradient", features, gradient, self.rulebook)
             if has_background:
-                to_weight += _outer(background, constant)
+                to_weight += outer(background, constant, self.groups)
         if needs_bias:
             to_bias = constant if constant.ndim == 1 else constant.sum(axis=0)
         return to_features if needs_features else None, to_background, to_weight, to_bias
+
+    def _launch(self, kernel: str, *arguments: Any) -> Any:
+        """Run the kernel, or its grouped twin."""
+        if self.groups == 1:
+            return launch(kernel, *arguments)
+        return launch("grouped_" + kernel, *arguments, self.groups)
 
     def _constant_gradient(self, gradient: Any, background_gradient: Any, background: Any) -> Any:
         """The gradient of the constant row: (C_out,), or (B, C_out) if samples differ."""
@@ -115,29 +128,20 @@ def _may_differ_from_zero(background: Any) -> bool:
     return device_of(background) == "cuda" or bool(background.any())
 
 
-def _outer(background: Any, constant: Any) -> Any:
-    """(C_in, C_out): the outer product, summed over the samples if both have one row for each."""
-    if background.ndim == 1:
-        return background[:, None] * constant[None, :]
-    return launch("matmul", array_module(background).ascontiguousarray(background.T), constant)
-
-
-def _times(rows: Any, matrix: Any, kernel: str = "matmul") -> Any:
-    """rows (C_in,) or (B, C_in) times a matrix (C_in, C_out)."""
-    product = launch(kernel, rows.reshape(-1, rows.shape[-1]), array_module(matrix).ascontiguousarray(matrix))
-    return product.reshape(*rows.shape[:-1], -1)
-
-
-def check_convolution(x: SparseTensor, weight: Tensor, geometry: Geometry) -> None:
+def check_convolution(x: SparseTensor, weight: Tensor, geometry: Geometry, groups: int = 1) -> None:
     """Raise TypeError or ValueError if input and weights do not fit the geometry, or each other."""
     name = "SubmanifoldConv" if geometry.submanifold else "SparseConv"
     if not isinstance(x, SparseTensor):
         raise TypeError(f"{name}: the input is {type(x).__name__}, expected a SparseTensor")
     if weight.ndim != 3 or weight.shape[0] != geometry.volume:
-        raise ValueError(f"{name}: the weights have shape {weight.shape}, expected ({geometry.volume}, C_in, C_out) "
-                         f"for a filter of size {geometry.size}")
-    if x.channels != weight.shape[1]:
-        raise ValueError(f"{name}: features have {x.channels} channels, the weights expect {weight.shape[1]}: "
+        expected = f"({geometry.volume}, C_in{'' if groups == 1 else f' / {groups}'}, C_out)"
+        raise ValueError(f"{name}: the weights have shape {weight.shape}, expected {expected} for a filter of size "
+                         f"{geometry.size}")
+    if groups < 1 or weight.shape[2] % groups:
+        raise ValueError(f"{name}: the weights give {weight.shape[2]} channels, groups is {groups}: expected a number "
+                         "that divides them")
+    if x.channels != weight.shape[1] * groups:
+        raise ValueError(f"{name}: features have {x.channels} channels, the weights expect {weight.shape[1] * groups}: "
                          f"build the layer with in_channels={x.channels}")
     if x.dtype != weight.dtype:
         raise TypeError(f"{name}: features are {x.dtype}, the weights {weight.dtype}: convert one of them")

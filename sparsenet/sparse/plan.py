@@ -19,6 +19,7 @@ class ConvolutionStep:
     geometry : its filter
     channels : (C_in, C_out), which decide together with the sites which views of the rulebook its kernels read
     inverse : it goes back over the rulebook of an earlier filter of this geometry
+    groups : of the channels
 
     Raises ValueError if there are no channels.
     """
@@ -26,6 +27,7 @@ class ConvolutionStep:
     geometry: Geometry
     channels: tuple[int, int]
     inverse: bool = False
+    groups: int = 1
 
     def __post_init__(self) -> None:
         if min(self.channels) < 1:
@@ -80,7 +82,7 @@ def _walk(sites: ActiveSites, steps: Iterable[Step], backward: bool, at_input: b
             continue
         inverse = isinstance(step, ConvolutionStep) and step.inverse
         rulebook = sites.way_back(_geometry(step)) if inverse else sites.rulebook(_geometry(step))
-        channels = step.channels if isinstance(step, ConvolutionStep) else ()
+        channels = _channels(step)
         rulebook.prepare({view for kernel in _kernels(step, backward, at_input)
                           for view in views_read(kernel, rulebook, *channels)})
         sites, at_input = rulebook.output_sites, False
@@ -95,9 +97,16 @@ def _kernels(step: Filter, backward: bool, at_input: bool) -> list[str]:
             kernels.append("convolution_weight_gradient")
         if backward and not at_input:
             kernels.append("convolution_input_gradient")
-        return kernels
+        return kernels if step.groups == 1 else ["grouped_" + kernel for kernel in kernels]
     pool = "sum_pool" if isinstance(step, PoolingStep) else "max_pool"
     return [f"{pool}_forward", f"{pool}_backward"] if backward and not at_input else [f"{pool}_forward"]
+
+
+def _channels(step: Filter) -> tuple[int, ...]:
+    """The channels, and groups, that `views_read` takes of the layer's kernels."""
+    if isinstance(step, ConvolutionStep):
+        return step.channels if step.groups == 1 else (*step.channels, step.groups)
+    return ()
 
 
 def _geometry(step: Filter) -> Geometry:

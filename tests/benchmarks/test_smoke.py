@@ -19,6 +19,8 @@ from sparsenet.kernels.cuda.source import sources
 from sparsenet.nn import (
     GELU,
     BatchNorm,
+    GroupNorm,
+    LayerNorm,
     LeakyReLU,
     PReLU,
     Softmax,
@@ -33,6 +35,7 @@ SMALL = {
     "submanifold": smoke_parts.Layer(lambda: SubmanifoldConv(8, 40, 3, rng=0), channels=8, count=40, side=4,
                                      multiplies=True),
     "convolution": smoke_parts.Layer(lambda: SparseConv(5, 8, 2, rng=0), count=40, side=4),
+    "depthwise": smoke_parts.Layer(lambda: SubmanifoldConv(5, 10, 3, groups=5, rng=0), count=40, side=4),
     "pooling": smoke_parts.Layer(lambda: SparseMaxPool(3, 2), count=40, side=5),
     "average pooling": smoke_parts.Layer(lambda: SparseAvgPool(3, 2, 1), count=40, side=5),
     "leaky ReLU": smoke_parts.Layer(lambda: LeakyReLU(0.33), count=40, side=4),
@@ -40,6 +43,8 @@ SMALL = {
     "PReLU": smoke_parts.Layer(lambda: PReLU(5), count=40, side=4),
     "softmax": smoke_parts.Layer(Softmax, count=40, side=4),
     "batch norm": smoke_parts.Layer(lambda: BatchNorm(5), count=40, side=4),
+    "group norm": smoke_parts.Layer(lambda: GroupNorm(2, 6), channels=6, count=40, side=4),
+    "layer norm": smoke_parts.Layer(lambda: LayerNorm(5), count=40, side=4),
 }
 
 

@@ -53,6 +53,11 @@ def _batch_norm() -> tuple:
             launch("batch_norm_backward", _F, None, _F, None, None, 0, moments, _F[0], 1e-5, True))
 
 
+def _sample_norm() -> tuple:
+    y, _, moments = launch("sample_norm_forward", _F, None, _SPLITS, 0, _F[0], _F[1], 1, 1e-5)
+    return y, launch("sample_norm_backward", _F, None, _F, None, _SPLITS, 0, moments, _F[0], 1e-5)[::2]
+
+
 def _meshes() -> tuple:
     vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
     placement = np.concatenate([np.eye(3).ravel(), np.eye(3).ravel(), np.zeros(3)])[None]
@@ -76,6 +81,8 @@ CALLS = {
     "convolution/pairs": lambda: launch("convolution_forward", _WIDE, _WIDE_WEIGHTS, _Book(), None),
     "convolution/by_row": lambda: (launch("convolution_forward_by_row", _F, _WEIGHTS, _Book(), None),
                                    launch("convolution_forward_by_row", _WIDE, _WIDE_WEIGHTS, _Book(), None)),
+    "grouped": lambda: (launch("grouped_convolution_forward", _F, _WEIGHTS[:, :1, :2].copy(), _Book(), None, 2),
+                        launch("grouped_convolution_weight_gradient", _F, _F, _Book(), 2)),
     "pooling": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
     "pooling/sums": lambda: (launch("sum_pool_forward", _F, _F[:1], _NEIGHBOURS, _COORDINATES, True),
                              launch("sum_pool_backward", _F, _Book(), None, True, True)),
@@ -86,6 +93,9 @@ CALLS = {
                                   launch("prelu_backward", _F, _F, _F[0].copy())[2]),
     "activations/softmax": lambda: launch("softmax_backward", launch("softmax_forward", _F), _F),
     "norm": _batch_norm,
+    "norm/sample_norm": _sample_norm,
+    "norm/row_norm": lambda: (launch("row_norm_forward", _F, _F[0], _F[1], 1, 1e-5),
+                              launch("row_norm_backward", _F, _F, _F[0], 1, 1e-5)),
     "level": lambda: launch("level_background", _WEIGHTS, None, None, 0.33, False, True),
     "cell_sums": lambda: launch("cell_sums", _F, _F[:len(_SPLITS) - 1], _SPLITS, None, 8, False),
     "rows": lambda: launch("segment_sum", _F, _SPLITS),

@@ -111,6 +111,22 @@ class Marked(sn.nn.Module):
         return sn.ops.concatenate(x, sn.ops.broadcast(sn.ops.global_pool(x), x))
 
 
+def groups_in_float64(device: str) -> dict[str, np.ndarray]:
+    """Convolutions in groups, depthwise too, and norms of samples and rows, behind which backgrounds differ by sample;
+    the second sample has no site."""
+    rng = np.random.default_rng(4)
+    coordinates = np.argwhere(rng.random((3, 7, 7, 7)) < 0.1)
+    coordinates = coordinates[coordinates[:, 0] != 1]
+    net = sn.SparseNetwork(seed=2).add_submanifold(6, 3).add_submanifold(6, 3, groups=6).add_leaky_relu(0.1)
+    net.add_instance_norm(statistics="grid").add_convolution(8, 2, 2, groups=2).add_group_norm(2)
+    net.add_max_pool(2).add_layer_norm().add_linear(5, bias=False).add_layer_norm()
+    net.to(dtype="float64")
+    for parameter in net.parameters():
+        parameter.array = parameter.array + 0.1 * rng.standard_normal(parameter.shape)
+    x = sn.SparseTensor(rng.standard_normal((len(coordinates), 1)), coordinates, (7, 7, 7), 3, np.full(1, 0.3))
+    return with_gradients(net, x, [1, 3, 0], device)
+
+
 @pytest.fixture
 def on_backend(backend, request, monkeypatch) -> Callable:
     """Calls a function with the device on which the backend's kernels run."""
@@ -136,7 +152,7 @@ def on_backend(backend, request, monkeypatch) -> Callable:
 
 
 @pytest.mark.parametrize("case", [mixed_layers, s3dcnn_in_float64, residual_in_float64, activations_in_float64,
-                                   poolings_in_float64])
+                                   poolings_in_float64, groups_in_float64])
 def test_outputs_and_gradients_agree(on_backend, case):
     found, expected = on_backend(case), case("cpu")
     assert found.keys() == expected.keys()

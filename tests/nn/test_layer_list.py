@@ -77,7 +77,7 @@ def test_each_method_that_adds_a_layer_is_a_kind_with_its_defaults():
     methods = {name.removeprefix("add_") for name in dir(sn.SparseNetwork) if name.startswith("add_")}
     assert set(layer_kinds()) == methods
     assert {name: setting.default for name, setting in layer_kinds()["convolution"].items()} == {
-        "channels": None, "size": None, "stride": 1, "padding": 0, "dilation": 1, "bias": True}
+        "channels": None, "size": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True}
     parameters = inspect.signature(sn.SparseNetwork.add_batch_norm).parameters
     assert layer_kinds()["batch_norm"]["eps"].default == parameters["eps"].default
     assert "max_pool: size, stride, padding = 0" in describe_layers() and "relu" in describe_layers()

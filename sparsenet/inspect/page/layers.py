@@ -13,6 +13,7 @@ from sparsenet.backend import to_device
 from sparsenet.inspect.grad_cam import Centres, importance_of, interpolated
 from sparsenet.kernels import launch
 from sparsenet.nn.activations import Activation
+from sparsenet.ops.channel_groups import times
 from sparsenet.sparse import ActiveSites, SparseTensor
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def _convolution_shares(record: Activation, neighbours: np.ndarray) -> np.ndarra
     for offset in range(neighbours.shape[1]):
         active = np.flatnonzero(neighbours[:, offset] >= 0)
         given = np.ascontiguousarray(rows[neighbours[active, offset]])
-        added = launch("matmul", given, np.ascontiguousarray(weight[offset]))
+        added = times(given, weight[offset], getattr(record.layer, "groups", 1))
         shares[active, offset] = np.sqrt((added * added).sum(axis=1))
     return shares
 

@@ -14,9 +14,7 @@
 //
 // Limited by memory: statistics read x once; forward reads and writes once; sums and backward read x and the gradient.
 // Variants: SCALAR float, double or Half; CHUNK, rows.
-#include "arrival.cuh"
-
-constexpr int GROUPS = 8;  // blockDim of the reductions is (32, GROUPS)
+#include "pairs.cuh"
 
 // The number of cells that hold row `sample` of the background.
 __device__ inline double inactive_cells(const long long* splits, int sample, int background_rows, int samples,
@@ -24,33 +22,6 @@ __device__ inline double inactive_cells(const long long* splits, int sample, int
     if (cells == 0) return 0;
     if (background_rows == 1) return static_cast<double>(samples) * cells - rows;
     return static_cast<double>(cells - (splits[sample + 1] - splits[sample]));
-}
-
-// The sums of a pair of numbers over the row groups of a block, in order; valid in group 0.
-__device__ inline void sum_groups(double (&pair)[2], double (&groups)[2][GROUPS][32]) {
-    __syncthreads();  // the block may still read the values of the last call
-    for (int i = 0; i < 2; ++i) groups[i][threadIdx.y][threadIdx.x] = pair[i];
-    __syncthreads();
-    for (int group = 1; group < GROUPS; ++group)
-        for (int i = 0; i < 2; ++i) pair[i] += groups[i][group][threadIdx.x];
-}
-
-// In the last block to finish, `pair`, of a chunk, becomes the sum over all chunks, valid in group 0; returns whether
-// this is that block.
-__device__ inline bool sum_chunks(double (&pair)[2], double (&groups)[2][GROUPS][32], long long chunk, long long chunks,
-                                  int channels, int channel, double* partial, unsigned* arrived, bool& last) {
-    sum_groups(pair, groups);
-    if (chunks == 1) return true;
-    if (threadIdx.y == 0 && channel < channels)
-        for (int i = 0; i < 2; ++i) partial[(2 * chunk + i) * channels + channel] = pair[i];
-    if (!comes_last(arrived + blockIdx.y, chunks, last)) return false;
-    const volatile double* parts = partial;
-    pair[0] = pair[1] = 0;
-    if (channel < channels)
-        for (long long part = threadIdx.y; part < chunks; part += GROUPS)
-            for (int i = 0; i < 2; ++i) pair[i] += parts[(2 * part + i) * channels + channel];
-    sum_groups(pair, groups);
-    return true;
 }
 
 // moments (2, C): mean and variance; running statistics, if given, are updated by `momentum`.

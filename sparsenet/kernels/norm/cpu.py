@@ -19,13 +19,9 @@ import numpy as np
 from sparsenet.kernels.contracts import BATCH_NORM_BACKWARD as BACKWARD
 from sparsenet.kernels.contracts import BATCH_NORM_FORWARD as FORWARD
 from sparsenet.kernels.contracts import BATCH_NORM_STATISTICS as STATISTICS
-from sparsenet.kernels.cpu.lanes import doubles, fma, load, load_some, store, store_some
-from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
-
-_BLOCK = 1 << 16  # elements
-_ROWS = 4  # rows whose sums stay in registers: with more, a CPU no longer predicts which line is read next
-_WIDTH = 16  # channels side by side
+from sparsenet.kernels.norm import row_norm, sample_norm  # noqa: F401  (register their kernels)
+from sparsenet.kernels.norm.loops import differentiate, normalise, rows_of_block, sum_distances, sum_slopes
 
 
 @STATISTICS.implementation("cpu")
@@ -35,12 +31,12 @@ def _statistics_cpu(features, background, batch_splits, cells, running_mean, run
     The running statistics are updated in place by `momentum`, with a variance that divides by count - 1.
     """
     rows, channels = features.shape
-    step = _step(channels)
+    step = rows_of_block(channels)
     backgrounds, inactive = _counted(features, background, batch_splits, cells)
     counts_background = cells and len(backgrounds)
     shift = (backgrounds if counts_background else features if rows else np.zeros((1, channels)))[0].astype(np.float64)
     partial = np.zeros((-(-rows // step), 2, channels))
-    run_rows(lambda start, stop: _sum_distances(features, shift, start, stop, partial[start // step]), rows, step)
+    run_rows(lambda start, stop: sum_distances(features, shift, start, stop, partial[start // step]), rows, step)
     count, distance = rows + inactive.sum(), backgrounds - shift
     sums = partial.sum(axis=0) + (inactive @ distance, inactive @ distance**2)
     with np.errstate(all="ignore"):
@@ -58,12 +54,11 @@ def _forward_cpu(features, background, moments, weight, bias, eps):
     """(N, C); with a background, (N, C) and (G, C)."""
     mean = moments[0].astype(features.dtype)
     scale = (weight / np.sqrt(moments[1] + eps)).astype(features.dtype)
-    step = _step(features.shape[1])
+    step = rows_of_block(features.shape[1])
 
     def normalised(values):
         out = np.empty(values.shape, values.dtype)
-        run_rows(lambda start, stop: _normalise(values[start:stop], mean, scale, bias, out[start:stop]), len(values),
-                 step)
+        run_rows(lambda start, stop: normalise(values, mean, scale, bias, start, stop, out), len(values), step)
         return out
 
     return normalised(features) if background is None else (normalised(features), normalised(background))
@@ -75,9 +70,9 @@ def _backward_cpu(features, background, gradient, background_gradient, batch_spl
     """((N, C), (G, C) or None, (2, C) float64): the gradients of features and background, then those of bias and
     weight: the sums over all rows of the gradient, and of the gradient times the normalised value."""
     (rows, channels), dtype = features.shape, features.dtype
-    step, mean, inverse = _step(channels), moments[0], 1 / np.sqrt(moments[1] + eps)
+    step, mean, inverse = rows_of_block(channels), moments[0], 1 / np.sqrt(moments[1] + eps)
     partial = np.zeros((-(-rows // step), 2, channels))
-    run_rows(lambda start, stop: _sums(features, gradient, mean, start, stop, partial[start // step]), rows, step)
+    run_rows(lambda start, stop: sum_slopes(features, gradient, mean, start, stop, partial[start // step]), rows, step)
     sums = partial.sum(axis=0)  # block after block
     _, inactive = _counted(features, background, batch_splits, cells)
     if background is not None:
@@ -89,17 +84,11 @@ def _backward_cpu(features, background, gradient, background_gradient, batch_spl
     shares[1] *= inverse
     scale, constants = (weight * inverse).astype(dtype), (mean.astype(dtype), *shares.astype(dtype))
     out = np.empty(features.shape, dtype)
-    run_rows(lambda start, stop: _differentiate(features[start:stop], gradient[start:stop], *constants, scale,
-                                                out[start:stop]), rows, step)
+    run_rows(lambda start, stop: differentiate(features, gradient, *constants, scale, start, stop, out), rows, step)
     if background is None:
         return out, None, sums
     through = inactive[:, None] * (shares[0] + (background - mean) * shares[1])
     return out, ((background_gradient - through) * (weight * inverse)).astype(dtype), sums
-
-
-def _step(channels: int) -> int:
-    """Rows of a block."""
-    return max(_ROWS, _BLOCK // max(1, channels))
 
 
 def _counted(features, background, batch_splits, cells):
@@ -111,76 +100,3 @@ def _counted(features, background, batch_splits, cells):
     if len(background) == 1:
         return background, np.array([cells * (len(batch_splits) - 1.0) - len(features)])
     return background, cells - np.diff(batch_splits).astype(np.float64)
-
-
-@compiled
-def _sum_distances(values, shift, start, stop, out):
-    """Sums (2, C) over rows start to stop of the distance from `shift`, and of its square."""
-    channels, nothing = values.shape[1], values.dtype.type(0)
-    for above in range(start, stop, _ROWS):
-        below, first = min(above + _ROWS, stop), 0
-        while first + _WIDTH <= channels:
-            centre = load(shift, first, _WIDTH)
-            total, squares = load(out, (0, first), _WIDTH), load(out, (1, first), _WIDTH)
-            for row in range(above, below):
-                distance = doubles(load(values, (row, first), _WIDTH)) - centre
-                total = total + distance
-                squares = fma(distance, distance, squares)
-            store(out, (0, first), total)
-            store(out, (1, first), squares)
-            first += _WIDTH
-        rest = channels - first
-        if rest > 0:
-            centre = load_some(shift, first, rest, 0.0, _WIDTH)
-            total = load_some(out, (0, first), rest, 0.0, _WIDTH)
-            squares = load_some(out, (1, first), rest, 0.0, _WIDTH)
-            for row in range(above, below):
-                distance = doubles(load_some(values, (row, first), rest, nothing, _WIDTH)) - centre
-                total = total + distance
-                squares = fma(distance, distance, squares)
-            store_some(out, (0, first), rest, total)
-            store_some(out, (1, first), rest, squares)
-
-
-@compiled
-def _normalise(values, mean, scale, bias, out):
-    for row in range(values.shape[0]):
-        for c in range(values.shape[1]):
-            out[row, c] = (values[row, c] - mean[c]) * scale[c] + bias[c]
-
-
-@compiled
-def _sums(values, gradient, mean, start, stop, out):
-    """Sums (2, C) over rows start to stop of the gradient, and of the gradient times the distance from the mean."""
-    channels, nothing = values.shape[1], values.dtype.type(0)
-    for above in range(start, stop, _ROWS):
-        below, first = min(above + _ROWS, stop), 0
-        while first + _WIDTH <= channels:
-            centre = load(mean, first, _WIDTH)
-            total, product = load(out, (0, first), _WIDTH), load(out, (1, first), _WIDTH)
-            for row in range(above, below):
-                slope = doubles(load(gradient, (row, first), _WIDTH))
-                total = total + slope
-                product = fma(slope, doubles(load(values, (row, first), _WIDTH)) - centre, product)
-            store(out, (0, first), total)
-            store(out, (1, first), product)
-            first += _WIDTH
-        rest = channels - first
-        if rest > 0:
-            centre = load_some(mean, first, rest, 0.0, _WIDTH)
-            total = load_some(out, (0, first), rest, 0.0, _WIDTH)
-            product = load_some(out, (1, first), rest, 0.0, _WIDTH)
-            for row in range(above, below):
-                slope = doubles(load_some(gradient, (row, first), rest, nothing, _WIDTH))
-                total = total + slope
-                distance = doubles(load_some(values, (row, first), rest, nothing, _WIDTH)) - centre
-                product = fma(slope, distance, product)
-            store_some(out, (0, first), rest, total)
-            store_some(out, (1, first), rest, product)
-
-
-@compiled
-def _differentiate(values, gradient, mean, share, slope, scale, out):
-    for row in range(values.shape[0]):
-        for c in range(values.shape[1]):
-            out[row, c] = (gradient[row, c] - share[c] - (values[row, c] - mean[c]) * slope[c]) * scale[c]

@@ -18,6 +18,7 @@ import numba
 import numpy as np
 
 from sparsenet.kernels.contracts import SEGMENT_MAX, SEGMENT_SUM
+from sparsenet.kernels.cpu.chunks import chunks_of
 from sparsenet.kernels.cpu.lanes import doubles, load, prefetch, store
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
@@ -34,7 +35,7 @@ def segment_sum_cpu(values: np.ndarray, splits: np.ndarray) -> np.ndarray:
     """(S, C) sums in the dtype of `values`; an empty segment gives zeros.  Without splits all rows are one
     segment: (1, C)."""
     splits = np.array([0, len(values)]) if splits is None else splits
-    starts, stops, owners = _chunks(splits)
+    starts, stops, owners = chunks_of(splits, CHUNK)
     partial = np.zeros((len(starts), values.shape[1]), np.float64)
     run_blocks(lambda b: _sum_rows(values, starts[b], stops[b], partial[b]), len(starts))
     result = np.zeros((len(splits) - 1, values.shape[1]), np.float64)
@@ -48,7 +49,7 @@ def segment_max_cpu(values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray,
 
     An empty segment gives -inf and row -1.
     """
-    starts, stops, owners = _chunks(splits)
+    starts, stops, owners = chunks_of(splits, CHUNK)
     shape = (len(starts), values.shape[1])
     partial, partial_rows = np.empty(shape, values.dtype), np.empty(shape, np.int64)
     run_blocks(lambda b: _max_rows(values, starts[b], stops[b], partial[b], partial_rows[b]), len(starts))
@@ -56,16 +57,6 @@ def segment_max_cpu(values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray,
     rows = np.full(result.shape, -1, np.int64)
     _join_maxima(partial, partial_rows, owners, result, rows)
     return result, rows
-
-
-def _chunks(splits: np.ndarray) -> tuple[np.ndarray, ...]:
-    """First row, end row and segment of each chunk."""
-    lengths = np.diff(splits)
-    counts = -(-lengths // CHUNK)
-    owners = np.repeat(np.arange(len(lengths)), counts)
-    index_in_segment = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = splits[owners] + CHUNK * index_in_segment
-    return starts, np.minimum(starts + CHUNK, splits[owners + 1]), owners
 
 
 @compiled

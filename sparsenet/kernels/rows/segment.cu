@@ -4,10 +4,9 @@
 //     partial         | a0-a3 | a4 | b0 | - | d...               chunks of at most CHUNK rows of one segment
 //     out (S, C)      | a              | b  |0 | d
 //
-// Segment s owns the partial rows splits[s] / CHUNK + s and on: room for all its chunks, so that the number of
-// partial rows, N / CHUNK + S, is known without reading `splits` back; some rows stay unused.  A block reduces one
-// chunk for 32 channels: row group y takes rows y, y + 8, ..., the 8 groups are joined in order; then the same is
-// done with the chunks of a segment.  The order depends on sizes and splits alone.
+// The partial rows of a segment are its slots, see segments.cuh.  A block reduces one chunk for 32 channels: row group
+// y takes rows y, y + 8, ..., the 8 groups are joined in order; then the same is done with the chunks of a segment.
+// The order depends on sizes and splits alone.
 //
 //     sum    in double; the last block to finish a chunk of a segment joins its chunks: one launch
 //     max    and its row: of equal ones the first; NaN wins.  A second launch joins the chunks
@@ -15,43 +14,9 @@
 // Limited by memory: each value is read once.  Splits are cut off at N; without splits all rows are one
 // segment.  Variants: SCALAR float, double or Half; CHUNK, rows.
 #include "arrival.cuh"
+#include "segments.cuh"
 
 constexpr int GROUPS = 8;  // blockDim is (32, GROUPS)
-
-// The segment that owns partial row `slot`: the last one whose first partial row is not beyond it.
-__device__ inline int owner(const long long* splits, int segments, long long slot) {
-    int low = 0, high = segments - 1;
-    while (low < high) {
-        const int middle = (low + high + 1) / 2;
-        if (splits[middle] / CHUNK + middle <= slot) low = middle;
-        else high = middle - 1;
-    }
-    return low;
-}
-
-struct Range {
-    long long first, end;
-};
-
-// The rows of a segment; null: all rows are one.
-__device__ inline Range segment_rows(const long long* splits, int segment, long long rows) {
-    if (splits == nullptr) return {0, rows};
-    return {splits[segment], min(splits[segment + 1], rows)};
-}
-
-// The rows of values summed in partial row `slot`; none if it is unused.
-__device__ inline Range rows_of(const long long* splits, int segment, long long slot, long long rows) {
-    const auto [start, end] = segment_rows(splits, segment, rows);
-    const long long first = start + (slot - start / CHUNK - segment) * CHUNK;
-    return {first, min(first + CHUNK, end)};
-}
-
-// The partial rows that segment `segment` uses.
-__device__ inline Range slots_of(const long long* splits, int segment, long long rows) {
-    const auto [start, end] = segment_rows(splits, segment, rows);
-    const long long first = start / CHUNK + segment;
-    return {first, first + (end - start + CHUNK - 1) / CHUNK};
-}
 
 // Sum of rows `range` in one channel; valid in row group 0.
 template <class T>
