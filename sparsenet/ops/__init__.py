@@ -18,6 +18,7 @@ from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.level import level
 from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
+from sparsenet.ops.points import at_points, from_points
 from sparsenet.ops.proxy_anchor import proxy_anchor
 from sparsenet.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_with_figures
 from sparsenet.ops.triplet_loss import triplet_loss
@@ -25,6 +26,7 @@ from sparsenet.ops.triplet_loss import triplet_loss
 __all__ = [
     "add",
     "arithmetic",
+    "at_points",
     "batch_norm",
     "cast",
     "centre_loss",
@@ -36,6 +38,7 @@ __all__ = [
     "cosine_softmax_with_figures",
     "dropout",
     "elementwise",
+    "from_points",
     "global_pool",
     "inverse_convolution",
     "leaky_relu",
