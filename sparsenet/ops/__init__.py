@@ -14,6 +14,7 @@ from sparsenet.ops.dense import to_dense
 from sparsenet.ops.dropout import dropout
 from sparsenet.ops.global_pool import global_pool
 from sparsenet.ops.inverse_convolution import inverse_convolution
+from sparsenet.ops.join import join
 from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.level import level
 from sparsenet.ops.linear import linear
@@ -41,6 +42,7 @@ __all__ = [
     "from_points",
     "global_pool",
     "inverse_convolution",
+    "join",
     "leaky_relu",
     "level",
     "linear",

@@ -5,7 +5,7 @@ from sparsenet.sparse.plan import Branches, ConvolutionStep, prepare
 from sparsenet.sparse.rulebook import ReversedRulebook, Rulebook
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.sparse.tensor import SparseTensor
-from sparsenet.sparse.union import union
+from sparsenet.sparse.union import intersection, union
 
 __all__ = [
     "ActiveSites",
@@ -15,6 +15,7 @@ __all__ = [
     "ReversedRulebook",
     "Rulebook",
     "SparseTensor",
+    "intersection",
     "prepare",
     "union",
 ]
