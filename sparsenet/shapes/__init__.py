@@ -5,8 +5,8 @@ from sparsenet.shapes.batch import MeshBatch
 from sparsenet.shapes.mesh import Mesh, MeshError
 from sparsenet.shapes.parametric import CLASSES, parametric_mesh
 from sparsenet.shapes.picture import Off3DPicture
-from sparsenet.shapes.reading import read_mesh
+from sparsenet.shapes.reading import read_mesh, read_points
 from sparsenet.shapes.voxelization import Voxels, voxelize
 
 __all__ = ["CLASSES", "Augmentation", "Mesh", "MeshBatch", "MeshError", "Off3DPicture", "Voxels",
-           "parametric_mesh", "read_mesh", "rotation_matrix", "voxelize"]
+           "parametric_mesh", "read_mesh", "read_points", "rotation_matrix", "voxelize"]
