@@ -3,12 +3,11 @@
     \\x93NUMPY  version (2 bytes: 1 0, or 2 0)   length of the text (2 bytes, of version 2 4, little-endian)
     {'descr': '<f8', 'fortran_order': False, 'shape': (3, 3), }        the numbers follow
 
-Read here and not by NumPy, whose reader raises what its tokenizer raises on damaged headers.
+Read here and not by NumPy, which evaluates the text as Python.
 """
 
 from __future__ import annotations
 
-import ast
 import re
 import struct
 from typing import IO, NamedTuple
@@ -16,8 +15,11 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from sparsenet.shapes.mesh import MeshError
+from sparsenet.shapes.text import excerpt
 
 _MAX_HEADER = 10_000  # bytes
+_FIELDS = [re.compile(rf"""[{{,]\s*["']{name}["']\s*:\s*({value})\s*[,}}]""".encode()) for name, value in (
+    ("descr", r"""["'][^"']*["']|\[.*\]"""), ("fortran_order", "True|False"), ("shape", r"\([-\d\s,L]*\)"))]
 _DESCR = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248])")
 
 
@@ -45,15 +47,14 @@ def read_header(file: IO[bytes]) -> ArrayHeader:
     prefix = file.read(width)
     length = struct.unpack(code, prefix)[0] if len(prefix) == width else 0
     text = file.read(min(length, _MAX_HEADER))
-    try:
-        fields = ast.literal_eval(text.decode("latin-1").strip()) if length == len(text) else None
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict) or not {"descr", "fortran_order", "shape"} <= fields.keys():
+    found = [field.search(text) for field in _FIELDS] if length == len(text) else [None]
+    if not all(found):
         raise MeshError("it is not an array of NumPy (.npy): its header is damaged, or longer than 10000 bytes")
-    shape, descr = fields["shape"], fields["descr"]
-    if not isinstance(shape, tuple) or not all(type(side) is int and 0 <= side < 2**63 for side in shape):
-        raise MeshError(f"its header declares an array of shape {str(shape)[:60]}")
-    if not isinstance(descr, str) or not _DESCR.fullmatch(descr):
-        raise MeshError(f"it holds {str(descr)[:60]}, expected truth values or real numbers of at most 64 bits")
-    return ArrayHeader(shape, bool(fields["fortran_order"]), np.dtype(descr))
+    descr, fortran, sides = (match[1].decode("latin-1") for match in found if match)
+    numbers = re.findall(r"-?\d+", sides)
+    if any(number.startswith("-") or len(number) > 18 for number in numbers):
+        raise MeshError(f"its header declares an array of shape {' '.join(sides.split())[:60]}")
+    if not _DESCR.fullmatch(descr[1:-1]):
+        raise MeshError(f"it holds {excerpt(descr.encode('latin-1'))}, expected truth values or real numbers of at "
+                        "most 64 bits")
+    return ArrayHeader(tuple(map(int, numbers)), fortran == "True", np.dtype(descr[1:-1]))

@@ -130,7 +130,7 @@ SMALL = np.ones((2, 3, 2), "i2")
     ("a.nii", nifti(SMALL, version=2, offset=2**40), "begin at byte 1.09951e.12, expected 544 to 16777216"),
     ("a.nii", nifti(SMALL, slope=2.0, inter=np.nan), "scales by 2 and adds nan"),
     ("a.npy", npy(SMALL)[:-3], "it ends after 21 of the 24 bytes"), ("a.npy", b"abc", "not an array of NumPy"),
-    ("a.npy", npy(SMALL + 1j), "it holds <c16"), ("a.npy", npy(np.ones((1,) * 5)), "expected 1 to 4 axes"),
+    ("a.npy", npy(SMALL + 1j), "it holds .*<c16"), ("a.npy", npy(np.ones((1,) * 5)), "expected 1 to 4 axes"),
     ("a.npy", npy(np.ones((0, 3))), "at least one cell"), ("a.npy", npy(np.float64(3)), r"shape \(\), expected 1 to 4"),
     ("a.npy", npy(SMALL).replace(b"(2, 3, 2), }    ", b"(9999, 9999, 9)}"), "cells, expected at most 268435456"),
 ])

@@ -293,6 +293,25 @@ def test_on_a_gpu_it_is_the_same(mode, host_driver, rng):
             np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
+@pytest.mark.parametrize("reduce", REDUCTIONS)
+def test_float16_on_a_gpu(reduce, host_driver, rng):
+    points, features = rng.uniform(0, 4, (60, 2)), rng.standard_normal((60, 3)).astype("f2")
+    results = []
+    with cupy_of_numpy.installed(host_driver):
+        for device, dtype in (("cuda", "f2"), ("cpu", "f8")):
+            rows = sn.Tensor(to_device(features.astype(dtype), device), requires_grad=True)
+            x = sn.SparseTensor.from_points(to_device(points, device), rows, 1.0, 0.0, (4, 4), reduce=reduce)
+            background = sn.Tensor(to_device(np.ones(3, dtype), device), requires_grad=True)
+            read = x.with_features(x.features, background).at_points(to_device(points, device), 1.0, 0.3,
+                                                                     mode="trilinear")
+            (read * read).sum().backward()
+            found = [x.features.array, read.array, rows.grad, background.grad]
+            assert all(one.dtype == dtype for one in found)
+            results.append([to_device(one, "cpu") for one in found])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0.02, atol=0.02 * np.abs(other).max())
+
+
 POINTS, ROWS = np.zeros((3, 2)), np.zeros((3, 1))
 X = sn.SparseTensor(np.zeros((1, 1)), np.zeros((1, 3), int), (2, 2), 2)
 TENSOR = sn.Tensor(POINTS, requires_grad=True)
