@@ -59,6 +59,7 @@ def measure_memory_bound(results: Results, settings: Settings, shapes: Shapes) -
     _add_batch_norm(passes, features, rng, settings.device)
     _add_group_norm(passes, level, features, rng, settings.device)
     _add_layer_norm(passes, features, rng, settings.device)
+    _add_points(passes, level, features, rng, settings.device)
     _add_losses(passes, rng, 20 if tiny else 2_000 if settings.quick else 200_000, settings.device)
     count = 1 << (8 if tiny else 16 if settings.quick else 23)
     _add_sgd(passes, rng, count, settings.device)
@@ -285,6 +286,24 @@ def _add_layer_norm(passes: Passes, features: np.ndarray, rng: np.random.Generat
     reference.check("layer norm, backward of its weight", to_device(parameters[0].grad, "cpu"), sums[1])
     passes["layer norm, forward"] = 2 * features.nbytes, case(forward, None, device)
     passes["layer norm, backward"] = 3 * features.nbytes, case(backward, lambda: forward(inner(leaf)), device)
+
+
+def _add_points(passes: Passes, level: ActiveSites, features: np.ndarray, rng: np.random.Generator, device: str
+                ) -> None:
+    """A point in each cell that is a site, in their order."""
+    coordinates = to_device(level.coordinates, "cpu")
+    places = (coordinates[:, 1:] + rng.random((len(coordinates), 3))).astype(np.float32)
+    inside = np.floor(places) == coordinates[:, 1:]  # rounding may reach the next cell
+    places = np.where(inside, places, coordinates[:, 1:] + 0.5).astype(np.float32)
+    x = SparseTensor.from_sites(to_device(features, device), level)
+    points, samples = to_device(places, device), to_device(coordinates[:, 0].astype(np.int64), device)
+
+    def read() -> Tensor:
+        return x.at_points(points, 1.0, 0.0, samples)
+
+    reference.check("at_points", read().numpy(), features, 0.0)
+    size = places.nbytes + 8 * len(places) + 2 * features.nbytes  # samples are int64
+    passes["at_points, nearest"] = size, case(read, None, device)
 
 
 def _add_losses(passes: Passes, rng: np.random.Generator, rows: int, device: str) -> None:

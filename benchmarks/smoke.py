@@ -45,7 +45,7 @@ def parts() -> list[Part]:
         ("rulebooks and pairs", smoke_parts.rulebooks), ("segment maxima", smoke_parts.segment_maxima),
         ("voxelized meshes", smoke_parts.meshes), ("filled solids", smoke_parts.solids),
         ("batches of a loader beside", smoke_parts.loader), ("dense round trip", smoke_parts.round_trip))]
-    listed.append(Part("segment sums", smoke_parts.segment_sums, plain))
+    listed += [Part("segment sums", smoke_parts.segment_sums, plain), Part("points", smoke_parts.points, plain)]
     for name, layer in smoke_parts.LAYERS.items():
         listed.append(Part(name, partial(smoke_parts.layer_error, layer), plain))
         if layer.multiplies:

@@ -147,6 +147,25 @@ def _rows() -> tuple[np.ndarray, np.ndarray]:
     return np.random.default_rng(2).standard_normal((9000, 6)).astype(np.float32), np.array([0, 3, 3, 8000, 9000])
 
 
+def points(device: str) -> float:
+    """Reduced in every way, and read back in both, with gradients."""
+    rng = np.random.default_rng(6)
+    places, rows = rng.uniform(-1, 9, (300, 3)).astype(np.float32), rng.standard_normal((300, 5)).astype(np.float32)
+    found: list[list[np.ndarray]] = []
+    for where, dtype in ((device, np.float32), ("cpu", np.float64)):
+        found.append([])
+        at = to_device(places, where)
+        for reduce in ops.points.REDUCTIONS:
+            features = Tensor(to_device(rows.astype(dtype), where), requires_grad=True)
+            x = ops.from_points(at, features, 0.7, 0.0, (12, 12, 12), reduce=reduce)
+            background = Tensor(to_device(np.ones(5, dtype), where), requires_grad=True)
+            x = x.with_features(x.features, background)
+            read = [x.at_points(at, 0.7, 0.2, mode=mode) for mode in ops.points.MODES]
+            (read[0] * read[1]).sum().backward()
+            found[-1] += [host(one) for one in (x.features, *read, features.grad, background.grad)]
+    return max(relative_error(one, other) for one, other in zip(*found, strict=True))
+
+
 def meshes(device: str) -> float:
     batch = MeshBatch([parametric_mesh(name, keyed_rng(number)) for number, name in enumerate(CLASSES[:4])])
     placements = [Augmentation("so3", 0.2, 0.2).draw(keyed_rng(1, number), 30) for number in range(4)]

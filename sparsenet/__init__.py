@@ -24,6 +24,7 @@ from sparsenet.kernels import (
 )
 from sparsenet.nn import SparseNetwork, resnet, s3dcnn
 from sparsenet.ops.elementwise import maximum, minimum, where
+from sparsenet.ops.join import join
 from sparsenet.ops.shaping import concatenate, stack
 from sparsenet.sparse import SparseTensor
 
@@ -50,6 +51,7 @@ __all__ = [
     "get_float32_matmul_precision",
     "get_num_threads",
     "gradcheck",
+    "join",
     "load_pretrained",
     "maximum",
     "minimum",

@@ -55,6 +55,8 @@ print(w.grad.shape, np.asarray(w), len(w), w.shape[0], w.dtype.kind, w.ndim + 1,
 x = sn.SparseTensor.from_dense(np.ones((1, 2, 3, 4)))
 total: sn.SparseTensor = sn.ops.dropout(sn.ops.leaky_relu(x + x, 0.1), p=0.5, rng=np.random.default_rng())
 scaled: sn.SparseTensor = -(2 * x - x * x) / 3
+points: sn.SparseTensor = sn.SparseTensor.from_points(np.ones((5, 3)), np.ones((5, 1)), voxel_size=0.1)
+read: sn.Tensor = points.at_points(np.ones((5, 3)), 0.1, 1.0, mode="trilinear")
 print(total.to_dense().shape, total.features.shape, total.channels + 1, total.spatial_size[0], total.device.upper())
 net = sn.nn.Sequential(sn.nn.SparseConv(1, 2, (2, 2)), sn.nn.LeakyReLU())
 net[0].weight.array[:] = 0

@@ -12,7 +12,7 @@ from sparsenet.cli.exit_code import run
 # Command -> its line in `sparsenet --help`.  Its module has the same name, with underscores.
 COMMANDS = {
     "quickstart": "build a small dataset, train, evaluate, search: about a minute",
-    "make-dataset": "convert meshes or voxels to one dataset file",
+    "make-dataset": "convert meshes, point clouds or voxels to one dataset file",
     "train": "train a network from a config",
     "evaluate": "accuracy and retrieval of a trained network on a dataset",
     "classify": "tell the classes of meshes",

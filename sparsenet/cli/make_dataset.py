@@ -1,9 +1,10 @@
-"""Convert meshes or voxels to one dataset file (HDF5)."""
+"""Convert meshes, point clouds or voxels to one dataset file (HDF5)."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sparsenet.cli.parser import command_parser
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   sparsenet make-dataset builtin shapes.h5
   sparsenet make-dataset folder ModelNet10/ modelnet10.h5 --keep-meshes
+  sparsenet make-dataset points scans/ scans.h5 --render-size 60
+  sparsenet make-dataset volumes masks/ masks.h5 --threshold 0.5
   sparsenet make-dataset psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes
   sparsenet make-dataset modelnet40-voxels modelnet40_voxels30/ modelnet40.h5
   sparsenet make-dataset csv shapes.csv shapes.h5 --render-size 60
@@ -26,13 +29,13 @@ which are rotated, z for the others; --up-axis y or z overrides this.
 
 A temporary file is written and renamed to OUTPUT once complete: Ctrl-C or SIGTERM leaves an old one
 unchanged.  Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after
-SIGTERM.  Unreadable meshes are left out and listed; with --strict the first one is an error.  The report
+SIGTERM.  Unreadable files are left out and listed; with --strict the first one is an error.  The report
 goes to stdout, its warnings to stderr."""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    from sparsenet.data.folders import LAYOUTS
-    from sparsenet.data.importers import EXTENSIONS
+    from sparsenet.data.importers import EXTENSIONS, POINT_EXTENSIONS
+    from sparsenet.data.volume_files import SUFFIXES
 
     parser = command_parser("make-dataset", __doc__, EXAMPLES)
     commands = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
@@ -42,18 +45,45 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     _paths(folder, "folder with a folder for each class or each split; searched recursively")
     _conversion(folder)
     _up_axis(folder)
-    place = folder.add_mutually_exclusive_group()
-    place.add_argument("--layout", choices=LAYOUTS,
-                       help="meaning of the top-level folders (default: guessed, and printed)")
-    place.add_argument("--unlabelled", action="store_true",
-                       help="import all meshes, in any folder, as shapes without a class")
-    folder.add_argument("--extensions", nargs="+", default=EXTENSIONS, metavar="EXT",
-                        help="extensions of mesh files, each also with .gz; also supported: .xyz, .binvox (default: "
-                             f"{' '.join(EXTENSIONS)})")
-    folder.add_argument("--test-share", type=float, default=0.2, metavar="SHARE",
-                        help="share of a class's meshes outside split folders to put in 'test', at least "
-                             "one of two or more (default: 0.2)")
-    folder.add_argument("--seed", type=int, default=0, help="seed of that choice (default: 0)")
+    _layout(folder)
+    _extensions(folder, EXTENSIONS, "; also supported: .xyz, .binvox")
+    _test_share(folder)
+
+    points = _command(commands, "points", "point clouds (PLY, XYZ, NPY) in folders as of meshes",
+                      "points scans/ scans.h5 --render-size 60 --keep-meshes")
+    _paths(points, "folder with a folder for each class or each split; searched recursively")
+    _conversion(points, fill=False)
+    _up_axis(points)
+    _layout(points)
+    _extensions(points, POINT_EXTENSIONS, "; also supported, as .xyz: .txt, .pts, .asc")
+    _test_share(points)
+
+    volumes = _command(commands, "volumes", "volumes (NIfTI, NPY) in folders as of meshes",
+                       "volumes masks/ masks.h5 --threshold 0.5 --occupancy")
+    _paths(volumes, "folder with a folder for each class or each split; searched recursively")
+    volumes.add_argument("--threshold", type=float, default=0.0, metavar="T",
+                         help="cells with a larger value are active (default: 0)")
+    volumes.add_argument("--occupancy", action="store_true",
+                         help="store which cells are active, not their values")
+    volumes.add_argument("--spatial-size", type=_positive, nargs="+", metavar="N",
+                         help="sides of the grid, one for each axis (default: the largest of the volumes); "
+                              "volumes lie in its middle")
+    _layout(volumes)
+    _extensions(volumes, SUFFIXES, "")
+    _test_share(volumes)
+    _processes(volumes)
+
+    shrec = _command(commands, "shrec", "meshes labelled by classification files (.cla), as of SHREC's tracks",
+                     "shrec SHREC12/test.cla shrec12.h5 --meshes SHREC12/models")
+    _paths(shrec, ".cla file, or a folder with one, or with one for each split (train.cla, test.cla)")
+    shrec.add_argument("--meshes", metavar="FOLDER", help="folder of the meshes, searched recursively (default: the "
+                                                          "folder of the .cla file)")
+    shrec.add_argument("--split", metavar="NAME", help="split of the models of a .cla file whose name is not that of "
+                                                       "a split (default: drawn)")
+    _conversion(shrec)
+    _up_axis(shrec)
+    _extensions(shrec, EXTENSIONS, "; also supported: .xyz, .binvox")
+    _test_share(shrec)
 
     psb = _command(commands, "psb", "the Princeton Shape Benchmark: train.cla, test.cla and meshes",
                    "psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes")
@@ -102,13 +132,26 @@ def _import(args: argparse.Namespace) -> ImportReport:
         import_folder,
         import_modelnet40_voxels,
         import_parametric,
+        import_points,
         import_psb,
+        import_shrec,
+        import_volumes,
     )
 
     if args.source == "modelnet40-voxels":
         return import_modelnet40_voxels(args.input, args.output, args.poses, not args.quiet)
-    conversion = Conversion(args.render_size, args.fill, args.keep_meshes, args.processes,
+    if args.source == "volumes":
+        return import_volumes(args.input, args.output, args.threshold, args.occupancy, args.spatial_size,
+                              Conversion(processes=args.processes, strict=args.strict, progress=not args.quiet),
+                              args.extensions, args.test_share, args.seed, args.layout, args.unlabelled)
+    conversion = Conversion(args.render_size, getattr(args, "fill", False), args.keep_meshes, args.processes,
                             args.strict, not args.quiet, getattr(args, "up_axis", "auto"))
+    if args.source == "points":
+        return import_points(args.input, args.output, conversion, args.extensions, args.test_share, args.seed,
+                             args.layout, args.unlabelled)
+    if args.source == "shrec":
+        return import_shrec(args.input, args.output, args.meshes, args.split, conversion, args.extensions,
+                            args.test_share, args.seed)
     if args.source == "folder":
         return import_folder(args.input, args.output, conversion, args.extensions,
                              args.test_share, args.seed, args.layout, args.unlabelled)
@@ -131,17 +174,44 @@ def _paths(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="dataset file to write")
 
 
-def _conversion(parser: argparse.ArgumentParser) -> None:
-    from sparsenet.data.convert import available_processes
+def _layout(parser: argparse.ArgumentParser) -> None:
+    from sparsenet.data.folders import LAYOUTS
 
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--layout", choices=LAYOUTS,
+                       help="meaning of the top-level folders (default: guessed, and printed)")
+    place.add_argument("--unlabelled", action="store_true",
+                       help="import all files, in any folder, as shapes without a class")
+
+
+def _extensions(parser: argparse.ArgumentParser, default: Sequence[str], more: str) -> None:
+    parser.add_argument("--extensions", nargs="+", default=default, metavar="EXT",
+                        help=f"extensions of the files, each also with .gz{more} (default: {' '.join(default)})")
+
+
+def _test_share(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--test-share", type=float, default=0.2, metavar="SHARE",
+                        help="share of a class's files that are in no split to put in 'test', at least "
+                             "one of two or more (default: 0.2)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of that choice (default: 0)")
+
+
+def _conversion(parser: argparse.ArgumentParser, fill: bool = True) -> None:
     parser.add_argument("--render-size", type=_positive, default=40, metavar="N",
                         help="voxels along a shape's longest side (default: 40)")
-    parser.add_argument("--fill", action="store_true", help="voxelize solids instead of surfaces")
+    if fill:
+        parser.add_argument("--fill", action="store_true", help="voxelize solids instead of surfaces")
     parser.add_argument("--keep-meshes", action="store_true",
                         help="store the meshes too, so that training can rotate and scale them")
+    _processes(parser)
+
+
+def _processes(parser: argparse.ArgumentParser) -> None:
+    from sparsenet.data.convert import available_processes
+
     parser.add_argument("--processes", type=_positive, default=available_processes(), metavar="N",
                         help="processes that read and voxelize (default: one per core)")
-    parser.add_argument("--strict", action="store_true", help="stop at the first mesh that cannot be read")
+    parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
     _quiet(parser)
 
 

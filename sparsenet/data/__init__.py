@@ -4,13 +4,16 @@ from sparsenet.data.batch import SparseBatch
 from sparsenet.data.convert import Conversion
 from sparsenet.data.dataset import SparseDataset
 from sparsenet.data.import_report import ImportReport
-from sparsenet.data.importers import import_csv, import_folder, import_parametric, read_upright
+from sparsenet.data.importers import import_csv, import_folder, import_parametric, import_points, read_upright
 from sparsenet.data.modelnet40 import import_modelnet40_voxels
 from sparsenet.data.psb import import_psb
 from sparsenet.data.sample import Sample
 from sparsenet.data.samplers import BatchSampler, ClassBalancedSampler, TripletSampler
+from sparsenet.data.shrec import import_shrec
+from sparsenet.data.volumes import import_volumes
 from sparsenet.data.voxel_augment import VoxelAugmentation
 
 __all__ = ["BatchSampler", "ClassBalancedSampler", "Conversion", "ImportReport", "Sample", "SparseBatch",
            "SparseDataset", "TripletSampler", "VoxelAugmentation", "import_csv", "import_folder",
-           "import_modelnet40_voxels", "import_parametric", "import_psb", "read_upright"]
+           "import_modelnet40_voxels", "import_parametric", "import_points", "import_psb", "import_shrec",
+           "import_volumes", "read_upright"]

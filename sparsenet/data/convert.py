@@ -1,4 +1,4 @@
-"""Converts many meshes to one dataset file in parallel processes, keeping the order of the list."""
+"""Converts many meshes, or other shapes, to one dataset file in parallel processes, keeping the order of the list."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sparsenet.backend import get_backend
 from sparsenet.data.folders import printable
 from sparsenet.data.import_report import ImportReport, duplicates_of
 from sparsenet.data.layout import UP_AXES, coordinate_dtype
-from sparsenet.data.sample import Sample
+from sparsenet.data.sample import Sample, canonical
 from sparsenet.data.writer import write_dataset
 from sparsenet.interrupts import deferred_interrupt
 from sparsenet.kernels import set_num_threads
@@ -26,6 +26,7 @@ from sparsenet.worker_processes import WorkerDied, map_in_workers
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
 
+MESHES, POINTS, VOLUMES = ("mesh", "meshes"), ("point cloud", "point clouds"), ("volume", "volumes")  # for messages
 _WORTHWHILE = 8  # meshes for which it is worth spawning another process
 _UNUSABLE = (ValueError, OSError, OverflowError, MemoryError)  # MeshError is a ValueError
 
@@ -34,13 +35,14 @@ _UNUSABLE = (ValueError, OSError, OverflowError, MemoryError)  # MeshError is a 
 class MeshEntry:
     """A mesh to convert.
 
-    load : returns the Mesh; must be picklable, such as `functools.partial(read_mesh, path)`
+    load : returns the Mesh, or a Sample of which the cells and features are taken; must be picklable, such as
+        `functools.partial(read_mesh, path)`
     name, label, split : as in `Sample`; split None: drawn once it is known which meshes are usable
     source : its name in a report, such as the path
     up_axis : up axis of the file's shape, "y" or "z", for the report; None if the mesh is not from a file
     """
 
-    load: Callable[[], Mesh]
+    load: Callable[[], Mesh | Sample]
     name: str
     label: int
     split: str | None
@@ -82,7 +84,8 @@ def available_processes() -> int:
 
 def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike, classes: Sequence[str],
                    conversion: Conversion, report: ImportReport | None = None,
-                   draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None) -> ImportReport:
+                   draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None,
+                   noun: tuple[str, str] = MESHES, spatial_size: Sequence[int] | None = None) -> ImportReport:
     """Read and voxelize the meshes of the entries, in order, and write them to the file `destination`.
 
     Parameters
@@ -90,6 +93,8 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
     report : is filled in and returned; default: a new one
     draw : called with the usable entries when all have been read, returns the split of each; default: as the
         entries say, "train" if they do not
+    noun : what the entries are called in messages, one and several
+    spatial_size : (D,) int, the grid; default: a cube of the render size
 
     Raises
     ------
@@ -114,30 +119,33 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
                                            for (entry, digest), split in zip(read, splits, strict=True)])
         return splits
 
-    write_dataset(destination, _samples(entries, conversion, report, read), (conversion.render_size,) * 3,
-                  conversion.render_size, classes, conversion.fill, conversion.up_axis, final_splits)
+    sides = (conversion.render_size,) * 3 if spatial_size is None else tuple(spatial_size)
+    write_dataset(destination, _samples(entries, conversion, report, read, noun, sides), sides, conversion.render_size,
+                  classes, conversion.fill, conversion.up_axis, final_splits)
     return report
 
 
 @dataclass(frozen=True)
 class _Shape:
     cells: np.ndarray
+    features: np.ndarray | None
     mesh: Mesh | None
-    digest: bytes  # of the mesh
+    digest: bytes  # of the mesh, or of cells and features
 
 
 def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: ImportReport,
-             read: list[tuple[MeshEntry, bytes]]) -> Iterator[Sample]:
+             read: list[tuple[MeshEntry, bytes]], noun: tuple[str, str], sides: tuple[int, ...]) -> Iterator[Sample]:
     """The samples of the usable entries, which are added to `read`, each with the digest of its mesh."""
     from tqdm import tqdm
 
     from sparsenet.shapes.reading import mesh_suffix
 
-    if conversion.progress:
+    if conversion.progress and noun != VOLUMES:
         _tell_of_compiling()
-    with tqdm(total=len(entries), unit="mesh", desc="voxelize", disable=None if conversion.progress else True,
+    doing = "read" if noun == VOLUMES else "voxelize"
+    with tqdm(total=len(entries), unit=noun[0], desc=doing, disable=None if conversion.progress else True,
               mininterval=0.5) as bar, deferred_interrupt() as interrupted:
-        for entry, result in zip(entries, _results(entries, conversion, interrupted), strict=True):
+        for entry, result in zip(entries, _results(entries, conversion, sides, interrupted), strict=True):
             bar.update()
             if isinstance(result, str):
                 if conversion.strict:
@@ -148,10 +156,11 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
             if entry.up_axis is not None:
                 report.up_axes[entry.up_axis, mesh_suffix(entry.source)] += 1
             read.append((entry, result.digest))
-            yield Sample(result.cells, entry.label, entry.name, entry.split or "train", mesh=result.mesh)
+            yield Sample(result.cells, entry.label, entry.name, entry.split or "train", features=result.features,
+                         mesh=result.mesh)
     if not read:
         first = f": the first failed with: {report.failures[0][1]}" if report.failures else ""
-        raise ValueError(f"import: none of {len(entries)} meshes could be used{first}")
+        raise ValueError(f"import: none of {len(entries)} {noun[1]} could be used{first}")
 
 
 def _tell_of_compiling() -> None:
@@ -162,10 +171,10 @@ def _tell_of_compiling() -> None:
         print("compiling kernels for this processor: the first mesh takes a few seconds more", file=sys.stderr)
 
 
-def _results(entries: Sequence[MeshEntry], conversion: Conversion,
+def _results(entries: Sequence[MeshEntry], conversion: Conversion, sides: tuple[int, ...],
              interrupted: Callable[[], bool]) -> Iterator[_Shape | str]:
     """Yield for each entry, in order, its shape or the reason for failure."""
-    convert = partial(_convert, conversion)
+    convert = partial(_convert, conversion, sides)
     processes = min(conversion.processes, -(-len(entries) // _WORTHWHILE))
     if processes <= 1:
         for entry in entries:
@@ -181,15 +190,21 @@ def _results(entries: Sequence[MeshEntry], conversion: Conversion,
                            "`if __name__ == \"__main__\":` guard; processes=1 needs neither") from None
 
 
-def _convert(conversion: Conversion, load: Callable[[], Mesh]) -> _Shape | str:
+def _convert(conversion: Conversion, sides: tuple[int, ...], load: Callable[[], Mesh | Sample]) -> _Shape | str:
     from sparsenet.shapes import Off3DPicture
 
-    sides = (conversion.render_size,) * 3
     try:
-        mesh = load()
-        cells, _ = Off3DPicture(mesh, conversion.render_size).voxelize(sides, fill=conversion.fill)
+        shape = load()
+        if isinstance(shape, Sample):
+            cells, features = canonical(shape.coordinates, shape.features, sides)
+            return _Shape(cells.astype(coordinate_dtype(sides)), features, None, _digest(cells, features))
+        cells, _ = Off3DPicture(shape, conversion.render_size).voxelize(sides, fill=conversion.fill)
     except _UNUSABLE as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return " ".join(printable(words).split()) or type(error).__name__
-    content = hashlib.sha256(mesh.vertices.tobytes() + mesh.faces.tobytes()).digest()
-    return _Shape(cells.astype(coordinate_dtype(sides)), mesh if conversion.keep_meshes else None, content)
+    return _Shape(cells.astype(coordinate_dtype(sides)), None, shape if conversion.keep_meshes else None,
+                  _digest(shape.vertices, shape.faces))
+
+
+def _digest(*arrays: np.ndarray | None) -> bytes:
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays if array is not None)).digest()

@@ -1,6 +1,6 @@
-"""Imports meshes from folders, CSV lists or formulas into a dataset file.
+"""Imports meshes and point clouds from folders, CSV lists or formulas into a dataset file.
 
-`psb.py` and `modelnet40.py` import two published collections.
+`volumes.py` imports volumes; `psb.py`, `shrec.py` and `modelnet40.py` import published collections.
 """
 
 from __future__ import annotations
@@ -13,30 +13,38 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from sparsenet.data.convert import DEFAULT, Conversion, MeshEntry, convert_meshes
-from sparsenet.data.folders import LAYOUTS, FoundMeshes, find_meshes, printable, split_name
+from sparsenet.data.convert import DEFAULT, MESHES, POINTS, Conversion, MeshEntry, convert_meshes
+from sparsenet.data.folders import LAYOUTS, FoundMesh, FoundMeshes, find_meshes, printable, split_name
 from sparsenet.data.holdout import lowest_draws
 from sparsenet.data.import_report import ImportReport, kinds_in_words
 from sparsenet.random import keyed_rng
 from sparsenet.wording import counted
 
 if TYPE_CHECKING:
+    from sparsenet.data.sample import Sample
     from sparsenet.shapes import Mesh
 
 # Meshes by default; points (.xyz) and voxels (.binvox), often stored beside their meshes, only on request
 EXTENSIONS = (".off", ".obj", ".ply", ".stl", ".glb", ".gltf")
+POINT_EXTENSIONS = (".ply", ".xyz", ".npy")
 _DELIMITERS = (",", ";", "\t")
 _COLUMNS = ("path", "label", "split", "name")
 
 
 @dataclass(frozen=True)
-class _MeshFile:
-    """A file to import, with the name, class (None if unknown) and split (None if it is drawn) of its sample."""
+class FoundFile:
+    """A file to import, with the name, class (None if unknown) and split (None if it is drawn) of its sample.
+
+    load : see `MeshEntry`
+    up_axis : of the file's shape, for the report
+    """
 
     path: Path
     name: str
     label: str | None
     split: str | None
+    load: Callable[[], Mesh | Sample]
+    up_axis: str | None = None
 
 
 def axis_of(path: str | os.PathLike, up_axis: str) -> str:
@@ -62,6 +70,13 @@ def read_upright(path: str | os.PathLike, up_axis: str = "auto") -> Mesh:
     from sparsenet.shapes import read_mesh
 
     return read_mesh(path).upright(axis_of(path, up_axis))
+
+
+def read_points_upright(path: str | os.PathLike, up_axis: str = "auto") -> Mesh:
+    """The points of a file as a mesh (see `sparsenet.shapes.read_points`), rotated as `read_upright` does."""
+    from sparsenet.shapes import read_points
+
+    return read_points(path).upright(axis_of(path, up_axis))
 
 
 def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
@@ -97,6 +112,50 @@ def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
     ValueError : it has no mesh with these extensions, or none in a class; the layout does not match; see also
         `convert_meshes`.
     """
+    return _import_shapes(folder, destination, conversion, extensions, MESHES, read_upright, test_share, seed, layout,
+                          unlabelled)
+
+
+def import_points(folder: str | os.PathLike, destination: str | os.PathLike, conversion: Conversion = DEFAULT,
+                  extensions: Sequence[str] = POINT_EXTENSIONS, test_share: float = 0.2, seed: int = 0,
+                  layout: str | None = None, unlabelled: bool = False) -> ImportReport:
+    """Import a folder of point clouds: the cells that hold points, once the cloud is centred and its longest side is
+    scaled to the render size, as of a mesh.
+
+    Folders are classes and splits as in `import_folder`, whose arguments and errors these are.  With `keep_meshes` the
+    points are stored as degenerate triangles, so that training can turn and stretch them; `fill` has no meaning.
+
+    extensions : .ply (vertices; faces are ignored), .xyz (text) and .npy (an array (n, 3) or wider); .txt, .pts and
+        .asc, text as .xyz, are supported but not in the default
+    """
+    if conversion.fill:
+        raise ValueError("import: fill is set, but points enclose nothing: leave it out")
+    return _import_shapes(folder, destination, conversion, extensions, POINTS, read_points_upright, test_share, seed,
+                          layout, unlabelled)
+
+
+def _import_shapes(folder: str | os.PathLike, destination: str | os.PathLike, conversion: Conversion,
+                   extensions: Sequence[str], noun: tuple[str, str], read: Callable[..., Mesh], test_share: float,
+                   seed: int, layout: str | None, unlabelled: bool) -> ImportReport:
+    found, report = found_in_folder(folder, destination, extensions, conversion, noun, test_share, layout, unlabelled)
+    return convert_files([mesh_file(file.path, file.name, file.label, file.split, conversion.up_axis, read)
+                          for file in found], destination, conversion, report,
+                         split_drawer(report, noun, test_share, seed, unlabelled), noun)
+
+
+def mesh_file(path: Path, name: str, label: str | None, split: str | None, up_axis: str,
+              read: Callable[..., Mesh] = read_upright) -> FoundFile:
+    """A file whose shape `read(path, up_axis)` returns."""
+    return FoundFile(path, name, label, split, partial(read, path, up_axis), axis_of(path, up_axis))
+
+
+def found_in_folder(folder: str | os.PathLike, destination: str | os.PathLike, extensions: Sequence[str],
+                    conversion: Conversion, noun: tuple[str, str], test_share: float, layout: str | None,
+                    unlabelled: bool) -> tuple[list[FoundMesh], ImportReport]:
+    """The files of a folder, and the report that they begin.  Arguments and errors are those of `import_folder`.
+
+    noun : what they are called, one and several
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"import: folder {folder} does not exist")
@@ -108,28 +167,37 @@ def import_folder(folder: str | os.PathLike, destination: str | os.PathLike,
         raise ValueError(f"import: layout {layout} says which folders are classes, unlabelled that none is: "
                          "give one of the two")
     suffixes = sorted({f".{extension.lower().lstrip('.')}" for extension in extensions})
-    found = find_meshes(folder, [*suffixes, *(f"{suffix}.gz" for suffix in suffixes)], layout, unlabelled)
+    found = find_meshes(folder, with_gz(suffixes), layout, unlabelled)
     if not found.meshes:
-        raise ValueError(_nothing_found(found, folder, suffixes))
+        raise ValueError(_nothing_found(found, folder, suffixes, noun))
     if conversion.strict and found.without_class:
         raise ValueError(f"import: {folder}: {found.without_class[0]} is in no class folder")
     if conversion.strict and found.unreadable:
         raise ValueError(f"import: {': '.join(found.unreadable[0])}")
-    files = [_MeshFile(mesh.path, mesh.name, mesh.label, mesh.split) for mesh in found.meshes]
     report = ImportReport(Path(destination), 0, ignored=found.ignored, without_class=found.without_class,
                           failures=found.unreadable)
     report.remarks.append(f"layout: {found.layout}{f' (guessed: {found.guess})' if found.guess else ''}")
+    return found.meshes, report
 
+
+def with_gz(suffixes: Sequence[str]) -> list[str]:
+    """The suffixes, and each followed by .gz."""
+    return [*suffixes, *(f"{suffix}.gz" for suffix in suffixes)]
+
+
+def split_drawer(report: ImportReport, noun: tuple[str, str], test_share: float, seed: int, unlabelled: bool
+                 ) -> Callable[[Sequence[MeshEntry]], list[str]]:
+    """A function for `convert_meshes` that draws the splits of entries without one, and says so in the report."""
     def draw(usable: Sequence[MeshEntry]) -> list[str]:
         tested = _held_out_of_classes(usable, test_share, seed) if not unlabelled else set()
         loose = sum(entry.split is None for entry in usable)
         if loose:
             where = (f"{len(tested)} of them drawn for test (test share {test_share:g}, seed {seed}), the rest in train"
                      if not unlabelled else "all in train")
-            report.remarks.append(f"{counted(loose, 'mesh is', 'meshes are')} in no split: {where}")
+            report.remarks.append(f"{counted(loose, f'{noun[0]} is', f'{noun[1]} are')} in no split: {where}")
         return [entry.split or ("test" if entry.name in tested else "train") for entry in usable]
 
-    return _convert_files(files, destination, conversion, report, draw)
+    return draw
 
 
 def import_csv(path: str | os.PathLike, destination: str | os.PathLike,
@@ -151,12 +219,12 @@ def import_csv(path: str | os.PathLike, destination: str | os.PathLike,
     source = Path(path)
     try:
         with open(source, newline="", encoding="utf-8-sig") as file:
-            files, remarks = _listed_files(file, source)
+            files, remarks = _listed_files(file, source, conversion.up_axis)
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"import: {source} cannot be read as CSV in UTF-8: {error}") from None
     if not files:
         raise ValueError(f"import: {source} does not list any mesh")
-    return _convert_files(files, destination, conversion, ImportReport(Path(destination), 0, remarks=remarks))
+    return convert_files(files, destination, conversion, ImportReport(Path(destination), 0, remarks=remarks))
 
 
 def import_parametric(destination: str | os.PathLike, per_class: Mapping[str, int], seed: int = 0,
@@ -188,15 +256,15 @@ def _parametric_mesh(name: str, seed: int, split: str, number: int) -> Mesh:
     return parametric_mesh(name, keyed_rng(seed, "parametric", split, name, number))
 
 
-def _convert_files(files: Sequence[_MeshFile], destination: str | os.PathLike, conversion: Conversion,
-                   report: ImportReport,
-                   draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None) -> ImportReport:
+def convert_files(files: Sequence[FoundFile], destination: str | os.PathLike, conversion: Conversion,
+                  report: ImportReport, draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None,
+                  noun: tuple[str, str] = MESHES, spatial_size: Sequence[int] | None = None) -> ImportReport:
+    """Convert files, whose classes are sorted by name; see `convert_meshes` for the arguments and errors."""
     classes = sorted({file.label for file in files if file.label is not None})
     number = {label: index for index, label in enumerate(classes)}
-    entries = [MeshEntry(partial(read_upright, file.path, conversion.up_axis), file.name,
-                         -1 if file.label is None else number[file.label], file.split, printable(str(file.path)),
-                         axis_of(file.path, conversion.up_axis)) for file in files]
-    return convert_meshes(entries, destination, classes, conversion, report, draw)
+    entries = [MeshEntry(file.load, file.name, -1 if file.label is None else number[file.label], file.split,
+                         printable(str(file.path)), file.up_axis) for file in files]
+    return convert_meshes(entries, destination, classes, conversion, report, draw, noun, spatial_size)
 
 
 def _held_out_of_classes(meshes: Sequence[MeshEntry], share: float, seed: int) -> set[str]:
@@ -215,19 +283,19 @@ def _test_count(meshes: int, share: float) -> int:
     return count if share in (0, 1) else min(max(count, 1), meshes - 1)
 
 
-def _nothing_found(found: FoundMeshes, folder: Path, suffixes: Sequence[str]) -> str:
+def _nothing_found(found: FoundMeshes, folder: Path, suffixes: Sequence[str], noun: tuple[str, str]) -> str:
     if found.without_class:
-        meshes = counted(len(found.without_class), "mesh", "meshes")
+        meshes = counted(len(found.without_class), *noun)
         return (f"import: of {meshes} in {folder} none is in a class folder (layout {found.layout}): expected "
                 "CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME; if they have no classes, import them as unlabelled "
                 "(--unlabelled)")
     problem = f"; {': '.join(found.unreadable[0])}" if found.unreadable else ""
-    return (f"import: {folder} contains no mesh: expected CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME, each NAME "
-            f"ending in {', '.join(suffixes)}; ignored {counted(found.ignored.total(), 'file')}"
+    return (f"import: {folder} contains no {noun[0]}: expected CLASS/NAME, CLASS/SPLIT/NAME or SPLIT/CLASS/NAME, each "
+            f"NAME ending in {', '.join(suffixes)}; ignored {counted(found.ignored.total(), 'file')}"
             f"{kinds_in_words(found.ignored)}{problem}")
 
 
-def _listed_files(file: TextIO, source: Path) -> tuple[list[_MeshFile], list[str]]:
+def _listed_files(file: TextIO, source: Path, up_axis: str) -> tuple[list[FoundFile], list[str]]:
     """The files listed in a CSV file, and remarks about its columns."""
     lines = file.readlines()
     header = next((line for line in lines if line.strip()), "")
@@ -241,7 +309,7 @@ def _listed_files(file: TextIO, source: Path) -> tuple[list[_MeshFile], list[str
     twice = [name for name in _COLUMNS if columns.count(name) > 1]
     if twice:
         raise ValueError(f"import: {source} has two columns {twice[0]}: remove one")
-    files: list[_MeshFile] = []
+    files: list[FoundFile] = []
     line_of: dict[str, int] = {}
     for row in rows:
         place = f"import: {source} line {reader.line_num}"
@@ -257,7 +325,8 @@ def _listed_files(file: TextIO, source: Path) -> tuple[list[_MeshFile], list[str
             raise ValueError(f"{place}: line {line_of[name]} has the name {name!r}, too: give each its own in a "
                              "column name")
         line_of[name] = reader.line_num
-        files.append(_MeshFile(source.parent / path, name, label, split_name(split or "train") or split or "train"))
+        files.append(mesh_file(source.parent / path, name, label, split_name(split or "train") or split or "train",
+                               up_axis))
     return files, _column_remarks(columns)
 
 

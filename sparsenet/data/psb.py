@@ -14,9 +14,11 @@ A `.cla` file consists of words separated by white space:
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sparsenet.data.convert import DEFAULT, Conversion, MeshEntry, convert_meshes
 from sparsenet.data.import_report import ImportReport
@@ -30,16 +32,18 @@ class PsbClass:
     """One class of a classification.
 
     name, parent : parent is "" at the top
-    models : the numbers of its own models, excluding those of its descendants
+    models : the numbers, or names, of its own models, excluding those of its descendants
     """
 
     name: str
     parent: str
-    models: list[int] = field(default_factory=list)
+    models: list[Any] = field(default_factory=list)
 
 
-def read_cla(path: str | os.PathLike) -> list[PsbClass]:
+def read_cla(path: str | os.PathLike, identifier: Callable[[str], Any] = int) -> list[PsbClass]:
     """The classes of a `.cla` file, parents before their children, empty ones included.
+
+    identifier : makes the identifier of a model out of its word: int, or str for collections that name their models
 
     Raises
     ------
@@ -47,18 +51,18 @@ def read_cla(path: str | os.PathLike) -> list[PsbClass]:
     ValueError : it is not a classification, a count does not match, a parent is unknown, or a class or
         model occurs twice; the message names the class.
     """
-    words = Path(path).read_text(encoding="utf-8", errors="replace").split()
+    words = Path(path).read_text(encoding="utf-8-sig", errors="replace").split()
     if words[:2] != ["PSB", "1"]:
         raise ValueError(f"read_cla: {path} starts with {' '.join(words[:2])[:40]!r}, expected 'PSB 1': it is not a "
                          "classification of the Princeton Shape Benchmark")
     classes: dict[str, PsbClass] = {}
-    seen: set[int] = set()
+    seen: set[Any] = set()
     try:
         counts = int(words[2]), int(words[3])
         at = 4
         while at < len(words):
             name, parent, count = words[at], words[at + 1], int(words[at + 2])
-            models = [int(word) for word in words[at + 3:at + 3 + count]]
+            models = [identifier(word) for word in words[at + 3:at + 3 + count]]
             if len(models) != count:
                 raise IndexError("the last class is incomplete")
             at += 3 + count
@@ -115,7 +119,7 @@ class _Contradiction(ValueError):
     """A classification that is readable but contradicts itself."""
 
 
-def _checked_class(path: str | os.PathLike, new: PsbClass, classes: dict[str, PsbClass], seen: set[int]) -> PsbClass:
+def _checked_class(path: str | os.PathLike, new: PsbClass, classes: dict[str, PsbClass], seen: set[Any]) -> PsbClass:
     if new.name in classes:
         raise _Contradiction(f"read_cla: {path}: class {new.name} occurs twice")
     if new.parent and new.parent not in classes:

@@ -18,11 +18,13 @@ from sparsenet.ops.dropout import dropout
 from sparsenet.ops.global_pool import global_pool
 from sparsenet.ops.group_norm import group_norm, instance_norm
 from sparsenet.ops.inverse_convolution import inverse_convolution
+from sparsenet.ops.join import join
 from sparsenet.ops.layer_norm import layer_norm
 from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.level import level
 from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
+from sparsenet.ops.points import at_points, from_points
 from sparsenet.ops.prelu import prelu
 from sparsenet.ops.proxy_anchor import proxy_anchor
 from sparsenet.ops.prune import prune
@@ -34,6 +36,7 @@ from sparsenet.ops.upsample import upsample
 __all__ = [
     "add",
     "arithmetic",
+    "at_points",
     "average_pool",
     "batch_norm",
     "broadcast",
@@ -48,11 +51,13 @@ __all__ = [
     "dropout",
     "elementwise",
     "elu",
+    "from_points",
     "gelu",
     "global_pool",
     "group_norm",
     "instance_norm",
     "inverse_convolution",
+    "join",
     "layer_norm",
     "leaky_relu",
     "level",

@@ -50,16 +50,8 @@ def parse_ply(data: bytes) -> Mesh:
     MeshError : an invalid or unterminated header, more rows than the file can hold, vertices
         without x, y, z, neither faces nor points, or see `mesh_of_polygons`.
     """
-    order, elements, body = _header(data)
-    rows = sum(element.count for element in elements)
-    if rows > len(body):
-        raise MeshError(f"the header declares {rows} rows ({_counts_text(elements)}), more than the {len(body)} bytes "
-                        "after it can hold")
-    read = text_rows if order == "" else binary_rows
-    rows_of = dict(zip((element.name for element in elements), read(body, order, elements), strict=True))
-    if "vertex" not in rows_of:
-        raise MeshError("it has no element 'vertex'")
-    vertices = _vertices(rows_of["vertex"])
+    rows_of = _rows(data)
+    vertices = _vertices(rows_of)
     strips = [_lists(rows_of[name], name) for name in ("tristrips",) if name in rows_of and rows_of[name].count]
     faces = [_lists(rows_of["face"], "face")] if "face" in rows_of and rows_of["face"].count else []
     if not faces and not strips:
@@ -67,6 +59,23 @@ def parse_ply(data: bytes) -> Mesh:
     parts = [(indices(lists.values), lists.sizes) for lists in faces]
     parts += [_of_strips(indices(lists.values), lists.sizes) for lists in strips]
     return mesh_of_polygons(vertices, *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def parse_ply_points(data: bytes) -> Mesh:
+    """The vertices of a PLY file, each as a degenerate triangle; faces are ignored.  Raises MeshError as `parse_ply`
+    does."""
+    return points_as_mesh(_vertices(_rows(data)))
+
+
+def _rows(data: bytes) -> dict[str, Rows]:
+    """The rows of each element, by its name."""
+    order, elements, body = _header(data)
+    rows = sum(element.count for element in elements)
+    if rows > len(body):
+        raise MeshError(f"the header declares {rows} rows ({_counts_text(elements)}), more than the {len(body)} bytes "
+                        "after it can hold")
+    read = text_rows if order == "" else binary_rows
+    return dict(zip((element.name for element in elements), read(body, order, elements), strict=True))
 
 
 def _header(data: bytes) -> tuple[str, list[Element], bytes]:
@@ -112,7 +121,10 @@ def _counts_text(elements: list[Element]) -> str:
     return ", ".join(f"{element.count} of {element.name:.40}" for element in elements[:4])
 
 
-def _vertices(rows: Rows) -> np.ndarray:
+def _vertices(rows_of: dict[str, Rows]) -> np.ndarray:
+    if "vertex" not in rows_of:
+        raise MeshError("it has no element 'vertex'")
+    rows = rows_of["vertex"]
     missing = [axis for axis in "xyz" if axis not in rows.columns]
     if missing:
         raise MeshError(f"its vertices have no property {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""Reads mesh files by the suffix of their name; each format has its own module.
+"""Reads meshes and point clouds by the suffix of their name; each format has its own module.
 
 The readers take only the geometry and do not trust their input: no header can cause a large allocation,
 and anything ambiguous or unsupported is refused with a one-line message.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,8 @@ from sparsenet.shapes.gltf import parse_glb, parse_gltf
 from sparsenet.shapes.mesh import Mesh, MeshError
 from sparsenet.shapes.obj import parse_obj
 from sparsenet.shapes.off import parse_off
-from sparsenet.shapes.ply import parse_ply
-from sparsenet.shapes.points import parse_xyz
+from sparsenet.shapes.ply import parse_ply, parse_ply_points
+from sparsenet.shapes.points import parse_npy, parse_xyz
 from sparsenet.shapes.stl import parse_stl
 
 _READERS: dict[str, Callable[[bytes], Mesh]] = {
@@ -28,6 +28,11 @@ _READERS: dict[str, Callable[[bytes], Mesh]] = {
 }
 # Formats that may refer to other files in their folder
 _READERS_IN_A_FOLDER: dict[str, Callable[[bytes, Path | None], Mesh]] = {".glb": parse_glb, ".gltf": parse_gltf}
+_READERS_OF_POINTS: dict[str, Callable[[bytes], Mesh]] = {
+    ".ply": parse_ply_points, ".xyz": parse_xyz, ".npy": parse_npy, ".txt": parse_xyz, ".pts": parse_xyz,
+    ".asc": parse_xyz,
+}
+POINT_SUFFIXES = tuple(_READERS_OF_POINTS)
 MESH_SUFFIXES = (*_READERS, *_READERS_IN_A_FOLDER)
 # Limit of the decompressed size of a .gz file: meshes compress by a factor of 3 to 10, a bomb by 1,000
 UNPACKED_PER_BYTE, UNPACKED_OF_ANY_FILE = 32, 2**26
@@ -52,16 +57,40 @@ def read_mesh(path: str | os.PathLike) -> Mesh:
     MeshError : the file cannot be used; the message is one line with its name and the problem.
     FileNotFoundError, PermissionError, IsADirectoryError : from the file system.
     """
+    return _read(path, MESH_SUFFIXES, "a mesh file", lambda data, suffix: parse_mesh(data, suffix, Path(path).parent))
+
+
+def read_points(path: str | os.PathLike) -> Mesh:
+    """Read a point cloud: each point becomes a degenerate triangle, which marks its cell.
+
+    Parameters
+    ----------
+    path : a file whose name ends in .ply (the vertices; faces are ignored), .npy (an array (n, 3) or wider), or .xyz,
+        .txt, .pts or .asc (a point a line), ignoring case, optionally followed by .gz
+
+    Raises as `read_mesh` does.
+    """
+    def parse(data: bytes, suffix: str) -> Mesh:
+        if not data.strip():
+            raise MeshError("the file is empty")
+        with np.errstate(all="ignore"):
+            return _READERS_OF_POINTS[suffix](data)
+
+    return _read(path, POINT_SUFFIXES, "a point cloud", parse)
+
+
+def _read(path: str | os.PathLike, suffixes: Sequence[str], what: str, parse: Callable[[bytes, str], Mesh]) -> Mesh:
+    """The mesh of a file; its name begins the messages."""
     path = Path(path)
     suffix = mesh_suffix(path)
-    if suffix not in MESH_SUFFIXES:
-        raise MeshError(f"{path}: a mesh file ends in {', '.join(MESH_SUFFIXES)}, each also with .gz, "
+    if suffix not in suffixes:
+        raise MeshError(f"{path}: {what} ends in {', '.join(suffixes)}, each also with .gz, "
                         f"{f'not in {suffix!r}' if suffix else 'and this name has no ending'}")
     try:
         data = path.read_bytes()
         if path.suffix.lower() == ".gz":
             data = _unpacked(data)
-        return parse_mesh(data, suffix, path.parent)
+        return parse(data, suffix)
     except MeshError as error:
         raise MeshError(f"{path}: {error}") from None
     except MemoryError:

@@ -5,7 +5,7 @@ from sparsenet.sparse.plan import Branches, ConvolutionStep, PoolingStep, prepar
 from sparsenet.sparse.rulebook import ReversedRulebook, Rulebook
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.sparse.tensor import SparseTensor
-from sparsenet.sparse.union import union
+from sparsenet.sparse.union import intersection, union
 from sparsenet.sparse.upsampling import Upsampling
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Rulebook",
     "SparseTensor",
     "Upsampling",
+    "intersection",
     "prepare",
     "union",
 ]

@@ -57,8 +57,8 @@ class ActiveSites:
     _origin_itself: ReferenceType[ActiveSites] | None = None
 
     def __init__(self, coordinates: Any, spatial_size: Sequence[int], batch_size: int):
-        self.spatial_size = _checked_size(spatial_size)
-        self.batch_size = _checked_batch(batch_size, self.spatial_size)
+        self.spatial_size = checked_size(spatial_size)
+        self.batch_size = checked_batch(batch_size, self.spatial_size)
         coordinates = self._checked(coordinates)
         xp = array_module(coordinates)
         self.coordinates = xp.ascontiguousarray(coordinates, dtype=np.int32)
@@ -71,7 +71,8 @@ class ActiveSites:
                 rows = sorted(int(self.permutation[int(same[0]) + i]) for i in (0, 1))
                 site = self.coordinates[rows[0]].tolist()
                 raise ValueError(f"ActiveSites: coordinates of rows {rows[0]} and {rows[1]} are the same "
-                                 f"site {site}: merge duplicates first")
+                                 f"site {site}: merge them first, as SparseTensor.from_points(points, features, "
+                                 "voxel_size) does")
             self.coordinates = self.coordinates[self.permutation]
         self._rulebooks: dict[Geometry, Rulebook] = {}
 
@@ -251,7 +252,8 @@ def _is_below(column: Any, size: int) -> Any:
     return (column >= 0) & (column <= min(size - 1, np.iinfo(column.dtype).max))
 
 
-def _checked_size(spatial_size: Sequence[int]) -> tuple[int, ...]:
+def checked_size(spatial_size: Sequence[int]) -> tuple[int, ...]:
+    """The sides of a grid as a tuple of ints.  Raises TypeError, ValueError or OverflowError: see `ActiveSites`."""
     try:
         size = tuple(index(s) for s in spatial_size)
     except TypeError:
@@ -264,7 +266,8 @@ def _checked_size(spatial_size: Sequence[int]) -> tuple[int, ...]:
     return size
 
 
-def _checked_batch(batch_size: int, spatial_size: tuple[int, ...]) -> int:
+def checked_batch(batch_size: int, spatial_size: tuple[int, ...]) -> int:
+    """The number of grids as an int.  Raises TypeError, ValueError or OverflowError: see `ActiveSites`."""
     try:
         batch_size = index(batch_size)
     except TypeError:

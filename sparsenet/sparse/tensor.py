@@ -33,6 +33,7 @@ class SparseTensor:
     sites : ActiveSites; coordinates : its (N, 1+D) int32
     background : Tensor (C,), or (B, C) after a dropout whose masks differ by sample, or None
     permutation : (N,) int64; row i of `features` was given as row permutation[i]
+    dropped : number of points outside the grid that `from_points` left out; None if x was made otherwise
 
     Raises
     ------
@@ -49,6 +50,7 @@ class SparseTensor:
 
     __array_ufunc__ = None  # number * x is SparseTensor.__rmul__, for NumPy's numbers too
     sites: ActiveSites
+    dropped: int | None = None
     _background: Tensor | None
     _zeros: Tensor | None = None  # the background, if it was created as zeros
     _features: Tensor | None = None  # at least one of these two is set; the other is made at first use
@@ -195,7 +197,7 @@ class SparseTensor:
         """"cpu" or "cuda"."""
         return self._rows.device
 
-    if TYPE_CHECKING:  # defined in ops/add.py, ops/sparse_arithmetic.py, ops/cast.py and ops/dense.py
+    if TYPE_CHECKING:  # defined in ops/: add.py, sparse_arithmetic.py, cast.py, dense.py and points.py
         def __add__(self, other: SparseTensor) -> SparseTensor: ...
         def __sub__(self, other: SparseTensor) -> SparseTensor: ...
         def __mul__(self, other: SparseTensor | float | Tensor) -> SparseTensor: ...
@@ -212,6 +214,16 @@ class SparseTensor:
 
         def to_dense(self) -> Tensor:
             """The whole grid, a Tensor (B, C, *spatial); differentiable; see `ops.to_dense`."""
+
+        @staticmethod
+        def from_points(points: Any, features: Any, voxel_size: Any, origin: Any = None, spatial_size: Any = None,
+                        batch: Any = None, reduce: str = "mean", return_index: bool = False, *,
+                        batch_size: int | None = None) -> Any:
+            """A SparseTensor of points (P, D) and their features; see `ops.from_points`."""
+
+        def at_points(self, points: Any, voxel_size: Any, origin: Any, batch: Any = None,
+                      mode: str = "nearest") -> Tensor:
+            """The features at points (P, D), a Tensor (P, C); see `ops.at_points`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -265,6 +277,7 @@ class SparseTensor:
             to_device(tensor.array, device).astype(dtype, copy=False)) for tensor in (self.features, self.background))
         moved = SparseTensor.from_sites(features, self.sites.to(device), background)
         moved._zeros = moved.background if self.zero_background else None
+        moved.dropped = self.dropped
         return moved
 
     def _repr_html_(self) -> str:

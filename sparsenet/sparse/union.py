@@ -1,15 +1,13 @@
-"""The union of the sites of several tensors, and the rows in it that belong to each of them."""
+"""The union and the intersection of the sites of several tensors, and the rows that belong to each of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from sparsenet.backend import array_module
-
-if TYPE_CHECKING:
-    from sparsenet.sparse.sites import ActiveSites
+from sparsenet.sparse.sites import ActiveSites
 
 
 class Union(NamedTuple):
@@ -23,16 +21,81 @@ class Union(NamedTuple):
     rows: tuple[Any | None, ...]
 
 
+class Intersection(NamedTuple):
+    """The result of `intersection`.
+
+    sites : the sites that all have; if they are those of one operand, that very object, with the rulebooks it keeps
+    rows : for each operand, (M,) int64, its row of each of these sites; None: `sites` are its own
+    """
+
+    sites: ActiveSites
+    rows: tuple[Any | None, ...]
+
+
 def union(*parts: ActiveSites) -> Union:
-    """The union of sites on grids of one size and batch, which the caller has checked.
+    """The sites that any of them has, and where each of theirs is in it.
 
     The union of two is computed once: the first keeps it for as long as both exist, so that a loader can compute it
     in advance.
+
+    Raises
+    ------
+    TypeError : there are none, one is not an ActiveSites, or they are on different devices.
+    ValueError : spatial sizes or batch sizes differ.
+
+    Example
+    -------
+    >>> import numpy as np
+    >>> x, y = (ActiveSites(np.array(cells), (9,), 1) for cells in ([[0, 2], [0, 5]], [[0, 3], [0, 5]]))
+    >>> sites, rows = union(x, y)
+    >>> sites.coordinates[:, 1].tolist(), [row.tolist() for row in rows]
+    ([2, 3, 5], [[0, 2], [1, 2]])
     """
+    _check_sites("union", parts)
     sites = parts[0]
     for part in parts[1:]:
         sites = _union_of_two(sites, part).sites
     return Union(sites, tuple(_union_of_two(sites, part).rows[1] for part in parts))
+
+
+def intersection(*parts: ActiveSites) -> Intersection:
+    """The sites that all of them have, and where these are in each: x.features[rows] are the features there.
+
+    Raises as `union` does.
+
+    Example
+    -------
+    >>> import numpy as np
+    >>> x, y = (ActiveSites(np.array(cells), (9,), 1) for cells in ([[0, 2], [0, 5]], [[0, 3], [0, 5]]))
+    >>> sites, rows = intersection(x, y)
+    >>> sites.coordinates[:, 1].tolist(), [row.tolist() for row in rows]
+    ([5], [[1], [1]])
+    """
+    _check_sites("intersection", parts)
+    xp, keys = array_module(parts[0].keys), parts[0].keys
+    for part in parts[1:]:
+        if part is not parts[0]:
+            keys = keys[_are_within(xp, part.keys, keys)]
+    sites = next((part for part in parts if len(part) == len(keys)), None)  # it has all of them, and no other
+    if sites is None:
+        sites = ActiveSites.from_keys(keys, parts[0].spatial_size, parts[0].batch_size)
+    return Intersection(sites, tuple(None if part is sites else xp.searchsorted(part.keys, keys) for part in parts))
+
+
+def _check_sites(operation: str, parts: Sequence[ActiveSites]) -> None:
+    if not parts:
+        raise TypeError(f"{operation}: there are no sites, expected at least one ActiveSites")
+    for number, part in enumerate(parts):
+        if not isinstance(part, ActiveSites):
+            raise TypeError(f"{operation}: argument {number} is {type(part).__name__}, expected ActiveSites: pass the "
+                            "sites of a SparseTensor, x.sites")
+        for what in ("spatial_size", "batch_size"):
+            if getattr(part, what) != getattr(parts[0], what):
+                raise ValueError(f"{operation}: argument {number} has {what} {getattr(part, what)}, argument 0 has "
+                                 f"{getattr(parts[0], what)}: they must agree")
+        if part is not parts[0] and part.device != parts[0].device:
+            raise TypeError(f"{operation}: argument {number} is on {part.device}, argument 0 on {parts[0].device}: "
+                            "move one of them with .to(device)")
 
 
 def _union_of_two(x: ActiveSites, y: ActiveSites) -> Union:
@@ -68,9 +131,14 @@ def _merge(x: ActiveSites, y: ActiveSites) -> tuple[ActiveSites | str, tuple[Any
 
 def _rows_within(xp: Any, keys: Any, subset: Any) -> Any | None:
     """The rows of `subset` among the sorted keys, int64; None unless all of it is there."""
-    rows = xp.searchsorted(keys, subset)
-    inside = bool((keys[xp.minimum(rows, len(keys) - 1)] == subset).all())
-    return rows if inside else None
+    return xp.searchsorted(keys, subset) if bool(_are_within(xp, keys, subset).all()) else None
+
+
+def _are_within(xp: Any, keys: Any, wanted: Any) -> Any:
+    """(M,) bool: whether each of `wanted` (M,) is among the sorted keys."""
+    if not len(keys):
+        return xp.zeros(len(wanted), bool)
+    return keys[xp.minimum(xp.searchsorted(keys, wanted), len(keys) - 1)] == wanted
 
 
 def spread(features: Any, rows: Any | None, background: Any | None, sites: ActiveSites) -> Any:

@@ -41,8 +41,8 @@ def measured(*names: str) -> Results:
 
 
 def test_the_sections_there_are():
-    assert ON_GPU == ["ceilings", "convolution", "hash", "large", "peers", "layers", "memory-bound", "steps", "scaling",
-                      "pipeline", "voxelizer", "profile", "wgmma", "modelnet40"]
+    assert ON_GPU == ["ceilings", "convolution", "hash", "large", "peers", "layers", "memory-bound", "points", "steps",
+                      "scaling", "pipeline", "voxelizer", "profile", "wgmma", "modelnet40"]
 
 
 def test_ceilings_and_passes_that_are_compared_with_them(monkeypatch):
@@ -65,10 +65,11 @@ def test_ceilings_and_passes_that_are_compared_with_them(monkeypatch):
     assert "of matrix rate" in report.text(results)
 
 
-def test_hash_table_and_pooling_and_losses():
-    results = measured("hash", "memory-bound")
+def test_hash_table_and_pooling_and_points():
+    results = measured("hash", "memory-bound", "points")
     assert results.find("hash table", "500 keys", "insert").goal == 2000
     assert results.value("memory-bound passes", "max-pooling, backward", "of copy") > 0
+    assert results.value("points", "300 points, 3 channels", "at_points, trilinear") > 0
 
 
 def test_convolution_at_the_workloads(monkeypatch):

@@ -25,7 +25,7 @@ def no_data(monkeypatch):
 def test_sections_give_their_figures():
     said = []
     threads = get_num_threads()
-    names = ["ceilings", "hash", "memory-bound", "memory", "scaling", "voxelizer"]
+    names = ["ceilings", "hash", "memory-bound", "points", "memory", "scaling", "voxelizer"]
     results = run(QUICK, names, say=said.append)
     assert get_num_threads() == threads
     assert [line.split(":")[0] for line in said if line != "shapes: reading"] == names
@@ -34,6 +34,8 @@ def test_sections_give_their_figures():
     assert results.value("memory-bound passes", "leaky ReLU, forward", "of copy") > 0
     goals = {figure.case: figure.goal for figure in results.figures if figure.name == "of copy"}
     assert goals["PReLU, backward"] == 60 and goals["GELU, forward"] == goals["softmax, backward"] == 40
+    assert results.value("memory-bound passes", "at_points, nearest", "of copy") > 0
+    assert results.find("points", "20,000 points, 3 channels", "from_points, mean / argsort").goal == 1.5
     assert results.value("S3DCNN memory", "render 20", "peak / live") > 1
     assert results.value("hash table", "10,000 keys", "insert") > 0
     assert results.value("voxelizer", "meshes", "count") == 8

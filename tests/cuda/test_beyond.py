@@ -136,6 +136,19 @@ def test_segment_sums_and_maxima(xp, rows):
     assert get(where).tolist() == [[0] * CHANNELS, [rows - 2] * CHANNELS]
 
 
+def test_points(xp, rows):
+    """A row for each point, and a group for each row, in the same order; the last two rows are exchanged."""
+    features = xp.asarray(np.stack([np.ones(CHANNELS, np.float32), LAST]))
+    named = xp.zeros((rows, 1), np.int32)
+    named[-1] = 1
+    out = launch("interpolate_rows", features, named, None, None, None)
+    np.testing.assert_array_equal(get(out[-2:]), [np.ones(CHANNELS), LAST])
+    members, splits = xp.arange(rows), xp.arange(rows + 1)
+    members[-2:] = xp.asarray(np.array([rows - 1, rows - 2]))
+    np.testing.assert_array_equal(get(launch("group_sum", out, members, splits, None, False)[-2:]),
+                                  [LAST, np.ones(CHANNELS)])
+
+
 def test_rows_of_samples(xp, rows):
     values, coordinates = marked(xp, rows), xp.zeros((rows, 4), np.int32)
     coordinates[-1, 0] = 1

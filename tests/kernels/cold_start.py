@@ -99,6 +99,8 @@ CALLS = {
     "level": lambda: launch("level_background", _WEIGHTS, None, None, 0.33, False, True),
     "cell_sums": lambda: launch("cell_sums", _F, _F[:len(_SPLITS) - 1], _SPLITS, None, 8, False),
     "rows": lambda: launch("segment_sum", _F, _SPLITS),
+    "points": lambda: (launch("point_keys", _F, None, np.zeros(2), np.ones(2), (2, 2), 1),
+                       launch("group_sum", _F, np.arange(3), _SPLITS, None, True)),
     "rows/samples": lambda: launch("add_sample_rows", _F, _F[:1], _COORDINATES),
     "voxels": lambda: launch("voxelize_triangles", *_TRIANGLE, (8, 8, 8)),
     "voxels/meshes": _meshes,

@@ -18,25 +18,19 @@ import numpy as np
 from sparsenet.kernels.contracts import HASH_INSERT as INSERT
 from sparsenet.kernels.contracts import HASH_LOOKUP as LOOKUP
 from sparsenet.kernels.cpu.numba_cache import compiled
+from sparsenet.kernels.cpu.probing import home_of, prefetch_slot, row_from
 from sparsenet.kernels.cpu.threads import run_rows
-from sparsenet.kernels.hash_table.layout import EMPTY, MIX, HashTable, capacity_for, raise_for
+from sparsenet.kernels.hash_table.layout import EMPTY, HashTable, capacity_for, raise_for
 
-_MIX = np.uint64(MIX)
 _BLOCK = 16384
-
-
-@compiled(inline="always")
-def _home(key, mask):
-    run = np.uint64(key) >> np.uint64(3)
-    mixed = (run * _MIX) >> np.uint64(32)
-    return np.int64(((mixed << np.uint64(3)) | (np.uint64(key) & np.uint64(7))) & mask)
+_AHEAD = 16  # queries: how early their home slots are prefetched
 
 
 @compiled
 def _insert(keys, table_keys, table_rows):
     mask = np.uint64(table_keys.size - 1)
     for row in range(keys.size):
-        slot = _home(keys[row], mask)
+        slot = home_of(keys[row], mask)
         while table_keys[slot] != EMPTY:
             if table_keys[slot] == keys[row]:
                 return row
@@ -50,15 +44,9 @@ def _insert(keys, table_keys, table_rows):
 def _lookup(table_keys, table_rows, queries, rows, start, stop):
     mask = np.uint64(table_keys.size - 1)
     for i in range(start, stop):
-        rows[i] = -1
-        if queries[i] < 0:
-            continue
-        slot = _home(queries[i], mask)
-        while table_keys[slot] != EMPTY:
-            if table_keys[slot] == queries[i]:
-                rows[i] = table_rows[slot]
-                break
-            slot = (slot + 1) & np.int64(mask)
+        prefetch_slot(table_keys, table_rows, home_of(queries[min(i + _AHEAD, stop - 1)], mask))
+        key = queries[i]
+        rows[i] = -1 if key < 0 else row_from(table_keys, table_rows, key, home_of(key, mask))
 
 
 @INSERT.implementation("cpu")

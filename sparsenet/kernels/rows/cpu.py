@@ -5,8 +5,8 @@
     result (S, C)      r0+r1+r2   r3+r4   0  ...
 
 A segment is cut into chunks at borders that depend on `splits` alone; one thread (on a GPU, a block) reduces each
-chunk, and the chunks of a segment are joined in order.  Sums are in float64.  The bits do not depend on the number of
-threads.
+chunk, short ones several at a time, and the chunks of a segment are joined in order.  Sums are in float64.  The bits do
+not depend on the number of threads.
 
 Splits that do not rise from 0 to N raise on a CPU; on a GPU, which the host would have to wait for, the result is
 undefined.
@@ -21,7 +21,7 @@ from sparsenet.kernels.contracts import SEGMENT_MAX, SEGMENT_SUM
 from sparsenet.kernels.cpu.chunks import chunks_of
 from sparsenet.kernels.cpu.lanes import doubles, load, prefetch, store
 from sparsenet.kernels.cpu.numba_cache import compiled
-from sparsenet.kernels.cpu.threads import run_blocks
+from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.rows import samples  # noqa: F401  (registers its kernels)
 
 CHUNK = 4096  # rows
@@ -37,7 +37,8 @@ def segment_sum_cpu(values: np.ndarray, splits: np.ndarray) -> np.ndarray:
     splits = np.array([0, len(values)]) if splits is None else splits
     starts, stops, owners = chunks_of(splits, CHUNK)
     partial = np.zeros((len(starts), values.shape[1]), np.float64)
-    run_blocks(lambda b: _sum_rows(values, starts[b], stops[b], partial[b]), len(starts))
+    run_rows(lambda first, last: _sum_chunks(values, starts, stops, first, last, partial), len(starts),
+             _chunks_together(values, starts))
     result = np.zeros((len(splits) - 1, values.shape[1]), np.float64)
     _join_sums(partial, owners, result)
     return result.astype(values.dtype, copy=False)
@@ -52,11 +53,29 @@ def segment_max_cpu(values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray,
     starts, stops, owners = chunks_of(splits, CHUNK)
     shape = (len(starts), values.shape[1])
     partial, partial_rows = np.empty(shape, values.dtype), np.empty(shape, np.int64)
-    run_blocks(lambda b: _max_rows(values, starts[b], stops[b], partial[b], partial_rows[b]), len(starts))
+    run_rows(lambda first, last: _max_chunks(values, starts, stops, first, last, partial, partial_rows), len(starts),
+             _chunks_together(values, starts))
     result = np.full((len(splits) - 1, values.shape[1]), -np.inf, values.dtype)
     rows = np.full(result.shape, -1, np.int64)
     _join_maxima(partial, partial_rows, owners, result, rows)
     return result, rows
+
+
+def _chunks_together(values: np.ndarray, starts: np.ndarray) -> int:
+    """Chunks that one thread takes at a time: as many as have CHUNK rows, if they are equally long."""
+    return max(1, CHUNK * len(starts) // max(1, len(values)))
+
+
+@compiled
+def _sum_chunks(values, starts, stops, first, last, partial):
+    for b in range(first, last):
+        _sum_rows(values, starts[b], stops[b], partial[b])
+
+
+@compiled
+def _max_chunks(values, starts, stops, first, last, partial, partial_rows):
+    for b in range(first, last):
+        _max_rows(values, starts[b], stops[b], partial[b], partial_rows[b])
 
 
 @compiled
