@@ -22,7 +22,7 @@ from sparsenet.kernels import (
     set_num_threads,
     set_tile_table,
 )
-from sparsenet.nn import SparseNetwork, resnet, s3dcnn
+from sparsenet.nn import SparseNetwork, resnet, s3dcnn, unet
 from sparsenet.ops.elementwise import maximum, minimum, where
 from sparsenet.ops.shaping import concatenate, stack
 from sparsenet.sparse import SparseTensor
@@ -60,6 +60,7 @@ __all__ = [
     "set_num_threads",
     "set_tile_table",
     "stack",
+    "unet",
     "where",
     *_MODULES,
 ]

@@ -200,6 +200,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "BatchNorm": layer(lambda: nn.BatchNorm(1)),
     "Residual": layer(lambda: nn.Residual(nn.SubmanifoldConv(1, 2, 3, rng=0), nn.ReLU(),
                                           shortcut=nn.SubmanifoldConv(1, 2, 1, rng=1))),
+    "Skip": layer(lambda: nn.Skip(pool := nn.SparseMaxPool(2), nn.InverseConv(1, 2, pool, rng=0))),
     "Dropout": layer(lambda: nn.Dropout(0.5, rng=0)),
     "GlobalPool": layer(nn.GlobalPool),
     "ToDense": layer(nn.ToDense),

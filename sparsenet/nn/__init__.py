@@ -3,7 +3,7 @@
 from sparsenet.autograd import Parameter
 from sparsenet.nn import init
 from sparsenet.nn.activations import Activation
-from sparsenet.nn.architectures import resnet, s3dcnn
+from sparsenet.nn.architectures import resnet, s3dcnn, unet
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.layers import (
     CosineLinear,
@@ -20,7 +20,7 @@ from sparsenet.nn.layers import (
 from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
 from sparsenet.nn.norms import BatchNorm
-from sparsenet.nn.residual import Residual
+from sparsenet.nn.residual import Residual, Skip
 from sparsenet.nn.sequential import Sequential
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "ReLU",
     "Residual",
     "Sequential",
+    "Skip",
     "SparseConv",
     "SparseMaxPool",
     "SparseNetwork",
@@ -45,4 +46,5 @@ __all__ = [
     "init",
     "resnet",
     "s3dcnn",
+    "unet",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -34,8 +33,8 @@ from sparsenet.nn.layers import (
 from sparsenet.nn.module import Module
 from sparsenet.nn.norms import BatchNorm
 from sparsenet.nn.prediction import mean_rows, output_rows
-from sparsenet.nn.residual import Residual, last_channels
-from sparsenet.nn.sequential import check_module
+from sparsenet.nn.residual import Residual, Skip, channels_behind
+from sparsenet.nn.sequential import check_module, numbered_kinds
 from sparsenet.nn.weights_file import read_weights, write_weights
 from sparsenet.random import keyed_rng
 from sparsenet.sparse import Geometry, SparseTensor
@@ -136,6 +135,11 @@ class SparseNetwork(Module):
         self._sparse_channels("add_residual")
         return self.add(Residual(*layers, shortcut=shortcut))
 
+    def add_skip(self, *layers: Module) -> SparseNetwork:
+        """Append a Skip: the channels of layers(x), then those of x."""
+        self._sparse_channels("add_skip")
+        return self.add(Skip(*layers))
+
     def add_max_pool(self, size: Size, stride: Size | None = None) -> SparseNetwork:
         """Append a SparseMaxPool.  If the convolution before it still has its initial weights, they are drawn again
         with the bound of `nn.init` for a pooling of this size (the same random numbers within another bound)."""
@@ -176,8 +180,7 @@ class SparseNetwork(Module):
     @property
     def out_channels(self) -> int:
         """The number of output channels of the last layer."""
-        found = last_channels(self.layers)
-        return self.in_channels if found is None else found
+        return channels_behind(self.layers, self.in_channels)
 
     def _rng(self, place: int) -> np.random.Generator:
         return keyed_rng(self.seed, "weights", place)
@@ -287,19 +290,14 @@ class SparseNetwork(Module):
 
     def names(self) -> list[str]:
         """The layers' names, in order."""
-        counts: Counter[str] = Counter()
-        names = []
-        for layer in self.layers:
-            counts[layer.kind] += 1
-            names.append(f"{layer.kind}{counts[layer.kind]}")
-        return names
+        return numbered_kinds(self.layers)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         yield from zip(self.names(), self.layers, strict=True)
         yield from ((n, m) for n, m in super().named_children() if not n.startswith("layers."))
 
     def spatial_sizes(self, field: int | Sequence[int] | None = None) -> list[tuple[int, ...]]:
-        """The spatial size at the input and after each filter (in a Residual, of its layers, not of its shortcut).
+        """The spatial size at the input and after each filter (in a Residual or Skip, of its layers alone).
 
         field : of the input; None: the network's own
         """

@@ -24,13 +24,17 @@ def build_network(config: Config, classes: int) -> SparseNetwork:
 
     Raises ConfigError if listed layers do not fit together, or into network.field.
     """
-    from sparsenet.nn import resnet, s3dcnn
+    from sparsenet.nn import resnet, s3dcnn, unet
 
     chosen, seed = config.network, config.training.seed
     if chosen.kind == "layers":
         net = _listed_network(config)
     elif chosen.kind == "resnet":
         net = resnet(seed=seed, channels=chosen.channels, blocks=chosen.blocks)
+    elif chosen.kind == "unet":
+        net = unet(seed=seed, channels=chosen.channels, blocks=chosen.blocks)
+        net.field = _unet_field(config, net.dimension)
+        net.add_global_pool("mean")
     else:
         net = s3dcnn(seed=seed, channels=chosen.channels, norm=None if chosen.norm == "none" else chosen.norm)
     if chosen.field:
@@ -60,6 +64,15 @@ def _listed_network(config: Config) -> SparseNetwork:
     if not classifies(config):  # even behind a Linear, which need not be a classifier
         net.descriptor = len(net.layers)
     return net
+
+
+def _unet_field(config: Config, dimension: int) -> tuple[int, ...]:
+    """The smallest sides from data.render_size on that each halving of the grid divides."""
+    size, step = config.data.render_size, 2 ** (len(config.network.channels) - 1)
+    if not (size or config.network.field):
+        raise ConfigError("config: data.render_size and network.field are 0, so the grid of the unet is unknown: set "
+                          "one of them")
+    return (-(-size // step) * step,) * dimension
 
 
 def _check_grids(net: SparseNetwork, config: Config) -> None:
@@ -126,6 +139,7 @@ def check_field(config: Config, shapes: SparseDataset, net: SparseNetwork) -> No
     size = config.data.render_size or shapes.render_size
     if net.field is not None and size > min(net.field):
         larger = {"s3dcnn": "one more entry in network.channels", "layers": "a larger network.field",
+                  "unet": "a larger network.field",
                   "resnet": "one more entry in network.channels, or a larger network.field"}[config.network.kind]
         raise ConfigError(f"config: data.render_size is {size}, and the network's input grid has sides of "
                           f"{min(net.field)}: shapes would be cropped: use a smaller render_size or {larger}")

@@ -216,9 +216,9 @@ def _check_together(config: Config, source: str) -> None:
 
 def _check_network(network: NetworkConfig, source: str) -> None:
     """Raise ConfigError if a key of [network] is set that networks of its kind do not have."""
-    if network.kind != "resnet" and network.blocks != 1:
-        raise ConfigError(f"config {source}: network.blocks is {network.blocks}, and only a resnet has blocks: "
-                          "set network.kind to resnet, or leave network.blocks out")
+    if network.kind not in ("resnet", "unet") and network.blocks != 1:
+        raise ConfigError(f"config {source}: network.blocks is {network.blocks}, and only a resnet or unet has blocks: "
+                          "set network.kind to one of them, or leave network.blocks out")
     if network.kind == "layers" and not network.layers:
         raise ConfigError(f"config {source}: network.kind is layers, and network.layers is empty: list them, or name "
                           "another kind")

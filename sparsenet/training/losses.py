@@ -19,7 +19,7 @@ from sparsenet import ops
 from sparsenet.autograd import Parameter, Tensor
 from sparsenet.backend import array_module
 from sparsenet.nn import Linear, Module, init
-from sparsenet.nn.residual import last_channels
+from sparsenet.nn.residual import channels_behind
 from sparsenet.random import keyed_rng
 from sparsenet.training.config import ConfigError
 from sparsenet.training.schema import Config
@@ -74,7 +74,7 @@ class Criterion(Module):
         self.class_weights = class_weights_of(config, training_set)
         self.pose_weight = config.loss.pose_weight
         self.term_names = _numbered([kind_of(one) for one in self.terms])
-        channels = last_channels(net.layers[:self.place]) or net.in_channels
+        channels = channels_behind(net.layers[:self.place], net.in_channels)
         for name, one in zip(self.term_names, self.terms, strict=True):
             if isinstance(one, Learning):
                 shape = (len(training_set.classes), channels)

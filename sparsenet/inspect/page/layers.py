@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
 from sparsenet.kernels import launch
 from sparsenet.nn.activations import Activation
+from sparsenet.nn.inverse import InverseConv
 from sparsenet.sparse import ActiveSites, SparseTensor
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ class LayerView:
     sites : ActiveSites; None if there is one row for the sample and no grid
     features, gradient : (N, C)
     relation : FILTER (see `neighbours` (N, K) int32), SAME row, ALL rows, or NONE for the input
-    shares : (N, K), the contribution of each offset: for a convolution the norm of (x - background) W[k],
-        for a max-pooling the number of channels it won; otherwise None
+    shares : (N, K), the contribution of each offset: for a convolution the norm of (x - background) W[k], or of
+        x W[k] if it is inverse; for a max-pooling the number of channels it won; otherwise None
     """
 
     index: int
@@ -179,7 +180,7 @@ def _layer(record: Activation, source: SparseTensor | Tensor | None) -> LayerVie
 def _convolution_shares(record: Activation, neighbours: np.ndarray) -> np.ndarray:
     """(M, K) float32: the norm of each offset's contribution to the output row."""
     rows = record.input.features.numpy()
-    if record.input.background is not None:
+    if reads_background(record):
         rows = rows - record.input.background.numpy()
     weight = record.layer.weight.numpy()
     shares = np.zeros(neighbours.shape, np.float32)
@@ -189,6 +190,14 @@ def _convolution_shares(record: Activation, neighbours: np.ndarray) -> np.ndarra
         added = launch("matmul", given, np.ascontiguousarray(weight[offset]))
         shares[active, offset] = np.sqrt((added * added).sum(axis=1))
     return shares
+
+
+def reads_background(record: Any) -> bool:
+    """Whether inactive cells of a filter's input count, with the background; an InverseConv leaves them out.
+
+    record : the filter's Activation
+    """
+    return record.input.background is not None and not isinstance(record.layer, InverseConv)
 
 
 def _pool_shares(record: Activation) -> np.ndarray:
