@@ -31,7 +31,7 @@ __version__ = "0.2.0"
 
 # Imported on first use, because they import h5py or matplotlib.
 _LATER = {"SparseDataset": "data", "SparseBatch": "data", "Off3DPicture": "shapes"}
-_MODULES = ("data", "inspect", "optim", "retrieval", "shapes", "training")
+_MODULES = ("data", "inspect", "optim", "retrieval", "segmentation", "shapes", "training")
 
 __all__ = [
     "Function",

@@ -15,7 +15,7 @@ LAYERS = (
     ("hdf5", "interrupts"), ("hdf5_output",), ("backend", "files", "lock", "random", "toml", "wording"),
     ("kernels",), ("autograd",), ("anomaly",), ("gradcheck", "moving_average", "parameter_groups", "sparse"),
     ("optim",), ("ops",), ("nn",),
-    ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("retrieval",), ("training",),
+    ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("retrieval", "segmentation"), ("training",),
     ("info", "quickstart", "selfcheck"), ("cli",), ("__main__",))
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -32,7 +32,7 @@ from sparsenet.nn.layers import (
 )
 from sparsenet.nn.module import Module
 from sparsenet.nn.norms import BatchNorm
-from sparsenet.nn.prediction import mean_rows, output_rows
+from sparsenet.nn.prediction import mean_rows, output_rows, site_rows
 from sparsenet.nn.residual import Residual, Skip, channels_behind
 from sparsenet.nn.sequential import check_module, numbered_kinds
 from sparsenet.nn.weights_file import read_weights, write_weights
@@ -262,6 +262,27 @@ class SparseNetwork(Module):
         found = mean_rows("predict", self, lambda batch: output_rows(self, batch, output == "probabilities"), dataset,
                           batch_size, poses, repetitions, **options)
         return found.astype(np.float32)
+
+    def predict_sites(self, shapes: Any, batch_size: int = 16, output: str = "labels", **options: Any) -> Any:
+        """The label of each site of shapes, by a network such as `unet` that gives a row for each.
+
+        shapes : SparseBatch or SparseTensor; or a SparseDataset
+        output : "labels": the number of the largest logit; "probabilities": the softmax of the logits; "raw": the
+            network's rows
+        options : for a SparseDataset: field, workers, device, as in `dataset.batches`
+
+        Returns (N,) int64, or (N, C) float32, in the order of the sites, which `in_given_order` of a SparseTensor turns
+        into the order of the coordinates that it was made from; for a dataset a list of such arrays, each in the order
+        of the stored cells of a sample, `dataset[i].coordinates`.
+
+        The network runs in evaluation mode; its mode is restored.
+
+        Raises
+        ------
+        TypeError, ValueError : another kind of shapes, an option that does not apply, an unknown output; the network
+            does not give a row for each site of its input, or NaN or infinity; cells lie outside the field.
+        """
+        return site_rows("predict_sites", self, shapes, output, batch_size, **options)
 
     def _checked_range(self, start: int, stop: int | None) -> tuple[int, int]:
         start, stop = index(start), len(self.layers) if stop is None else index(stop)
