@@ -81,7 +81,8 @@ def available_processes() -> int:
 
 def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike, classes: Sequence[str],
                    conversion: Conversion, report: ImportReport | None = None,
-                   draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None) -> ImportReport:
+                   draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None,
+                   part_classes: Sequence[str] = ()) -> ImportReport:
     """Read and voxelize the meshes of the entries, in order, and write them to the file `destination`.
 
     Parameters
@@ -89,6 +90,7 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
     report : is filled in and returned; default: a new one
     draw : called with the usable entries when all have been read, returns the split of each; default: as the
         entries say, "train" if they do not
+    part_classes : names of the parts that the faces of the meshes are labelled with; the cells are labelled then
 
     Raises
     ------
@@ -114,7 +116,7 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
         return splits
 
     write_dataset(destination, _samples(entries, conversion, report, read), (conversion.render_size,) * 3,
-                  conversion.render_size, classes, conversion.fill, conversion.up_axis, final_splits)
+                  conversion.render_size, classes, conversion.fill, conversion.up_axis, final_splits, part_classes)
     return report
 
 
@@ -123,6 +125,7 @@ class _Shape:
     cells: np.ndarray
     mesh: Mesh | None
     digest: bytes  # of the mesh
+    labels: np.ndarray | None  # of the cells
 
 
 def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: ImportReport,
@@ -147,7 +150,8 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
             if entry.up_axis is not None:
                 report.up_axes[entry.up_axis, mesh_suffix(entry.source)] += 1
             read.append((entry, result.digest))
-            yield Sample(result.cells, entry.label, entry.name, entry.split or "train", mesh=result.mesh)
+            yield Sample(result.cells, entry.label, entry.name, entry.split or "train", mesh=result.mesh,
+                         site_labels=result.labels)
     if not read:
         first = f": the first failed with: {report.failures[0][1]}" if report.failures else ""
         raise ValueError(f"import: none of {len(entries)} meshes could be used{first}")
@@ -185,9 +189,10 @@ def _convert(conversion: Conversion, load: Callable[[], Mesh]) -> _Shape | str:
     sides = (conversion.render_size,) * 3
     try:
         mesh = load()
-        cells, _ = Off3DPicture(mesh, conversion.render_size).voxelize(sides, fill=conversion.fill)
+        voxels = Off3DPicture(mesh, conversion.render_size).voxelize(sides, fill=conversion.fill)
     except _UNUSABLE as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return " ".join(printable(words).split()) or type(error).__name__
     content = hashlib.sha256(mesh.vertices.tobytes() + mesh.faces.tobytes()).digest()
-    return _Shape(cells.astype(coordinate_dtype(sides)), mesh if conversion.keep_meshes else None, content)
+    return _Shape(voxels.coordinates.astype(coordinate_dtype(sides)), mesh if conversion.keep_meshes else None, content,
+                  voxels.labels)
