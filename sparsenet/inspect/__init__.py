@@ -9,6 +9,7 @@ from sparsenet.inspect.figures import save_figure
 from sparsenet.inspect.gallery import Picture, gallery
 from sparsenet.inspect.grids import activation_slices, activation_voxels, sparse_tensor
 from sparsenet.inspect.hashing import hash_table, hash_table_report
+from sparsenet.inspect.labels import labelled_voxels
 from sparsenet.inspect.meshes import render_sizes
 from sparsenet.inspect.pca import descriptor_map, principal_components
 from sparsenet.inspect.rules import rulebook
@@ -16,6 +17,6 @@ from sparsenet.inspect.statistics import statistics
 from sparsenet.inspect.tracing import Trace, trace
 
 __all__ = ["Picture", "Trace", "activation_slices", "activation_voxels", "confusion_counts", "confusion_matrix",
-           "descriptor_map", "gallery", "hash_table", "hash_table_report", "precision_recall",
+           "descriptor_map", "gallery", "hash_table", "hash_table_report", "labelled_voxels", "precision_recall",
            "principal_components", "render_sizes", "rulebook", "save_figure", "sparse_tensor", "statistics", "trace",
            "training_curves"]

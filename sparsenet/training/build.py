@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsenet.training.checkpoint import Checkpoint, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
-from sparsenet.training.losses import classifies, descriptor_place
+from sparsenet.training.losses import classifies, descriptor_place, segments
 from sparsenet.training.schema import Config
 from sparsenet.training.terms import classifier_of, sampling_of
 
@@ -34,7 +34,8 @@ def build_network(config: Config, classes: int) -> SparseNetwork:
     elif chosen.kind == "unet":
         net = unet(seed=seed, channels=chosen.channels, blocks=chosen.blocks)
         net.field = _unet_field(config, net.dimension)
-        net.add_global_pool("mean")
+        if not segments(config):
+            net.add_global_pool("mean")
     else:
         net = s3dcnn(seed=seed, channels=chosen.channels, norm=None if chosen.norm == "none" else chosen.norm)
     if chosen.field:
@@ -45,13 +46,13 @@ def build_network(config: Config, classes: int) -> SparseNetwork:
         if config.network.dropout:
             net.add_dropout(config.network.dropout)
         term.add_classifier(net, classes)
-    if config.loss.kind == "terms":  # embed what the terms see, whatever pooling comes before it
+    if config.loss.kind == "terms" or segments(config):  # embed what the terms see, whatever pooling comes before it
         net.descriptor = descriptor_place(net, config)
     return net
 
 
 def _listed_network(config: Config) -> SparseNetwork:
-    """The network of network.layers, which gives one row per sample."""
+    """The network of network.layers, which gives one row per sample, or one per site for a segmentation."""
     from sparsenet.nn.layer_list import network_of
 
     try:
@@ -59,6 +60,11 @@ def _listed_network(config: Config) -> SparseNetwork:
     except ValueError as error:
         raise ConfigError(f"config: network.layers, {error}") from None
     net.field = tuple(max(1, side) for side in net.field_for(1))
+    if segments(config):
+        if net.gives_rows:
+            raise ConfigError("config: loss.kind is segmentation, and network.layers give one row for each sample: "
+                              "leave out the layers from the global pooling on")
+        return net
     if not net.gives_rows:
         net.add_global_pool("mean")
     if not classifies(config):  # even behind a Linear, which need not be a classifier

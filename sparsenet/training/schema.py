@@ -105,9 +105,10 @@ class TrainingConfig:
 class LossConfig:
     """The training loss, how batches are drawn, and how triplets are chosen."""
 
-    kind: str = key("softmax", "'softmax': classification; 'triplet': descriptors; 'terms': the weighted sum of those "
-                               "listed, also if it is left out beside a list",
-                    choices=("softmax", "triplet", "terms"))
+    kind: str = key("softmax", "'softmax': classification; 'segmentation': a class for each site, for a network that "
+                               "gives a row for each, such as a unet, and data with site labels (ours); 'triplet': "
+                               "descriptors; 'terms': the weighted sum of those listed, also if it is left out beside "
+                               "a list", choices=("softmax", "segmentation", "triplet", "terms"))
     terms: tuple[dict[str, Any], ...] = key((), "terms of kind 'terms', each a table [[loss.terms]] of its kind, "
                                                 "weight and settings")
     sampling: str = key("auto", "'shuffled': each object once in an epoch; 'balanced': batches of classes_per_batch "
@@ -118,7 +119,8 @@ class LossConfig:
                                   "was drawn, from the descriptor (ours; Sedaghat et al. 2017); 0: none", at_least=0)
     label_smoothing: float = key(0.0, "share of a label that is spread over all classes (ours)", at_least=0, below=1)
     class_weights: str = key("none", "'balanced': a sample of class c counts objects / (classes * objects of c) in the "
-                                     "softmax loss; 'none': each counts 1", choices=("none", "balanced"))
+                                     "softmax loss, or a site, by the sites of each part, in that of segmentation; "
+                                     "'none': each counts 1", choices=("none", "balanced"))
     margin: float = key(0.2, "margin of the triplet loss (ours: the paper gives none)", at_least=0)
     distance: str = key("cosine", "distance of the triplet loss", choices=("cosine", "l2", "squared_l2"))
     triplets_per_batch: int = key(30, "triplets in a batch of TripletSampler (ours)", at_least=1)
