@@ -10,6 +10,7 @@ Reads one JSON command per line and answers with one JSON line:
         submanifold 3^3 of arrays computed from their positions (operands.py); saves some rows of output and
         input_gradient, and a corner of the weight_gradient
     {"do": "network", "inputs": FILE.npz, "outputs": FILE.npz}     S3DCNN up to the descriptor, likewise
+    {"do": "unet", "inputs": FILE.npz, "outputs": FILE.npz}        a U-Net of residual blocks, likewise
     {"do": "time", "pass": NAME}                   {"seconds": ...} of one pass of the latest task
 """
 
@@ -364,6 +365,94 @@ class SpconvNetwork(Passes):
         return y.detach()
 
 
+class SpconvUnet(Passes):
+    """The network of sn.unet with one block, of spconv's and torch's layers, with its weights by name."""
+
+    def __init__(self, command: dict):
+        import numpy as np
+        import torch
+
+        data = np.load(command["inputs"])
+        self.weights = {name.removeprefix("weights/"): data[name] for name in data.files if name.startswith("weights/")}
+        self.layers = torch.nn.ModuleDict()
+        self.coordinates, self.features = (torch.from_numpy(data[name]).to(DEVICE) for name in ("coordinates",
+                                                                                                "features"))
+        self.grid = [int(side) for side in data["grid"]]
+        np.savez(command["outputs"], output=self.step(None).cpu().numpy())
+        self.passes = {"step": (lambda: None, self.step)}
+
+    def step(self, _: None):  # noqa: ANN201
+        x = _spconv().SparseConvTensor(self.features, self.coordinates, self.grid, 1)
+        self.layers.zero_grad()
+        x = self.activated(self.convolved(x, "submanifold1", "sites0"), "batch_norm1")
+        y = self.convolved(self.level(x, ""), "submanifold2", "ones0").features
+        y.sum().backward()
+        return y.detach()
+
+    def level(self, x, prefix: str):  # noqa: ANN001, ANN201
+        depth = prefix.count("skip1")
+        x = self.block(x, f"{prefix}residual1", depth)
+        inner = f"{prefix}skip1."
+        if f"{inner}convolution1.weight" not in self.weights:
+            return x
+        y = self.activated(self.convolved(x, f"{inner}convolution1", f"down{depth}"), f"{inner}batch_norm1")
+        y = self.level(y, inner)
+        y = self.activated(self.convolved(y, f"{inner}inverse_convolution1", f"down{depth}"), f"{inner}batch_norm2")
+        return self.block(self.beside(y, x), f"{prefix}residual2", depth)
+
+    def block(self, x, name: str, depth: int):  # noqa: ANN001, ANN201
+        y = self.activated(self.convolved(x, f"{name}.0", f"sites{depth}"), f"{name}.1")
+        y = self.normed(self.convolved(y, f"{name}.3", f"sites{depth}"), f"{name}.4")
+        if f"{name}.shortcut.0.weight" in self.weights:
+            x = self.normed(self.convolved(x, f"{name}.shortcut.0", f"ones{depth}"), f"{name}.shortcut.1")
+        return y.replace_feature((y.features + x.features).relu())
+
+    def beside(self, y, x):  # noqa: ANN001, ANN201
+        import torch
+
+        return y.replace_feature(torch.cat([y.features, x.features], dim=1))
+
+    def normed(self, x, name: str):  # noqa: ANN001, ANN201
+        import torch
+
+        layer = self.made(name, lambda: torch.nn.BatchNorm1d(x.features.shape[1]))
+        return x.replace_feature(layer(x.features))
+
+    def activated(self, x, name: str):  # noqa: ANN001, ANN201
+        y = self.normed(x, name)
+        return y.replace_feature(y.features.relu())
+
+    def convolved(self, x, name: str, key: str):  # noqa: ANN001, ANN201
+        return self.made(name, lambda: self.convolution(name, key))(x)
+
+    def made(self, name: str, build):  # noqa: ANN001, ANN201
+        """The layer of that name, made at its first use."""
+        if (key := name.replace(".", "_")) not in self.layers:
+            self.layers[key] = build().to(DEVICE)
+        return self.layers[key]
+
+    def convolution(self, name: str, key: str):  # noqa: ANN201
+        import torch
+
+        spconv, weight = _spconv(), self.weights[f"{name}.weight"]
+        offsets, c_in, c_out = weight.shape
+        size, bias = round(offsets ** (1 / 3)), self.weights.get(f"{name}.bias")
+        options = {"bias": bias is not None, "indice_key": key}
+        if "inverse" in name:
+            layer = spconv.SparseInverseConv3d(c_in, c_out, size, **options)
+        elif size == 2:
+            layer = spconv.SparseConv3d(c_in, c_out, size, size, **options)
+        else:
+            layer = spconv.SubMConv3d(c_in, c_out, size, **options)
+        kernel = torch.from_numpy(weight)
+        kernel = kernel if size == 1 else kernel.permute(2, 0, 1)  # one cell: a matrix (C_in, C_out), despite its shape
+        with torch.no_grad():
+            layer.weight.copy_(kernel.reshape(layer.weight.shape))
+            if bias is not None:
+                layer.bias.copy_(torch.from_numpy(bias))
+        return layer
+
+
 def _spconv():  # noqa: ANN202
     import spconv.pytorch as spconv
     from spconv.pytorch import ops
@@ -375,6 +464,7 @@ def _spconv():  # noqa: ANN202
 
 KINDS = {("torch", "convolution"): TorchConvolution, ("spconv", "convolution"): SpconvConvolution,
          ("torch", "network"): TorchNetwork, ("spconv", "network"): SpconvNetwork, ("spconv", "large"): SpconvLarge,
+         ("spconv", "unet"): SpconvUnet,
          ("triton", "large"): TritonLarge}
 
 if __name__ == "__main__":

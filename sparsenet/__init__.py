@@ -22,7 +22,7 @@ from sparsenet.kernels import (
     set_num_threads,
     set_tile_table,
 )
-from sparsenet.nn import SparseNetwork, resnet, s3dcnn
+from sparsenet.nn import SparseNetwork, resnet, s3dcnn, unet
 from sparsenet.ops.elementwise import maximum, minimum, where
 from sparsenet.ops.join import join
 from sparsenet.ops.shaping import concatenate, stack
@@ -33,7 +33,7 @@ __version__ = "0.2.0"
 # Imported on first use, because they import h5py or matplotlib.
 _LATER = {"SparseDataset": "data", "SparseBatch": "data", "Off3DPicture": "shapes", "classify": "models",
           "load_pretrained": "models"}
-_MODULES = ("data", "export", "inspect", "models", "optim", "retrieval", "shapes", "training")
+_MODULES = ("data", "export", "inspect", "models", "optim", "retrieval", "segmentation", "shapes", "training")
 
 __all__ = [
     "Function",
@@ -65,6 +65,7 @@ __all__ = [
     "set_num_threads",
     "set_tile_table",
     "stack",
+    "unet",
     "where",
     *_MODULES,
 ]

@@ -15,8 +15,8 @@ LAYERS = (
     ("hdf5", "interrupts", "worker_processes"), ("hdf5_output",),
     ("backend", "files", "lock", "notebook", "random", "toml", "wording"), ("kernels",), ("autograd", "layer_stack"),
     ("anomaly",), ("gradcheck", "moving_average", "optimizer", "parameter_groups", "schedules", "sparse"), ("adam",),
-    ("optim",), ("ops",), ("nn",), ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("export",), ("retrieval",),
-    ("training",), ("models", "reproduction"),
+    ("optim",), ("ops",), ("nn",), ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("export",),
+    ("retrieval", "segmentation"), ("training",), ("models", "reproduction"),
     ("info", "quickstart", "selfcheck"), ("cli",), ("__main__",))
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 FILES = sorted(PACKAGE.rglob("*.py"))

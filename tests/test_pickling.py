@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 import sparsenet as sn
-from sparsenet import data, inspect, nn, optim, retrieval, shapes, sparse, training
+from sparsenet import data, inspect, nn, optim, retrieval, segmentation, shapes, sparse, training
 
 PACKAGES = ("sparsenet", *(f"sparsenet.{name}" for name in ("data", "export", "inspect", "nn", "ops", "optim",
-                                                            "retrieval", "shapes", "sparse", "training")))
+                                                            "retrieval", "segmentation", "shapes", "sparse",
+                                                            "training")))
 FIELD = (6, 6, 6)
 MESH = shapes.Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 1, 2], [0, 1, 3]])
 TWINS = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "deepcopy": copy.deepcopy}
@@ -217,6 +218,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "Residual": layer(lambda: nn.Residual(nn.SubmanifoldConv(1, 2, 3, rng=0), nn.ReLU(),
                                           shortcut=nn.SubmanifoldConv(1, 2, 1, rng=1))),
     "Checkpoint, of layers": layer(lambda: nn.Checkpoint(nn.SparseConv(1, 2, 2, rng=0), nn.ReLU())),
+    "Skip": layer(lambda: nn.Skip(pool := nn.SparseMaxPool(2), nn.InverseConv(1, 2, pool, rng=0))),
     "Dropout": layer(lambda: nn.Dropout(0.5, rng=0)),
     "GlobalPool": layer(nn.GlobalPool),
     "ToDense": layer(nn.ToDense),
@@ -240,6 +242,8 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "StepDecay": schedule(optim.StepDecay(0.1, 1)),
     "CosineDecay": schedule(optim.CosineDecay(0.1, 4)),
     "Mesh": plain(lambda: MESH, lambda mesh: (mesh.vertices, mesh.faces)),
+    "Mesh, labelled": plain(lambda: shapes.Mesh(MESH.vertices, MESH.faces, [1, 0]),
+                            lambda mesh: (mesh.face_labels, *(one := shapes.voxelize(mesh, 6, 6)), one.labels)),
     "MeshError": error(shapes.MeshError),
     "MeshBatch": plain(lambda: shapes.MeshBatch([MESH, MESH]), lambda meshes: (meshes.vertices, meshes.face_splits)),
     "Voxels": plain(lambda: shapes.voxelize(MESH, 3, 6), lambda v: (*v, v.coordinates, v.features, v.dropped)),
@@ -248,8 +252,8 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "Augmentation": plain(lambda: shapes.Augmentation("so3", 0.2, 0.2),
                           lambda augment: augment.draw(np.random.default_rng(0), 40)),
     "SparseDataset": (saved_dataset, lambda dataset: (dataset.labels, dataset[1].coordinates, dataset.names)),
-    "Sample": plain(lambda: data.Sample(np.eye(3, dtype=int), 1, "a", mesh=MESH),
-                    lambda sample: (sample.coordinates, sample.name, sample.mesh.vertices)),
+    "Sample": plain(lambda: data.Sample(np.eye(3, dtype=int), 1, "a", mesh=MESH, site_labels=np.arange(3)),
+                    lambda sample: (sample.coordinates, sample.name, sample.mesh.vertices, sample.site_labels)),
     "BatchSampler": plain(lambda: data.BatchSampler(5, 2, True), epoch_of),
     "TripletSampler": plain(lambda: data.TripletSampler(np.array([0, 0, 1, 1]), 3, 2),
                             epoch_of),
@@ -267,6 +271,10 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "Evaluation": plain(evaluation, lambda found: (str(found), found.precision, found.per_query, found.mAP)),
     "Found": plain(lambda: retrieval.Found("q", np.eye(3, dtype=int), 0, np.zeros(2), np.arange(2), descriptors()),
                    lambda found: (found.names, found.labels, str(found))),
+    "SegmentationEvaluation": plain(lambda: segmentation.evaluate([0, 1, 1], [0, 0, 1], ["a", "b"]),
+                                    lambda found: (str(found), found.figures(), found.shape_IoU)),
+    "Tally": plain(lambda: segmentation.Tally(["a", "b"]), lambda tally: (tally.add([0, 1], [0, -1]), tally.confusion,
+                                                                         tally.evaluation())),
     "Checkpoint": plain(lambda: training.Checkpoint({"w": np.ones(2)}, {}, 1, 2, 3.0, "", ["a"]),
                         lambda state: (fields(state), state.digest)),
     "CheckpointError": error(training.CheckpointError),

@@ -1,4 +1,5 @@
-"""Evaluate a trained network on a dataset, accuracy and retrieval; or descriptors as queries against a gallery."""
+"""Evaluate a trained network on a dataset: accuracy and retrieval, or the overlap of labelled parts; or descriptors as
+queries against a gallery."""
 
 from __future__ import annotations
 
@@ -30,6 +31,9 @@ Classes are matched by name.  The accuracy is over the shapes whose class the ne
 over the classes, and each class.  The retrieval is over all shapes of any class: by the descriptors, and by the class
 probabilities of a classifier, which say little of shapes of other classes.  Shapes without a label are left out.  The
 numbers left out are printed and included in the JSON.
+
+A network that labels sites (loss.kind = "segmentation") is evaluated by the intersection over union of each part, and
+its mean, over all sites whose part it knows; parts are matched by name.
 
 Each shape is a query once and ranks all others; with --queries and --gallery, files of `sparsenet embed`, each shape of
 the first ranks all of the second.  The figures, in percent: mAP, mean average precision, beside that of a random
@@ -95,7 +99,7 @@ def _evaluate_checkpoint(args: argparse.Namespace) -> None:
     from sparsenet.training.build import check_field
     from sparsenet.training.evaluation import NO_RETRIEVAL, check_evaluation, evaluate_network
     from sparsenet.training.known_classes import select_shapes
-    from sparsenet.training.losses import classifies
+    from sparsenet.training.losses import classifies, segments
     from sparsenet.training.trained import check_output
 
     args.checkpoint = model_path(args.checkpoint)
@@ -109,6 +113,8 @@ def _evaluate_checkpoint(args: argparse.Namespace) -> None:
     if (args.confusion or args.predictions) and not classifies(config):
         raise ValueError(f"{args.checkpoint}: --confusion and --predictions need a classifier, and this network was "
                          f"trained with loss.kind {config.loss.kind!r}")
+    if segments(config):
+        return _evaluate_segmentation(args, net.to(args.device), state, config)
     with open_shapes(config, args.checkpoint, args.dataset, args.split) as dataset:
         for path in outputs:
             check_output(path, dataset.path)
@@ -134,6 +140,40 @@ def _evaluate_checkpoint(args: argparse.Namespace) -> None:
     if args.picture:
         name = Path(args.checkpoint).parent.name or "retrieval"
         _draw_curve(args.picture, name, found.evaluation, NO_RETRIEVAL)
+
+
+def _evaluate_segmentation(args: argparse.Namespace, net: Any, state: Any, config: Any) -> None:
+    from sparsenet.inspect.confusion import confusion_figure
+    from sparsenet.inspect.figures import save_figure
+    from sparsenet.retrieval.progress import Watched
+    from sparsenet.training import open_shapes
+    from sparsenet.training.build import check_field
+    from sparsenet.training.evaluation import evaluate_network
+    from sparsenet.training.trained import check_output
+
+    for name in ("predictions", "picture"):
+        if getattr(args, name):
+            raise ValueError(f"{args.checkpoint}: --{name} needs a class for each shape, and this network labels sites "
+                             "(SparseNetwork.predict_sites gives its labels)")
+    with open_shapes(config, args.checkpoint, args.dataset, args.split) as shapes:
+        for path in filter(None, (args.json, args.confusion)):
+            check_output(path, shapes.path)
+        if not shapes.part_classes:
+            raise ValueError(f"{shapes.path}: it has no site labels, so nothing can be evaluated")
+        check_field(config, shapes, net)
+        source = shapes if args.quiet else Watched(shapes, "evaluate")
+        found = evaluate_network(net, source, config, state.classes)
+        unknown = [name for name in shapes.part_classes if name not in state.classes]
+    assert found.segmentation is not None
+    print(found.segmentation)
+    if unknown:
+        print(f"left out: sites of parts that the network does not know: {', '.join(unknown)}")
+    if args.json:
+        _write_json(args.json, {**found.figures, **found.segmentation.figures(), "unknown_parts": unknown,
+                                "checkpoint": state.digest})
+    if args.confusion:
+        save_figure(confusion_figure(found.segmentation.confusion, state.classes), args.confusion)
+        print(f"confusion matrix: {args.confusion}")
 
 
 def _evaluate_descriptors(args: argparse.Namespace) -> None:

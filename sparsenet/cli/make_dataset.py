@@ -112,6 +112,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     builtin.add_argument("--test", type=_positive, default=20, metavar="N",
                          help="test shapes of each class (default: 20)")
     builtin.add_argument("--seed", type=int, default=0, help="seed of the shapes (default: 0)")
+    builtin.add_argument("--parts", action="store_true",
+                         help="label each voxel with its part (seat, leg, ...), for segmentation")
     _conversion(builtin)
     return parser.parse_args(arguments)
 
@@ -160,7 +162,7 @@ def _import(args: argparse.Namespace) -> ImportReport:
     if args.source == "csv":
         return import_csv(args.input, args.output, conversion)
     return import_parametric(args.output, {"train": args.train, "test": args.test}, args.seed,
-                             conversion)
+                             conversion, args.parts)
 
 
 def _command(commands: argparse._SubParsersAction, name: str, text: str, example: str) -> argparse.ArgumentParser:

@@ -21,6 +21,8 @@ class SparseBatch:
     sample_ids : (B,) int64, grid b holds `dataset[sample_ids[b]]`
     dropped : (B,) int64, number of cells of each sample that were outside the grid
     seconds : time taken by "loading" (reading, voxelizing) and "rulebooks"
+    site_labels : (N,) int64 on the host, the part that each site of the input is of, in their order, an index into the
+        dataset's part classes, -1 if it is unknown; None if the dataset has none
     """
 
     input: SparseTensor
@@ -28,6 +30,7 @@ class SparseBatch:
     sample_ids: np.ndarray
     dropped: np.ndarray
     seconds: dict[str, float] = field(default_factory=dict)
+    site_labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -85,7 +85,8 @@ def available_processes() -> int:
 def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike, classes: Sequence[str],
                    conversion: Conversion, report: ImportReport | None = None,
                    draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None,
-                   noun: tuple[str, str] = MESHES, spatial_size: Sequence[int] | None = None) -> ImportReport:
+                   noun: tuple[str, str] = MESHES, spatial_size: Sequence[int] | None = None,
+                   part_classes: Sequence[str] = ()) -> ImportReport:
     """Read and voxelize the meshes of the entries, in order, and write them to the file `destination`.
 
     Parameters
@@ -95,6 +96,7 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
         entries say, "train" if they do not
     noun : what the entries are called in messages, one and several
     spatial_size : (D,) int, the grid; default: a cube of the render size
+    part_classes : names of the parts that the faces of the meshes are labelled with; the cells are labelled then
 
     Raises
     ------
@@ -121,7 +123,7 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
 
     sides = (conversion.render_size,) * 3 if spatial_size is None else tuple(spatial_size)
     write_dataset(destination, _samples(entries, conversion, report, read, noun, sides), sides, conversion.render_size,
-                  classes, conversion.fill, conversion.up_axis, final_splits)
+                  classes, conversion.fill, conversion.up_axis, final_splits, part_classes)
     return report
 
 
@@ -131,6 +133,7 @@ class _Shape:
     features: np.ndarray | None
     mesh: Mesh | None
     digest: bytes  # of the mesh, or of cells and features
+    labels: np.ndarray | None = None  # of the cells
 
 
 def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: ImportReport,
@@ -157,7 +160,7 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
                 report.up_axes[entry.up_axis, mesh_suffix(entry.source)] += 1
             read.append((entry, result.digest))
             yield Sample(result.cells, entry.label, entry.name, entry.split or "train", features=result.features,
-                         mesh=result.mesh)
+                         mesh=result.mesh, site_labels=result.labels)
     if not read:
         first = f": the first failed with: {report.failures[0][1]}" if report.failures else ""
         raise ValueError(f"import: none of {len(entries)} {noun[1]} could be used{first}")
@@ -198,12 +201,12 @@ def _convert(conversion: Conversion, sides: tuple[int, ...], load: Callable[[], 
         if isinstance(shape, Sample):
             cells, features = canonical(shape.coordinates, shape.features, sides)
             return _Shape(cells.astype(coordinate_dtype(sides)), features, None, _digest(cells, features))
-        cells, _ = Off3DPicture(shape, conversion.render_size).voxelize(sides, fill=conversion.fill)
+        voxels = Off3DPicture(shape, conversion.render_size).voxelize(sides, fill=conversion.fill)
     except _UNUSABLE as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return " ".join(printable(words).split()) or type(error).__name__
-    return _Shape(cells.astype(coordinate_dtype(sides)), None, shape if conversion.keep_meshes else None,
-                  _digest(shape.vertices, shape.faces))
+    return _Shape(voxels.coordinates.astype(coordinate_dtype(sides)), None, shape if conversion.keep_meshes else None,
+                  _digest(shape.vertices, shape.faces), voxels.labels)
 
 
 def _digest(*arrays: np.ndarray | None) -> bytes:

@@ -45,6 +45,8 @@ class SparseDataset:
         "auto", by format (`read_upright`)
     channels : C;  has_features : whether features are stored (otherwise one channel of ones)
     has_meshes : whether meshes are stored, so that `batches` can voxelize them again
+    has_site_labels : whether the part that each cell is of is stored;  part_classes : the names of the parts
+    has_face_labels : whether the meshes say it for each face, so that cells voxelized again are labelled, too
     """
 
     def __init__(self, reader: DatasetReader, rows: np.ndarray, classes: Sequence[str], labels: np.ndarray):
@@ -61,12 +63,14 @@ class SparseDataset:
         self.channels = reader.channels
         self.has_features = reader.has_features
         self.has_meshes = reader.has_meshes
+        self.part_classes = list(reader.part_classes)
+        self.has_site_labels, self.has_face_labels = reader.has_site_labels, reader.has_face_labels
         self.path = reader.path
 
     @classmethod
     def create(cls, path: str | os.PathLike, samples: Iterable[Sample], spatial_size: Sequence[int],
                render_size: int, classes: Sequence[str], fill: bool = False,
-               up_axis: str | None = None) -> SparseDataset:
+               up_axis: str | None = None, part_classes: Sequence[str] = ()) -> SparseDataset:
         """Write samples to a file one by one, and open it.
 
         A temporary file is written and renamed once complete: a crash or Ctrl-C leaves the old
@@ -80,13 +84,14 @@ class SparseDataset:
         classes : names that labels index, at most 4000
         fill : whether the cells are solids, so that meshes are later voxelized in the same way
         up_axis : "y", "z" or "auto", if the shapes come from mesh files; see `SparseDataset.up_axis`
+        part_classes : names that site labels index, at most 4000; all samples have site labels then, otherwise none
 
         Raises
         ------
         ValueError, TypeError : a sample is invalid; the message gives its number and name.
         OSError : the folder does not exist or is not writable.
         """
-        write_dataset(path, samples, spatial_size, render_size, classes, fill, up_axis)
+        write_dataset(path, samples, spatial_size, render_size, classes, fill, up_axis, part_classes=part_classes)
         return cls.open(path)
 
     @classmethod
@@ -138,7 +143,7 @@ class SparseDataset:
         coordinates, features = self.voxels(index)
         return Sample(coordinates, int(self.labels[index]), str(self._reader.names[row]),
                       str(self._reader.split[row]), int(self.object[index]), int(self.pose[index]), features,
-                      self._reader.mesh(row))
+                      self._reader.mesh(row), self._reader.site_labels(row))
 
     def voxels(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Stored cells (n, D) int32, sorted, and features (n, C) float32 of one sample."""
@@ -146,6 +151,11 @@ class SparseDataset:
         coordinates = self._reader.coordinates(row)
         features = self._reader.features(row)
         return coordinates, np.ones((len(coordinates), 1), np.float32) if features is None else features
+
+    def site_labels(self, index: int) -> np.ndarray | None:
+        """(n,) int64, the part that each stored cell of one sample is of, an index into `part_classes`, -1 if it is
+        unknown; None if none are stored."""
+        return self._reader.site_labels(int(self.rows[index]))
 
     def mesh(self, index: int) -> Mesh | None:
         """The mesh of one sample, or None if meshes are not stored."""
@@ -260,6 +270,8 @@ class SparseDataset:
                 device: str = "cpu", poses: str | None = None, fill: bool | None = None,
                 backward: bool = False) -> BatchLoader:
         """One epoch: an iterator of `SparseBatch` with a length.  Its bits do not depend on `workers`.
+
+        If site labels are stored, a batch has those of its cells, moved and dropped with them; see `SparseBatch`.
 
         Close the iterator (`.close()`, or `with dataset.batches(...) as batches:`) to stop early;
         garbage collection also stops it.

@@ -228,10 +228,11 @@ def import_csv(path: str | os.PathLike, destination: str | os.PathLike,
 
 
 def import_parametric(destination: str | os.PathLike, per_class: Mapping[str, int], seed: int = 0,
-                      conversion: Conversion = DEFAULT) -> ImportReport:
+                      conversion: Conversion = DEFAULT, parts: bool = False) -> ImportReport:
     """Write the built-in parametric shapes, generated from a seed, to a dataset.
 
     per_class : number of shapes of each class for each split, such as {"train": 60, "test": 20}
+    parts : label their cells, and the faces of meshes that are kept, with their parts (`shapes.parametric.PARTS`)
 
     The shape of (seed, split, class, number) is always the same.
 
@@ -239,21 +240,21 @@ def import_parametric(destination: str | os.PathLike, per_class: Mapping[str, in
     ------
     ValueError : a count below 1.
     """
-    from sparsenet.shapes.parametric import CLASSES
+    from sparsenet.shapes.parametric import CLASSES, PARTS
 
     wrong = {split: count for split, count in per_class.items() if count < 1}
     if wrong or not per_class:
         raise ValueError(f"import: per_class is {dict(per_class)}, expected 1 or more for each split")
-    entries = [MeshEntry(partial(_parametric_mesh, name, seed, split, number), f"{name}/{split}_{number:04d}",
+    entries = [MeshEntry(partial(_parametric_mesh, name, seed, split, number, parts), f"{name}/{split}_{number:04d}",
                          label, split, f"{name} {split} {number}")
                for split, count in per_class.items() for label, name in enumerate(CLASSES) for number in range(count)]
-    return convert_meshes(entries, destination, list(CLASSES), conversion)
+    return convert_meshes(entries, destination, list(CLASSES), conversion, part_classes=PARTS if parts else ())
 
 
-def _parametric_mesh(name: str, seed: int, split: str, number: int) -> Mesh:
+def _parametric_mesh(name: str, seed: int, split: str, number: int, parts: bool) -> Mesh:
     from sparsenet.shapes.parametric import parametric_mesh
 
-    return parametric_mesh(name, keyed_rng(seed, "parametric", split, name, number))
+    return parametric_mesh(name, keyed_rng(seed, "parametric", split, name, number), parts)
 
 
 def convert_files(files: Sequence[FoundFile], destination: str | os.PathLike, conversion: Conversion,

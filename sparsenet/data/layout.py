@@ -5,12 +5,15 @@
     coordinates (D, total) smallest unsigned type     sample i has the columns
     row_splits  (S+1,) int64                          row_splits[i] to row_splits[i+1]
     features    (total, C) float32                    absent: one channel of ones
+    site_labels (total,) smallest signed type         the part that each cell is of, -1: unknown; absent: no parts
     labels      (S,) int32                            -1: unknown
     split, names (S,) text of fixed width, UTF-8
     object, pose (S,) int32                           samples of one object share `object`
     meshes/vertices (., 3) float64, meshes/vertex_splits (S+1,) int64     absent: no meshes
     meshes/faces    (., 3) int32,   meshes/face_splits   (S+1,) int64
+    meshes/face_labels (.,) smallest signed type      the part that each face is of; absent: unknown
 
+With site labels, the attribute part_classes (P,) text names the parts.
 Cells are distinct and in row-major order.  A file of another program may lack the seal (see `sparsenet.files`) and
 use other integer types, floating-point features of any width, and variable-length texts, which are h5py's default.
 Coordinates are stored one axis per row in chunks of (1, 65536): sorted cells have long runs there, which gzip
@@ -50,6 +53,11 @@ def coordinate_dtype(spatial_size: Sequence[int]) -> np.dtype:
     return np.min_scalar_type(max(spatial_size) - 1)
 
 
+def label_dtype(parts: int) -> np.dtype:
+    """The smallest signed type that holds the labels of so many parts, and -1."""
+    return np.min_scalar_type(-max(parts, 1))
+
+
 def text_array(strings: Sequence[str]) -> np.ndarray:
     """(S,) fixed-width UTF-8 bytes, which HDF5 compresses well."""
     import h5py
@@ -59,7 +67,7 @@ def text_array(strings: Sequence[str]) -> np.ndarray:
 
 
 def write_attributes(file: Any, spatial_size: Sequence[int], render_size: int, fill: bool,
-                     classes: Sequence[str], up_axis: str | None = None) -> None:
+                     classes: Sequence[str], up_axis: str | None = None, part_classes: Sequence[str] = ()) -> None:
     import h5py
 
     file.attrs["format"] = FORMAT
@@ -69,7 +77,9 @@ def write_attributes(file: Any, spatial_size: Sequence[int], render_size: int, f
     file.attrs["fill"] = bool(fill)
     if up_axis is not None:
         file.attrs["up_axis"] = up_axis
-    file.attrs.create("classes", list(classes), shape=(len(classes),), dtype=h5py.string_dtype("utf-8"))
+    for name, texts in (("classes", classes), ("part_classes", part_classes)):
+        if texts or name == "classes":
+            file.attrs.create(name, list(texts), shape=(len(texts),), dtype=h5py.string_dtype("utf-8"))
 
 
 def wrong_classes(classes: Sequence[str]) -> str:
@@ -101,6 +111,8 @@ class Columns:
     labels, object, pose (S,) int64;  split, names (S,) text;  row_splits (S+1,) int64
     mesh_splits : (vertex_splits, face_splits), each (S+1,) int64; None if no meshes are stored
     channels : C of the features; None if none are stored
+    part_classes : names of the parts; None if no site labels are stored
+    has_face_labels : whether the meshes say which parts their faces are of
     """
 
     spatial_size: tuple[int, ...]
@@ -116,6 +128,8 @@ class Columns:
     pose: np.ndarray
     mesh_splits: tuple[np.ndarray, np.ndarray] | None
     channels: int | None
+    part_classes: list[str] | None
+    has_face_labels: bool
 
 
 def open_file(path: str | os.PathLike) -> tuple[Any, Columns]:
@@ -154,16 +168,24 @@ def _columns(file: Any) -> Columns:
     channels = find_dataset(file, "features", "f", (total, None)).shape[1] if "features" in file else None
     if channels == 0:
         raise ValueError(f"features have shape {(total, 0)}, expected one channel or more")
-    mesh_splits = None
+    part_classes = None
+    if "site_labels" in file:
+        find_dataset(file, "site_labels", "iu", (total,))
+        part_classes = _class_names(file, "part_classes")
+    mesh_splits, has_face_labels = None, False
     if "meshes" in file:
         vertices = find_dataset(file, "meshes/vertices", "f", (None, 3))
         faces = find_dataset(file, "meshes/faces", "iu", (None, 3))
         mesh_splits = (_splits(file, "meshes/vertex_splits", samples, len(vertices)),
                        _splits(file, "meshes/face_splits", samples, len(faces)))
+        has_face_labels = "meshes/face_labels" in file
+        if has_face_labels:
+            find_dataset(file, "meshes/face_labels", "iu", (len(faces),))
     found = Columns(
         sides, render_size, fill, up_axis, classes, _splits(file, "row_splits", samples, total),
         _numbers(columns["labels"], -1, len(classes) - 1), _texts(columns["split"]), _texts(columns["names"]),
-        _numbers(columns["object"], 0, MAX_NUMBER), _numbers(columns["pose"], 0, MAX_NUMBER), mesh_splits, channels)
+        _numbers(columns["object"], 0, MAX_NUMBER), _numbers(columns["pose"], 0, MAX_NUMBER), mesh_splits, channels,
+        part_classes, has_face_labels)
     places = np.sort(found.object << 31 | found.pose)
     if (same := places[1:][places[1:] == places[:-1]]).size:
         raise ValueError(f"object {same[0] >> 31} has pose {same[0] & MAX_NUMBER} twice")
@@ -187,14 +209,19 @@ def _header(file: Any) -> tuple[tuple[int, ...], int, bool, str, list[str]]:
     up_axis = read_attribute(file, "up_axis") if "up_axis" in file.attrs else "z"
     if not isinstance(up_axis, str) or up_axis not in UP_AXES:
         raise ValueError(f"attribute up_axis is {reprlib.repr(up_axis)}, expected {', '.join(UP_AXES)}")
-    classes = read_attribute(file, "classes")
+    return tuple(sides.tolist()), render_size, bool(fill), up_axis, _class_names(file, "classes")
+
+
+def _class_names(file: Any, name: str) -> list[str]:
+    """An attribute that lists names of classes."""
+    classes = read_attribute(file, name)
     if isinstance(classes, np.ndarray) and not classes.size:
         classes = []  # h5py writes an empty list as an array of numbers
     if not isinstance(classes, list):
-        raise ValueError(f"attribute classes is {reprlib.repr(classes)}, expected a list of texts")
+        raise ValueError(f"attribute {name} is {reprlib.repr(classes)}, expected a list of texts")
     if problem := wrong_classes(classes):
-        raise ValueError(f"attribute {problem}")
-    return tuple(sides.tolist()), render_size, bool(fill), up_axis, classes
+        raise ValueError(f"attribute {name.removesuffix('classes')}{problem}")
+    return classes
 
 
 def _splits(file: Any, key: str, samples: int, total: int) -> np.ndarray:

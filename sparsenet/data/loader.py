@@ -110,7 +110,8 @@ class _BatchMaker:
     @property
     def voxelizes_there(self) -> bool:
         """Whether a GPU voxelizes all samples of a batch at once."""
-        return self.device != "cpu" and self.preparation.from_meshes_alone
+        labelled = self.dataset.has_site_labels
+        return self.device != "cpu" and self.preparation.from_meshes_alone and not labelled
 
     def make(self, index: int, stop: threading.Event) -> SparseBatch:
         """Batch `index` on its device, with its rulebooks built."""
@@ -123,9 +124,9 @@ class _BatchMaker:
         samples = [self._sample(item, showing) for item, showing in zip(items.tolist(), showings, strict=True)]
         try:
             made = self._voxelized if self.voxelizes_there else self._joined
-            tensor, dropped = made(samples, showings, stop)
+            tensor, dropped, site_labels = made(samples, showings, stop)
             sample_ids = np.array(samples, np.int64)
-            batch = SparseBatch(tensor, self.dataset.labels[sample_ids], sample_ids, dropped)
+            batch = SparseBatch(tensor, self.dataset.labels[sample_ids], sample_ids, dropped, site_labels=site_labels)
             batch.seconds["loading"] = time.perf_counter() - begun
             _build_rulebooks(batch, self.geometries, self.backward)
         except MemoryError as error:  # CuPy's message gives the number of bytes requested
@@ -134,21 +135,25 @@ class _BatchMaker:
         return batch
 
     def _joined(self, samples: list[int], showings: list[tuple[int, ...]], stop: threading.Event
-                ) -> tuple[SparseTensor, np.ndarray]:
-        """The input and the numbers of dropped cells (B,), prepared sample by sample."""
-        cells, features, dropped = [], [], []
+                ) -> tuple[SparseTensor, np.ndarray, np.ndarray | None]:
+        """The input, the numbers of dropped cells (B,) and the site labels or None, prepared sample by sample."""
+        cells, features, labels, dropped = [], [], [], []
         for sample, showing in zip(samples, showings, strict=True):
             if stop.is_set():
                 raise _Stopped
-            part, rows, lost = self._named(sample, self.preparation, sample, showing)
+            part, rows, own, lost = self._named(sample, self.preparation, sample, showing)
             cells.append(part)
             features.append(rows)
+            labels.append(own)
             dropped.append(lost)
         tensor = join(cells, features, self.preparation.field, self.dataset.channels)
-        return tensor.to(self.device), np.array(dropped, np.int64)
+        site_labels = None
+        if self.dataset.has_site_labels:
+            site_labels = np.concatenate([np.zeros(0, np.int64), *labels]).astype(np.int64)[tensor.permutation]
+        return tensor.to(self.device), np.array(dropped, np.int64), site_labels
 
     def _voxelized(self, samples: list[int], showings: list[tuple[int, ...]], stop: threading.Event
-                   ) -> tuple[SparseTensor, np.ndarray]:
+                   ) -> tuple[SparseTensor, np.ndarray, None]:
         """The same, voxelized on the GPU, all samples at once."""
         from sparsenet.kernels.contracts import MeshFault
         from sparsenet.shapes import MeshBatch
@@ -166,7 +171,7 @@ class _BatchMaker:
         except MeshFault as error:
             raise self._failed(samples[error.mesh], error.reason) from error
         ones = array_module(sites.keys).ones((len(sites), 1), np.float32)
-        return SparseTensor.from_sites(ones, sites), dropped
+        return SparseTensor.from_sites(ones, sites), dropped, None
 
     def _sample(self, item: int, showing: tuple[int, ...]) -> int:
         if self.poses == "all":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,6 +54,10 @@ class Preparation:
         if requests and dataset.has_features:
             raise ValueError(f"batches: {' and '.join(requests)} makes new cells, and {dataset.path} stores features "
                              "for the old ones: create it without features")
+        if requests and dataset.has_site_labels and not dataset.has_face_labels:
+            raise ValueError(f"batches: {' and '.join(requests)} makes new cells, and {dataset.path} stores labels for "
+                             "the old ones: create it with meshes that have face labels, or move whole cells: "
+                             "VoxelAugmentation")
 
     def pose(self, samples: np.ndarray, showing: tuple[int, ...]) -> int:
         """One of an object's samples, drawn by (seed, epoch, object)."""
@@ -64,19 +68,21 @@ class Preparation:
 
     @property
     def from_meshes_alone(self) -> bool:
-        """Whether preparing a sample means only voxelizing its mesh, which a GPU can do for many at once."""
+        """Whether preparing a sample means only voxelizing its mesh, which a GPU can do for many at once (if no site
+        labels are asked for)."""
         return self.voxelizes and self.cell_moves is None
 
     def placement(self, sample: int, showing: tuple[int, ...]) -> tuple[np.ndarray | None, ...]:
         """Rotation, affine map and shift of a sample's mesh, as drawn by `__call__`."""
         return self._placement(self._rng(sample, showing))
 
-    def __call__(self, sample: int, showing: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, int]:
-        """Sorted cells (n, D) int32 in the field, features (n, C) float32, and the number of dropped cells."""
+    def __call__(self, sample: int, showing: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
+        """Sorted cells (n, D) int32 in the field, features (n, C) float32, site labels (n,) or None, and the number of
+        dropped cells."""
         rng = self._rng(sample, showing)
         if self.from_meshes_alone:
             return self._voxelize(sample, self.field, rng)
-        cells, features, sides, dropped = self._cells(sample, rng)
+        cells, features, labels, sides, dropped = self._cells(sample, rng)
         shift = self._drawn_shift(len(sides), rng)
         if self.cell_moves is not None:
             cells, sides, own_shift = self.cell_moves.apply(cells, sides, rng)
@@ -85,19 +91,20 @@ class Preparation:
         if shift.any() or any(size < side for size, side in zip(self.field, sides, strict=True)):
             inside = ((cells >= 0) & (cells < np.array(self.field))).all(axis=1)
             dropped += int(len(cells) - inside.sum())
-            cells, features = cells[inside], features[inside]
+            cells, features, labels = _rows((cells, features, labels), inside)
         if self.cell_moves is not None:  # they change the order
             order = np.lexsort(cells.T[::-1])
-            cells, features = cells[order], features[order]
-        return cells, features, dropped
+            cells, features, labels = _rows((cells, features, labels), order)
+        return cells, features, labels, dropped
 
-    def _cells(self, sample: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], int]:
-        """Cells, features, the sides of their box and the number of dropped cells, voxelized or as stored."""
+    def _cells(self, sample: int, rng: np.random.Generator
+               ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[int, ...], int]:
+        """Cells, features, labels, the sides of their box and the number of dropped cells, voxelized or as stored."""
         if self.voxelizes:
             sides = (self.render_size,) * 3
-            cells, features, dropped = self._voxelize(sample, sides, rng)
-            return cells, features, sides, dropped
-        return *self.dataset.voxels(sample), self.dataset.spatial_size, 0
+            cells, features, labels, dropped = self._voxelize(sample, sides, rng)
+            return cells, features, labels, sides, dropped
+        return *self.dataset.voxels(sample), self.dataset.site_labels(sample), self.dataset.spatial_size, 0
 
     def _drawn_shift(self, dimension: int, rng: np.random.Generator) -> np.ndarray:
         """(D,) int64 cells, each uniform from -shift_cells to shift_cells."""
@@ -106,12 +113,13 @@ class Preparation:
         return np.rint(self.shift_cells * rng.uniform(-1, 1, dimension)).astype(np.int64)
 
     def _voxelize(self, sample: int, field: tuple[int, ...], rng: np.random.Generator
-                  ) -> tuple[np.ndarray, np.ndarray, int]:
+                  ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
         from sparsenet.shapes import Off3DPicture
 
         picture = Off3DPicture(self.dataset.kept_mesh(sample), self.render_size)
         voxels = picture.voxelize(field, *self._placement(rng), self.fill)
-        return voxels.coordinates, voxels.features, voxels.dropped
+        return (voxels.coordinates, voxels.features, voxels.labels if self.dataset.has_site_labels else None,
+                voxels.dropped)
 
     def _placement(self, rng: np.random.Generator) -> tuple[np.ndarray | None, ...]:
         """Rotation, affine map and shift."""
@@ -119,6 +127,11 @@ class Preparation:
 
     def _rng(self, sample: int, showing: tuple[int, ...]) -> np.random.Generator:
         return keyed_rng(self.seed, self.epoch, "augment", int(self.dataset.rows[sample]), *showing)
+
+
+def _rows(arrays: Sequence[Any], chosen: np.ndarray) -> list[Any]:
+    """The chosen rows of each array; None stays None."""
+    return [None if array is None else array[chosen] for array in arrays]
 
 
 def _split(augment: AnyAugmentation | None, dimension: int) -> tuple[Augmentation | None, VoxelAugmentation | None]:

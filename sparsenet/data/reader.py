@@ -36,19 +36,22 @@ class DatasetReader:
         self.classes, self.labels, self.row_splits = columns.classes, columns.labels, columns.row_splits
         self.split, self.names, self.object, self.pose = columns.split, columns.names, columns.object, columns.pose
         self._mesh_splits = columns.mesh_splits
-        keys = ("coordinates", "features", "meshes/vertices", "meshes/faces")
+        self.part_classes = columns.part_classes or []
+        self.has_site_labels, self.has_face_labels = columns.part_classes is not None, columns.has_face_labels
+        keys = ("coordinates", "features", "site_labels", "meshes/vertices", "meshes/faces", "meshes/face_labels")
         self._datasets = {key: self.file[key] for key in keys if key in self.file}
         self.has_features, self.has_meshes = columns.channels is not None, columns.mesh_splits is not None
         self.channels = 1 if columns.channels is None else columns.channels
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of everything except cells, features and meshes, of which only the counts are included."""
+        """sha256 of everything except cells, features, labels of sites and meshes, of which only the counts are in."""
+        parts = {"part_classes": np.array(self.part_classes, np.str_)} if self.has_site_labels else {}
         return arrays_digest({
             "spatial_size": self.spatial_size, "render_size": self.render_size, "fill": self.fill,
             "classes": np.array(self.classes, np.str_), "row_splits": self.row_splits, "labels": self.labels,
             "split": self.split, "names": self.names, "object": self.object, "pose": self.pose,
-            "has_features": self.has_features, "has_meshes": self.has_meshes})
+            "has_features": self.has_features, "has_meshes": self.has_meshes, **parts})
 
     def coordinates(self, row: int) -> np.ndarray:
         """(n, D) int32, sorted.  Raises SampleError if a cell is outside the grid or out of order."""
@@ -77,6 +80,19 @@ class DatasetReader:
             raise self._wrong(row, "its features contain a value that is not finite in float32")
         return features
 
+    def site_labels(self, row: int) -> np.ndarray | None:
+        """(n,) int64, or None if none are stored.  Raises SampleError if one is no part class, nor -1."""
+        if not self.has_site_labels:
+            return None
+        return self._labels("site_labels", *self.row_splits[row:row + 2], row)
+
+    def _labels(self, key: str, start: int, stop: int, row: int) -> np.ndarray:
+        labels, parts = self._read(key, np.s_[start:stop], row), len(self.part_classes)
+        if labels.size and not (-1 <= labels.min() and labels.max() < parts):
+            wrong = labels[np.argmax((labels < -1) | (labels >= parts))]
+            raise self._wrong(row, f"its {key} contain {wrong}, expected -1 to {parts - 1}")
+        return labels.astype(np.int64)
+
     def mesh(self, row: int) -> Mesh | None:
         """The mesh, or None if none are stored.  Raises SampleError if the mesh is unusable."""
         if self._mesh_splits is None:
@@ -86,8 +102,11 @@ class DatasetReader:
         vertex, face = (splits[row:row + 2] for splits in self._mesh_splits)
         vertices = self._read("meshes/vertices", np.s_[vertex[0]:vertex[1]], row)
         faces = self._read("meshes/faces", np.s_[face[0]:face[1]], row)
+        labels = None
+        if self.has_site_labels and self.has_face_labels:
+            labels = self._labels("meshes/face_labels", *face, row)
         try:
-            return Mesh(vertices, faces)
+            return Mesh(vertices, faces, labels)
         except MeshError as error:
             raise self._wrong(row, f"its mesh cannot be used: {error}") from error
 

@@ -26,7 +26,9 @@ class Sample:
     object : number of the object; None, when creating: each sample is its own object
     pose : number of the pose within the object, from 0
     features : (n, C) float32, or None for one channel of ones
-    mesh : the Mesh (vertices, faces) that was voxelized, or None
+    mesh : the Mesh (vertices, faces) that was voxelized, or None; its face labels are stored, too
+    site_labels : (n,) integer, the part that each cell is of, an index into the dataset's part classes, or -1 if it is
+        unknown or not to be learned; or None
     """
 
     coordinates: np.ndarray
@@ -37,18 +39,23 @@ class Sample:
     pose: int = 0
     features: np.ndarray | None = None
     mesh: Mesh | None = None
+    site_labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.coordinates)
 
 
-def canonical(coordinates: Any, features: Any, spatial_size: tuple[int, ...]) -> tuple[np.ndarray, Any]:
-    """Coordinates (n, D) and features (n, C) or None in row-major order of the cells.
+def canonical(coordinates: Any, features: Any, site_labels: Any, spatial_size: tuple[int, ...], parts: int
+              ) -> tuple[np.ndarray, Any, Any]:
+    """Coordinates (n, D), features (n, C) or None and site labels (n,) or None in row-major order of the cells.
+
+    parts : number of part classes that labels are below
 
     Raises
     ------
-    TypeError : coordinates are not integers, or features not numbers.
-    ValueError : wrong shapes, a cell outside the grid or twice, a feature that is not finite in float32.
+    TypeError : coordinates or labels are not integers, or features not numbers.
+    ValueError : wrong shapes, a cell outside the grid or twice, a feature that is not finite in float32, a label out of
+        range.
     """
     coordinates = np.asarray(coordinates)
     dimension = len(spatial_size)
@@ -69,8 +76,9 @@ def canonical(coordinates: Any, features: Any, spatial_size: tuple[int, ...]) ->
                              "one row per cell, of one channel or more")
         if not np.isfinite(features).all():
             raise ValueError("features contain a value that is not finite in float32")
+    site_labels = None if site_labels is None else _checked_labels(site_labels, len(coordinates), parts)
     if not len(coordinates):
-        return coordinates, features
+        return coordinates, features, site_labels
     for axis, size in enumerate(spatial_size):
         column = coordinates[:, axis]
         if column.min() < 0 or column.max() >= size:
@@ -82,7 +90,22 @@ def canonical(coordinates: Any, features: Any, spatial_size: tuple[int, ...]) ->
         order = np.argsort(keys, kind="stable")
         keys, coordinates = keys[order], coordinates[order]
         features = None if features is None else features[order]
+        site_labels = None if site_labels is None else site_labels[order]
         same = np.flatnonzero(keys[1:] == keys[:-1])
         if same.size:
             raise ValueError(f"cell {coordinates[same[0]].tolist()} occurs twice: give each cell once")
-    return coordinates, features
+    return coordinates, features, site_labels
+
+
+def _checked_labels(labels: Any, cells: int, parts: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    labels = labels.astype(np.int64) if labels.size == 0 else labels
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"site_labels are {labels.dtype}, expected integers")
+    if labels.shape != (cells,):
+        raise ValueError(f"site_labels have shape {labels.shape}, expected ({cells},): one for each cell")
+    if labels.size and not (-1 <= labels.min() and labels.max() < parts):
+        row = int(np.argmax((labels < -1) | (labels >= parts)))
+        raise ValueError(f"the site label of cell {row} is {labels[row]}, expected 0 to {parts - 1}, the index of its "
+                         "part class, or -1 if unknown")
+    return labels

@@ -18,6 +18,7 @@ from sparsenet.data.layout import (
     PACKED_MESHES,
     UP_AXES,
     coordinate_dtype,
+    label_dtype,
     text_array,
     write_attributes,
     wrong_classes,
@@ -30,15 +31,16 @@ from sparsenet.hdf5_output import Hdf5Output
 
 def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_size: Sequence[int],
                   render_size: int, classes: Sequence[str], fill: bool, up_axis: str | None = None,
-                  final_splits: Callable[[], Sequence[str]] | None = None) -> None:
+                  final_splits: Callable[[], Sequence[str]] | None = None, part_classes: Sequence[str] = ()) -> None:
     """Write all samples to `path`; see `SparseDataset.create`.
 
     final_splits : called after the last sample, returns the split of each; default: as the samples say
     """
     spatial_size = _checked_size(spatial_size)
-    if problem := wrong_classes(classes):
-        raise ValueError(f"SparseDataset.create: {problem}")
-    _check_text("SparseDataset.create: a class", "".join(classes))
+    for prefix, names in (("", classes), ("part_", part_classes)):
+        if problem := wrong_classes(names):
+            raise ValueError(f"SparseDataset.create: {prefix}{problem}")
+        _check_text(f"SparseDataset.create: a {prefix}class", "".join(names))
     if up_axis is not None and up_axis not in UP_AXES:
         raise ValueError(f"SparseDataset.create: up_axis is {up_axis!r}, expected {', '.join(UP_AXES)}")
     if isinstance(samples, Sample) or not isinstance(samples, Iterable):
@@ -48,8 +50,8 @@ def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_si
     with replacing(path) as beside:
         with Hdf5Output(beside, userblock_size=USER_BLOCK) as output:
             with output.writing():
-                write_attributes(output.file, spatial_size, render_size, fill, classes, up_axis)
-                writer = _Writer(output.file, spatial_size, len(classes))
+                write_attributes(output.file, spatial_size, render_size, fill, classes, up_axis, part_classes)
+                writer = _Writer(output.file, spatial_size, len(classes), len(part_classes))
             for number, sample in enumerate(samples):
                 if not isinstance(sample, Sample):
                     raise TypeError(f"SparseDataset.create: sample {number} is a {type(sample).__name__}, expected a "
@@ -74,15 +76,18 @@ def _named(number: int, sample: Sample) -> Iterator[None]:
 
 
 class _Writer:
-    def __init__(self, file: Any, spatial_size: tuple[int, ...], classes: int):
+    def __init__(self, file: Any, spatial_size: tuple[int, ...], classes: int, parts: int):
         self.file = file
         self.spatial_size = spatial_size
         self.classes = classes
+        self.parts = parts
         dtype = coordinate_dtype(spatial_size)
         self.coordinates = _Stream(file, "coordinates", dtype, len(spatial_size), (1, CHUNK), by_column=True)
         self.features: _Stream | None = None
         self.vertices: _Stream | None = None
         self.faces: _Stream | None = None
+        self.face_labels: _Stream | None = None
+        self.site_labels = _Stream(file, "site_labels", label_dtype(parts), None, (CHUNK,)) if parts else None
         self.row_splits, self.vertex_splits, self.face_splits = [0], [0], [0]
         self.labels: list[int] = []
         self.splits: list[str] = []
@@ -92,7 +97,12 @@ class _Writer:
         self.seen: set[tuple[int, int]] = set()
 
     def add(self, sample: Sample) -> None:
-        coordinates, features = canonical(sample.coordinates, sample.features, self.spatial_size)
+        if (sample.site_labels is None) != (self.site_labels is None):
+            raise ValueError("it has no site_labels, and the dataset has part_classes: label each cell, -1 if its part "
+                             "is unknown" if sample.site_labels is None else
+                             "it has site_labels, and the dataset no part_classes: name the parts")
+        coordinates, features, site_labels = canonical(sample.coordinates, sample.features, sample.site_labels,
+                                                       self.spatial_size, self.parts)
         label = _whole("label", sample.label, -1, self.classes - 1, ", the index of its class, or -1 if unknown")
         number = len(self.labels) if sample.object is None else _whole("object", sample.object, 0, MAX_NUMBER)
         pose = _whole("pose", sample.pose, 0, MAX_NUMBER)
@@ -100,18 +110,22 @@ class _Writer:
             raise ValueError(f"object {number} has pose {pose} twice: number the poses of an object 0, 1, ...")
         _check_text("name", sample.name)
         _check_text("split", sample.split)
-        _check_mesh(sample.mesh)
+        _check_mesh(sample.mesh, self.parts)
         self._open_optional(sample, features)
         self.seen.add((number, pose))
         self.coordinates.append(coordinates.T)
         self.row_splits.append(self.row_splits[-1] + len(coordinates))
         if self.features is not None:
             self.features.append(features)
+        if self.site_labels is not None:
+            self.site_labels.append(site_labels)
         if self.vertices is not None and self.faces is not None:
             self.vertices.append(np.asarray(sample.mesh.vertices))
             self.faces.append(np.asarray(sample.mesh.faces))
             self.vertex_splits.append(self.vertex_splits[-1] + len(sample.mesh.vertices))
             self.face_splits.append(self.face_splits[-1] + len(sample.mesh.faces))
+            if self.face_labels is not None:
+                self.face_labels.append(sample.mesh.face_labels)
         self.labels.append(label)
         self.splits.append(sample.split)
         self.names.append(sample.name)
@@ -129,12 +143,18 @@ class _Writer:
                 chunks = (CHUNK // 16, 3)
                 self.vertices = _Stream(self.file, "meshes/vertices", np.dtype(np.float64), 3, chunks, PACKED_MESHES)
                 self.faces = _Stream(self.file, "meshes/faces", np.dtype(np.int32), 3, chunks, PACKED_MESHES)
+                if self.parts and sample.mesh.face_labels is not None:
+                    self.face_labels = _Stream(self.file, "meshes/face_labels", label_dtype(self.parts), None, (CHUNK,),
+                                               PACKED_MESHES)
         if (features is None) != (self.features is None):
             raise ValueError("some samples have features and others do not: give features to all or none")
         if features is not None and self.features is not None and features.shape[1] != self.features.width:
             raise ValueError(f"features have {features.shape[1]} channels, earlier samples {self.features.width}")
         if (sample.mesh is None) != (self.vertices is None):
             raise ValueError("some samples have a mesh and others do not: give meshes to all or none")
+        if self.parts and sample.mesh is not None and (
+                (sample.mesh.face_labels is None) != (self.face_labels is None)):
+            raise ValueError("some meshes have face labels and others do not: give them to all or none")
 
     def finish(self) -> None:
         self.coordinates.flush()
@@ -145,11 +165,10 @@ class _Writer:
         write("names", text_array(self.names))
         write("object", np.array(self.objects, np.int32))
         write("pose", np.array(self.poses, np.int32))
-        if self.features is not None:
-            self.features.flush()
+        for stream in (self.features, self.site_labels, self.vertices, self.faces, self.face_labels):
+            if stream is not None:
+                stream.flush()
         if self.vertices is not None and self.faces is not None:
-            self.vertices.flush()
-            self.faces.flush()
             write("meshes/vertex_splits", np.array(self.vertex_splits, np.int64))
             write("meshes/face_splits", np.array(self.face_splits, np.int64))
 
@@ -159,16 +178,19 @@ class _Writer:
 
 
 class _Stream:
-    """A growing dataset of the file; rows are collected until they fill whole chunks."""
+    """A growing dataset of the file; rows are collected until they fill whole chunks.
 
-    def __init__(self, file: Any, name: str, dtype: np.dtype, width: int, chunks: tuple[int, int],
+    width : numbers in a row; None: one, in a dataset of one axis
+    """
+
+    def __init__(self, file: Any, name: str, dtype: np.dtype, width: int | None, chunks: tuple[int, ...],
                  packed: dict[str, Any] = PACKED, by_column: bool = False):
         self.by_column = by_column
         self.axis = 1 if by_column else 0
         self.width = width
         self.chunk = chunks[self.axis]
-        shape = (width, 0) if by_column else (0, width)
-        limit = (width, None) if by_column else (None, width)
+        shape: tuple = (width, 0) if by_column else (0,) if width is None else (0, width)
+        limit: tuple = (width, None) if by_column else (None, width)[:len(shape)]
         self.dataset = file.create_dataset(name, shape, dtype, maxshape=limit, chunks=chunks, **packed)
         self.waiting: list[np.ndarray] = []
         self.rows = 0
@@ -232,8 +254,11 @@ def _check_text(name: str, text: Any) -> None:
         raise ValueError(f"{name} is {text!r}, which is not valid Unicode ({error.reason}): rename it") from None
 
 
-def _check_mesh(mesh: Any) -> None:
+def _check_mesh(mesh: Any, parts: int) -> None:
     from sparsenet.shapes import Mesh
 
     if mesh is not None and not isinstance(mesh, Mesh):
         raise TypeError(f"mesh is a {type(mesh).__name__}, expected a sparsenet.Mesh or None")
+    if parts and mesh is not None and mesh.face_labels is not None and mesh.face_labels.max() >= parts:
+        raise ValueError(f"a face of its mesh has the label {mesh.face_labels.max()}, expected at most {parts - 1}, "
+                         "the index of its part class")

@@ -53,6 +53,11 @@ def confusion_matrix(labels: Any, predictions: Any, classes: Sequence[str]) -> F
     counts = confusion_counts(labels, predictions, len(classes))
     if not counts.sum():
         raise ValueError("confusion_matrix: labels is empty, expected at least one sample")
+    return confusion_figure(counts, classes)
+
+
+def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
+    """The figure of `confusion_matrix` from the counts (classes, classes) of `confusion_counts`."""
     of_class = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, of_class, out=np.zeros(counts.shape), where=of_class > 0)
     few, letters = len(classes) <= _MAX_NUMBERED, max(map(len, classes))

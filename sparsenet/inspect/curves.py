@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PANELS = {
     "loss": ("loss",),
     "accuracy and retrieval, %": ("accuracy", "mAP", "AUC"),
+    "overlap, %": ("mIoU",),
     "learning rate": ("lr",),
     "samples per second": ("samples_per_second",),
 }

@@ -4,7 +4,7 @@ from sparsenet.autograd import Parameter
 from sparsenet.nn import init
 from sparsenet.nn.activation_layers import ELU, GELU, LeakyReLU, PReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from sparsenet.nn.activations import Activation
-from sparsenet.nn.architectures import resnet, s3dcnn
+from sparsenet.nn.architectures import resnet, s3dcnn, unet
 from sparsenet.nn.checkpoint import Checkpoint
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.layers import (
@@ -21,7 +21,7 @@ from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
 from sparsenet.nn.norms import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from sparsenet.nn.pooling import SparseAvgPool, SparseSumPool, Upsample
-from sparsenet.nn.residual import Residual
+from sparsenet.nn.residual import Residual, Skip
 from sparsenet.nn.sequential import Sequential
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "SparseAvgPool",
+    "Skip",
     "SparseConv",
     "SparseMaxPool",
     "SparseNetwork",
@@ -60,4 +61,5 @@ __all__ = [
     "init",
     "resnet",
     "s3dcnn",
+    "unet",
 ]

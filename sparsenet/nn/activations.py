@@ -133,12 +133,13 @@ class Activation:
 
     @property
     def dense_multiply_adds(self) -> int | None:
-        """Multiply-adds of the dense layer: all offsets at all cells of the output."""
+        """Multiply-adds of the dense layer: all offsets at all cells of the output, or of an InverseConv's input."""
         if self.parts:
             return self._sum_of_parts("dense_multiply_adds")
         if self.rulebook is None:
             return self._products(None, dense=True)
-        return self._products(self.output.batch_size * prod(self.spatial_size) * self.layer.geometry.volume)
+        grid: Any = self.input if isinstance(self.layer, InverseConv) else self.output
+        return self._products(grid.batch_size * prod(grid.spatial_size) * self.layer.geometry.volume)
 
     def _sum_of_parts(self, name: str) -> int | None:
         numbers = [getattr(part, name) for part in self.parts]

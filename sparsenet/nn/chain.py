@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from operator import index
 from typing import Any
@@ -12,6 +11,7 @@ from sparsenet.layer_stack import entered
 from sparsenet.nn.activations import Activation, recorded, table
 from sparsenet.nn.fusion import run_layers
 from sparsenet.nn.module import Module
+from sparsenet.nn.sequential import numbered_kinds
 from sparsenet.sparse import SparseTensor
 
 
@@ -80,12 +80,7 @@ class Chain(Module):
 
     def names(self) -> list[str]:
         """The layers' names, in order."""
-        counts: Counter[str] = Counter()
-        names = []
-        for layer in self.layers:
-            counts[layer.kind] += 1
-            names.append(f"{layer.kind}{counts[layer.kind]}")
-        return names
+        return numbered_kinds(self.layers)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         yield from zip(self.names(), self.layers, strict=True)

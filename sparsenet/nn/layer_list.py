@@ -11,6 +11,7 @@ have the same defaults, and the same seed gives the same first weights.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ import numpy as np
 
 from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
+from sparsenet.nn.residual import Skip
 from sparsenet.nn.sequential import Sequential
 from sparsenet.random import keyed_rng
 from sparsenet.sparse.plan import Course
@@ -33,6 +35,7 @@ _NAMES = {"out_channels": "channels", "out_features": "channels"}  # of an argum
 _TYPES = {"int": "a whole number", "Size": "a whole number, or a list of one for each dimension", "float": "a number",
           "bool": "true or false", "str": "a text", "layers": "a list of layers"}
 _A_KIND = "expected one such as convolution or batch_norm: `sparsenet train --keys` lists the kinds of layers"
+_GIVE_ROWS = ("global_pool", "cosine_linear", "to_dense")  # and so does what follows them
 _MAX_NUMBER, _MAX_DEPTH = 2**31 - 1, 16
 
 
@@ -49,7 +52,7 @@ class Setting(NamedTuple):
 @cache
 def layer_kinds() -> dict[str, dict[str, Setting]]:
     """The settings of each kind of layer, by name: of each `add_` method of SparseNetwork that plain values can call,
-    and of "residual", whose layers and shortcut are lists of layers."""
+    of "residual", whose layers and shortcut are lists of layers, and of "skip", whose layers are."""
     kinds = {}
     for method in sorted(name for name in vars(SparseNetwork) if name.startswith("add_")):
         settings, complete = {}, True
@@ -64,6 +67,7 @@ def layer_kinds() -> dict[str, dict[str, Setting]]:
             kinds[method.removeprefix("add_")] = settings
     kinds["residual"] = {"layers": Setting("layers", "layers", True, None),
                          "shortcut": Setting("shortcut", "layers", False, None)}
+    kinds["skip"] = {"layers": Setting("layers", "layers", True, None)}
     return dict(sorted(kinds.items()))
 
 
@@ -185,25 +189,31 @@ def _add(net: SparseNetwork, layer: Layer, place: str, block: _Block) -> None:
     arguments: dict[str, Any] = {settings[name].argument: value for name, value in layer.items() if name != "kind"}
     layers: tuple[Module, ...] = ()
     if kind == "residual":
-        layers, arguments = _paths(net, layer, place, block)
+        layers, arguments = _residual(net, layer, place, block)
+    elif kind == "skip":
+        layers, arguments = tuple(_path(net, layer, "layers", place, block).layers), {}
     try:
         getattr(net, f"add_{kind}")(*layers, **arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"layer {place} ({kind}): {error}") from None
 
 
-def _paths(net: SparseNetwork, layer: Layer, place: str, block: _Block) -> tuple[tuple[Module, ...], dict[str, Any]]:
+def _path(net: SparseNetwork, layer: Layer, name: str, place: str, block: _Block) -> _Path:
+    """The path of a block behind the network or path, by its key in the layer's table."""
+    path = _Path(net, block)
+    for number, inner in enumerate(layer.get(name, ()), start=1):
+        _add(path, inner, f"{place}.{name}.{number}", block)
+        if path.gives_rows:
+            needs = {"residual": "the sum of a residual block", "skip": "a skip"}[layer["kind"]]
+            raise ValueError(f"layer {place}.{name}.{number} ({inner['kind']}): it gives one row per sample, and "
+                             f"{needs} needs sites: put it behind the block")
+    return path
+
+
+def _residual(net: SparseNetwork, layer: Layer, place: str, block: _Block
+              ) -> tuple[tuple[Module, ...], dict[str, Any]]:
     """The layers and the shortcut of a residual block behind the network or path, as `add_residual` takes them."""
-    paths = []
-    for name in ("layers", "shortcut"):
-        path = _Path(net, block)
-        for number, inner in enumerate(layer.get(name, ()), start=1):
-            _add(path, inner, f"{place}.{name}.{number}", block)
-            if path.gives_rows:
-                raise ValueError(f"layer {place}.{name}.{number} ({inner['kind']}): it gives one row per sample, and "
-                                 "the sum of a residual block needs sites: put it behind the block")
-        paths.append(path)
-    main, around = paths
+    main, around = (_path(net, layer, name, place, block) for name in ("layers", "shortcut"))
     if main.out_channels != around.out_channels:
         other = "the shortcut gives" if around.layers else "the input has"
         raise ValueError(f"layer {place} (residual): the layers give {main.out_channels} channels, {other} "
@@ -226,13 +236,24 @@ def grids(net: SparseNetwork, field: tuple[int, ...]) -> list[tuple[int, ...]]:
             size = course.follow(layer.geometries())
         except ValueError as error:
             raise ValueError(f"layer {number} ({layer.kind}): {error}") from None
-        rows = rows or layer.kind in ("global_pool", "cosine_linear", "to_dense")  # and what follows them
+        rows = rows or layer.kind in _GIVE_ROWS
         sizes.append(() if rows else size)
     return sizes
 
 
 def normalises_rows(net: SparseNetwork, field: tuple[int, ...]) -> bool:
     """Whether a batch norm stands where there is one row per sample: on a grid of one cell, or behind it."""
-    sizes = grids(net, field)
-    return any(1 in (math.prod(before), math.prod(after)) and any(m.kind == "batch_norm" for m in layer.modules())
-               for layer, before, after in zip(net.layers, sizes, sizes[1:], strict=False))
+    return _normalises_rows(net.layers, Course(tuple(field)))
+
+
+def _normalises_rows(layers: Iterable[Module], course: Course) -> bool:
+    rows = False
+    for layer in layers:
+        if isinstance(layer, Skip) and _normalises_rows(layer.layers, copy.deepcopy(course)):
+            return True
+        before, after = math.prod(course.size), math.prod(course.follow(layer.geometries()))
+        rows = rows or layer.kind in _GIVE_ROWS
+        if (rows or 1 in (before, after)) and any(
+                module.kind == "batch_norm" for module in layer.modules() if not isinstance(layer, Skip)):
+            return True
+    return False

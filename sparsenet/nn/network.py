@@ -39,8 +39,8 @@ from sparsenet.nn.layers import (
 from sparsenet.nn.module import Module
 from sparsenet.nn.norms import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from sparsenet.nn.pooling import SparseAvgPool, SparseSumPool, Upsample
-from sparsenet.nn.prediction import mean_rows, output_rows
-from sparsenet.nn.residual import Residual, last_channels
+from sparsenet.nn.prediction import mean_rows, output_rows, site_rows
+from sparsenet.nn.residual import Residual, Skip, channels_behind
 from sparsenet.nn.sequential import check_module
 from sparsenet.nn.weights_file import read_weights, write_weights
 from sparsenet.random import keyed_rng
@@ -189,6 +189,11 @@ class SparseNetwork(Chain):
         self._sparse_channels("add_residual")
         return self.add(Residual(*layers, shortcut=shortcut))
 
+    def add_skip(self, *layers: Module) -> SparseNetwork:
+        """Append a Skip: the channels of layers(x), then those of x."""
+        self._sparse_channels("add_skip")
+        return self.add(Skip(*layers))
+
     def add_max_pool(self, size: Size, stride: Size | None = None, padding: Size = 0) -> SparseNetwork:
         """Append a SparseMaxPool.  If the convolution before it still has its initial weights, they are drawn again
         with the bound of `nn.init` for a pooling of this size (the same random numbers within another bound)."""
@@ -254,8 +259,7 @@ class SparseNetwork(Chain):
     @property
     def out_channels(self) -> int:
         """The number of output channels of the last layer."""
-        found = last_channels(self.layers)
-        return self.in_channels if found is None else found
+        return channels_behind(self.layers, self.in_channels)
 
     def _rng(self, place: int) -> np.random.Generator:
         return keyed_rng(self.seed, "weights", place)
@@ -299,11 +303,32 @@ class SparseNetwork(Chain):
                           batch_size, poses, repetitions, **options)
         return found.astype(np.float32)
 
+    def predict_sites(self, shapes: Any, batch_size: int = 16, output: str = "labels", **options: Any) -> Any:
+        """The label of each site of shapes, by a network such as `unet` that gives a row for each.
+
+        shapes : SparseBatch or SparseTensor; or a SparseDataset
+        output : "labels": the number of the largest logit; "probabilities": the softmax of the logits; "raw": the
+            network's rows
+        options : for a SparseDataset: field, workers, device, as in `dataset.batches`
+
+        Returns (N,) int64, or (N, C) float32, in the order of the sites, which `in_given_order` of a SparseTensor turns
+        into the order of the coordinates that it was made from; for a dataset a list of such arrays, each in the order
+        of the stored cells of a sample, `dataset[i].coordinates`.
+
+        The network runs in evaluation mode; its mode is restored.
+
+        Raises
+        ------
+        TypeError, ValueError : another kind of shapes, an option that does not apply, an unknown output; the network
+            does not give a row for each site of its input, or NaN or infinity; cells lie outside the field.
+        """
+        return site_rows("predict_sites", self, shapes, output, batch_size, **options)
+
     # ---- sizes ----
 
     def spatial_sizes(self, field: int | Sequence[int] | None = None) -> list[tuple[int, ...]]:
-        """The spatial size at the input and after each filter and Upsample (in a Residual, of its layers, not of its
-        shortcut).
+        """The spatial size at the input and after each filter and Upsample (in a Residual or Skip,
+        of its layers alone).
 
         field : of the input; None: the network's own
         """

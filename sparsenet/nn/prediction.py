@@ -1,4 +1,4 @@
-"""The outputs of a network for a dataset, or for a single batch, as one array."""
+"""The outputs of a network for a dataset, or for a single batch: a row for each sample, or one for each site."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sparsenet.autograd import Tensor, no_grad
+from sparsenet.backend import to_device
 from sparsenet.sparse import SparseTensor
 
 
@@ -23,6 +24,8 @@ class Predictor(Protocol):
     def evaluating(self) -> AbstractContextManager: ...
 
 
+SITE_OUTPUTS = ("labels", "probabilities", "raw")
+SITE_OPTIONS = ("field", "workers", "device")
 POSES = {"first": "first", "mean": "all", "max": "all", "all": "all"}  # -> poses requested from the loader
 
 
@@ -140,6 +143,56 @@ def output_rows(net: Callable[[Any], Any], batch: Any, probabilities: bool, offs
                              "for each class")
         logits = logits + offsets
     return softmax(logits) if probabilities else logits
+
+
+def site_rows(operation: str, net: Predictor, shapes: Any, output: str, batch_size: int, **options: Any) -> Any:
+    """What the network gives for each site, as `SparseNetwork.predict_sites` returns it; see there."""
+    if output not in SITE_OUTPUTS:
+        raise ValueError(f"{operation}: output is {output!r}, expected one of {', '.join(map(repr, SITE_OUTPUTS))}")
+    with no_grad(), net.evaluating():
+        if is_batch(shapes):
+            if options:
+                raise TypeError(f"{operation}: {', '.join(options)} given with a single batch, expected a "
+                                "SparseDataset: a batch is run once, as it is")
+            return _of_sites(operation, net, shapes, output)
+        if not hasattr(shapes, "batches"):
+            raise TypeError(f"{operation}: got {type(shapes).__name__}, expected a SparseDataset, SparseBatch or "
+                            "SparseTensor")
+        moved = [name for name in options if name not in SITE_OPTIONS]
+        if moved:
+            raise TypeError(f"{operation}: {', '.join(moved)} given, expected at most {', '.join(SITE_OPTIONS)}: the "
+                            "cells are those that are stored")
+        options = {"field": net.field, "geometries": net.geometries(), **options}
+        found: list[np.ndarray] = []
+        with shapes.batches(batch_size, poses="all", **options) as batches:
+            for batch in batches:
+                if batch.dropped.any():
+                    lost = int(batch.sample_ids[batch.dropped.argmax()])
+                    raise ValueError(f"{operation}: {batch.dropped.max()} cells of sample {lost} "
+                                     f"({str(shapes.names[lost])!r}) lie outside the field {batch.input.spatial_size}: "
+                                     "give a larger one, field=...")
+                found += by_sample(batch.input, _of_sites(operation, net, batch, output))
+        return found
+
+
+def by_sample(x: SparseTensor, rows: np.ndarray) -> list[np.ndarray]:
+    """Rows (N, ...) of the sites on the host, sample by sample."""
+    return np.split(rows, to_device(x.sites.batch_splits, "cpu")[1:-1])
+
+
+def _of_sites(operation: str, net: Any, batch: Any, output: str) -> np.ndarray:
+    """(N,) int64 labels, or (N, C) float32, in the order of the sites of the input."""
+    x, y = getattr(batch, "input", batch), net(batch)
+    if not isinstance(y, SparseTensor) or y.sites is not x.sites:
+        got = f"{y!r}" if isinstance(y, SparseTensor) else "one row per sample"
+        raise ValueError(f"{operation}: the network gives {got}, expected a row for each of the {len(x)} sites of its "
+                         "input: end it with layers that keep these or go back to them, as sn.unet does")
+    logits = y.features.numpy().astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise ValueError(f"{operation}: the network gives NaN or infinite numbers: has the training diverged?")
+    if output == "labels":
+        return logits.argmax(axis=1)
+    return (softmax(logits) if output == "probabilities" and len(logits) else logits).astype(np.float32)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

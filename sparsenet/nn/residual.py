@@ -1,12 +1,14 @@
-"""Residual: layers with a shortcut around them."""
+"""Residual and Skip: layers with a shortcut around them, whose result is added or stands beside theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sparsenet.nn.fusion import run_layers
 from sparsenet.nn.module import Module
-from sparsenet.nn.sequential import check_module
+from sparsenet.nn.sequential import check_module, numbered_kinds
+from sparsenet.ops.concatenate import concatenate
 from sparsenet.sparse.plan import Branches, Step
 
 
@@ -43,12 +45,48 @@ class Residual(Module):
         return [Branches((tuple(step for layer in self.layers for step in layer.geometries()), around))]
 
 
-def last_channels(layers: Sequence[Module]) -> int | None:
-    """The output channels of the last layer that changes their number, also within composites; None if none does."""
-    for layer in reversed(layers):
+class Skip(Module):
+    """The channels of layers(x), then those of x, on the union of both sites; see `ops.concatenate`.
+
+    In a U-Net (Ronneberger et al. 2015) the layers lead to a coarser grid, with another Skip there, and back by an
+    InverseConv: the result stands on the very sites of x, with their rulebooks.
+
+    layers : Modules, applied one after another
+
+    Parameters are named by the kind of their layer, numbered as in SparseNetwork: "convolution1.weight".
+
+    Raises TypeError if a layer is not a Module.
+
+    Example
+    -------
+    >>> from sparsenet.nn import InverseConv, ReLU, SparseConv
+    >>> down = SparseConv(4, 8, kernel_size=2, stride=2)
+    >>> level = Skip(down, ReLU(), InverseConv(8, 6, down))  # 4 channels -> 6 + 4
+    """
+
+    def __init__(self, *layers: Module):
+        for position, layer in enumerate(layers):
+            check_module("Skip", position, layer)
+        self.layers = list(layers)
+
+    def forward(self, x: Any) -> Any:
+        return concatenate(run_layers(self.layers, x), x)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        yield from zip(numbered_kinds(self.layers), self.layers, strict=True)
+
+    def geometries(self) -> list[Step]:
+        return [Branches((tuple(step for layer in self.layers for step in layer.geometries()), ()))]
+
+
+def channels_behind(layers: Sequence[Module], channels: int) -> int:
+    """The output channels of the last of these layers, also within composites, if the first is given `channels`."""
+    for layer in layers:
         inner = getattr(layer, "layers", None)
-        found = (last_channels(inner) if isinstance(inner, list)
-                 else getattr(layer, "out_channels", getattr(layer, "out_features", None)))
-        if found is not None:
-            return found
-    return None
+        if isinstance(layer, Skip):
+            channels += channels_behind(layer.layers, channels)
+        elif isinstance(inner, list):
+            channels = channels_behind(inner, channels)
+        else:
+            channels = getattr(layer, "out_channels", getattr(layer, "out_features", channels))
+    return channels

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sparsenet.nn.fusion import run_layers
@@ -36,6 +37,16 @@ class Sequential(Module):
 
     def __getitem__(self, index: int | slice) -> Module:
         return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+
+
+def numbered_kinds(layers: Sequence[Module]) -> list[str]:
+    """A name for each layer: its kind, numbered, such as "convolution1", "relu1", "convolution2"."""
+    counts: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        counts[layer.kind] += 1
+        names.append(f"{layer.kind}{counts[layer.kind]}")
+    return names
 
 
 def check_module(owner: str, position: int, layer: Any) -> None:

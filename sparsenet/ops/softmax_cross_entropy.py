@@ -11,7 +11,8 @@ from sparsenet.backend import HALF, array_module
 from sparsenet.kernels import launch
 from sparsenet.ops.arguments import check_tensor
 from sparsenet.ops.cast import cast
-from sparsenet.ops.labels import class_labels, integer_labels
+from sparsenet.ops.labels import class_labels, integer_labels, on_device_of
+from sparsenet.ops.shaping import index
 from sparsenet.ops.weighted_cross_entropy import check_smoothing, weighted_cross_entropy
 
 
@@ -36,7 +37,7 @@ class SoftmaxCrossEntropy(Function):
 
 
 def softmax_cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 0,
-                          class_weights: Any = None) -> Tensor:
+                          class_weights: Any = None, ignore_label: int | None = None) -> Tensor:
     """Mean cross entropy of softmax(logits) against the labels: a Tensor of shape ().
 
     logits : Tensor (B, classes) of finite numbers, however large; float16 is converted to float32, the dtype of the
@@ -47,7 +48,8 @@ def softmax_cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 
         each class (Szegedy et al. 2016)
     class_weights : (classes,) numbers of at least 0, by which the rows of a class count; the loss is the weighted mean,
         as in PyTorch; None: all count 1
-    An empty batch has loss 0; so has one whose rows all have weight 0.
+    ignore_label : rows with this label, such as -1, are left out, as if they were not there; None: all rows count
+    An empty batch has loss 0; so has one whose rows all have weight 0, or are all left out.
 
     Raises
     ------
@@ -55,11 +57,12 @@ def softmax_cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 
         not on the host.
     ValueError : a shape does not fit, a label is out of range (the row is named), or a setting is.
     """
-    return softmax_cross_entropy_with_figures(logits, labels, label_smoothing, class_weights)[0]
+    return softmax_cross_entropy_with_figures(logits, labels, label_smoothing, class_weights, ignore_label)[0]
 
 
 def softmax_cross_entropy_with_figures(logits: Tensor, labels: Any, label_smoothing: float = 0,
-                                       class_weights: Any = None) -> tuple[Tensor, Any]:
+                                       class_weights: Any = None, ignore_label: int | None = None
+                                       ) -> tuple[Tensor, Any]:
     """The loss of `softmax_cross_entropy`, and the figures that a training loop reports: an array (2,) float64 on the
     device of the logits, so that one copy brings both to the host.
 
@@ -68,7 +71,11 @@ def softmax_cross_entropy_with_figures(logits: Tensor, labels: Any, label_smooth
 
     Parameters and errors are those of `softmax_cross_entropy`.
     """
+    labels, kept = _marked(labels, ignore_label)
     labels = _checked(logits, labels)
+    if kept is not None:
+        kept = on_device_of(kept, logits)
+        logits, labels = index(logits, kept), labels[kept]
     logits = cast(logits, np.float32) if logits.dtype == HALF else logits
     if label_smoothing or class_weights is not None:
         check_smoothing(label_smoothing)
@@ -76,6 +83,17 @@ def softmax_cross_entropy_with_figures(logits: Tensor, labels: Any, label_smooth
     function = SoftmaxCrossEntropy(labels)
     loss = function.apply(logits)
     return loss, function.figures
+
+
+def _marked(labels: Any, ignore_label: Any) -> tuple[Any, Any | None]:
+    """The labels with 0 for those that are ignored, which is a class, and a mask of the others; None if all count."""
+    if ignore_label is None:
+        return labels, None
+    if isinstance(ignore_label, bool) or not isinstance(ignore_label, int | np.integer):
+        raise TypeError(f"softmax_cross_entropy: ignore_label is {ignore_label!r}, expected a whole number or None")
+    labels = integer_labels("softmax_cross_entropy", labels)
+    kept = labels != ignore_label
+    return (labels, None) if bool(kept.all()) else (labels * kept, kept)
 
 
 def _checked(logits: Tensor, labels: Any) -> Any:

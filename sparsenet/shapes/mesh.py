@@ -21,14 +21,17 @@ class Mesh:
     ----------
     vertices : (V, 3) float64, finite, in any unit (other dtypes are converted)
     faces : (F, 3) int32, F >= 1, indices into `vertices` (other integer dtypes are converted)
+    face_labels : (F,) int32, the part of the shape that each face is of, at least 0, or -1 if it is unknown (other
+        integer dtypes are converted); None: the parts are unknown
 
     Raises
     ------
-    MeshError : no face, a shape other than (n, 3), an index out of range, NaN or infinity.
+    MeshError : no face, a shape other than (n, 3), an index or label out of range, NaN or infinity.
     """
 
     vertices: np.ndarray
     faces: np.ndarray
+    face_labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         vertices = np.ascontiguousarray(self.vertices, dtype=np.float64)
@@ -51,6 +54,17 @@ class Mesh:
             raise MeshError(f"vertex {row} is {vertices[row].tolist()}: every vertex must be finite")
         object.__setattr__(self, "vertices", vertices)
         object.__setattr__(self, "faces", np.ascontiguousarray(faces, dtype=np.int32))
+        if self.face_labels is not None:
+            object.__setattr__(self, "face_labels", self._checked_labels(np.asarray(self.face_labels)))
+
+    def _checked_labels(self, labels: np.ndarray) -> np.ndarray:
+        if labels.shape != (len(self.faces),) or labels.dtype.kind not in "iu":
+            raise MeshError(f"face_labels are {labels.dtype} of shape {labels.shape}, expected ({len(self.faces)},) "
+                            "integers, one for each face")
+        low, high = int(labels.min()), int(labels.max())
+        if low < -1 or high >= 2**31:
+            raise MeshError(f"a face has the label {low if low < -1 else high}, expected 0 or more, or -1")
+        return np.ascontiguousarray(labels, dtype=np.int32)
 
     def without_unused_vertices(self) -> Mesh:
         """The mesh without the vertices that no face uses; itself if all are used."""
@@ -59,7 +73,7 @@ class Mesh:
         if used.all():
             return self
         new_row = np.cumsum(used, dtype=np.int32) - np.int32(1)
-        return Mesh(self.vertices[used], new_row[self.faces])
+        return Mesh(self.vertices[used], new_row[self.faces], self.face_labels)
 
     def upright(self, up_axis: str) -> Mesh:
         """The mesh rotated so that z is up, as in ModelNet and the Princeton Shape Benchmark.
@@ -77,7 +91,7 @@ class Mesh:
         if up_axis == "z":
             return self
         x, y, z = self.vertices.T
-        return Mesh(np.stack([x, 0.0 - z, y], axis=1), self.faces)  # 0 - z avoids negative zeros
+        return Mesh(np.stack([x, 0.0 - z, y], axis=1), self.faces, self.face_labels)  # 0 - z avoids negative zeros
 
 
 def points_as_mesh(points: np.ndarray) -> Mesh:
@@ -93,9 +107,11 @@ def points_as_mesh(points: np.ndarray) -> Mesh:
 
 
 def merge(meshes: list[Mesh]) -> Mesh:
-    """One mesh with the triangles of all, in order."""
+    """One mesh with the triangles of all, in order; with face labels if all have them."""
     if len(meshes) == 1:
         return meshes[0]
     starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
     return Mesh(np.concatenate([mesh.vertices for mesh in meshes]),
-                np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]))
+                np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]),
+                None if any(mesh.face_labels is None for mesh in meshes)
+                else np.concatenate([mesh.face_labels for mesh in meshes]))

@@ -1,4 +1,4 @@
-"""The bodies that parametric shapes consist of: (vertices, faces) pairs of plain arrays.
+"""The bodies that parametric shapes consist of: (vertices, faces) pairs of plain arrays, and the part that they are of.
 
 Lengths are in any unit, z points up, angles are in radians.  Bodies may overlap; they are not merged.
 """
@@ -12,7 +12,20 @@ import numpy as np
 
 from sparsenet.shapes.mesh import Mesh
 
-Body = tuple[np.ndarray, np.ndarray]  # vertices (V, 3) float64, faces (F, 3) int32
+
+class Body(tuple):
+    """Unpacks to vertices (V, 3) float64, faces (F, 3) int32.
+
+    part : name of the part that it is of, or a name for each face, (F,) text; "" if it is of none
+    """
+
+    part: str | np.ndarray
+
+    def __new__(cls, vertices: np.ndarray, faces: np.ndarray, part: str | np.ndarray = "") -> Body:
+        body = super().__new__(cls, (vertices, faces))
+        body.part = part
+        return body
+
 
 _CUBE = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 _QUADS = np.array([[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]])
@@ -21,7 +34,7 @@ _CUBE_FACES = np.concatenate([_QUADS[:, [0, 1, 2]], _QUADS[:, [0, 2, 3]]]).astyp
 
 def box(size: Sequence[float], centre: Sequence[float]) -> Body:
     """A box with three side lengths around its centre."""
-    return _CUBE * size + centre, _CUBE_FACES
+    return Body(_CUBE * size + centre, _CUBE_FACES)
 
 
 def lathe(profile: Sequence[Sequence[float]], centre: Sequence[float] = (0, 0, 0),
@@ -31,7 +44,7 @@ def lathe(profile: Sequence[Sequence[float]], centre: Sequence[float] = (0, 0, 0
     angle = 2 * np.pi * np.arange(sections) / sections
     ring = np.stack([np.cos(angle), np.sin(angle), np.zeros(sections)], axis=1)
     vertices = profile[:, :1, None] * ring + profile[:, 1:, None] * np.array([0.0, 0.0, 1.0])
-    return vertices.reshape(-1, 3) + centre, _tube_faces(len(profile), sections)
+    return Body(vertices.reshape(-1, 3) + centre, _tube_faces(len(profile), sections))
 
 
 def cylinder(radius: float, bottom: float, top: float, centre: Sequence[float] = (0, 0, 0),
@@ -66,7 +79,7 @@ def tube(path: np.ndarray, radius: float, sections: int = 8) -> Body:
                                        + np.sin(angle)[:, None] * second[:, None]))
     rings = np.concatenate([np.broadcast_to(path[0], (1, sections, 3)), rings,
                             np.broadcast_to(path[-1], (1, sections, 3))])
-    return rings.reshape(-1, 3), _tube_faces(len(rings), sections)
+    return Body(rings.reshape(-1, 3), _tube_faces(len(rings), sections))
 
 
 def rod(start: Sequence[float], end: Sequence[float], radius: float, sections: int = 8) -> Body:
@@ -83,24 +96,43 @@ def arc_plate(inner: float, outer: float, thickness: float, start: float, stop: 
     square = np.stack([inner * ring - up, outer * ring - up, outer * ring + up, inner * ring + up], axis=1)
     ends = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
     faces = np.concatenate([_tube_faces(sections + 1, 4), ends, ends + 4 * sections])
-    return square.reshape(-1, 3) + centre, faces
+    return Body(square.reshape(-1, 3) + centre, faces)
+
+
+def of_part(part: str, *bodies: Body) -> list[Body]:
+    """The bodies, as those of a part."""
+    return [Body(*body, part) for body in bodies]
+
+
+def of_parts(parts: Sequence[str], body: Body) -> Body:
+    """A lathe's body with a part for each segment of its profile."""
+    sections = len(body[1]) // (2 * len(parts))
+    return Body(*body, np.tile(np.repeat(parts, sections), 2))
 
 
 def turned(bodies: Sequence[Body], matrix: np.ndarray, about: Sequence[float] = (0, 0, 0)) -> list[Body]:
     """The bodies transformed by a (3, 3) matrix about a point."""
-    return [((vertices - about) @ matrix.T + about, faces) for vertices, faces in bodies]
+    return [Body((body[0] - about) @ matrix.T + about, body[1], body.part) for body in bodies]
 
 
 def moved(bodies: Sequence[Body], by: Sequence[float]) -> list[Body]:
     """The bodies translated by a vector."""
-    return [(vertices + by, faces) for vertices, faces in bodies]
+    return [Body(body[0] + by, body[1], body.part) for body in bodies]
 
 
-def assembled(bodies: Sequence[Body]) -> Mesh:
-    """One mesh of all the bodies."""
+def assembled(bodies: Sequence[Body], parts: Sequence[str] | None = None) -> Mesh:
+    """One mesh of all the bodies.
+
+    parts : names of parts: each face is labelled with the number of its own, -1 if it is not there; None: no labels
+    """
+    labels = None
+    if parts is not None:
+        number = {name: label for label, name in enumerate(parts)}
+        labels = np.array([number.get(name, -1) for body in bodies
+                           for name in np.broadcast_to(body.part, len(body[1])).tolist()])
     starts = np.cumsum([0] + [len(vertices) for vertices, _ in bodies[:-1]])
     return Mesh(np.concatenate([vertices for vertices, _ in bodies]),
-                np.concatenate([faces + start for (_, faces), start in zip(bodies, starts, strict=True)]))
+                np.concatenate([faces + start for (_, faces), start in zip(bodies, starts, strict=True)]), labels)
 
 
 @cache

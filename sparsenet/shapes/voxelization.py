@@ -19,19 +19,22 @@ class Voxels(tuple):
     coordinates : (n, 3) int32, sorted row-major, each cell once
     features : (n, 1) float32, all ones
     dropped : number of intersected cells outside the grid
+    labels : (n,) int32, the part that each cell is of, -1 if it is unknown; None if the mesh has no face labels
     """
 
     coordinates = property(operator.itemgetter(0))
     features = property(operator.itemgetter(1))
     dropped: int
+    labels: np.ndarray | None
 
-    def __new__(cls, coordinates: np.ndarray, features: np.ndarray, dropped: int) -> Voxels:
+    def __new__(cls, coordinates: np.ndarray, features: np.ndarray, dropped: int,
+                labels: np.ndarray | None = None) -> Voxels:
         voxels = super().__new__(cls, (coordinates, features))
-        voxels.dropped = dropped
+        voxels.dropped, voxels.labels = dropped, labels
         return voxels
 
-    def __getnewargs__(self) -> tuple[np.ndarray, np.ndarray, int]:
-        return self.coordinates, self.features, self.dropped
+    def __getnewargs__(self) -> tuple[np.ndarray, np.ndarray, int, np.ndarray | None]:
+        return self.coordinates, self.features, self.dropped, self.labels
 
 
 def voxelize(mesh: Mesh, spatial_size: int | Sequence[int], render_size: int,
@@ -50,7 +53,8 @@ def voxelize(mesh: Mesh, spatial_size: int | Sequence[int], render_size: int,
 
     Returns
     -------
-    Voxels : `coordinates, features`, and `.dropped`
+    Voxels : `coordinates, features`, and `.dropped`; if the mesh has face labels, `.labels`: a cell that faces of
+        several parts intersect is of the one with the lowest label, and one that `fill` adds is of none, -1
 
     Raises
     ------
@@ -64,7 +68,21 @@ def voxelize(mesh: Mesh, spatial_size: int | Sequence[int], render_size: int,
     if fill:
         coordinates = launch("fill_solid", coordinates, size)
     ones = array_module(coordinates).ones((len(coordinates), 1), np.float32)
-    return Voxels(coordinates, ones, dropped)
+    labels = None if mesh.face_labels is None else _labels(coordinates, lattice, mesh, size)
+    return Voxels(coordinates, ones, dropped, labels)
+
+
+def _labels(coordinates: np.ndarray, lattice: np.ndarray, mesh: Mesh, size: tuple[int, int, int]) -> np.ndarray:
+    """(n,) int32: the lowest label of the faces that intersect each cell."""
+    labels = np.full(len(coordinates), -1, np.int32)
+    if not len(coordinates):
+        return labels
+    keys = np.ravel_multi_index(tuple(coordinates.T), size)
+    for label in np.unique(mesh.face_labels)[::-1]:  # the lowest comes last and stays
+        if label >= 0:
+            part, _ = launch("voxelize_triangles", lattice, mesh.faces[mesh.face_labels == label], size)
+            labels[np.searchsorted(keys, np.ravel_multi_index(tuple(part.T), size))] = label
+    return labels
 
 
 def grid_of(spatial_size: int | Sequence[int]) -> tuple[int, int, int]:

@@ -183,7 +183,7 @@ class Course:
         if len(ends) > 1:
             words = " and ".join("x".join(map(str, end)) for end in ends)
             raise ValueError(f"from a grid of {'x'.join(map(str, self.size))} its paths lead to grids of {words}: give "
-                             "the shortcut the stride of the layers")
+                             "the shortcut the stride of the layers, or end them with an inverse_convolution back")
         vars(self).update(vars(courses[0]))
 
 

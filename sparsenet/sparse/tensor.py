@@ -257,6 +257,21 @@ class SparseTensor:
         other._features, other._relative = tensors.get("features"), tensors.get("relative")
         return other
 
+    def in_given_order(self, rows: Any) -> Any:
+        """Rows (N, ...), such as `features` or predicted labels, in the order in which the coordinates were given: row
+        permutation[i] of the result is row i.  Layers and networks that keep the sites, such as `unet`, keep their
+        order.
+
+        rows : array, or a Tensor, whose gradient is moved back
+
+        Raises ValueError if there is not one row for each site.
+        """
+        if rows.shape[:1] != (len(self),):
+            raise ValueError(f"SparseTensor.in_given_order: rows have shape {rows.shape}, expected ({len(self)}, ...): "
+                             "one for each site")
+        place = array_module(self.permutation).argsort(self.permutation)
+        return _MoveRows(place).apply(rows) if isinstance(rows, Tensor) else rows[place]
+
     def detach(self) -> SparseTensor:
         """The same values, cut from the graph."""
         background = None if self.background is None else self.background.detach()

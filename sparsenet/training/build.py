@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
-from sparsenet.training.losses import classifies, descriptor_place
+from sparsenet.training.losses import classifies, descriptor_place, segments
 from sparsenet.training.schema import Config, OptimizerConfig
 from sparsenet.training.terms import classifier_of, sampling_of
 
@@ -25,13 +25,18 @@ def build_network(config: Config, classes: int) -> SparseNetwork:
 
     Raises ConfigError if listed layers do not fit together, or into network.field.
     """
-    from sparsenet.nn import resnet, s3dcnn
+    from sparsenet.nn import resnet, s3dcnn, unet
 
     chosen, seed = config.network, config.training.seed
     if chosen.kind == "layers":
         net = _listed_network(config)
     elif chosen.kind == "resnet":
         net = resnet(seed=seed, channels=chosen.channels, blocks=chosen.blocks)
+    elif chosen.kind == "unet":
+        net = unet(seed=seed, channels=chosen.channels, blocks=chosen.blocks)
+        net.field = _unet_field(config, net.dimension)
+        if not segments(config):
+            net.add_global_pool("mean")
     else:
         net = s3dcnn(seed=seed, channels=chosen.channels, norm=None if chosen.norm == "none" else chosen.norm)
     if chosen.field:
@@ -42,13 +47,13 @@ def build_network(config: Config, classes: int) -> SparseNetwork:
         if config.network.dropout:
             net.add_dropout(config.network.dropout)
         term.add_classifier(net, classes)
-    if config.loss.kind == "terms":  # embed what the terms see, whatever pooling comes before it
+    if config.loss.kind == "terms" or segments(config):  # embed what the terms see, whatever pooling comes before it
         net.descriptor = descriptor_place(net, config)
     return net
 
 
 def _listed_network(config: Config) -> SparseNetwork:
-    """The network of network.layers, which gives one row per sample."""
+    """The network of network.layers, which gives one row per sample, or one per site for a segmentation."""
     from sparsenet.nn.layer_list import network_of
 
     try:
@@ -57,6 +62,11 @@ def _listed_network(config: Config) -> SparseNetwork:
         raise ConfigError(f"config: network.layers, {error}") from None
     if not config.network.field:
         net.field = _smallest_field(net)
+    if segments(config):
+        if net.gives_rows:
+            raise ConfigError("config: loss.kind is segmentation, and network.layers give one row for each sample: "
+                              "leave out the layers from the global pooling on")
+        return net
     if not net.gives_rows:
         net.add_global_pool("mean")
     if not classifies(config):  # even behind a Linear, which need not be a classifier
@@ -70,6 +80,15 @@ def _smallest_field(net: SparseNetwork) -> tuple[int, ...]:
         return tuple(max(1, side) for side in net.field_for(1))
     except ValueError as error:
         raise ConfigError(f"config: network.field is 0, expected the sides of the input grid: {error}") from None
+
+
+def _unet_field(config: Config, dimension: int) -> tuple[int, ...]:
+    """The smallest sides from data.render_size on that each halving of the grid divides."""
+    size, step = config.data.render_size, 2 ** (len(config.network.channels) - 1)
+    if not (size or config.network.field):
+        raise ConfigError("config: data.render_size and network.field are 0, so the grid of the unet is unknown: set "
+                          "one of them")
+    return (-(-size // step) * step,) * dimension
 
 
 def _check_grids(net: SparseNetwork, config: Config) -> None:
@@ -157,6 +176,7 @@ def check_field(config: Config, shapes: SparseDataset, net: SparseNetwork) -> No
     size = config.data.render_size or shapes.render_size
     if net.field is not None and size > min(net.field):
         larger = {"s3dcnn": "one more entry in network.channels", "layers": "a larger network.field",
+                  "unet": "a larger network.field",
                   "resnet": "one more entry in network.channels, or a larger network.field"}[config.network.kind]
         raise ConfigError(f"config: data.render_size is {size}, and the network's input grid has sides of "
                           f"{min(net.field)}: shapes would be cropped: use a smaller render_size or {larger}")

@@ -227,9 +227,9 @@ def _check_together(config: Config, source: str) -> None:
 
 def _check_network(network: NetworkConfig, source: str) -> None:
     """Raise ConfigError if a key of [network] is set that networks of its kind do not have."""
-    if network.kind != "resnet" and network.blocks != 1:
-        raise ConfigError(f"config {source}: network.blocks is {network.blocks}, and only a resnet has blocks: "
-                          "set network.kind to resnet, or leave network.blocks out")
+    if network.kind not in ("resnet", "unet") and network.blocks != 1:
+        raise ConfigError(f"config {source}: network.blocks is {network.blocks}, and only a resnet or unet has blocks: "
+                          "set network.kind to one of them, or leave network.blocks out")
     if network.kind == "layers" and not network.layers:
         raise ConfigError(f"config {source}: network.kind is layers, and network.layers is empty: list them, or name "
                           "another kind")
@@ -273,10 +273,28 @@ def _check_loss(config: Config, source: str) -> None:
     if sum(one.classifies for one in terms) > 1:
         raise ConfigError(f"config {source}: several of loss.terms train a classifier, and the network has one: choose "
                           "one of them, once")
+    if any(one.per_site for one in terms):
+        _check_segmentation(config, source)
     for number, one in enumerate(terms, start=1):
         if problem := one.problem():
             raise ConfigError(f"config {source}: loss.terms, term {number} ({kind_of(one)}): {problem}")
     _check_batches(config, source)
+
+
+def _check_segmentation(config: Config, source: str) -> None:
+    """Raise ConfigError if a key is set that has no effect on a segmentation, or contradicts it."""
+    if len(terms_of(config.loss)) > 1 or config.loss.pose_weight:
+        raise ConfigError(f"config {source}: a segmentation has no terms beside it: it needs a row for each site, and "
+                          "they one for each sample: set loss.kind = 'segmentation' alone")
+    if config.network.kind not in ("unet", "layers"):
+        raise ConfigError(f"config {source}: loss.kind is segmentation, and a network of kind {config.network.kind} "
+                          "gives one row for each sample: set network.kind to unet, or to layers")
+    defaults = Config()
+    for section, names in (("data", ("classes",)), ("evaluation", ("descriptor", "metric", "protocol", "poses", "prior",
+                                                                   "repetitions"))):
+        for name in names:
+            if getattr(getattr(config, section), name) != getattr(getattr(defaults, section), name):
+                raise ConfigError(f"config {source}: {section}.{name} has no effect on a segmentation: leave it out")
 
 
 def _check_batches(config: Config, source: str) -> None:

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.nn.prediction import with_poses
+from sparsenet.autograd import no_grad
+from sparsenet.nn.prediction import by_sample, with_poses
 from sparsenet.retrieval.embedding import embed, logit_adjustment
 from sparsenet.retrieval.metrics import evaluate
 from sparsenet.retrieval.protocols import PAPER_OBJECTS
 from sparsenet.retrieval.result import MEASURES, Evaluation
+from sparsenet.segmentation import SegmentationEvaluation, Tally
 from sparsenet.training.classification import TOP_K, accuracy_and_loss, class_accuracies, top_k_accuracy
 from sparsenet.training.config import ConfigError
 from sparsenet.training.known_classes import known_labels, retrievable
-from sparsenet.training.losses import classifies, layer_metric
+from sparsenet.training.losses import classifies, layer_metric, segments
 from sparsenet.training.schema import Config
+from sparsenet.training.terms import UNKNOWN
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
@@ -27,11 +30,14 @@ NO_RETRIEVAL = "no class has two test objects: retrieval is not evaluated"
 
 
 def validate(net: SparseNetwork, validation_set: SparseDataset, config: Config) -> dict[str, float]:
-    """Validate a network: validation_accuracy and validation_loss of a classifier, validation_mAP of descriptors.
+    """Validate a network: validation_accuracy and validation_loss of a classifier, validation_mAP of descriptors; of a
+    segmentation see `evaluate_sites`.
 
     One pass over the objects, each in its first pose, without augmentation.
     """
     labels = validation_set.object_labels
+    if segments(config):
+        return evaluate_sites(net, validation_set, config, "validation")[0]
     if classifies(config):
         return accuracy_and_loss(net.predict(validation_set, **_options(config)), labels, "validation")
     found = evaluate(embed(net, validation_set, **_options(config)), labels, ranking_metric(config, "layer"))
@@ -41,8 +47,10 @@ def validate(net: SparseNetwork, validation_set: SparseDataset, config: Config) 
 def score(figures: dict[str, float]) -> tuple[float, float] | None:
     """The sort key of a validation, greater is better; None without a validation.
 
-    A classifier is ranked by accuracy, then by loss; descriptors by mAP.
+    A classifier is ranked by accuracy, then by loss; descriptors by mAP; a segmentation by mean IoU, then by loss.
     """
+    if "validation_mIoU" in figures:
+        return figures["validation_mIoU"], -figures["validation_loss"]
     if "validation_mAP" in figures:
         return figures["validation_mAP"], 0.0
     if "validation_accuracy" in figures:
@@ -62,11 +70,13 @@ class NetworkEvaluation:
 
     figures : name -> figure: test_accuracy, test_loss, test_class_mean_accuracy and, with more than five classes,
         test_top5_accuracy of a classifier; test_mAP, test_AUC, ... of the layer's descriptors, test_posterior_mAP, ...
-        of a classifier's class probabilities, and test_chance, the mAP of a random ranking
+        of a classifier's class probabilities, and test_chance, the mAP of a random ranking; of a segmentation see
+        `evaluate_sites`
     descriptor, posterior : the retrieval by the layer's descriptors, and by a classifier's class probabilities
     probabilities : (O, classes) float32 of the test set's objects, None without a classifier
     labels : (O,) int64, the class of each object as its number in the network's outputs, -1 if it does not know it
     output : which of the two `evaluation` is: "layer" or "probabilities"
+    segmentation : the overlap of predicted and true labels of sites, None unless the network labels sites
     """
 
     figures: dict[str, float]
@@ -75,6 +85,7 @@ class NetworkEvaluation:
     probabilities: np.ndarray | None
     labels: np.ndarray
     output: str
+    segmentation: SegmentationEvaluation | None = None
 
     @property
     def evaluation(self) -> Evaluation | None:
@@ -94,12 +105,16 @@ def evaluate_network(net: SparseNetwork, test_set: SparseDataset, config: Config
 
     Raises ConfigError if evaluation.prior is set without class_counts.
     """
+    if segments(config):
+        figures, overlap = evaluate_sites(net, test_set, config, "test", classes)
+        nothing = np.full(len(test_set.object_labels), -1)
+        return NetworkEvaluation(figures, None, None, None, nothing, config.evaluation.descriptor, overlap)
     options = {**_options(config), "repetitions": config.evaluation.repetitions}
     if config.evaluation.repetitions > 1:
         options |= {"augment": _rotations(config), "seed": config.training.seed}
     labels = known_labels(test_set, test_set.classes if classes is None else classes)
     known, probabilities = labels >= 0, None
-    figures: dict[str, float] = {}
+    figures = {}
     posterior = options | {"output": "probabilities", "logit_offsets": _offsets(config, class_counts)}
     if classifies(config):
         poses = "mean" if config.evaluation.poses == "max" else config.evaluation.poses
@@ -118,6 +133,39 @@ def evaluate_network(net: SparseNetwork, test_set: SparseDataset, config: Config
             figures |= {f"test_posterior_{name}": getattr(by_class, name) for name in _retrieval_names(config)}
         figures["test_chance"] = by_layer.chance
     return NetworkEvaluation(figures, by_layer, by_class, probabilities, labels, config.evaluation.descriptor)
+
+
+def evaluate_sites(net: SparseNetwork, dataset: SparseDataset, config: Config, part: str,
+                   classes: Sequence[str] | None = None) -> tuple[dict[str, float], SegmentationEvaluation]:
+    """PART_mIoU, PART_shape_mIoU, PART_accuracy and PART_loss of a network that labels sites, and the whole evaluation.
+
+    classes : names of its parts; default: the dataset's.  Sites of others, and of unknown parts, count nowhere.
+
+    One pass over the objects, each in its first pose, without augmentation.
+
+    Raises ConfigError if no site here is of a part that the network knows.
+    """
+    names = dataset.part_classes if classes is None else list(classes)
+    number = {name: label for label, name in enumerate(names)}
+    of_part = np.array([*(number.get(name, UNKNOWN) for name in dataset.part_classes), UNKNOWN])  # -1 is the last
+    tally, total = Tally(names, UNKNOWN), 0.0
+    with no_grad(), net.evaluating(), dataset.batches(
+            **_options(config), poses="first", field=net.field, geometries=net.geometries()) as batches:
+        for batch in batches:
+            logits = net(batch).features.numpy().astype(np.float64)
+            labels = of_part[batch.site_labels]
+            known = labels != UNKNOWN
+            top = logits.max(axis=1, initial=-np.inf, keepdims=True)
+            of_label = np.take_along_axis(logits - top, labels[:, None] % len(names), axis=1)[:, 0]
+            total += float((np.log(np.exp(logits - top).sum(axis=1)) - of_label)[known].sum())
+            for rows, own in zip(by_sample(batch.input, logits), by_sample(batch.input, labels), strict=True):
+                tally.add(rows, own)
+    found = tally.evaluation()
+    if not found.confusion.sum():
+        raise ConfigError(f"{dataset.path}: no site here is of a part that the network knows, {', '.join(names)}: "
+                          "nothing can be evaluated")
+    return {f"{part}_mIoU": found.mIoU, f"{part}_shape_mIoU": found.shape_mIoU, f"{part}_accuracy": found.accuracy,
+            f"{part}_loss": total / int(found.confusion.sum())}, found
 
 
 def _retrieval(net: SparseNetwork, test_set: SparseDataset, config: Config, output: str, ready: np.ndarray | None,
@@ -160,6 +208,8 @@ def ranking_metric(config: Config, output: str | None = None) -> str:
 
 def check_evaluation(test_set: SparseDataset, config: Config) -> None:
     """Raise ConfigError before training for settings that would fail in the final evaluation, hours later."""
+    if segments(config):
+        return
     counts = np.bincount(test_set.object_labels, minlength=len(test_set.classes))
     present = counts[counts > 0]
     if config.evaluation.protocol != "none" and present.min() < PAPER_OBJECTS:

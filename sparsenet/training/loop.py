@@ -40,7 +40,7 @@ from sparsenet.training.evaluation import (
 from sparsenet.training.events import Callback, Event
 from sparsenet.training.finetuning import freeze, initialise, train_mode
 from sparsenet.training.finite import anomalies_named, check_finite, not_finite
-from sparsenet.training.losses import Criterion
+from sparsenet.training.losses import Criterion, class_names, segments
 from sparsenet.training.precision import (
     check_precision,
     loss_scale,
@@ -79,7 +79,7 @@ class TrainingResult:
     net : the network of best.h5.
     history : a dict of figures for each epoch, as in metrics.csv.
     figures : the final evaluation of `net` on the test split: "test_accuracy" of a classifier, "test_mAP", ... (see
-        `NetworkEvaluation`).
+        `NetworkEvaluation`), "test_mIoU" of a segmentation.
     evaluation : the retrieval by what evaluation.descriptor names, with its curve and figures; None if no class has two
         test objects.
     finished : False if max_seconds stopped training, which can then be resumed; True after early stopping.
@@ -97,7 +97,7 @@ def train(config: Config, out: str | Path, callback: Callback | None = None, *, 
     """Train a network as the config says, select the best epoch, and evaluate it on the test split.
 
     The best epoch is selected on the validation data, never on the test split: by accuracy, then by loss; for
-    triplets by mAP.  Without validation data it is the last epoch.
+    triplets by mAP, for a segmentation by mean IoU.  Without validation data it is the last epoch.
 
     Writes into the folder `out`: last.h5 (checkpoint, after each epoch and every
     training.checkpoint_seconds), best.h5 (the best epoch), metrics.csv (one line per epoch), config.toml (every key),
@@ -147,15 +147,17 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
 
     begun = time.monotonic()
     training_set, last, best = splits.training, out / "last.h5", out / "best.h5"
-    class_counts = np.bincount(training_set.object_labels, minlength=len(training_set.classes)).tolist()
+    classes, class_counts = class_names(config, training_set), []
+    if not segments(config):
+        class_counts = np.bincount(training_set.object_labels, minlength=len(classes)).tolist()
     state = load_resumable(last, config, training_set) if resume else None
     check_evaluation(splits.test, config)
     check_validation(splits.validation, config)
     set_float32_matmul_precision(product_precision(config))
     set_tile_table(config.training.tiles or None)
-    net = build_network(config, len(training_set.classes))
+    net = build_network(config, len(classes))
     if config.network.init_from and not resume:
-        for line in initialise(net, config, training_set.classes):
+        for line in initialise(net, config, classes):
             say(line)
     freeze(net, config.network.freeze)
     net.to(config.training.device, storage_dtype(config))
@@ -196,7 +198,7 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
             save_checkpoint(path, Checkpoint(
                 weights=used, epoch=epoch, step=step,
                 momentum={name: to_device(array, "cpu") for name, array in optimizer.state_dict().items()},
-                seconds=earlier + time.monotonic() - begun, config=config.text(), classes=training_set.classes,
+                seconds=earlier + time.monotonic() - begun, config=config.text(), classes=classes,
                 running=sums, history=history, dataset=training_set.digest,
                 voxelization=voxelization_of(config, training_set), class_counts=class_counts,
                 loss=learned, latest={} if average is None else latest,
@@ -285,12 +287,14 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
     if best_score is None:
         save(best)
     net.load_state_dict(load_checkpoint(best).weights)
-    final = evaluate_network(net, splits.test, config, training_set.classes, class_counts)
+    final = evaluate_network(net, splits.test, config, classes, class_counts)
     figures, evaluation = final.figures, final.evaluation
     write_csv(out / "evaluation.csv", [figures])
     draw_figures(out, history, evaluation)
-    say("; ".join(filter(None, [figures_line(figures), "" if evaluation is not None else NO_RETRIEVAL,
-                                splits.remark])))
+    if final.segmentation is not None:
+        say(str(final.segmentation))
+    nothing = NO_RETRIEVAL if evaluation is None and final.segmentation is None else ""
+    say("; ".join(filter(None, [figures_line(figures), nothing, splits.remark])))
     tell("end", epoch + (step > 0), step or count, figures)
     return TrainingResult(net, history, figures, evaluation, finished=early or epoch >= config.training.epochs)
 

@@ -19,7 +19,7 @@ from sparsenet import ops
 from sparsenet.autograd import Parameter, Tensor
 from sparsenet.backend import HALF, array_module
 from sparsenet.nn import Linear, Module, init
-from sparsenet.nn.residual import last_channels
+from sparsenet.nn.residual import channels_behind
 from sparsenet.random import keyed_rng
 from sparsenet.training.config import ConfigError
 from sparsenet.training.schema import Config
@@ -37,6 +37,24 @@ def classifies(config: Config) -> bool:
     return classifier_of(config.loss) is not None
 
 
+def segments(config: Config) -> bool:
+    """Whether the network that the config trains labels sites."""
+    return any(one.per_site for one in terms_of(config.loss))
+
+
+def class_names(config: Config, dataset: SparseDataset) -> list[str]:
+    """The names of the classes that the network tells apart: the parts, if it labels sites."""
+    return dataset.part_classes if segments(config) else dataset.classes
+
+
+def site_counts(dataset: SparseDataset) -> np.ndarray:
+    """(part classes,) int64, the number of sites of each part."""
+    counts = np.zeros(len(dataset.part_classes) + 1, np.int64)  # the last one for -1
+    for sample in range(len(dataset)):
+        counts += np.bincount(dataset.site_labels(sample) % len(counts), minlength=len(counts))
+    return counts[:-1]
+
+
 def layer_metric(config: Config) -> str:
     """The distance by which descriptors are ranked if evaluation.metric is auto: l2 if each term says so."""
     return "l2" if all(one.metric == "l2" for one in terms_of(config.loss)) else "cosine"
@@ -51,10 +69,12 @@ def descriptor_place(net: SparseNetwork, config: Config) -> int:
 
 
 def class_weights_of(config: Config, training_set: SparseDataset) -> np.ndarray | None:
-    """(classes,) float64: objects / (classes * objects of the class), or None if all count 1."""
+    """(classes,) float64: objects / (classes * objects of the class), of sites for a segmentation, or None if all count
+    1."""
     if not any(isinstance(one, Softmax) and one.class_weights == "balanced" for one in terms_of(config.loss)):
         return None
-    counts = np.bincount(training_set.object_labels, minlength=len(training_set.classes))
+    counts = site_counts(training_set) if segments(config) else np.bincount(training_set.object_labels,
+                                                                            minlength=len(training_set.classes))
     return counts.sum() / (len(counts) * np.maximum(counts, 1.0))
 
 
@@ -62,7 +82,7 @@ class Criterion(Module):
     """The loss of a config for a network and a training set, and the parameters that it learns.
 
     figures : names of the figures of a batch: "loss", "loss_KIND" of each term if there are several, and "right", the
-        number of samples that a classifier gets right
+        number of samples that a classifier gets right (of a segmentation, the share of sites in samples)
 
     Raises ConfigError if loss.pose_weight is set and the training set has one pose.
     """
@@ -74,7 +94,7 @@ class Criterion(Module):
         self.class_weights = class_weights_of(config, training_set)
         self.pose_weight = config.loss.pose_weight
         self.term_names = _numbered([kind_of(one) for one in self.terms])
-        channels = last_channels(net.layers[:self.place]) or net.in_channels
+        channels = channels_behind(net.layers[:self.place], net.in_channels)
         for name, one in zip(self.term_names, self.terms, strict=True):
             if isinstance(one, Learning):
                 shape = (len(training_set.classes), channels)
@@ -100,7 +120,7 @@ class Criterion(Module):
         descriptors = ops.cast(found, np.float32) if found.dtype == HALF else found  # as the loss, and what it learns
         view = View(descriptors, descriptors if self.projection is None else self.projection(descriptors),
                     net.run(found, self.place, last) if self.classifies else None,
-                    net.layers[last] if self.classifies else None, batch.labels, self.class_weights)
+                    net.layers[last] if self.classifies else None, batch.labels, self.class_weights, batch)
         values = [one.value(view, self._vectors(name)) for name, one in zip(self.term_names, self.terms, strict=True)]
         if not self.sums:
             return values[0]

@@ -92,7 +92,8 @@ def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
 def epoch_line(row: dict[str, float], epochs: int) -> str:
     """The log line of an epoch: figures, speed and times."""
     figures = [f"{name.replace('_', ' ')} {_figure(name, row[name])}"
-               for name in ("loss", "accuracy", "validation_loss", "validation_accuracy", "validation_mAP")
+               for name in ("loss", "accuracy", "validation_loss", "validation_accuracy", "validation_mAP",
+                            "validation_mIoU")
                if name in row]
     times = ", ".join(f"{part} {row[part]:.1f}" for part in ("waiting", "forward", "backward", "update"))
     lost = f" | {row['dropped']:,.0f} cells lay outside the grid and were dropped" if row["dropped"] else ""

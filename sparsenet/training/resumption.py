@@ -12,6 +12,7 @@ from sparsenet.toml import shortened
 from sparsenet.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from sparsenet.training.config import ConfigError, parse_config
 from sparsenet.training.evaluation import score, stalled
+from sparsenet.training.losses import class_names
 from sparsenet.training.schema import Config
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def load_resumable(path: Path, config: Config, training_set: SparseDataset) -> C
         raise ConfigError(f"config: not what {path} was trained with: {what}{why}: change that back, or start again in "
                           "another folder")
     # The digest is "" in files from before it was stored.
-    if state.classes != training_set.classes or state.dataset not in ("", training_set.digest):
+    if state.classes != class_names(config, training_set) or state.dataset not in ("", training_set.digest):
         raise ConfigError(f"config: {path} was not trained on the dataset in {training_set.path}: change data.path "
                           "back, or start again in another folder")
     return state

@@ -47,24 +47,27 @@ class DataConfig:
 class NetworkConfig:
     """The network.  S3DCNN: levels of convolution 2/1, leaky ReLU, max-pool 3/2, then one convolution and leaky ReLU.
     ResNet: levels of residual blocks of submanifold convolutions 3/1 with batch norm and ReLU, each of half the sides.
-    Layers: those that are listed.  A GlobalPool follows if there is none, and the classifier if the loss has one.
+    UNet: such levels, and back up to the sites of the input.  Layers: those that are listed.  A GlobalPool follows if
+    there is none, and the classifier if the loss has one.
     """
 
-    kind: str = key("s3dcnn", "'s3dcnn': the paper's; 'resnet': residual blocks (ours); 'layers': the listed layers",
-                    choices=("s3dcnn", "resnet", "layers"))
+    kind: str = key("s3dcnn", "'s3dcnn': the paper's; 'resnet': residual blocks (ours); 'unet': a row for each site "
+                              "(ours); 'layers': the listed layers",
+                    choices=("s3dcnn", "resnet", "unet", "layers"))
     layers: tuple[dict[str, Any], ...] = key((), "layers of kind 'layers', each a table of its kind and settings, such "
                                                  "as {kind = 'convolution', channels = 64, size = 3, stride = 2}, or "
                                                  "its kind alone")
-    field: int = key(0, "side of the input grid of a resnet or of listed layers, in voxels; 0: the smallest that comes "
-                        "down to 4 cells a side for a resnet, to one cell for listed layers. The number of channels "
-                        "sets that of s3dcnn", at_least=0)
+    field: int = key(0, "side of the input grid of a resnet, unet or listed layers, in voxels; 0: the smallest that "
+                        "comes down to 4 cells a side for a resnet, to one cell for listed layers; for a unet, the "
+                        "smallest multiple of 2^(levels - 1) from data.render_size on. The number of channels sets "
+                        "that of s3dcnn", at_least=0)
     channels: tuple[int, ...] = key((32, 64, 96, 128, 160, 192),
-                                    "output channels of the convolutions (Table 1), or of a resnet's levels; not used "
-                                    "by listed layers. Their number sets the side of the input grid: 14, 30, 62, 126 "
-                                    "for 3, 4, 5, 6; of a resnet 16, 32, 64, 128", at_least=1)
+                                    "output channels of the convolutions (Table 1), or of each level of a resnet or "
+                                    "unet; not used by listed layers. Their number sets the side of the input grid: "
+                                    "14, 30, 62, 126 for 3, 4, 5, 6; of a resnet 16, 32, 64, 128", at_least=1)
     norm: str = key("none", "'batch': batch norm after each convolution of s3dcnn (ours), over its sites; a resnet "
-                            "always has it", choices=("none", "batch"))
-    blocks: int = key(1, "residual blocks at each level of a resnet", at_least=1)
+                            "or unet always has it", choices=("none", "batch"))
+    blocks: int = key(1, "residual blocks at each level of a resnet or unet", at_least=1)
     dropout: float = key(0.0, "probability of dropping a descriptor's channel before the classifier (ours)",
                          at_least=0, below=1)
     projection: int = key(0, "numbers of a linear map of the descriptor that a contrastive term sees instead of it; in "
@@ -110,9 +113,10 @@ class TrainingConfig:
 class LossConfig:
     """The training loss, how batches are drawn, and how triplets are chosen."""
 
-    kind: str = key("softmax", "'softmax': classification; 'triplet': descriptors; 'terms': the weighted sum of those "
-                               "listed, also if it is left out beside a list",
-                    choices=("softmax", "triplet", "terms"))
+    kind: str = key("softmax", "'softmax': classification; 'segmentation': a class for each site, for a network that "
+                               "gives a row for each, such as a unet, and data with site labels (ours); 'triplet': "
+                               "descriptors; 'terms': the weighted sum of those listed, also if it is left out beside "
+                               "a list", choices=("softmax", "segmentation", "triplet", "terms"))
     terms: tuple[dict[str, Any], ...] = key((), "terms of kind 'terms', each a table [[loss.terms]] of its kind, "
                                                 "weight and settings")
     sampling: str = key("auto", "'shuffled': each object once in an epoch; 'balanced': batches of classes_per_batch "
@@ -123,7 +127,8 @@ class LossConfig:
                                   "was drawn, from the descriptor (ours; Sedaghat et al. 2017); 0: none", at_least=0)
     label_smoothing: float = key(0.0, "share of a label that is spread over all classes (ours)", at_least=0, below=1)
     class_weights: str = key("none", "'balanced': a sample of class c counts objects / (classes * objects of c) in the "
-                                     "softmax loss; 'none': each counts 1", choices=("none", "balanced"))
+                                     "softmax loss, or a site, by the sites of each part, in that of segmentation; "
+                                     "'none': each counts 1", choices=("none", "balanced"))
     margin: float = key(0.2, "margin of the triplet loss (ours: the paper gives none)", at_least=0)
     distance: str = key("cosine", "distance of the triplet loss", choices=("cosine", "l2", "squared_l2"))
     triplets_per_batch: int = key(30, "triplets in a batch of TripletSampler (ours)", at_least=1)

@@ -12,6 +12,7 @@ import numpy as np
 
 from sparsenet.data.folders import SPLITS
 from sparsenet.training.config import ConfigError
+from sparsenet.training.losses import class_names, segments, site_counts
 from sparsenet.training.schema import Config
 from sparsenet.wording import counted, listed
 
@@ -30,6 +31,7 @@ class Splits:
     training, test : neither is empty, and each class has a training sample
     validation : may be empty; then the last epoch is the best
     held_out_of : the split from which the validation part was held out; "" if it is a split of its own
+    classes : names of the classes to tell apart: of the shapes, or of their parts
     unused : number of samples in each unused split, by name
     left_out : number of samples in the used splits that are unlabelled or of an unused class
     """
@@ -38,6 +40,7 @@ class Splits:
     validation: SparseDataset
     test: SparseDataset
     held_out_of: str
+    classes: list[str]
     unused: dict[str, int]
     left_out: int
 
@@ -49,7 +52,7 @@ class Splits:
         if not len(self.validation):
             validation = "none for validation (the last epoch is the best)"
         lines = [f"data: {counted(len(self.training.object_samples), 'shape')} of "
-                 f"{counted(len(self.training.classes), 'class', 'classes')} for training, {validation}, "
+                 f"{counted(len(self.classes), 'class', 'classes')} for training, {validation}, "
                  f"{len(self.test.object_samples)} for testing"]
         if self.unused:
             counts = ", ".join(f"{name!r} {count}" for name, count in self.unused.items())
@@ -63,9 +66,9 @@ class Splits:
     @property
     def remark(self) -> str:
         """A note if the accuracy is meaningless, or ""."""
-        if len(self.training.classes) > 1:
+        if len(self.classes) > 1:
             return ""
-        return f"note: there is one class, {self.training.classes[0]!r}: any network is 100% right about it"
+        return f"note: there is one class, {self.classes[0]!r}: any network is 100% right about it"
 
 
 @contextmanager
@@ -90,7 +93,11 @@ def opened_splits(config: Config, out: Path, anew: bool, progress: bool = False)
 
 def _split(dataset: SparseDataset, config: Config) -> Splits:
     data = config.data
-    if not (dataset.labels >= 0).any():
+    by_site = segments(config)
+    if by_site and not dataset.part_classes:
+        raise ConfigError(f"config: loss.kind is segmentation, and {dataset.path} has no site labels: create it with "
+                          "part_classes, or choose another loss")
+    if not by_site and not (dataset.labels >= 0).any():
         raise ConfigError(f"config: no sample of {dataset.path} has a label, and training needs classes: import the "
                           "shapes with their classes, or search them with a network that is already trained")
     own = _validation_split(dataset, config)
@@ -98,18 +105,22 @@ def _split(dataset: SparseDataset, config: Config) -> Splits:
     _check_split(dataset, "test_split", data.test_split)
     names = dataset.classes if data.classes == "all" else dataset.shared_classes(data.train_split, data.test_split)
     used = list(dict.fromkeys(name for name in (data.train_split, own, data.test_split) if name))
-    parts = {name: dataset.subset(name).only_classes(names) for name in used}
+    parts = {name: dataset.subset(name) if by_site else dataset.subset(name).only_classes(names) for name in used}
     training, test = parts[data.train_split], parts[data.test_split]
     if not len(training) or not len(test):
         raise ConfigError(f"config: {dataset.path} has {len(training)} labelled samples in {data.train_split!r} and "
                           f"{len(test)} in {data.test_split!r}: set data.train_split and data.test_split")
-    _check_classes(training, config)
+    if not by_site:
+        _check_classes(training, config)
     if own:
         validation = parts[own]
     else:
         training, validation = training.split(data.validation_share, config.training.seed)
+    if by_site:
+        _check_parts({"training": training, "validation": validation, "test": test})
     counts = {str(name): int(count) for name, count in zip(*np.unique(dataset.split, return_counts=True), strict=True)}
     return Splits(training, validation, test, held_out_of="" if own else data.train_split,
+                  classes=class_names(config, training),
                   unused={name: count for name, count in counts.items() if name not in used},
                   left_out=sum(counts[name] for name in used) - sum(map(len, parts.values())))
 
@@ -147,6 +158,13 @@ def _check_classes(training: SparseDataset, config: Config) -> None:
                           "or leave such classes out with data.classes = 'shared'")
 
 
+def _check_parts(datasets: dict[str, SparseDataset]) -> None:
+    """Raise ConfigError if one of the datasets has samples, but no site whose part is known."""
+    for name, dataset in datasets.items():
+        if len(dataset) and not site_counts(dataset).any():
+            raise ConfigError(f"config: the {name} data of {dataset.path} have no site whose part is known: label some")
+
+
 def make_parametric(config: Config, path: Path, progress: bool = False) -> None:
     """Write the parametric dataset of (training.seed, counts); it stores meshes if the config augments them."""
     from sparsenet.data.convert import Conversion
@@ -157,4 +175,4 @@ def make_parametric(config: Config, path: Path, progress: bool = False) -> None:
     moved = config.augmentation.rotation != "none" or config.augmentation.affine > 0
     import_parametric(path, {config.data.train_split: config.data.parametric_train,
                              config.data.test_split: config.data.parametric_test}, config.training.seed,
-                      Conversion(config.data.render_size, keep_meshes=moved, progress=progress))
+                      Conversion(config.data.render_size, keep_meshes=moved, progress=progress), segments(config))

@@ -22,9 +22,11 @@ from sparsenet.training.schema import LossConfig, key
 
 if TYPE_CHECKING:
     from sparsenet.autograd import Parameter, Tensor
+    from sparsenet.data import SparseBatch
     from sparsenet.nn import Module, SparseNetwork
 
 CLASS_WEIGHTS = ("none", "balanced")
+UNKNOWN = -1  # the label of a site whose part is unknown
 
 
 class View(NamedTuple):
@@ -36,6 +38,7 @@ class View(NamedTuple):
     classifier : the network's last layer; None if it does not classify
     labels : (B,) int64, on the host
     class_weights : (classes,) of loss.class_weights = "balanced"; None: all count 1
+    batch : the batch itself, for a term that is per site
     """
 
     descriptors: Tensor
@@ -44,6 +47,7 @@ class View(NamedTuple):
     classifier: Module | None
     labels: np.ndarray
     class_weights: np.ndarray | None
+    batch: SparseBatch | None = None
 
 
 Value = tuple["Tensor", Any]  # the loss, and an array of it and, for a classifier, the number of correct samples
@@ -56,6 +60,7 @@ class Term:
     classifies : whether it trains a classifier, the network's last layer
     metric : distance by which descriptors that it trains are ranked unless evaluation.metric says otherwise
     compares : whether it compares samples of a class within the batch, which therefore needs several of each
+    per_site : whether it needs a row for each site, and no other term beside it
     """
 
     weight: float = key(1.0, "factor of the term in the sum", above=0)
@@ -63,6 +68,7 @@ class Term:
     classifies: ClassVar[bool] = False
     metric: ClassVar[str] = "cosine"
     compares: ClassVar[bool] = False
+    per_site: ClassVar[bool] = False
 
     @property
     def draws_triplets(self) -> bool:
@@ -150,6 +156,31 @@ class Softmax(Term):
         weights = view.class_weights if self.class_weights == "balanced" else None
         return ops.softmax_cross_entropy_with_figures(view.classifier(view.inputs), view.labels, self.label_smoothing,
                                                       weights)
+
+
+@term("segmentation")
+@dataclass(frozen=True)
+class Segmentation(Softmax):
+    """Cross entropy of a linear classifier of each site, over the sites of the batch whose part is known."""
+
+    per_site: ClassVar[bool] = True
+
+    def add_classifier(self, net: SparseNetwork, classes: int) -> None:
+        net.add_submanifold(classes, 1)
+
+    def value(self, view: View, vectors: Parameter | None) -> Value:
+        assert view.classifier is not None and view.batch is not None
+        x, labels = view.batch.input, view.batch.site_labels
+        y: Any = view.classifier(view.inputs)
+        if y.sites is not x.sites:
+            raise ValueError(f"segmentation: the network gives {len(y)} sites for the {len(x)} of its input: end "
+                             "network.layers with layers that keep these or go back to them")
+        weights = view.class_weights if self.class_weights == "balanced" else None
+        loss, figures = ops.softmax_cross_entropy_with_figures(y.features, labels, self.label_smoothing, weights,
+                                                               ignore_label=UNKNOWN)
+        # As a number of samples, of which the loop takes the share: the share of sites, in samples.
+        known = max(1, np.count_nonzero(labels != UNKNOWN))
+        return loss, figures * array_module(figures).asarray([1, len(view.batch) / known])
 
 
 @term("cosine_softmax")

@@ -155,3 +155,10 @@ def test_the_tool_writes_and_compares(tmp_path):
     assert done.returncode == 1
     assert "absent.json" in done.stderr
     assert set(SECTIONS) <= set(tool("--help").stdout.split())
+
+
+def test_a_unet_is_verified_and_timed():
+    results = run(QUICK, ["unet"], say=lambda line: None)
+    assert not results.failed
+    prepared, whole = (results.value("U-Net", "1,500 sites", name) for name in ("prepared", "with rulebooks"))
+    assert prepared > 0 and whole > 0

@@ -35,10 +35,11 @@ def write_dataset(path: Path) -> None:
     samples = []
     for number in range(12):
         cells = np.unique(rng.integers(0, 9, (20, 3)), axis=0)
-        mesh = Mesh(rng.normal(size=(8, 3)), rng.integers(0, 8, (12, 3)))
+        mesh = Mesh(rng.normal(size=(8, 3)), rng.integers(0, 8, (12, 3)), rng.integers(-1, 3, 12))
         samples.append(Sample(cells, number % 3 - 1, f"object {number}", "test" if number % 2 else "train",
-                              features=rng.normal(size=(len(cells), 2)), mesh=mesh))
-    SparseDataset.create(path, samples, (9, 9, 9), 8, ["cup", "bed"]).close()
+                              features=rng.normal(size=(len(cells), 2)), mesh=mesh,
+                              site_labels=rng.integers(-1, 3, len(cells))))
+    SparseDataset.create(path, samples, (9, 9, 9), 8, ["cup", "bed"], part_classes=["leg", "ear", "lid"]).close()
 
 
 def write_unsealed_dataset(path: Path) -> None:

@@ -53,3 +53,23 @@ def test_a_mesh_with_y_up_is_rotated_to_z_up():
 def test_another_axis_is_refused():
     with pytest.raises(ValueError, match="up_axis is 'x', expected 'y' or 'z'"):
         Mesh(CORNERS, [[0, 1, 2]]).upright("x")
+
+
+def test_faces_keep_the_labels_of_their_parts():
+    spare = Mesh([[9, 9, 9], *CORNERS], [[1, 2, 3], [3, 2, 1]], np.array([2, -1], np.int8))
+    assert spare.face_labels.dtype == np.int32
+    for other in (spare.without_unused_vertices(), spare.upright("y"), merge([spare])):
+        assert other.face_labels.tolist() == [2, -1]
+    one = Mesh(CORNERS, [[0, 1, 2]], [5])
+    assert merge([one, spare]).face_labels.tolist() == [5, 2, -1]
+    assert merge([one, Mesh(CORNERS, [[0, 1, 2]])]).face_labels is None
+
+
+@pytest.mark.parametrize(("labels", "message"), [
+    ([0, 1], r"face_labels are int64 of shape \(2,\), expected \(1,\) integers, one for each face"),
+    ([0.0], "face_labels are float64"), ([-2], "a face has the label -2, expected 0 or more, or -1"),
+    ([2**31], "a face has the label 2147483648"),
+])
+def test_labels_that_do_not_fit_are_refused(labels, message):
+    with pytest.raises(MeshError, match=message):
+        Mesh(CORNERS, [[0, 1, 2]], labels)

@@ -7,6 +7,7 @@ import pytest
 
 from sparsenet.random import keyed_rng
 from sparsenet.shapes import CLASSES, parametric_mesh, voxelize
+from sparsenet.shapes.parametric import PARTS
 from sparsenet.shapes.primitives import arc_plate, ball, box, cylinder, rod, tube
 
 
@@ -83,3 +84,29 @@ def test_a_tube_has_its_radius_about_its_path():
     along = vertices @ (0.6, 0, 0.8)
     distance = np.linalg.norm(vertices - along[:, None] * (0.6, 0, 0.8), axis=1)
     assert set(distance.round(9)) == {0.0, 0.25}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_face_is_of_a_part_of_its_class(name):
+    expected = {"bed": {"mattress", "back", "base", "leg"}, "bookshelf": {"shelf", "frame"}, "bottle": {"body", "neck"},
+                "chair": {"seat", "leg", "back", "arm"}, "hammer": {"handle", "head"},
+                "lamp": {"base", "pole", "shade"}, "mug": {"body", "handle"}, "stool": {"seat", "leg"}, "table": {"top", "leg", "shelf"},
+                "wrench": {"handle", "head"}}[name]
+    seen = set()
+    for sample in range(40):
+        mesh, plain = (parametric_mesh(name, keyed_rng(sample, name), parts) for parts in (True, False))
+        assert np.array_equal(mesh.faces, plain.faces) and np.array_equal(mesh.vertices, plain.vertices)
+        assert plain.face_labels is None and (mesh.face_labels >= 0).all()
+        seen |= {PARTS[label] for label in np.unique(mesh.face_labels)}
+    assert seen == expected
+
+
+def test_parts_are_where_they_should_be():
+    """Legs below the seat, the back above it; the neck above the body."""
+    for sample in range(10):
+        chair, bottle = (parametric_mesh(name, keyed_rng(sample, name), parts=True) for name in ("chair", "bottle"))
+        heights = {part: chair.vertices[chair.faces[chair.face_labels == PARTS.index(part)], 2].mean()
+                   for part in ("leg", "seat", "back")}
+        assert heights["leg"] < heights["seat"] < heights["back"]
+        neck = bottle.face_labels == PARTS.index("neck")
+        assert bottle.vertices[bottle.faces[neck], 2].min() > bottle.vertices[bottle.faces[~neck], 2].mean()

@@ -217,3 +217,42 @@ def test_a_mesh_too_large_for_float64_is_refused():
 def test_a_fraction_of_a_cell_is_no_render_size():
     with pytest.raises(TypeError):
         voxelize(Mesh([[0.0, 0, 0], [1, 0, 0], [0, 1, 1]], TRIANGLE), 8, 7.5)
+
+
+def test_a_cell_is_of_the_part_with_the_lowest_label_that_meets_it(rng):
+    for labels in (rng.integers(-1, 4, 20), np.full(20, -1), np.full(20, 7)):
+        mesh, size = Mesh(rng.normal(size=(15, 3)), rng.integers(0, 15, (20, 3)), labels), (14, 12, 13)
+        placement = dict(zip(("rotation", "affine", "shift"), Augmentation("so3").draw(rng, 12), strict=True))
+        voxels = voxelize(mesh, size, 12, **placement)
+        expected = np.full(size, 99)
+        for face, label in zip(mesh.faces, labels, strict=True):
+            if label >= 0:  # one face at a time, placed as the whole is
+                cells = brute_force_of(mesh, face, size, placement)
+                expected[tuple(cells.T)] = np.minimum(expected[tuple(cells.T)], label)
+        found = expected[tuple(voxels.coordinates.T)]
+        np.testing.assert_array_equal(voxels.labels, np.where(found == 99, -1, found))
+        plain = voxelize(Mesh(mesh.vertices, mesh.faces), size, 12, **placement)
+        np.testing.assert_array_equal(voxels.coordinates, plain.coordinates)
+        assert plain.labels is None and voxels.labels.dtype == np.int32
+
+
+def brute_force_of(mesh, face, size, placement):
+    """The cells that one face of the placed mesh meets."""
+    from sparsenet.kernels import launch
+
+    lattice = place(mesh.without_unused_vertices().vertices, size, 12, **placement)
+    used = np.unique(mesh.faces)
+    return launch("voxelize_triangles", lattice, np.searchsorted(used, face)[None].astype(np.int32), size)[0]
+
+
+def test_what_fill_adds_is_of_no_part():
+    mesh = parametric_mesh("bed", keyed_rng(1), parts=True)
+    surface, solid = (voxelize(mesh, 16, 16, fill=fill) for fill in (False, True))
+    assert len(solid.coordinates) > len(surface.coordinates) and (surface.labels >= 0).all()
+    assert np.array_equal(solid.labels[solid.labels >= 0], surface.labels)
+    assert np.array_equal(solid.coordinates[solid.labels >= 0], surface.coordinates)
+
+
+def test_a_labelled_mesh_outside_its_grid_has_no_cells():
+    voxels = voxelize(Mesh(np.eye(3), TRIANGLE, [0]), 4, 3, shift=np.array([40.0, 0, 0]))
+    assert len(voxels.coordinates) == len(voxels.labels) == 0 and voxels.dropped

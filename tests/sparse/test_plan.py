@@ -11,7 +11,7 @@ import pytest
 
 from sparsenet import nn, ops
 from sparsenet.kernels import find
-from sparsenet.nn import SparseNetwork, resnet
+from sparsenet.nn import SparseNetwork, resnet, unet
 from sparsenet.sparse import (
     ActiveSites,
     Branches,
@@ -92,6 +92,7 @@ def networks():
         return nn.SparseConv(channels, out, size, stride, padding, rng=0)
 
     yield "resnet", resnet(3, channels=(4, 6, 8))
+    yield "unet", unet(channels=(4, 6, 8)).add_linear(3)
     yield "wider in both branches", SparseNetwork().add_submanifold(3, 3).add_residual(
         conv(3, 4, (3, 1, 1), padding=(1, 0, 0)), shortcut=conv(3, 4, (1, 3, 1), padding=(0, 1, 0))
     ).add_convolution(5, 3).add_linear(3)

@@ -112,7 +112,7 @@ def test_the_reference_names_every_key_with_its_default():
     (f"[network]\nlayers = [{{kind = 'linear', channels = 0x{'f' * 90_000}}}]", ["a whole number of 360000"]),
     ("[network]\nchannels = [8, 0]", ["network.channels", "at least 1"]),
     ("[network]\ndropout = 1.0", ["network.dropout", "less than 1"]),
-    ("[loss]\nkind = 'triplets'", ["loss.kind", "softmax, triplet", "did you mean triplet?"]),
+    ("[loss]\nkind = 'triplets'", ["loss.kind", "segmentation, triplet", "did you mean triplet?"]),
     ("[augmentation]\nup_axis = 3", ["augmentation.up_axis", "less than 3"]),
     ("[loss]\nkind = 'triplet'\nmining = 'hard'\nclasses_per_batch = 7", ["training.batch_size", "multiple"]),
     ("[loss]\nmining = 'semi_hard'\nmargin = 0", ["loss.margin", "a margin above 0"]),
@@ -139,7 +139,7 @@ def test_the_reference_names_every_key_with_its_default():
     (f"[training]\nepochs = '{'x' * 90_000}'", ["a.toml", "training.epochs", "whole number"]),
     (f"[training]\n{'x' * 90_000} = 1", ["a.toml", "training.xxx", "not a key"]),
     (f"[{'x' * 90_000}]", ["a.toml", "xxx", "not a section"]),
-    (f"[loss]\nkind = '{'x' * 90_000}'", ["a.toml", "loss.kind", "softmax, triplet"]),
+    (f"[loss]\nkind = '{'x' * 90_000}'", ["a.toml", "loss.kind", "segmentation, triplet"]),
     ("#" * 200_000, ["a.toml", "longer than 100,000 bytes"]),
 ], ids=lambda value: value[:40] if isinstance(value, str) else "")
 def test_what_is_wrong_is_named_in_one_short_line(text, words):

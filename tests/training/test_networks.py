@@ -33,7 +33,8 @@ LISTED = """[
 """
 DEFAULT = f"network.channels={list(NetworkConfig().channels)}"
 LAYERS = ["network.kind=layers", "network.field=12", f"network.layers={LISTED}", DEFAULT]
-NETWORKS = {"s3dcnn": ["network.norm=batch"], "resnet": ["network.kind=resnet", "network.blocks=2"], "layers": LAYERS}
+NETWORKS = {"s3dcnn": ["network.norm=batch"], "resnet": ["network.kind=resnet", "network.blocks=2"], "layers": LAYERS,
+            "unet": ["network.kind=unet", "network.field=12"]}
 
 
 def statistics_of(weights):
@@ -138,7 +139,7 @@ def test_its_checkpoint_evaluates_as_the_training_did_and_embeds(kind, config, t
     assert main(["evaluate", str(checkpoint), "--json", str(tmp_path / "e.json"), "--quiet"]) == 0
     assert f"accuracy {100 * result.figures['test_accuracy']:.2f}" in capsys.readouterr().out
     assert main(["embed", str(checkpoint), str(out), "--quiet"]) == 0
-    assert Descriptors.load(out).vectors.shape == (21, 8)
+    assert Descriptors.load(out).vectors.shape == (21, 4 if kind == "unet" else 8)
 
 
 def test_loader_threads_make_all_rulebooks_of_a_residual_network(config, tmp_path, monkeypatch):
@@ -165,9 +166,21 @@ def test_a_checkpoint_of_before_these_keys_is_of_the_papers_network(config):
     assert (older.network.kind, older.network.norm) == ("s3dcnn", "none")
 
 
-def test_blocks_are_a_resnets_alone(config):
-    with pytest.raises(ConfigError, match="network.blocks is 2, and only a resnet has blocks"):
+def test_blocks_are_those_of_a_resnet_or_unet(config):
+    with pytest.raises(ConfigError, match="network.blocks is 2, and only a resnet or unet has blocks"):
         config("network.blocks=2")
+    assert config("network.blocks=2", "network.kind=unet").network.blocks == 2
+
+
+@pytest.mark.parametrize(("size", "field"), [(9, 12), (8, 8), (13, 16)])
+def test_the_grid_of_a_unet_is_halved_at_each_level_and_holds_the_shapes(size, field, config):
+    unet = ["network.kind=unet", f"data.render_size={size}"]
+    assert build_network(config(*unet), 3).field == (field,) * 3
+    assert build_network(config(*unet, "network.field=30"), 3).field == (30,) * 3
+    with pytest.raises(ConfigError, match="data.render_size and network.field are 0, so the grid of the unet is unk"):
+        build_network(config(unet[0]), 3)
+    with pytest.raises(ConfigError, match=r"grid with sides of 3: layer 6 \(skip\): .* does not fit a grid"):
+        build_network(config(*unet, "network.field=3"), 3)
 
 
 @pytest.mark.parametrize("size", [1, 29])

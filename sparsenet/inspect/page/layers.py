@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from sparsenet.backend import to_device
 from sparsenet.inspect.grad_cam import Centres, importance_of, interpolated
 from sparsenet.kernels import launch
 from sparsenet.nn.activations import Activation
+from sparsenet.nn.inverse import InverseConv
 from sparsenet.ops.channel_groups import times
 from sparsenet.sparse import ActiveSites, SparseTensor
 
@@ -32,9 +33,9 @@ class LayerView:
     features, gradient : (N, C)
     importance : (N,) by Grad-CAM; of the input, that of `NetworkView.explained`, interpolated; zeros without a grid
     relation : FILTER (see `neighbours` (N, K) int32), SAME row, ALL rows, or NONE for the input
-    shares : (N, K), the contribution of each offset: for a convolution the norm of (x - background) W[k],
-        for a max-pooling the number of channels it won, for a sum or mean the norm of what it adds to x - background;
-        otherwise None
+    shares : (N, K), the contribution of each offset: for a convolution the norm of (x - background) W[k], or of
+        x W[k] if it is inverse; for a max-pooling the number of channels it won, for a sum or mean the norm of what it
+        adds to x - background; otherwise None
     """
 
     index: int
@@ -210,7 +211,7 @@ def _layer(record: Activation, source: SparseTensor | Tensor | None) -> LayerVie
 def _convolution_shares(record: Activation, neighbours: np.ndarray) -> np.ndarray:
     """(M, K) float32: the norm of each offset's contribution to the output row."""
     rows = record.input.features.numpy()
-    if record.input.background is not None:
+    if reads_background(record):
         rows = rows - record.input.background.numpy()
     weight = record.layer.weight.numpy()
     shares = np.zeros(neighbours.shape, np.float32)
@@ -220,6 +221,14 @@ def _convolution_shares(record: Activation, neighbours: np.ndarray) -> np.ndarra
         added = times(given, weight[offset], getattr(record.layer, "groups", 1))
         shares[active, offset] = np.sqrt((added * added).sum(axis=1))
     return shares
+
+
+def reads_background(record: Any) -> bool:
+    """Whether inactive cells of a filter's input count, with the background; an InverseConv leaves them out.
+
+    record : the filter's Activation
+    """
+    return record.input.background is not None and not isinstance(record.layer, InverseConv)
 
 
 def _sum_pool_shares(record: Activation, neighbours: np.ndarray) -> np.ndarray:

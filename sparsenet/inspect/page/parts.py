@@ -8,7 +8,7 @@ import numpy as np
 
 from sparsenet.backend import to_device
 from sparsenet.inspect.page.arrays import Arrays, smallest_unsigned
-from sparsenet.inspect.page.layers import FILTER, LayerView, NetworkView
+from sparsenet.inspect.page.layers import FILTER, LayerView, NetworkView, reads_background
 from sparsenet.kernels.hash_table import probe_lengths
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _layer(layer: LayerView, grids: list[ActiveSites], cap: int, bits: int, arra
         arrays.add_quantised(f"{name}.shares", layer.shares.reshape(-1, 1), 16)
         weight = getattr(record.layer, "weight", None)
         entry["offsets"] = record.layer.geometry.kernel_offsets.tolist()
-        entry["background"] = record.input.background is not None
+        entry["background"] = reads_background(record)
         entry["weight"] = None if weight is None else list(weight.shape[1:])
     return entry
 
