@@ -62,8 +62,43 @@ def cosine(dimension: int) -> nn.SparseNetwork:
     return network(dimension).add_convolution(6, 2, stride=2).add_relu().add_cosine_linear(4, scale=9.0)
 
 
+def activated(dimension: int) -> nn.SparseNetwork:
+    """Each activation on a grid or on rows, PReLU and Softmax on both."""
+    def slopes() -> nn.PReLU:
+        layer = nn.PReLU(4)
+        layer.weight.array = np.linspace(-0.5, 0.7, 4, dtype=np.float32)
+        return layer
+
+    net = network(dimension).add_convolution(4, 3).add_elu(0.7).add(slopes()).add_convolution(4, 3).add_silu()
+    net = net.add_prelu(-0.4, shared=True).add(nn.Checkpoint(nn.GELU(), nn.Dropout())).add_softmax()
+    net = net.add_convolution(4, 3).add_tanh().add_global_pool("max").add(slopes()).add_linear(4).add_sigmoid()
+    return net.add_prelu(0.3, shared=True).add_linear(5).add_elu().add_gelu().add_silu().add_softmax()
+
+
+def axes(dimension: int) -> nn.SparseNetwork:
+    """Softmax over the channels of sites and over an axis of a grid, which is -1 of both."""
+    net = network(dimension).add_convolution(3, 2).add(nn.Softmax(1)).add(nn.Softmax()).add(nn.ToDense())
+    return net.add(nn.Softmax()).add(nn.Softmax(1)).add(nn.PReLU(1, -0.2))
+
+
+def averaged(dimension: int) -> nn.SparseNetwork:
+    """Poolings with padding, also of windows that differ by axis; most windows at a border are below zero."""
+    net = network(dimension).add_convolution(4, 2).add_average_pool(3, 2, 1).add_sum_pool(2, 1).add_max_pool(2, 1, 1)
+    more = (0,) * (dimension - 1)
+    return net.add(nn.SparseAvgPool((*[2] * len(more), 3), (*[1] * len(more), 2), (*more, 1)))
+
+
+def upsampled(dimension: int) -> nn.SparseNetwork:
+    """To a spatial size that the copies fill, exceed, or do not reach; maps of the channels of each cell."""
+    net = network(dimension).add_convolution(3, 3, stride=2).add_upsample(2, SIDE).add_linear(4, on_sites=True)
+    net = net.add_tanh().add_convolution(4, 3, stride=2, padding=1)
+    net = net.add_upsample((*[2] * (dimension - 1), 1), (*[SIDE] * (dimension - 1), 7)).add_max_pool(3, 3)
+    return net.add_linear(3, bias=False, on_sites=True).add_upsample(2).add_max_pool(2).add_upsample(3, 5)
+
+
 NETWORKS = {"padded": padded, "branching": branching, **{f"{mode} pooled": pooled(mode) for mode in
-                                                         ("mean", "max", "sum")}, "cosine": cosine}
+                                                         ("mean", "max", "sum")}, "cosine": cosine,
+            "activated": activated, "axes": axes, "averaged": averaged, "upsampled": upsampled}
 
 
 def trained(net: nn.Module, rng: np.random.Generator, dtype: str = "float32") -> nn.Module:

@@ -175,20 +175,24 @@ class DenseGraph:
         """Append the channels of several grids, side by side."""
         return self.append("concatenate", name, values, concatenate(*(x.sample for x in values)))
 
-    def pad(self, name: str, layer: Module, x: Value, padding: Sequence[int]) -> Value:
-        """Append cells on each side of a grid that hold its background.
+    def pad(self, name: str, layer: Module, x: Value, before: Sequence[int], after: Sequence[int],
+            instead: str = "padding=0") -> Value:
+        """Append cells around a grid that hold its background.
+
+        before, after : (D,), number of cells on the two sides of each axis
+        instead : what the error recommends
 
         Raises ValueError if the background differs by sample.
         """
         row = x.background
         if row is None:
             raise self.refusal(name, layer, "pads with the background, which differs by sample here, and a dense layer "
-                                            "has one padding: use padding=0")
-        size = tuple(side + 2 * more for side, more in zip(x.spatial_size, padding, strict=True))
+                                            f"has one padding: use {instead}")
+        size = tuple(map(sum, zip(before, x.spatial_size, after, strict=True)))
         sites = ActiveSites(x.sample.coordinates, size, 1)
         sample = SparseTensor.from_sites(x.sample.features, sites, x.sample.background)
-        return self.append("pad", f"{name or 'result'}_padding", (x,), sample, {"padding": tuple(padding)},
-                           {"row": row})
+        return self.append("pad", f"{name or 'result'}_padding", (x,), sample,
+                           {"before": tuple(before), "after": tuple(after)}, {"row": row})
 
     @staticmethod
     def refusal(name: str, layer: Module, words: str) -> ValueError:

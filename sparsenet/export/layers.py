@@ -6,23 +6,33 @@ from typing import Any
 
 from sparsenet.export.dense import DenseGraph, Value, dense_equivalent
 from sparsenet.nn import (
+    ELU,
+    GELU,
     BatchNorm,
+    Checkpoint,
     CosineLinear,
     Dropout,
     GlobalPool,
     InverseConv,
     LeakyReLU,
     Linear,
-    Module,
+    PReLU,
     Residual,
     Sequential,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    SparseAvgPool,
     SparseConv,
     SparseMaxPool,
     SparseNetwork,
+    SparseSumPool,
     SubmanifoldConv,
+    Tanh,
     ToDense,
+    Upsample,
 )
-from sparsenet.sparse import Geometry
+from sparsenet.sparse import Geometry, SparseTensor
 
 # ---- layers made of layers ----
 
@@ -34,6 +44,7 @@ def network(graph: DenseGraph, name: str, layer: SparseNetwork, x: Value) -> Val
     return x
 
 
+@dense_equivalent(Checkpoint)
 @dense_equivalent(Sequential)
 def sequential(graph: DenseGraph, name: str, layer: Sequential, x: Value) -> Value:
     for number, child in enumerate(layer.layers):
@@ -54,7 +65,7 @@ def convolution(graph: DenseGraph, name: str, layer: SparseConv, x: Value) -> Va
     """Padding with a background that is not zero is an operation of its own."""
     settings, sample = filter_settings(layer.geometry), graph.run(name, layer, x)
     if any(layer.geometry.padding) and (x.background is None or x.background.any()):
-        x = graph.pad(name, layer, x, layer.geometry.padding)
+        x = graph.pad(name, layer, x, layer.geometry.padding, layer.geometry.padding)
         settings["padding"] = (0,) * layer.geometry.dimension
     settings["groups"] = layer.in_channels // layer.weight.shape[1]
     arrays = {"weight": layer.weight, "bias": layer.bias}
@@ -66,9 +77,30 @@ def max_pool(graph: DenseGraph, name: str, layer: SparseMaxPool, x: Value) -> Va
     return graph.operation("max_pool", name, layer, x, filter_settings(layer.geometry))
 
 
+@dense_equivalent(SparseAvgPool)
+def average_pool(graph: DenseGraph, name: str, layer: SparseAvgPool, x: Value) -> Value:
+    return graph.operation("average_pool", name, layer, x, filter_settings(layer.geometry))
+
+
+@dense_equivalent(SparseSumPool)
+def sum_pool(graph: DenseGraph, name: str, layer: SparseSumPool, x: Value) -> Value:
+    return graph.operation("sum_pool", name, layer, x, filter_settings(layer.geometry))
+
+
 def filter_settings(geometry: Geometry) -> dict[str, Any]:
     """The settings of an operation with a filter."""
     return {name: getattr(geometry, name) for name in ("size", "stride", "padding", "dilation")}
+
+
+@dense_equivalent(Upsample)
+def upsample(graph: DenseGraph, name: str, layer: Upsample, x: Value) -> Value:
+    """Cells that no copy reaches are copies of padding that holds the background; what lies beyond is cut off."""
+    sample = graph.run(name, layer, x)
+    scale, sides = layer.upsampling.scales(len(x.spatial_size)), sample.spatial_size
+    more = tuple(max(0, -(-side // s) - n) for side, s, n in zip(sides, scale, x.spatial_size, strict=True))
+    if any(more):
+        x = graph.pad(name, layer, x, (0,) * len(more), more, "a spatial_size that the copies fill")
+    return graph.operation("upsample", name, layer, x, {"scale": scale, "spatial_size": sides}, sample=sample)
 
 
 # ---- layers of single cells or rows ----
@@ -78,10 +110,42 @@ def leaky_relu(graph: DenseGraph, name: str, layer: LeakyReLU, x: Value) -> Valu
     return graph.operation("leaky_relu", name, layer, x, {"slope": layer.negative_slope})
 
 
-@dense_equivalent(BatchNorm)
-def batch_norm(graph: DenseGraph, name: str, layer: BatchNorm, x: Value) -> Value:
-    arrays = {key: getattr(layer, key) for key in ("weight", "bias", "running_mean", "running_var")}
-    return graph.operation("batch_norm", name, layer, x, {"eps": layer.eps, "momentum": layer.momentum}, arrays)
+@dense_equivalent(ELU)
+def elu(graph: DenseGraph, name: str, layer: ELU, x: Value) -> Value:
+    return graph.operation("elu", name, layer, x, {"alpha": layer.alpha})
+
+
+@dense_equivalent(GELU)
+def gelu(graph: DenseGraph, name: str, layer: GELU, x: Value) -> Value:
+    return graph.operation("gelu", name, layer, x)
+
+
+@dense_equivalent(SiLU)
+def silu(graph: DenseGraph, name: str, layer: SiLU, x: Value) -> Value:
+    return graph.operation("silu", name, layer, x)
+
+
+@dense_equivalent(Tanh)
+def tanh(graph: DenseGraph, name: str, layer: Tanh, x: Value) -> Value:
+    return graph.operation("tanh", name, layer, x)
+
+
+@dense_equivalent(Sigmoid)
+def sigmoid(graph: DenseGraph, name: str, layer: Sigmoid, x: Value) -> Value:
+    return graph.operation("sigmoid", name, layer, x)
+
+
+@dense_equivalent(PReLU)
+def prelu(graph: DenseGraph, name: str, layer: PReLU, x: Value) -> Value:
+    return graph.operation("prelu", name, layer, x, {}, {"weight": layer.weight})
+
+
+@dense_equivalent(Softmax)
+def softmax(graph: DenseGraph, name: str, layer: Softmax, x: Value) -> Value:
+    """The channels of a SparseTensor, its last axis, are axis 1 of the grid."""
+    sample = graph.run(name, layer, x)
+    axis = 1 if isinstance(x.sample, SparseTensor) else layer.axis % x.sample.ndim
+    return graph.operation("softmax", name, layer, x, {"axis": axis}, sample=sample)
 
 
 @dense_equivalent(Dropout)
@@ -97,20 +161,21 @@ def global_pool(graph: DenseGraph, name: str, layer: GlobalPool, x: Value) -> Va
 
 @dense_equivalent(Linear)
 def linear(graph: DenseGraph, name: str, layer: Linear, x: Value) -> Value:
-    _check_rows(graph, name, layer, x)
+    """Of rows (B, C), or of each cell of a grid, like a convolution of one cell."""
     return graph.operation("linear", name, layer, x, {}, {"weight": layer.weight, "bias": layer.bias})
 
 
 @dense_equivalent(CosineLinear)
 def cosine_linear(graph: DenseGraph, name: str, layer: CosineLinear, x: Value) -> Value:
-    _check_rows(graph, name, layer, x)
     return graph.operation("cosine_linear", name, layer, x, {"scale": layer.scale}, {"weight": layer.weight})
 
 
-def _check_rows(graph: DenseGraph, name: str, layer: Module, x: Value) -> None:
-    if x.spatial_size:
-        raise graph.refusal(name, layer, "is exported for rows (B, C), and stands on a grid here: put a GlobalPool "
-                                         "before it, or use a SparseConv of one cell")
+# ---- norms, whose statistics are constants in evaluation, or those of one cell's channels ----
+
+@dense_equivalent(BatchNorm)
+def batch_norm(graph: DenseGraph, name: str, layer: BatchNorm, x: Value) -> Value:
+    arrays = {key: getattr(layer, key) for key in ("weight", "bias", "running_mean", "running_var")}
+    return graph.operation("batch_norm", name, layer, x, {"eps": layer.eps, "momentum": layer.momentum}, arrays)
 
 
 # ---- layers that leave out cells which the dense layer fills ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -71,8 +72,13 @@ def operation(name: str) -> Callable[[Callable[[OnnxNodes, Node], None]], Callab
 
 
 def _filter(node: Node) -> dict[str, Any]:
+    return {**_average(node), "dilations": node.settings["dilation"]}
+
+
+def _average(node: Node) -> dict[str, Any]:
+    """The attributes of an average pooling, which has no dilation."""
     settings = node.settings
-    return {"kernel_shape": settings["size"], "strides": settings["stride"], "dilations": settings["dilation"],
+    return {"kernel_shape": settings["size"], "strides": settings["stride"],
             "pads": (*settings["padding"], *settings["padding"])}
 
 
@@ -87,6 +93,33 @@ def _max_pool(graph: OnnxNodes, node: Node) -> None:
     graph.of("MaxPool", node, **_filter(node))
 
 
+@operation("average_pool")
+def _average_pool(graph: OnnxNodes, node: Node) -> None:
+    graph.of("AveragePool", node, count_include_pad=0, **_average(node))
+
+
+@operation("sum_pool")
+def _sum_pool(graph: OnnxNodes, node: Node) -> None:
+    """The mean times the number of cells."""
+    mean = graph.node("AveragePool", [node.inputs[0].name], f"{node.name}.mean", **_average(node))
+    cells = graph.constant(f"{node.name}.cells", np.array(float(math.prod(node.settings["size"]))))
+    graph.node("Mul", [mean, cells], node.name)
+
+
+@operation("upsample")
+def _upsample(graph: OnnxNodes, node: Node) -> None:
+    name, x, settings = node.name, node.inputs[0], node.settings
+    axes, sides = range(2, 2 + len(settings["scale"])), settings["spatial_size"]
+    whole = tuple(n * s for n, s in zip(x.spatial_size, settings["scale"], strict=True))
+    scales = graph.constant(f"{name}.scales", np.array([1, 1, *settings["scale"]], np.float32))
+    copies = graph.node("Resize", [x.name, "", scales], name if whole == sides else f"{name}.copies", mode="nearest",
+                        coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    if whole != sides:
+        bounds = {"starts": [0] * len(sides), "ends": sides, "axes": axes}
+        graph.node("Slice", [copies, *(graph.constant(f"{name}.{key}", np.array(numbers, np.int64))
+                                       for key, numbers in bounds.items())], name)
+
+
 @operation("leaky_relu")
 def _leaky_relu(graph: OnnxNodes, node: Node) -> None:
     slope = node.settings["slope"]
@@ -94,6 +127,51 @@ def _leaky_relu(graph: OnnxNodes, node: Node) -> None:
         graph.of("LeakyRelu", node, alpha=slope)
     else:
         graph.of("Relu", node)
+
+
+@operation("elu")
+def _elu(graph: OnnxNodes, node: Node) -> None:
+    graph.of("Elu", node, alpha=node.settings["alpha"])
+
+
+@operation("gelu")
+def _gelu(graph: OnnxNodes, node: Node) -> None:
+    """x / 2 * (1 + erf(x / sqrt(2))): Gelu itself came with operator set 20."""
+    name, x = node.name, node.inputs[0].name
+    half, one, factor = (graph.constant(f"{name}.{key}", np.array(number)) for key, number in
+                         (("half", 0.5), ("one", 1.0), ("factor", math.sqrt(0.5))))
+    error = graph.node("Erf", [graph.node("Mul", [x, factor], f"{name}.scaled")], f"{name}.erf")
+    graph.node("Mul", [graph.node("Mul", [x, half], f"{name}.halves"),
+                       graph.node("Add", [error, one], f"{name}.factors")], name)
+
+
+@operation("silu")
+def _silu(graph: OnnxNodes, node: Node) -> None:
+    x = node.inputs[0].name
+    graph.node("Mul", [x, graph.node("Sigmoid", [x], f"{node.name}.sigmoid")], node.name)
+
+
+@operation("tanh")
+def _tanh(graph: OnnxNodes, node: Node) -> None:
+    graph.of("Tanh", node)
+
+
+@operation("sigmoid")
+def _sigmoid(graph: OnnxNodes, node: Node) -> None:
+    graph.of("Sigmoid", node)
+
+
+@operation("prelu")
+def _prelu(graph: OnnxNodes, node: Node) -> None:
+    """The slopes are broadcast from the last axis, so that of each channel gets axes behind it."""
+    slopes = node.arrays["weight"]
+    column = slopes if len(slopes) == 1 else slopes.reshape(-1, *[1] * len(node.output.spatial_size))
+    graph.of("PRelu", node, graph.constant(f"{node.name}.weight", column))
+
+
+@operation("softmax")
+def _softmax(graph: OnnxNodes, node: Node) -> None:
+    graph.of("Softmax", node, axis=node.settings["axis"])
 
 
 @operation("batch_norm")
@@ -111,7 +189,14 @@ def _global_pool(graph: OnnxNodes, node: Node) -> None:
 
 @operation("linear")
 def _linear(graph: OnnxNodes, node: Node) -> None:
-    graph.of("Gemm", node, *graph.weights(node, "weight", "bias"))
+    """Of each cell of a grid a convolution, which takes any number of axes."""
+    dimension = len(node.output.spatial_size)
+    if not dimension:
+        graph.of("Gemm", node, *graph.weights(node, "weight", "bias"))
+        return
+    weight = node.arrays["weight"].T
+    weight = graph.constant(f"{node.name}.weight", weight.reshape(*weight.shape, *[1] * dimension))
+    graph.of("Conv", node, weight, *graph.weights(node, "bias"), kernel_shape=[1] * dimension)
 
 
 @operation("cosine_linear")
@@ -132,8 +217,8 @@ def _cosine_linear(graph: OnnxNodes, node: Node) -> None:
 @operation("pad")
 def _pad(graph: OnnxNodes, node: Node) -> None:
     """Cells outside hold the row: one number if all channels agree, else a grid that is zero inside is added."""
-    name, x, row, padding = node.name, node.inputs[0], node.arrays["row"], node.settings["padding"]
-    widths = graph.constant(f"{name}.widths", np.array([0, 0, *padding] * 2))
+    name, x, row, padding = node.name, node.inputs[0], node.arrays["row"], node.settings  # before, after: (D,)
+    widths = graph.constant(f"{name}.widths", np.array([0, 0, *padding["before"], 0, 0, *padding["after"]]))
     if (row == row[0]).all():
         graph.of("Pad", node, widths, graph.constant(f"{name}.value", row[0]))
         return
@@ -141,7 +226,7 @@ def _pad(graph: OnnxNodes, node: Node) -> None:
     one = graph.constant(f"{name}.one", np.array(1.0))
     inside = graph.node("ConstantOfShape", [shape], f"{name}.inside")  # zeros
     outside = graph.node("Pad", [inside, widths, one], f"{name}.outside")
-    column = graph.constant(f"{name}.row", row.reshape(1, -1, *[1] * len(padding)))
+    column = graph.constant(f"{name}.row", row.reshape(1, -1, *[1] * len(x.spatial_size)))
     border = graph.node("Mul", [outside, column], f"{name}.border")
     graph.node("Add", [graph.node("Pad", [x.name, widths], f"{name}.zeros"), border], name)
 

@@ -68,7 +68,7 @@ def from_torch(module: torch.nn.Module) -> dict[str, np.ndarray]:
     torch = sys.modules.get("torch")  # a module exists only if torch was imported
     if torch is None or not isinstance(module, torch.nn.Module):
         raise TypeError(f"from_torch: module is {type(module).__name__}, expected a torch.nn.Module")
-    from sparsenet.export.torch_module import PadWithBackground
+    from sparsenet.export.torch_layers import PadWithBackground
 
     state = {}
     for path, part in module.named_modules(remove_duplicate=False):

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import nn
 
 from sparsenet.export.dense import DenseGraph, Node
+from sparsenet.export.torch_layers import (
+    Add,
+    Concatenate,
+    CosineLinear,
+    GlobalPool,
+    LinearOnCells,
+    PadWithBackground,
+    SumPool,
+    Upsample,
+)
 from sparsenet.export.weights import weight_to_torch
 
 OPERATIONS: dict[str, Callable[[Node], nn.Module]] = {}
@@ -59,66 +69,6 @@ class DenseNetwork(nn.Module):
         return values[self.output]
 
 
-class GlobalPool(nn.Module):
-    """The mean, maximum or sum over all cells: (B, C, *spatial) to (B, C)."""
-
-    def __init__(self, mode: str):
-        super().__init__()
-        self.mode = mode
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        cells = x.flatten(2)
-        return cells.amax(2) if self.mode == "max" else cells.sum(2) if self.mode == "sum" else cells.mean(2)
-
-    def extra_repr(self) -> str:
-        return self.mode
-
-
-class CosineLinear(nn.Linear):
-    """scale * the cosine of a row and each row of the weight; 0 for a zero row."""
-
-    def __init__(self, in_features: int, out_features: int, scale: float, device: Any = None, dtype: Any = None):
-        super().__init__(in_features, out_features, bias=False, device=device, dtype=dtype)
-        self.scale = scale
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale * nn.functional.linear(_units(x), _units(self.weight))
-
-
-def _units(rows: torch.Tensor) -> torch.Tensor:
-    """Rows divided by their norms, and first by their largest number, so that no square overflows."""
-    scaled = rows / rows.detach().abs().amax(1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
-    return nn.functional.normalize(scaled, dim=1)
-
-
-class PadWithBackground(nn.Module):
-    """Cells on each side of the grid that hold a row (C,), the background there when the network was exported."""
-
-    def __init__(self, row: torch.Tensor, padding: Sequence[int]):
-        super().__init__()
-        self.register_buffer("row", row)
-        self.widths = [width for width in reversed(padding) for _ in range(2)]  # last axis first, as `pad` wants them
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        outside = nn.functional.pad(x.new_zeros(1, 1, *x.shape[2:]), self.widths, value=1)
-        column = self.row.reshape(-1, *[1] * (x.ndim - 2))
-        return nn.functional.pad(x, self.widths) + outside * column
-
-
-class Add(nn.Module):
-    """x + y"""
-
-    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return x + y
-
-
-class Concatenate(nn.Module):
-    """The channels of all inputs, side by side."""
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return torch.cat(inputs, 1)
-
-
 # ---- of the operations ----
 
 def operation(name: str) -> Callable[[Callable[[Node], nn.Module]], Callable[[Node], nn.Module]]:
@@ -155,8 +105,12 @@ def _with_weights(kind: type[nn.Module], arrays: Mapping[str, np.ndarray], *argu
 
 
 def _filter(node: Node) -> dict[str, object]:
-    settings = node.settings
-    return {"kernel_size": settings["size"], **{name: settings[name] for name in ("stride", "padding", "dilation")}}
+    return {**_window(node), "dilation": node.settings["dilation"]}
+
+
+def _window(node: Node) -> dict[str, object]:
+    """A filter without dilation, which an average pooling does not have."""
+    return {"kernel_size": node.settings["size"], **{name: node.settings[name] for name in ("stride", "padding")}}
 
 
 @operation("convolution")
@@ -172,9 +126,59 @@ def _max_pool(node: Node) -> nn.Module:
     return _of_dimension("MaxPool", node, len(node.settings["size"]))(**_filter(node))
 
 
+@operation("average_pool")
+def _average_pool(node: Node) -> nn.Module:
+    return _of_dimension("AvgPool", node, len(node.settings["size"]))(**_window(node), count_include_pad=False)
+
+
+@operation("sum_pool")
+def _sum_pool(node: Node) -> nn.Module:
+    return SumPool(_average_pool(node), math.prod(node.settings["size"]))
+
+
+@operation("upsample")
+def _upsample(node: Node) -> nn.Module:
+    return Upsample(**node.settings)
+
+
 @operation("leaky_relu")
 def _leaky_relu(node: Node) -> nn.Module:
     return nn.LeakyReLU(node.settings["slope"]) if node.settings["slope"] else nn.ReLU()
+
+
+@operation("elu")
+def _elu(node: Node) -> nn.Module:
+    return nn.ELU(node.settings["alpha"])
+
+
+@operation("gelu")
+def _gelu(node: Node) -> nn.Module:
+    return nn.GELU()
+
+
+@operation("silu")
+def _silu(node: Node) -> nn.Module:
+    return nn.SiLU()
+
+
+@operation("tanh")
+def _tanh(node: Node) -> nn.Module:
+    return nn.Tanh()
+
+
+@operation("sigmoid")
+def _sigmoid(node: Node) -> nn.Module:
+    return nn.Sigmoid()
+
+
+@operation("prelu")
+def _prelu(node: Node) -> nn.Module:
+    return _with_weights(nn.PReLU, node.arrays, len(node.arrays["weight"]))
+
+
+@operation("softmax")
+def _softmax(node: Node) -> nn.Module:
+    return nn.Softmax(node.settings["axis"])
 
 
 @operation("batch_norm")
@@ -186,7 +190,8 @@ def _batch_norm(node: Node) -> nn.Module:
 @operation("linear")
 def _linear(node: Node) -> nn.Module:
     arrays = {**node.arrays, "weight": node.arrays["weight"].T}
-    return _with_weights(nn.Linear, arrays, node.inputs[0].channels, node.output.channels, bias="bias" in arrays)
+    kind = LinearOnCells if node.output.spatial_size else nn.Linear
+    return _with_weights(kind, arrays, node.inputs[0].channels, node.output.channels, bias="bias" in arrays)
 
 
 @operation("cosine_linear")
@@ -202,7 +207,7 @@ def _global_pool(node: Node) -> nn.Module:
 
 @operation("pad")
 def _pad(node: Node) -> nn.Module:
-    return PadWithBackground(torch.from_numpy(node.arrays["row"].copy()), node.settings["padding"])
+    return PadWithBackground(torch.from_numpy(node.arrays["row"].copy()), **node.settings)
 
 
 @operation("add")

@@ -49,13 +49,40 @@ def cosine_linear(settings, arrays, x):
     return settings["scale"] * (x @ w) / np.where(norms, norms, 1)
 
 
+def linear(_, arrays, x):
+    rows = reference.linear(np.moveaxis(x, 1, -1), arrays["weight"], arrays.get("bias"))
+    return np.moveaxis(rows, -1, 1)
+
+
+def pad(settings, arrays, x):
+    widths = [(0, 0), (0, 0), *zip(settings["before"], settings["after"], strict=True)]
+    outside = np.pad(np.zeros_like(x), widths, constant_values=1)
+    return np.pad(x, widths) + outside * column(arrays["row"], x)
+
+
+def windows_of(settings):
+    assert set(settings["dilation"]) == {1}
+    return {**filter_of(settings), "padding": settings["padding"]}
+
+
+def softmax(settings, _, x):
+    return np.moveaxis(reference.softmax(np.moveaxis(x, settings["axis"], 1)), 1, settings["axis"])
+
+
+def activation(name):
+    return lambda settings, _, x: reference.activation(x, name, settings.get("alpha"))
+
+
 OF_OPERATION = {
-    "convolution": convolution, "batch_norm": batch_norm, "cosine_linear": cosine_linear,
-    "max_pool": lambda settings, _, x: reference.max_pool(x, **filter_of(settings))[0],
+    "convolution": convolution, "batch_norm": batch_norm, "cosine_linear": cosine_linear, "linear": linear, "pad": pad,
+    "max_pool": lambda settings, _, x: reference.max_pool(x, **windows_of(settings))[0],
+    "average_pool": lambda settings, _, x: reference.average_pool(x, **windows_of(settings)),
+    "sum_pool": lambda settings, _, x: reference.sum_pool(x, **windows_of(settings)),
+    "upsample": lambda settings, _, x: reference.upsample(x, settings["scale"], settings["spatial_size"]),
+    **{name: activation(name) for name in reference.ACTIVATIONS},
+    "prelu": lambda _, arrays, x: reference.prelu(x, arrays["weight"]), "softmax": softmax,
     "leaky_relu": lambda settings, _, x: reference.leaky_relu(x, settings["slope"]),
-    "linear": lambda _, arrays, x: reference.linear(x, arrays["weight"], arrays.get("bias")),
     "global_pool": lambda settings, _, x: reference.global_pool(x, settings["mode"]),
-    "pad": lambda settings, arrays, x: reference.pad(x, settings["padding"], arrays["row"]),
     "add": lambda settings, arrays, x, y: x + y,
     "concatenate": lambda settings, arrays, *xs: np.concatenate(xs, axis=1),
 }
@@ -102,6 +129,14 @@ def test_modules_that_do_not_say_what_they_take(rng):
     assert dense_graph(nn.Dropout(), 4, in_channels=2).nodes == []
 
 
+def test_softmax_over_the_samples(rng):
+    net = network(2).add_global_pool().add(nn.Softmax(0)).to("float64")
+    x = batch(2, rng, "float64")
+    found = run(dense_graph(net, background=BACKGROUND), x.to_dense().numpy())
+    reference.assert_close(found, dense_output(net, x))
+    np.testing.assert_allclose(found.sum(axis=0), 1)
+
+
 class Mine(nn.Module):
     def forward(self, x):
         return x
@@ -126,8 +161,13 @@ def conv(**options) -> nn.SparseNetwork:
     (conv(stride=2).add_inverse_convolution(2, "convolution1"), r"inverse_convolution1 \(InverseConv\) has no dense"),
     (network(2).add(Mine()), r"mine1 \(Mine\) has no dense equivalent that is known here: register"),
     (network(2).add(Changed()), r"relu1 \(Changed\) has no dense equivalent that is known"),
-    (network(2).add(nn.Linear(2, 3)), r"linear1 \(Linear\) is exported for rows \(B, C\).*GlobalPool before it"),
-    (network(2).add(nn.CosineLinear(2, 3)), r"cosine_linear1 \(CosineLinear\) is exported for rows"),
+    (network(2).add(nn.ToDense()).add(nn.Linear(SIDE, 3)), r"linear1: Linear: x has shape \(1, 2, 9, 9\).*expected"),
+    (network(2).add(nn.CosineLinear(2, 3)), "cosine_linear1: CosineLinear: .* SparseTensor.*put a GlobalPool before"),
+    (network(2).add(nn.ToDense()).add(nn.CosineLinear(SIDE, 3)), "cosine_linear1: CosineLinear: .*expected"),
+    (network(2).add(nn.Softmax(2)), "softmax1: Softmax: axis is 2, expected -1 or 1"),
+    (network(2).add(nn.PReLU(3)), "prelu1: PReLU: x has 2 channels"),
+    (network(2).add(nn.Upsample((2, 2, 2))), "upsample1: Upsample: scale_factor .* for the 2 dimensions"),
+    (network(2).add_global_pool().add(nn.Upsample(2)), "upsample1: Upsample: the input is Tensor"),
     (network(2).add_convolution(3, 12), r"export: convolution1: Geometry: .* does not fit a grid of \(9, 9\)"),
     (conv().add_global_pool().add(nn.SparseConv(3, 2, 2, dimension=2)), "export: convolution2: .* is Tensor"),
 ])
@@ -146,6 +186,9 @@ def test_a_background_that_differs_by_sample_is_not_padded_with():
     assert dense_graph(conv(), background=differing).output.background is None
     with pytest.raises(ValueError, match=r"convolution1 \(SparseConv\) pads with the background, which differs by"):
         dense_graph(conv(padding=1), background=differing)
+    assert dense_graph(network(2).add_upsample(2, 17), background=differing).output.background is None
+    with pytest.raises(ValueError, match=r"upsample1 \(Upsample\) pads with the background.*a spatial_size that the"):
+        dense_graph(network(2).add_upsample(2, 19), background=differing)
 
 
 def test_weights_that_are_not_finite():

@@ -62,9 +62,23 @@ def test_padding_with_the_background(background, operators, rng, tmp_path):
 
 
 @needs_onnx
+@pytest.mark.parametrize(("spatial_size", "operators"), [
+    (None, ["Resize"]), (18, ["Resize"]), ((18, 17), ["Resize", "Slice"]), ((17, 20), ["Pad", "Resize", "Slice"])])
+def test_nearest_upsampling(spatial_size, operators, rng, tmp_path):
+    import onnx
+
+    net, x = network(2).add_upsample(2, spatial_size), batch(2, rng)
+    sn.export.onnx(net, tmp_path / "net.onnx", background=[0.3, 0.3])
+    assert [node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node] == [*operators, "Identity"]
+    x = x.with_features(x.features, sn.Tensor(np.full(2, 0.3, "f4")))
+    assert np.array_equal(run(tmp_path / "net.onnx", x.to_dense().numpy()), dense_output(net, x))
+
+
+@needs_onnx
 def test_four_dimensions_where_the_runtime_has_them(rng, tmp_path):
-    """Convolutions; its poolings have at most three."""
-    net = trained(network(4).add_convolution(3, 3, padding=1).add_relu().add_linear(2), rng)
+    """Its poolings have at most three."""
+    net = network(4).add_convolution(3, 3, padding=1).add_linear(2, on_sites=True).add_upsample(2, 11).add_prelu()
+    net = trained(net.add_linear(2), rng)
     sn.export.onnx(net, tmp_path / "net.onnx")
     x = sn.SparseTensor.from_dense(rng.standard_normal((2, 2, *[SIDE] * 4)).astype("f4"))
     assert reference.relative_error(run(tmp_path / "net.onnx", x.to_dense().numpy()), dense_output(net, x)) < TOLERANCE

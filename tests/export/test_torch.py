@@ -80,10 +80,11 @@ class TestModule:
         with pytest.raises(ValueError, match=rf"the grid has shape \(1, 2, 4, 4\), expected \(B, 2, {SIDE}, {SIDE}\)"):
             module(torch.zeros(1, 2, 4, 4))
 
-    @pytest.mark.parametrize(("layer", "kind"), [("convolution", "Conv"), ("max_pool", "MaxPool")])
+    @pytest.mark.parametrize(("layer", "kind"), [("convolution", "Conv"), ("max_pool", "MaxPool"),
+                                                  ("average_pool", "AvgPool")])
     def test_four_dimensions(self, layer, kind, torch):
         net = network(4)
-        net = net.add_convolution(2, 2) if kind == "Conv" else net.add_max_pool(2)
+        net = net.add_convolution(2, 2) if kind == "Conv" else getattr(net, f"add_{layer}")(2)
         with pytest.raises(ValueError, match=f"{layer}1: PyTorch has no {kind} of 4 dimensions, expected 1 to 3"):
             sn.export.to_torch(net)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sparsenet as sn
-from sparsenet.inspect.page.layers import ALL, FILTER, NONE, SAME, look_into
+from sparsenet.inspect.page.layers import ALL, COPY, FILTER, NONE, SAME, look_into
 
 CLASSES = ["ball", "box", "bar"]
 
@@ -141,6 +141,17 @@ def test_what_a_cell_adds_to_a_mean_a_sum_and_a_padded_maximum(background, rng):
             np.testing.assert_allclose(layer.shares[m, k], expected, rtol=1e-5, atol=1e-6)
     last = layers[4]
     assert (last.shares.sum(axis=1) == 3).all() and not last.shares[last.record.rulebook.windows == -2].any()
+
+
+def test_an_upsampling_copies_rows():
+    net = sn.SparseNetwork().add_max_pool(3, 2, 1).add_upsample(2, 13).add_prelu().add_linear(3)
+    view = look_into(net, shell(), CLASSES)
+    assert [layer.relation for layer in view.layers] == [NONE, FILTER, COPY, SAME, ALL, SAME]
+    given, copied = view.layers[1:3]
+    (parents,) = copied.neighbours.T
+    np.testing.assert_array_equal(copied.sites.coordinates[:, 1:] // 2, given.sites.coordinates[parents, 1:])
+    np.testing.assert_array_equal(copied.features, given.features[parents])
+    assert view.explained == "prelu1" and copied.gradient.any()
 
 
 def test_the_network_is_left_as_it_was():

@@ -14,14 +14,16 @@ from sparsenet.inspect.grad_cam import Centres, importance_of, interpolated
 from sparsenet.kernels import launch
 from sparsenet.nn.activations import Activation
 from sparsenet.nn.inverse import InverseConv
+from sparsenet.nn.pooling import Upsample
 from sparsenet.ops.channel_groups import times
 from sparsenet.sparse import ActiveSites, SparseTensor
+from sparsenet.sparse.upsampling import copies_of
 
 if TYPE_CHECKING:
     from sparsenet.nn import SparseNetwork
 
 # How the rows of a layer are computed from those of the layer before
-FILTER, SAME, ALL, NONE = "filter", "same", "all", "none"
+FILTER, COPY, SAME, ALL, NONE = "filter", "copy", "same", "all", "none"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class LayerView:
     sites : ActiveSites; None if there is one row for the sample and no grid
     features, gradient : (N, C)
     importance : (N,) by Grad-CAM; of the input, that of `NetworkView.explained`, interpolated; zeros without a grid
-    relation : FILTER (see `neighbours` (N, K) int32), SAME row, ALL rows, or NONE for the input
+    relation : FILTER (see `neighbours` (N, K) int32), COPY of the row `neighbours` (N, 1), SAME row, ALL rows, or NONE
+        for the input
     shares : (N, K), the contribution of each offset: for a convolution the norm of (x - background) W[k], or of
         x W[k] if it is inverse; for a max-pooling the number of channels it won, for a sum or mean the norm of what it
         adds to x - background; otherwise None
@@ -200,6 +203,9 @@ def _layer(record: Activation, source: SparseTensor | Tensor | None) -> LayerVie
         relation = ALL if isinstance(source, SparseTensor) else SAME
     elif isinstance(source, SparseTensor) and record.sites is source.sites:
         relation = SAME
+    elif isinstance(record.layer, Upsample) and isinstance(source, SparseTensor):
+        relation = COPY
+        neighbours = to_device(copies_of(source.sites, record.layer.upsampling).parents, "cpu")
     else:
         raise ValueError(f"inspector page: {record.name} changes the sites without a rulebook, so that "
                          "they cannot be traced back: cut the network before it (del net.layers[...])")

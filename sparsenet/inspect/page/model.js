@@ -42,7 +42,7 @@ async function loadModel() {
     grid: layer.grid === null ? null : grids[layer.grid],
     features: quantised(array, `layer${i}.features`, layer.rows),
     lengths: quantised(array, `layer${i}.lengths`, layer.rows),
-    neighbours: layer.relation === "filter" ? array(`layer${i}.neighbours`) : null,
+    neighbours: ["filter", "copy"].includes(layer.relation) ? array(`layer${i}.neighbours`) : null,
     shares:
       layer.relation === "filter" ? quantised(array, `layer${i}.shares`, layer.rows * layer.offsets.length) : null,
   }));
@@ -118,7 +118,7 @@ function receptiveField(layers, index, row) {
     } else if (layer.relation === "all") {
       fields[i - 1] = Array.from({ length: before.rows }, (_, n) => n);
     } else {
-      const K = layer.offsets.length;
+      const K = layer.relation === "copy" ? 1 : layer.offsets.length;
       const lit = new Uint8Array(before.rows);
       for (const m of fields[i]) {
         for (let k = 0; k < K; k++) {

@@ -106,8 +106,19 @@ function made(layers, index, row, choose) {
       ]),
     ];
   }
+  if (layer.relation === "copy") {
+    return [
+      heading,
+      make("p", { class: "note" }, [
+        `${layer.kind} ${layer.settings}, a copy of row `,
+        go(layer.neighbours[row]),
+        ` of ${before.name}.`,
+      ]),
+    ];
+  }
   const found = entries(layers, index, row);
-  const pool = layer.weight === null;
+  const weighted = layer.weight !== null;
+  const pool = layer.kind === "max_pool";
   const K = layer.offsets.length;
   const most = Math.max(...found.map((entry) => entry.share), 1e-30);
   const total = found.reduce((sum, entry) => sum + Math.round(entry.share), 0);
@@ -117,7 +128,7 @@ function made(layers, index, row, choose) {
       make("td", {}, `(${entry.offset.join(", ")})`),
       make("td", { class: "number" }, [go(entry.input)]),
       make("td", {}, `(${cellOf(before, entry.input).join(", ")})`),
-      ...(pool ? [] : [make("td", {}, `W[${entry.k}]`)]),
+      ...(weighted ? [make("td", {}, `W[${entry.k}]`)] : []),
       bar(entry.share / most),
       make("td", { class: "number" }, pool ? `${Math.round(entry.share)}` : short(entry.share)),
     ]),
@@ -127,7 +138,7 @@ function made(layers, index, row, choose) {
     ["offset"],
     ["input row", "number"],
     ["cell"],
-    ...(pool ? [] : [["weight"]]),
+    ...(weighted ? [["weight"]] : []),
     [pool ? "channels won" : "adds", "bar"],
     ["", "number"],
   ];
@@ -139,7 +150,9 @@ function made(layers, index, row, choose) {
   const input = layer.background ? "(input − background)" : "input";
   const explained = pool
     ? `Each of the ${layer.channels} channels takes its largest value.`
-    : `W[k] is ${layer.name}.weight[k], ${layer.weight.join("×")}; "adds" is the norm of ${input} · W[k].`;
+    : weighted
+      ? `W[k] is ${layer.name}.weight[k], ${layer.weight.join("×")}; "adds" is the norm of ${input} · W[k].`
+      : `"adds" is the norm of ${input}${layer.kind === "average_pool" ? ", divided by the number of cells" : ""}.`;
   return [
     heading,
     make("p", { class: "note" }, `${words.join("; ")}. ${explained}`),

@@ -8,7 +8,7 @@ import numpy as np
 
 from sparsenet.backend import to_device
 from sparsenet.inspect.page.arrays import Arrays, smallest_unsigned
-from sparsenet.inspect.page.layers import FILTER, LayerView, NetworkView, reads_background
+from sparsenet.inspect.page.layers import COPY, FILTER, LayerView, NetworkView, reads_background
 from sparsenet.kernels.hash_table import probe_lengths
 
 if TYPE_CHECKING:
@@ -97,8 +97,9 @@ def _layer(layer: LayerView, grids: list[ActiveSites], cap: int, bits: int, arra
         "grid": next((i for i, sites in enumerate(grids) if sites is layer.sites), None),
         "rows": rows, "channels": channels, "kept": kept.tolist(), "relation": layer.relation,
     }
-    if layer.relation == FILTER:
+    if layer.relation in (FILTER, COPY):
         arrays.add(f"{name}.neighbours", layer.neighbours)
+    if layer.relation == FILTER:
         arrays.add_quantised(f"{name}.shares", layer.shares.reshape(-1, 1), 16)
         weight = getattr(record.layer, "weight", None)
         entry["offsets"] = record.layer.geometry.kernel_offsets.tolist()
