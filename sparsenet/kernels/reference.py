@@ -138,7 +138,7 @@ def pair_count(coordinates, spatial_size, output_size, *axes):
     return sum(len(n) for n, _ in joined_outputs(coordinates, output_size, *axes))
 
 
-def by_offset(rulebook) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+def by_offset(rulebook) -> Iterable[np.ndarray]:
     """For each offset k the rows n of the inputs and m of the outputs that it joins, none of them twice."""
     return np.split(rulebook.pairs.T, rulebook.pair_splits[1:-1], axis=1)
 

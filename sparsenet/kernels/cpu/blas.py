@@ -102,9 +102,9 @@ def multiply(typing: Any, loop: Any, a: Any, b: Any, out: Any, sizes: Any) -> tu
 
     def unpacked(context: Any, builder: Any, kind: Any, value: Any) -> list:
         """The numbers of a tuple, or a single one, as words."""
-        kinds = list(kind) if isinstance(kind, types.BaseTuple) else [kind]
-        values = cgutils.unpack_tuple(builder, value) if isinstance(kind, types.BaseTuple) else [value]
-        return [context.cast(builder, one, own, types.int64) for one, own in zip(values, kinds, strict=True)]
+        kinds = getattr(kind, "types", None)  # of a tuple
+        values = [value] if kinds is None else cgutils.unpack_tuple(builder, value)
+        return [context.cast(builder, one, own, types.int64) for one, own in zip(values, kinds or [kind], strict=True)]
 
     return types.void(loop, a, b, out, sizes), build
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -34,7 +34,7 @@ MAX_SHARED = 227 * 1024  # bytes per block, on the largest GPU
 
 TARGETS = {"hopper.cuh": "sm_90a"}  # headers whose instructions only one architecture has
 OLDEST = {"TF32": 80, "FP16": 75, "BF16": 80}  # the first GPUs whose tensor cores multiply operands of a PRECISION
-Macros = dict[str, str | int]
+Macros = Mapping[str, str | int]
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"[^\n]*$', re.MULTILINE)
 
 
@@ -67,7 +67,8 @@ class CudaSource:
 
     def runs_on(self, architecture: int, macros: Macros) -> bool:
         """Whether GPUs of that number (80 for sm_80) have the instructions of a variant."""
-        return self.target in (None, f"sm_{architecture}a") and OLDEST.get(macros.get("PRECISION"), 0) <= architecture
+        oldest = OLDEST.get(str(macros.get("PRECISION")), 0)
+        return self.target in (None, f"sm_{architecture}a") and architecture >= oldest
 
     @cached_property
     def text(self) -> str:
