@@ -16,20 +16,7 @@ from math import erfc, pi, prod
 import numpy as np
 
 from sparsenet.backend import REFERENCE
-from sparsenet.kernels.contracts import (
-    COSINE,
-    ELU,
-    GELU,
-    L2,
-    LATTICE,
-    NO_SAMPLE,
-    NOT_FINITE,
-    OUTSIDE,
-    SIGMOID,
-    SILU,
-    TANH,
-    MeshFault,
-)
+from sparsenet.kernels import contracts
 from sparsenet.kernels.hash_table import EMPTY, MIX, HashTable, capacity_for
 from sparsenet.kernels.table import formula_of, launch
 from sparsenet.kernels.voxels import place
@@ -209,9 +196,7 @@ def matmul(a, b):
 
 @formula_of("max_pool_forward", reads=("windows",))
 def max_pool_forward(features, background, windows, output_coordinates, relative):
-    """(out, argmax int16): the largest value of each window, and the first offset that has it; NaN wins, of several the
-    last.  The background competes at the first inactive offset; without one, inactive cells are skipped, and a window
-    without a site gives 0 and argmax 0.  An entry -2, a cell outside the grid, is always skipped."""
+    """(out, argmax int16): each window's largest value, at the first offset (NaN: the last); -1 background, -2 no cell."""
     (outputs, offsets), counts, inactive = windows.shape, windows >= 0, windows == -1
     if background is not None:
         counts |= inactive & (inactive.cumsum(axis=1) == 1)
@@ -241,8 +226,7 @@ def max_pool_backward(gradient, argmax, rulebook, batch_splits):
 
 @formula_of("sum_pool_forward", reads=("windows",))
 def sum_pool_forward(features, background, windows, output_coordinates, mean):
-    """(M, C): sums over each window's cells; -1 holds the background, -2 does not exist; without a background, over
-    its sites.  A mean is divided by the number of these cells, at least 1."""
+    """(M, C): sums over a window's cells, without a background its sites; a mean by their number.  -2 is no cell."""
     zeros = np.zeros((1, features.shape[1]), features.dtype)
     counted, values, rows = windows >= 0, np.concatenate([features, zeros]), windows
     if background is not None:  # its rows follow those of the sites
@@ -261,9 +245,8 @@ def sum_pool_backward(gradient, rulebook, batch_splits, mean, with_background):
     share = gradient / counted.sum(axis=1, keepdims=True, dtype=gradient.dtype).clip(1) if mean else gradient
     m, k = np.nonzero(windows >= 0)
     np.add.at(out, windows[m, k], share[m])
-    if not with_background:
-        return out, None
-    return out, segment_sum((windows == -1).sum(axis=1, keepdims=True, dtype=gradient.dtype) * share, batch_splits)
+    below = (windows == -1).sum(axis=1, keepdims=True, dtype=gradient.dtype) * share
+    return out, segment_sum(below, batch_splits) if with_background else None
 
 
 @formula_of("leaky_relu_forward")
@@ -312,11 +295,11 @@ def level_gradient(gradient, argmax, transposed_neighbours, activated, constant,
 def activation_forward(x, kind, alpha, background):
     """f(x), in float64 and rounded once; with a background, both."""
     v = x.astype(np.float64)
-    out = {ELU: lambda: np.where(v > 0, v, alpha * np.expm1(v)),
-           GELU: lambda: np.where(v == -np.inf, 0, v * normal(v)),
-           SILU: lambda: np.where(v == -np.inf, 0, v * logistic(v)),
-           TANH: lambda: np.tanh(v),
-           SIGMOID: lambda: logistic(v)}[kind]().astype(x.dtype)
+    out = {contracts.ELU: lambda: np.where(v > 0, v, alpha * np.expm1(v)),
+           contracts.GELU: lambda: np.where(v == -np.inf, 0, v * normal(v)),
+           contracts.SILU: lambda: np.where(v == -np.inf, 0, v * logistic(v)),
+           contracts.TANH: lambda: np.tanh(v),
+           contracts.SIGMOID: lambda: logistic(v)}[kind]().astype(x.dtype)
     return out if background is None else (out, activation_forward(background, kind, alpha, None))
 
 
@@ -325,11 +308,11 @@ def activation_backward(kept, gradient, kind, alpha, background, background_grad
     """gradient * f', from the input of GELU and SiLU, from the output of the others; with a background, both."""
     v = kept.astype(np.float64)
     x = np.clip(v, -1e3, 1e3)  # no infinity times 0
-    slope = {ELU: lambda: np.where(v > 0, 1, v + alpha),
-             GELU: lambda: normal(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * pi),
-             SILU: lambda: logistic(x) * (1 + x * logistic(-x)),
-             TANH: lambda: 1 - v * v,
-             SIGMOID: lambda: v * (1 - v)}[kind]()
+    slope = {contracts.ELU: lambda: np.where(v > 0, 1, v + alpha),
+             contracts.GELU: lambda: normal(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * pi),
+             contracts.SILU: lambda: logistic(x) * (1 + x * logistic(-x)),
+             contracts.TANH: lambda: 1 - v * v,
+             contracts.SIGMOID: lambda: v * (1 - v)}[kind]()
     out = (gradient * slope).astype(gradient.dtype)
     return out if background is None else (
         out, activation_backward(background, background_gradient, kind, alpha, None, None))
@@ -427,8 +410,7 @@ def batch_norm_backward(features, background, gradient, background_gradient, bat
 
 @formula_of("sample_norm_forward")
 def sample_norm_forward(features, background, batch_splits, cells, weight, bias, groups, eps):
-    """Results for features (N, C) and background (B, C); (2, B, groups) float64, the mean and variance of each group in
-    each sample, its inactive cells included; 0 and 1 if there are no values."""
+    """Results (N, C), (B, C); (2, B, groups) float64: mean and variance of a sample's cells, or 0 and 1 of none."""
     width, below = len(weight) // groups, []
     out, moments = np.empty_like(features), np.zeros((2, len(batch_splits) - 1, groups))
     for b, (start, stop, rows, times) in enumerate(_samples(features, background, batch_splits, cells)):
@@ -443,8 +425,7 @@ def sample_norm_forward(features, background, batch_splits, cells, weight, bias,
 
 
 def _samples(features, background, batch_splits, cells) -> Iterator[tuple]:
-    """For each sample: its first row and its end, its rows with the background's behind them, in float64, and how many
-    cells hold each; of a sample without a site at least one holds the background."""
+    """Each sample's first row, its end, its rows and the background's in float64, and how many cells hold each."""
     for b, (start, stop) in enumerate(pairwise(batch_splits)):
         own = None if background is None else background[[b % len(background)]]
         rows = _with_background(features[start:stop], own, np.array([start, stop]), max(cells, stop - start, 1))
@@ -559,7 +540,6 @@ formula_of("multiply_sample_rows")(lambda values, rows, coordinates: values * of
 
 # ---- points and the cells that they lie in -------------------------------------------------------------------------
 
-
 @formula_of("point_keys")
 def point_keys(points, samples, origin, voxel_size, spatial_size, batch_size):
     """(P,) int64 keys of the cells; OUTSIDE, NOT_FINITE or NO_SAMPLE in place of one that does not exist."""
@@ -572,24 +552,23 @@ def keys_around(at, corners, samples, spatial_size, batch_size) -> np.ndarray:
     cells = np.floor(at)[:, None] + corners
     inside = ((cells >= 0) & (cells < spatial_size)).all(axis=2)
     samples = np.zeros(len(at), np.int64) if samples is None else samples
-    keys = np.full(inside.shape, OUTSIDE, np.int64)
+    keys = np.full(inside.shape, contracts.OUTSIDE, np.int64)
     keys[inside] = keys_of(samples[np.nonzero(inside)[0]], cells[inside].astype(np.int64), spatial_size)
-    keys[~np.isfinite(at).all(axis=1)] = NOT_FINITE
-    keys[(samples < 0) | (samples >= batch_size)] = NO_SAMPLE
+    keys[~np.isfinite(at).all(axis=1)] = contracts.NOT_FINITE
+    keys[(samples < 0) | (samples >= batch_size)] = contracts.NO_SAMPLE
     return keys
 
 
 @formula_of("point_rows")
 def point_rows(points, samples, origin, voxel_size, spatial_size, batch_size, keys, table_keys, table_rows, trilinear):
-    """(P, K) int32 rows of the sites in these cells, -1 if there is none, or NOT_FINITE or NO_SAMPLE; K = 1, or
-    trilinear 2^D cells, a bit of k for each axis, the last axis lowest, and their weights (P, K) float64."""
+    """(P, K) int32 rows of the sites in K = 1 or, trilinear, 2^D cells, -1, NOT_FINITE or NO_SAMPLE, and their weights."""
     at = (points - origin) / voxel_size - (0.5 if trilinear else 0)
     corners = np.array(list(product(range(1 + trilinear), repeat=len(origin))))
     wanted = keys_around(at, corners, samples, spatial_size, batch_size)
     rows = np.searchsorted(keys, wanted)
-    rows[wanted != np.append(keys, OUTSIDE)[rows]] = OUTSIDE
+    rows[wanted != np.append(keys, contracts.OUTSIDE)[rows]] = contracts.OUTSIDE
     beyond = (at - np.floor(at))[:, None]
-    return (np.where(wanted < OUTSIDE, wanted, rows).astype(np.int32),
+    return (np.where(wanted < contracts.OUTSIDE, wanted, rows).astype(np.int32),
             np.where(corners, beyond, 1 - beyond).prod(axis=2) if trilinear else None)
 
 
@@ -612,8 +591,7 @@ def interpolate_rows(features, rows, weights, background, samples):
 
 @formula_of("group_sum")
 def group_sum(values, members, splits, weights, mean):
-    """(S, C) sum over the members m of each group of weights[m] values[m // K], in float64; over their number if mean.
-    An empty group has zeros."""
+    """(S, C) sum over the members m of a group of weights[m] values[m // K], in float64; if mean, by their number."""
     members, sizes = members[splits[0] : splits[-1]], np.diff(splits)
     corners, weights = (1, np.ones(len(values))) if weights is None else (weights.shape[1], weights.ravel())
     total = np.zeros((len(sizes), values.shape[1]))
@@ -623,8 +601,7 @@ def group_sum(values, members, splits, weights, mean):
 
 @formula_of("group_max")
 def group_max(values, members, splits):
-    """(S, C) largest of the members' values, and the first member that has it, (S, C) int64; NaN is the largest.  An
-    empty group has -inf, and -1."""
+    """(S, C) largest of the members' values, or NaN, and the first member that has it; -inf and -1 if there is none."""
     out = np.full((len(splits) - 1, values.shape[1]), -np.inf, values.dtype)
     chosen = np.full(out.shape, -1, np.int64)
     for s, (start, stop) in enumerate(pairwise(splits.tolist())):
@@ -651,8 +628,7 @@ def softmax_cross_entropy(logits, labels, with_gradient):
 
 @formula_of("triplet_loss")
 def triplet_loss(anchor, positive, negative, margin, distance, with_gradient):
-    """loss () = mean of max(0, margin + d(anchor, positive) - d(anchor, negative)), in float64.  Also (loss,
-    number of terms above 0), and the gradient (3, T, C) by anchor, positive and negative if with_gradient."""
+    """Mean of max(0, margin + d(a, p) - d(a, n)) in float64; (it, the terms above 0); gradient (3, T, C) by each of them."""
     a, p, n = (rows.astype(np.float64) for rows in (anchor, positive, negative))
     (near, near_by_a, near_by_p), (far, far_by_a, far_by_n) = _distance(a, p, distance), _distance(a, n, distance)
     terms = margin + near - far
@@ -666,14 +642,14 @@ def triplet_loss(anchor, positive, negative, margin, distance, with_gradient):
 def _distance(a: np.ndarray, b: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distances (T, 1) of rows and their gradients by a and by b (T, C); see the formulas in losses/triplet_loss.py."""
     length = partial(np.hypot.reduce, axis=1, keepdims=True)  # no square over- or underflows
-    if distance == COSINE:
+    if distance == contracts.COSINE:
         of_a, of_b = length(a), length(b)
         u, v, known = a / of_a, b / of_b, (of_a != 0) & (of_b != 0)
         d = np.where(known, length(u - v) ** 2 / 2, 1)
         return d, np.where(known, (u - v - d * u) / of_a, 0), np.where(known, (v - u - d * v) / of_b, 0)
     d = length(a - b)
-    by_a = np.where(d != 0, (a - b) / d, 0) if distance == L2 else 2 * (a - b)
-    return d if distance == L2 else d**2, by_a, -by_a
+    by_a = np.where(d != 0, (a - b) / d, 0) if distance == contracts.L2 else 2 * (a - b)
+    return d if distance == contracts.L2 else d**2, by_a, -by_a
 
 
 @formula_of("scale_gradient")
@@ -684,12 +660,10 @@ def scale_gradient(gradient, factor):
 
 @formula_of("sgd_step")
 def sgd_step(parameters, gradients, velocities, masters, lr, momentum, dampening, nesterov, weight_decay, loss_scale):
-    """In place: v = momentum * v + (1 - dampening) * g, parameter -= lr * v, where g = gradient / loss_scale +
-    weight_decay * parameter; with Nesterov's momentum, lr * ((1 - dampening) * g + momentum * v)."""
+    """In place: v = momentum v + (1 - dampening) g, parameter -= lr v, or by Nesterov lr ((1 - dampening) g + momentum v)."""
     for i, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
-        step = gradient / loss_scale + weight_decay * parameter
+        step = (gradient / loss_scale + weight_decay * parameter) * (1 if velocities is None else 1 - dampening)
         if velocities is not None:
-            step *= 1 - dampening
             velocities[i][:] = momentum * velocities[i] + step
             step = step + momentum * velocities[i] if nesterov else velocities[i]
         parameter -= lr * step
@@ -702,9 +676,8 @@ def adam_step(parameters, gradients, means, squares, maxima, masters, lr, beta1,
     for i, (parameter, gradient, m, v) in enumerate(zip(parameters, gradients, means, squares, strict=True)):
         g = gradient / loss_scale + (0 if decoupled else weight_decay) * parameter
         m[:], v[:] = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
-        if maxima is not None:
-            v = np.maximum(v, maxima[i], out=maxima[i])
-        parameter -= lr * (weight_decay if decoupled else 0) * parameter
+        v = v if maxima is None else np.maximum(v, maxima[i], out=maxima[i])
+        parameter *= 1 - (lr * weight_decay if decoupled else 0)
         parameter -= lr * (m / (1 - beta1**steps)) / (np.sqrt(v / (1 - beta2**steps)) + eps)
 
 
@@ -716,9 +689,9 @@ def voxelize_triangles(vertices, faces, spatial_size):
     closed cube share no point if, and only if, their shadows on one of 13 axes are apart: the 3 of the grid, its
     normal, and the products of its edges with those 3.  A cube around each triangle is halved down to cells."""
     corners = vertices[faces]
-    first, last = corners.min(axis=1) // LATTICE, corners.max(axis=1) // LATTICE
+    first, last = corners.min(axis=1) // contracts.LATTICE, corners.max(axis=1) // contracts.LATTICE
     middle = (first + last) // 2
-    corners = corners - LATTICE * middle[:, None]  # from the triangle's middle cell: all products fit 64 bits
+    corners = corners - contracts.LATTICE * middle[:, None]  # from the triangle's middle cell: all products fit 64 bits
     edges = np.roll(corners, -1, axis=1) - corners
     axes = [np.cross(edges[:, 0], edges[:, 1])]
     axes += [np.cross(edges[:, e], one) for e in range(3) for one in np.eye(3, dtype=np.int64)]
@@ -728,9 +701,10 @@ def voxelize_triangles(vertices, faces, spatial_size):
     for side in (2**level for level in reversed(range(levels))):
         halves = side * np.array(list(product((0, 1), repeat=3)))
         face, box = np.repeat(face, 8), (box[:, None] + halves).reshape(-1, 3)
-        meets, half = (box <= (last - middle)[face]).all(axis=1), LATTICE * side // 2
+        meets, half = (box <= (last - middle)[face]).all(axis=1), contracts.LATTICE * side // 2
         for axis, at in shadows:
-            centre, reach = np.einsum("nd,nd->n", LATTICE * box + half, axis[face]), half * np.abs(axis).sum(axis=1)
+            centre = np.einsum("nd,nd->n", contracts.LATTICE * box + half, axis[face])
+            reach = half * np.abs(axis).sum(axis=1)
             meets &= ((at.min(axis=1) - reach)[face] <= centre) & (centre <= (at.max(axis=1) + reach)[face])
         face, box = face[meets], box[meets]
     cells = np.unique(middle[face] + box, axis=0)
@@ -765,7 +739,7 @@ def voxelize_meshes(vertices, vertex_splits, faces, face_splits, placements, spa
             lattice = place(own, spatial_size, render_size, placed[:3], placed[3:6], placed[6])
             cells, dropped[s] = launch("voxelize_triangles", lattice, own_faces, spatial_size, backend=REFERENCE)
         except ValueError as error:
-            raise MeshFault(s, error) from error
+            raise contracts.MeshFault(s, error) from error
         cells = fill_solid(cells, spatial_size) if fill else cells
         keys.append(keys_of(np.full(len(cells), s), cells, spatial_size))
     return np.concatenate(keys), dropped
