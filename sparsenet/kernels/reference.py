@@ -2,8 +2,7 @@
 
 `sn.set_backend("reference")`, or SPARSENET_BACKEND=reference, runs whole networks on it.  It is slow and short: one
 function per kernel, no threads, nothing compiled, so a debugger can step through a whole training step.  It promises
-values, not bits.  Letters: N input sites, M output sites, K kernel offsets, P pairs, B samples, C channels,
-D dimensions.  An entry -1 of the neighbours is an inactive cell.
+values, not bits.  Letters as in contracts.py; an entry -1 of the neighbours is an inactive cell.
 """
 
 from __future__ import annotations
@@ -196,7 +195,7 @@ def matmul(a, b):
 
 @formula_of("max_pool_forward", reads=("windows",))
 def max_pool_forward(features, background, windows, output_coordinates, relative):
-    """(out, argmax int16): each window's largest value, at the first offset (NaN: the last); -1 background, -2 no cell."""
+    """(out, argmax int16): a window's largest value, its first offset (of NaN the last); -1 background, -2 no cell."""
     (outputs, offsets), counts, inactive = windows.shape, windows >= 0, windows == -1
     if background is not None:
         counts |= inactive & (inactive.cumsum(axis=1) == 1)
@@ -561,7 +560,7 @@ def keys_around(at, corners, samples, spatial_size, batch_size) -> np.ndarray:
 
 @formula_of("point_rows")
 def point_rows(points, samples, origin, voxel_size, spatial_size, batch_size, keys, table_keys, table_rows, trilinear):
-    """(P, K) int32 rows of the sites in K = 1 or, trilinear, 2^D cells, -1, NOT_FINITE or NO_SAMPLE, and their weights."""
+    """(P, K) int32 rows of the sites in K = 1 or 2^D cells, -1, NOT_FINITE or NO_SAMPLE; trilinear, their weights."""
     at = (points - origin) / voxel_size - (0.5 if trilinear else 0)
     corners = np.array(list(product(range(1 + trilinear), repeat=len(origin))))
     wanted = keys_around(at, corners, samples, spatial_size, batch_size)
@@ -628,15 +627,15 @@ def softmax_cross_entropy(logits, labels, with_gradient):
 
 @formula_of("triplet_loss")
 def triplet_loss(anchor, positive, negative, margin, distance, with_gradient):
-    """Mean of max(0, margin + d(a, p) - d(a, n)) in float64; (it, the terms above 0); gradient (3, T, C) by each of them."""
+    """Mean of max(0, margin + d(a, p) - d(a, n)); (it, number of terms above 0); gradient (3, T, C) by a, p, n."""
     a, p, n = (rows.astype(np.float64) for rows in (anchor, positive, negative))
     (near, near_by_a, near_by_p), (far, far_by_a, far_by_n) = _distance(a, p, distance), _distance(a, n, distance)
     terms = margin + near - far
     counted = ~(terms <= 0)  # NaN counts
     gradient = np.where(counted, np.stack([near_by_a - far_by_a, near_by_p, -far_by_n]), 0) / max(1, len(a))
     loss = np.array(terms[counted].sum() / max(1, len(a)), anchor.dtype)
-    gradient = gradient.astype(anchor.dtype) if with_gradient else None
-    return loss, np.array([loss, (terms > 0).sum()], np.float64), gradient
+    figures = np.array([loss, (terms > 0).sum()], np.float64)
+    return loss, figures, gradient.astype(anchor.dtype) if with_gradient else None
 
 
 def _distance(a: np.ndarray, b: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -660,7 +659,7 @@ def scale_gradient(gradient, factor):
 
 @formula_of("sgd_step")
 def sgd_step(parameters, gradients, velocities, masters, lr, momentum, dampening, nesterov, weight_decay, loss_scale):
-    """In place: v = momentum v + (1 - dampening) g, parameter -= lr v, or by Nesterov lr ((1 - dampening) g + momentum v)."""
+    """In place v = momentum v + (1 - dampening) g, parameter -= lr v; Nesterov: lr ((1 - dampening) g + momentum v)."""
     for i, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
         step = (gradient / loss_scale + weight_decay * parameter) * (1 if velocities is None else 1 - dampening)
         if velocities is not None:
