@@ -194,8 +194,8 @@ def _linear(graph: OnnxNodes, node: Node) -> None:
     if not dimension:
         graph.of("Gemm", node, *graph.weights(node, "weight", "bias"))
         return
-    weight = node.arrays["weight"].T
-    weight = graph.constant(f"{node.name}.weight", weight.reshape(*weight.shape, *[1] * dimension))
+    matrix = node.arrays["weight"].T
+    weight = graph.constant(f"{node.name}.weight", matrix.reshape(*matrix.shape, *[1] * dimension))
     graph.of("Conv", node, weight, *graph.weights(node, "bias"), kernel_shape=[1] * dimension)
 
 
