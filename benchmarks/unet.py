@@ -71,8 +71,7 @@ class Task:
 
 
 def measure_unet(results: Results, settings: Settings) -> None:
-    """Add the section: milliseconds of a step with rulebooks ready and of one that builds them, and of spconv's, which
-    builds them.
+    """Add the section: milliseconds of a step with rulebooks at hand, and of one that builds them, as spconv's does.
 
     Raises RuntimeError if the network differs from the formulas of its kernels in float64.
     """

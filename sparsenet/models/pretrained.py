@@ -24,16 +24,15 @@ def model_names() -> list[str]:
 
 
 def model_path(source: str | os.PathLike) -> Path:
-    """The file of a model by its name, or of a checkpoint by its path.
+    """The file of a model by its name; another source as it is, the path of a checkpoint.
 
-    Raises FileNotFoundError, which names the models that there are.
+    Raises FileNotFoundError, which names the models that there are, if it is neither a model nor looks like a path.
     """
-    path = Path(source)
-    if str(source) in model_names():
+    path, names = Path(source), model_names()
+    if str(source) in names:
         return FOLDER / f"{source}.h5"
-    if path.exists():
+    if path.exists() or path.suffix or path.name != str(source):
         return path
-    names = model_names()
     hint = did_you_mean(str(source), names) or f": the package has {', '.join(names) or 'none'}"
     raise FileNotFoundError(f"{source}: neither a checkpoint nor the name of a model{hint}")
 

@@ -31,9 +31,9 @@ from sparsenet.shapes.primitives import (
 )
 
 X, Y, Z = 0, 1, 2
-# A cell that two parts share is of the earlier one: parts that lie on or stick out of others come later.
-PARTS = ("seat", "top", "mattress", "shelf", "frame", "body", "head", "shade", "back", "base", "leg", "arm", "neck",
-         "handle", "pole", "pillow", "book")
+# A cell that two parts share is of the earlier one.  What is about a voxel thick at a render size of 20 is of the part that
+# it is fixed to: arms are of the back, a lamp's pole is of its base, pillows are of the mattress, books of the shelf.
+PARTS = ("seat", "top", "mattress", "shelf", "body", "head", "shade", "back", "base", "leg", "neck", "handle")
 _TURN = 0.35  # radians: largest rotation about the vertical
 _TILT = 0.08  # radians: largest rotation about the other two axes
 
@@ -100,27 +100,26 @@ def _bed(rng: np.random.Generator) -> list[Body]:
     pillows = 2 if width > 1.2 else 1
     for pillow in range(pillows):
         y = (pillow - (pillows - 1) / 2) * width / 2
-        bodies += of_part("pillow", box((0.35, width / pillows * 0.75, 0.12), (-length / 2 + 0.3, y, top + 0.06)))
+        bodies += of_part("mattress", box((0.35, width / pillows * 0.75, 0.12), (-length / 2 + 0.3, y, top + 0.06)))
     return bodies
 
 
 def _bookshelf(rng: np.random.Generator) -> list[Body]:
     width, depth, height = rng.uniform(0.6, 1.3), rng.uniform(0.25, 0.4), rng.uniform(1.3, 2.2)
     boards, plank = int(rng.integers(4, 8)), 0.03
-    frame = [box((plank, depth, height), (side * width / 2, 0, height / 2)) for side in (-1, 1)]
+    bodies = [box((plank, depth, height), (side * width / 2, 0, height / 2)) for side in (-1, 1)]
     if _chance(rng, 0.6):
-        frame.append(box((width, plank, height), (0, depth / 2, height / 2)))
+        bodies.append(box((width, plank, height), (0, depth / 2, height / 2)))
     if _chance(rng, 0.3):
-        frame.append(box((plank, depth, height), (rng.uniform(-0.2, 0.2) * width, 0, height / 2)))
+        bodies.append(box((plank, depth, height), (rng.uniform(-0.2, 0.2) * width, 0, height / 2)))
     levels = np.linspace(0.08, height, boards)
-    bodies = of_part("frame", *frame) + of_part("shelf", *(box((width, depth, plank), (0, 0, level))
-                                                           for level in levels))
+    bodies += [box((width, depth, plank), (0, 0, level)) for level in levels]
     for level, gap in zip(levels[:-1], np.diff(levels), strict=True):
         if _chance(rng, 0.6):  # a row of books
             filled, tall = rng.uniform(0.2, 0.9) * width, rng.uniform(0.5, 0.9) * gap
             start = rng.uniform(-width / 2, width / 2 - filled)
-            bodies += of_part("book", box((filled, depth * 0.7, tall), (start + filled / 2, 0, level + tall / 2)))
-    return bodies
+            bodies.append(box((filled, depth * 0.7, tall), (start + filled / 2, 0, level + tall / 2)))
+    return of_part("shelf", *bodies)
 
 
 def _bottle(rng: np.random.Generator) -> list[Body]:
@@ -163,7 +162,7 @@ def _chair(rng: np.random.Generator) -> list[Body]:
     if _chance(rng, 0.35):
         arm = seat + rng.uniform(0.18, 0.26)
         for x in (-width / 2, width / 2):
-            bodies += of_part("arm", box((0.05, depth, 0.03), (x, 0, arm)),
+            bodies += of_part("back", box((0.05, depth, 0.03), (x, 0, arm)),
                               rod((x, -y * 0.8, seat), (x, -y * 0.8, arm), 0.015))
     return bodies
 
@@ -198,11 +197,11 @@ def _lamp(rng: np.random.Generator) -> list[Body]:
         lean, span = rng.uniform(-0.5, -0.1), rng.uniform(0.4, 0.7) * height
         joint = np.array([np.sin(lean) * height * 0.7, 0, np.cos(lean) * height * 0.7])
         end = joint + span * np.array([np.cos(rng.uniform(0.1, 0.8)), 0, np.sin(rng.uniform(0.1, 0.8))])
-        bodies += of_part("pole", rod((0, 0, 0), joint, radius), rod(joint, end, radius), ball(radius * 2, joint))
+        bodies += of_part("base", rod((0, 0, 0), joint, radius), rod(joint, end, radius), ball(radius * 2, joint))
         shade = turned(shade, rotation_about(Y, rng.uniform(-0.6, 0.1)), about=(0, 0, tall))
         place = end - (0, 0, tall)
     else:
-        bodies += of_part("pole", cylinder(radius, 0, height))
+        bodies += of_part("base", cylinder(radius, 0, height))
         place = np.array([0, 0, height - tall * 0.6])
     return bodies + of_part("shade", *moved(shade, place))
 

@@ -51,8 +51,9 @@ class Splits:
             validation += f" (held out of {self.held_out_of!r})"
         if not len(self.validation):
             validation = "none for validation (the last epoch is the best)"
-        lines = [f"data: {counted(len(self.training.object_samples), 'shape')} of "
-                 f"{counted(len(self.classes), 'class', 'classes')} for training, {validation}, "
+        nouns = ("class", "classes") if self.classes == self.training.classes else ("part", "parts")
+        lines = [f"data: {counted(len(self.training.object_samples), 'shape')} of {counted(len(self.classes), *nouns)} "
+                 f"for training, {validation}, "
                  f"{len(self.test.object_samples)} for testing"]
         if self.unused:
             counts = ", ".join(f"{name!r} {count}" for name, count in self.unused.items())

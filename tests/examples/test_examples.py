@@ -19,6 +19,8 @@ LESSONS = {
     "new_operation": (["the gradient is correct", "wrong by 0.1% is caught", "swish_layer1"], ["swish.png"]),
     "kernel_against_reference": (["3^3, stride 2", "threads give the same bits", "is refused"], ["kernel.png"]),
     "log_scalars": (["epoch 3/3: loss", "scalars of 3 epochs in"], []),
+    "segment_parts": (["A table of (class, height): mean IoU", "The network: mean IoU", "voxels: "],
+                      ["parts.png", "confusion.png"]),
     "folder_to_search": (["epoch 8: loss", "test shapes are classified correctly", "rank  class"],
                          ["found.png", "map.png", "confusion.png", "precision_recall.png"]),
 }
@@ -35,9 +37,16 @@ def test_every_example_is_tested():
     assert {path.stem for path in FOLDER.glob("*.py")} == set(LESSONS)
 
 
+SMALL = {"segment_parts": {"SHAPES": {"train": 5, "test": 1},
+                           "SETTINGS": ["training.epochs=1", "network.channels=[4, 6]"]}}
+
+
 @pytest.mark.parametrize("name", LESSONS)
 def test_lesson(name, tmp_path, capsys):
-    lesson(name).main(tmp_path)
+    module = lesson(name)
+    for constant, value in SMALL.get(name, {}).items():  # of a lesson that takes minutes
+        setattr(module, constant, value)
+    module.main(tmp_path)
     printed = capsys.readouterr().out
     words, pictures = LESSONS[name]
     for word in words:

@@ -23,7 +23,7 @@ def layer_list(view: NetworkView) -> str:
 def class_list(view: NetworkView) -> str:
     """The most probable classes, each with a bar for its probability."""
     if not view.classes:
-        return "<p>The network returns a descriptor and predicts no classes.</p>"
+        return "<p>The network predicts no class of the shape as a whole.</p>"
     rows = []
     for name, logit, chance in view.classes[:SHOWN_CLASSES]:
         rows.append(f'<tr><th scope="row">{escape(name)}</th><td class="bar"><span style="width:{100 * chance:.2f}%">'
