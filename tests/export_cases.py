@@ -96,9 +96,38 @@ def upsampled(dimension: int) -> nn.SparseNetwork:
     return net.add_linear(3, bias=False, on_sites=True).add_upsample(2).add_max_pool(2).add_upsample(3, 5)
 
 
+def normed(dimension: int) -> nn.SparseNetwork:
+    """Norms of a cell and of a sample, of grids and of rows; their weights differ by channel."""
+    net = network(dimension).add_convolution(6, 3, stride=2, padding=1).add_layer_norm(1e-3)
+    net = net.add_instance_norm(1e-4, "grid").add_max_pool(2, 1).add_group_norm(3, 1e-3, "grid").add_relu()
+    net = net.add_global_pool("max").add_layer_norm().add_linear(4).add_group_norm(2)
+    for layer in net.layers:
+        if isinstance(layer, nn.LayerNorm | nn.InstanceNorm | nn.GroupNorm):
+            layer.weight.array = np.linspace(-0.5, 1.5, layer.channels, dtype=np.float32)
+    return net
+
+
+def grouped(dimension: int) -> nn.SparseNetwork:
+    """Convolutions in groups, a group for each channel included, with padding that holds the background."""
+    net = network(dimension).add_convolution(6, 3, 2, 1, groups=2).add_relu()
+    net = net.add_convolution(12, 2, padding=1, groups=6, bias=False).add_leaky_relu(0.2)
+    return net.add_convolution(6, 2, dilation=2, groups=3)
+
+
+def skipped(dimension: int) -> nn.SparseNetwork:
+    """A U-Net that goes back by upsampling, one level within another; the copies fill one grid and not the other."""
+    def halved(size: int, padding: int, seed: int) -> nn.SparseConv:
+        return nn.SparseConv(4, 4, size, 2, padding, dimension=dimension, rng=seed)
+
+    inner = nn.Skip(halved(2, 0, 1), nn.ReLU(), nn.Upsample(2, 5))
+    net = network(dimension).add_convolution(4, 3, padding=1).add_relu()
+    return net.add_skip(halved(3, 1, 2), inner, nn.Upsample(2, SIDE)).add_convolution(3, 3, padding=1)
+
+
 NETWORKS = {"padded": padded, "branching": branching, **{f"{mode} pooled": pooled(mode) for mode in
                                                          ("mean", "max", "sum")}, "cosine": cosine,
-            "activated": activated, "axes": axes, "averaged": averaged, "upsampled": upsampled}
+            "activated": activated, "axes": axes, "averaged": averaged, "upsampled": upsampled,
+            "normed": normed, "grouped": grouped, "skipped": skipped}
 
 
 def trained(net: nn.Module, rng: np.random.Generator, dtype: str = "float32") -> nn.Module:

@@ -13,7 +13,10 @@ from sparsenet.nn import (
     CosineLinear,
     Dropout,
     GlobalPool,
+    GroupNorm,
+    InstanceNorm,
     InverseConv,
+    LayerNorm,
     LeakyReLU,
     Linear,
     PReLU,
@@ -21,6 +24,7 @@ from sparsenet.nn import (
     Sequential,
     Sigmoid,
     SiLU,
+    Skip,
     Softmax,
     SparseAvgPool,
     SparseConv,
@@ -56,6 +60,14 @@ def sequential(graph: DenseGraph, name: str, layer: Sequential, x: Value) -> Val
 def residual(graph: DenseGraph, name: str, layer: Residual, x: Value) -> Value:
     y = sequential(graph, name, Sequential(*layer.layers), x)
     return graph.add(name, y, x if layer.shortcut is None else graph.inner(name, "shortcut", layer.shortcut, x))
+
+
+@dense_equivalent(Skip)
+def skip(graph: DenseGraph, name: str, layer: Skip, x: Value) -> Value:
+    y = x
+    for child_name, child in layer.named_children():
+        y = graph.inner(name, child_name, child, y)
+    return graph.concatenate(name, y, x)
 
 
 # ---- filters ----
@@ -170,12 +182,33 @@ def cosine_linear(graph: DenseGraph, name: str, layer: CosineLinear, x: Value) -
     return graph.operation("cosine_linear", name, layer, x, {"scale": layer.scale}, {"weight": layer.weight})
 
 
-# ---- norms, whose statistics are constants in evaluation, or those of one cell's channels ----
+# ---- norms: by constants, by the channels of a cell, or by all cells of a sample ----
 
 @dense_equivalent(BatchNorm)
 def batch_norm(graph: DenseGraph, name: str, layer: BatchNorm, x: Value) -> Value:
     arrays = {key: getattr(layer, key) for key in ("weight", "bias", "running_mean", "running_var")}
     return graph.operation("batch_norm", name, layer, x, {"eps": layer.eps, "momentum": layer.momentum}, arrays)
+
+
+@dense_equivalent(LayerNorm)
+def layer_norm(graph: DenseGraph, name: str, layer: LayerNorm, x: Value) -> Value:
+    return graph.operation("layer_norm", name, layer, x, {"eps": layer.eps}, affine(layer))
+
+
+@dense_equivalent(InstanceNorm)
+@dense_equivalent(GroupNorm)
+def group_norm(graph: DenseGraph, name: str, layer: GroupNorm | InstanceNorm, x: Value) -> Value:
+    """Of a grid over all cells; an instance norm has a group for each channel.  Rows have no other cells."""
+    if layer.statistics != "grid" and isinstance(x.sample, SparseTensor):
+        raise graph.refusal(name, layer, "has no dense equivalent: it takes the statistics of a sample's sites, and a "
+                                         'dense norm those of all cells: train with statistics="grid" instead')
+    groups = layer.groups if isinstance(layer, GroupNorm) else layer.channels
+    return graph.operation("group_norm", name, layer, x, {"groups": groups, "eps": layer.eps}, affine(layer))
+
+
+def affine(layer: GroupNorm | InstanceNorm | LayerNorm) -> dict[str, Any]:
+    """The arrays of a norm without running statistics."""
+    return {"weight": layer.weight, "bias": layer.bias}
 
 
 # ---- layers that leave out cells which the dense layer fills ----

@@ -180,6 +180,40 @@ def _batch_norm(graph: OnnxNodes, node: Node) -> None:
     graph.of("BatchNormalization", node, *weights, epsilon=node.settings["eps"])
 
 
+@operation("layer_norm")
+def _layer_norm(graph: OnnxNodes, node: Node) -> None:
+    _affine(graph, node, _normalised(graph, node, node.inputs[0].name, 1))
+
+
+@operation("group_norm")
+def _group_norm(graph: OnnxNodes, node: Node) -> None:
+    """In the shape (B, groups, numbers of a group): GroupNormalization itself came with operator set 21."""
+    name = node.name
+    by_group = graph.constant(f"{name}.groups", np.array([0, node.settings["groups"], -1]))
+    shape = graph.constant(f"{name}.shape", np.array([0, node.output.channels, *node.output.spatial_size]))
+    rows = graph.node("Reshape", [node.inputs[0].name, by_group], f"{name}.in_groups")
+    _affine(graph, node, graph.node("Reshape", [_normalised(graph, node, rows, 2), shape], f"{name}.in_channels"))
+
+
+def _normalised(graph: OnnxNodes, node: Node, x: str, axis: int) -> str:
+    """x minus its mean along an axis, over the root of its variance and eps."""
+    name = node.name
+    along = graph.constant(f"{name}.axis", np.array([axis]))
+    eps = graph.constant(f"{name}.eps", np.array(node.settings["eps"]))
+    centred = graph.node("Sub", [x, graph.node("ReduceMean", [x, along], f"{name}.mean")], f"{name}.centred")
+    squares = graph.node("Mul", [centred, centred], f"{name}.squares")
+    variance = graph.node("ReduceMean", [squares, along], f"{name}.variance")
+    deviation = graph.node("Sqrt", [graph.node("Add", [variance, eps], f"{name}.divisor")], f"{name}.deviation")
+    return graph.node("Div", [centred, deviation], f"{name}.normalised")
+
+
+def _affine(graph: OnnxNodes, node: Node, x: str) -> None:
+    """x times the weight of its channel plus the bias."""
+    columns = {key: node.arrays[key].reshape(-1, *[1] * len(node.output.spatial_size)) for key in ("weight", "bias")}
+    weight, bias = (graph.constant(f"{node.name}.{key}", column) for key, column in columns.items())
+    graph.node("Add", [graph.node("Mul", [x, weight], f"{node.name}.scaled"), bias], node.name)
+
+
 @operation("global_pool")
 def _global_pool(graph: OnnxNodes, node: Node) -> None:
     axes = graph.constant(f"{node.name}.axes", np.arange(2, 2 + len(node.inputs[0].spatial_size)))

@@ -61,6 +61,13 @@ class LinearOnCells(nn.Linear):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
+class LayerNormOnCells(nn.LayerNorm):
+    """Layer norm of the channels of each cell: (B, C, *spatial) to the same."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
 class CosineLinear(nn.Linear):
     """scale * the cosine of a row and each row of the weight; 0 for a zero row."""
 

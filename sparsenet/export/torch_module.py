@@ -15,6 +15,7 @@ from sparsenet.export.torch_layers import (
     Concatenate,
     CosineLinear,
     GlobalPool,
+    LayerNormOnCells,
     LinearOnCells,
     PadWithBackground,
     SumPool,
@@ -185,6 +186,17 @@ def _softmax(node: Node) -> nn.Module:
 def _batch_norm(node: Node) -> nn.Module:
     kind = _of_dimension("BatchNorm", node, max(1, len(node.output.spatial_size)))
     return _with_weights(kind, node.arrays, node.output.channels, node.settings["eps"], node.settings["momentum"])
+
+
+@operation("layer_norm")
+def _layer_norm(node: Node) -> nn.Module:
+    kind = LayerNormOnCells if node.output.spatial_size else nn.LayerNorm
+    return _with_weights(kind, node.arrays, node.output.channels, node.settings["eps"])
+
+
+@operation("group_norm")
+def _group_norm(node: Node) -> nn.Module:
+    return _with_weights(nn.GroupNorm, node.arrays, node.settings["groups"], node.output.channels, node.settings["eps"])
 
 
 @operation("linear")

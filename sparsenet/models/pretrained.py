@@ -34,7 +34,7 @@ def model_path(source: str | os.PathLike) -> Path:
     if path.exists() or path.suffix or path.name != str(source):
         return path
     hint = did_you_mean(str(source), names) or f": the package has {', '.join(names) or 'none'}"
-    raise FileNotFoundError(f"{source}: neither a checkpoint nor the name of a model{hint}")
+    raise FileNotFoundError(f"{source} does not exist: expected a checkpoint, or the name of a model{hint}")
 
 
 def model_card(name: str) -> str:

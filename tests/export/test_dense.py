@@ -33,14 +33,24 @@ def filter_of(settings):
 
 
 def convolution(settings, arrays, x):
-    assert settings["groups"] == 1
-    return reference.convolution(x, arrays["weight"], arrays.get("bias"), **filter_of(settings),
-                                 padding=settings["padding"], dilation=settings["dilation"])
+    filter_ = (settings[name] for name in ("size", "stride", "padding", "dilation"))
+    return reference.grouped_convolution(x, arrays["weight"], arrays.get("bias"), settings["groups"], *filter_)
 
 
 def batch_norm(settings, arrays, x):
     mean, var, weight, bias = (column(arrays[key], x) for key in ("running_mean", "running_var", "weight", "bias"))
     return (x - mean) / np.sqrt(var + settings["eps"]) * weight + bias
+
+
+def group_norm(settings, arrays, x):
+    return reference.group_norm(x, settings["groups"], arrays["weight"], arrays["bias"], settings["eps"])
+
+
+def layer_norm(settings, arrays, x):
+    """A group norm of each cell."""
+    rows = np.moveaxis(x, 1, -1)
+    found = reference.group_norm(rows.reshape(-1, x.shape[1]), 1, arrays["weight"], arrays["bias"], settings["eps"])
+    return np.moveaxis(found.reshape(rows.shape), -1, 1)
 
 
 def cosine_linear(settings, arrays, x):
@@ -74,7 +84,8 @@ def activation(name):
 
 
 OF_OPERATION = {
-    "convolution": convolution, "batch_norm": batch_norm, "cosine_linear": cosine_linear, "linear": linear, "pad": pad,
+    "convolution": convolution, "batch_norm": batch_norm, "group_norm": group_norm,
+    "layer_norm": layer_norm, "cosine_linear": cosine_linear, "linear": linear, "pad": pad,
     "max_pool": lambda settings, _, x: reference.max_pool(x, **windows_of(settings))[0],
     "average_pool": lambda settings, _, x: reference.average_pool(x, **windows_of(settings)),
     "sum_pool": lambda settings, _, x: reference.sum_pool(x, **windows_of(settings)),
@@ -169,6 +180,10 @@ def conv(**options) -> nn.SparseNetwork:
     (network(2).add(nn.Upsample((2, 2, 2))), "upsample1: Upsample: scale_factor .* for the 2 dimensions"),
     (network(2).add_global_pool().add(nn.Upsample(2)), "upsample1: Upsample: the input is Tensor"),
     (network(2).add_convolution(3, 12), r"export: convolution1: Geometry: .* does not fit a grid of \(9, 9\)"),
+    (network(2).add_instance_norm(), r'instance_norm1 \(InstanceNorm\) has no dense equivalent.*statistics="grid"'),
+    (network(2).add_group_norm(2), r'group_norm1 \(GroupNorm\) has no dense equivalent: it takes .* sites'),
+    (network(2).add_instance_norm(statistics="grid").add_convolution(3, 3, padding=1),
+     r"convolution1 \(SparseConv\) pads with the background, which differs by sample"),
     (conv().add_global_pool().add(nn.SparseConv(3, 2, 2, dimension=2)), "export: convolution2: .* is Tensor"),
 ])
 def test_what_cannot_be_exported_is_named(net, told):

@@ -217,7 +217,7 @@ def test_classify_writes_data_alone_to_the_console(folder, meshes, capsys):
     assert main(["classify", str(meshes / "empty"), "--model", str(folder / "model.h5")]) == 1
     assert "the folder has no mesh" in capsys.readouterr().err
     assert main(["classify", "a.off", "--model", "nothing"]) == 1
-    assert "neither a checkpoint nor the name of a model" in capsys.readouterr().err
+    assert "does not exist: expected a checkpoint, or the name of a model" in capsys.readouterr().err
 
 
 def test_pack_writes_a_model(folder, tmp_path, capsys):
