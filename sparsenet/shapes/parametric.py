@@ -31,8 +31,8 @@ from sparsenet.shapes.primitives import (
 )
 
 X, Y, Z = 0, 1, 2
-# A cell that two parts share is of the earlier one.  What is about a voxel thick at a render size of 20 is of the part
-# that it is fixed to: arms are of the back, the pole of a lamp of its base, pillows of the mattress, books of the shelf.
+# A cell that two parts share is of the earlier one.  What is a voxel or two thick at a render size of 20 is of the part
+# that it is fixed to: arms are of the back, a lamp's pole of its base, pillows of the mattress, books of the shelf.
 PARTS = ("seat", "top", "mattress", "shelf", "body", "head", "shade", "back", "base", "leg", "neck", "handle")
 _TURN = 0.35  # radians: largest rotation about the vertical
 _TILT = 0.08  # radians: largest rotation about the other two axes
