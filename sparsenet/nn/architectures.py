@@ -110,8 +110,8 @@ def unet(num_classes: int | None = None, seed: int = 0, channels: Sequence[int] 
     The result stands on the input's sites, in their order, whatever the order in which their coordinates were given:
     `x.in_given_order(net(x).features)` has a row for each of these.
 
-    Any spatial size of at least 2^(L-1) cells a side will do, with L levels.  `nn.layer_list` says the same network as a
-    list of layers, with the kind "skip".
+    Any spatial size of at least 2^(L-1) cells a side will do, with L levels.  `nn.layer_list` says the same network as
+    a list of layers, with the kind "skip".
 
     Parameters
     ----------
