@@ -110,6 +110,9 @@ def unet(num_classes: int | None = None, seed: int = 0, channels: Sequence[int] 
     The result stands on the input's sites, in their order, whatever the order in which their coordinates were given:
     `x.in_given_order(net(x).features)` has a row for each of these.
 
+    Any spatial size of at least 2^(L-1) cells a side will do, with L levels.  `nn.layer_list` says the same network as
+    a list of layers, with the kind "skip".
+
     Parameters
     ----------
     num_classes : the network returns logits, (N, num_classes) features; None: (N, channels[0]) features
@@ -120,9 +123,6 @@ def unet(num_classes: int | None = None, seed: int = 0, channels: Sequence[int] 
     blocks : blocks at each level, on the way down and on the way up
     in_channels : channels of the input
     dimension : D, 1 to 4
-
-    Any spatial size of at least 2^(L-1) cells a side will do.  `nn.layer_list` says the same network as a list of
-    layers, with the kind "skip".
 
     Raises
     ------

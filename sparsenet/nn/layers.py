@@ -232,6 +232,8 @@ def finite_number(owner: str, name: str, value: Any) -> float:
 def whole_channels(owner: str, name: str, count: Any) -> int:
     """The number of channels as an int.  Raises TypeError if it is not a whole number, ValueError if it is below 1."""
     try:
+        if isinstance(count, bool):  # a bias in the place of the groups
+            raise TypeError
         count = int(index(count))
     except TypeError:
         raise TypeError(f"{owner}: {name} is {count!r}, expected a whole number") from None

@@ -136,6 +136,9 @@ def from_points(points: Any, features: Any, voxel_size: Any, origin: Any = None,
     """A SparseTensor of points: one site for each cell that holds points, with the mean, sum, maximum or first of their
     features; also `SparseTensor.from_points`.  Differentiable in the features.
 
+    Give both `origin` and `spatial_size` if samples must not depend on each other.  Points outside the grid are left
+    out; `x.dropped` is their number.
+
     Parameters
     ----------
     points : (P, D) numbers, D from 1 to 4, in any unit; float32 or float64, others become float64
@@ -149,9 +152,6 @@ def from_points(points: Any, features: Any, voxel_size: Any, origin: Any = None,
         goes to the first of equal ones, and NaN is the largest; "first", in the order of the rows
     return_index : also return the row of x at which each point is found
     batch_size : B; default: 1, or the largest number of `batch` plus 1
-
-    Give both `origin` and `spatial_size` if samples must not depend on each other.  Points outside the grid are left
-    out; `x.dropped` is their number.
 
     Returns
     -------
@@ -235,6 +235,9 @@ def at_points(x: SparseTensor, points: Any, voxel_size: Any, origin: Any, batch:
     """The features of x at points, a Tensor (P, C); also `x.at_points(...)`.  Differentiable in features and
     background, not in the points.
 
+    A cell without a site, or outside the grid, counts as the background; as zeros if there is none.  Sums are in
+    float64.  On a GPU the host waits once, for the check of the points.
+
     Parameters
     ----------
     points : (P, D) numbers, as for `from_points`
@@ -243,9 +246,6 @@ def at_points(x: SparseTensor, points: Any, voxel_size: Any, origin: Any, batch:
     batch : (P,) int, the sample of each point; may be left out if x has one sample
     mode : "nearest": the row of the cell that holds the point; "trilinear": between the centres of the 2^D cells around
         it (along each axis the weight of a centre falls from 1 to 0 at the distance of one cell)
-
-    A cell without a site, or outside the grid, counts as the background; as zeros if there is none.  Sums are in
-    float64.  On a GPU the host waits once, for the check of the points.
 
     Raises
     ------

@@ -68,7 +68,9 @@ def read_points(path: str | os.PathLike) -> Mesh:
     path : a file whose name ends in .ply (the vertices; faces are ignored), .npy (an array (n, 3) or wider), or .xyz,
         .txt, .pts or .asc (a point a line), ignoring case, optionally followed by .gz
 
-    Raises as `read_mesh` does.
+    Raises
+    ------
+    MeshError, FileNotFoundError, PermissionError, IsADirectoryError : as `read_mesh`.
     """
     def parse(data: bytes, suffix: str) -> Mesh:
         if not data.strip():

@@ -196,6 +196,7 @@ def test_what_does_not_fit_is_refused(rng):
             case.run(geometry)
     for arguments, kind, message in (((4, 6, 3, 1, 0, 1, 4), ValueError, "4 to 6 channels in 4 groups"),
                                      ((4, 6, 3, 1, 0, 1, 0), ValueError, "groups is 0, expected at least 1"),
-                                     ((4, 6, 3, 1, 0, 1, 2.0), TypeError, "groups is 2.0, expected a whole number")):
+                                     ((4, 6, 3, 1, 0, 1, 2.0), TypeError, "groups is 2.0, expected a whole number"),
+                                     ((4, 6, 3, 1, 0, 1, True), TypeError, "groups is True, expected a whole number")):
         with pytest.raises(kind, match=f"SparseConv: {message}"):
             nn.SparseConv(*arguments)
