@@ -16,6 +16,7 @@ Nothing that a sample's result depends on lies outside the sample: it has the sa
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,15 @@ from sparsenet.kernels.cpu.chunks import Chunks, chunks_of
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.norm.loops import join_chunks, normalise, rows_of_block, sum_distances, sum_slopes
+
+
+class _Slopes(NamedTuple):
+    """(B, C) each: result = gradient * scale - share - (x - mean) * slope"""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    share: np.ndarray
+    slope: np.ndarray
 
 
 @FORWARD.implementation("cpu")
@@ -41,7 +51,7 @@ def _forward_cpu(features, background, batch_splits, cells, weight, bias, groups
     mean, scale = _by_channel(moments[0], weight), _by_channel(1 / np.sqrt(moments[1] + eps), weight) * weight
     mean, scale = mean.astype(features.dtype), scale.astype(features.dtype)
     out = np.empty_like(features)
-    _run(chunks, features, lambda first, last: _normalise(features, mean, scale, bias, *chunks, first, last, out))
+    _run(chunks, features, lambda first, last: _normalise(features, mean, scale, bias, chunks, first, last, out))
     return out, None if background is None else (background - mean) * scale + bias, moments
 
 
@@ -62,10 +72,9 @@ def _backward_cpu(features, background, gradient, background_gradient, batch_spl
     shares = (sums * weight).reshape(samples, 2, groups, -1).sum(axis=3)
     shares /= (np.maximum(active + inactive, 1) * (len(weight) // groups))[:, :, None]
     share, slope = _by_channel(shares[:, 0], weight) * inverse, _by_channel(shares[:, 1], weight) * inverse**2
-    constants = [rows.astype(dtype) for rows in (mean, inverse * weight, share, slope)]
+    slopes = _Slopes(*(rows.astype(dtype) for rows in (mean, inverse * weight, share, slope)))
     out = np.empty_like(features)
-    _run(chunks, features, lambda first, last: _differentiate(features, gradient, *constants, *chunks, first, last,
-                                                              out))
+    _run(chunks, features, lambda first, last: _differentiate(features, gradient, slopes, chunks, first, last, out))
     if background is None:
         return out, None, sums.sum(axis=0)
     through = inactive * (share + (background - mean) * slope)
@@ -139,7 +148,8 @@ def _sum_distances(values, shift, starts, stops, owners, first, last, partial):
 
 
 @compiled
-def _normalise(values, mean, scale, bias, starts, stops, owners, first, last, out):
+def _normalise(values, mean, scale, bias, chunks, first, last, out):
+    starts, stops, owners = chunks
     for chunk in range(first, last):
         own = owners[chunk]
         normalise(values, mean[own], scale[own], bias, starts[chunk], stops[chunk], out)
@@ -152,7 +162,9 @@ def _sum_slopes(values, gradient, mean, starts, stops, owners, first, last, part
 
 
 @compiled
-def _differentiate(values, gradient, mean, scale, share, slope, starts, stops, owners, first, last, out):
+def _differentiate(values, gradient, slopes, chunks, first, last, out):
+    mean, scale, share, slope = slopes
+    starts, stops, owners = chunks
     for chunk in range(first, last):
         own = owners[chunk]
         for row in range(starts[chunk], stops[chunk]):

@@ -19,6 +19,8 @@ order of the sites need no table, and two corners that differ along the last axi
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from sparsenet.kernels.contracts import (
@@ -48,8 +50,8 @@ _TOGETHER = 64  # keys whose slots in the table are prefetched before the first 
 def _keys_cpu(points, samples, origin, voxel_size, spatial_size, batch_size):
     """(P,) int64"""
     keys = np.empty(len(points), np.int64)
-    given = _given(points, samples, origin, voxel_size, spatial_size, batch_size)
-    run_rows(lambda start, stop: _find_keys(*given, start, stop, keys), len(points), _POINTS)
+    places = _places(points, samples, origin, voxel_size, spatial_size, batch_size)
+    run_rows(lambda start, stop: _find_keys(places, start, stop, keys), len(points), _POINTS)
     return keys
 
 
@@ -58,19 +60,38 @@ def _rows_cpu(points, samples, origin, voxel_size, spatial_size, batch_size, key
     """((P, K) int32, (P, K) float64 or None)"""
     corners = 1 << len(origin) if trilinear else 1
     rows = np.empty((len(points), corners), np.int32)
-    given = *_given(points, samples, origin, voxel_size, spatial_size, batch_size), keys, table_keys, table_rows
+    places = _places(points, samples, origin, voxel_size, spatial_size, batch_size)
+    sites = _Sites(keys, table_keys, table_rows)
     if not trilinear:
-        run_rows(lambda start, stop: _find_rows(*given, start, stop, rows), len(points), _POINTS)
+        run_rows(lambda start, stop: _find_rows(places, sites, start, stop, rows), len(points), _POINTS)
         return rows, None
     weights = np.empty(rows.shape)
-    run_rows(lambda start, stop: _find_corners(*given, start, stop, rows, weights), len(points), _POINTS)
+    run_rows(lambda start, stop: _find_corners(places, sites, start, stop, rows, weights), len(points), _POINTS)
     return rows, weights
 
 
-def _given(points, samples, origin, voxel_size, spatial_size, batch_size):
-    """The arguments as the compiled functions take them: tuples, and an empty array if there are no samples."""
+class _Places(NamedTuple):
+    """Points (P, D), their samples (P,), or (0,) if all are of sample 0, and the grid that they lie in."""
+
+    points: np.ndarray
+    samples: np.ndarray
+    origin: tuple[float, ...]
+    voxel_size: tuple[float, ...]
+    sides: tuple[int, ...]
+    batch_size: int
+
+
+class _Sites(NamedTuple):
+    """The keys of the sites (N,), in order, and the hash table of them."""
+
+    keys: np.ndarray
+    table_keys: np.ndarray
+    table_rows: np.ndarray
+
+
+def _places(points, samples, origin, voxel_size, spatial_size, batch_size):
     samples = np.zeros(0, np.int64) if samples is None else samples
-    return points, samples, tuple(origin.tolist()), tuple(voxel_size.tolist()), spatial_size, batch_size
+    return _Places(points, samples, tuple(origin.tolist()), tuple(voxel_size.tolist()), spatial_size, batch_size)
 
 
 @INTERPOLATE_ROWS.implementation("cpu")
@@ -133,15 +154,17 @@ def _fault_at(points, p, sample, origin, voxel_size, batch_size, shift):
 
 
 @compiled
-def _find_keys(points, samples, origin, voxel_size, sides, batch_size, start, stop, keys):
-    """No `samples`: all are 0."""
+def _find_keys(places, start, stop, keys):
+    points, samples, origin, voxel_size, sides, batch_size = places
     for p in range(start, stop):
         sample = samples[p] if samples.size else 0
         keys[p] = _key_at(points, p, sample, origin, voxel_size, sides, batch_size)
 
 
 @compiled
-def _find_rows(points, samples, origin, voxel_size, sides, batch_size, keys, table_keys, table_rows, start, stop, rows):
+def _find_rows(places, sites, start, stop, rows):
+    points, samples, origin, voxel_size, sides, batch_size = places
+    keys, table_keys, table_rows = sites
     wanted, missed = np.empty(_TOGETHER, np.int64), np.empty(_TOGETHER, np.int64)
     mask, last, at = np.uint64(table_keys.size - 1), keys.size - 1, 0
     for first in range(start, stop, _TOGETHER):
@@ -166,8 +189,9 @@ def _find_rows(points, samples, origin, voxel_size, sides, batch_size, keys, tab
 
 
 @compiled
-def _find_corners(points, samples, origin, voxel_size, sides, batch_size, keys, table_keys, table_rows, start, stop,
-                  rows, weights):
+def _find_corners(places, sites, start, stop, rows, weights):
+    points, samples, origin, voxel_size, sides, batch_size = places
+    keys, table_keys, table_rows = sites
     dimension, corners, mask = len(sides), rows.shape[1], np.uint64(table_keys.size - 1)
     together = max(1, _TOGETHER // corners)
     wanted = np.empty((together, corners), np.int64)
