@@ -246,6 +246,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
                             lambda mesh: (mesh.face_labels, *(one := shapes.voxelize(mesh, 6, 6)), one.labels)),
     "MeshError": error(shapes.MeshError),
     "MeshBatch": plain(lambda: shapes.MeshBatch([MESH, MESH]), lambda meshes: (meshes.vertices, meshes.face_splits)),
+    "Voxelization": plain(lambda: shapes.Voxelization(24, True, "y", 3), vars),
     "Voxels": plain(lambda: shapes.voxelize(MESH, 3, 6), lambda v: (*v, v.coordinates, v.features, v.dropped)),
     "Off3DPicture": plain(lambda: sn.Off3DPicture(MESH, 5, label=2),
                           lambda picture: (*picture.voxelize(6), picture.label, picture.render_size)),

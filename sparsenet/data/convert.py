@@ -199,7 +199,7 @@ def _convert(conversion: Conversion, sides: tuple[int, ...], load: Callable[[], 
     try:
         shape = load()
         if isinstance(shape, Sample):
-            cells, features = canonical(shape.coordinates, shape.features, sides)
+            cells, features, _ = canonical(shape.coordinates, shape.features, None, sides, 0)
             return _Shape(cells.astype(coordinate_dtype(sides)), features, None, _digest(cells, features))
         voxels = Off3DPicture(shape, conversion.render_size).voxelize(sides, fill=conversion.fill)
     except _UNUSABLE as error:
