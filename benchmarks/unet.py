@@ -65,7 +65,7 @@ class Task:
         return y
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What a peer needs."""
+        """The arguments that a peer needs."""
         weights = {f"weights/{name}": array for name, array in self.net.get_weights().items() if "running" not in name}
         return {"coordinates": self.coordinates, "features": self.features, "grid": np.array(self.grid), **weights}
 

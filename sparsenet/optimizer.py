@@ -1,4 +1,4 @@
-"""What the optimizers have in common: parameters by name, the learning rate, the loss scale, the masters of float16
+"""The base of the optimizers: parameters by name, the learning rate, the loss scale, the masters of float16
 parameters, and the state by name."""
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Optimizer:
         raise NotImplementedError
 
     def _shared(self, name: str) -> Any:
-        """What parameters of one launch have in common, besides device and dtype."""
+        """The property that parameters of one launch share, besides device and dtype."""
         return None
 
     def _update(self, names: list[str], parameters: list[Any], gradients: list[Any], masters: list[Any] | None,
@@ -102,7 +102,7 @@ class Optimizer:
         return [tensor.array.reshape(-1), xp.ascontiguousarray(tensor.grad).reshape(-1), master, *kept]
 
     def _array(self, word: str, name: str, tensor: Tensor, first: Callable[[Any], Any]) -> Any:
-        """What is kept for the parameter, at first first(dtype), on its device and in its wide dtype."""
+        """The state kept for the parameter, at first first(dtype), on its device and in its wide dtype."""
         dtype, state = wide_dtype(tensor.dtype), self._state[word]
         array = state[name] if name in state else first(dtype)
         state[name] = array = to_device(array, tensor.device).astype(dtype, copy=False)
@@ -140,7 +140,7 @@ class Optimizer:
         return found
 
     def _place(self, key: str) -> tuple[str, str | None]:
-        """What an entry of a state_dict is, and the name of its parameter, None if there is no such parameter."""
+        """The kind of an entry of a state_dict, and the name of its parameter, None if there is no such parameter."""
         for word, suffix in self._suffixes.items():
             name = key.removesuffix(suffix)
             if key.endswith(suffix) and name in self.parameters:

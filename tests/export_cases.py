@@ -147,7 +147,7 @@ def batch(dimension: int, rng: np.random.Generator, dtype: str = "float32") -> s
 
 
 def dense_output(net: nn.Module, x: sn.SparseTensor) -> np.ndarray:
-    """What the sparse network returns, inactive cells included."""
+    """The output of the sparse network, inactive cells included."""
     with sn.no_grad():
         output = net(x)
     return (output.to_dense() if isinstance(output, sn.SparseTensor) else output).numpy()

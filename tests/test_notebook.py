@@ -1,4 +1,4 @@
-"""What notebooks show: true, escaped, self-contained, well-formed and small."""
+"""The HTML in notebooks: true, escaped, self-contained, well-formed and small."""
 
 from __future__ import annotations
 

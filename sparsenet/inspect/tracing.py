@@ -176,7 +176,7 @@ class Trace(Sequence):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """What notebooks show: the same two tables."""
+        """The HTML that notebooks show: the same two tables."""
         found = self.to_dict()
         return card("Trace", {}, table(_work_rows(self, found), left=_LEFT_OF_WORK, rules=(-1,)),
                     table(_value_rows(found["layers"]), left=(1,)))

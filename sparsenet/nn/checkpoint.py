@@ -104,7 +104,7 @@ def parts_of(layers: Sequence[Module], count: int) -> list[Sequence[Module]]:
 
 
 class _Run(NamedTuple):
-    """What it takes to run layers again: their input, outside the graph, their state before they ran, and the shapes
+    """All it takes to run layers again: their input, outside the graph, their state before they ran, and the shapes
     and dtypes of what they computed."""
 
     layers: list[Module]
@@ -160,7 +160,7 @@ class _Ends(Function):
 
 
 class _State:
-    """What layers depend on besides their input and parameters: modes, generators of random numbers, buffers."""
+    """State that layers depend on besides their input and parameters: modes, generators of random numbers, buffers."""
 
     def __init__(self, layers: Sequence[Module]):
         modules = {id(module): module for layer in layers for module in layer.modules()}

@@ -1,4 +1,4 @@
-"""What notebooks show for a Module: its layers, their settings and weights."""
+"""The HTML of a Module in notebooks: its layers, their settings and weights."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Holder:
-    """What a Module holds: its parameters, buffers and children, their mode, device, dtype and state.
+    """The contents of a Module: its parameters, buffers and children, their mode, device, dtype and state.
 
     training : bool, set by `train()` and `eval()`; Dropout and norms depend on it
     """

@@ -69,7 +69,7 @@ class Module(Holder):
         return ""
 
     def _repr_html_(self) -> str:
-        """What notebooks show."""
+        """The HTML that notebooks show."""
         from sparsenet.nn.display import module_html
 
         return module_html(self)

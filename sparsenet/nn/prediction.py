@@ -146,7 +146,7 @@ def output_rows(net: Callable[[Any], Any], batch: Any, probabilities: bool, offs
 
 
 def site_rows(operation: str, net: Predictor, shapes: Any, output: str, batch_size: int, **options: Any) -> Any:
-    """What the network gives for each site, as `SparseNetwork.predict_sites` returns it; see there."""
+    """The output of the network for each site, as `SparseNetwork.predict_sites` returns it; see there."""
     if output not in SITE_OUTPUTS:
         raise ValueError(f"{operation}: output is {output!r}, expected one of {', '.join(map(repr, SITE_OUTPUTS))}")
     with no_grad(), net.evaluating():

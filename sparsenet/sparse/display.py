@@ -1,4 +1,4 @@
-"""What notebooks show for a SparseTensor and a Rulebook."""
+"""The HTML of a SparseTensor and a Rulebook in notebooks."""
 
 from __future__ import annotations
 

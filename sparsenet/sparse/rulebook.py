@@ -172,7 +172,7 @@ class Rulebook:
         return type(self), (self.input_sites, self.geometry)
 
     def _repr_html_(self) -> str:
-        """What notebooks show."""
+        """The HTML that notebooks show."""
         return rulebook_html(self)
 
     def __repr__(self) -> str:

@@ -296,7 +296,7 @@ class SparseTensor:
         return moved
 
     def _repr_html_(self) -> str:
-        """What notebooks show."""
+        """The HTML that notebooks show."""
         return sparse_tensor_html(self)
 
     def __repr__(self) -> str:

@@ -59,7 +59,7 @@ def _through(x, gradient, slope):
 
 
 def _blocks(array: np.ndarray, slope: np.ndarray) -> np.ndarray:
-    """What is cut into blocks: rows, or numbers if there is one slope."""
+    """The array that is cut into blocks: rows, or numbers if there is one slope."""
     return array.reshape(-1) if len(slope) == 1 else array
 
 
