@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,19 +86,18 @@ def main(arguments: list[str]) -> int:
 
 
 def mesh_files(sources: list[str]) -> Iterator[Path]:
-    """The files among the sources as they stand, and the meshes of the folders, in the order of their paths.
+    """The files among the sources as they stand, and the meshes of the folders, in order.
 
     Raises ValueError for a folder without a mesh.
     """
     from sparsenet.data.importers import EXTENSIONS
-    from sparsenet.shapes.reading import mesh_suffix
+    from sparsenet.models.folder import mesh_files as in_folder
 
     for source in map(Path, sources):
         if not source.is_dir():
             yield source
             continue
-        inside = sorted(Path(folder) / name for folder, _, names in os.walk(source) for name in names
-                        if mesh_suffix(name) in EXTENSIONS)
+        inside = [source / name for name, _ in in_folder(source)]
         if not inside:
             raise ValueError(f"{source}: the folder has no mesh: a mesh file ends in {', '.join(EXTENSIONS)}")
         yield from inside

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsenet.autograd import no_grad
 from sparsenet.nn.prediction import output_rows
 from sparsenet.sparse import SparseTensor
 from sparsenet.wording import aligned
@@ -97,8 +98,6 @@ def classify(net: SparseNetwork, mesh: str | os.PathLike | Any, up_axis: str | N
 
 def _probabilities(net: SparseNetwork, cells: list[np.ndarray]) -> np.ndarray:
     """(B, classes) float64, one row for each set of cells."""
-    from sparsenet.autograd import no_grad
-
     coordinates = np.concatenate([np.insert(one, 0, b, axis=1) for b, one in enumerate(cells)])
     weights = next(net.parameters())
     features = np.ones((len(coordinates), 1), np.float32)

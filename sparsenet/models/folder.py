@@ -111,7 +111,7 @@ def embed_folder(net: SparseNetwork, folder: str | os.PathLike, up_axis: str | N
         raise NotADirectoryError(f"{folder}: not a folder")
     treatment = _treatment(net)
     turns = min(TURNS, treatment.turns) if turns is None else turns
-    files = dict(_mesh_files(root))
+    files = dict(mesh_files(root))
     if not files:
         raise ValueError(f"{folder}: the folder has no mesh file")
     axis = treatment.up_axis if up_axis is None else up_axis
@@ -207,7 +207,7 @@ class _Entry:
         return _Entry(stamp, self.content, self.vector, self.error)
 
 
-def _mesh_files(root: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+def mesh_files(root: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     """The mesh files, by name relative to the root, in order; with size and time of modification."""
     from sparsenet.data.folders import printable
     from sparsenet.data.importers import EXTENSIONS
