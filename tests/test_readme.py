@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import sparsenet
 from sparsenet.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -22,7 +23,9 @@ def test_the_interface_in_thirty_lines(capsys):
 def test_pictures_and_pages_it_links_to_are_there():
     links = re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8"))
     assert links
-    missing = [link for link in links if "://" not in link and not (README.parent / link).exists()]
+    installed = Path(sparsenet.__file__).parents[1]  # what of it lies in the package
+    missing = [link for link in links if "://" not in link
+               and not ((installed if link.startswith("sparsenet/") else README.parent) / link).exists()]
     assert not missing
 
 
