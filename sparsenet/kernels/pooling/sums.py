@@ -162,12 +162,14 @@ def _shared_out(gradient, windows, splits, mean, with_background):
 
 @compiled
 def _share_out(gradient, windows, start, stop, mean, with_background, shares, lost):
+    offsets = windows.shape[1]
     for m in range(start, stop):
-        active = inactive = 0
-        for k in range(windows.shape[1]):
-            active += windows[m, k] >= 0
-            inactive += windows[m, k] == _INACTIVE
-        inactive = inactive if with_background else 0
+        active = cells = 0
+        for first in range(0, offsets, _OFFSETS):
+            some = load_some(windows, (m, first), offsets - first, _OUTSIDE, _OFFSETS)
+            active += ones(bits_of(some > _INACTIVE))
+            cells += ones(bits_of(some > _OUTSIDE))
+        inactive = cells - active if with_background else 0
         share = 1 / max(1, active + inactive) if mean else 1.0
         shares[m] = share
         if inactive > 0:
