@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 RUNS = {
     "S3DCNN": "paper/s3dcnn", "S3DCNN + triplet": "paper/s3dcnn_triplet", "S3DCNN, our schedule": "modelnet40",
     "S3DCNN + triplet, our schedule": "modelnet40_triplet", "VoxNet's layers": "paper/voxnet",
-    "3DShapeNets' layers": "paper/shapenets", "cosine softmax + contrastive": "modelnet40_descriptors",
+    "3DShapeNets' layers": "paper/shapenets", "MVCNN's idea, from scratch": "paper/mvcnn",
+    "cosine softmax + contrastive": "modelnet40_descriptors",
 }
 HEADER = ("network", "accuracy, %", "AUC, %", "mAP, %", "mAP by class posterior, %", "mAP over all objects, %",
           "posterior over all, %", "mAP of the 3DShapeNets protocol, %", "accuracy without duplicates, %",

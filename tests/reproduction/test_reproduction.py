@@ -16,8 +16,10 @@ from sparsenet.data.importers import import_parametric
 from sparsenet.data.sample import Sample
 from sparsenet.reproduction import Sources, published, reproduce
 from sparsenet.reproduction.anatomy import anatomy, box_shares
-from sparsenet.reproduction.comparison import HEADER, compare
+from sparsenet.reproduction.comparison import HEADER, RUNS, compare
 from sparsenet.reproduction.resolution import matrix
+from sparsenet.training.build import build_network
+from sparsenet.training.config import load_config
 
 TINY = ("training.epochs=1", "training.batch_size=4", "data.workers=0", "optimizer.lr=0.001")
 
@@ -105,14 +107,23 @@ def test_table2_trains_once_and_states_the_figures(work, tmp_path):
     assert lines[-2] == "figure3: no network of table2 is trained yet"
 
 
-def test_a_training_that_is_stopped_is_left_out_and_goes_on(work, tmp_path):
-    lines = []
+@pytest.mark.parametrize("name", ["VoxNet's layers", "MVCNN's idea, from scratch"])
+def test_a_training_that_is_stopped_is_left_out_and_goes_on(name, work, tmp_path):
+    lines, folder = [], tmp_path / RUNS[name].replace("/", "_")
     overrides = (*TINY, "training.epochs=2")
-    assert compare(work / "modelnet40.h5", tmp_path, ["VoxNet's layers"], 1e-9, lines.append, overrides) == []
+    assert compare(work / "modelnet40.h5", tmp_path, [name], 1e-9, lines.append, overrides) == []
     assert any("to be continued" in line for line in lines)
-    (run,) = compare(work / "modelnet40.h5", tmp_path, ["VoxNet's layers"], None, lines.append, overrides)
-    assert len(sn.training.load_network(tmp_path / "paper_voxnet" / "last.h5")[1].history) == 2
-    assert json.loads((tmp_path / "paper_voxnet" / "figures.json").read_text())["name"] == run.name
+    (run,) = compare(work / "modelnet40.h5", tmp_path, [name], None, lines.append, overrides)
+    assert len(sn.training.load_network(folder / "last.h5")[1].history) == 2
+    assert json.loads((folder / "figures.json").read_text())["name"] == run.name
+    assert None not in run.figures
+
+
+@pytest.mark.parametrize("config", RUNS.values())
+def test_each_network_of_table2_fits_the_voxels(config):
+    settings = load_config(config, ["data.path=x"])
+    net = build_network(settings, 40)
+    assert min(net.field) >= 30 and net.out_channels == (192 if settings.loss.kind == "triplet" else 40)
 
 
 def test_figure2_is_a_matrix_of_render_sizes(work, tmp_path):
