@@ -14,6 +14,7 @@ examples:
   sparsenet reproduce table1 figure1 --psb psb/
   sparsenet reproduce --psb psb/ --modelnet40 modelnet40_voxels30/      # everything: days on two cores
   sparsenet reproduce table2 --modelnet40 modelnet40_voxels30/ --run "VoxNet's layers" --seconds 3600
+  sparsenet reproduce ablation --modelnet40 modelnet40_voxels30/ --set training.epochs=15
 
 Trainings lie in the work folder and go on where they stopped when the command is run again; what is finished is not
 trained again.  Tables are written as Markdown and CSV, figures as PNG (needs matplotlib), each with the command, run
@@ -23,6 +24,7 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 
 def main(arguments: list[str]) -> None:
     from sparsenet.reproduction import PARTS, Sources, reproduce
+    from sparsenet.reproduction.parts import source_of
 
     examples = EXAMPLES.format(parts="\n".join(f"  {name:<8} {text}" for name, text in PARTS.items()))
     parser = command_parser("reproduce", __doc__, examples)
@@ -33,8 +35,11 @@ def main(arguments: list[str]) -> None:
                         help="folder of tables and figures (default: results/paper)")
     parser.add_argument("--work", type=Path, default=Path("runs/reproduce"), metavar="FOLDER",
                         help="folder of datasets and trainings (default: runs/reproduce)")
-    parser.add_argument("--run", action="append", metavar="NAME", help="row of table2 to train; may be repeated "
-                                                                      "(default: all)")
+    parser.add_argument("--run", action="append", metavar="NAME", help="row of table2 or variant of the ablation to "
+                                                                      "train; may be repeated (default: all)")
+    parser.add_argument("--changes", default="modelnet40", metavar="FILE",
+                        help="the ablation's config and its changes: a TOML file, or the name of one that ships with "
+                             "the package (default: modelnet40)")
     parser.add_argument("--shapes", type=int, metavar="N", help="shapes that table1 looks at (default: all)")
     parser.add_argument("--seconds", type=float, metavar="N", help="stop each training resumably after N seconds")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
@@ -43,8 +48,8 @@ def main(arguments: list[str]) -> None:
     if args.shapes is not None and args.shapes < 1:
         parser.error(f"argument --shapes: {args.shapes} is not a positive whole number")
     sources = Sources(args.psb, args.modelnet40)
-    given = [part for part in PARTS if getattr(sources, "modelnet40" if part in ("table2", "figure3") else "psb")]
+    given = [part for part in PARTS if getattr(sources, source_of(part))]
     if not args.parts and not given:
         parser.error("name the data: --psb FOLDER, --modelnet40 FOLDER, or both")
     reproduce(args.parts or given, sources, args.out, args.work, shlex.join(["sparsenet", "reproduce", *arguments]),
-              args.seconds, args.run, args.shapes, overrides=tuple(args.set))
+              args.seconds, args.run, args.shapes, overrides=tuple(args.set), changes=args.changes)

@@ -13,11 +13,13 @@ from sparsenet.reproduction.writing import provenance, write_table
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
+    from sparsenet.reproduction.ablation import Ablation
 
 PARTS = {
     "table1": "each layer of S3DCNN at render size 40 on the meshes of the Princeton Shape Benchmark",
     "figure1": "meshes beside their voxels at render sizes 30, 50, 70 and 100",
     "table2": "classification and retrieval on ModelNet40: trainings, hours each",
+    "ablation": "a config with one thing changed at a time, on shapes held out of training: trainings",
     "figure2": "retrieval against render size on the Princeton Shape Benchmark: trainings",
     "figure3": "precision against recall of the networks of table2 that are trained",
 }
@@ -35,7 +37,8 @@ class Sources:
 
 def reproduce(parts: Sequence[str], sources: Sources, out: Path, work: Path, command: str,
               seconds: float | None = None, runs: Sequence[str] | None = None, shapes: int | None = None,
-              say: Callable[[str], None] = print, overrides: tuple[str, ...] = ()) -> None:
+              say: Callable[[str], None] = print, overrides: tuple[str, ...] = (),
+              changes: str | Path = "modelnet40") -> None:
     """Measure the parts anew and write each as Markdown and CSV, or as a picture.
 
     Parameters
@@ -44,22 +47,26 @@ def reproduce(parts: Sequence[str], sources: Sources, out: Path, work: Path, com
     out : folder of the tables and pictures;  work : folder of datasets and trainings, which are kept and resumed
     command : the command line, for the reports
     seconds : limit for each training, which goes on at the next call; None: to the end
-    runs : rows of table2 to train; default: all
+    runs : rows of table2 and variants of the ablation to train; default: all
     shapes : number of shapes that table1 looks at; default: all
     overrides : `section.key=value` for every training
+    changes : the ablation's file, or the name of one that ships with the package; see `ablation.read_ablation`
 
     Raises
     ------
-    ValueError : an unknown part or run, or a part whose data are not given.
+    ValueError : an unknown part or run, a part whose data are not given, or an ablation that is none.
     """
+    from sparsenet.reproduction.ablation import read_ablation
     from sparsenet.reproduction.comparison import RUNS
 
-    for kind, given, known in (("part", parts, PARTS), ("run", runs or (), RUNS)):
+    ablation = read_ablation(changes) if "ablation" in parts else None
+    known_runs = [*RUNS, *([one.name for one in ablation.variants] if ablation else [])]
+    for kind, given, known in (("part", parts, list(PARTS)), ("run", runs or (), known_runs)):
         unknown = [name for name in given if name not in known]
         if unknown:
             raise ValueError(f"reproduce: {unknown[0]!r} is not a {kind}, expected some of {', '.join(known)}")
     for part in parts:
-        needed = "modelnet40" if part in ("table2", "figure3") else "psb"
+        needed = ablation.data if ablation and part == "ablation" else source_of(part)
         if getattr(sources, needed) is None:
             raise ValueError(f"reproduce: {part} needs the data of {needed}: name their folder with --{needed}")
     out.mkdir(parents=True, exist_ok=True)
@@ -73,11 +80,18 @@ def reproduce(parts: Sequence[str], sources: Sources, out: Path, work: Path, com
             _figure1(sources, out, work, command)
         elif part == "table2":
             _table2(sources, out, work, command, seconds, runs, say, overrides)
+        elif ablation is not None and part == "ablation":
+            _ablation(ablation, sources, out, work, command, seconds, runs, say, overrides)
         elif part == "figure2":
             _figure2(sources, out, work, command, seconds, say, overrides)
         else:
             _figure3(sources, out, work, command, say)
         say(f"{part}: done in {time.monotonic() - begun:.0f} s")
+
+
+def source_of(part: str) -> str:
+    """The name in Sources of the data that a part needs, the ablation if its file does not say otherwise."""
+    return "modelnet40" if part in ("table2", "figure3", "ablation") else "psb"
 
 
 def _psb(sources: Sources, work: Path) -> SparseDataset:
@@ -147,9 +161,11 @@ def _table2(sources: Sources, out: Path, work: Path, command: str, seconds: floa
             say: Callable[[str], None], overrides: tuple[str, ...]) -> None:
     from sparsenet.reproduction.comparison import HEADER, RUNS, compare, table_rows
 
-    begun = time.monotonic()
-    found = compare(_modelnet40(sources, work), work / "table2", list(RUNS if runs is None else runs), seconds, say,
-                    overrides)
+    begun, names = time.monotonic(), [name for name in RUNS if runs is None or name in runs]
+    if not names:
+        say("table2: --run names none of its rows")
+        return
+    found = compare(_modelnet40(sources, work), work / "table2", names, seconds, say, overrides)
     write_table(out, "table2", "Table 2: ModelNet40",
                 "Trained on all of the training split, tested once, after the last epoch; each object's 12 poses "
                 "averaged, descriptors as unit vectors, ranked by cosine. AUC and mAP follow the paper's protocol: the "
@@ -157,6 +173,30 @@ def _table2(sources: Sources, out: Path, work: Path, command: str, seconds: floa
                 "equals one of the training split. The voxels are filled solids of 24 cells, turned about the vertical "
                 "alone; the published rows were measured by their authors on data of their own preparation.",
                 HEADER, table_rows(found, published.METHODS), time.monotonic() - begun, command)
+
+
+def _ablation(ablation: Ablation, sources: Sources, out: Path, work: Path, command: str, seconds: float | None,
+              runs: Sequence[str] | None, say: Callable[[str], None], overrides: tuple[str, ...]) -> None:
+    from sparsenet.reproduction.ablation import HEADER, ablate, table_rows
+
+    begun = time.monotonic()
+    if runs is not None and not any(one.name in runs for one in ablation.variants):
+        say("ablation: --run names none of its variants")
+        return
+    if ablation.data == "psb":
+        _psb(sources, work).close()
+        dataset = work / "psb.h5"
+    else:
+        dataset = _modelnet40(sources, work)
+    found = ablate(ablation, dataset, work / "ablation", runs, seconds, say, overrides)
+    if not found:
+        return
+    write_table(out, "ablation", f"Ablation of {ablation.config}",
+                f"One change at a time, all else being equal. {100 * ablation.share:g}% of each class of the training "
+                "split are held out, by object; networks are trained on the rest and tested on these, after the last "
+                "epoch. The test split is in neither. Means over the seeds; differences to the recipe are over the "
+                "seeds that both have, and a range is the greatest less the least.",
+                HEADER, table_rows(found), time.monotonic() - begun, command)
 
 
 def _figure2(sources: Sources, out: Path, work: Path, command: str, seconds: float | None,
