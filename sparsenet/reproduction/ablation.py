@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sparsenet.training.schema import Config
 
 HELD_OUT = "held out"  # name of the split
+SOURCES = ("modelnet40", "modelnet10", "psb")  # as `Sources` names them
 FIGURES = {"accuracy": "test_accuracy", "mean over classes": "test_class_mean_accuracy", "descriptor mAP": "test_mAP",
            "posterior mAP": "test_posterior_mAP"}
 COMPARED = ("accuracy", "descriptor mAP", "posterior mAP")
@@ -62,7 +63,7 @@ class Variant:
 class Ablation:
     """What an ablation file says.
 
-    config : the recipe, a file or the name of one that ships with the package;  data : "modelnet40" or "psb"
+    config : the recipe, a file or the name of one that ships with the package;  data : one of SOURCES
     share : of each class of the training split that is held out
     variants : the recipe first, with every seed of the others
     """
@@ -120,8 +121,8 @@ def read_ablation(name: str | Path) -> Ablation:
     data = _value(path, given, "data", str, "modelnet40")
     if not 0 < share < 1:
         raise ValueError(f"ablation {path}: share is {share}, expected a number above 0 and below 1")
-    if data not in ("modelnet40", "psb"):
-        raise ValueError(f"ablation {path}: data is {shown(data)}, expected 'modelnet40' or 'psb'")
+    if data not in SOURCES:
+        raise ValueError(f"ablation {path}: data is {shown(data)}, expected one of {', '.join(SOURCES)}")
     seeds = _seeds(path, "seeds", given.get("seeds", [0]))
     variants = [_variant(path, f"{group} {what}", changes, seeds) for group in ("without", "with")
                 for what, changes in _value(path, given, group, dict, {}).items()]

@@ -19,6 +19,8 @@ PARTS = {
     "table1": "each layer of S3DCNN at render size 40 on the meshes of the Princeton Shape Benchmark",
     "figure1": "meshes beside their voxels at render sizes 30, 50, 70 and 100",
     "table2": "classification and retrieval on ModelNet40: trainings, hours each",
+    "table2_modelnet10": "the same networks on ModelNet10: trainings",
+    "table2_psb": "the same networks on the Princeton Shape Benchmark: trainings",
     "ablation": "a config with one thing changed at a time, on shapes held out of training: trainings",
     "figure2": "retrieval against render size on the Princeton Shape Benchmark: trainings",
     "figure3": "precision against recall of the networks of table2 that are trained",
@@ -29,10 +31,12 @@ FIGURE1_SIZES = (30, 50, 70, 100)
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the data are: folders as `sparsenet make-dataset psb` and `modelnet40-voxels` take them, None if absent."""
+    """Where the data are, as `sparsenet make-dataset` takes them (psb, modelnet40-voxels, modelnet10-voxels), None if
+    absent."""
 
     psb: Path | None = None
     modelnet40: Path | None = None
+    modelnet10: Path | None = None
 
 
 def reproduce(parts: Sequence[str], sources: Sources, out: Path, work: Path, command: str,
@@ -68,7 +72,7 @@ def reproduce(parts: Sequence[str], sources: Sources, out: Path, work: Path, com
     for part in parts:
         needed = ablation.data if ablation and part == "ablation" else source_of(part)
         if getattr(sources, needed) is None:
-            raise ValueError(f"reproduce: {part} needs the data of {needed}: name their folder with --{needed}")
+            raise ValueError(f"reproduce: {part} needs the data of {needed}: name them with --{needed}")
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     for part in [name for name in PARTS if name in parts]:
@@ -78,8 +82,8 @@ def reproduce(parts: Sequence[str], sources: Sources, out: Path, work: Path, com
             _table1(sources, out, work, command, shapes, say)
         elif part == "figure1":
             _figure1(sources, out, work, command)
-        elif part == "table2":
-            _table2(sources, out, work, command, seconds, runs, say, overrides)
+        elif part in ("table2", "table2_modelnet10", "table2_psb"):
+            _table2(part, sources, out, work, command, seconds, runs, say, overrides)
         elif ablation is not None and part == "ablation":
             _ablation(ablation, sources, out, work, command, seconds, runs, say, overrides)
         elif part == "figure2":
@@ -91,7 +95,17 @@ def reproduce(parts: Sequence[str], sources: Sources, out: Path, work: Path, com
 
 def source_of(part: str) -> str:
     """The name in Sources of the data that a part needs, the ablation if its file does not say otherwise."""
+    if part == "table2_modelnet10":
+        return "modelnet10"
     return "modelnet40" if part in ("table2", "figure3", "ablation") else "psb"
+
+
+def _dataset(name: str, sources: Sources, work: Path) -> Path:
+    """The dataset file of a source, by its name in Sources."""
+    if name == "psb":
+        _psb(sources, work).close()
+        return work / "psb.h5"
+    return _modelnet10(sources, work) if name == "modelnet10" else _modelnet40(sources, work)
 
 
 def _psb(sources: Sources, work: Path) -> SparseDataset:
@@ -114,6 +128,16 @@ def _modelnet40(sources: Sources, work: Path) -> Path:
     if not path.exists():
         assert sources.modelnet40 is not None
         import_modelnet40_voxels(sources.modelnet40, path)
+    return path
+
+
+def _modelnet10(sources: Sources, work: Path) -> Path:
+    from sparsenet.data.modelnet10 import import_modelnet10_voxels
+
+    path = work / "modelnet10.h5"
+    if not path.exists():
+        assert sources.modelnet10 is not None
+        import_modelnet10_voxels(sources.modelnet10, path)
     return path
 
 
@@ -157,22 +181,20 @@ def _figure1(sources: Sources, out: Path, work: Path, command: str) -> None:
     _write_page(out / "figure1.md", "Figure 1: meshes and their voxels", lines, begun, command)
 
 
-def _table2(sources: Sources, out: Path, work: Path, command: str, seconds: float | None, runs: Sequence[str] | None,
-            say: Callable[[str], None], overrides: tuple[str, ...]) -> None:
-    from sparsenet.reproduction.comparison import HEADER, RUNS, compare, table_rows
+def _table2(part: str, sources: Sources, out: Path, work: Path, command: str, seconds: float | None,
+            runs: Sequence[str] | None, say: Callable[[str], None], overrides: tuple[str, ...]) -> None:
+    from sparsenet.reproduction.comparison import HEADER, MODELNET10, MODELNET40, PSB, RUNS, compare, table_rows
 
     begun, names = time.monotonic(), [name for name in RUNS if runs is None or name in runs]
     if not names:
-        say("table2: --run names none of its rows")
+        say(f"{part}: --run names none of its rows")
         return
-    found = compare(_modelnet40(sources, work), work / "table2", names, seconds, say, overrides)
-    write_table(out, "table2", "Table 2: ModelNet40",
-                "Trained on all of the training split, tested once, after the last epoch; each object's 12 poses "
-                "averaged, descriptors as unit vectors, ranked by cosine. AUC and mAP follow the paper's protocol: the "
-                "first 20 test objects of each class by name, 800 queries. Duplicates are test objects whose grid "
-                "equals one of the training split. The voxels are filled solids of 24 cells, turned about the vertical "
-                "alone; the published rows were measured by their authors on data of their own preparation.",
-                HEADER, table_rows(found, published.METHODS), time.monotonic() - begun, command)
+    collection, beside = {"table2": (MODELNET40, published.METHODS), "table2_psb": (PSB, {}),
+                          "table2_modelnet10": (MODELNET10, published.METHODS_MODELNET10)}[part]
+    found = compare(_dataset(source_of(part), sources, work), work / collection.folder, names, seconds, say, overrides,
+                    collection)
+    write_table(out, part, collection.title, collection.words, HEADER, table_rows(found, beside),
+                time.monotonic() - begun, command)
 
 
 def _ablation(ablation: Ablation, sources: Sources, out: Path, work: Path, command: str, seconds: float | None,
@@ -183,12 +205,7 @@ def _ablation(ablation: Ablation, sources: Sources, out: Path, work: Path, comma
     if runs is not None and not any(one.name in runs for one in ablation.variants):
         say("ablation: --run names none of its variants")
         return
-    if ablation.data == "psb":
-        _psb(sources, work).close()
-        dataset = work / "psb.h5"
-    else:
-        dataset = _modelnet40(sources, work)
-    found = ablate(ablation, dataset, work / "ablation", runs, seconds, say, overrides)
+    found = ablate(ablation, _dataset(ablation.data, sources, work), work / "ablation", runs, seconds, say, overrides)
     if not found:
         return
     write_table(out, "ablation", f"Ablation of {ablation.config}",

@@ -135,7 +135,7 @@ def test_the_command_writes_a_table(work, changes, tmp_path, capsys):
     ('config = "', 'conf = "', "'conf' is not a key: did you mean config?"),
     ("share = 0.2", "share = 1.0", "share is 1.0, expected a number above 0 and below 1"),
     ("share = 0.2", "share = 1", "share is 1, expected a number with a point"),
-    ("share = 0.2", "data = 'off'", "data is 'off', expected 'modelnet40' or 'psb'"),
+    ("share = 0.2", "data = 'off'", "data is 'off', expected one of modelnet40, modelnet10, psb"),
     ("seeds = [3]", "seeds = [3, 3]", "seeds: [3, 3], expected distinct whole numbers, 0 or more"),
     ("[without.momentum]", "[without]\nwarmth = 3\n[without.momentum]", "without warmth is 3, expected a table of"),
     ("[without.momentum]", "[without.cold]\n[without.momentum]", "without cold changes nothing"),
