@@ -7,6 +7,6 @@ configs/ lies beside the package and holds TOML files alone: it becomes `sparsen
 from setuptools import find_packages, setup
 
 setup(packages=[*find_packages(include=["sparsenet", "sparsenet.*"]), "sparsenet.configs",
-                "sparsenet.configs.paper"],
+                "sparsenet.configs.ablation", "sparsenet.configs.paper"],
       package_dir={"sparsenet": "sparsenet", "sparsenet.configs": "configs",
-                   "sparsenet.configs.paper": "configs/paper"})
+                   "sparsenet.configs.ablation": "configs/ablation", "sparsenet.configs.paper": "configs/paper"})

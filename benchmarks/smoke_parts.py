@@ -63,6 +63,7 @@ LAYERS = {
     "average pooling, padded": Layer(lambda: nn.SparseAvgPool(3, 2, 1), channels=32),
     "sum pooling": Layer(lambda: nn.SparseSumPool(2)),
     "upsampling": Layer(lambda: nn.Upsample(2, 19)),
+    "depth images": Layer(lambda: nn.Sequential(nn.DepthImages(5), nn.SparseConv(6, 8, 3, 2, dimension=2, rng=0))),
     "linear on sites": Layer(lambda: nn.Linear(5, 7, rng=0)),
     "leaky ReLU": Layer(lambda: nn.LeakyReLU(0.33)),
     "ELU, GELU, SiLU": Layer(lambda: nn.Sequential(nn.ELU(0.7), nn.GELU(), nn.SiLU())),

@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   sparsenet make-dataset volumes masks/ masks.h5 --threshold 0.5
   sparsenet make-dataset psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes
   sparsenet make-dataset modelnet40-voxels modelnet40_voxels30/ modelnet40.h5
+  sparsenet make-dataset modelnet10-voxels modelnet10_surface32.npz modelnet10.h5
   sparsenet make-dataset csv shapes.csv shapes.h5 --render-size 60
 
 A folder named train, test, val, valid, validation or evaluation can be a split: within a class, or at
@@ -97,6 +98,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     voxels.add_argument("--poses", type=int, metavar="N", help="import the first N poses of each object (default: all)")
     _quiet(voxels)
 
+    ten = _command(commands, "modelnet10-voxels", "ModelNet10 as packed 32^3 voxels in one .npz file",
+                   "modelnet10-voxels modelnet10_surface32.npz modelnet10.h5")
+    _paths(ten, "file with the keys train, train_label, test and test_label")
+    _quiet(ten)
+
     listed = _command(commands, "csv", "meshes listed in a CSV file with the columns path, label, split, name",
                      "csv shapes.csv shapes.h5 --render-size 60")
     _paths(listed, "CSV file; its first line names the columns, paths are relative to its folder, and "
@@ -132,6 +138,7 @@ def _import(args: argparse.Namespace) -> ImportReport:
         Conversion,
         import_csv,
         import_folder,
+        import_modelnet10_voxels,
         import_modelnet40_voxels,
         import_parametric,
         import_points,
@@ -142,6 +149,8 @@ def _import(args: argparse.Namespace) -> ImportReport:
 
     if args.source == "modelnet40-voxels":
         return import_modelnet40_voxels(args.input, args.output, args.poses, not args.quiet)
+    if args.source == "modelnet10-voxels":
+        return import_modelnet10_voxels(args.input, args.output)
     if args.source == "volumes":
         return import_volumes(args.input, args.output, args.threshold, args.occupancy, args.spatial_size,
                               Conversion(processes=args.processes, strict=args.strict, progress=not args.quiet),

@@ -5,6 +5,7 @@ from sparsenet.data.convert import Conversion
 from sparsenet.data.dataset import SparseDataset
 from sparsenet.data.import_report import ImportReport
 from sparsenet.data.importers import import_csv, import_folder, import_parametric, import_points, read_upright
+from sparsenet.data.modelnet10 import import_modelnet10_voxels
 from sparsenet.data.modelnet40 import import_modelnet40_voxels
 from sparsenet.data.psb import import_psb
 from sparsenet.data.sample import Sample
@@ -15,5 +16,5 @@ from sparsenet.data.voxel_augment import VoxelAugmentation
 
 __all__ = ["BatchSampler", "ClassBalancedSampler", "Conversion", "ImportReport", "Sample", "SparseBatch",
            "SparseDataset", "TripletSampler", "VoxelAugmentation", "import_csv", "import_folder",
-           "import_modelnet40_voxels", "import_parametric", "import_points", "import_psb", "import_shrec",
-           "import_volumes", "read_upright"]
+           "import_modelnet10_voxels", "import_modelnet40_voxels", "import_parametric", "import_points", "import_psb",
+           "import_shrec", "import_volumes", "read_upright"]

@@ -1,6 +1,6 @@
 """Imports meshes and point clouds from folders, CSV lists or formulas into a dataset file.
 
-`volumes.py` imports volumes; `psb.py`, `shrec.py` and `modelnet40.py` import published collections.
+`volumes.py` imports volumes; `psb.py`, `shrec.py`, `modelnet40.py` and `modelnet10.py` import published collections.
 """
 
 from __future__ import annotations

@@ -173,6 +173,9 @@ class Centres:
         """Note the grid behind a module's call."""
         if not isinstance(x, SparseTensor) or not isinstance(output, SparseTensor) or self._place(output.sites):
             return
+        if x.dimension != output.dimension:
+            raise ValueError(f"grad_cam: {module.kind} makes grids of {output.dimension} dimensions of {x.dimension}, "
+                             "whose cells have no place on the input's grid: name a layer before it")
         geometry = getattr(module, "geometry", None)
         if isinstance(geometry, Geometry) and geometry.output_size(x.spatial_size) == output.spatial_size:
             step, first = self.of(x.sites)

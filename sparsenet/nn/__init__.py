@@ -6,6 +6,7 @@ from sparsenet.nn.activation_layers import ELU, GELU, LeakyReLU, PReLU, ReLU, Si
 from sparsenet.nn.activations import Activation
 from sparsenet.nn.architectures import resnet, s3dcnn, unet
 from sparsenet.nn.checkpoint import Checkpoint
+from sparsenet.nn.images import DepthImages, ImagePool
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.layers import (
     CosineLinear,
@@ -29,11 +30,13 @@ __all__ = [
     "BatchNorm",
     "Checkpoint",
     "CosineLinear",
+    "DepthImages",
     "Dropout",
     "ELU",
     "GELU",
     "GlobalPool",
     "GroupNorm",
+    "ImagePool",
     "InstanceNorm",
     "InverseConv",
     "LayerNorm",

@@ -173,7 +173,7 @@ class _Path(SparseNetwork):
     """Layers within a block, whose first weights are keyed by (seed, place of the block, their number in it)."""
 
     def __init__(self, outer: SparseNetwork, block: _Block):
-        super().__init__(outer.dimension, outer.out_channels, outer.seed)
+        super().__init__(outer.out_dimension, outer.out_channels, outer.seed)
         self._block = block
         self._numbers: dict[int, int] = {}  # of a place: drawing again gives the same
 
@@ -203,6 +203,9 @@ def _path(net: SparseNetwork, layer: Layer, name: str, place: str, block: _Block
     path = _Path(net, block)
     for number, inner in enumerate(layer.get(name, ()), start=1):
         _add(path, inner, f"{place}.{name}.{number}", block)
+        if path.out_dimension != net.out_dimension:
+            raise ValueError(f"layer {place}.{name}.{number} ({inner['kind']}): it gives images, and the other path of "
+                             f"a {layer['kind']} does not: put it before the block")
         if path.gives_rows:
             needs = {"residual": "the sum of a residual block", "skip": "a skip"}[layer["kind"]]
             raise ValueError(f"layer {place}.{name}.{number} ({inner['kind']}): it gives one row per sample, and "

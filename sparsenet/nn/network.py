@@ -23,6 +23,7 @@ from sparsenet.nn.activation_layers import (
     Tanh,
 )
 from sparsenet.nn.chain import Chain
+from sparsenet.nn.images import DepthImages, ImagePool
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.layers import (
     CosineLinear,
@@ -109,7 +110,7 @@ class SparseNetwork(Chain):
         """Append a SparseConv.  Its initial weights depend on the max-pooling that follows, see `nn.init`."""
         place = len(self.layers)
         layer = SparseConv(self._sparse_channels("add_convolution"), out_channels, size, stride, padding, dilation,
-                           groups, bias, self.dimension, rng=self._rng(place))
+                           groups, bias, self.out_dimension, rng=self._rng(place))
         self._drawn = (layer, place, layer.weight.version)
         return self.add(layer)
 
@@ -117,7 +118,7 @@ class SparseNetwork(Chain):
                         ) -> SparseNetwork:
         """Append a SubmanifoldConv."""
         return self.add(SubmanifoldConv(self._sparse_channels("add_submanifold"), out_channels, size, dilation, groups,
-                                        bias, self.dimension, rng=self._rng(len(self.layers))))
+                                        bias, self.out_dimension, rng=self._rng(len(self.layers))))
 
     def add_inverse_convolution(self, out_channels: int, layer: str, bias: bool = True) -> SparseNetwork:
         """Append an InverseConv, which goes back over the rulebook of an earlier convolution or pooling.
@@ -198,7 +199,7 @@ class SparseNetwork(Chain):
         """Append a SparseMaxPool.  If the convolution before it still has its initial weights, they are drawn again
         with the bound of `nn.init` for a pooling of this size (the same random numbers within another bound)."""
         self._sparse_channels("add_max_pool")
-        layer = SparseMaxPool(size, stride, padding, self.dimension)
+        layer = SparseMaxPool(size, stride, padding, self.out_dimension)
         if self._drawn is not None:
             convolution, place, version = self._drawn
             between = self.layers[place + 1:]
@@ -212,12 +213,12 @@ class SparseNetwork(Chain):
     def add_average_pool(self, size: Size, stride: Size | None = None, padding: Size = 0) -> SparseNetwork:
         """Append a SparseAvgPool."""
         self._sparse_channels("add_average_pool")
-        return self.add(SparseAvgPool(size, stride, padding, self.dimension))
+        return self.add(SparseAvgPool(size, stride, padding, self.out_dimension))
 
     def add_sum_pool(self, size: Size, stride: Size | None = None) -> SparseNetwork:
         """Append a SparseSumPool."""
         self._sparse_channels("add_sum_pool")
-        return self.add(SparseSumPool(size, stride, self.dimension))
+        return self.add(SparseSumPool(size, stride, self.out_dimension))
 
     def add_upsample(self, scale_factor: Size, spatial_size: Size | None = None) -> SparseNetwork:
         """Append an Upsample.
@@ -226,7 +227,7 @@ class SparseNetwork(Chain):
         """
         self._sparse_channels("add_upsample")
         layer = Upsample(scale_factor, spatial_size)
-        layer.upsampling.output_size((1,) * self.dimension)
+        layer.upsampling.output_size((1,) * self.out_dimension)
         return self.add(layer)
 
     def add_dropout(self, p: float = 0.5) -> SparseNetwork:
@@ -237,6 +238,29 @@ class SparseNetwork(Chain):
         """Append a GlobalPool, after which there is one row per sample."""
         self._sparse_channels("add_global_pool")
         return self.add(GlobalPool(mode))
+
+    def add_depth_images(self, count: int = 12, elevation: float = 30.0, up_axis: int = 2) -> SparseNetwork:
+        """Append a DepthImages, behind which the layers see each image of a sample alone, in 2 dimensions, until an
+        ImagePool.
+
+        Raises ValueError unless there are 3 dimensions before it.
+        """
+        self._sparse_channels("add_depth_images")
+        if self.out_dimension != 3:
+            raise ValueError(f"add_depth_images: there are {self.out_dimension} dimensions, expected 3")
+        return self.add(DepthImages(count, elevation, up_axis))
+
+    def add_image_pool(self) -> SparseNetwork:
+        """Append an ImagePool over the images of the DepthImages before it, behind a GlobalPool as `add_linear` does.
+
+        Raises ValueError if there is none before it.
+        """
+        counts = [layer.imaging.count for layer in self.layers if isinstance(layer, DepthImages)]
+        if not counts:
+            raise ValueError("add_image_pool: there are no images, expected DepthImages before it")
+        if not self.gives_rows:
+            self.add_global_pool("mean")
+        return self.add(ImagePool(counts[-1]))
 
     def add_linear(self, out_features: int, bias: bool = True, on_sites: bool = False) -> SparseNetwork:
         """Append a Linear.  If the last layer returns a SparseTensor, a GlobalPool("mean") is inserted; on a grid of
@@ -260,6 +284,11 @@ class SparseNetwork(Chain):
     def out_channels(self) -> int:
         """The number of output channels of the last layer."""
         return channels_behind(self.layers, self.in_channels)
+
+    @property
+    def out_dimension(self) -> int:
+        """D of the last layer's grid: 2 behind a DepthImages, else that of the input."""
+        return 2 if any(isinstance(layer, DepthImages) for layer in self.layers) else self.dimension
 
     def _rng(self, place: int) -> np.random.Generator:
         return keyed_rng(self.seed, "weights", place)
@@ -327,7 +356,7 @@ class SparseNetwork(Chain):
     # ---- sizes ----
 
     def spatial_sizes(self, field: int | Sequence[int] | None = None) -> list[tuple[int, ...]]:
-        """The spatial size at the input and after each filter and Upsample (in a Residual or Skip,
+        """The spatial size at the input and after each filter, Upsample and DepthImages (in a Residual or Skip,
         of its layers alone).
 
         field : of the input; None: the network's own
@@ -339,7 +368,7 @@ class SparseNetwork(Chain):
     def field_for(self, output_size: int | Sequence[int] = 1) -> tuple[int, ...]:
         """(D,), the smallest spatial size of the input for which the last filter's output has `output_size`.
 
-        Raises ValueError if the network has an Upsample, through which no size of the input follows.
+        Raises ValueError if the network has an Upsample or DepthImages, through which no size of the input follows.
         """
         size = Geometry.make(self.dimension, output_size).size
         for geometry in reversed(main_path(self.geometries())):

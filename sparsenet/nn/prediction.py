@@ -136,6 +136,7 @@ def output_rows(net: Callable[[Any], Any], batch: Any, probabilities: bool, offs
     result = net(batch)
     if not isinstance(result, Tensor) or result.ndim != 2:
         raise ValueError(f"{operation}: the network does not give one row per sample: add a GlobalPool or Linear layer")
+    check_rows(operation, batch, result, "the network")
     logits = result.numpy().astype(np.float64)
     if offsets is not None:
         if offsets.shape != logits.shape[1:]:
@@ -143,6 +144,14 @@ def output_rows(net: Callable[[Any], Any], batch: Any, probabilities: bool, offs
                              "for each class")
         logits = logits + offsets
     return softmax(logits) if probabilities else logits
+
+
+def check_rows(operation: str, batch: Any, rows: Tensor, what: str) -> None:
+    """Raise ValueError unless there is one row for each sample of the batch, instead of one for each image of it."""
+    samples = getattr(batch, "input", batch).batch_size
+    if rows.shape[0] != samples:
+        raise ValueError(f"{operation}: {what} gives {rows.shape[0]} rows for {samples} samples, expected one each: "
+                         "behind DepthImages, an ImagePool makes one of those of the images")
 
 
 def site_rows(operation: str, net: Predictor, shapes: Any, output: str, batch_size: int, **options: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sparsenet.nn.fusion import run_layers
+from sparsenet.nn.images import DepthImages
 from sparsenet.nn.module import Module
 from sparsenet.nn.sequential import check_module, numbered_kinds
 from sparsenet.ops.concatenate import concatenate
@@ -85,6 +86,8 @@ def channels_behind(layers: Sequence[Module], channels: int) -> int:
         inner = getattr(layer, "layers", None)
         if isinstance(layer, Skip):
             channels += channels_behind(layer.layers, channels)
+        elif isinstance(layer, DepthImages):
+            channels += 1
         elif isinstance(inner, list):
             channels = channels_behind(inner, channels)
         else:

@@ -14,6 +14,7 @@ from sparsenet.ops.convolution import convolution
 from sparsenet.ops.cosine_linear import cosine_linear
 from sparsenet.ops.cosine_softmax import cosine_softmax, cosine_softmax_with_figures
 from sparsenet.ops.dense import to_dense
+from sparsenet.ops.depth_images import depth_images, image_pool
 from sparsenet.ops.dropout import dropout
 from sparsenet.ops.global_pool import global_pool
 from sparsenet.ops.group_norm import group_norm, instance_norm
@@ -48,6 +49,7 @@ __all__ = [
     "cosine_linear",
     "cosine_softmax",
     "cosine_softmax_with_figures",
+    "depth_images",
     "dropout",
     "elementwise",
     "elu",
@@ -55,6 +57,7 @@ __all__ = [
     "gelu",
     "global_pool",
     "group_norm",
+    "image_pool",
     "instance_norm",
     "inverse_convolution",
     "join",

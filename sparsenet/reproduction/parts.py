@@ -13,11 +13,15 @@ from sparsenet.reproduction.writing import provenance, write_table
 
 if TYPE_CHECKING:
     from sparsenet.data import SparseDataset
+    from sparsenet.reproduction.ablation import Ablation
 
 PARTS = {
     "table1": "each layer of S3DCNN at render size 40 on the meshes of the Princeton Shape Benchmark",
     "figure1": "meshes beside their voxels at render sizes 30, 50, 70 and 100",
     "table2": "classification and retrieval on ModelNet40: trainings, hours each",
+    "table2_modelnet10": "the same networks on ModelNet10: trainings",
+    "table2_psb": "the same networks on the Princeton Shape Benchmark: trainings",
+    "ablation": "a config with one thing changed at a time, on shapes held out of training: trainings",
     "figure2": "retrieval against render size on the Princeton Shape Benchmark: trainings",
     "figure3": "precision against recall of the networks of table2 that are trained",
 }
@@ -27,15 +31,18 @@ FIGURE1_SIZES = (30, 50, 70, 100)
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the data are: folders as `sparsenet make-dataset psb` and `modelnet40-voxels` take them, None if absent."""
+    """Where the data are, as `sparsenet make-dataset` takes them (psb, modelnet40-voxels, modelnet10-voxels), None if
+    absent."""
 
     psb: Path | None = None
     modelnet40: Path | None = None
+    modelnet10: Path | None = None
 
 
 def reproduce(parts: Sequence[str], sources: Sources, out: Path, work: Path, command: str,
               seconds: float | None = None, runs: Sequence[str] | None = None, shapes: int | None = None,
-              say: Callable[[str], None] = print, overrides: tuple[str, ...] = ()) -> None:
+              say: Callable[[str], None] = print, overrides: tuple[str, ...] = (),
+              changes: str | Path = "modelnet40") -> None:
     """Measure the parts anew and write each as Markdown and CSV, or as a picture.
 
     Parameters
@@ -44,24 +51,28 @@ def reproduce(parts: Sequence[str], sources: Sources, out: Path, work: Path, com
     out : folder of the tables and pictures;  work : folder of datasets and trainings, which are kept and resumed
     command : the command line, for the reports
     seconds : limit for each training, which goes on at the next call; None: to the end
-    runs : rows of table2 to train; default: all
+    runs : rows of table2 and variants of the ablation to train; default: all
     shapes : number of shapes that table1 looks at; default: all
     overrides : `section.key=value` for every training
+    changes : the ablation's file, or the name of one that ships with the package; see `ablation.read_ablation`
 
     Raises
     ------
-    ValueError : an unknown part or run, or a part whose data are not given.
+    ValueError : an unknown part or run, a part whose data are not given, or an ablation that is none.
     """
+    from sparsenet.reproduction.ablation import read_ablation
     from sparsenet.reproduction.comparison import RUNS
 
-    for kind, given, known in (("part", parts, PARTS), ("run", runs or (), RUNS)):
+    ablation = read_ablation(changes) if "ablation" in parts else None
+    known_runs = [*RUNS, *([one.name for one in ablation.variants] if ablation else [])]
+    for kind, given, known in (("part", parts, list(PARTS)), ("run", runs or (), known_runs)):
         unknown = [name for name in given if name not in known]
         if unknown:
             raise ValueError(f"reproduce: {unknown[0]!r} is not a {kind}, expected some of {', '.join(known)}")
     for part in parts:
-        needed = "modelnet40" if part in ("table2", "figure3") else "psb"
+        needed = ablation.data if ablation and part == "ablation" else source_of(part)
         if getattr(sources, needed) is None:
-            raise ValueError(f"reproduce: {part} needs the data of {needed}: name their folder with --{needed}")
+            raise ValueError(f"reproduce: {part} needs the data of {needed}: name them with --{needed}")
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     for part in [name for name in PARTS if name in parts]:
@@ -71,13 +82,30 @@ def reproduce(parts: Sequence[str], sources: Sources, out: Path, work: Path, com
             _table1(sources, out, work, command, shapes, say)
         elif part == "figure1":
             _figure1(sources, out, work, command)
-        elif part == "table2":
-            _table2(sources, out, work, command, seconds, runs, say, overrides)
+        elif part in ("table2", "table2_modelnet10", "table2_psb"):
+            _table2(part, sources, out, work, command, seconds, runs, say, overrides)
+        elif ablation is not None and part == "ablation":
+            _ablation(ablation, sources, out, work, command, seconds, runs, say, overrides)
         elif part == "figure2":
             _figure2(sources, out, work, command, seconds, say, overrides)
         else:
             _figure3(sources, out, work, command, say)
         say(f"{part}: done in {time.monotonic() - begun:.0f} s")
+
+
+def source_of(part: str) -> str:
+    """The name in Sources of the data that a part needs, the ablation if its file does not say otherwise."""
+    if part == "table2_modelnet10":
+        return "modelnet10"
+    return "modelnet40" if part in ("table2", "figure3", "ablation") else "psb"
+
+
+def _dataset(name: str, sources: Sources, work: Path) -> Path:
+    """The dataset file of a source, by its name in Sources."""
+    if name == "psb":
+        _psb(sources, work).close()
+        return work / "psb.h5"
+    return _modelnet10(sources, work) if name == "modelnet10" else _modelnet40(sources, work)
 
 
 def _psb(sources: Sources, work: Path) -> SparseDataset:
@@ -100,6 +128,16 @@ def _modelnet40(sources: Sources, work: Path) -> Path:
     if not path.exists():
         assert sources.modelnet40 is not None
         import_modelnet40_voxels(sources.modelnet40, path)
+    return path
+
+
+def _modelnet10(sources: Sources, work: Path) -> Path:
+    from sparsenet.data.modelnet10 import import_modelnet10_voxels
+
+    path = work / "modelnet10.h5"
+    if not path.exists():
+        assert sources.modelnet10 is not None
+        import_modelnet10_voxels(sources.modelnet10, path)
     return path
 
 
@@ -143,20 +181,39 @@ def _figure1(sources: Sources, out: Path, work: Path, command: str) -> None:
     _write_page(out / "figure1.md", "Figure 1: meshes and their voxels", lines, begun, command)
 
 
-def _table2(sources: Sources, out: Path, work: Path, command: str, seconds: float | None, runs: Sequence[str] | None,
-            say: Callable[[str], None], overrides: tuple[str, ...]) -> None:
-    from sparsenet.reproduction.comparison import HEADER, RUNS, compare, table_rows
+def _table2(part: str, sources: Sources, out: Path, work: Path, command: str, seconds: float | None,
+            runs: Sequence[str] | None, say: Callable[[str], None], overrides: tuple[str, ...]) -> None:
+    from sparsenet.reproduction.comparison import HEADER, MODELNET10, MODELNET40, PSB, RUNS, compare, table_rows
+
+    begun, names = time.monotonic(), [name for name in RUNS if runs is None or name in runs]
+    if not names:
+        say(f"{part}: --run names none of its rows")
+        return
+    collection, beside = {"table2": (MODELNET40, published.METHODS), "table2_psb": (PSB, {}),
+                          "table2_modelnet10": (MODELNET10, published.METHODS_MODELNET10)}[part]
+    found = compare(_dataset(source_of(part), sources, work), work / collection.folder, names, seconds, say, overrides,
+                    collection)
+    write_table(out, part, collection.title, collection.words, HEADER, table_rows(found, beside),
+                time.monotonic() - begun, command)
+
+
+def _ablation(ablation: Ablation, sources: Sources, out: Path, work: Path, command: str, seconds: float | None,
+              runs: Sequence[str] | None, say: Callable[[str], None], overrides: tuple[str, ...]) -> None:
+    from sparsenet.reproduction.ablation import HEADER, ablate, table_rows
 
     begun = time.monotonic()
-    found = compare(_modelnet40(sources, work), work / "table2", list(RUNS if runs is None else runs), seconds, say,
-                    overrides)
-    write_table(out, "table2", "Table 2: ModelNet40",
-                "Trained on all of the training split, tested once, after the last epoch; each object's 12 poses "
-                "averaged, descriptors as unit vectors, ranked by cosine. AUC and mAP follow the paper's protocol: the "
-                "first 20 test objects of each class by name, 800 queries. Duplicates are test objects whose grid "
-                "equals one of the training split. The voxels are filled solids of 24 cells, turned about the vertical "
-                "alone; the published rows were measured by their authors on data of their own preparation.",
-                HEADER, table_rows(found, published.METHODS), time.monotonic() - begun, command)
+    if runs is not None and not any(one.name in runs for one in ablation.variants):
+        say("ablation: --run names none of its variants")
+        return
+    found = ablate(ablation, _dataset(ablation.data, sources, work), work / "ablation", runs, seconds, say, overrides)
+    if not found:
+        return
+    write_table(out, "ablation", f"Ablation of {ablation.config}",
+                f"One change at a time, all else being equal. {100 * ablation.share:g}% of each class of the training "
+                "split are held out, by object; networks are trained on the rest and tested on these, after the last "
+                "epoch. The test split is in neither. Means over the seeds; differences to the recipe are over the "
+                "seeds that both have, and a range is the greatest less the least.",
+                HEADER, table_rows(found), time.monotonic() - begun, command)
 
 
 def _figure2(sources: Sources, out: Path, work: Path, command: str, seconds: float | None,

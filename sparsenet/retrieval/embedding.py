@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.autograd import Tensor
-from sparsenet.nn.prediction import mean_rows, output_rows
+from sparsenet.nn.prediction import check_rows, mean_rows, output_rows
 from sparsenet.ops.global_pool import global_pool
 from sparsenet.retrieval.distances import unit_rows
 from sparsenet.sparse import SparseTensor
@@ -132,6 +132,7 @@ def _rows(net: SparseNetwork, x: SparseBatch | SparseTensor, layer: int, unit: b
     if output.ndim != 2:
         raise ValueError(f"embed: layer {layer} returns shape {output.shape}, expected (B, C) or a SparseTensor: name "
                          "another layer")
+    check_rows("embed", x, output, f"layer {layer}")
     rows = output.numpy()
     return unit_rows(rows.astype(np.float64)) if unit else rows
 

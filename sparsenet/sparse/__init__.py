@@ -1,6 +1,7 @@
 """The sparse grid: active sites, filter geometries, rulebooks, sparse tensors."""
 
 from sparsenet.sparse.geometry import Geometry
+from sparsenet.sparse.imaging import DepthImaging
 from sparsenet.sparse.plan import Branches, ConvolutionStep, PoolingStep, prepare
 from sparsenet.sparse.rulebook import ReversedRulebook, Rulebook
 from sparsenet.sparse.sites import ActiveSites
@@ -12,6 +13,7 @@ __all__ = [
     "ActiveSites",
     "Branches",
     "ConvolutionStep",
+    "DepthImaging",
     "Geometry",
     "PoolingStep",
     "ReversedRulebook",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sparsenet.kernels import views_read
 from sparsenet.sparse.geometry import Geometry
+from sparsenet.sparse.imaging import DepthImaging, images_of
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.sparse.union import union
 from sparsenet.sparse.upsampling import Upsampling, copies_of
@@ -57,7 +58,7 @@ class Branches:
 
 
 Filter = Geometry | ConvolutionStep | PoolingStep  # a Geometry is the filter of a max-pooling
-Step = Filter | Upsampling | Branches
+Step = Filter | Upsampling | DepthImaging | Branches
 
 
 def prepare(sites: ActiveSites, steps: Iterable[Step], backward: bool = False) -> None:
@@ -79,6 +80,9 @@ def _walk(sites: ActiveSites, steps: Iterable[Step], backward: bool, at_input: b
             continue
         if isinstance(step, Upsampling):
             sites, at_input = copies_of(sites, step).sites, False
+            continue
+        if isinstance(step, DepthImaging):  # images of the input are data, too
+            sites = images_of(sites, step).sites
             continue
         inverse = isinstance(step, ConvolutionStep) and step.inverse
         rulebook = sites.way_back(_geometry(step)) if inverse else sites.rulebook(_geometry(step))
@@ -113,10 +117,10 @@ def _geometry(step: Filter) -> Geometry:
     return step if isinstance(step, Geometry) else step.geometry
 
 
-def main_steps(steps: Iterable[Step]) -> list[Filter | Upsampling]:
-    """The filters and upsamplings on the first path of all branches, which give the spatial sizes: all paths agree on
-    these."""
-    path: list[Filter | Upsampling] = []
+def main_steps(steps: Iterable[Step]) -> list[Filter | Upsampling | DepthImaging]:
+    """The filters, upsamplings and depth images on the first path of all branches, which give the spatial sizes: all
+    paths agree on these."""
+    path: list[Filter | Upsampling | DepthImaging] = []
     for step in steps:
         path += main_steps(step.paths[0]) if isinstance(step, Branches) else [step]
     return path
@@ -125,12 +129,13 @@ def main_steps(steps: Iterable[Step]) -> list[Filter | Upsampling]:
 def main_path(steps: Iterable[Step]) -> list[Geometry]:
     """The geometries of `main_steps`, without those that an inverse convolution goes back over, nor what is between.
 
-    Raises ValueError if there is an upsampling, whose output size does not follow from one of its input alone.
+    Raises ValueError if there is an upsampling or depth imaging, through which the input's size does not follow.
     """
     path: list[Geometry] = []
     for step in main_steps(steps):
-        if isinstance(step, Upsampling):
-            raise ValueError("field_for: the network has an Upsample, expected filters alone: no size of the input "
+        if isinstance(step, Upsampling | DepthImaging):
+            name = "an Upsample" if isinstance(step, Upsampling) else "DepthImages"
+            raise ValueError(f"field_for: the network has {name}, expected filters alone: no size of the input "
                              "follows from that of the output, so set the network's field")
         if isinstance(step, ConvolutionStep) and step.inverse:
             del path[_latest(path, step.geometry):]
@@ -159,7 +164,7 @@ class Course:
         for step in steps:
             if isinstance(step, Branches):
                 self._branch(step)
-            elif isinstance(step, Upsampling):  # to new sites, from which no way leads back over earlier filters
+            elif isinstance(step, Upsampling | DepthImaging):  # no way leads back from the new sites over earlier ones
                 self.size = step.output_size(self.size)
                 self._passed, self._sizes = [], []
             elif isinstance(step, ConvolutionStep) and step.inverse:

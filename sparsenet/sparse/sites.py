@@ -52,7 +52,7 @@ class ActiveSites:
     """
 
     _unions: WeakKeyDictionary[ActiveSites, Any] | None = None  # with other sites: see sparse/union.py
-    _copies: dict[Any, Any] | None = None  # on finer grids: see sparse/upsampling.py
+    _copies: dict[Any, Any] | None = None  # on other grids: see sparse/upsampling.py, imaging.py
     _origin: Origin | None = None  # of a copy of those sites: they keep these, and a reference back would be a cycle
     _origin_itself: ReferenceType[ActiveSites] | None = None
 

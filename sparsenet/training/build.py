@@ -60,6 +60,10 @@ def _listed_network(config: Config) -> SparseNetwork:
         net = network_of(config.network.layers, seed=config.training.seed)
     except ValueError as error:
         raise ConfigError(f"config: network.layers, {error}") from None
+    kinds = [layer.kind for layer in net.layers]
+    if "depth_images" in kinds and "image_pool" not in kinds:
+        raise ConfigError("config: network.layers has depth_images and no image_pool behind them, so that each image "
+                          "would be a sample of its own: add an image_pool")
     if not config.network.field:
         net.field = _smallest_field(net)
     if segments(config):

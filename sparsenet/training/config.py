@@ -24,6 +24,7 @@ from sparsenet.training.schema import (
 from sparsenet.training.terms import TERMS, Contrastive, kind_of, sampling_of, terms_of
 from sparsenet.wording import did_you_mean
 
+ABLATION = "ablation/"  # folder of the files that are lists of changes to a config
 LAYERS, TEXTS = "tuple[dict[str, Any], ...]", "tuple[str, ...]"  # types of keys
 LIMITS = {"int": 2**31 - 1, "seed": 2**63 - 1, "list": 30}  # for an integer, for the seed, for the length of a list
 
@@ -39,15 +40,32 @@ def find_config(name: str | Path) -> Path:
     ------
     ConfigError : neither exists; the message lists the configs that ship with the package.
     """
-    if Path(name).is_file():
-        return Path(name)
+    return _found("config", name, {known: path for known, path in _shipped().items() if not known.startswith(ABLATION)})
+
+
+def find_ablation(name: str | Path) -> Path:
+    """The file `name`, or the ablation of that name that ships with the package, a list of changes to a config.
+
+    Raises ConfigError as `find_config` does.
+    """
+    return _found("ablation", name, {known.removeprefix(ABLATION): path for known, path in _shipped().items()
+                                     if known.startswith(ABLATION)})
+
+
+def _shipped() -> dict[str, Path]:
+    """The TOML files that ship with the package, by name."""
     package = Path(__file__).resolve().parents[1]
     installed, source_tree = package / "configs", package.parent / "configs"
     folder = installed if installed.is_dir() else source_tree
-    shipped = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
+
+
+def _found(what: str, name: str | Path, shipped: dict[str, Path]) -> Path:
+    if Path(name).is_file():
+        return Path(name)
     if str(name) in shipped:
         return shipped[str(name)]
-    raise ConfigError(f"config {name}: no such file; the package ships with {', '.join(sorted(shipped))}")
+    raise ConfigError(f"{what} {name}: no such file; the package ships with {', '.join(sorted(shipped))}")
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:

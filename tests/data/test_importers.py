@@ -15,6 +15,8 @@ import pytest
 from sparsenet.data import SparseDataset
 from sparsenet.data.convert import Conversion, MeshEntry, convert_meshes
 from sparsenet.data.importers import import_csv, import_folder, import_parametric
+from sparsenet.data.modelnet10 import CLASSES as MODELNET10
+from sparsenet.data.modelnet10 import import_modelnet10_voxels
 from sparsenet.data.modelnet40 import import_modelnet40_voxels
 from sparsenet.data.psb import import_psb, read_cla
 from sparsenet.shapes import CLASSES, Off3DPicture, read_mesh
@@ -362,3 +364,48 @@ def test_real_psb_classification(data_root: Path):
     assert len(shared) == 21
     assert [sum(len(held[split][name].models) for name in shared) for split in ("train", "test")] == [369, 370]
     assert held["train"]["commercial"].parent == "airplane"
+
+
+def write_modelnet10(path: Path, rng: np.random.Generator, **changes: np.ndarray) -> np.ndarray:
+    """An archive of 12 training and 4 test grids; the latter (4, 32, 32, 32) bool."""
+    grids = rng.random((16, 32, 32, 32)) < 0.01
+    grids[13], grids[14] = grids[2], False
+    packed, labels = np.packbits(grids.reshape(16, -1), axis=1), (np.arange(16) % 10).astype(np.uint8)
+    arrays = {"train": packed[:12], "train_label": labels[:12], "test": packed[12:], "test_label": labels[12:]}
+    np.savez_compressed(path, **{name: one for name, one in (arrays | changes).items() if one is not None})
+    return grids[12:]
+
+
+def test_modelnet10_voxels(tmp_path: Path, rng: np.random.Generator):
+    grids = write_modelnet10(tmp_path / "a.npz", rng)
+    report = import_modelnet10_voxels(tmp_path / "a.npz", tmp_path / "x.h5")
+    assert report.samples == 16 and report.counts["desk", "test"] == 1
+    assert report.duplicates == [[("train", "chair/train_0002"), ("test", "desk/test_0001")]]
+    with SparseDataset.open(report.path) as dataset:
+        assert (dataset.spatial_size, dataset.render_size, dataset.classes) == ((32,) * 3, 32, list(MODELNET10))
+        assert not dataset.fill and len(dataset.object_samples) == 16
+        test = dataset.subset("test")
+        for number, grid in enumerate(grids):
+            np.testing.assert_array_equal(test[number].coordinates, np.argwhere(grid))
+            assert test[number].name == f"{MODELNET10[(12 + number) % 10]}/test_{number:04d}"
+            assert test[number].label == (12 + number) % 10
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"test": None}, "not an archive of packed voxels: .*test"),
+    ({"test": np.zeros((4, 5), np.uint8)}, r"test is uint8 \(4, 5\), expected uint8 \(N, 4096\)"),
+    ({"train_label": np.zeros(3, int)}, r"train_label is int64 \(3,\), expected integers \(12,\)"),
+    ({"test_label": np.full(4, 10)}, "test_label is 10 to 10, expected 0 to 9"),
+    ({"test_label": np.array(["a"] * 4, object)}, "not an archive of packed voxels: Object arrays"),
+])
+def test_damaged_voxels_of_modelnet10_are_refused(changes, message, tmp_path: Path, rng: np.random.Generator):
+    write_modelnet10(tmp_path / "a.npz", rng, **changes)
+    with pytest.raises(ValueError, match=f"a.npz.*{message}"):
+        import_modelnet10_voxels(tmp_path / "a.npz", tmp_path / "x.h5")
+    whole = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(ValueError, match="a.npz is not an archive of packed voxels"):
+        import_modelnet10_voxels(tmp_path / "a.npz", tmp_path / "x.h5")
+    with pytest.raises(FileNotFoundError, match="b.npz does not exist: expected ModelNet10's voxels"):
+        import_modelnet10_voxels(tmp_path / "b.npz", tmp_path / "x.h5")
+    assert not (tmp_path / "x.h5").exists()

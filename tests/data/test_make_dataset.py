@@ -31,7 +31,7 @@ def call(*arguments: object, encoding: str = "utf-8", preexec_fn: Callable | Non
 def test_help_has_examples():
     result = call("--help")
     assert result.returncode == 0 and "examples:" in result.stdout
-    for source in ("folder", "psb", "modelnet40-voxels", "csv", "builtin"):
+    for source in ("folder", "psb", "modelnet40-voxels", "modelnet10-voxels", "csv", "builtin"):
         assert source in result.stdout
     assert "example:" in call("psb", "--help").stdout
 

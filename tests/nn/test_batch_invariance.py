@@ -158,6 +158,13 @@ def test_bits_do_not_depend_on_threads(dtype):
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
+@pytest.mark.parametrize("background", ["none", "zeros", "of samples"])
+def test_images_of_a_sample_are_pooled_alone(background, dtype):
+    shapes, net = Shapes(60, 2, dtype, background), sn.SparseNetwork(3, 2, seed=1).add_depth_images(4)
+    net.add_convolution(24, 3, 2).add_leaky_relu(0.3).add_image_pool().add_linear(10).to(dtype=dtype).eval()
+    check(net, shapes, np.random.default_rng(1).permutation(60).tolist(), (7, 60))
+
+
 def test_descriptors_of_parts_are_those_of_the_whole():
     shapes, net = Shapes(60, 1, np.dtype("float32"), "zeros"), sn.nn.SparseNetwork(3, 1, seed=1)
     net.add_convolution(32, 2).add_leaky_relu(0.33).add_max_pool(2).add_convolution(48, 2).add_linear(10)

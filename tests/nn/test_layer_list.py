@@ -182,6 +182,24 @@ def test_layers_on_sites_and_on_rows_are_told_apart():
         network_of([{"kind": "max_pool", "size": 3, "padding": 2}])
 
 
+def test_layers_behind_depth_images_have_two_dimensions():
+    images = {"kind": "depth_images", "count": 3, "elevation": 0.0}
+    block = {"kind": "residual", "layers": [submanifold(4), "relu"]}
+    net = network_of([submanifold(3), images, convolution(4, 3, stride=2), block, {"kind": "max_pool", "size": 2},
+                      "image_pool", {"kind": "linear", "channels": 5}])
+    assert net.names() == ["submanifold1", "depth_images1", "convolution1", "residual1", "max_pool1", "global_pool1",
+                           "image_pool1", "linear1"]
+    assert net.layers[2].weight.shape == (9, 4, 4) and net.layers[3].layers[0].weight.shape == (9, 4, 4)
+    assert repr(net.layers[1]) == "DepthImages(3 at 0 degrees)" and repr(net.layers[6]) == "ImagePool(3 images)"
+    assert grids(net, (8,) * 3) == [(8,) * 3, (8,) * 3, (12, 8), (5, 3), (5, 3), (2, 1), (), (), ()]
+    assert "depth_images: count = 12, elevation = 30.0, up_axis = 2" in describe_layers()
+    with pytest.raises(ValueError, match=r"layer 1.layers.1 \(depth_images\): it gives images, and the other path of a "
+                                         "residual does not: put it before the block"):
+        network_of([{"kind": "residual", "layers": [images]}])
+    with pytest.raises(ValueError, match=r"layer 1 \(image_pool\): add_image_pool: there are no images"):
+        network_of(["image_pool"])
+
+
 @pytest.mark.parametrize(("layers", "does"), [
     (["global_pool", {"kind": "linear", "channels": 3}, "relu", "batch_norm"], True),
     ([{"kind": "linear", "channels": 3, "on_sites": True}, "batch_norm"], False),

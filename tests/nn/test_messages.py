@@ -59,6 +59,7 @@ def test_says_what_came_and_what_was_expected(call, error, message):
 @pytest.mark.parametrize("value", [np.ones((2, 1), "f4"), (X,), None, "text"], ids=["array", "tuple", "None", "text"])
 @pytest.mark.parametrize("layer", [nn.SparseConv(1, 1, 2), nn.SubmanifoldConv(1, 1, 3), nn.SparseMaxPool(2),
                                    nn.SparseAvgPool(2), nn.SparseSumPool(2), nn.Upsample(2), nn.LeakyReLU(),
+                                   nn.DepthImages(), nn.ImagePool(),
                                    nn.Linear(1, 1), nn.Dropout(), nn.ToDense(), nn.GlobalPool()],
                          ids=lambda layer: layer.kind)
 def test_a_layer_names_what_it_was_given(layer, value):

@@ -53,7 +53,7 @@ class TestBuilding:
         assert net.layers[1].p == 0.25
 
     @pytest.mark.parametrize("method", ["add_convolution", "add_max_pool", "add_submanifold", "add_average_pool",
-                                        "add_sum_pool", "add_upsample"])
+                                        "add_sum_pool", "add_upsample", "add_depth_images"])
     def test_a_sparse_layer_after_a_dense_one_is_refused(self, method):
         net = small_network()
         with pytest.raises(ValueError, match=f"{method}: the network gives a plain Tensor by now"):

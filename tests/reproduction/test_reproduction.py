@@ -16,8 +16,10 @@ from sparsenet.data.importers import import_parametric
 from sparsenet.data.sample import Sample
 from sparsenet.reproduction import Sources, published, reproduce
 from sparsenet.reproduction.anatomy import anatomy, box_shares
-from sparsenet.reproduction.comparison import HEADER, compare
+from sparsenet.reproduction.comparison import HEADER, MODELNET10, MODELNET40, PSB, RUNS, compare, config_of
 from sparsenet.reproduction.resolution import matrix
+from sparsenet.training.build import build_network
+from sparsenet.training.config import parse_config
 
 TINY = ("training.epochs=1", "training.batch_size=4", "data.workers=0", "optimizer.lr=0.001")
 
@@ -105,14 +107,59 @@ def test_table2_trains_once_and_states_the_figures(work, tmp_path):
     assert lines[-2] == "figure3: no network of table2 is trained yet"
 
 
-def test_a_training_that_is_stopped_is_left_out_and_goes_on(work, tmp_path):
-    lines = []
+@pytest.mark.parametrize("name", ["VoxNet's layers", "MVCNN's idea, from scratch"])
+def test_a_training_that_is_stopped_is_left_out_and_goes_on(name, work, tmp_path):
+    lines, folder = [], tmp_path / RUNS[name].replace("/", "_")
     overrides = (*TINY, "training.epochs=2")
-    assert compare(work / "modelnet40.h5", tmp_path, ["VoxNet's layers"], 1e-9, lines.append, overrides) == []
+    assert compare(work / "modelnet40.h5", tmp_path, [name], 1e-9, lines.append, overrides) == []
     assert any("to be continued" in line for line in lines)
-    (run,) = compare(work / "modelnet40.h5", tmp_path, ["VoxNet's layers"], None, lines.append, overrides)
-    assert len(sn.training.load_network(tmp_path / "paper_voxnet" / "last.h5")[1].history) == 2
-    assert json.loads((tmp_path / "paper_voxnet" / "figures.json").read_text())["name"] == run.name
+    (run,) = compare(work / "modelnet40.h5", tmp_path, [name], None, lines.append, overrides)
+    assert len(sn.training.load_network(folder / "last.h5")[1].history) == 2
+    assert json.loads((folder / "figures.json").read_text())["name"] == run.name
+    assert None not in run.figures
+
+
+@pytest.mark.parametrize("collection", [MODELNET40, MODELNET10, PSB], ids=lambda one: one.folder)
+@pytest.mark.parametrize("name", RUNS)
+def test_each_network_of_table2_fits_the_voxels(name, collection):
+    config = config_of(name, collection, ["data.path=x"])
+    net = build_network(config, 40)
+    assert min(net.field) >= (32 if collection is MODELNET10 else 30)
+    assert net.out_channels == (192 if config.loss.kind == "triplet" else 40)
+    assert parse_config(config.text(), "its own text") == config
+
+
+def test_the_rows_on_modelnet10(work, tmp_path, rng, capsys):
+    arrays = {}
+    for split, objects in (("train", 1), ("test", 20)):
+        labels = np.repeat(np.arange(10, dtype=np.uint8), objects)
+        grids = rng.random((len(labels), 32, 32, 32)) < 0.001 * (1 + labels[:, None, None, None])
+        arrays |= {split: np.packbits(grids.reshape(len(labels), -1), axis=1), f"{split}_label": labels}
+    np.savez(tmp_path / "m.npz", **arrays)
+    sets = [word for pair in TINY for word in ("--set", pair)]
+    words = ["reproduce", "--modelnet10", str(tmp_path / "m.npz"), "--work", str(tmp_path), "--out", str(tmp_path)]
+    assert main([*words, "--run", "VoxNet's layers", *sets]) == 0
+    text = (tmp_path / "table2_modelnet10.csv").read_text()
+    rows = {row["network"]: row for row in csv.DictReader(text.splitlines())}
+    assert list(rows) == ["VoxNet's layers", "published: 3DShapeNets", "published: VoxNet"]
+    assert rows["VoxNet's layers"]["mAP, %"] == rows["VoxNet's layers"]["mAP over all objects, %"]
+    assert rows["published: 3DShapeNets"]["mAP, %"] == "68.26"
+    assert "table2_modelnet10: done" in capsys.readouterr().out
+    assert main(["reproduce", "table2_modelnet10", "--psb", "p", "--work", str(work), "--out", str(tmp_path)]) == 1
+    assert "needs the data of modelnet10: name them with --modelnet10" in capsys.readouterr().err
+
+
+def test_the_rows_on_the_benchmark_are_over_all_its_shapes(work, tmp_path):
+    reproduce(["table2_psb"], Sources(psb=work), tmp_path, work, "command", runs=["VoxNet's layers"],
+              say=lambda line: None, overrides=TINY)
+    (row,) = csv.DictReader((tmp_path / "table2_psb.csv").read_text().splitlines())
+    net, state = sn.training.load_network(work / "table2_psb" / "paper_voxnet" / "last.h5")
+    with sn.SparseDataset.open(work / "psb.h5") as whole:
+        test = whole.subset("test")
+        vectors = sn.retrieval.embed(net, test, render_size=24, unit=True)
+        found = sn.retrieval.evaluate(vectors, test.object_labels, "cosine")
+    assert float(row["mAP, %"]) == float(row["mAP over all objects, %"]) == pytest.approx(100 * found.mAP, abs=0.01)
+    assert row["mAP of the 3DShapeNets protocol, %"] == "-" and len(state.classes) == 10
 
 
 def test_figure2_is_a_matrix_of_render_sizes(work, tmp_path):

@@ -108,6 +108,9 @@ def networks():
     yield "poolings and a finer grid", SparseNetwork().add_average_pool(3, 2, 1).add_convolution(3, 2).add_upsample(
         2).add_submanifold(4, 3).add_residual(nn.SparseSumPool(2), nn.Upsample(2, 14)).add_max_pool(3, 2, 1).add_linear(
         5, on_sites=True).add_sum_pool(2).add_linear(3)
+    yield "depth images", SparseNetwork().add_submanifold(3, 3).add_depth_images(4).add_convolution(
+        4, 3, 2).add_max_pool(2).add_image_pool().add_linear(3)
+    yield "depth images of the input", SparseNetwork().add_depth_images(5).add_convolution(4, 3).add_image_pool()
 
 
 @pytest.mark.parametrize("name", dict(networks()))

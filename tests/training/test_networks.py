@@ -33,8 +33,11 @@ LISTED = """[
 """
 DEFAULT = f"network.channels={list(NetworkConfig().channels)}"
 LAYERS = ["network.kind=layers", "network.field=12", f"network.layers={LISTED}", DEFAULT]
+IMAGES = ["network.kind=layers", "network.field=10", DEFAULT, """network.layers=[
+    {kind = "depth_images", count = 4}, {kind = "convolution", channels = 6, size = 3, stride = 2}, "batch_norm",
+    "relu", {kind = "convolution", channels = 8, size = 3}, {kind = "global_pool", mode = "max"}, "image_pool"]"""]
 NETWORKS = {"s3dcnn": ["network.norm=batch"], "resnet": ["network.kind=resnet", "network.blocks=2"], "layers": LAYERS,
-            "unet": ["network.kind=unet", "network.field=12"]}
+            "unet": ["network.kind=unet", "network.field=12"], "images": IMAGES}
 
 
 def statistics_of(weights):
@@ -123,6 +126,17 @@ def test_the_grid_of_listed_layers_comes_down_to_one_cell_or_has_the_sides_of_th
 def test_what_is_wrong_with_listed_layers_is_told_with_its_key(overrides, message, config):
     with pytest.raises(ConfigError, match=message):
         config(*overrides)
+
+
+def test_images_are_pooled_for_each_sample(config):
+    net = build_network(config(*IMAGES), 3)
+    assert net.names()[-5:] == ["convolution2", "global_pool1", "image_pool1", "dropout1", "linear1"]
+    assert descriptor_layer(net) == len(net.layers) - 2 and net.field == (10, 10, 10)
+    alone = "network.layers=[{kind='depth_images'}, {kind='convolution', channels=4, size=3}]"
+    with pytest.raises(ConfigError, match="network.layers has depth_images and no image_pool behind them"):
+        build_network(config(*IMAGES, alone), 3)
+    with pytest.raises(ConfigError, match="network.field is 0, expected the sides of the input grid: .* DepthImages"):
+        build_network(config(*IMAGES, "network.field=0"), 3)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

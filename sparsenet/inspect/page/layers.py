@@ -13,6 +13,7 @@ from sparsenet.backend import to_device
 from sparsenet.inspect.grad_cam import Centres, importance_of, interpolated
 from sparsenet.kernels import launch
 from sparsenet.nn.activations import Activation
+from sparsenet.nn.images import DepthImages
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.pooling import Upsample
 from sparsenet.ops.channel_groups import times
@@ -118,6 +119,9 @@ def _check(net: SparseNetwork, x: SparseTensor) -> None:
     if x.dimension != 3 or x.batch_size != 1:
         raise ValueError(f"inspector page: the input has {x.dimension} dimensions and {x.batch_size} samples, expected "
                          "3 and 1: pass one shape")
+    if any(isinstance(module, DepthImages) for module in net.modules()):
+        raise ValueError("inspector page: the network sees depth images, expected one that sees 3D grids alone: "
+                         "inspect.trace shows what each of its layers computes")
     if not net.layers:
         raise ValueError("inspector page: the network has no layers, expected at least one")
     _check_finite("the input", x.features.numpy())
