@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_host.host_driver import HostError, LastRows, poisoned_empty
 
 from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.source import CudaSource, use_driver
+from sparsenet.teach.cuda_host.host_driver import HostError, LastRows, poisoned_empty
 
 FOLDER = Path(__file__).parent
 SOURCE = CudaSource("planted", FOLDER)

@@ -155,7 +155,7 @@ class HostDriver:
             log = _run(COMPILER, *OPTIONS, *INSTRUMENTED, f"-I{FOLDER}", "-x", "c++-header", str(header), "-o",
                        f"{header}.gch")
             if log:
-                raise RuntimeError(f"tests/cuda_host does not compile:\n{log}")
+                raise RuntimeError(f"sparsenet/teach/cuda_host does not compile:\n{log}")
             return header.parent
 
         return self._kept(f"prefix-{digest(_version(), *OPTIONS, *INSTRUMENTED, *map(_read, HEADERS))}", make)
@@ -168,7 +168,7 @@ class HostDriver:
             log = _run(COMPILER, *OPTIONS, "-O2", "-g", "-DSPARSENET_SANITIZE", f"-I{FOLDER}", "-c", str(both),
                        "-o", str(done))
             if log:
-                raise RuntimeError(f"tests/cuda_host does not compile:\n{log}")
+                raise RuntimeError(f"sparsenet/teach/cuda_host does not compile:\n{log}")
             return done
 
         parts = (_version(), *OPTIONS, *SANITIZERS, *map(_read, RUNTIME_HEADERS + RUNTIME))
