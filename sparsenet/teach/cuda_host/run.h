@@ -6,6 +6,10 @@
 
 #include "scheduler.h"
 
+// Where the static shared memory is: its section of the executable, if it has one.
+extern unsigned char __start_sparsenet_shared[] __attribute__((weak));
+extern unsigned char __stop_sparsenet_shared[] __attribute__((weak));
+
 namespace sparsenet_host {
 
 enum class Order { forward, reverse, random };
