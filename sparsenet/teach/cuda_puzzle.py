@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -84,6 +82,7 @@ class CudaPuzzle(Puzzle):
 
         source = CudaSource(path.stem, path.parent)
         driver = WatchedDriver()
+        driver.seconds = seconds
         self._check_signature(path)
         number, remark = 0, ""
         try:
@@ -92,7 +91,7 @@ class CudaPuzzle(Puzzle):
                 arrays = _arrays(launch)
                 driver.outputs = {name for name, value in launch.arguments.items() if isinstance(value, Output)}
                 shapes = {name: value.shape for name, value in arrays.items()}
-                with mock.patch.dict(os.environ, {"SPARSENET_WATCH_SECONDS": str(seconds)}), use_driver(driver):
+                with use_driver(driver):
                     try:
                         kernel(launch.grid, launch.block, *(arrays.get(name, value) for name, value in
                                                             launch.arguments.items()))
@@ -166,8 +165,7 @@ def _reads(launch: Launch, arrays: dict[str, np.ndarray], counts: Mapping[str, t
         reads = counts[name][0] // arrays[name].itemsize
         if reads > limit:
             raise Wrong(f"the numbers are right, but the kernel reads {reads} elements of {name} from global memory, "
-                        "expected "
-                        f"at most {limit}: {why}")
+                        f"expected at most {limit}: {why}")
         words += f", {reads} reads of {name}"
     return words
 

@@ -59,8 +59,8 @@ class Example:
         """The example in a few words."""
         g = self.rulebook.geometry
         sides, size = (" x ".join(map(str, numbers)) for numbers in (self.spatial_size, g.size))
-        return (f"{len(self.cells[0])} sites of {sides} cells, filter {size}, stride {g.stride[0]}, padding "
-                f"{g.padding[0]}")
+        return (f"{len(self.cells[0])} sites of {sides} cells, filter {size}, stride {g.stride[0]}, "
+                f"padding {g.padding[0]}")
 
     def rng(self) -> np.random.Generator:
         return np.random.default_rng(1000 + self.seed)

@@ -101,8 +101,8 @@ class NumpyPuzzle(Puzzle):
                 raise Wrong(f"case {number}, {case.words}:\n{self._mistake(function, cases)}{wrong}") from None
             for name, value in case.arguments.items():
                 if not np.array_equal(value, given[name]):
-                    raise Wrong(f"case {number}, {case.words}:\nthe function changes its argument {name}: work on a "
-                                "copy")
+                    raise Wrong(f"case {number}, {case.words}:\n"
+                                f"the function changes its argument {name}: work on a copy")
         return f"{len(cases)} cases"
 
     def _results(self, found: Any) -> list[Any]:

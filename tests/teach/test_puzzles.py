@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from teach.wrong_answers import WRONG
 
+from sparsenet.kernels.cuda.source import CudaSource
 from sparsenet.teach import judge
 from sparsenet.teach.cuda_host.host_driver import HostDriver
 from sparsenet.teach.puzzle import Puzzle, Wrong, find, puzzle_of
@@ -162,3 +164,17 @@ class TestCuda:
         puzzle = find(name)
         with pytest.raises(RuntimeError, match=r"there is no g\+\+-missing: install .*: apt install g\+\+"):
             puzzle.check(write(puzzle, puzzle.solution), 1)
+
+
+@pytest.mark.extra("kernel-test")
+@pytest.mark.parametrize("name", CUDA)
+def test_the_answer_compiles_for_a_gpu_too(name):
+    from cuda_host import nvrtc
+
+    source = CudaSource("solution", Path(find_spec(find(name).module).origin).parent)
+    assert set(nvrtc.compile_kernels(source.kernel(name), 80)) == {name}
+
+
+def test_the_page_lists_the_puzzles():
+    page = (Path(__file__).parents[2] / "docs" / "puzzles.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == NAMES

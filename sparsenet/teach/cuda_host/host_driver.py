@@ -15,16 +15,14 @@ import atexit
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import stat
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from unittest import mock
@@ -33,6 +31,9 @@ import numpy as np
 
 from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.source import CudaKernel, Launch
+from sparsenet.teach.cuda_host.process import HostError, LastRows, Process, address_of
+
+__all__ = ["HostDriver", "HostError", "LastRows", "cache_folder", "digest", "poisoned_empty"]
 
 FOLDER = Path(__file__).parent
 COMPILER = os.environ.get("CXX", "g++")
@@ -41,41 +42,15 @@ SANITIZERS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize
 LANGUAGE = ("-std=c++17", "-ffp-contract=off")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable",
             "-Wno-sign-compare")
-# Arrays are allocated by main.cpp, from where it is always the same stack; what it frees no kernel has an address of.
-ASAN_OPTIONS = "detect_leaks=0:malloc_context_size=1:quarantine_size_mb=16"
 PREFIX = "prefix.h"
 HEADERS = ("cuda_host.h", "warp.h", "hopper.h", "hopper_runtime.h", "scheduler.h")  # of a kernel
 RUNTIME_HEADERS = ("scheduler.h", "hopper_runtime.h", "run.h", "fiber.h", "watch.h")
 RUNTIME = ("scheduler.cpp", "hopper.cpp", "wgmma.cpp", "watch.cpp", "main.cpp")
-INSTALL = ("install a C++ compiler: apt install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora, RHEL), pacman -S "
-           "gcc "
-           "(Arch); or let CXX name another")
+INSTALL = ("install a C++ compiler: apt install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora, RHEL), "
+           "pacman -S gcc (Arch); or let CXX name another")
 SECONDS = 300  # of the compiler
 MOST_PROCESSES = 12  # the one not used for longest makes way
 FEW = 2  # blocks, of the run in which grid-stride loops go round again
-_SCALAR, _ARRAY, _NULL, _SAME = range(4)
-_WRITTEN, _ORDERED, _OUTPUT = 1, 2, 4
-
-
-class HostError(AssertionError):
-    """A kernel did something forbidden; the message is the report of a sanitizer or of the scheduler."""
-
-    def __init__(self, kernel: CudaKernel, report: str):
-        super().__init__(f"{kernel.name} {kernel.defines}: {report}")
-        self.report = report
-
-
-class LastRows(np.ndarray):
-    """The last rows of an array whose other rows do not exist: `LastRows.of(array, before)`, with that many rows
-    before it.  A kernel reads and writes them under their numbers in the whole."""
-
-    before = 0
-
-    @classmethod
-    def of(cls, array: np.ndarray, before: int) -> LastRows:
-        rows = array.view(cls)
-        rows.before = before
-        return rows
 
 
 class HostDriver:
@@ -84,7 +59,7 @@ class HostDriver:
     folder : where executables are kept
     few : each launch of more blocks along x runs on that many, too; None: it does not
     first_block : of a launch, the blocks before this one are left out (see `last_blocks`)
-    watched, outputs, printed, counts : for `watched.WatchedDriver`
+    watched, seconds, outputs, printed, counts : for `watched.WatchedDriver`
 
     Raises RuntimeError if there is no C++ compiler, or the system is not Linux.
     """
@@ -105,22 +80,24 @@ class HostDriver:
         self.folder = folder or cache_folder()
         self.few: int | None = FEW
         self.first_block = 0
+        self.seconds = 10  # of the processor, that a launch may take if it is watched
         self.outputs: Collection[str] = ()  # arguments of which all is to be written
         self.printed = ""  # by printf in the last launch
         self.counts: dict[str, tuple[int, int]] = {}  # bytes read and written of each argument by the last launch
-        self._processes: dict[Path, _Process] = {}  # by executable; the one used last stands last
+        self._processes: dict[Path, Process] = {}  # by executable; the one used last stands last
         self._lock = threading.Lock()
         atexit.register(self.close)
 
     def address(self, array: np.ndarray) -> int:
-        return _address(array)
+        return address_of(array)
 
     def compile(self, kernel: CudaKernel) -> Launch:
         executable = self._build(kernel)
 
         def launch(grid: tuple, block: tuple, arguments: tuple, shared_bytes: int) -> None:
             with self._lock:
-                process = self._processes.pop(executable, None) or _Process(executable, self.watched)
+                seconds = self.seconds if self.watched else None
+                process = self._processes.pop(executable, None) or Process(executable, seconds)
                 with ExitStack() as failing:
                     failing.callback(process.close)
                     few = None if any(p.per_block and value is not None for p, value in
@@ -212,79 +189,6 @@ class HostDriver:
         return target
 
 
-class _Process:
-    """A running executable."""
-
-    def __init__(self, executable: Path, watched: bool):
-        self.watched, self.launches = watched, 0
-        self.counts: list[tuple[int, int]] = []  # bytes read and written of each argument, if watched
-        self.errors, self._read = tempfile.TemporaryFile(), 0
-        environment = os.environ | {"ASAN_OPTIONS": ASAN_OPTIONS, "UBSAN_OPTIONS": "print_stacktrace=1"}
-        self.process = subprocess.Popen([executable], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
-                                        env=environment)
-
-    def launch(self, kernel: CudaKernel, grid: tuple, block: tuple, arguments: tuple, shared_bytes: int,
-               few: int | None, first_block: int, outputs: Collection[str]) -> None:
-        self.launches += 1  # each launch has another random order
-        head, contents, places = [], [], {}
-        for number, (value, parameter) in enumerate(zip(arguments, kernel.parameters, strict=True)):
-            if not parameter.pointer:
-                head += [_SCALAR, 8, 0, 0, 0]
-                contents.append(parameter.dtype.type(value).tobytes().ljust(8, b"\0"))
-                continue
-            if value is None:
-                head += [_NULL, 0, 0, 0, 0]
-                continue
-            address = _address(value)
-            flags = (_WRITTEN * parameter.written | _ORDERED * parameter.ordered
-                     | _OUTPUT * (parameter.written and parameter.name in outputs))
-            place = (address, value.nbytes)
-            if value.size and place in places:
-                head += [_SAME, value.nbytes, places[place], flags, 0]
-                continue
-            places[place] = number
-            before = value.before * value.strides[0] if isinstance(value, LastRows) else 0
-            head += [_ARRAY, value.nbytes, address % 16, flags, before]
-            contents.append(value.tobytes())
-        numbers = [kernel.module.index(kernel.name), *grid, *block, shared_bytes, self.launches, few or 0, first_block,
-                   len(arguments), *head]
-        try:
-            self.process.stdin.write(struct.pack(f"{len(numbers)}q", *numbers) + b"".join(contents))
-            self.process.stdin.flush()
-            for value, parameter in zip(arguments, kernel.parameters, strict=True):
-                if parameter.written and value is not None and value.size:
-                    data = self.process.stdout.read(value.nbytes)
-                    value.view(np.ndarray).reshape(-1)[...] = np.frombuffer(data, value.dtype)
-            if self.watched:
-                counts = struct.unpack(f"{2 * len(arguments)}q", self.process.stdout.read(16 * len(arguments)))
-                self.counts = list(zip(counts[::2], counts[1::2], strict=True))
-            if self.process.stdout.read(1) != b".":
-                raise BrokenPipeError
-        except (BrokenPipeError, ValueError, struct.error):  # it has ended: what came is too short
-            raise HostError(kernel, self._report(kernel)) from None
-
-    def printed(self) -> str:
-        """What has been written to standard error since the last call."""
-        self.errors.seek(self._read)
-        text = self.errors.read()
-        self._read += len(text)
-        return text.decode(errors="replace")
-
-    def _report(self, kernel: CudaKernel) -> str:
-        status = self.process.wait()
-        self.errors.seek(self._read)
-        report = self.errors.read().decode(errors="replace").strip() or f"the process ended with status {status}"
-        names = [parameter.name for parameter in kernel.parameters]
-        return re.sub(r"argument #(\d+)", lambda match: f"argument {names[int(match[1])]}", report)
-
-    def close(self) -> None:
-        for pipe in (self.process.stdin, self.process.stdout):
-            with suppress(BrokenPipeError):  # what was still to be sent to an ended process
-                pipe.close()
-        self.process.wait()
-        self.errors.close()
-
-
 @contextmanager
 def poisoned_empty() -> Iterator[None]:
     """A context in which `numpy.empty` and `numpy.empty_like` return arrays filled with NaN or huge
@@ -320,10 +224,6 @@ def cache_folder() -> Path:
         raise RuntimeError(f"{folder}: others can write to it, expected a folder of this user alone: remove it, or let "
                            "SPARSENET_CUDA_HOST name another folder")
     return folder
-
-
-def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
 
 
 @cache

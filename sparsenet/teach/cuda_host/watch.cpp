@@ -217,9 +217,8 @@ void watch_from_now_on() {
 }
 
 void watch_time() {
-    const char* const given = getenv("SPARSENET_WATCH_SECONDS");
     itimerval limit{};
-    limit.it_value.tv_sec = given ? atol(given) : 10;
+    limit.it_value.tv_sec = atol(getenv("SPARSENET_WATCH_SECONDS"));
     setitimer(ITIMER_VIRTUAL, &limit, nullptr);
 }
 

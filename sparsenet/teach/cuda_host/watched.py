@@ -68,6 +68,7 @@ class Fault(HostError):
 class WatchedDriver(HostDriver):
     """Runs kernels on the host and watches their accesses.
 
+    seconds : of the processor, that a launch may take
     outputs : names of arguments of which each element is to be written, and none read before
     counts : argument -> bytes read and written by the last launch
     printed : what its threads have printed

@@ -26,9 +26,8 @@ PUZZLE = CudaPuzzle(
     A round may begin only when all threads have finished the one before.
     """, (
         "for (int width = 64; width > 0; width /= 2) is the loop over the rounds.",
-        "A barrier belongs at the beginning of each round (or at its end): outside of the if, since all threads must "
-        "come "
-        "to it.",
+        "A barrier belongs at the beginning of each round, or at its end: outside of the if, since all threads must "
+        "come to it.",
         "{ __syncthreads(); if (t < width) line[t] += line[t + width]; }, and then thread 0 writes sums[blockIdx.x]."),
     launches=launches, axes={"sums": ("block",)}, advice={
         "divergence": "A barrier inside `if (t < width)` is not reached by the other threads: put it before the if."})

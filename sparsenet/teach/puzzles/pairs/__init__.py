@@ -56,6 +56,5 @@ PUZZLE = NumpyPuzzle(
         ("The columns are exchanged: a pair is [input, output].", lambda neighbours: _pairs(neighbours, True, False)),
         ("The pairs are sorted by output first; group them by offset.",
          lambda neighbours: _pairs(neighbours, False, True)),
-        ("The splits are the numbers of pairs of each offset; they have to be where each offset's begin: cumulate "
-         "them.",
+        ("The splits are the numbers of pairs of each offset; they have to be where each offset's begin: add them up.",
          _counts)))

@@ -29,7 +29,6 @@ PUZZLE = CudaPuzzle(
         "T is gridDim.x * blockDim.x.",
         "for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < size; i += gridDim.x * blockDim.x) ..."),
     launches=launches, axes={"y": ("i",)}, advice={
-        "unwritten output": "There are more numbers than threads, or a step too wide: each thread has to go on to i + "
-                            "T.",
+        "unwritten output": "There are more numbers than threads, or a step too wide: each thread goes on to i + T.",
         "race": "Two threads come to the same i: step by all threads of the grid, gridDim.x * blockDim.x.",
         "endless loop": "Does i grow?"})

@@ -46,12 +46,10 @@ PUZZLE = CudaPuzzle(
 
     Every thread of the block has to come to each barrier, those without a row as well.
     """, (
-        "Inside the loop over k: load one number into rows[y][x], one into matrix[y][x]; barrier; sum over c; and "
-        "then?",
-        "The next round overwrites the tiles: no thread may begin it while another still multiplies.  A second "
-        "barrier.",
-        "rows[y][x] = n >= 0 ? features[n * 8 + x] : 0; matrix[y][x] = weights[(k * 8 + y) * 8 + x]; with n = -1 if m "
-        ">= outputs.",
+        "Inside the loop over k: load one number into rows[y][x], one into matrix[y][x]; barrier; sum over c; then?",
+        "The next round overwrites the tiles: no thread may begin it while another multiplies: a second barrier.",
+        "rows[y][x] = n >= 0 ? features[n * 8 + x] : 0; matrix[y][x] = weights[(k * 8 + y) * 8 + x]; n = -1 if "
+        "m >= outputs.",
         "sum += rows[y][c] * matrix[c][x]; for c from 0 to 7.  After the loop over k: if (m < outputs) result[m * 8 + "
         "x] = sum;"),
     launches=launches, axes={"result": ("output", "channel")}, advice={
