@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -84,6 +85,8 @@ class CudaPuzzle(Puzzle):
         driver = WatchedDriver()
         driver.seconds = seconds
         self._check_signature(path)
+        if not driver.is_ready():
+            print("Compiling the host executor, once: this takes some seconds.", file=sys.stderr, flush=True)
         number, remark = 0, ""
         try:
             kernel = source.kernel(self.name)

@@ -121,6 +121,8 @@ class NumpyPuzzle(Puzzle):
                 array = np.asarray(one)
             except ValueError:
                 raise Wrong(f"{name} is {_kind(one)} with rows of different lengths, expected an array") from None
+            if array.size == 0 and expected.size == 0:  # [] for an empty list of rows
+                continue
             if array.dtype.kind not in "iufb" or (expected.dtype.kind in "iu" and array.dtype.kind == "f"):
                 raise Wrong(f"{name} has dtype {array.dtype}, expected "
                             f"{'whole' if expected.dtype.kind in 'iu' else 'real'} "
@@ -156,20 +158,20 @@ class NumpyPuzzle(Puzzle):
         """Words for a well-known mistake, if the function does on all cases what it leads to."""
         for words, mistaken in self.mistakes:
             with np.errstate(all="ignore"):
-                if all(_same(function, mistaken, case.arguments) for case in cases):
+                if all(_same(function, mistaken, case.arguments, len(self.results)) for case in cases):
                     return f"{words}\n"
         return ""
 
 
-def _same(function: Callable[..., Any], other: Callable[..., Any], arguments: dict[str, Any]) -> bool:
-    """Whether both return the same arrays, or both raise."""
+def _same(function: Callable[..., Any], other: Callable[..., Any], arguments: dict[str, Any], count: int) -> bool:
+    """Whether both return the same arrays, `count` of them, or both raise."""
     results = []
     for one in (function, other):
         try:
             found = one(**copy.deepcopy(arguments))
         except Exception as error:  # whatever a learner's code raises
             found = type(error)
-        results.append(list(found) if isinstance(found, tuple | list) and not np.isscalar(found) else [found])
+        results.append(list(found) if count > 1 and isinstance(found, tuple | list) else [found])
     if len(results[0]) != len(results[1]):
         return False
     for a, b in zip(*results, strict=True):
@@ -178,6 +180,8 @@ def _same(function: Callable[..., Any], other: Callable[..., Any], arguments: di
                 return False
             continue
         try:
+            if np.size(a) == np.size(b) == 0:
+                continue
             if np.shape(a) != np.shape(b) or not np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE):
                 return False
         except (TypeError, ValueError):  # not arrays of numbers

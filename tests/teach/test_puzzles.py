@@ -117,6 +117,13 @@ class TestPython:
         with pytest.raises(Wrong, match="the function changes its argument coordinates: work on a copy"):
             judge.judge("keys", write(keys, text))
 
+    def test_lists_are_as_good_as_arrays(self, write):
+        puzzle = find("outputs")
+        text = puzzle.solution.replace("np.unique(cells[inside], axis=0)", "sorted({*map(tuple, cells[inside])})")
+        assert judge.judge("outputs", write(puzzle, text)) == "6 cases"
+        with pytest.raises(Wrong, match="lie outside the output grid"):
+            judge.judge("outputs", write(puzzle, text.replace("cells[inside]", "cells")))
+
     def test_an_empty_file_and_a_file_of_no_puzzle(self, write, tmp_path):
         with pytest.raises(Wrong, match="is empty: remove it"):
             find("keys").check(write(find("keys"), "\n"), 1)
@@ -158,6 +165,13 @@ class TestCuda:
         text = puzzle.solution.replace("    if (i", '    if (i == 69) printf("thread %d\\n", i);\n    if (i')
         assert puzzle.check(write(puzzle, text), 5).startswith("3 launches")
         assert capsys.readouterr().out == "thread 69\n"
+
+    def test_the_first_check_says_why_it_takes_long(self, name, write, monkeypatch, capsys):
+        puzzle = find(name)
+        for ready, words in ((False, "Compiling the host executor, once: this takes some seconds.\n"), (True, "")):
+            monkeypatch.setattr(HostDriver, "is_ready", lambda driver, ready=ready: ready)
+            puzzle.check(write(puzzle, puzzle.solution), 5)
+            assert capsys.readouterr().err == words
 
     def test_a_missing_compiler_is_asked_for_by_name(self, name, write, monkeypatch):
         monkeypatch.setattr("sparsenet.teach.cuda_host.host_driver.COMPILER", "g++-missing")

@@ -23,7 +23,7 @@
 #define __launch_bounds__(...)
 #define __constant__ static
 #define __align__(bytes) __attribute__((aligned(bytes)))
-// In a section of its own, so that all of it can be poisoned before each block; if it is watched, it begins with a guard.
+// In a section of its own, so that all of it can be poisoned before each block; it begins with a guard if it is watched.
 #ifdef SPARSENET_WATCH
 asm(".pushsection sparsenet_shared,\"aw\",%progbits\n.zero 4096\n.popsection");
 #endif

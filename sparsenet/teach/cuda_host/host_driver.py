@@ -128,6 +128,16 @@ class HostDriver:
             process.close()
         self._processes.clear()
 
+    def is_ready(self) -> bool:
+        """Whether the parts that all kernels share have been compiled, which takes seconds."""
+        return all((self.folder / name).exists() for name in (self._prefix_name(), self._runtime_name()))
+
+    def _prefix_name(self) -> str:
+        return f"prefix-{digest(_version(), *self.kernel_options, *map(_read, HEADERS))}"
+
+    def _runtime_name(self) -> str:
+        return f"runtime-{digest(_version(), *self.runtime_options, *map(_read, RUNTIME_HEADERS + RUNTIME))}.o"
+
     def _build(self, kernel: CudaKernel) -> Path:
         defines = [f"-D{name}={value}" for name, value in kernel.defines.items()]
         cases = " ".join(f"case {number}: return sparsenet_host::call(&{name}, arguments);"
@@ -162,7 +172,7 @@ class HostDriver:
                 raise RuntimeError(f"sparsenet/teach/cuda_host does not compile:\n{log}")
             return header.parent
 
-        return self._kept(f"prefix-{digest(_version(), *self.kernel_options, *map(_read, HEADERS))}", make)
+        return self._kept(self._prefix_name(), make)
 
     def _runtime(self) -> Path:
         """The scheduler and all it runs, compiled once, without instrumentation: they switch often."""
@@ -174,8 +184,7 @@ class HostDriver:
                 raise RuntimeError(f"sparsenet/teach/cuda_host does not compile:\n{log}")
             return done
 
-        parts = (_version(), *self.runtime_options, *map(_read, RUNTIME_HEADERS + RUNTIME))
-        return self._kept(f"runtime-{digest(*parts)}.o", make)
+        return self._kept(self._runtime_name(), make)
 
     def _kept(self, name: str, make: Callable[[Path], Path]) -> Path:
         """The file of that name in the folder; the first process that needs it calls `make`, which returns it."""

@@ -1,4 +1,4 @@
-// What the parts of the process need of each other: main.cpp, scheduler.cpp, hopper.cpp and wgmma.cpp.
+// What the parts of the process need of each other: main.cpp, scheduler.cpp, hopper.cpp, wgmma.cpp and watch.cpp.
 #pragma once
 
 #include <string>

@@ -42,7 +42,8 @@ void await_copies(int pending);
 
 // Calls kernel(arguments...), each argument given by its address; only the kernel's own accesses are watched.
 template <class... Parameters, size_t... index>
-__attribute__((no_sanitize("thread"))) void call(void (*kernel)(Parameters...), void** arguments, std::index_sequence<index...>) {
+__attribute__((no_sanitize("thread"))) void call(void (*kernel)(Parameters...), void** arguments,
+                                                 std::index_sequence<index...>) {
     kernel(*static_cast<std::remove_cv_t<Parameters>*>(arguments[index])...);
 }
 template <class... Parameters>

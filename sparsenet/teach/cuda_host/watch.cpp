@@ -125,7 +125,8 @@ Accessed present(bool write, Address code) {
 // The region of an address; beyond all margins the nearest array.  None: it is not memory of the kernel's arguments.
 Region* region_of(Address place) {
     for (Region& region : regions)
-        if (place + region.margin >= region.begin && place < region.begin + region.bytes + region.margin) return &region;
+        if (place + region.margin >= region.begin && place < region.begin + region.bytes + region.margin)
+            return &region;
     for (const unsigned char* stack : stacks)
         if (place >= address(stack) - kGuard && place < address(stack) + kStack) return nullptr;  // a local variable
     if (place >= address(&__executable_start) && place < address(&_end)) return nullptr;  // threadIdx, constants
@@ -162,7 +163,8 @@ void access(const void* pointer, size_t size, bool write, const void* code, bool
     for (Address byte = place - region->begin; byte < place - region->begin + size; ++byte) {
         Cell& cell = region->cells[byte];
         if (!write && !cell.written && region->begins_empty && !deferred.is)
-            deferred = {true, {region->kind, region->argument, region->begin, region->bytes, 0, true, true, {}}, place, size, now};
+            deferred = {true, {region->kind, region->argument, region->begin, region->bytes, 0, true, true, {}},
+                        place, size, now};
         if (collide(cell.write, now)) report("race", region, place, size, &now, &cell.write);
         if (write) {
             for (const Accessed& read : cell.reads)
@@ -223,7 +225,8 @@ void watch_time() {
 }
 
 void watch_array(int argument, const unsigned char* data, size_t bytes, bool written, bool output) {
-    regions.push_back({argument_memory, argument, address(data), bytes, kMargin, written, output, std::vector<Cell>(written * bytes)});
+    regions.push_back({argument_memory, argument, address(data), bytes, kMargin, written, output,
+                       std::vector<Cell>(written ? bytes : 0)});
 }
 
 void watch_block(const unsigned char* shared, size_t shared_bytes) {
@@ -273,7 +276,8 @@ void watch_end_of_run() {
 
 void watch_counts(int argument, long long counts[2]) {
     for (const Region& region : counted)
-        if (region.kind == argument_memory && region.argument == argument) counts[0] = region.counts[0], counts[1] = region.counts[1];
+        if (region.kind == argument_memory && region.argument == argument)
+            counts[0] = region.counts[0], counts[1] = region.counts[1];
 }
 
 }  // namespace sparsenet_host
