@@ -81,9 +81,7 @@ def endless(trace: str, path: Path, seconds: int) -> str:
 
 def main(arguments: list[str]) -> None:
     name, path, verdict, seconds = arguments[0], Path(arguments[1]), Path(arguments[2]), int(arguments[3])
-    find(name)  # imports what is slow
-    import sparsenet  # noqa: F401
-
+    find(name).prepare()  # type: ignore[attr-defined]
     trace = verdict.with_suffix(".trace")
     _limit_memory()
     with open(trace, "w", encoding="utf-8") as file:

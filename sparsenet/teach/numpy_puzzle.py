@@ -86,6 +86,10 @@ class NumpyPuzzle(Puzzle):
             raise Wrong(told["wrong"])
         return told["remark"]
 
+    def prepare(self) -> None:
+        """Make the inputs, and what is expected of them, so that a learner's time does not count it."""
+        _ = self._cases
+
     def judge(self, function: Callable[..., Any]) -> str:
         """Compare a function with what is expected, on all cases, and return a remark.
 
