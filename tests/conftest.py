@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 from cuda_host import device
-from cuda_host.host_driver import HostDriver, poisoned_empty
 from extras import skip_without_extras
 from threadpoolctl import threadpool_limits
 
 from sparsenet import kernels
 from sparsenet.kernels.cuda.source import use_driver
+from sparsenet.teach.cuda_host.host_driver import HostDriver, poisoned_empty
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks/; last, so that an installed sparsenet is tested
 

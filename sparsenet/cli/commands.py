@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "write a trained network as an ONNX file: the dense network that it equals",
     "reproduce": "measure the paper's tables and figures anew",
     "inspect": "write an HTML page that shows a network and its activations for a mesh",
+    "puzzle": "puzzles to learn by: rulebooks in NumPy, CUDA kernels without a GPU",
     "benchmark": "verify each pass against a reference, then time it (in a clone of the repository)",
     "info": "versions, devices, thread counts, cache folders and missing packages",
     "selfcheck": "check on each device that results are exact: PASS or FAIL",

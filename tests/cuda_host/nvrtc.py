@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from cuda_host.host_driver import cache_folder, digest
-
 from sparsenet.kernels.cuda.driver import options_of
 from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.source import CudaKernel
+from sparsenet.teach.cuda_host.host_driver import cache_folder, digest
 
 ARCHITECTURES = (75, 80, 86, 90, 100, 120)  # Turing, Ampere (A100, RTX 30), Hopper, Blackwell (B200, RTX 50)
 COMPILED = ARCHITECTURES if os.environ.get("SPARSENET_ARCHITECTURES") == "all" else (80, 90)  # by the tests

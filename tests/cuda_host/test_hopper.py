@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_host.host_driver import HostError
 
 from sparsenet.kernels.cuda.source import MAX_SHARED, CudaSource, use_driver
+from sparsenet.teach.cuda_host.host_driver import HostError
 
 FOLDER = Path(__file__).parent
 SOURCE = CudaSource("planted_hopper", FOLDER)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_host.host_driver import HostError, LastRows, poisoned_empty
 
 from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.source import CudaSource, use_driver
+from sparsenet.teach.cuda_host import host_driver as host
+from sparsenet.teach.cuda_host.host_driver import HostError, LastRows, poisoned_empty
 
 FOLDER = Path(__file__).parent
 SOURCE = CudaSource("planted", FOLDER)
@@ -229,3 +230,18 @@ class TestRightKernels:
         x, out = np.arange(256, dtype=np.int16).reshape(4, 8, 8), np.zeros((8, 4, 8), np.int16)
         run("transpose", 32, x, out)
         np.testing.assert_array_equal(out, x.transpose(2, 0, 1))
+
+
+def test_executables_are_kept_where_nobody_else_can_write(monkeypatch, tmp_path):
+    monkeypatch.delenv("SPARSENET_CUDA_HOST", raising=False)
+    monkeypatch.setattr(host.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = host.cache_folder()
+    assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o770)
+    with pytest.raises(RuntimeError, match="others can write to it"):
+        host.cache_folder()
+    folder.rmdir()
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "theirs")
+    with pytest.raises(RuntimeError, match="others can write to it"):
+        host.cache_folder()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_host.host_driver import LastRows
 
 from sparsenet.kernels.activations import cuda as activations
 from sparsenet.kernels.cuda.source import THREADS, use_driver
 from sparsenet.kernels.pooling import cuda as pooling
 from sparsenet.kernels.rows import cuda as segment
+from sparsenet.teach.cuda_host.host_driver import LastRows
 
 CHANNELS, OFFSETS, ROWS, INPUTS = 16, 27, 70, 50
 FAR = 2**28  # rows before: numbers that times CHANNELS or OFFSETS are beyond 2^31

@@ -90,9 +90,8 @@ def test_numbers_that_are_not_finite_reach_those_who_meet_them_and_no_one_else()
 
 
 def test_a_gpu_gives_the_same_sums_by_its_own_kernel(host_driver):
-    from cuda_host.host_driver import poisoned_empty
-
     from sparsenet.kernels.cuda.source import use_driver
+    from sparsenet.teach.cuda_host.host_driver import poisoned_empty
 
     features, weights, constant, rulebook = views(GEOMETRIES[2], 5, 7, "float32")
     with use_driver(host_driver), poisoned_empty():

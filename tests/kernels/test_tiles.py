@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cuda_host.host_driver import HostDriver
 
 import sparsenet as sn
 from sparsenet.kernels.convolution import tuning
 from sparsenet.kernels.cuda import precompile, tiles
 from sparsenet.kernels.cuda.source import use_driver
+from sparsenet.teach.cuda_host.host_driver import HostDriver
 
 COMMITTED = tiles.load_tile_table(tiles.COMMITTED)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import reference
 from cuda_host import cupy_of_numpy
-from cuda_host.host_driver import poisoned_empty
 
 import sparsenet as sn
 from sparsenet import backend as backends
+from sparsenet.teach.cuda_host.host_driver import poisoned_empty
 
 
 def with_gradients(net: sn.nn.Module, x: sn.SparseTensor, labels: list[int], device: str) -> dict[str, np.ndarray]:

@@ -1,5 +1,5 @@
 // Device code for all kernels, and a function for each instruction that C++ cannot express.
-// The tests compile the same kernels for the host (SPARSENET_HOST), where tests/cuda_host replaces the second
+// The tests compile the same kernels for the host (SPARSENET_HOST), where sparsenet/teach/cuda_host replaces the second
 // half of this file, from DYNAMIC_SHARED up to Half, by plain C++.
 //
 // Features have two macros: SCALAR (float, double, Half), as they are stored, and WIDE (float, double, float), in which

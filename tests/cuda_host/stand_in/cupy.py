@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[2]))
 from cuda_host import cupy_of_numpy  # noqa: E402
-from cuda_host.host_driver import HostDriver  # noqa: E402
+
+from sparsenet.teach.cuda_host.host_driver import HostDriver  # noqa: E402
 
 cupy_of_numpy.install(HostDriver())  # puts another module in the place of this one

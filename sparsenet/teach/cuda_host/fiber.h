@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
+#include <vector>
+
 #include "scheduler.h"
 
 #ifdef SPARSENET_SANITIZE
@@ -57,6 +59,7 @@ sparsenet_switch:
 )");
 #endif
 
+std::vector<const unsigned char*> stacks;  // of all fibers
 const void* main_stack;
 size_t main_stack_size;
 
@@ -83,6 +86,7 @@ Context* new_fiber() {
     if (memory == MAP_FAILED) fail("no memory for the stack of a thread");
     mprotect(memory, kGuard, PROT_NONE);
     fiber->stack = memory + kGuard;
+    stacks.push_back(fiber->stack);
 #ifdef __x86_64__
     auto** top = reinterpret_cast<void**>(fiber->stack + kStack) - 2;  // aligned as after a call
     *top = reinterpret_cast<void*>(fiber_main);

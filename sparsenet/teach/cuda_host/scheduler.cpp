@@ -20,6 +20,7 @@
 
 #include "fiber.h"
 #include "run.h"
+#include "watch.h"
 
 namespace sparsenet_host {
 
@@ -209,6 +210,7 @@ void do_copies(Thread& thread, int before_group, int before_number) {
         else
             memset(copy.target, 0, copy.bytes);
         written_by_threads(copy.target, copy.bytes);
+        watch_copied(copy.target, copy.bytes);
     }
     thread.copies.swap(later);
 }
@@ -258,6 +260,7 @@ void collective(Collective& part, Compute compute) {
     }
     compute(lanes, part.mask);
     synchronized(woken);
+    watch_synchronized(woken);
     release(woken);
     give_way();
 }
@@ -278,6 +281,7 @@ int barrier(int value, const char* name, int line) {
         }
         for (Thread& thread : threads) thread.value = barrier_sum;
         synchronized(all);
+        watch_synchronized(all);
         release(all);
     }
     give_way();
@@ -316,6 +320,7 @@ void run_block(Dim block, Order chosen, unsigned long long seed, size_t shared_b
     polling.clear();
     waiting = ended = idle_rounds = 0;
     begin_asynchronously(shared_bytes);
+    watch_block(dynamic_shared, shared_bytes);
     switch_to(main_context, next_fiber());
     if (ended != count) report_divergence();
     end_asynchronously();

@@ -2,7 +2,8 @@
 //
 //     request   int64 kernel grid[3] block[3] shared_bytes seed few first count, then for each argument:
 //               kind bytes offset flags before, then what the scalars (8 bytes each) and arrays hold
-//     answer    the bytes of each written array, then one '.'
+//     answer    the bytes of each written array, of a watched executable int64 bytes read and written of each argument,
+//               then one '.'
 //
 // A launch runs three times from the same memory: forward, in reverse, in random order, with shared memory poisoned
 // differently; and, if the grid has more blocks than `few` along x (0: never), a fourth time with that many, so
@@ -19,16 +20,15 @@
 #include <vector>
 
 #include "run.h"
+#include "watch.h"
 
-extern unsigned char __start_sparsenet_shared[] __attribute__((weak));
-extern unsigned char __stop_sparsenet_shared[] __attribute__((weak));
 
 namespace {
 
 using namespace sparsenet_host;
 
 enum Kind : long long { scalar, array, null, same };  // `same`: the memory of the argument numbered `offset`
-enum Flag : long long { written = 1, ordered = 2 };
+enum Flag : long long { written = 1, ordered = 2, output = 4 };  // output: watched, all of it is to be written
 
 struct Argument {
     long long kind, bytes, offset, flags, before;
@@ -54,9 +54,10 @@ struct Buffer {
     unsigned char* data;
     Buffer(size_t bytes, size_t offset, size_t alignment = 16) {
         void* place = nullptr;
-        if (posix_memalign(&place, alignment, bytes + offset + !(bytes + offset))) fail("no memory for an array");
+        if (posix_memalign(&place, alignment, 2 * kMargin + bytes + offset + !(bytes + offset)))
+            fail("no memory for an array");
         memory = static_cast<unsigned char*>(place);
-        data = memory + offset;
+        data = memory + kMargin + offset;
     }
     Buffer(const Buffer&) = delete;
     ~Buffer() { free(memory); }
@@ -102,6 +103,7 @@ bool serve() {
         if (arguments[i].kind == scalar || arguments[i].kind == array) given[i].resize(arguments[i].bytes);
         if (!receive(given[i].data(), given[i].size())) return false;
     }
+    watch_time();
     for (const Run& run : RUNS) {
         if (run.few && (!head[9] || head[1] <= head[9])) continue;
         gridDim.x = unsigned(run.few ? head[9] : head[1]);
@@ -111,6 +113,8 @@ bool serve() {
             if (arguments[i].kind == array) {
                 buffers[i] = new Buffer(given[i].size(), arguments[i].offset);
                 memcpy(buffers[i]->data, given[i].data(), given[i].size());
+                watch_array(static_cast<int>(i), buffers[i]->data, given[i].size(), arguments[i].flags & written,
+                            arguments[i].flags & output);
                 pointers[i] = reinterpret_cast<void*>(reinterpret_cast<intptr_t>(buffers[i]->data) - arguments[i].before);
             } else if (arguments[i].kind == same) {
                 pointers[i] = pointers[arguments[i].offset];
@@ -118,6 +122,7 @@ bool serve() {
             addresses[i] = arguments[i].kind == scalar ? static_cast<void*>(given[i].data()) : &pointers[i];
         }
         run_grid(run.order, head[10], head[8], head[7], {static_cast<int>(head[0]), addresses.data()});
+        watch_end_of_run();
         for (size_t i = 0; i < count; ++i) {
             if (buffers[i]) {
                 result[i].assign(buffers[i]->data, buffers[i]->data + given[i].size());
@@ -138,6 +143,13 @@ bool serve() {
             const auto& answer = result[arguments[i].kind == same ? arguments[i].offset : i];
             fwrite(answer.data(), 1, answer.size(), stdout);
         }
+#ifdef SPARSENET_WATCH
+    for (size_t i = 0; i < count; ++i) {
+        long long counts[2] = {};
+        watch_counts(static_cast<int>(i), counts);
+        fwrite(counts, sizeof counts, 1, stdout);
+    }
+#endif
     fputc('.', stdout);
     return fflush(stdout) == 0;
 }
@@ -145,6 +157,7 @@ bool serve() {
 }  // namespace
 
 int main() {
+    watch_from_now_on();
     while (serve()) {
     }
 }

@@ -1,10 +1,14 @@
-// What the parts of the process need of each other: main.cpp, scheduler.cpp, hopper.cpp and wgmma.cpp.
+// What the parts of the process need of each other: main.cpp, scheduler.cpp, hopper.cpp, wgmma.cpp and watch.cpp.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "scheduler.h"
+
+// Where the static shared memory is: its section of the executable, if it has one.
+extern unsigned char __start_sparsenet_shared[] __attribute__((weak));
+extern unsigned char __stop_sparsenet_shared[] __attribute__((weak));
 
 namespace sparsenet_host {
 

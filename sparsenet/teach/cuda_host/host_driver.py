@@ -15,14 +15,14 @@ import atexit
 import fcntl
 import hashlib
 import os
-import re
 import shutil
-import struct
+import stat
 import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from unittest import mock
@@ -31,41 +31,26 @@ import numpy as np
 
 from sparsenet.kernels.cuda.interface import CompileError
 from sparsenet.kernels.cuda.source import CudaKernel, Launch
+from sparsenet.teach.cuda_host.process import HostError, LastRows, Process, address_of
+
+__all__ = ["HostDriver", "HostError", "LastRows", "cache_folder", "digest", "poisoned_empty"]
 
 FOLDER = Path(__file__).parent
 COMPILER = os.environ.get("CXX", "g++")
 SANITIZERS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all",
               "-fsanitize-sections=sparsenet_shared")
-OPTIONS = ("-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
-           "-Wno-unused-function", "-Wno-unused-variable", "-Wno-sign-compare")
-# Arrays are allocated by main.cpp, from where it is always the same stack; what it frees no kernel has an address of.
-ASAN_OPTIONS = "detect_leaks=0:malloc_context_size=1:quarantine_size_mb=16"
-INSTRUMENTED = ("-O1", "-g1", *SANITIZERS)  # a kernel; -g1: the lines of a report, not the variables
+LANGUAGE = ("-std=c++17", "-ffp-contract=off")
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable",
+            "-Wno-sign-compare")
 PREFIX = "prefix.h"
 HEADERS = ("cuda_host.h", "warp.h", "hopper.h", "hopper_runtime.h", "scheduler.h")  # of a kernel
-RUNTIME_HEADERS = ("scheduler.h", "hopper_runtime.h", "run.h", "fiber.h")
-RUNTIME = ("scheduler.cpp", "hopper.cpp", "wgmma.cpp", "main.cpp")
+RUNTIME_HEADERS = ("scheduler.h", "hopper_runtime.h", "run.h", "fiber.h", "watch.h")
+RUNTIME = ("scheduler.cpp", "hopper.cpp", "wgmma.cpp", "watch.cpp", "main.cpp")
+INSTALL = ("install a C++ compiler: apt install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora, RHEL), "
+           "pacman -S gcc (Arch); or let CXX name another")
+SECONDS = 300  # of the compiler
 MOST_PROCESSES = 12  # the one not used for longest makes way
 FEW = 2  # blocks, of the run in which grid-stride loops go round again
-_SCALAR, _ARRAY, _NULL, _SAME = range(4)
-_WRITTEN, _ORDERED = 1, 2
-
-
-class HostError(AssertionError):
-    """A kernel did something forbidden; the message is the report of a sanitizer or of the scheduler."""
-
-
-class LastRows(np.ndarray):
-    """The last rows of an array whose other rows do not exist: `LastRows.of(array, before)`, with that many rows
-    before it.  A kernel reads and writes them under their numbers in the whole."""
-
-    before = 0
-
-    @classmethod
-    def of(cls, array: np.ndarray, before: int) -> LastRows:
-        rows = array.view(cls)
-        rows.before = before
-        return rows
 
 
 class HostDriver:
@@ -74,38 +59,54 @@ class HostDriver:
     folder : where executables are kept
     few : each launch of more blocks along x runs on that many, too; None: it does not
     first_block : of a launch, the blocks before this one are left out (see `last_blocks`)
+    watched, seconds, outputs, printed, counts : for `watched.WatchedDriver`
 
-    Raises RuntimeError where there is no C++ compiler.
+    Raises RuntimeError if there is no C++ compiler, or the system is not Linux.
     """
 
     ndarray = np.ndarray
     wanted = "a NumPy array: this driver runs on the host"
+    kernel_options: tuple[str, ...] = (*LANGUAGE, *WARNINGS, "-O1", "-g1", *SANITIZERS)  # -g1: lines, not variables
+    runtime_options: tuple[str, ...] = (*LANGUAGE, *WARNINGS, "-O2", "-g", "-DSPARSENET_SANITIZE")
+    link_options: tuple[str, ...] = SANITIZERS
+    watched = False
 
     def __init__(self, folder: Path | None = None):
+        if not sys.platform.startswith("linux"):
+            raise RuntimeError("CUDA kernels run on the host on Linux alone: on Windows, use WSL")
         if shutil.which(COMPILER) is None:
-            raise RuntimeError(f"kernels run on the host with a C++ compiler, and there is no {COMPILER}")
+            raise RuntimeError(f"CUDA kernels run on the host with a C++ compiler, and there is no {COMPILER}: "
+                               f"{INSTALL}")
         self.folder = folder or cache_folder()
         self.few: int | None = FEW
         self.first_block = 0
-        self._processes: dict[Path, _Process] = {}  # by executable; the one used last stands last
+        self.seconds = 10  # of the processor, that a launch may take if it is watched
+        self.outputs: Collection[str] = ()  # arguments of which all is to be written
+        self.printed = ""  # by printf in the last launch
+        self.counts: dict[str, tuple[int, int]] = {}  # bytes read and written of each argument by the last launch
+        self._processes: dict[Path, Process] = {}  # by executable; the one used last stands last
         self._lock = threading.Lock()
         atexit.register(self.close)
 
     def address(self, array: np.ndarray) -> int:
-        return _address(array)
+        return address_of(array)
 
     def compile(self, kernel: CudaKernel) -> Launch:
         executable = self._build(kernel)
 
         def launch(grid: tuple, block: tuple, arguments: tuple, shared_bytes: int) -> None:
             with self._lock:
-                process = self._processes.pop(executable, None) or _Process(executable)
+                seconds = self.seconds if self.watched else None
+                process = self._processes.pop(executable, None) or Process(executable, seconds)
                 with ExitStack() as failing:
                     failing.callback(process.close)
                     few = None if any(p.per_block and value is not None for p, value in
                                       zip(kernel.parameters, arguments, strict=True)) else self.few
-                    process.launch(kernel, grid, block, arguments, shared_bytes, few, self.first_block)
+                    process.launch(kernel, grid, block, arguments, shared_bytes, few, self.first_block,
+                                   self.outputs)
                     failing.pop_all()
+                self.printed = process.printed() if self.watched else ""
+                self.counts = dict(zip([p.name for p in kernel.parameters], process.counts, strict=False))
                 self._processes[executable] = process
                 if len(self._processes) > MOST_PROCESSES:
                     self._processes.pop(next(iter(self._processes))).close()
@@ -127,6 +128,16 @@ class HostDriver:
             process.close()
         self._processes.clear()
 
+    def is_ready(self) -> bool:
+        """Whether the parts that all kernels share have been compiled, which takes seconds."""
+        return all((self.folder / name).exists() for name in (self._prefix_name(), self._runtime_name()))
+
+    def _prefix_name(self) -> str:
+        return f"prefix-{digest(_version(), *self.kernel_options, *map(_read, HEADERS))}"
+
+    def _runtime_name(self) -> str:
+        return f"runtime-{digest(_version(), *self.runtime_options, *map(_read, RUNTIME_HEADERS + RUNTIME))}.o"
+
     def _build(self, kernel: CudaKernel) -> Path:
         defines = [f"-D{name}={value}" for name, value in kernel.defines.items()]
         cases = " ".join(f"case {number}: return sparsenet_host::call(&{name}, arguments);"
@@ -138,13 +149,16 @@ class HostDriver:
         def make(scratch: Path) -> Path:
             source, done = scratch / "kernel.cpp", scratch / "done"
             source.write_text(text, encoding="utf-8")
-            log = _run(COMPILER, *OPTIONS, *INSTRUMENTED, *defines, f"-I{prefix}", f"-I{FOLDER}", str(source),
-                       str(runtime), "-o", str(done))
+            compiled = scratch / "kernel.o"
+            includes = [f"-I{prefix}", f"-I{FOLDER}"]
+            log = (_run(COMPILER, *self.kernel_options, *defines, *includes, "-c", str(source), "-o", str(compiled))
+                   or _run(COMPILER, *self.link_options, str(compiled), str(runtime), "-o", str(done)))
             if log:
                 raise CompileError(kernel, log)
             return done
 
-        return self._kept(f"{kernel.source.path.stem}-{digest(text, *defines, runtime.name, prefix.name)}", make)
+        parts = (text, *defines, *self.link_options, runtime.name, prefix.name)
+        return self._kept(f"{kernel.source.path.stem}-{digest(*parts)}", make)
 
     def _prefix(self) -> Path:
         """A folder with the headers of a kernel, compiled once: they are most of it."""
@@ -152,27 +166,25 @@ class HostDriver:
             header = scratch / "done" / PREFIX
             header.parent.mkdir()
             header.write_text('#include "cuda_host.h"\n', encoding="utf-8")
-            log = _run(COMPILER, *OPTIONS, *INSTRUMENTED, f"-I{FOLDER}", "-x", "c++-header", str(header), "-o",
+            log = _run(COMPILER, *self.kernel_options, f"-I{FOLDER}", "-x", "c++-header", str(header), "-o",
                        f"{header}.gch")
             if log:
-                raise RuntimeError(f"tests/cuda_host does not compile:\n{log}")
+                raise RuntimeError(f"sparsenet/teach/cuda_host does not compile:\n{log}")
             return header.parent
 
-        return self._kept(f"prefix-{digest(_version(), *OPTIONS, *INSTRUMENTED, *map(_read, HEADERS))}", make)
+        return self._kept(self._prefix_name(), make)
 
     def _runtime(self) -> Path:
         """The scheduler and all it runs, compiled once, without instrumentation: they switch often."""
         def make(scratch: Path) -> Path:
             both, done = scratch / "runtime.cpp", scratch / "done"
             both.write_text("".join(f'#include "{name}"\n' for name in RUNTIME), encoding="utf-8")
-            log = _run(COMPILER, *OPTIONS, "-O2", "-g", "-DSPARSENET_SANITIZE", f"-I{FOLDER}", "-c", str(both),
-                       "-o", str(done))
+            log = _run(COMPILER, *self.runtime_options, f"-I{FOLDER}", "-c", str(both), "-o", str(done))
             if log:
-                raise RuntimeError(f"tests/cuda_host does not compile:\n{log}")
+                raise RuntimeError(f"sparsenet/teach/cuda_host does not compile:\n{log}")
             return done
 
-        parts = (_version(), *OPTIONS, *SANITIZERS, *map(_read, RUNTIME_HEADERS + RUNTIME))
-        return self._kept(f"runtime-{digest(*parts)}.o", make)
+        return self._kept(self._runtime_name(), make)
 
     def _kept(self, name: str, make: Callable[[Path], Path]) -> Path:
         """The file of that name in the folder; the first process that needs it calls `make`, which returns it."""
@@ -184,66 +196,6 @@ class HostDriver:
                     with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
                         make(Path(scratch)).rename(target)
         return target
-
-
-class _Process:
-    """A running executable."""
-
-    def __init__(self, executable: Path):
-        self.launches = 0
-        self.errors = tempfile.TemporaryFile()
-        environment = os.environ | {"ASAN_OPTIONS": ASAN_OPTIONS, "UBSAN_OPTIONS": "print_stacktrace=1"}
-        self.process = subprocess.Popen([executable], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
-                                        env=environment)
-
-    def launch(self, kernel: CudaKernel, grid: tuple, block: tuple, arguments: tuple, shared_bytes: int,
-               few: int | None, first_block: int) -> None:
-        self.launches += 1  # each launch has another random order
-        head, contents, places = [], [], {}
-        for number, (value, parameter) in enumerate(zip(arguments, kernel.parameters, strict=True)):
-            if not parameter.pointer:
-                head += [_SCALAR, 8, 0, 0, 0]
-                contents.append(parameter.dtype.type(value).tobytes().ljust(8, b"\0"))
-                continue
-            if value is None:
-                head += [_NULL, 0, 0, 0, 0]
-                continue
-            address, flags = _address(value), _WRITTEN * parameter.written | _ORDERED * parameter.ordered
-            place = (address, value.nbytes)
-            if value.size and place in places:
-                head += [_SAME, value.nbytes, places[place], flags, 0]
-                continue
-            places[place] = number
-            before = value.before * value.strides[0] if isinstance(value, LastRows) else 0
-            head += [_ARRAY, value.nbytes, address % 16, flags, before]
-            contents.append(value.tobytes())
-        numbers = [kernel.module.index(kernel.name), *grid, *block, shared_bytes, self.launches, few or 0, first_block,
-                   len(arguments), *head]
-        try:
-            self.process.stdin.write(struct.pack(f"{len(numbers)}q", *numbers) + b"".join(contents))
-            self.process.stdin.flush()
-            for value, parameter in zip(arguments, kernel.parameters, strict=True):
-                if parameter.written and value is not None and value.size:
-                    data = self.process.stdout.read(value.nbytes)
-                    value.view(np.ndarray).reshape(-1)[...] = np.frombuffer(data, value.dtype)
-            if self.process.stdout.read(1) != b".":
-                raise BrokenPipeError
-        except (BrokenPipeError, ValueError):  # it has ended: what came is too short
-            raise HostError(f"{kernel.name} {kernel.defines}: {self._report(kernel)}") from None
-
-    def _report(self, kernel: CudaKernel) -> str:
-        status = self.process.wait()
-        self.errors.seek(0)
-        report = self.errors.read().decode(errors="replace").strip() or f"the process ended with status {status}"
-        names = [parameter.name for parameter in kernel.parameters]
-        return re.sub(r"argument #(\d+)", lambda match: f"argument {names[int(match[1])]}", report)
-
-    def close(self) -> None:
-        for pipe in (self.process.stdin, self.process.stdout):
-            with suppress(BrokenPipeError):  # what was still to be sent to an ended process
-                pipe.close()
-        self.process.wait()
-        self.errors.close()
 
 
 @contextmanager
@@ -266,15 +218,21 @@ def poisoned_empty() -> Iterator[None]:
 
 def cache_folder() -> Path:
     """The folder of compiled files: the one that SPARSENET_CUDA_HOST names, else this user's own under
-    the temporary folder."""
-    default = Path(tempfile.gettempdir()) / f"sparsenet_cuda_host_{os.getuid()}"
-    folder = Path(os.environ.get("SPARSENET_CUDA_HOST") or default)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    the temporary folder.
+
+    Raises RuntimeError if others can write to the latter: what lies in it is run.
+    """
+    if named := os.environ.get("SPARSENET_CUDA_HOST"):
+        folder = Path(named)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+    folder = Path(tempfile.gettempdir()) / f"sparsenet_cuda_host_{os.getuid()}"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise RuntimeError(f"{folder}: others can write to it, expected a folder of this user alone: remove it, or let "
+                           "SPARSENET_CUDA_HOST name another folder")
     return folder
-
-
-def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
 
 
 @cache
@@ -284,7 +242,10 @@ def _version() -> str:
 
 def _run(*command: str) -> str:
     """The command's error output if it fails, else an empty string."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return f"the compiler ran for more than {SECONDS} seconds"
     return (done.stderr or "failed") if done.returncode else ""
 
 

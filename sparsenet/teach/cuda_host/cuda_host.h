@@ -23,7 +23,10 @@
 #define __launch_bounds__(...)
 #define __constant__ static
 #define __align__(bytes) __attribute__((aligned(bytes)))
-// In a section of its own, so that all of it can be poisoned before each block.
+// In a section of its own, so that all of it can be poisoned before each block; it begins with a guard if it is watched.
+#ifdef SPARSENET_WATCH
+asm(".pushsection sparsenet_shared,\"aw\",%progbits\n.zero 4096\n.popsection");
+#endif
 #define __shared__ static __attribute__((section("sparsenet_shared")))
 #define DYNAMIC_SHARED(type, name) type* const name = reinterpret_cast<type*>(sparsenet_host::dynamic_shared)
 
@@ -112,11 +115,33 @@ template <class T>
 T __ldg(const T* place) { return *place; }
 
 // Atomics, on integers alone: a float sum would depend on the order of the threads.  Fibers do not interrupt each
-// other, so plain reads and writes are atomic.
+// other, so plain reads and writes are atomic; who watches them (watch.cpp) is told that they are.
+#ifdef SPARSENET_WATCH
+namespace sparsenet_host {
+extern volatile int atomic_line;
+struct Atomic {
+    explicit Atomic(int line) { atomic_line = line; }
+    ~Atomic() { atomic_line = 0; }
+};
+}  // namespace sparsenet_host
+#define SPARSENET_IS_ATOMIC(line) const sparsenet_host::Atomic atomic(line)
+#else
+#define SPARSENET_IS_ATOMIC(line)
+#endif
+
+#ifdef SPARSENET_WATCH
+// Once a launch, in the first of its runs; standard output belongs to the driver.
+namespace sparsenet_host {
+void print(const char* format, ...) __attribute__((format(printf, 1, 2)));
+}
+#define printf(...) sparsenet_host::print(__VA_ARGS__)
+#endif
 #define SPARSENET_ATOMIC(name, expression) \
     template <class T, class V> \
-    T name(T* place, V given) { \
+    T name(T* place, V given, int line = __builtin_LINE()) { \
         static_assert(std::is_integral_v<T>, #name " is for integers: a sum of floats depends on the order"); \
+        SPARSENET_IS_ATOMIC(line); \
+        (void)line; \
         const T value = static_cast<T>(given), old = *place; \
         *place = static_cast<T>(expression); \
         return old; \
@@ -130,7 +155,9 @@ SPARSENET_ATOMIC(atomicAnd, old & value)
 SPARSENET_ATOMIC(atomicOr, old | value)
 SPARSENET_ATOMIC(atomicXor, old ^ value)
 template <class T, class A, class B>
-T atomicCAS(T* place, A expected, B value) {
+T atomicCAS(T* place, A expected, B value, int line = __builtin_LINE()) {
+    SPARSENET_IS_ATOMIC(line);
+    (void)line;
     const T old = *place;
     if (old == static_cast<T>(expected)) *place = static_cast<T>(value);
     return old;
