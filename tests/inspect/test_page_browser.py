@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import numpy as np
 import pytest
+from axe import violations
+from browsers import chromium, emulate, errors, wait
 
 import sparsenet as sn
 from sparsenet.inspect.page import write_page
@@ -16,36 +15,19 @@ from sparsenet.shapes.parametric import parametric_mesh
 
 pytest.importorskip("selenium", reason="selenium is not installed: pip install 'sparsenet[test]'")
 
-from selenium import webdriver  # noqa: E402
-from selenium.common.exceptions import TimeoutException  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.actions.wheel_input import ScrollOrigin  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+from selenium.webdriver.support.ui import Select  # noqa: E402
 
 pytestmark = pytest.mark.extra("inspect")
 
 CLASSES = ["ball", "box", "bar"]
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader",
-         "--enable-unsafe-swiftshader", "--window-size=1400,1000", "--disable-background-networking",
-         "--no-first-run")
-PATIENCE = 60  # seconds: the pictures are drawn by the processor, which others may share
 
 
 @pytest.fixture(scope="module")
 def driver():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    chromedriver = shutil.which("chromedriver")
-    if not chromium or not chromedriver:
-        if os.environ.get("SPARSENET_REQUIRE_BROWSER"):
-            pytest.fail("SPARSENET_REQUIRE_BROWSER is set, and there is no chromium with chromedriver")
-        pytest.skip("no browser: install Debian's packages chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(chromedriver))
+    browser = chromium()
     yield browser
     browser.quit()
 
@@ -82,7 +64,7 @@ def opened(driver, path):
 
 @pytest.fixture
 def page(opened):
-    """The page as it opens: nothing selected, the input shown."""
+    """The page with nothing selected, the input shown."""
     opened.reset()
     return opened
 
@@ -90,14 +72,16 @@ def page(opened):
 class Page:
     """The page as a user sees and operates it."""
 
-    def __init__(self, driver, path):
+    def __init__(self, driver, path, address=""):
         self.driver = driver
         driver.get_log("browser")
-        driver.get(path.as_uri())
+        driver.get("about:blank")  # a change of the address alone does not load the page again
+        driver.get(f"{path.as_uri()}#{address}" if address else path.as_uri())
         self.wait(lambda: self.script("return document.documentElement.dataset.ready === 'true'"))
 
     def reset(self):
         self.script("""
+            document.getElementById("letters").checked = true;
             for (const [id, value] of [["colour", "norm"], ["draw", "cubes"], ["theme", "auto"]]) {
               document.getElementById(id).value = value;
               document.getElementById(id).dispatchEvent(new Event("change"));
@@ -111,7 +95,7 @@ class Page:
         return self.driver.execute_script(text, *arguments)
 
     def wait(self, condition):
-        return WebDriverWait(self.driver, PATIENCE, poll_frequency=0.05).until(lambda _: condition())
+        return wait(self.driver, condition)
 
     def at(self, name):
         return self.driver.find_element(By.ID, name)
@@ -153,6 +137,20 @@ class Page:
         """(V, 3) vertices of a trace's cubes, and (V,) the rows that they belong to."""
         x, y, z, owner = (self.trace(plot, name, part) for part in ("x", "y", "z", "meta.owner"))
         return np.array([x, y, z]).T.reshape(-1, 3), np.array(owner, int)
+
+    def pixel_of(self, layer, row):
+        """Where the centre of a row's cell is in the picture of its layer, from the picture's middle, in pixels."""
+        return self.script("""
+            const plot = document.getElementById("layer-plot");
+            const { glplot, dataScale } = plot._fullLayout.scene._scene;
+            const cell = window.inspector.cellOf(arguments[0], arguments[1]);
+            let at = [...cell.map((side, axis) => (side + 0.5) * dataScale[axis]), 1];
+            for (const m of ["model", "view", "projection"].map((name) => glplot.cameraParams[name])) {
+              at = [0, 1, 2, 3].map((i) => at.reduce((sum, value, k) => sum + m[4 * k + i] * value, 0));
+            }
+            const box = plot.getBoundingClientRect();
+            return [Math.round(at[0] / at[3] * box.width / 2), Math.round(-at[1] / at[3] * box.height / 2)]""",
+                           layer, row)
 
     def keys(self, *keys):
         ActionChains(self.driver).send_keys(*keys).perform()
@@ -205,14 +203,10 @@ def test_the_slider_changes_the_plot(page, records, shape):
 
 def test_a_click_lights_up_the_field_that_the_rulebooks_give(page, records, shape):
     page.slide_to(4)
+    across, down = page.pixel_of(4, 7)
     plot = page.at("layer-plot")
-    for across, down in [(0, 0), (0, 30), (-30, 10), (30, 10), (0, -30), (-60, 0), (60, 30)]:
-        ActionChains(page.driver).move_to_element_with_offset(plot, across, down).pause(0.3).click().perform()
-        try:
-            WebDriverWait(page.driver, 3).until(lambda _: page.selected())
-            break
-        except TimeoutException:
-            continue  # nothing lies there
+    ActionChains(page.driver).move_to_element_with_offset(plot, across, down).click().perform()
+    page.wait(page.selected)
     layer, row = page.selected()
     assert layer == 4
     expected = field(records, layer, row)
@@ -327,7 +321,7 @@ def test_everything_that_can_be_used_has_a_name(page):
     assert page.at("layer").get_attribute("aria-valuetext") == "3, max_pool1"
     current = page.driver.find_elements(By.CSS_SELECTOR, "#film [aria-current], #layers [aria-current]")
     assert len(current) == 2 and "max_pool1" in current[0].accessible_name
-    assert page.at("status").get_attribute("aria-live") == "polite" and "max_pool1" in page.at("status").text
+    assert page.at("status").get_attribute("role") == "status" and "max_pool1" in page.at("status").text
     assert page.driver.find_element(By.TAG_NAME, "html").get_attribute("lang") == "en"
 
 
@@ -355,3 +349,223 @@ def test_a_shape_without_voxels_opens_as_well(driver, net, tmp_path):
     page.slide_to(3)
     page.keys("n")
     assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_it_opens_with_the_most_important_site(driver, path, net, shape):
+    page = Page(driver, path)
+    layer, row = page.selected()
+    importance = sn.inspect.grad_cam(net, shape[0], layer).importance
+    assert importance[row] == importance.max() and f"Selected row {row} of" in page.at("status").text
+    chance = 100 * net.predict(shape[0])[0]
+    assert f"Predicted: {CLASSES[int(chance.argmax())]}, {chance.max():.1f}%" in driver.page_source.replace(
+        "<strong>", "").replace("</strong>", "")
+
+
+def test_the_address_holds_what_is_shown(driver, path):
+    page = Page(driver, path)
+    page.slide_to(4)
+    page.draws(lambda: page.keys("n"))
+    page.draws(lambda: Select(page.at("colour")).select_by_value("channel"))
+    page.draws(lambda: Select(page.at("channel")).select_by_value("5"))
+    page.draws(lambda: Select(page.at("draw")).select_by_value("points"))
+    address = driver.current_url
+    assert address.endswith("#layer=4&row=0&colour=channel&channel=5&draw=points")
+    page = Page(driver, path, address.partition("#")[2])
+    assert page.layer() == 4 and page.selected() == [4, 0]
+    assert [page.at(name).get_property("value") for name in ("colour", "channel", "draw")] == ["channel", "5", "points"]
+    page.draws(lambda: driver.execute_script("location.hash = 'layer=2&row=1'"))  # as by a link on the page
+    assert page.selected() == [2, 1] and page.at("colour").get_property("value") == "norm"
+    page = Page(driver, path, "layer=77&row=-1&colour=none&channel=x")  # nothing of it is known
+    assert page.selected() and errors(driver) == []
+
+
+def test_a_row_that_is_not_typed_is_not_row_0(page):
+    page.slide_to(4)
+    for typed, told in (("", "Type the number of a row"), ("99999", "has rows 0 to"), ("1.5", "not 1.5")):
+        page.at("row").clear()
+        page.at("row").send_keys(typed)
+        page.at("choose").click()
+        assert page.selected() is None and told in page.at("status").text
+
+
+def test_it_steps_along_the_axes(page, records):
+    cells = records[3].coordinates[:, 1:]
+    middle = int(np.argmin(np.abs(cells - cells.mean(axis=0)).sum(axis=1)))
+    page.slide_to(4)
+    page.at("row").clear()
+    page.at("row").send_keys(str(middle))
+    page.draws(page.at("choose").click)
+    for axis in range(3):
+        beside = [other for other in range(len(cells)) if cells[other, axis] > cells[middle, axis]
+                  and (np.delete(cells[other], axis) == np.delete(cells[middle], axis)).all()]
+        assert beside
+        page.draws(page.at(f"step-{axis}-on").click)
+        assert page.selected() == [4, min(beside, key=lambda other: cells[other, axis])]
+        assert page.script("return document.activeElement.id") == f"step-{axis}-on"
+        page.draws(page.at(f"step-{axis}-back").click)
+        assert page.selected() == [4, middle]
+    for _ in range(20):
+        page.at("step-2-on").click()
+    page.wait(lambda: "No active cell lies farther along +z" in page.at("status").text)
+
+
+def test_letters_can_be_turned_off(page):
+    page.script("document.getElementById('letters').checked = false")
+    page.keys("]", "n")
+    assert page.layer() == 0 and page.selected() is None
+    page.script("document.getElementById('letters').checked = true")
+    page.draws(lambda: page.keys("]"))
+    assert page.layer() == 1
+
+
+def test_one_voice_tells_a_change(page):
+    assert page.driver.find_elements(By.CSS_SELECTOR, "output") == []
+    page.draws(lambda: page.at("layer").send_keys("\ue014"))  # the slider's own value is told
+    assert page.at("status").get_attribute("aria-live") == "off"
+    page.draws(lambda: Select(page.at("colour")).select_by_value("gradient"))
+    assert page.at("status").get_attribute("aria-live") == "polite"
+    assert "Colour: norm of the gradient" in page.at("status").text
+    page.script("document.getElementById('layer-plot').focus()")
+    page.keys("\ue012")
+    assert "View from" in page.at("status").text
+
+
+def test_colours_are_those_of_the_bar(page):
+    page.slide_to(4)
+    trace = "return document.getElementById('layer-plot').data.find((one) => one.name === 'sites')"
+    light = page.script(f"{trace}.lighting")
+    assert (light["ambient"], light["diffuse"], light["specular"], light["fresnel"]) == (1, 0, 0, 0)
+    page.slide_to(0)  # each voxel is 1
+    bar = page.script(f"{trace}.colorbar")
+    assert bar["tickvals"] == [1] and bar["ticktext"] == ["1"]
+
+
+def test_the_frame_lies_around_its_cell(page):
+    width, out = page.script("""
+        const plot = document.getElementById("layer-plot");
+        const at = (name) => plot.data.find((one) => one.name === name);
+        const cell = window.inspector.cellOf(0, 3);
+        document.getElementById("row").value = 3;
+        document.getElementById("choose").click();
+        return new Promise((done) => setTimeout(() => done([at("selected site").line.width,
+                                                            cell[0] - at("selected site").x[0]]), 1500))""")
+    side = 0.6 * page.script("return document.getElementById('layer-plot').clientHeight") / np.linalg.norm([14] * 3)
+    assert 2 <= width <= 7 and out * side > width / 2 and out < 1
+
+
+def test_a_tap_selects_and_a_swipe_scrolls(driver, path):
+    emulate(driver, 360, 740, touch=True)
+    try:
+        page = Page(driver, path, "layer=4")
+        assert page.script("return document.documentElement.scrollWidth") <= 360
+        assert page.script("return document.getElementById('film').offsetHeight") < 300
+        page.script("document.getElementById('layer-plot').scrollIntoView({ block: 'center' })")
+        before = page.script("return scrollY")
+        touch(page, [(0, 150), (0, 60), (0, -60), (0, -150)])
+        page.wait(lambda: page.script("return scrollY") > before + 50)
+        assert page.selected() is None
+        page.script("document.getElementById('layer-plot').scrollIntoView({ block: 'center' })")
+        stands_still(page)
+        touch(page, [page.pixel_of(4, 7)])
+        page.wait(page.selected)
+        assert page.selected()[0] == 4
+        eye = "return document.getElementById('layer-plot').layout.scene.camera.eye"
+        before, here = page.script(eye), page.script("return scrollY")
+        touch(page, [(0, 0), (30, 30), (60, 60), (90, 90)])  # the picture has the focus: the swipe turns it
+        page.wait(lambda: page.script(eye) != before)
+        assert page.script("return scrollY") == here
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+def stands_still(page):
+    """Wait until a swipe has run out."""
+    seen = []
+    page.wait(lambda: seen.append(page.script("return scrollY")) or len(seen) > 6 and len(set(seen[-6:])) == 1)
+
+
+def touch(page, places):
+    """A finger on the layer's picture from place to place, in pixels from its middle."""
+    x, y = page.script("""
+        const box = document.getElementById("layer-plot").getBoundingClientRect();
+        return [box.left + box.width / 2, box.top + box.height / 2]""")
+    points = [[{"x": x + across, "y": y + down}] for across, down in places]
+    kinds = ["touchStart", *["touchMove"] * (len(points) - 1)]
+    for kind, touched in zip([*kinds, "touchEnd"], [*points, []], strict=True):
+        page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touched})
+
+
+def test_the_wheel_scrolls_the_page_until_a_picture_is_clicked(driver, path):
+    emulate(driver, 1400, 600)
+    try:
+        page = Page(driver, path, "layer=4")
+        eye = "return document.getElementById('layer-plot').layout.scene.camera.eye"
+        plot, before = page.at("layer-plot"), page.script(eye)
+        ActionChains(driver).scroll_by_amount(0, 100).perform()
+        page.wait(lambda: page.script("return scrollY") >= 100)
+        here = page.script("return scrollY")
+        ActionChains(driver).scroll_from_origin(ScrollOrigin.from_element(plot), 0, 60).perform()
+        page.wait(lambda: page.script("return scrollY") > here)
+        assert page.script(eye) == before
+        page.script("arguments[0].focus({ preventScroll: true })", plot)
+        here = page.script("return scrollY")
+        ActionChains(driver).scroll_from_origin(ScrollOrigin.from_element(plot), 0, 60).perform()
+        page.wait(lambda: page.script(eye) != before)
+        assert page.script("return scrollY") == here
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_sticky_bar_hides_no_focused_button(page):
+    page.script("document.querySelector('#layers button:last-of-type').scrollIntoView()")
+    page.script("document.querySelector('#film button').focus()")
+    top = page.script("return document.activeElement.getBoundingClientRect().top")
+    assert top >= page.script("return document.querySelector('.controls').getBoundingClientRect().bottom") - 1
+
+
+def test_without_webgl_the_pictures_are_flat(driver, path):
+    script = driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": """
+        const get = HTMLCanvasElement.prototype.getContext;
+        HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
+          return kind.startsWith("webgl") ? null : get.call(this, kind, ...rest);
+        };"""})
+    try:
+        page = Page(driver, path, "layer=4")
+        assert "no WebGL" in page.at("status").text and errors(driver) == []
+        assert not page.at("layer-plot").is_displayed() and is_painted(page, "layer-plot-flat")
+        page.draws(lambda: page.keys("n"))
+        assert page.selected() == [4, 0]
+    finally:
+        driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+def is_painted(page, canvas):
+    """Whether a canvas is shown, with something on it."""
+    return page.at(canvas).is_displayed() and page.script("""
+        const canvas = document.getElementById(arguments[0]);
+        return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value)""",
+                                                          canvas)
+
+
+def test_paper_is_light_and_has_pictures(page):
+    page.draws(lambda: Select(page.at("theme")).select_by_value("dark"))
+    page.slide_to(4)
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        page.script("window.dispatchEvent(new Event('beforeprint'))")
+        assert page.driver.find_element(By.TAG_NAME, "body").value_of_css_property("background-color").startswith(
+            ("rgb(255, 255, 255", "rgba(255, 255, 255"))
+        assert is_painted(page, "layer-plot-flat") and is_painted(page, "input-plot-flat")
+        assert not page.driver.find_element(By.CSS_SELECTOR, ".controls").is_displayed()
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        page.script("window.dispatchEvent(new Event('afterprint'))")
+    assert page.script("return document.documentElement.classList.contains('dark')")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_fault(driver, path, theme):
+    page = Page(driver, path)
+    page.draws(lambda: Select(page.at("theme")).select_by_value(theme))
+    assert violations(driver) == []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sparsenet.files import replacing
 from sparsenet.inspect.page.arrays import Arrays, base64_gzip
 from sparsenet.inspect.page.layers import look_into
-from sparsenet.inspect.page.lists import class_list, layer_list
+from sparsenet.inspect.page.lists import class_list, layer_list, prediction
 from sparsenet.inspect.page.parts import facts, mesh_facts
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 10_000_000  # size of the file
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("model.js", "scene.js", "film.js", "panels.js", "view.js", "input.js")
+_SCRIPTS = ("model.js", "scene.js", "picking.js", "film.js", "panels.js", "address.js", "view.js", "input.js")
 
 
 def inspector_page(net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None, classes: Sequence[str] = (),
@@ -60,6 +60,7 @@ def inspector_page(net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None
     values = {
         "TITLE": escape(title),
         "SUMMARY": escape(view.summary),
+        "PREDICTION": prediction(view),
         "TARGET": escape(view.target),
         "EXPLAINED": escape(view.explained),
         "CLASSES": class_list(view),

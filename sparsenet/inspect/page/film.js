@@ -34,10 +34,6 @@ function drawFilm(layers, state, fields, colours) {
     const field = fields && fields[index];
     const lit = field ? `${number(field.length)} lit` : "";
     button.querySelector(".lit").textContent = lit;
-    const where = layer.grid
-      ? `grid ${layer.grid.size.join(" by ")}, ${number(layer.rows)} sites`
-      : "one row, no grid";
-    button.setAttribute("aria-label", `layer ${index}, ${layer.name}, ${where}${field ? `, ${lit}` : ""}`);
     drawSites(button.querySelector("canvas"), layer, state, field, colours);
   });
 }
@@ -49,9 +45,9 @@ function markFilm(index) {
   });
 }
 
-// The cells as squares, the farthest first, from the initial viewpoint of the scenes
-function drawSites(canvas, layer, state, field, colours) {
-  const side = Math.round(canvas.clientWidth * (window.devicePixelRatio || 1)) || 120;
+// The cells as squares, the farthest first, from the initial viewpoint of the scenes; side: of the picture, in pixels
+function drawSites(canvas, layer, state, field, colours, side = 0) {
+  side ||= Math.round(canvas.clientWidth * (window.devicePixelRatio || 1)) || 120;
   canvas.width = canvas.height = side;
   const context = canvas.getContext("2d");
   const far = Math.hypot(FIRST_EYE.x, FIRST_EYE.y);

@@ -9,7 +9,7 @@ import numpy as np
 from sparsenet.inspect.page.layers import LayerView, NetworkView
 
 SHOWN_CLASSES = 8
-_COLUMNS = ("", "layer", "settings", "spatial size", "channels", "sites", "active %", "pairs", "multiply-adds",
+_COLUMNS = ("number", "layer", "settings", "spatial size", "channels", "sites", "active %", "pairs", "multiply-adds",
             "of dense %", "mean norm", "mean gradient")
 
 
@@ -18,6 +18,14 @@ def layer_list(view: NetworkView) -> str:
     head = "".join(f'<th scope="col">{column}</th>' for column in _COLUMNS)
     rows = "\n".join(_row(layer) for layer in view.layers)
     return f'<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>'
+
+
+def prediction(view: NetworkView) -> str:
+    """The most probable class, for the header; "" if there is none."""
+    if not view.classes:
+        return ""
+    name, _, chance = view.classes[0]
+    return f'<p class="prediction">Predicted: <strong>{escape(name)}</strong>, {100 * chance:.1f}%</p>'
 
 
 def class_list(view: NetworkView) -> str:

@@ -72,7 +72,7 @@ function cellOf(layer, row) {
 const WHOLE = ["norm", "gradient", "importance"]; // columns of a layer's lengths
 const WORDS = ["norm of the features", "norm of the gradient", "importance (Grad-CAM)"];
 
-// The colour scale of a layer: {value(row), low, high, cut, words}, low < high.  So that a few extreme sites do not
+// The colour scale of a layer: {value(row), low, high, only, cut, words}, low < high; only: the value of all rows, or null.  So that a few extreme sites do not
 // use up the scale, with many sites it ends at the 1st and the 99th percentile (cut)
 function colouring(layer, state) {
   const whole = state.colour !== "channel";
@@ -83,8 +83,9 @@ function colouring(layer, state) {
   values.ends ??= {};
   let [low, high] = (values.ends[c] ??= colourEnds(values.range(c), value, layer.rows));
   const cut = low > values.range(c)[0] || high < values.range(c)[1];
-  if (low === high) [low, high] = [low - 0.5, high + 0.5]; // a single value gets the middle colour
-  return { value, low, high, cut, words };
+  const only = low === high ? low : null; // a single value gets the middle colour
+  if (only !== null) [low, high] = [low - 0.5, high + 0.5];
+  return { value, low, high, only, cut, words };
 }
 
 function colourEnds(range, value, rows) {

@@ -19,7 +19,9 @@ const bar = (share) =>
   make("td", { class: "bar" }, [make("span", { style: `width:${(100 * share).toFixed(1)}%` })]);
 
 function table(heads, rows, caption) {
-  const head = heads.map(([text, kind]) => make("th", { scope: "col", class: kind || "" }, text));
+  const head = heads.map(([text, kind, unseen]) =>
+    make("th", { scope: "col", class: kind || "" }, unseen ? make("span", { class: "hidden" }, text) : text),
+  );
   return make("table", {}, [
     make("caption", { class: "hidden" }, caption),
     make("thead", {}, [make("tr", {}, head)]),
@@ -27,11 +29,12 @@ function table(heads, rows, caption) {
   ]);
 }
 
-function showSite(layers, state, fields, choose) {
+// choose(layer, row) selects; walk(axis, way) selects the next cell along an axis, or the next row (axis 3)
+function showSite(layers, state, fields, choose, walk) {
   const box = document.getElementById("site");
   if (!state.selected) {
     box.replaceChildren(
-      make("p", { class: "note" }, "None. Click a cube, or type its row above and press Select."),
+      make("p", { class: "note" }, "None. Click a cell, or type its row above and press Select."),
     );
     return;
   }
@@ -53,9 +56,23 @@ function showSite(layers, state, fields, choose) {
     {},
     facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]),
   );
-  const focused = box.contains(document.activeElement);
-  box.replaceChildren(list, ...made(layers, index, row, choose));
-  if (focused) box.focus(); // keyboard users who followed an entry continue here
+  const focused = box.contains(document.activeElement) && document.activeElement;
+  box.replaceChildren(list, stepButtons(layer, walk), ...made(layers, index, row, choose));
+  if (focused) ((focused.id && document.getElementById(focused.id)) || box).focus(); // the keyboard goes on from here
+}
+
+function stepButtons(layer, walk) {
+  const steps = [["previous row", 3, -1], ["next row", 3, 1]];
+  if (layer.grid) {
+    ["x", "y", "z"].forEach((name, axis) => steps.push([`− ${name}`, axis, -1], [`+ ${name}`, axis, 1]));
+  }
+  const buttons = steps.map(([words, axis, way]) => {
+    const button = make("button", { type: "button", id: `step-${axis}-${way > 0 ? "on" : "back"}` }, words);
+    if (axis < 3) button.title = `the next active cell along ${"xyz"[axis]}`;
+    button.addEventListener("click", () => walk(axis, way));
+    return button;
+  });
+  return make("div", { class: "steps", role: "group", "aria-label": "Go to another site" }, buttons);
 }
 
 function probesOf(layer, row) {
@@ -86,7 +103,7 @@ function made(layers, index, row, choose) {
   const go = (input) => {
     const button = make(
       "button",
-      { type: "button", "aria-label": `select row ${input} of layer ${index - 1}` },
+      { type: "button", "aria-label": `select row ${number(input)} of layer ${index - 1}` },
       number(input),
     );
     button.addEventListener("click", () => choose(index - 1, input));
@@ -140,7 +157,7 @@ function made(layers, index, row, choose) {
     ["cell"],
     ...(weighted ? [["weight"]] : []),
     [pool ? "channels won" : "adds", "bar"],
-    ["", "number"],
+    [pool ? "their number" : "its norm", "number", true],
   ];
   const rest = K - found.length;
   const words = [`${found.length} of the filter's ${K} offsets met an active site of ${before.name}`];
@@ -201,7 +218,7 @@ function showHash(layer, selected, colours) {
       [
         ["probes", "number"],
         ["keys", "bar"],
-        ["", "number"],
+        ["their number", "number", true],
         ["share", "number"],
       ],
       lines,

@@ -49,6 +49,7 @@ const EDGES = [
   [0, 1, 0],
   [0, 1, 1],
 ];
+const FLAT = { ambient: 1, diffuse: 0, specular: 0, roughness: 1, fresnel: 0 }; // colours as in the bar
 const LIGHT = { ambient: 0.72, diffuse: 0.45, specular: 0.03, roughness: 0.9, fresnel: 0.05 };
 const LIGHT_FROM = { x: -6000, y: -12000, z: 16000 };
 
@@ -93,6 +94,23 @@ function cubes(layer, rows) {
   };
 }
 
+// The outlines of the exposed faces, which flat colours do not show
+function outlines({ x, y, z }) {
+  const along = (values) => {
+    const out = [];
+    for (let first = 0; first < values.length; first += 4) {
+      out.push(values[first], values[first + 1], values[first + 2], values[first + 3], values[first], null);
+    }
+    return out;
+  };
+  return { x: along(x), y: along(y), z: along(z) };
+}
+
+function outlinesTrace(layer, colour) {
+  const shape = (layer.outlines ??= outlines(shapeOf(layer, null, "cubes")));
+  return { ...NO_SITES, ...shape, name: "outlines", line: { color: colour, width: 1 }, opacity: 0.5 };
+}
+
 function points(layer, rows) {
   const along = (axis) => Float32Array.from(rows, (row) => cellOf(layer, row)[axis] + 0.5);
   return { x: along(0), y: along(1), z: along(2), owner: Uint32Array.from(rows) };
@@ -112,7 +130,7 @@ function shapeOf(layer, rows, draw) {
 // One trace of rows, null for all; colour: a CSS colour, or a result of `colouring`
 function sitesTrace(layer, rows, name, colour, { draw = "cubes", opacity = 1, bar = false, size = 4 } = {}) {
   const { owner, ...shape } = shapeOf(layer, rows, draw);
-  const trace = { ...shape, name, meta: { owner, rows }, hoverinfo: "none", showlegend: false };
+  const trace = { ...shape, name, meta: { owner, rows }, hoverinfo: "skip", showlegend: false };
   const plain = typeof colour === "string";
   const values = plain ? null : Float32Array.from(owner, colour.value);
   const scale = plain
@@ -122,7 +140,7 @@ function sitesTrace(layer, rows, name, colour, { draw = "cubes", opacity = 1, ba
         cmin: colour.low,
         cmax: colour.high,
         showscale: bar,
-        ...(bar ? { colorbar: COLOUR_BAR } : {}),
+        ...(bar ? { colorbar: { ...COLOUR_BAR, ...ticks(colour) } } : {}),
       };
   if (draw === "cubes") {
     return {
@@ -130,7 +148,7 @@ function sitesTrace(layer, rows, name, colour, { draw = "cubes", opacity = 1, ba
       type: "mesh3d",
       opacity,
       flatshading: true,
-      lighting: LIGHT,
+      lighting: plain ? LIGHT : FLAT,
       lightposition: LIGHT_FROM,
       ...scale,
       ...(plain ? { color: colour } : { intensity: values }),
@@ -140,25 +158,19 @@ function sitesTrace(layer, rows, name, colour, { draw = "cubes", opacity = 1, ba
   return { ...trace, type: "scatter3d", mode: "markers", marker };
 }
 
+const ticks = ({ only }) => (only === null ? {} : { tickmode: "array", tickvals: [only], ticktext: [short(only)] });
+const NO_SITES = { type: "scatter3d", mode: "lines", hoverinfo: "skip", showlegend: false, x: [], y: [], z: [] };
 const COLOUR_BAR = { thickness: 12, len: 0.8, x: 1, xpad: 4, outlinewidth: 0, tickfont: { size: 11 }, nticks: 6 };
 
-// A frame around the selected cell, so that it is marked by shape, not only by colour
-function frameTrace(layer, row, colour) {
+// A frame around the selected cell, so that it is marked by shape, not only by colour; pixels: the height of the picture
+function frameTrace(layer, row, colour, pixels) {
   const cell = row === null ? [0, 0, 0] : cellOf(layer, row);
-  const out = 0.12;
+  const side = (0.6 * pixels) / Math.hypot(...boundsOf(layer).map(([low, high]) => high - low)); // of a cell, in pixels
+  const width = Math.max(2, Math.min(7, 0.3 * side));
+  const out = 0.12 + width / 2 / side; // the line lies around the cell, not over it
   const at = (axis) =>
     row === null ? [] : EDGES.map((corner) => corner && cell[axis] - out + corner[axis] * (1 + 2 * out));
-  return {
-    type: "scatter3d",
-    mode: "lines",
-    name: "selected site",
-    x: at(0),
-    y: at(1),
-    z: at(2),
-    hoverinfo: "skip",
-    line: { color: colour, width: 7 },
-    showlegend: false,
-  };
+  return { ...NO_SITES, name: "selected site", x: at(0), y: at(1), z: at(2), line: { color: colour, width } };
 }
 
 function meshTrace(mesh, colour, opacity) {
@@ -200,7 +212,7 @@ function boundsOf(layer) {
   return layer.bounds.map((pair) => [...pair]);
 }
 
-const FIRST_EYE = { x: 1.42, y: -1.91, z: 0.925 };
+const FIRST_EYE = { x: 1.16, y: -1.57, z: 0.76 };
 
 function sceneLayout(bounds, camera, colours) {
   const axis = (title, range) => ({
