@@ -181,7 +181,10 @@ class Desk:
         return inspector_page(self.net, x, mesh, self.classes, title)
 
     def _mesh_of(self, place: Place) -> Mesh:
-        return self.treatment.read(place.path, self.recipe.up_axis)
+        try:
+            return self.treatment.read(place.path, self.recipe.up_axis)
+        except MeshError as error:
+            raise MeshError(str(error).removeprefix(f"{place.path}: ")) from None  # paths are not told to clients
 
     def _dataset(self, place: Place) -> SparseDataset:
         from sparsenet.data import SparseDataset

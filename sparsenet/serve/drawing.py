@@ -10,7 +10,7 @@ import numpy as np
 from sparsenet.shapes import Mesh
 
 SHOWN_FACES = 30_000  # triangles that a browser draws smoothly without a GPU
-_GRIDS = (512, 256, 128, 64, 32)  # lattices to which vertices are merged until that few are left
+_GRIDS = (512, 256, 128, 64, 32, 16)  # lattices to which vertices are merged until that few are left
 
 
 def base64_of(array: np.ndarray) -> str:

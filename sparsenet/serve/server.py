@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import socket
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -42,13 +44,16 @@ class Server:
 
         logging.getLogger("waitress").setLevel(logging.ERROR)  # its lines on queues tell a user nothing
         try:
-            self._server: Any = create_server(
-                app, host=address, port=port, threads=_THREADS, connection_limit=_CONNECTIONS, ident=None,
-                channel_timeout=_IDLE_SECONDS, cleanup_interval=5, max_request_header_size=_HEADER_BYTES,
-                max_request_body_size=limits.upload + 1, clear_untrusted_proxy_headers=True, expose_tracebacks=False)
+            listening = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else
+                                             socket.AF_INET)
         except OSError as error:
-            raise OSError(f"serve: cannot listen at {address}, port {port}: {error.strerror or error}: name another "
-                          "with --port (0: any that is free)") from None
+            raise OSError(f"cannot listen at {address}, port {port}: {error.strerror or error}: name another with "
+                          "--port (0: any that is free)") from None
+        self._server: Any = create_server(
+            app, sockets=[listening], threads=_THREADS, connection_limit=_CONNECTIONS, ident=None, cleanup_interval=5,
+            channel_timeout=math.ceil(min(_IDLE_SECONDS, limits.upload_seconds)), expose_tracebacks=False,
+            max_request_header_size=_HEADER_BYTES, max_request_body_size=limits.upload + 1,
+            clear_untrusted_proxy_headers=True)
         self._server.channel_class = _channel_class(limits.upload_seconds)
         self.port = int(self._server.effective_port)
 

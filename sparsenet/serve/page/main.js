@@ -2,7 +2,7 @@
 
 const at = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
-const percent = (value) => `${(100 * value).toFixed(value > 0.0995 ? 0 : 1)}%`;
+const percent = (value) => `${(100 * value).toFixed(1)}%`;
 const systemDark = window.matchMedia("(prefers-color-scheme: dark)");
 const timers = {};
 let source = null;
@@ -46,7 +46,7 @@ async function start() {
 
 function describeGallery() {
   const count = gallery.names.length;
-  at("title").textContent = gallery.title;
+  at("title").textContent = `Shape search: ${gallery.title}`;
   const lost = gallery.left_out ? `, ${number(gallery.left_out)} could not be read` : "";
   const sure = gallery.probabilities ? " Classes are the model's." : "";
   at("summary").textContent = `${number(count)} ${count === 1 ? "shape" : "shapes"}${lost}, by ${gallery.model}.${sure}`;

@@ -14,7 +14,7 @@ const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 // The light comes from the camera's upper left
 function brightness(normal, { right, up, toward }) {
   const light = 0.62 * dot(normal, up) + 0.6 * dot(normal, toward) - 0.5 * dot(normal, right);
-  return 0.5 + 0.52 * Math.max(0, light);
+  return 0.6 + 0.52 * Math.max(0, light);
 }
 
 function packedColour(rgb, factor) {
@@ -82,10 +82,13 @@ class Raster {
   }
 }
 
-// How cells are placed in a picture: pixels of a cell, and the pixel of a point
+// How cells are placed in a picture: pixels of a cell, and the pixel of a point.  A picture that stands still is filled
+// by the shape; one that can be turned has room for all of its directions.
 function placement(size, camera, width, height) {
   const axes = axesOf(camera);
-  const scale = (0.94 * camera.zoom * Math.min(width, height)) / Math.max(1, Math.hypot(...size));
+  const extent = (axis) => size.reduce((sum, side, k) => sum + side * Math.abs(axis[k]), 0);
+  const room = camera.still ? Math.max(extent(axes.right), extent(axes.up)) : Math.hypot(...size);
+  const scale = (0.94 * camera.zoom * Math.min(width, height)) / Math.max(1, room);
   const move = (vector) => [dot(vector, axes.right) * scale, -dot(vector, axes.up) * scale, dot(vector, axes.toward)];
   const centre = move(size.map((side) => side / 2));
   return { axes, scale, move, origin: [width / 2 - centre[0], height / 2 - centre[1], -centre[2]] };
@@ -101,8 +104,8 @@ function drawSolid(raster, solid, camera, rgb) {
     const unit = (k) => [0, 1, 2].map((i) => (i === k ? 1 : 0));
     const [a, b] = along.map((k) => move(unit(k)));
     const light = brightness(normal, axes);
-    const fills = [...Array(10).keys()].map((n) => packedColour(rgb, light * (1 - 0.045 * n)));
-    const edges = [...Array(10).keys()].map((n) => packedColour(rgb, light * (0.84 - 0.045 * n)));
+    const fills = [...Array(10).keys()].map((n) => packedColour(rgb, light * (1 - 0.035 * n)));
+    const edges = [...Array(10).keys()].map((n) => packedColour(rgb, light * (0.86 - 0.035 * n)));
     const cells = solid.cells[d];
     const shift = side > 0 ? move(unit(axis)) : [0, 0, 0];
     const [mx, my, mz] = [0, 1, 2].map((k) => move(unit(k)));
@@ -169,6 +172,6 @@ function paint(canvas, shape, camera, { draw = "voxels", fine = 2, colours }) {
   const mesh = shape.mesh && draw !== "voxels";
   if (mesh) layer(1, (raster) => drawMesh(raster, shape.mesh, shape.solid.size, camera, colours.mesh));
   if (!mesh || draw === "both") {
-    layer(mesh ? 0.4 : 1, (raster) => drawSolid(raster, shape.solid, camera, colours.voxel));
+    layer(mesh ? 0.32 : 1, (raster) => drawSolid(raster, shape.solid, camera, colours.voxel));
   }
 }

@@ -43,10 +43,17 @@ function className(row) {
   return `${gallery.classes[label]}${sure}`;
 }
 
+// A name that breaks between its folders, the file in bold
+function nameParts(name) {
+  const parts = name.split("/");
+  const last = make("b", {}, parts.pop());
+  return [...parts.flatMap((part) => [`${part}/`, make("wbr", {})]), last];
+}
+
 function card({ row, distance }) {
   const open = make("a", { class: "open", href: `#shape=${row}` });
   if (gallery.pictures) open.append(make("canvas", { "data-row": row, "aria-hidden": "true" }));
-  open.append(make("b", {}, gallery.names[row]));
+  open.append(make("span", { class: "title" }, ...nameParts(gallery.names[row])));
   if (className(row)) open.append(make("span", {}, className(row)));
   if (distance !== null) open.append(make("span", {}, `distance ${distance.toFixed(4)}`));
   const item = make("li", {}, open);
@@ -78,7 +85,7 @@ function drawVisible(entries) {
 async function drawCard(canvas) {
   try {
     const solid = await solidOfRow(Number(canvas.dataset.row));
-    if (canvas.isConnected) paint(canvas, { solid }, FIRST_CAMERA, { colours: colours() });
+    if (canvas.isConnected) paint(canvas, { solid }, { ...FIRST_CAMERA, still: true }, { colours: colours() });
     canvas.dataset.ready = "true";
   } catch (error) {
     canvas.replaceWith(make("span", {}, `no picture: ${error.message}`));
