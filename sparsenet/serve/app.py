@@ -61,8 +61,7 @@ class SearchPage:
         self.gallery, self.pool, self.limits, self.hosts = gallery, pool, limits, hosts
         self.inspector = inspector and bool(gallery.places)
         facts = gallery.facts() | {
-            "inspector": self.inspector, "upload": limits.upload, "faces": limits.faces,
-            "up": gallery.recipe.up_axis or "", "model": gallery.recipe.model}
+            "inspector": self.inspector, "upload": limits.upload}
         self._fixed = {"/": (served_page().encode(), "text/html"), "/page.css": (page_style().encode(), "text/css"),
                        "/page.js": (page_script().encode(), "text/javascript"),
                        "/api/gallery": (_json(facts), "application/json")}
@@ -108,7 +107,7 @@ class SearchPage:
             raise Refused(404, self.gallery.without_pictures or "the inspector needs pip install 'sparsenet[inspect]'")
         place = self.gallery.places[row]
         if found["kind"] == "inspect":
-            title = f"{self.gallery.names[row]}, seen by {self.gallery.recipe.model}"
+            title = f"{self.gallery.names[row]}, seen by {self.gallery.model}"
             return self._asked("inspector", place, title).encode(), "text/html", INSPECTOR_POLICY
         if found["kind"] == "api/voxels":
             return self._told(lambda: self._voxels(place)), "application/json", PAGE_POLICY

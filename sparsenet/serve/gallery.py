@@ -47,6 +47,11 @@ class Gallery:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def model(self) -> str:
+        """The name of the model, of a checkpoint the last two parts of its path."""
+        return "/".join(Path(self.recipe.model).parts[-2:])
+
     @classmethod
     def of_folder(cls, found: FolderDescriptors, recipe: Recipe) -> Gallery:
         """The meshes of a folder.  Raises ValueError if none of them can be read."""
@@ -106,7 +111,8 @@ class Gallery:
     def facts(self) -> dict[str, Any]:
         """What the page knows of all shapes."""
         labels = [-1] * len(self) if self.labels is None else self.labels.tolist()
-        return {"title": self.title, "names": self.names, "classes": self.classes, "labels": labels,
+        return {"title": self.title, "model": self.model, "names": self.names, "classes": self.classes,
+                "labels": labels,
                 "probabilities": None if self.probabilities is None else self.probabilities.round(4).tolist(),
                 "metric": self.metric, "left_out": self.left_out, "pictures": bool(self.places),
                 "without_pictures": self.without_pictures}

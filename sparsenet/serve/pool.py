@@ -46,7 +46,11 @@ class Pool:
         self._all: list[Worker] = []
         self._lock = threading.Lock()
         self._closed = False
-        self._idle.put(self._started())  # what its first use compiles, the others find compiled
+        try:
+            self._idle.put(self._started())  # what its first use compiles, the others find compiled
+        except BaseException:
+            self.close()
+            raise
         for _ in range(processes - 1):
             self._start_another()
 
@@ -110,6 +114,8 @@ class Pool:
         with self._lock:
             self._all.append(worker)
         try:
+            if self._closed:
+                raise EOFError
             worker.pipe.send_bytes(pickle.dumps(("warm_up", ())))
             _, error = pickle.loads(receive(worker.pipe))
         except (EOFError, OSError) as ended:

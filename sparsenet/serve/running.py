@@ -145,7 +145,7 @@ def export_page(path: str | os.PathLike, gallery: Gallery, progress: bool = True
             except (MeshError, OSError):  # it has gone since it was embedded
                 voxels.append({"size": [0, 0, 0], "bits": "", "count": 0})
     page = static_page(gallery.facts() | {
-        "model": gallery.recipe.model, "inspector": False, "voxels": voxels,
+        "inspector": False, "voxels": voxels,
         "distances": base64_of(_distances(gallery).astype(np.float32))}).encode()
     with replacing(path) as beside:
         beside.write_bytes(page)

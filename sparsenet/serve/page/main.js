@@ -151,8 +151,9 @@ function describe(name, shape, { classes, facts, inspect }) {
   if (inspect) document.querySelector("#inspect-shown a").href = inspect;
 }
 
-function fail(error) {
-  at("failure").textContent = `${error.message[0].toUpperCase()}${error.message.slice(1)}.`;
+// name : of the user's file, if it is about that
+function fail({ message }, name) {
+  at("failure").textContent = name ? `${name}: ${message}.` : `${message[0].toUpperCase()}${message.slice(1)}.`;
   at("failure").hidden = false;
 }
 
@@ -161,7 +162,7 @@ function fail(error) {
 async function search(file) {
   at("failure").hidden = true;
   if (file.size > gallery.upload) {
-    fail(new Failure(`${file.name} has ${number(file.size)} bytes, the limit is ${number(gallery.upload)}`));
+    fail(new Failure(`it has ${number(file.size)} bytes, the limit is ${number(gallery.upload)}`), file.name);
     return;
   }
   sending?.abort();
@@ -178,7 +179,7 @@ async function search(file) {
   } catch (error) {
     if (error.name === "AbortError") return;
     at("status").textContent = "";
-    fail(new Failure(`${file.name}: ${error.message}`));
+    fail(error, file.name);
   } finally {
     if (sending === own) at("query").removeAttribute("aria-busy");
   }
