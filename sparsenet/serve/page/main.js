@@ -51,6 +51,7 @@ function describeGallery() {
   const sure = gallery.probabilities ? " Classes are the model's." : "";
   at("summary").textContent = `${number(count)} ${count === 1 ? "shape" : "shapes"}${lost}, by ${gallery.model}.${sure}`;
   at("drop").hidden = !source.search;
+  if (!source.search) at("query-title").textContent = "One shape";
   at("no-upload").hidden = Boolean(source.search);
   at("without-pictures").hidden = gallery.pictures;
   at("without-pictures").textContent = `${gallery.without_pictures} They are listed without pictures.`;
@@ -81,7 +82,6 @@ async function route() {
 function showAll() {
   at("shown").hidden = true;
   view.shape = null;
-  at("query-title").textContent = source.search ? "Your shape" : "Choose a shape";
   rank(null, null, "Shapes", "");
 }
 
@@ -101,7 +101,7 @@ async function showShape(row, question) {
   });
   rank(ranking, row, `Most similar to ${name}`, "Most similar first: ");
   if (shape instanceof Error) fail(shape);
-  at("query-title").focus();
+  at("name").focus();
 }
 
 function showMine() {
@@ -113,7 +113,7 @@ function showMine() {
     inspect: null,
   });
   rank(mine.ranking, null, `Most similar to ${mine.name}`, "Most similar first: ");
-  at("query-title").focus();
+  at("name").focus();
 }
 
 function rank(ranking, query, title, words) {
@@ -129,7 +129,6 @@ function rank(ranking, query, title, words) {
 
 function describe(name, shape, { classes, facts, inspect }) {
   at("shown").hidden = false;
-  at("query-title").textContent = "Searched for";
   at("name").textContent = name;
   at("stage").hidden = !shape;
   view.shape = null;

@@ -3,7 +3,7 @@
 const PAGE = 24;
 const list = { ranking: null, query: null, classOnly: "", within: null, shown: PAGE };
 const pictures = new Map(); // row -> a promise of its solid
-let observer = null;
+const drawing = taskQueue(4);
 
 function passing() {
   const { labels } = gallery;
@@ -23,10 +23,8 @@ function showResults(words) {
   const found = passing();
   const cards = at("cards");
   const shown = found.slice(0, list.shown);
-  observer?.disconnect();
-  observer = new IntersectionObserver(drawVisible, { rootMargin: "200px" });
   cards.replaceChildren(...shown.map(card));
-  if (gallery.pictures) cards.querySelectorAll("canvas").forEach((canvas) => observer.observe(canvas));
+  cards.querySelectorAll("canvas").forEach((canvas) => drawing(() => drawCard(canvas)));
   at("more").hidden = shown.length === found.length;
   const all = list.ranking ? list.ranking.order.length - (list.query === null ? 0 : 1) : gallery.names.length;
   const part = found.length === all ? "" : ` of ${number(all)}`;
@@ -74,15 +72,8 @@ function solidOfRow(row) {
   return pictures.get(row);
 }
 
-function drawVisible(entries) {
-  for (const { target, isIntersecting } of entries) {
-    if (!isIntersecting) continue;
-    observer.unobserve(target);
-    drawCard(target);
-  }
-}
-
 async function drawCard(canvas) {
+  if (!canvas.isConnected) return; // other results have come
   try {
     const solid = await solidOfRow(Number(canvas.dataset.row));
     if (canvas.isConnected) paint(canvas, { solid }, { ...FIRST_CAMERA, still: true }, { colours: colours() });

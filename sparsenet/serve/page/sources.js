@@ -1,7 +1,6 @@
 // Where the page has its shapes from: a server, or this file itself.
 
 const ATTEMPTS = 4; // of a picture, when the server is busy
-const AT_A_TIME = 4; // pictures asked for
 
 class Failure extends Error {}
 
@@ -20,14 +19,14 @@ async function ask(address, options) {
   return answer;
 }
 
-// Runs some of many tasks at a time, those asked for last first: they are of the shapes that are on the screen now
+// Runs some of many tasks at a time, in order
 function taskQueue(limit) {
   const waiting = [];
   let running = 0;
   const next = () => {
     if (running >= limit || !waiting.length) return;
     running += 1;
-    const { task, done, failed } = waiting.pop();
+    const { task, done, failed } = waiting.shift();
     task()
       .then(done, failed)
       .finally(() => {
@@ -45,7 +44,6 @@ function taskQueue(limit) {
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 function serverSource() {
-  const queued = taskQueue(AT_A_TIME);
   const patient = async (address) => {
     for (let attempt = 1; ; attempt += 1) {
       try {
@@ -58,7 +56,7 @@ function serverSource() {
   };
   return {
     gallery: () => ask("/api/gallery"),
-    voxels: (row) => queued(() => patient(`/api/voxels/${row}`)),
+    voxels: (row) => patient(`/api/voxels/${row}`),
     shape: (row) => patient(`/api/shape/${row}`),
     similar: async (row) => rankingOf(await ask(`/api/similar/${row}`)),
     search: async (file, up, signal) => {
