@@ -22,6 +22,7 @@ def main(arguments: list[str]) -> None:
     from sparsenet.files import check_folder, size_text
     from sparsenet.serve import Limits, export_page, open_gallery, serve
     from sparsenet.serve.guard import host_names
+    from sparsenet.serve.running import MAX_EXPORTED
     from sparsenet.serve.server import require_waitress
     from sparsenet.wording import counted
 
@@ -73,7 +74,8 @@ def main(arguments: list[str]) -> None:
     else:
         require_waitress()
         host_names(args.host, args.port, args.allow_host)
-    gallery = open_gallery(args.source, args.model, args.up_axis, args.turns, args.dataset, not args.quiet, say)
+    gallery = open_gallery(args.source, args.model, args.up_axis, args.turns, args.dataset, not args.quiet, say,
+                           MAX_EXPORTED if args.export else None)
     if args.export:
         size = export_page(args.export, gallery, not args.quiet)
         print(f"page: {args.export}, {size_text(size)}, {counted(len(gallery), 'shape')}")

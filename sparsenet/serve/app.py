@@ -20,7 +20,6 @@ import traceback
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qs
 
 from sparsenet.serve.desk import Place
 from sparsenet.serve.gallery import Gallery
@@ -38,6 +37,7 @@ STATUS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405
           504: "Gateway Timeout"}
 UPLOAD_TYPE = "application/octet-stream"  # not one that a form of another page could send
 AXES = ("auto", "y", "z")
+_QUERY = re.compile(rf"(?:up=(?P<up>{'|'.join(AXES)}|))?")
 _ROW = re.compile(r"/(?P<kind>api/voxels|api/shape|api/similar|inspect)/(?P<row>[0-9]{1,9})")
 _KEPT_PICTURES = 4096  # voxels of shapes, a few kB each
 
@@ -119,20 +119,23 @@ class SearchPage:
         length = request.get("CONTENT_LENGTH", "")
         if not (length.isascii() and length.isdigit()):
             raise Refused(411, "the length of the body is missing")
-        if int(length) > self.limits.upload:
-            raise Refused(413, f"the file has {int(length):,} bytes, the limit is {self.limits.upload:,}")
-        query = parse_qs(request.get("QUERY_STRING", ""), max_num_fields=4)
-        (up,) = query.get("up", [""])[:1]
-        if up and up not in AXES:
+        if len(length) > 12 or int(length) > self.limits.upload:
+            raise Refused(413, f"the file has more than {self.limits.upload:,} bytes, the limit")
+        asked = _QUERY.fullmatch(request.get("QUERY_STRING", ""))
+        if not asked:
             raise Refused(400, f"up is one of {', '.join(AXES)}")
-        data = request["wsgi.input"].read(int(length))
-        if len(data) != int(length):
-            raise Refused(400, "the body ends early")
-        found = self._asked("search", data, up or None)
+
+        def body() -> bytes:
+            data = request["wsgi.input"].read(int(length))
+            if len(data) != int(length):
+                raise Refused(400, "the body ends early")
+            return data
+
+        found = self._asked("search", body, asked["up"] or None)
         vector = found.pop("vector")
         return _json(found | self.gallery.ranked(vector))
 
-    def _asked(self, task: str, *arguments: str | bytes | Place | None) -> Any:
+    def _asked(self, task: str, *arguments: str | Place | Callable[[], bytes] | None) -> Any:
         return self._told(lambda: self.pool.call(task, *arguments))
 
     def _told(self, task: Callable[[], Any]) -> Any:

@@ -59,7 +59,8 @@ class Gallery:
             raise ValueError(f"{found.folder}: none of its {len(found.unreadable)} mesh files can be read")
         places = [Place(str(found.folder / name)) for name in found.names]
         return cls(found.folder.name or str(found.folder), found.names, found.vectors, recipe, places, "",
-                   found.classes, found.labels, found.probabilities, "cosine", len(found.unreadable))
+                   found.classes, found.labels, found.probabilities if found.classes else None, "cosine",
+                   len(found.unreadable))
 
     @classmethod
     def of_descriptors(cls, found: Descriptors, path: Path, model: str, metric: str, dataset: Path | None = None

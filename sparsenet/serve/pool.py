@@ -63,6 +63,9 @@ class Pool:
     def call(self, task: str, *arguments: Any) -> Any:
         """The result of a method of a worker's desk; arguments and result must be picklable.
 
+        arguments : for one that is a function, its result, for which it is called when a worker is free; so large
+            ones are not held while they wait
+
         Raises
         ------
         Busy : too many are waiting, or no worker has become free.
@@ -78,7 +81,12 @@ class Pool:
             except queue.Empty:
                 raise Busy(f"no worker has become free in {self.patience:g} seconds: try again later") from None
             try:
-                answer = self._asked(worker, task, arguments)
+                values = tuple(value() if callable(value) else value for value in arguments)
+            except BaseException:
+                self._idle.put(worker)
+                raise
+            try:
+                answer = self._asked(worker, task, values)
             except BaseException:
                 self._replace(worker)
                 raise

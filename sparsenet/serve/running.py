@@ -28,7 +28,7 @@ MAX_EXPORTED = 1000  # shapes: the distances of all pairs are in the file
 
 def open_gallery(source: str | os.PathLike, model: str | os.PathLike = "modelnet40", up_axis: str | None = None,
                  turns: int | None = None, dataset: str | os.PathLike | None = None, progress: bool = True,
-                 say: Callable[[str], None] = lambda line: None) -> Gallery:
+                 say: Callable[[str], None] = lambda line: None, at_most: int | None = None) -> Gallery:
     """The shapes of a folder of meshes, or of a file of descriptors.
 
     Parameters
@@ -37,13 +37,16 @@ def open_gallery(source: str | os.PathLike, model: str | os.PathLike = "modelnet
         up_axis, turns, progress and say); or a file that `sparsenet embed` wrote
     model : a model of the package, or best.h5 or last.h5 of a run; of a file the one that made it
     dataset : of a file: where its shapes are drawn from; default: the dataset that it names, if that is still there
+    at_most : number of shapes above which it raises, before any is embedded
 
     Raises
     ------
-    FileNotFoundError, ValueError : no such source or model; nothing to search; the file is not of this model.
+    FileNotFoundError, ValueError : no such source or model; nothing to search, or more than `at_most`; the file is
+        not of this model.
     LockedError : another process is embedding the folder.
     """
     from sparsenet.models import embed_folder, load_pretrained, model_path
+    from sparsenet.models.folder import mesh_files
     from sparsenet.retrieval import Descriptors
     from sparsenet.training import load_network, parse_config
     from sparsenet.training.evaluation import ranking_metric
@@ -54,6 +57,8 @@ def open_gallery(source: str | os.PathLike, model: str | os.PathLike = "modelnet
     if source.is_dir():
         if dataset is not None:
             raise ValueError("serve: a dataset is for a file of descriptors: the shapes of a folder are its files")
+        if at_most is not None:
+            _check_number(source, sum(1 for _ in mesh_files(source.absolute())), at_most)
         found = embed_folder(load_pretrained(model), source, up_axis, turns, progress, say)
         for name, reason in found.unreadable.items():
             say(f"{name}: {reason}")
@@ -61,6 +66,8 @@ def open_gallery(source: str | os.PathLike, model: str | os.PathLike = "modelnet
     if up_axis is not None or turns is not None:
         raise ValueError("serve: the up axis and the poses of descriptors in a file are those that it was made with")
     descriptors = Descriptors.load(source)
+    if at_most is not None:
+        _check_number(source, len(descriptors), at_most)
     path = model_path(model)
     _, state = load_network(path)
     if descriptors.checkpoint != state.digest:
@@ -133,9 +140,7 @@ def export_page(path: str | os.PathLike, gallery: Gallery, progress: bool = True
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{path}: its suffix is {path.suffix!r}, expected .html")
-    if len(gallery) > MAX_EXPORTED:
-        raise ValueError(f"{path}: {len(gallery):,} shapes do not fit into one file, expected at most {MAX_EXPORTED:,}"
-                         ": export a smaller folder, or serve it")
+    _check_number(path, len(gallery), MAX_EXPORTED)
     voxels: list[Any] = []
     if gallery.places:
         desk = Desk(gallery.recipe, Limits())
@@ -150,6 +155,12 @@ def export_page(path: str | os.PathLike, gallery: Gallery, progress: bool = True
     with replacing(path) as beside:
         beside.write_bytes(page)
     return len(page)
+
+
+def _check_number(path: Path, count: int, most: int) -> None:
+    if count > most:
+        raise ValueError(f"{path}: {count:,} shapes do not fit into one file, expected at most {most:,}: export a "
+                         "smaller folder, or serve it")
 
 
 def _distances(gallery: Gallery) -> np.ndarray:

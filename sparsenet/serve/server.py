@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
+from sparsenet.serve.guard import HEADERS, PAGE_POLICY
 from sparsenet.serve.limits import Limits
 
 _THREADS = 40  # more than queries may wait: a thread that waits for a worker costs little
@@ -78,9 +79,11 @@ class Server:
 
 
 def _channel_class(seconds: float) -> type:
-    """Connections on which a request must arrive within some seconds, however slowly its bytes drip."""
+    """Connections on which a request must arrive within some seconds, however slowly its bytes drip, and on which the
+    server's own refusals have the headers of every answer."""
     from waitress.channel import HTTPChannel
     from waitress.parser import HTTPRequestParser
+    from waitress.task import ErrorTask
     from waitress.utilities import BadRequest
 
     class Late(BadRequest):
@@ -100,7 +103,12 @@ def _channel_class(seconds: float) -> type:
                 return len(data)
             return super().received(data)
 
+    class Refusal(ErrorTask):
+        def execute(self) -> None:
+            self.response_headers.extend([*HEADERS, ("Content-Security-Policy", PAGE_POLICY)])
+            super().execute()
+
     class Channel(HTTPChannel):
-        parser_class = Parser
+        parser_class, error_task_class = Parser, Refusal
 
     return Channel

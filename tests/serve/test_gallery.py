@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ import sparsenet as sn
 from sparsenet.cli import main
 from sparsenet.data.convert import Conversion
 from sparsenet.data.importers import import_parametric
+from sparsenet.models import FolderDescriptors
 from sparsenet.retrieval import Descriptors, find_similar
-from sparsenet.serve import Limits, open_gallery
-from sparsenet.serve.desk import Desk
+from sparsenet.serve import Gallery, Limits, open_gallery
+from sparsenet.serve.desk import Desk, Recipe
 from sparsenet.serve.drawing import packed_cells
 from sparsenet.training import load_network
 
@@ -94,6 +96,22 @@ def test_the_command_writes_a_page(meshes, tmp_path, monkeypatch, capsys):
     told = capsys.readouterr()
     assert "12 shapes" in told.out and "broken.off: " in told.err
     assert (tmp_path / "page.html").read_text("utf-8").count("chair_1.off") == 1
+
+
+def test_too_many_for_a_page_are_refused_before_they_are_embedded(meshes, embedded, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sparsenet.models.embed_folder", None)
+    monkeypatch.setattr("sparsenet.serve.running.MAX_EXPORTED", 9)
+    for source, count in ((meshes, 13), (embedded / "vectors.h5", 10)):
+        assert main(["serve", str(source), "--export", str(tmp_path / "page.html")]) == 1
+        assert f"{count} shapes do not fit into one file, expected at most 9" in capsys.readouterr().err
+
+
+def test_a_network_without_classes_has_none():
+    found = FolderDescriptors(Path("/shapes"), ["a.off"], np.ones((1, 4), np.float32), {}, 1, [], np.array([-1]),
+                              np.zeros(1))
+    facts = Gallery.of_folder(found, Recipe("runs/psb/best.h5")).facts()
+    assert (facts["classes"], facts["labels"], facts["probabilities"]) == ([], [-1], None)
+    assert facts["model"] == "psb/best.h5"
 
 
 def test_the_command_says_what_is_missing(meshes, monkeypatch, capsys, tmp_path):

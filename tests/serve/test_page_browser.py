@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import axe
 import browsers
@@ -389,6 +390,16 @@ def test_an_exported_page_is_searched_from_disk(driver, exported, gallery):
     assert not page.driver.find_elements(By.CSS_SELECTOR, ".inspect")
     assert browsers.errors(driver) == []
     assert page.script("return performance.getEntriesByType('resource').map((entry) => entry.name)") in ([], ["data:,"])
+
+
+def test_shapes_that_cannot_be_drawn_are_listed(driver, gallery, tmp_path):
+    export_page(tmp_path / "page.html", replace(gallery, places=[], without_pictures="The dataset has moved."), False)
+    page = Page(driver, (tmp_path / "page.html").as_uri())
+    assert page.at("without-pictures").text == "The dataset has moved. They are listed without pictures."
+    page.driver.find_elements(By.CSS_SELECTOR, "#cards .open")[4].click()
+    page.wait(lambda: page.heading() == f"Most similar to {gallery.names[4]}")
+    assert len(page.cards()) == 11 and not page.at("stage").is_displayed() and page.at("name").is_displayed()
+    assert browsers.errors(driver) == []
 
 
 @pytest.mark.extra("page-test")

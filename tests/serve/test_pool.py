@@ -26,6 +26,14 @@ def test_a_task_is_done_at_a_desk_that_was_warmed_up_once(pool):
     assert pool.call("told", 1) == (1, 1, process)
 
 
+def test_a_function_is_called_for_its_value_when_a_worker_is_free(pool):
+    process = pool.call("told", lambda: 3)
+    assert process[:2] == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        pool.call("told", lambda: 1 / 0)
+    assert pool.call("told", 0)[2] == process[2]  # the worker was not asked, and stays
+
+
 def test_an_error_is_the_task_s_and_the_worker_stays(pool):
     process = pool.call("told", 0)[2]
     with pytest.raises(MeshError, match="not a mesh"):

@@ -129,7 +129,9 @@ def test_a_mesh_that_takes_too_long_is_given_up(gallery, query):
 
 def test_a_body_that_is_too_large_is_refused_at_its_header(server):
     size = LIMITS.upload + 1
-    assert raw(server, head(server, f"Content-Length: {size}")).startswith(b"HTTP/1.1 413 ")
+    answer = raw(server, head(server, f"Content-Length: {size}"))
+    assert answer.startswith(b"HTTP/1.1 413 ") and b"\r\nContent-Security-Policy: default-src 'none'" in answer
+    assert b"\r\nX-Content-Type-Options: nosniff\r\n" in answer and b"waitress" not in answer
     assert raw(server, head(server, "Content-Length: 99999999999999999999")).startswith(b"HTTP/1.1 413 ")
     assert raw(server, head(server, "Content-Length: -5")).startswith(b"HTTP/1.1 400 ")
 
@@ -158,6 +160,7 @@ def test_slow_clients_are_cut_off(server, query):
     b"GET /\r\n\r\n", b"GET /\x00 HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     struct.pack("<I", 5) * 9 + b"\r\n\r\n",
     b"POST /api/search HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+    b"POST /api/search HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
     b"GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n"])
 def test_what_is_no_request_is_no_trouble(server, request_):
     answer = raw(server, request_, timeout=0.5)
