@@ -17,6 +17,7 @@ from sparsenet.files import size_text
 NEEDED = {"numpy": "arrays", "numba": "kernels on the CPU", "h5py": "files",
           "tqdm": "progress bars", "threadpoolctl": "BLAS threads"}
 OPTIONAL = {"matplotlib": ("pictures", "plot"), "plotly": ("the inspector page", "inspect"),
+            "waitress": ("sparsenet serve", "serve"),
             "onnx": ("sparsenet export", "onnx"), "faiss-cpu": ("Descriptors.to_faiss", "faiss")}
 _INDENT = " " * 14
 

@@ -37,7 +37,9 @@ class WorkerDied(RuntimeError):
 
 
 @dataclass(eq=False)
-class _Worker:
+class Worker:
+    """A process, and this process's end of its pipe."""
+
     process: BaseProcess
     pipe: Connection
     tasks: deque[int] = field(default_factory=deque)  # numbers of the tasks sent to it, in the order of its results
@@ -58,14 +60,14 @@ def map_in_workers(function: Callable[[_Task], _Result], tasks: Sequence[_Task],
     WorkerDied : a worker ended early.
     Exception : the function's, with the worker's traceback as a note.
     """
-    workers: list[_Worker] = []
+    workers: list[Worker] = []
     outcomes: dict[int, tuple[_Result, Exception | None]] = {}
     sent = 0
     try:
         with _dead_workers_reported(interrupted):
             for _ in range(min(processes, len(tasks))):
                 _check(interrupted)
-                workers.append(_start(function, prepare))
+                workers.append(start_worker(function, prepare))
         for wanted in range(len(tasks)):
             with _dead_workers_reported(interrupted):
                 _check(interrupted)
@@ -83,7 +85,7 @@ def map_in_workers(function: Callable[[_Task], _Result], tasks: Sequence[_Task],
                 worker.pipe.send_bytes(b"")  # no more tasks
         _join(workers)
     finally:
-        _end(workers)
+        end_workers(workers)
 
 
 def _check(interrupted: Callable[[], bool]) -> None:
@@ -105,7 +107,9 @@ def _dead_workers_reported(interrupted: Callable[[], bool]) -> Iterator[None]:
         raise WorkerDied("a worker process died") from error
 
 
-def _start(function: Callable, prepare: Callable[[], object] | None) -> _Worker:
+def start_worker(function: Callable, prepare: Callable[[], object] | None) -> Worker:
+    """A worker that calls `prepare` once, then `function` for each pickled task of its pipe, and answers each with a
+    pickled pair (result, None) or (None, error).  It ignores Ctrl-C, and exits when the pipe closes."""
     spawn = multiprocessing.get_context("spawn")
     ours, its = spawn.Pipe()
     process = spawn.Process(target=_work, args=(its, function, prepare))
@@ -117,10 +121,10 @@ def _start(function: Callable, prepare: Callable[[], object] | None) -> _Worker:
         raise
     finally:
         its.close()
-    return _Worker(process, ours)
+    return Worker(process, ours)
 
 
-def _send_tasks(workers: Sequence[_Worker], tasks: Sequence, sent: int, end: int) -> int:
+def _send_tasks(workers: Sequence[Worker], tasks: Sequence, sent: int, end: int) -> int:
     """Send the tasks from number `sent` on, up to `end`, to workers that have too few.  Returns the first not sent."""
     while sent < min(end, len(tasks)):
         worker = min(workers, key=lambda worker: len(worker.tasks))
@@ -132,25 +136,27 @@ def _send_tasks(workers: Sequence[_Worker], tasks: Sequence, sent: int, end: int
     return sent
 
 
-def _receive_outcomes(workers: Sequence[_Worker], outcomes: dict[int, Any]) -> None:
+def _receive_outcomes(workers: Sequence[Worker], outcomes: dict[int, Any]) -> None:
     """Wait a moment for outcomes, and store them by the number of their task."""
     pipes = [worker.pipe for worker in workers]
     ready = connection.wait([*pipes, *(worker.process.sentinel for worker in workers)], timeout=_PATIENCE)
     for worker in workers:
         if worker.pipe in ready:
-            outcomes[worker.tasks.popleft()] = pickle.loads(_message(worker.pipe))
+            outcomes[worker.tasks.popleft()] = pickle.loads(receive(worker.pipe))
         elif worker.process.sentinel in ready:
             raise EOFError
 
 
-def _message(pipe: Connection) -> bytes:
+def receive(pipe: Connection) -> bytes:
+    """The next message.  Raises EOFError if the other end has closed, even in the middle of it."""
     try:
         return pipe.recv_bytes()
     except OSError as error:  # the pipe was closed in the middle of a message
         raise EOFError from error
 
 
-def _end(workers: Sequence[_Worker]) -> None:
+def end_workers(workers: Sequence[Worker]) -> None:
+    """Close their pipes and end those that do not exit by themselves."""
     for worker in workers:
         worker.pipe.close()  # each worker exits by itself now, even if this function is interrupted
     for end in (BaseProcess.terminate, BaseProcess.kill):
@@ -160,7 +166,7 @@ def _end(workers: Sequence[_Worker]) -> None:
         _join(workers)
 
 
-def _join(workers: Sequence[_Worker]) -> None:
+def _join(workers: Sequence[Worker]) -> None:
     deadline = time.monotonic() + _GRACE
     for worker in workers:
         worker.process.join(max(deadline - time.monotonic(), 0))

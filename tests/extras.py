@@ -15,6 +15,8 @@ from cuda_host import nvrtc
 
 INSTALLED = {
     "inspect": ("plotly", lambda: find_spec("plotly") is not None),
+    "serve": ("waitress", lambda: find_spec("waitress") is not None),
+    "page-test": ("axe-playwright-python", lambda: find_spec("axe_playwright_python") is not None),
     "faiss": ("faiss", lambda: find_spec("faiss") is not None),
     "kernel-test": ("NVRTC", lambda: bool(nvrtc.libraries())),
     "onnx-test": ("onnxruntime", lambda: find_spec("onnx") is not None and find_spec("onnxruntime") is not None),

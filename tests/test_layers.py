@@ -17,7 +17,7 @@ LAYERS = (
     ("anomaly",), ("gradcheck", "moving_average", "optimizer", "parameter_groups", "schedules", "sparse"), ("adam",),
     ("optim",), ("ops",), ("nn",), ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("export",),
     ("retrieval", "segmentation"), ("training",), ("models", "reproduction"),
-    ("info", "quickstart", "selfcheck", "teach"), ("cli",), ("__main__",))
+    ("info", "quickstart", "selfcheck", "serve", "teach"), ("cli",), ("__main__",))
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -9,6 +9,8 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+from sparsenet.shapes import MeshError
+
 
 def doubled(task: np.ndarray) -> np.ndarray:
     return 2 * task
@@ -62,3 +64,28 @@ def stuck(_task: object) -> None:
 def large(_task: object) -> tuple[int, bytes]:
     """More than a pipe holds: sending it waits for the reader."""
     return os.getpid(), bytes(4_000_000)
+
+
+class Errands:
+    """The desk of a worker of `sparsenet.serve.pool`."""
+
+    def __init__(self, fails_at: str = ""):
+        self.fails_at = fails_at
+        self.warm = 0
+
+    def warm_up(self) -> None:
+        if self.fails_at == "warm_up":
+            raise ValueError("it does not get warm")
+        self.warm += 1
+
+    def told(self, value: object) -> tuple[object, int, int]:
+        return value, self.warm, os.getpid()
+
+    def slept(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def died(self) -> None:
+        os._exit(3)
+
+    def refused(self) -> None:
+        raise MeshError("not a mesh")

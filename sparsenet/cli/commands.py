@@ -18,6 +18,7 @@ COMMANDS = {
     "classify": "tell the classes of meshes",
     "embed": "write the descriptors of a dataset's shapes to a file",
     "search": "find the shapes most similar to a mesh, in a folder or a dataset",
+    "serve": "search a folder of meshes, or descriptors, on a page in the browser",
     "pack": "write a trained network to a small file, weights in halves",
     "export": "write a trained network as an ONNX file: the dense network that it equals",
     "reproduce": "measure the paper's tables and figures anew",

@@ -107,6 +107,7 @@ def _search_folder(arguments: list[str]) -> None:
 
     from sparsenet.inspect.figures import check_picture, save_figure
     from sparsenet.models import classify, embed_folder, load_pretrained, search_folder
+    from sparsenet.models.classification import classifies
     from sparsenet.wording import counted
 
     parser = command_parser("search", __doc__, EXAMPLES)
@@ -141,7 +142,7 @@ def _search_folder(arguments: list[str]) -> None:
         raise ValueError(f"{args.folder}: none of {counted(len(known.unreadable), 'file')} can be read")
     found = search_folder(net, known, query, min(args.k, len(known)), turns=args.turns)
     print(f"{counted(len(known), 'mesh', 'meshes')} in {args.folder}, {known.computed} embedded now")
-    if net.classes and net.out_channels == len(net.classes) and net.layers[-1].kind in ("linear", "cosine_linear"):
+    if classifies(net):
         best = classify(net, query, "z")
         print(f"{args.query}: {best.label} ({best.probability:.0%})")
     print(found)

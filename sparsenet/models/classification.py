@@ -79,7 +79,7 @@ def classify(net: SparseNetwork, mesh: str | os.PathLike | Any, up_axis: str | N
         missing = "classes" if net.classes is None else "voxelization"
         raise ValueError(f"classify: the network does not know its {missing}: load it from a checkpoint, "
                          "sn.load_pretrained(path)")
-    if net.out_channels != len(net.classes) or net.layers[-1].kind not in ("linear", "cosine_linear"):
+    if not classifies(net):
         raise ValueError(f"classify: the network gives {net.out_channels} numbers that are not probabilities of its "
                          f"{len(net.classes)} classes: it was trained for descriptors alone")
     treatment = net.voxelization
@@ -94,6 +94,12 @@ def classify(net: SparseNetwork, mesh: str | os.PathLike | Any, up_axis: str | N
     dropped = max(one.dropped for one in voxels[best * len(poses):(best + 1) * len(poses)])
     found = tried[best] if up_axis == UNKNOWN else treatment.up_axis if up_axis is None else up_axis
     return Classification([net.classes[k] for k in order], rows[best][order], found, dropped)
+
+
+def classifies(net: SparseNetwork) -> bool:
+    """Whether the network's outputs are the logits of classes that it knows."""
+    return bool(net.classes) and net.out_channels == len(net.classes or ()) and (
+        net.layers[-1].kind in ("linear", "cosine_linear"))
 
 
 def _probabilities(net: SparseNetwork, cells: list[np.ndarray]) -> np.ndarray:

@@ -13,15 +13,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsenet.autograd import no_grad
 from sparsenet.files import read_hdf5, write_hdf5
 from sparsenet.interrupts import deferred_interrupt
 from sparsenet.lock import locked
+from sparsenet.models.classification import classifies
+from sparsenet.nn.prediction import output_rows
+from sparsenet.retrieval.distances import unit_rows
+from sparsenet.retrieval.embedding import checked_layer, descriptor_rows
 from sparsenet.sparse import SparseTensor
 from sparsenet.wording import aligned, counted
 
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from sparsenet.nn import SparseNetwork
     from sparsenet.shapes import Mesh
 
-FORMAT, VERSION = "sparsenet-folder", 1
+FORMAT, VERSION = "sparsenet-folder", 2  # version 1 has no classes
 TURNS = 3  # poses: these match twelve at a quarter of the time
 _CHUNK, _SAVE_SECONDS = 16, 30.0  # meshes embedded at a time; between two savings of an unfinished folder
 
@@ -44,6 +49,9 @@ class FolderDescriptors:
     names : of the files, relative to it, sorted;  vectors : (S, C) float32, unit vectors
     unreadable : name -> reason, of the files that are not meshes or cannot be read
     computed : number of files that were embedded in this call; the others were known
+    classes : of the network, if it is a classifier
+    labels : (S,) int64, the most probable class of each file, an index into classes; -1 without classes
+    probabilities : (S,) float64, those of these classes, as means over the poses that were embedded
     """
 
     folder: Path
@@ -51,6 +59,9 @@ class FolderDescriptors:
     vectors: np.ndarray
     unreadable: dict[str, str]
     computed: int = 0
+    classes: list[str] = field(default_factory=list)
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    probabilities: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -118,7 +129,7 @@ def embed_folder(net: SparseNetwork, folder: str | os.PathLike, up_axis: str | N
     settings = f"{_digest(net)} {turns} {axis}"
     cache = _cache_file(root, say)
     with nullcontext() if cache is None else locked(cache):
-        known = {} if cache is None else _load(cache, settings, say)
+        known = {} if cache is None else _load(cache, settings, len(net.classes or ()), say)
         table = {name: known[name] for name, stamp in files.items() if name in known and known[name].stamp == stamp}
         by_content = {entry.content: entry for entry in known.values()}
         fresh = [name for name in files if name not in table]
@@ -136,10 +147,10 @@ def embed_folder(net: SparseNetwork, folder: str | os.PathLike, up_axis: str | N
                 for name, entry in zip(names, entries, strict=True):
                     twin = by_content.get(entry.content)
                     if twin is not None and not entry.error:
-                        table[name] = twin.moved(entry.stamp)
+                        table[name] = replace(twin, stamp=entry.stamp)
                     else:
                         new.append((name, entry))
-                computed += _embed(net, root, new, treatment, axis, turns, table)
+                computed += _embed(net, root, new, axis, turns, table)
                 if interrupted():
                     save()
                     raise KeyboardInterrupt
@@ -150,8 +161,11 @@ def embed_folder(net: SparseNetwork, folder: str | os.PathLike, up_axis: str | N
     good = sorted(name for name, entry in table.items() if not entry.error)
     channels = next((table[name].vector.shape for name in good), (0,))
     vectors = np.array([table[name].vector for name in good], np.float32).reshape(len(good), *channels)
-    return FolderDescriptors(root, good, vectors, {name: entry.error for name, entry in sorted(table.items())
-                                                   if entry.error}, computed)
+    unreadable = {name: entry.error for name, entry in sorted(table.items()) if entry.error}
+    classes = list(net.classes or ()) if classifies(net) else []
+    return FolderDescriptors(root, good, vectors, unreadable, computed, classes,
+                             np.array([table[name].label for name in good], np.int64),
+                             np.array([table[name].probability for name in good], np.float64))
 
 
 def search_folder(net: SparseNetwork, descriptors: FolderDescriptors, mesh: str | os.PathLike | Any, k: int = 10,
@@ -166,15 +180,46 @@ def search_folder(net: SparseNetwork, descriptors: FolderDescriptors, mesh: str 
     """
     from sparsenet.retrieval import Index
 
-    treatment = _treatment(net)
-    turns = min(TURNS, treatment.turns) if turns is None else turns
-    query = _vectors(net, [treatment.read(mesh, up_axis)], treatment, turns)
+    query = describe(net, [_treatment(net).read(mesh, up_axis)], turns)[0]
     if not 1 <= k <= len(descriptors):
         raise ValueError(f"search: k is {k}, expected 1 to {len(descriptors)}, the number of files")
     index = Index("cosine")
     index.add(descriptors.vectors)
     (distances,), (rows,) = index.search(query, k)
     return FoundFiles(descriptors.folder, [descriptors.names[row] for row in rows], distances)
+
+
+def describe(net: SparseNetwork, meshes: Sequence[Mesh], turns: int | None = None
+             ) -> tuple[np.ndarray, np.ndarray | None]:
+    """The descriptors of upright meshes and their classes' probabilities, from one pass of the network.
+
+    net, turns : as in `embed_folder`
+
+    Returns
+    -------
+    vectors : (S, C) float32 unit vectors: the directions of the descriptors of each mesh's poses, averaged
+    probabilities : (S, classes) float64, the mean over the poses; None if the network is not a classifier
+
+    Raises ValueError if the network gives NaN or infinity, or does not know its voxelization.
+    """
+    treatment = _treatment(net)
+    poses = treatment.rotations(min(TURNS, treatment.turns) if turns is None else turns)
+    field = net.field or (treatment.render_size,) * 3
+    cells = [treatment.voxelize(mesh, field, pose).coordinates for mesh in meshes for pose in poses]
+    coordinates = np.concatenate([np.insert(one, 0, b, axis=1) for b, one in enumerate(cells)])
+    weights, layer = next(net.parameters()), checked_layer(net, None)
+    x = SparseTensor(np.ones((len(coordinates), 1), np.float32), coordinates, field, len(cells))
+    with no_grad(), net.evaluating():
+        middle = net.run(x.to(weights.device, weights.dtype), 0, layer)
+        rows = descriptor_rows(middle, layer, unit=True)
+        vectors = unit_rows(rows.reshape(len(meshes), len(poses), -1).mean(axis=1)).astype(np.float32)
+        probabilities = None
+        if classifies(net):
+            each = output_rows(lambda output: net.run(output, layer), middle, True, operation="embed")
+            probabilities = each.reshape(len(meshes), len(poses), -1).mean(axis=1)
+    if not np.isfinite(vectors).all() or (probabilities is not None and not np.isfinite(probabilities).all()):
+        raise ValueError("embed: the network gives NaN or infinite numbers: has the training diverged?")
+    return vectors, probabilities
 
 
 def cache_folder() -> Path:
@@ -196,15 +241,15 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A file: its (size, time of modification in ns), the sha256 of its content, and its descriptor or an error."""
+    """A file: its (size, time of modification in ns), the sha256 of its content, and its descriptor, class and
+    probability, or an error."""
 
     stamp: tuple[int, int]
     content: bytes
     vector: np.ndarray
     error: str = ""
-
-    def moved(self, stamp: tuple[int, int]) -> _Entry:
-        return _Entry(stamp, self.content, self.vector, self.error)
+    label: int = -1
+    probability: float = 0.0
 
 
 def mesh_files(root: Path) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -261,7 +306,7 @@ def _digest(net: SparseNetwork) -> str:
     return arrays_digest(net.get_weights())
 
 
-def _embed(net: SparseNetwork, root: Path, new: list[tuple[str, _Entry]], treatment: Any, axis: str, turns: int,
+def _embed(net: SparseNetwork, root: Path, new: list[tuple[str, _Entry]], axis: str, turns: int,
            table: dict[str, _Entry]) -> int:
     """Put the entries with their descriptors, or the errors of their files, into the table; the number of the first."""
     from sparsenet.shapes import MeshError
@@ -271,7 +316,7 @@ def _embed(net: SparseNetwork, root: Path, new: list[tuple[str, _Entry]], treatm
         reason = entry.error
         try:
             if not reason:
-                meshes.append(treatment.read(root / name, axis))
+                meshes.append(_treatment(net).read(root / name, axis))
                 whole.append((name, entry))
                 continue
         except MeshError as error:
@@ -280,24 +325,12 @@ def _embed(net: SparseNetwork, root: Path, new: list[tuple[str, _Entry]], treatm
             reason = error.strerror or "cannot be read"
         table[name] = _Entry(entry.stamp, entry.content, entry.vector, reason)
     if meshes:
-        for (name, entry), vector in zip(whole, _vectors(net, meshes, treatment, turns), strict=True):
-            table[name] = _Entry(entry.stamp, entry.content, vector)
+        vectors, probabilities = describe(net, meshes, turns)
+        best = [-1] * len(meshes) if probabilities is None else probabilities.argmax(axis=1).tolist()
+        for row, (name, entry) in enumerate(whole):
+            probability = 0.0 if probabilities is None else float(probabilities[row, best[row]])
+            table[name] = replace(entry, vector=vectors[row], label=best[row], probability=probability)
     return len(meshes)
-
-
-def _vectors(net: SparseNetwork, meshes: list[Mesh], treatment: Any, turns: int) -> np.ndarray:
-    """(S, C) float32 unit vectors: the directions of the descriptors of each mesh's poses, averaged."""
-    from sparsenet.retrieval import embed
-    from sparsenet.retrieval.distances import unit_rows
-
-    rotations = treatment.rotations(turns)
-    field = net.field or (treatment.render_size,) * 3
-    cells = [treatment.voxelize(mesh, field, rotation).coordinates for mesh in meshes for rotation in rotations]
-    coordinates = np.concatenate([np.insert(one, 0, b, axis=1) for b, one in enumerate(cells)])
-    weights = next(net.parameters())
-    x = SparseTensor(np.ones((len(coordinates), 1), np.float32), coordinates, field, len(cells))
-    rows = embed(net, x.to(weights.device, weights.dtype), unit=True).astype(np.float64)
-    return unit_rows(rows.reshape(len(meshes), turns, -1).mean(axis=1)).astype(np.float32)
 
 
 # ---- the cache ----
@@ -324,26 +357,29 @@ def _is_ours(place: Path) -> bool:
     return not hasattr(os, "getuid") or place.stat().st_uid == os.getuid()
 
 
-def _load(cache: Path, settings: str, say: Callable[[str], None]) -> dict[str, _Entry]:
+def _load(cache: Path, settings: str, classes: int, say: Callable[[str], None]) -> dict[str, _Entry]:
     """The entries in the cache; none, with a line, if it is damaged, and none if it is of another network."""
     if not cache.exists():
         return {}
     try:
         found = read_hdf5(cache, {FORMAT: VERSION})
-        if found.attribute("settings", str) != settings:
+        if found.version < VERSION or found.attribute("settings", str) != settings:
             return {}
         names, errors = found.texts("names"), found.texts("errors")
         stamps, contents = found.array("stamps", "i", 2), found.array("contents", "u", 2)
-        vectors = found.array("vectors", "f", 2)
-        rows = {len(names), len(errors), len(stamps), len(contents), len(vectors)}
-        if len(rows) > 1 or stamps.shape[1:] != (2,) or contents.shape[1:] != (32,) or not np.isfinite(vectors).all():
+        vectors, labels = found.array("vectors", "f", 2), found.array("labels", "i", 1)
+        probabilities = found.array("probabilities", "f", 1)
+        rows = {len(array) for array in (names, errors, stamps, contents, vectors, labels, probabilities)}
+        numbers = np.isfinite(vectors).all() and ((probabilities >= 0) & (probabilities <= 1)).all()
+        if len(rows) > 1 or stamps.shape[1:] != (2,) or contents.shape[1:] != (32,) or not numbers or (
+                len(labels) and not (-1 <= labels.min() and labels.max() < classes)):
             raise found.wrong("its arrays do not fit together")
     except (OSError, ValueError) as error:
         say(f"the descriptors kept in {cache} are damaged and made again ({error})")
         return {}
-    return {name: _Entry((int(size), int(changed)), bytes(content), vector, reason)
-            for name, reason, (size, changed), content, vector in zip(names, errors, stamps, contents, vectors,
-                                                                       strict=True)}
+    return {name: _Entry((int(size), int(changed)), bytes(content), vector, reason, int(label), float(probability))
+            for name, reason, (size, changed), content, vector, label, probability
+            in zip(names, errors, stamps, contents, vectors, labels, probabilities, strict=True)}
 
 
 def _save(cache: Path, settings: str, table: dict[str, _Entry], say: Callable[[str], None]) -> None:
@@ -359,6 +395,8 @@ def _save(cache: Path, settings: str, table: dict[str, _Entry], say: Callable[[s
         write_hdf5(cache, FORMAT, VERSION, {"settings": settings}, {
             "names": np.array(names, object), "errors": np.array([table[name].error for name in names], object),
             "stamps": np.array([table[name].stamp for name in names], np.int64).reshape(-1, 2),
-            "contents": contents, "vectors": vectors})
+            "contents": contents, "vectors": vectors,
+            "labels": np.array([table[name].label for name in names], np.int64),
+            "probabilities": np.array([table[name].probability for name in names], np.float64)})
     except OSError as error:
         say(f"the descriptors of {counted(len(names), 'file')} are not kept: {error}")

@@ -126,7 +126,11 @@ def checked_layer(net: SparseNetwork, layer: int | None) -> int:
 
 def _rows(net: SparseNetwork, x: SparseBatch | SparseTensor, layer: int, unit: bool) -> np.ndarray:
     """(B, C): one row per sample, empty ones included."""
-    output: SparseTensor | Tensor = net.run(x, 0, layer)
+    return descriptor_rows(net.run(x, 0, layer), layer, unit)
+
+
+def descriptor_rows(output: SparseTensor | Tensor, layer: int, unit: bool) -> np.ndarray:
+    """(B, C), one row per sample, of the output of a layer, whose number the error names."""
     if isinstance(output, SparseTensor):
         output = global_pool(output, "mean")
     if output.ndim != 2:
@@ -135,4 +139,3 @@ def _rows(net: SparseNetwork, x: SparseBatch | SparseTensor, layer: int, unit: b
     check_rows("embed", x, output, f"layer {layer}")
     rows = output.numpy()
     return unit_rows(rows.astype(np.float64)) if unit else rows
-

@@ -91,7 +91,7 @@ def _read(path: str | os.PathLike, suffixes: Sequence[str], what: str, parse: Ca
     try:
         data = path.read_bytes()
         if path.suffix.lower() == ".gz":
-            data = _unpacked(data)
+            data = unpacked(data)
         return parse(data, suffix)
     except MeshError as error:
         raise MeshError(f"{path}: {error}") from None
@@ -134,9 +134,14 @@ def up_axis_of(path: str | os.PathLike) -> str:
     return "y" if mesh_suffix(path) in (".obj", ".glb", ".gltf") else "z"
 
 
-def _unpacked(data: bytes) -> bytes:
-    """The decompressed content of a gzip file.  Raises MeshError if it exceeds the limit for the file's size."""
-    limit = max(UNPACKED_OF_ANY_FILE, UNPACKED_PER_BYTE * len(data))
+def unpacked(data: bytes, limit: int | None = None) -> bytes:
+    """The decompressed content of a gzip file.
+
+    limit : of its bytes; default: 32 for each byte of the file, or 64 MiB if that is more
+
+    Raises MeshError if it exceeds the limit, is truncated or damaged.
+    """
+    limit = max(UNPACKED_OF_ANY_FILE, UNPACKED_PER_BYTE * len(data)) if limit is None else limit
     parts, size, rest = [], 0, data
     try:
         while rest:  # a gzip file may have several members and trailing zeros

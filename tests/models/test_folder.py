@@ -56,6 +56,27 @@ def test_the_query_finds_itself_and_the_descriptors_are_those_of_each_file(net, 
     np.testing.assert_allclose(known.vectors[2], mean / np.linalg.norm(mean), atol=1e-6)
 
 
+def test_each_file_has_its_class(net, shapes):
+    for _ in range(2):  # computed, then kept
+        known = embed_folder(net, shapes, progress=False)
+        assert known.classes == net.classes and known.labels.shape == known.probabilities.shape == (8,)
+        for name, label, probability in zip(known.names, known.labels, known.probabilities, strict=True):
+            expected = sn.classify(net, shapes / name, turns=3)
+            assert known.classes[label] == expected.label and probability == pytest.approx(expected.probability)
+    net.classes = None
+    assert embed_folder(net, shapes, turns=2, progress=False).labels.tolist() == [-1] * 8
+
+
+def test_descriptors_of_a_version_without_classes_are_made_again(net, shapes):
+    embed_folder(net, shapes, progress=False)
+    path = cache_of(shapes)
+    found = read_hdf5(path, {module.FORMAT: module.VERSION})
+    arrays = {name: found.array(name) for name in ("names", "errors", "stamps", "contents", "vectors")}
+    write_hdf5(path, module.FORMAT, 1, {"settings": found.attribute("settings", str)}, arrays)
+    lines = []
+    assert embed_folder(net, shapes, progress=False, say=lines.append).computed == 8 and not lines
+
+
 def _batch(net, path, turns):
     treatment = net.voxelization
     mesh = treatment.read(path)
@@ -105,7 +126,7 @@ def test_files_that_cannot_be_read_are_named_and_remembered(net, shapes):
 
 def test_an_interrupted_call_goes_on(net, shapes, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 3)
-    real, calls = module._vectors, []
+    real, calls = module.describe, []
 
     def stopped(*arguments):
         calls.append(1)
@@ -113,13 +134,13 @@ def test_an_interrupted_call_goes_on(net, shapes, monkeypatch):
             os.kill(os.getpid(), 2)
         return real(*arguments)
 
-    monkeypatch.setattr(module, "_vectors", stopped)
+    monkeypatch.setattr(module, "describe", stopped)
     with pytest.raises(KeyboardInterrupt):
         embed_folder(net, shapes, progress=False)
     assert embed_folder(net, shapes, progress=False).computed == 2  # of eight, after two chunks of three
 
 
-@pytest.mark.parametrize("damage", ["cut", "kinds", "nan", "lengths"])
+@pytest.mark.parametrize("damage", ["cut", "kinds", "nan", "lengths", "labels"])
 def test_a_damaged_cache_is_made_again(net, shapes, damage):
     embed_folder(net, shapes, progress=False)
     path, lines = cache_of(shapes), []
@@ -127,11 +148,14 @@ def test_a_damaged_cache_is_made_again(net, shapes, damage):
         path.write_bytes(path.read_bytes()[:900])
     else:
         found = read_hdf5(path, {module.FORMAT: module.VERSION})
-        arrays = {name: found.array(name) for name in ("names", "errors", "stamps", "contents", "vectors")}
+        arrays = {name: found.array(name) for name in ("names", "errors", "stamps", "contents", "vectors", "labels",
+                                                          "probabilities")}
         if damage == "nan":
             arrays["vectors"] = arrays["vectors"] * np.float32(np.nan)
         elif damage == "kinds":
             arrays["stamps"] = arrays["stamps"].astype(np.float64)
+        elif damage == "labels":
+            arrays["labels"] = arrays["labels"] + len(net.classes)
         else:
             arrays["contents"] = arrays["contents"][1:]
         write_hdf5(path, module.FORMAT, module.VERSION, {"settings": found.attribute("settings", str)}, arrays)
