@@ -146,7 +146,7 @@ def output_rows(net: Callable[[Any], Any], batch: Any, probabilities: bool, offs
     return softmax(logits) if probabilities else logits
 
 
-def check_rows(operation: str, batch: Any, rows: Tensor, what: str) -> None:
+def check_rows(operation: str, batch: Any, rows: Any, what: str) -> None:
     """Raise ValueError unless there is one row for each sample of the batch, instead of one for each image of it."""
     samples = getattr(batch, "input", batch).batch_size
     if rows.shape[0] != samples:

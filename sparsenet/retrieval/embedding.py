@@ -126,7 +126,9 @@ def checked_layer(net: SparseNetwork, layer: int | None) -> int:
 
 def _rows(net: SparseNetwork, x: SparseBatch | SparseTensor, layer: int, unit: bool) -> np.ndarray:
     """(B, C): one row per sample, empty ones included."""
-    return descriptor_rows(net.run(x, 0, layer), layer, unit)
+    rows = descriptor_rows(net.run(x, 0, layer), layer, unit)
+    check_rows("embed", x, rows, f"layer {layer}")
+    return rows
 
 
 def descriptor_rows(output: SparseTensor | Tensor, layer: int, unit: bool) -> np.ndarray:
@@ -136,6 +138,5 @@ def descriptor_rows(output: SparseTensor | Tensor, layer: int, unit: bool) -> np
     if output.ndim != 2:
         raise ValueError(f"embed: layer {layer} returns shape {output.shape}, expected (B, C) or a SparseTensor: name "
                          "another layer")
-    check_rows("embed", x, output, f"layer {layer}")
     rows = output.numpy()
     return unit_rows(rows.astype(np.float64)) if unit else rows
