@@ -206,7 +206,7 @@ def _treatment(recipe: Recipe, of_model: Voxelization | None) -> Voxelization:
     if recipe.of_file is not None:
         return Voxelization(recipe.of_file.render_size, recipe.of_file.fill, recipe.of_file.up_axis)
     if of_model is None:
-        raise ValueError(f"serve: {recipe.model} does not know how meshes are voxelized: train it again, or serve the "
+        raise ValueError(f"{recipe.model} does not know how meshes are voxelized: train it again, or serve the "
                          "descriptors of a dataset")
     return of_model
 

@@ -31,10 +31,10 @@ def host_names(address: str, port: int, more: Iterable[str] = ()) -> frozenset[s
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        raise ValueError(f"serve: host is {address!r}, expected an IP address such as 127.0.0.1") from None
+        raise ValueError(f"host is {address!r}, expected an IP address such as 127.0.0.1") from None
     names = [name.lower() for name in more]
     if parsed.is_unspecified and not names:
-        raise ValueError(f"serve: {address} is every address of this machine: say by which names it may be asked for, "
+        raise ValueError(f"{address} is every address of this machine: say by which names it may be asked for, "
                          "--allow-host NAME")
     if not parsed.is_unspecified:
         names.append(f"[{parsed}]" if parsed.version == 6 else str(parsed))

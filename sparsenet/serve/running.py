@@ -56,7 +56,7 @@ def open_gallery(source: str | os.PathLike, model: str | os.PathLike = "modelnet
         raise FileNotFoundError(f"{source} does not exist: expected a folder of meshes, or a file of descriptors")
     if source.is_dir():
         if dataset is not None:
-            raise ValueError("serve: a dataset is for a file of descriptors: the shapes of a folder are its files")
+            raise ValueError("a dataset is for a file of descriptors: the shapes of a folder are its files")
         if at_most is not None:
             _check_number(source, sum(1 for _ in mesh_files(source.absolute())), at_most)
         found = embed_folder(load_pretrained(model), source, up_axis, turns, progress, say)
@@ -64,7 +64,7 @@ def open_gallery(source: str | os.PathLike, model: str | os.PathLike = "modelnet
             say(f"{name}: {reason}")
         return Gallery.of_folder(found, Recipe(model, up_axis, turns))
     if up_axis is not None or turns is not None:
-        raise ValueError("serve: the up axis and the poses of descriptors in a file are those that it was made with")
+        raise ValueError("the up axis and the poses of descriptors in a file are those that it was made with")
     descriptors = Descriptors.load(source)
     if at_most is not None:
         _check_number(source, len(descriptors), at_most)

@@ -22,7 +22,7 @@ _HEADER_BYTES = 16_384
 def require_waitress() -> None:
     """Raise RuntimeError if waitress is not installed."""
     if find_spec("waitress") is None:
-        raise RuntimeError("serve: it needs waitress, which is not installed: pip install 'sparsenet[serve]'")
+        raise RuntimeError("the search page needs waitress, which is not installed: pip install 'sparsenet[serve]'")
 
 
 class Server:
@@ -90,6 +90,8 @@ def _channel_class(seconds: float) -> type:
         code, reason = 408, "Request Timeout"
 
     class Parser(HTTPRequestParser):
+        completed: bool
+
         def __init__(self, adj: Any):
             super().__init__(adj)
             self.deadline = time.monotonic() + seconds

@@ -313,6 +313,18 @@ def test_nothing_is_wider_than_the_screen(page, width, chair, tmp_path):
     browsers.emulate(page.driver, 1400, 1000)
 
 
+def test_a_page_at_200_percent_is_sharp_and_no_wider(page, chair):
+    page.search(chair)
+    browsers.emulate(page.driver, 700, 500, touch=True)  # 1400 by 1000 points of the screen
+    page.wait(lambda: page.script("return devicePixelRatio") == 2)
+    page.wait(lambda: page.script("const view = document.getElementById('view');"
+                                  "const { width, height, clientWidth, clientHeight } = view;"
+                                  "return width === 2 * clientWidth && height === 2 * clientHeight"))
+    assert page.settled()["share"] > 0.02
+    assert page.script("return document.documentElement.scrollWidth") <= 700
+    browsers.emulate(page.driver, 1400, 1000)
+
+
 def test_a_swipe_turns_the_shape_and_scrolls_the_page(page, chair):
     browsers.emulate(page.driver, 360, 740, touch=True)
     page.search(chair)

@@ -10,6 +10,7 @@ let gallery = null;
 let mine = null; // the user's mesh: what the server said of it
 let asked = 0; // the latest question: answers to earlier ones are dropped
 let sending = null;
+let opened = false; // the page has shown something: from now on the focus follows
 
 function make(tag, attributes, ...children) {
   const element = document.createElement(tag);
@@ -41,6 +42,7 @@ async function start() {
   if (source.search) listenToFiles();
   window.addEventListener("hashchange", route);
   await route();
+  opened = true;
   document.documentElement.dataset.ready = "true";
 }
 
@@ -101,7 +103,7 @@ async function showShape(row, question) {
   });
   rank(ranking, row, `Most similar to ${name}`, "Most similar first: ");
   if (shape instanceof Error) fail(shape);
-  at("name").focus();
+  if (opened) at("name").focus();
 }
 
 function showMine() {
