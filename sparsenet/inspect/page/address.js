@@ -23,5 +23,9 @@ function writeAddress() {
   if (colour !== "norm") words.set("colour", colour);
   if (colour === "channel") words.set("channel", channel);
   if (draw !== "cubes") words.set("draw", draw);
-  history.replaceState(null, "", `#${words}`);
+  try {
+    history.replaceState(null, "", `#${words}`);
+  } catch {
+    // a sandboxed frame may not change its address
+  }
 }
