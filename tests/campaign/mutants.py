@@ -43,14 +43,16 @@ SPARE = 240  # seconds that a run may need besides, to compile
 
 
 def draw(areas: list[str], count: int, seed: int) -> list[Mutation]:
-    """Evenly from the areas; the same for the same sources, count and seed."""
+    """A third of the count from each of these areas; the same for the same sources, count and seed."""
     drawn = []
-    for number, area in enumerate(areas):
+    for number, area in enumerate(AREAS):
+        if area not in areas:
+            continue
         every = [one for part in AREAS[area] for path in sorted((ROOT / "sparsenet" / part).rglob("*"))
                  if path.suffix in (".py", ".cu", ".cuh")
                  for one in mutations(path.relative_to(ROOT), path.read_text(encoding="utf-8"))]
         rng = random.Random(f"{seed} {area}")
-        drawn += rng.sample(every, count // len(areas) + (number < count % len(areas)))
+        drawn += rng.sample(every, count // len(AREAS) + (number < count % len(AREAS)))
     return drawn
 
 
@@ -259,7 +261,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--area", choices=AREAS, action="append", help="only this one (default: all three)")
+    parser.add_argument("--area", choices=AREAS, action="append", help="its third only (default: all three)")
     parser.add_argument("--only", type=Path, metavar="FILE", help="test these again: mutants, one a line, as printed")
     parser.add_argument("--folder", type=Path, help="keeps the record, compiled kernels and results for the next run")
     parser.add_argument("--quick", action="store_true", help="the nearest tests alone: more survive")
