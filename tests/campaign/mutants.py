@@ -105,9 +105,12 @@ class Reached:
 
     def tests(self, mutant: Mutation) -> list[str]:
         """Those that reach a mutant, nearest and quickest first."""
-        path = mutant.path
+        path, first = mutant.path, set()
         if path.suffix == ".py":
-            found = self._of_function(mutant) or self._of_files(path)
+            first = self._of_function(mutant)
+            found = first or self._of_files(path)
+            if "numba" in (ROOT / path).read_text(encoding="utf-8"):  # the lines of compiled functions are not recorded
+                found = first | self._of_files(*compiled_with(path, module_level=True))
         else:  # a header is part of the sources that include it
             names = {path.stem} | {source.stem for source in (ROOT / "sparsenet/kernels").rglob("*.cu")
                                    if path.suffix == ".cuh" and includes(source, path.name)}
@@ -121,7 +124,7 @@ class Reached:
             function = test.partition("[")[0]
             variants[function] += 1
             named = any(word in Path(test.partition("::")[0]).stem for word in near)
-            order.append((not named, variants[function] > VARIANTS, self.seconds[test], test))
+            order.append((test not in first, not named, variants[function] > VARIANTS, self.seconds[test], test))
         return [test for *_, test in sorted(order)]
 
     def _of_files(self, *paths: Path) -> set[str]:
