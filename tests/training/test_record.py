@@ -27,5 +27,6 @@ def test_resident_memory_is_what_the_system_says():
 
 
 def test_the_table_has_each_column_once_and_whole_numbers_without_a_point(tmp_path):
-    write_csv(tmp_path / "metrics.csv", [{"epoch": 1.0, "loss": 1 / 3}, {"epoch": 2, "loss": float("nan"), "mAP": 2e15}])
+    rows = [{"epoch": 1.0, "loss": 1 / 3}, {"epoch": 2, "loss": float("nan"), "mAP": 2e15}]
+    write_csv(tmp_path / "metrics.csv", rows)
     assert (tmp_path / "metrics.csv").read_text() == "epoch,loss,mAP\n1,0.333333,\n2,nan,2e+15\n"
