@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
 
+from sparsenet.data import layout
 from sparsenet.files import open_hdf5
 from sparsenet.hdf5 import find_dataset, read_attribute, read_attributes, read_dataset
+from sparsenet.models import folder
+from sparsenet.nn import weights_file
+from sparsenet.retrieval import descriptors, index
 
 KIND = {"sparsenet-test": 1}
 
@@ -222,3 +226,13 @@ def test_attributes_are_short(tmp_path):
 def test_a_dataset_of_another_kind_or_shape_is_named(build, key, kinds, shape, message):
     with open_hdf5(build(lambda file: None), KIND) as file, pytest.raises(ValueError, match=message):
         find_dataset(file, key, kinds, shape)
+
+
+def test_versions_change_on_purpose_alone():
+    """A package refuses files of a newer version: one that writes it without need loses its older readers."""
+    assert (layout.FORMAT, layout.VERSION) == ("sparsenet-voxels", 1)
+    assert (weights_file.FORMAT, weights_file.VERSION) == ("sparsenet-weights", 1)
+    assert (weights_file.CHECKPOINT_FORMAT, weights_file.CHECKPOINT_VERSION) == ("sparsenet-checkpoint", 3)
+    assert (descriptors.FORMAT, descriptors.VERSION) == ("sparsenet-descriptors", 1)
+    assert (index.FORMAT, index.VERSION) == ("sparsenet-index", 2)
+    assert (folder.FORMAT, folder.VERSION) == ("sparsenet-folder", 1)

@@ -1,8 +1,10 @@
 """Small changes of a source file that a test should notice.
 
 A mutation replaces one stretch of text.  Python is mutated by its syntax tree: comparisons, arithmetic, and/or,
-not, conditions, whole numbers, truth values, statements left out.  CUDA C++ is mutated by pattern, comments left
-alone.  Texts, docstrings, annotations and what is raised are never touched: a message is not a result.
+not, conditions, whole numbers, truth values, statements left out.  CUDA C++ is mutated by pattern, comments and
+launch bounds left alone.  Texts, docstrings, annotations, assertions (`zip(strict=True)`, too) and what is raised
+are never touched: a message is not a result.  No two mutations are the same: of `x != y` and `not (x == y)` there is
+one.
 """
 
 from __future__ import annotations
@@ -21,13 +23,16 @@ CUDA = [(r"(?<![<\-])<(?![<=])(?=[^<>;(]*[;)&|?])", "<="), (r"<=", "<"), (r"(?<!
         (r"!=", "=="), (r"&&", "||"), (r"\|\|", "&&"), (r"(?<=[\w)\]] )\+(?= [\w(])", "-"),
         (r"(?<=[\w)\]] )-(?= [\w(])", "+"), (r"(?<=[\w)\]] )\*(?= [\w(])", "+"), (r"(?<=[\w)\]] )/(?= [\w(])", "*"),
         (r"\+=", "-="), (r"\b__sync(?:threads|warp)\(\);", ";"), (r"(?<![\w.])(\d+)(?![\w.])", None)]
-COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\])*\"|^[ \t]*#[^\n]*|static_assert[^;]*;",
-                     re.DOTALL | re.MULTILINE)
+COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\])*\"|^[ \t]*#[^\n]*|static_assert[^;]*;|"
+                     r"__launch_bounds__\([^)]*\)", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """text[start:stop] of the file becomes `new`; `old` is what stood there."""
+    """text[start:stop] of the file becomes `new`; `old` is what stood there.
+
+    code : the line with the change in it, such as "return n {< -> <=} limit"
+    """
 
     path: Path
     start: int
@@ -35,6 +40,7 @@ class Mutation:
     old: str
     new: str
     line: int
+    code: str
 
     def apply(self, text: str) -> str:
         """The mutated text."""
@@ -42,15 +48,20 @@ class Mutation:
         return text[:self.start] + self.new + text[self.stop:]
 
     def __str__(self) -> str:
-        return f"{self.path.as_posix()}:{self.line}: {' '.join(self.old.split())!r} -> {self.new!r}"
+        return f"{self.path.as_posix()}:{self.line}: {self.code}"
 
 
 def mutations(path: Path, text: str) -> list[Mutation]:
     """All mutations of a .py, .cu or .cuh file, in the order of the text."""
     spans = _python(text) if path.suffix == ".py" else _cuda(text)
     found = {(start, stop, new) for start, stop, new in spans if text[start:stop] != new}
-    return [Mutation(path, start, stop, text[start:stop], new, text.count("\n", 0, start) + 1)
-            for start, stop, new in sorted(found)]
+    return [Mutation(path, start, stop, text[start:stop], new, text.count("\n", 0, start) + 1,
+                     _code(text, start, stop, new)) for start, stop, new in sorted(found)]
+
+
+def _code(text: str, start: int, stop: int, new: str) -> str:
+    first, last = text.rfind("\n", 0, start) + 1, (text + "\n").find("\n", stop)
+    return " ".join(f"{text[first:start]}{{{text[start:stop]} -> {new}}}{text[stop:last]}".split())
 
 
 def _python(text: str) -> Iterator[tuple[int, int, str]]:
@@ -94,7 +105,7 @@ def _python(text: str) -> Iterator[tuple[int, int, str]]:
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             low, high = span(node)
             yield low, high, text[slice(*span(node.operand))]
-        elif isinstance(node, ast.If | ast.While | ast.IfExp):
+        elif isinstance(node, ast.If | ast.While | ast.IfExp) and not _turned_already(node.test):
             low, high = span(node.test)
             yield low, high, f"(not ({text[low:high]}))"
         elif isinstance(node, ast.Constant) and type(node.value) is bool:
@@ -103,6 +114,13 @@ def _python(text: str) -> Iterator[tuple[int, int, str]]:
             yield *span(node), str(node.value + 1)
         elif isinstance(node, ast.AugAssign) or isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             yield *span(node), "pass"
+
+
+def _turned_already(test: ast.AST) -> bool:
+    """Whether one of the other mutations gives the opposite of a condition."""
+    if isinstance(test, ast.Compare) and len(test.ops) == 1:
+        return isinstance(test.ops[0], ast.Eq | ast.NotEq | ast.Is | ast.IsNot | ast.In | ast.NotIn)
+    return isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
 
 
 def _judged(tree: ast.AST) -> Iterator[ast.AST]:
@@ -115,6 +133,9 @@ def _judged(tree: ast.AST) -> Iterator[ast.AST]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
         if isinstance(node, ast.FunctionDef) and node.name == "__repr__":
+            continue
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "zip":
+            waiting += node.args  # strict=True is an assertion
             continue
         yield node
         for name, value in ast.iter_fields(node):

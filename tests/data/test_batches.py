@@ -321,6 +321,8 @@ def test_kept_meshes_give_the_stored_cells_again(meshes: SparseDataset):
     for number in range(6):
         cells = anew.input.coordinates[anew.input.coordinates[:, 0] == number, 1:]
         assert (cells.max(axis=0) - cells.min(axis=0) + 1).max() == 20
+    (smallest,) = meshes.batches(6, render_size=1)
+    assert np.bincount(smallest.input.coordinates[:, 0]).tolist() == [1] * 6
     (surface,), (solid,) = meshes.batches(6), meshes.batches(6, fill=True)
     assert len(solid.input) > len(surface.input)
 

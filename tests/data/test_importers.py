@@ -341,6 +341,17 @@ def test_damaged_voxel_archives_are_refused(archives, tmp_path: Path):
     assert not (tmp_path / "x.h5").exists()
 
 
+def test_code_in_a_voxel_archive_does_not_run(tmp_path: Path):
+    class Code:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    np.savez(tmp_path / "train.npz", label=np.zeros(1), name=np.array([Code()], object), classes=np.array(["cup"]))
+    with pytest.raises(ValueError, match="not an archive of packed voxels: Object arrays cannot be loaded"):
+        import_modelnet40_voxels(tmp_path, tmp_path / "x.h5", progress=False)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_builtin_shapes(tmp_path: Path):
     report = import_parametric(tmp_path / "x.h5", {"train": 2, "test": 1}, 0, QUIET)
     first = contents(report.path)

@@ -1,5 +1,7 @@
 """The matrix product: right, the same for any number of threads, and defined for empty matrices."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from cuda_host.storage import each_storage
@@ -64,6 +66,16 @@ def test_inputs_stay_untouched(launch, kernel, rng):
     before = a.copy(), b.copy()
     launch(kernel, a, b)
     assert np.array_equal(a, before[0]) and np.array_equal(b, before[1])
+
+
+def test_one_number_of_float16_is_added_up_in_float32_on_a_gpu(monkeypatch):
+    """CuPy's own product of a row and a column adds up in float16, in which 2048 + 1 is 2048."""
+    kernels.find("matmul").on("cuda")
+    from sparsenet.kernels.matmul import cuda
+
+    monkeypatch.setattr(cuda, "array_module", lambda _: SimpleNamespace(matmul=None))
+    row = np.ones((1, 4096), np.float16)
+    assert kernels.launch("matmul", row, row.T, backend="cuda").tolist() == [[4096]]
 
 
 def test_misfits_raise():

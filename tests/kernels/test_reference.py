@@ -149,6 +149,21 @@ def test_a_row_that_is_not_there_is_told_when_checking(use_checking, checking):
     launch("convolution_forward", features, weights, Table(neighbours % 5, 5), None)
 
 
+@pytest.mark.parametrize("of", ["forward", "forward_by_row", "input_gradient", "weight_gradient"])
+@pytest.mark.parametrize("name", ["convolution", "grouped_convolution"])
+def test_each_pass_is_told_of_rows_that_are_not_there(use_checking, name, of):
+    use_checking("1")
+    kernel = find(f"{name}_{of}")
+    good, bad = (Table(np.array([[0], [4]], np.int32), 5) for _ in range(2))
+    for view in ("neighbours", "transposed_neighbours", "pairs"):
+        setattr(bad, view, np.full_like(getattr(good, view), 9))
+    weights = np.ones((1, 2 if name.startswith("grouped") else 4, 6))
+    given = {"features": np.ones((5, 4)), "weights": weights, "gradient": np.ones((2, 6)), "groups": 2}
+    launch(kernel.name, *((given | {"rulebook": good}).get(argument) for argument in kernel.arguments))
+    with pytest.raises(ValueError, match=f"{kernel.name}: [a-z_]+ name rows 9 to 9, expected "):
+        launch(kernel.name, *((given | {"rulebook": bad}).get(argument) for argument in kernel.arguments))
+
+
 @pytest.mark.parametrize("checking", ["", "1"])
 def test_on_a_gpu_values_are_looked_at_only_when_checking(host_driver, use_checking, checking):
     from sparsenet.kernels.cuda.source import use_driver

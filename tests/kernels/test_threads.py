@@ -1,5 +1,6 @@
 """The thread pool: every block once, errors surface, BLAS is held to one thread inside blocks."""
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -48,6 +49,18 @@ def test_an_exception_in_a_block_is_raised():
 
     with pytest.raises(ValueError, match="block 5 is broken"):
         run_blocks(fail, 10)
+
+
+def test_callers_side_by_side_share_the_threads():
+    set_num_threads(3)
+    done = threading.Event()
+    waiting = [threads_module._submit(done.wait, 2) for _ in range(4)]
+    try:
+        helpers = [thread for thread in threading.enumerate() if re.fullmatch(r"sparsenet_\d+", thread.name)]
+        assert len(helpers) == 2  # the third is the caller
+    finally:
+        done.set()
+    assert all(future.result() for futures in waiting for future in futures)
 
 
 def test_nested_and_serial_calls_stay_on_their_thread():

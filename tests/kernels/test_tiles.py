@@ -100,8 +100,14 @@ def test_candidates_are_many_and_all_can_be_used(kind, precision):
 def test_tuning_keeps_the_fastest_that_is_right():
     """On the host, with a clock that makes the second candidate the faster one."""
     small = tiles.Tile("sm_90", "float32", 4, 32, 32, 8, 4, 4, 2, 1)
-    times, said, ahead, kept = iter([2.0, 1.0, 1.0, 2.0]), [], [], []
-    with use_driver(HostDriver()):
+    times, said, ahead, kept, launched = iter([2.0, 1.0, 1.0, 2.0]), [], [], [], set()
+
+    class Driver(HostDriver):
+        def compile(self, kernel):
+            launched.add(precompile.variant_of(kernel))
+            return super().compile(kernel)
+
+    with use_driver(Driver()):
         table = tuning.tune("sm_90", ["float32"], [4], rows=20, seconds_of=lambda run: next(times), xp=np,
                             choose=lambda *_: (small, replace(small, stages=3)), say=said.append,
                             compile_ahead=ahead.extend, keep=kept.append)
@@ -110,6 +116,7 @@ def test_tuning_keeps_the_fastest_that_is_right():
         assert table.lines(kind) == (best, replace(best, channels=0), *COMMITTED.lines(kind))
     assert [line.split(":")[0] for line in said] == ["float32", "forward float32 4", "weight_gradient float32 4"]
     assert [name for _, name, _ in ahead] == 2 * ["convolution_forward"] + 2 * ["convolution_weight_gradient"]
+    assert launched >= set(ahead)
     assert kept[0].forward == table.forward and kept[0].weight_gradient == COMMITTED.weight_gradient
     assert kept[1] == table
     assert sn.get_float32_matmul_precision() == "highest" and tiles.tile_table() == COMMITTED

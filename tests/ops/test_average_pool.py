@@ -147,12 +147,13 @@ def test_what_is_refused(call, error, message):
         call(setting((6, 7), "shared")[0])
 
 
-def test_a_dilated_window_that_can_step_over_no_cell_is_fine():
+@pytest.mark.parametrize("dilation", [3, 6])  # the shorter side is 6
+def test_a_dilated_window_that_cannot_step_over_the_grid_is_fine(dilation):
     x, grid, rng = setting((6, 7), "shared")
-    y = average_pool(x, Geometry.make(2, 2, 1, 1, 3))
+    y = average_pool(x, Geometry.make(2, 2, 1, 1, dilation))
     padded, ones = (reference.pad(array, 1) for array in (grid, np.ones_like(grid)))
     total = count = 0
-    for cells in reference.offset_slices((6, 7), 2, 1, 1, 3):
+    for cells in reference.offset_slices((6, 7), 2, 1, 1, dilation):
         total, count = total + padded[(..., *cells)], count + ones[(..., *cells)]
     assert count.min() > 0
     reference.assert_close(y.to_dense(), total / count)

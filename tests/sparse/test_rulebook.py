@@ -221,6 +221,13 @@ def test_a_dilated_window_reaches_none_of_the_cells_between(placed):
     assert host(output.coordinates)[:, 1].tolist() == [8, 10, 38, 40, 198, 200]
 
 
+def test_outputs_of_a_word_come_after_those_of_a_later_word(placed):
+    """Bits are gathered by word, and a window's lines go down: after cell 1027, of word 32, comes cell 1, of word 0."""
+    sites = placed(ActiveSites(np.array([[0, 1, 2]]), (3, 1024), 1))
+    assert sites.rulebook(Geometry.make(2, 3, 1, 1)).output_sites.coordinates.tolist() == [
+        [0, row, column] for row in range(3) for column in (1, 2, 3)]
+
+
 @pytest.mark.parametrize("dimension", [1, 4])
 def test_an_empty_batch_of_huge_output_grids(placed, dimension):
     sites = placed(ActiveSites(np.zeros((0, 1 + dimension), int), (2,) * dimension, 0))

@@ -10,14 +10,16 @@ import pytest
 from sparsenet.nn import Linear
 from sparsenet.nn.layer_list import grids
 from sparsenet.optim import SGD, Adam, AdamW
-from sparsenet.toml import parse_toml
+from sparsenet.toml import as_toml, parse_toml
 from sparsenet.training.build import build_network, build_optimizer
 from sparsenet.training.config import ConfigError, find_config, load_config, parse_config
 from sparsenet.training.key_reference import describe_keys
 from sparsenet.training.schema import Config
+from sparsenet.training.terms import TERMS
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.toml"))
 DATA = '[data]\npath = "shapes.h5"\n'
+LIMITS = (("at_least", "at least"), ("above", "above"), ("below", "below"))
 
 
 def test_what_a_file_does_not_state_is_the_default():
@@ -33,6 +35,17 @@ def test_the_defaults_are_the_paper_s():
     assert config.optimizer.lr == pytest.approx(0.002 * config.training.batch_size)
     assert config.optimizer.momentum == config.optimizer.dampening == 0.99
     assert config.schedule.kind == "exponential" and config.schedule.decay == 0.025
+
+
+def test_defaults_and_limits_change_on_purpose_alone():
+    """keys.txt is a copy: what changes a run of a config that does not state it belongs in the changelog, too."""
+    found = []
+    for name, section in [(f.name, f.default) for f in fields(Config)] + list(TERMS.items()):
+        for f in fields(section):
+            limits = "".join(f", {words} {f.metadata[limit]:g}" for limit, words in LIMITS if
+                             f.metadata[limit] is not None)
+            found.append(f"{name}.{f.name} = {as_toml(f.default)}{limits}")
+    assert found == Path(__file__).with_name("keys.txt").read_text(encoding="utf-8").splitlines()
 
 
 def test_the_full_text_reads_back_as_the_same_config():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -162,6 +163,12 @@ def test_a_prior_needs_the_counts_of_the_checkpoint(trained, config, tmp_path):
 def test_what_would_fail_in_the_end_is_refused_before_training(trained, config, overrides, message):
     with pytest.raises(ConfigError, match=message):
         check_evaluation(trained[2], config(*overrides))
+
+
+def test_of_the_classes_that_are_there_the_one_with_the_fewest_objects_is_named(config):
+    few = SimpleNamespace(object_labels=np.array([0, 0, 0, 2, 2]), classes=["foo", "none", "bar"], path="few.h5")
+    with pytest.raises(ConfigError, match="takes 20 objects of each class, and few.h5 has 2 of 'bar' to test on"):
+        check_evaluation(few, config("evaluation.protocol=paper"))
 
 
 @pytest.mark.parametrize(("overrides", "output", "metric"), [

@@ -144,7 +144,7 @@ def test_a_classifier_needs_no_class_with_two_test_objects(config, tmp_path, pat
 
 @pytest.mark.parametrize(("overrides", "words"), [
     (["evaluation.protocol=paper"], "takes 20 objects of each class.*has 7 of 'bar'"),
-    (["evaluation.repetitions=3"], "without augmentation.rotation"),
+    (["evaluation.repetitions=2"], "without augmentation.rotation"),
     (["augmentation.rotation=upright"], "needs meshes"),
     (["data.test_split=validation"], "test_split is 'validation', which has no sample.*there is 'test', 'train'"),
     (["data.path=nowhere.h5"], "nowhere.h5"),

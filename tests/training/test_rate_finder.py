@@ -10,6 +10,7 @@ from small_runs import TRIPLETS, run
 
 from sparsenet.kernels import get_float32_matmul_precision, set_float32_matmul_precision
 from sparsenet.training import find_learning_rate, loop
+from sparsenet.training.losses import Criterion
 from sparsenet.training.rate_finder import _judged
 
 
@@ -20,9 +21,11 @@ def found(config, *overrides, **options):
 @pytest.mark.parametrize("overrides", [
     ["optimizer.max_gradient_norm=0.5", "schedule.warmup=3"], TRIPLETS,
     ["optimizer.kind=adamw", "optimizer.momentum=0.99", "optimizer.dampening=0.99", "network.freeze=['convolution1']"],
-], ids=["sgd", "triplets", "adamw"])
-def test_its_losses_are_those_of_a_training_at_these_rates(config, tmp_path, monkeypatch, overrides):
+    ["network.init_from={best}"],
+], ids=["sgd", "triplets", "adamw", "fine-tuning"])
+def test_its_losses_are_those_of_a_training_at_these_rates(config, tmp_path, monkeypatch, whole, overrides):
     """An epoch has 4 batches, of triplets 2, so the steps below are of several epochs."""
+    overrides = [one.format(best=(whole[1] / "best.h5").as_posix()) for one in overrides]
     rates = np.geomspace(1e-4, 0.5, 10)
     result = found(config, *overrides, lowest=1e-4, highest=0.5, steps=10)
     real, events = loop.build_optimizer, []
@@ -44,6 +47,15 @@ def test_it_ends_where_the_loss_diverges(config):
     assert result.diverged and 10 < len(result.losses) < 40 and np.isfinite(result.losses).all()
     assert len(result.rates) == len(result.smoothed) == len(result.losses)
     assert "the loss diverged" in result.table()
+
+
+def test_it_ends_where_the_mean_weighted_towards_the_last_steps_is_four_times_its_least(config, monkeypatch):
+    values = [1.0] * 20 + [6.0] * 20
+    means = [np.average(values[:n], weights=0.9 ** np.arange(n)[::-1]) for n in range(1, len(values) + 1)]
+    real, told = Criterion.loss, iter(values)
+    monkeypatch.setattr(Criterion, "loss", lambda *arguments: (real(*arguments)[0], np.array([next(told)])))
+    result = found(config, steps=40)
+    assert result.diverged and len(result.losses) == next(n for n, mean in enumerate(means) if mean > 4) == 27
 
 
 def test_it_leaves_nothing_behind_and_changes_nothing(config, tmp_path, monkeypatch):
@@ -71,6 +83,7 @@ def test_the_suggestion_is_a_tenth_of_the_rate_of_the_lowest_loss():
     assert abs(np.log(result.lowest_at / rates[39])) < 3 * np.log(rates[1] / rates[0])
     assert result.suggestion == result.lowest_at / 10
     table = result.table().splitlines()
+    assert [table[row].split()[0] for row in (1, -3)] == [f"{rates[place]:.3g}" for place in (0, -1)]
     assert len(table) <= 24 and sum(line.endswith("<- lowest") for line in table) == 1
     assert table[-1].startswith(f"suggestion: optimizer.lr = {result.suggestion:.2g}, a tenth")
     middle = slice(10, 40)

@@ -119,7 +119,9 @@ def test_a_damaged_best_is_reported_when_resuming(config, tmp_path):
 
 
 def test_max_seconds_stops_resumably_and_evaluates(config, tmp_path, whole):
-    result = run(config("training.max_seconds=1e-9"), tmp_path / "stopped")
+    lines = []
+    result = run(config("training.max_seconds=1e-9"), tmp_path / "stopped", say=lines.append)
+    assert not any(line.startswith("stopped early") for line in lines), "that is said of training.patience"
     assert not result.finished and result.history == [] and "test_mAP" in result.figures
     assert load_checkpoint(tmp_path / "stopped" / "last.h5").step == 1
     result = run(config(), tmp_path / "stopped", resume=True)
