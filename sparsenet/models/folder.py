@@ -215,7 +215,7 @@ def describe(net: SparseNetwork, meshes: Sequence[Mesh], turns: int | None = Non
         vectors = unit_rows(rows.reshape(len(meshes), len(poses), -1).mean(axis=1)).astype(np.float32)
         probabilities = None
         if classifies(net):
-            each = output_rows(lambda output: net.run(output, layer), middle, True, operation="embed")
+            each = output_rows(lambda _: net.run(middle, layer), x, True, operation="embed")
             probabilities = each.reshape(len(meshes), len(poses), -1).mean(axis=1)
     if not np.isfinite(vectors).all() or (probabilities is not None and not np.isfinite(probabilities).all()):
         raise ValueError("embed: the network gives NaN or infinite numbers: has the training diverged?")
