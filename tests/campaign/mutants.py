@@ -108,7 +108,7 @@ class Reached:
         """Those that reach a mutant, nearest and quickest first."""
         path, first = mutant.path, set()
         if path.suffix == ".py":
-            first = self._of_function(mutant)
+            first = self._of_line(mutant)
             found = first or self._of_files(path)
             if "numba" in (ROOT / path).read_text(encoding="utf-8"):  # the lines of compiled functions are not recorded
                 found = first | self._of_files(*compiled_with(path, module_level=True))
@@ -131,17 +131,24 @@ class Reached:
     def _of_files(self, *paths: Path) -> set[str]:
         return {test for path in paths for tests in self.lines.get(path.as_posix(), {}).values() for test in tests}
 
-    def _of_function(self, mutant: Mutation) -> set[str]:
-        """Those that execute its line, or the nearest above it in its function."""
+    def _of_line(self, mutant: Mutation) -> set[str]:
+        """Those that execute its line, or the nearest above it in its function; those that may see a constant."""
         tree = ast.parse((ROOT / mutant.path).read_text(encoding="utf-8"))
         around = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
                   and node.body[0].lineno <= mutant.line <= (node.end_lineno or 0)]
         if not around:
-            return set()
+            return self._of_importers(mutant.path) | self._of_files(mutant.path)
         first = max(node.body[0].lineno for node in around)
         lines = self.lines.get(mutant.path.as_posix(), {})
         executed = [line for line in lines if first <= line <= mutant.line and lines[line]]
         return lines[max(executed)] if executed else set()
+
+    def _of_importers(self, path: Path) -> set[str]:
+        """Those in files that import a module: they need not execute a line of it to see its constants."""
+        imports = re.compile(rf"^(?:from|import) .*\b{path.stem}\b", re.MULTILINE)
+        files = {test.partition("::")[0] for test in self.seconds}
+        importing = {file for file in files if imports.search((ROOT / file).read_text(encoding="utf-8"))}
+        return {test for test in self.seconds if test.partition("::")[0] in importing}
 
 
 def includes(source: Path, header: str) -> bool:

@@ -163,12 +163,17 @@ def test_nan_wins(launch):
 @pytest.mark.parametrize("channels", [3, 40])
 @pytest.mark.parametrize("k", [1, 27, 31, 32, 33, 63, 64, 65, 70])
 @pytest.mark.parametrize("kind", [None, "by sample"])
-def test_windows_of_any_size_with_not_a_number_and_both_zeros(channels, k, kind):
-    """Compared with a loop in which a value wins if it is larger or NaN; 0 does not win against -0."""
+@pytest.mark.parametrize("finite", [True, False])
+def test_windows_of_any_size_with_not_a_number_and_both_zeros(channels, k, kind, finite):
+    """Compared with a loop in which a value wins if it is larger or NaN; 0 does not win against -0.  Rows with NaN, and
+    with infinities of both signs, are computed in another way than finite ones."""
     features, neighbours, coordinates, _ = case(k=k, c=channels)
     rng = np.random.default_rng(k)
-    features[...] = rng.choice([-1.0, -0.0, 0.0, 2.0, np.nan, np.inf, -np.inf], features.shape).astype("f4")
-    background = None if kind is None else rng.choice([-2.0, 0.0, np.nan], (3, channels)).astype("f4")
+    features[...] = rng.choice([-1.0, -0.0, 0.0, 2.0, *([] if finite else [np.nan, np.inf, -np.inf])], features.shape)
+    if finite:
+        features += rng.standard_normal(features.shape).astype("f4") * (rng.random(features.shape) < 0.5)
+    rows = [-2.0, 0.0, 0.5 if finite else np.nan]
+    background = None if kind is None else rng.choice(rows, (3, channels)).astype("f4")
     out, argmax = kernels.launch("max_pool_forward", features, background, neighbours, coordinates)
     for m, c in np.ndindex(out.shape):
         best, where, passed = None, 0, background is None
