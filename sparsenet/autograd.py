@@ -40,7 +40,7 @@ class ThreadState(threading.local):
 
 
 thread_state = ThreadState()
-_applied = count(1)  # numbers the applications of functions
+application_numbers = count(1)  # of functions, in the order in which they are applied
 
 
 class no_grad(ContextDecorator):
@@ -238,7 +238,7 @@ class Function:
                                 "wrap it with Tensor(array)")
         given = [(tensor.array, tensor._writes) for tensor in inputs if tensor is not None]
         device_of(*(array for array, _ in given))  # raises if they differ
-        self._state, self._number, recording = "applied", next(_applied), not thread_state.no_grad_depth
+        self._state, self._number, recording = "applied", next(application_numbers), not thread_state.no_grad_depth
         self.needs = tuple(t is not None and t.requires_grad and recording for t in inputs)
         result = self.forward(*(None if tensor is None else tensor.array for tensor in inputs))
         outputs = tuple(Tensor(array) for array in (result if isinstance(result, tuple) else (result,)))
@@ -299,7 +299,7 @@ def gradient_parts(root: Tensor, gradient: Any, retain_graph: bool) -> Iterator[
     """The parts of the gradient of each tensor of the graph, one for each use, in the order of their summation."""
     pending: dict[Function, list[Any]] = {}  # sums of the gradients of its outputs so far
     parts = [(_edge(root), gradient)]
-    for function in (*_reverse_order(root), None):
+    for function in (*reverse_order(root), None):
         for edge, part in parts:
             if edge.creator is not None:
                 slots = pending.setdefault(edge.creator, [None] * edge.creator._output_count)
@@ -308,10 +308,10 @@ def gradient_parts(root: Tensor, gradient: Any, retain_graph: bool) -> Iterator[
         parts = function._differentiate(pending.pop(function), retain_graph) if function in pending else []
 
 
-def _reverse_order(root: Tensor) -> list[Function]:
-    """The functions that computed `root`, the last applied first; iterative, as chains may be long."""
+def reverse_order(*roots: Tensor) -> list[Function]:
+    """The functions that computed these tensors, the last applied first; iterative, as chains may be long."""
     found: set[Function] = set()
-    waiting = [root._creator]
+    waiting = [root._creator for root in roots]
     while waiting:
         function = waiting.pop()
         if function is not None and function not in found:
