@@ -288,11 +288,11 @@ class Function:
 def _run_backward(root: Tensor, gradient: Any, retain_graph: bool) -> None:
     totals: dict[Tensor, Any] = {}  # assigned at the end, so that an error leaves every .grad as it was
     for edge, part in gradient_parts(root, gradient, retain_graph):
-        tensor = edge.tensor()
-        if tensor is not None and (tensor.is_leaf or tensor._retains_grad):
+        if (tensor := edge.tensor()) is not None and (tensor.is_leaf or tensor._retains_grad):
             totals[tensor] = _sum(totals.get(tensor), part)
-    for tensor, total in totals.items():
-        tensor.grad = _sum(tensor.grad, total.copy())  # a backward may return one array for several inputs
+    while totals:
+        tensor, total = totals.popitem()  # freed one by one; copied, as a backward may give one array to several inputs
+        tensor.grad = total.copy() if tensor.grad is None else _sum(tensor.grad, total)
 
 
 def gradient_parts(root: Tensor, gradient: Any, retain_graph: bool) -> Iterator[tuple[Edge, Any]]:

@@ -37,6 +37,7 @@ def test_sections_give_their_figures():
     assert results.value("memory-bound passes", "at_points, nearest", "of copy") > 0
     assert results.find("points", "20,000 points, 3 channels", "from_points, mean / argsort").goal == 1.5
     assert results.value("S3DCNN memory", "render 20", "peak / live") > 1
+    assert 0.5 < results.value("U-Net memory", "1,500 sites", "peak / kept") < 2
     assert results.value("hash table", "10,000 keys", "insert") > 0
     assert results.value("voxelizer", "meshes", "count") == 8
     assert any("parametric shapes instead" in note for note in results.notes)
