@@ -185,8 +185,8 @@ def traced_memory(steps: Steps) -> dict[str, int]:
 
 
 def peak_bytes(function: Callable[[], object]) -> int:
-    """The most bytes that `function()` holds at any moment, by tracemalloc, with the threads' scratch memory: it runs on
-    a new thread, and kernels on new ones."""
+    """The most bytes that `function()` holds at any moment, by tracemalloc, with the threads' scratch memory: it runs
+    on a new thread, and kernels on new ones."""
     set_num_threads(get_num_threads())
     gc.collect()
     tracemalloc.start()

@@ -93,7 +93,7 @@ def measure_unet(results: Results, settings: Settings) -> None:
 
 
 def measure_unet_memory(results: Results, settings: Settings) -> None:
-    """Add the section: the peak of a step, network and rulebooks included, over the bytes that `trace` lists as kept."""
+    """Add the section: the peak of a step, network and rulebooks included, over the bytes that `trace` lists."""
     for sites in SITES_OF_QUICK if settings.quick else SITES:
         task, name = Task(sites), f"{sites:,} sites"
         task.train(task.prepared())  # compiles

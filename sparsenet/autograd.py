@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from sparsenet.backend import adopted, array_module, device_of, rectangular
+from sparsenet.kernels.sums import added
 
 if TYPE_CHECKING:
     from sparsenet.ops.methods import TensorMethods
@@ -313,8 +314,7 @@ def reverse_order(*roots: Tensor) -> list[Function]:
     found: set[Function] = set()
     waiting = [root._creator for root in roots]
     while waiting:
-        function = waiting.pop()
-        if function is not None and function not in found:
+        if (function := waiting.pop()) is not None and function not in found:
             found.add(function)
             waiting.extend(edge.creator for edge in function._inputs if edge is not None)
     return sorted(found, key=lambda function: function._number, reverse=True)
@@ -325,7 +325,7 @@ def _edge(tensor: Tensor) -> Edge:
 
 
 def _sum(known: Any, gradient: Any) -> Any:
-    return gradient if known is None else as_array(known + gradient)  # never in place
+    return gradient if known is None else as_array(added(known, gradient))  # never in place
 
 
 def _writes_of(value: Any, known: list[tuple[Any, list[int]]]) -> list[list[int]]:
