@@ -15,6 +15,7 @@ from benchmarks import machine, reference
 from benchmarks.figures import Results
 from benchmarks.shapes import Shapes
 from benchmarks.timing import Case, Settings, case, inner, interleave
+from benchmarks.unions import add_unions
 from sparsenet import ops
 from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
@@ -59,6 +60,7 @@ def measure_memory_bound(results: Results, settings: Settings, shapes: Shapes) -
     _add_batch_norm(passes, features, rng, settings.device)
     _add_group_norm(passes, level, features, rng, settings.device)
     _add_layer_norm(passes, features, rng, settings.device)
+    add_unions(passes, level, features, rng, settings.device)
     _add_points(passes, level, features, rng, settings.device)
     _add_losses(passes, rng, 20 if tiny else 2_000 if settings.quick else 200_000, settings.device)
     count = 1 << (8 if tiny else 16 if settings.quick else 23)

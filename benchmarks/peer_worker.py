@@ -5,7 +5,8 @@ Reads one JSON command per line and answers with one JSON line:
 
     {"do": "versions"}                             {"torch": ..., "spconv": ...}
     {"do": "convolution", "inputs": FILE.npz, "outputs": FILE.npz, "size", "stride", "padding", "submanifold"}
-        runs forward and backward once and saves output, output_coordinates, input_gradient, weight_gradient
+        (torch: "groups" too) runs forward and backward once and saves output, output_coordinates, input_gradient,
+        weight_gradient
     {"do": "large", "inputs": FILE.npz, "outputs": FILE.npz, "precision", "c_in", "c_out"}
         submanifold 3^3 of arrays computed from their positions (operands.py); saves some rows of output and
         input_gradient, and a corner of the weight_gradient
@@ -114,13 +115,13 @@ class TorchConvolution(Passes):
         data = np.load(command["inputs"])
         coordinates, features, weight = data["coordinates"], data["features"], data["weight"]
         c_in, c_out = weight.shape[1:]
-        size = command["size"]
-        grid = np.zeros((1, c_in, *data["grid"]), np.float32)
+        size, groups = command["size"], command.get("groups", 1)
+        grid = np.zeros((1, c_in * groups, *data["grid"]), np.float32)
         grid[0][:, coordinates[:, 1], coordinates[:, 2], coordinates[:, 3]] = features.T
         self.x = torch.from_numpy(grid).to(DEVICE).requires_grad_()
         kernel = np.ascontiguousarray(weight.transpose(2, 1, 0).reshape(c_out, c_in, size, size, size))
         self.weight = torch.from_numpy(kernel).to(DEVICE).requires_grad_()
-        self.settings = {"stride": command["stride"], "padding": command["padding"]}
+        self.settings = {"stride": command["stride"], "padding": command["padding"], "groups": groups}
         y = self.forward(None)
         gradient = np.zeros(tuple(y.shape), np.float32)
         at = data["output_coordinates"]

@@ -43,8 +43,9 @@ def parts() -> list[Part]:
     listed = [Part(name, find_error, 0.0) for name, find_error in (
         ("copies to the device and back", smoke_parts.copies), ("hash table", smoke_parts.hash_table),
         ("rulebooks and pairs", smoke_parts.rulebooks), ("segment maxima", smoke_parts.segment_maxima),
-        ("voxelized meshes", smoke_parts.meshes), ("filled solids", smoke_parts.solids),
-        ("batches of a loader beside", smoke_parts.loader), ("dense round trip", smoke_parts.round_trip))]
+        ("rows on unions", smoke_parts.unions), ("voxelized meshes", smoke_parts.meshes),
+        ("filled solids", smoke_parts.solids), ("batches of a loader beside", smoke_parts.loader),
+        ("dense round trip", smoke_parts.round_trip))]
     listed += [Part("segment sums", smoke_parts.segment_sums, plain), Part("points", smoke_parts.points, plain)]
     for name, layer in smoke_parts.LAYERS.items():
         listed.append(Part(name, partial(smoke_parts.layer_error, layer), plain))

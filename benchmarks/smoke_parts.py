@@ -148,6 +148,20 @@ def _rows() -> tuple[np.ndarray, np.ndarray]:
     return np.random.default_rng(2).standard_normal((9000, 6)).astype(np.float32), np.array([0, 3, 3, 8000, 9000])
 
 
+def unions(device: str) -> float:
+    rng, found = np.random.default_rng(6), []
+    rows = [np.flatnonzero(rng.random(900) < share) for share in (0.5, 0.8)]
+    x, y, joined = (rng.standard_normal((count, width), np.float32)
+                    for count, width in ((len(rows[0]), 5), (len(rows[1]), 5), (900, 40)))
+    backgrounds, coordinates = rng.standard_normal((2, 3, 5), np.float32), np.zeros((900, 2), np.int32)
+    coordinates[:, 0] = np.sort(rng.integers(0, 3, 900))
+    for where in ("cpu", device):
+        both = [to_device(array, where) for array in (x, y, *rows, backgrounds[0, :1], backgrounds[1], coordinates)]
+        found.append([launch("concatenate_rows", *both), launch("add_rows", *both),
+                      *launch("split_rows", to_device(joined, where), both[2], None, 7)])
+    return differences(found[1], found[0])
+
+
 def points(device: str) -> float:
     """Reduced in every way, and read back in both, with gradients."""
     rng = np.random.default_rng(6)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import time
 import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from benchmarks.timing import stopwatch
 from sparsenet import ops
 from sparsenet.backend import cupy, to_device
 from sparsenet.data import SparseBatch
+from sparsenet.kernels import get_num_threads, set_num_threads
 from sparsenet.kernels.counting import Counts, counting
 from sparsenet.nn import SparseConv, SparseNetwork, s3dcnn
 from sparsenet.optim import SGD
@@ -179,6 +182,21 @@ def traced_memory(steps: Steps) -> dict[str, int]:
     finally:
         tracemalloc.stop()
     return {"outputs": outputs, "live": live, "peak": peak, "rulebooks": base - before}
+
+
+def peak_bytes(function: Callable[[], object]) -> int:
+    """The most bytes that `function()` holds at any moment, by tracemalloc, with the threads' scratch memory: it runs
+    on a new thread, and kernels on new ones."""
+    set_num_threads(get_num_threads())
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(function).result()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
 
 
 def _bytes(output: Any) -> int:

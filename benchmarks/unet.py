@@ -1,4 +1,4 @@
-"""Training steps of a U-Net on a surface, forward and backward, beside the same network in spconv.
+"""Training steps of a U-Net on a surface, forward and backward, beside the same network in spconv; and their memory.
 
 Levels of 32, 64, 128 and 256 channels, submanifold 3^3, batch norm, residual blocks, inverse convolutions.  Without a
 background both compute one function, so that their outputs are compared before anything is timed.
@@ -12,16 +12,20 @@ import numpy as np
 
 from benchmarks import peers, reference
 from benchmarks.figures import Results
+from benchmarks.steps import peak_bytes
 from benchmarks.timing import Settings, case, interleave
 from sparsenet import get_backend, set_backend
 from sparsenet.backend import REFERENCE
+from sparsenet.inspect import trace
 from sparsenet.nn import SparseNetwork, unet
+from sparsenet.optim import SGD
 from sparsenet.sparse import SparseTensor, prepare
 
-SECTION = "U-Net"
+SECTION, MEMORY = "U-Net", "U-Net memory"
 CLASSES, CHANNELS = 20, (32, 64, 128, 256)
 SITES, SITES_OF_QUICK, SITES_TO_VERIFY = (20_000, 100_000), (1_500,), 1_000
 GOAL = 1.8  # spconv's step over ours
+GOAL_OF_MEMORY = 1.3  # the peak of a step over what it keeps
 TOLERANCE = 2e-3  # of float32 through 27 norms, each of which magnifies rounding
 
 
@@ -64,6 +68,11 @@ class Task:
         y.sum().backward()
         return y
 
+    def train(self, x: SparseTensor) -> None:
+        """Forward, backward and SGD."""
+        self.step(x)
+        SGD(self.net.parameters(), 1e-3).step()
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The arguments that a peer needs."""
         weights = {f"weights/{name}": array for name, array in self.net.get_weights().items() if "running" not in name}
@@ -81,6 +90,20 @@ def measure_unet(results: Results, settings: Settings) -> None:
                                                                         settings.device, ("spconv",))]
         for sites in SITES_OF_QUICK if settings.quick else SITES:
             _measure(Task(sites), f"{sites:,} sites", others, results, settings)
+
+
+def measure_unet_memory(results: Results, settings: Settings) -> None:
+    """Add the section: the peak of a step, network and rulebooks included, over the bytes that `trace` lists."""
+    for sites in SITES_OF_QUICK if settings.quick else SITES:
+        task, name = Task(sites), f"{sites:,} sites"
+        task.train(task.prepared())  # compiles
+        kept = trace(task.net, task.prepared()).kept
+        del task
+        peak = peak_bytes(lambda sites=sites: (task := Task(sites)).train(task.prepared()))
+        for what, size in {**vars(kept), "kept": kept.total, "peak": peak}.items():
+            results.add(MEMORY, name, what, size / 1e6, "MB", better="lower" if what == "peak" else "")
+        results.add(MEMORY, name, "peak / kept", peak / kept.total, "x", better="lower",
+                    goal=None if settings.quick else GOAL_OF_MEMORY)
 
 
 def _measure(task: Task, name: str, others: list[peers.Peer], results: Results, settings: Settings) -> None:

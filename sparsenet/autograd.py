@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from sparsenet.backend import adopted, array_module, device_of, rectangular
+from sparsenet.kernels.sums import added
 
 if TYPE_CHECKING:
     from sparsenet.ops.methods import TensorMethods
@@ -40,7 +41,7 @@ class ThreadState(threading.local):
 
 
 thread_state = ThreadState()
-_applied = count(1)  # numbers the applications of functions
+application_numbers = count(1)  # of functions, in the order in which they are applied
 
 
 class no_grad(ContextDecorator):
@@ -237,7 +238,7 @@ class Function:
                                 "wrap it with Tensor(array)")
         given = [(tensor.array, tensor._writes) for tensor in inputs if tensor is not None]
         device_of(*(array for array, _ in given))  # raises if they differ
-        self._state, self._number, recording = "applied", next(_applied), not thread_state.no_grad_depth
+        self._state, self._number, recording = "applied", next(application_numbers), not thread_state.no_grad_depth
         self.needs = tuple(t is not None and t.requires_grad and recording for t in inputs)
         result = self.forward(*(None if tensor is None else tensor.array for tensor in inputs))
         outputs = tuple(Tensor(array) for array in (result if isinstance(result, tuple) else (result,)))
@@ -287,8 +288,7 @@ class Function:
 def _run_backward(root: Tensor, gradient: Any, retain_graph: bool) -> None:
     totals: dict[Tensor, Any] = {}  # assigned at the end, so that an error leaves every .grad as it was
     for edge, part in gradient_parts(root, gradient, retain_graph):
-        tensor = edge.tensor()
-        if tensor is not None and (tensor.is_leaf or tensor._retains_grad):
+        if (tensor := edge.tensor()) is not None and (tensor.is_leaf or tensor._retains_grad):
             totals[tensor] = _sum(totals.get(tensor), part)
     while totals:
         tensor, *box = totals.popitem()  # a copy if others have it: a backward may return one array for several inputs
@@ -299,7 +299,7 @@ def gradient_parts(root: Tensor, gradient: Any, retain_graph: bool) -> Iterator[
     """The parts of the gradient of each tensor of the graph, one for each use, in the order of their summation."""
     pending: dict[Function, list[Any]] = {}  # sums of the gradients of its outputs so far
     parts = [(_edge(root), gradient)]
-    for function in (*_reverse_order(root), None):
+    for function in (*reverse_order(root), None):
         for edge, part in parts:
             if edge.creator is not None:
                 slots = pending.setdefault(edge.creator, [None] * edge.creator._output_count)
@@ -308,13 +308,12 @@ def gradient_parts(root: Tensor, gradient: Any, retain_graph: bool) -> Iterator[
         parts = function._differentiate(pending.pop(function), retain_graph) if function in pending else []
 
 
-def _reverse_order(root: Tensor) -> list[Function]:
-    """The functions that computed `root`, the last applied first; iterative, as chains may be long."""
+def reverse_order(*roots: Tensor) -> list[Function]:
+    """The functions that computed these tensors, the last applied first; iterative, as chains may be long."""
     found: set[Function] = set()
-    waiting = [root._creator]
+    waiting = [root._creator for root in roots]
     while waiting:
-        function = waiting.pop()
-        if function is not None and function not in found:
+        if (function := waiting.pop()) is not None and function not in found:
             found.add(function)
             waiting.extend(edge.creator for edge in function._inputs if edge is not None)
     return sorted(found, key=lambda function: function._number, reverse=True)
@@ -325,7 +324,7 @@ def _edge(tensor: Tensor) -> Edge:
 
 
 def _sum(known: Any, gradient: Any) -> Any:
-    return gradient if known is None else as_array(known + gradient)  # never in place
+    return gradient if known is None else as_array(added(known, gradient))  # never in place
 
 
 def _writes_of(value: Any, known: list[tuple[Any, list[int]]]) -> list[list[int]]:

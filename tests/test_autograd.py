@@ -3,6 +3,7 @@
 import copy
 import gc
 import threading
+import tracemalloc
 import weakref
 from pathlib import Path
 
@@ -95,6 +96,26 @@ def test_grads_of_two_leaves_never_share_memory():
     Both().apply(a, b).backward(given)
     a.grad += 1
     assert b.grad == 1 and given == 1
+
+
+def test_gradients_are_handed_over_one_by_one():
+    class Sum(Function):
+        def forward(self, *xs):
+            return sum(xs)
+
+        def backward(self, gradient):
+            return tuple(gradient * 1 for _ in self.needs)
+
+    leaves = [Tensor(np.ones(1 << 15), requires_grad=True) for _ in range(8)]
+    total = Sum().apply(*leaves)
+    size = leaves[0].array.nbytes
+    tracemalloc.start()
+    try:
+        total.backward(leaves[0].array)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 9 * size <= peak < 11 * size  # those that backward returned, and a copy of one; not of all
 
 
 def test_outputs_without_a_gradient_give_none():

@@ -198,6 +198,9 @@ def test_a_trace_shows_the_words_of_its_two_tables():
     work, values = rows(seen), rows(seen, 1)
     assert work[1][1] == "input" and work[-1][1] == "total" and len(work) == 13 and len(values) == 11
     words = [word for row in (*work, *values) for cell in row for word in cell.split()]
+    words += f"kept for a step: {facts(seen)['kept for a step']}".split()
     assert sorted(words) == sorted(word for word in str(seen).split() if not set(word) <= {"-"})
+    with sn.no_grad():
+        assert facts(sn.inspect.trace(network(), batch())) == {}
     totals = parsed(seen).findall(".//tr[@class='rule']")
     assert [row[1].text for row in totals] == ["total"]

@@ -10,6 +10,7 @@ from sparsenet.inspect.gallery import Picture, gallery
 from sparsenet.inspect.grad_cam import GradCam, grad_cam
 from sparsenet.inspect.grids import activation_slices, activation_voxels, sparse_tensor
 from sparsenet.inspect.hashing import hash_table, hash_table_report
+from sparsenet.inspect.kept import Kept
 from sparsenet.inspect.labels import labelled_voxels
 from sparsenet.inspect.meshes import render_sizes
 from sparsenet.inspect.pca import descriptor_map, principal_components
@@ -17,7 +18,7 @@ from sparsenet.inspect.rules import rulebook
 from sparsenet.inspect.statistics import statistics
 from sparsenet.inspect.tracing import Trace, trace
 
-__all__ = ["GradCam", "Picture", "Trace", "activation_slices", "activation_voxels", "confusion_counts",
+__all__ = ["GradCam", "Kept", "Picture", "Trace", "activation_slices", "activation_voxels", "confusion_counts",
            "confusion_matrix", "descriptor_map", "gallery", "grad_cam", "hash_table", "hash_table_report",
            "labelled_voxels", "precision_recall", "principal_components", "rate_curve", "render_sizes", "rulebook",
            "save_figure", "sparse_tensor", "statistics", "trace", "training_curves"]

@@ -16,6 +16,8 @@ def statistics(record: Activation) -> dict[str, Any]:
     spatial_size (D,), channels, sites, active_fraction, pairs, multiply_adds, dense_multiply_adds
     parameters : number of elements of the layer's parameters
     feature_bytes : size of the output's features and background
+    saved_bytes : size of what the layer saved for the backward pass, each array at the layer that saved it first;
+        parameters and rulebooks do not count
     rulebook_bytes : size of the rulebook's neighbours, int32 (M, K)
     mean, std, minimum, maximum : over all rows and channels of the features
     dead_channels : share of the channels with the same value in every row, 0 to 1; they carry no
@@ -42,6 +44,7 @@ def statistics(record: Activation) -> dict[str, Any]:
         "dense_multiply_adds": record.dense_multiply_adds,
         "parameters": record.layer.parameter_count(),
         "feature_bytes": x.nbytes + (0 if background is None else background.nbytes),
+        "saved_bytes": record.saved_bytes,
         "rulebook_bytes": None if neighbours is None else int(neighbours.nbytes),
         "seconds": record.seconds,
         "mean": float(x.mean(dtype=np.float64)) if x.size else None,

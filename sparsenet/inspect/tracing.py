@@ -11,8 +11,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from sparsenet.autograd import Tensor, no_grad
+from sparsenet.autograd import Tensor, application_numbers, no_grad
 from sparsenet.backend import array_module
+from sparsenet.inspect.kept import Kept, kept
 from sparsenet.inspect.statistics import statistics
 from sparsenet.nn.activations import Activation, grid_words
 from sparsenet.nn.module import Module, intercepting
@@ -27,6 +28,9 @@ def trace(net: Module, batch: Any, repeats: int = 0) -> Trace:
     A layer is a Module that calls no other Module.  A Module that calls others gets its own record only if
     it returns something that none of them returned, such as the sum of a residual block.  The records are
     numbered 1, 2, ... in the order in which the layers finish; a layer used twice has two records.
+
+    If a graph is recorded (not under `no_grad`), the trace also says what a training step keeps: see `Kept`.  Layers
+    run one by one here, so what a fusion or activation checkpointing saves is not taken off.
 
     Parameters
     ----------
@@ -63,23 +67,38 @@ def trace(net: Module, batch: Any, repeats: int = 0) -> Trace:
     if repeats < 0:
         raise ValueError(f"trace: repeats is {repeats}, expected 0 or more")
     x = getattr(batch, "input", batch)
-    output, records = _recorded(net, x)
+    output, recorder = _recorded(net, x)
+    own = _kept(net, x, output, recorder)
+    records = recorder.records
     passes = []
     for _ in range(repeats):
         with no_grad(), net.evaluating():
-            passes.append([record.seconds for record in _recorded(net, x)[1]])
+            passes.append([record.seconds for record in _recorded(net, x)[1].records])
     if any(len(seconds) != len(records) for seconds in passes):
         raise ValueError("trace: the network used other layers when run again: trace it with repeats=0")
     if passes:
         records = [replace(r, seconds=min(times)) for r, times in zip(records, zip(*passes, strict=True), strict=True)]
-    return Trace(x, output, tuple(records))
+    return Trace(x, output, tuple(records), own)
 
 
-def _recorded(net: Module, x: Any) -> tuple[Any, list[Activation]]:
+def _recorded(net: Module, x: Any) -> tuple[Any, _Recorder]:
     recorder = _Recorder(net)
     with intercepting(recorder):
         output = net(x)
-    return output, recorder.records
+    return output, recorder
+
+
+def _kept(net: Module, x: Any, output: Any, recorder: _Recorder) -> Kept | None:
+    """What the graph of the output keeps, None if there is none; each record is told its share."""
+    records = recorder.records
+    tensors = [tensor for part in _tensors(output) for tensor in _parts(part)]
+    if not any(tensor.requires_grad for tensor in tensors):
+        return None
+    sites = [one.sites for part in (x, *(given for record in records for given in record.inputs), output)
+             for one in _tensors(part) if isinstance(one, SparseTensor)]
+    found, shares = kept(tensors, recorder.calls, net.parameters(), sites)
+    recorder.records = [replace(record, saved_bytes=share) for record, share in zip(records, shares, strict=True)]
+    return found
 
 
 class _Recorder:
@@ -87,6 +106,7 @@ class _Recorder:
 
     def __init__(self, net: Module):
         self.records: list[Activation] = []
+        self.calls: list[range] = []  # the numbers of the functions applied for each record
         self.inner_seconds = 0.0  # time in modules called by the current one
         self.names: dict[int, list[str]] = {}
         for name, module in named_modules(net):
@@ -94,10 +114,11 @@ class _Recorder:
 
     def __call__(self, module: Module, inputs: tuple[Any, ...]) -> Any:
         before, outside, self.inner_seconds = len(self.records), self.inner_seconds, 0.0
-        start = perf_counter()
+        first, start = next(application_numbers), perf_counter()
         output = module.forward(*inputs)
         _wait_for(output)
         seconds = perf_counter() - start
+        numbers = range(first, next(application_numbers))
         own_seconds, self.inner_seconds = seconds - self.inner_seconds, outside + seconds
         known = {id(record.output) for record in self.records[before:]}
         fresh = [part for part in _tensors(output) if id(part) not in known]
@@ -107,6 +128,7 @@ class _Recorder:
                 own_name = name if len(fresh) == 1 else f"{name}[{number}]"
                 self.records.append(Activation(len(self.records) + 1, own_name, module, tuple(inputs), part,
                                                own_seconds if number == 0 else 0.0))
+                self.calls.append(numbers)
         return output
 
     def _next_name(self, module: Module) -> str:
@@ -122,11 +144,13 @@ class Trace(Sequence):
 
     input : the network's input;  output : its output
     records : Activations, in order; `statistics(record)` returns plain numbers for each
+    kept : bytes that a training step keeps; None without a graph
     """
 
     input: Any
     output: Any
     records: tuple[Activation, ...]
+    kept: Kept | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -143,13 +167,20 @@ class Trace(Sequence):
         return list(self.records[which]) if isinstance(which, slice) else self.records[which]
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-compatible dict: "input", "layers" (see `statistics`) and "total"."""
+        """A JSON-compatible dict: "input", "layers" (see `statistics`) and "total".
+
+        In the total, kept_bytes is the sum of saved_bytes, weight_bytes, gradient_bytes and all_rulebook_bytes, what a
+        training step keeps (see `Kept`); all are 0 without a graph.  rulebook_bytes are those of the neighbours alone.
+        """
         layers = [statistics(record) for record in self.records]
         summed = ("multiply_adds", "dense_multiply_adds", "feature_bytes", "rulebook_bytes", "seconds")
         total = {name: sum(layer[name] or 0 for layer in layers) for name in summed}
         parameters = {id(p): p.size for record in self.records for p in record.layer.parameters()}
+        found = self.kept or Kept(0, 0, 0, 0)
         return {"input": _described(self.input), "layers": layers,
-                "total": {**total, "parameters": sum(parameters.values())}}
+                "total": {**total, "parameters": sum(parameters.values()), "saved_bytes": found.activations,
+                          "weight_bytes": found.weights, "gradient_bytes": found.gradients,
+                          "all_rulebook_bytes": found.rulebooks, "kept_bytes": found.total}}
 
     def to_csv(self, path: str | os.PathLike | None = None) -> str:
         """The layers as CSV, one per line after a header; also written to `path` if given.
@@ -168,17 +199,19 @@ class Trace(Sequence):
         return text.getvalue()
 
     def __str__(self) -> str:
-        """Two tables: the work of each layer, and its values."""
+        """Two tables: the work of each layer, and its values; between them, what a training step keeps."""
         found = self.to_dict()
         work = aligned(_work_rows(self, found), left=_LEFT_OF_WORK, rules=(1, -1))
-        return f"{work}\n\n{aligned(_value_rows(found['layers']), left=(1,))}"
+        lines = [] if self.kept is None else [f"kept for a step: {self.kept}"]
+        return "\n".join([work, *lines, "", aligned(_value_rows(found["layers"]), left=(1,))])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """The HTML that notebooks show: the same two tables."""
+        """The HTML that notebooks show: the same two tables, and what a training step keeps."""
         found = self.to_dict()
-        return card("Trace", {}, table(_work_rows(self, found), left=_LEFT_OF_WORK, rules=(-1,)),
+        facts = {} if self.kept is None else {"kept for a step": str(self.kept)}
+        return card("Trace", facts, table(_work_rows(self, found), left=_LEFT_OF_WORK, rules=(-1,)),
                     table(_value_rows(found["layers"]), left=(1,)))
 
 
@@ -189,9 +222,10 @@ def _work_rows(seen: Trace, found: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The work of each layer, between a heading and the totals."""
     scale, unit = (1e-6, "M ") if found["total"]["dense_multiply_adds"] >= 1e6 else (1, "")
     rows: list[tuple[str, ...]] = [("", "layer", "settings", "size", "channels", "sites", "active %", "pairs",
-                                    f"{unit}mult-adds", f"{unit}if dense", "features KB", "rulebook KB", "ms")]
+                                    f"{unit}mult-adds", f"{unit}if dense", "features KB", "saved KB", "rulebook KB",
+                                    "ms")]
     if isinstance(seen.input, (SparseTensor, Tensor)):
-        rows.append(("0", "input", "", *grid_words(seen.input), *[""] * 6))
+        rows.append(("0", "input", "", *grid_words(seen.input), *[""] * 7))
     for record, layer in zip(seen.records, found["layers"], strict=True):
         pairs = "" if layer["pairs"] is None else f"{layer['pairs']:,}"
         rows.append((str(record.index), record.name, layer["settings"], *grid_words(record.output), pairs,
@@ -205,7 +239,7 @@ def _work_rows(seen: Trace, found: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def _work_words(numbers: Mapping[str, Any], scale: float) -> tuple[str, ...]:
     work = [("?" if numbers[name] is None else _scaled(numbers[name], scale))
             for name in ("multiply_adds", "dense_multiply_adds")]
-    return (*work, _scaled(numbers["feature_bytes"], 1e-3), _scaled(numbers["rulebook_bytes"], 1e-3),
+    return (*work, *(_scaled(numbers[name], 1e-3) for name in ("feature_bytes", "saved_bytes", "rulebook_bytes")),
             _scaled(numbers["seconds"], 1e3))
 
 
@@ -227,6 +261,10 @@ def _value_rows(layers: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
                  else f"{value:.4g}" for name in columns.values()]
         rows.append((str(layer["index"]), layer["name"], *words))
     return rows
+
+
+def _parts(x: SparseTensor | Tensor) -> list[Tensor]:
+    return list(x.tensors().values()) if isinstance(x, SparseTensor) else [x]
 
 
 def _described(x: Any) -> dict[str, Any] | None:

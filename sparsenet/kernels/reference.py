@@ -537,6 +537,38 @@ formula_of("subtract_sample_rows")(lambda values, rows, coordinates: values - of
 formula_of("multiply_sample_rows")(lambda values, rows, coordinates: values * of_sites(rows, coordinates))
 
 
+# ---- rows on the union of two sets of sites --------------------------------------------------------------------------
+
+def on_union(values, rows, background, coordinates):
+    """(M, C): the values at their rows of the union, elsewhere the background of the sample, or zeros."""
+    if rows is None:
+        return values
+    out = np.zeros((len(coordinates), values.shape[1]), values.dtype)
+    out += 0 if background is None else of_sites(background, coordinates)
+    out[rows] = values
+    return out
+
+
+@formula_of("concatenate_rows")
+def concatenate_rows(x, y, x_rows, y_rows, x_background, y_background, coordinates):
+    """(M, C + E): x and y side by side."""
+    return np.concatenate([on_union(x, x_rows, x_background, coordinates),
+                           on_union(y, y_rows, y_background, coordinates)], axis=1)
+
+
+@formula_of("add_rows")
+def add_rows(x, y, x_rows, y_rows, x_background, y_background, coordinates):
+    """(M, C)"""
+    return on_union(x, x_rows, x_background, coordinates) + on_union(y, y_rows, y_background, coordinates)
+
+
+@formula_of("split_rows")
+def split_rows(values, x_rows, y_rows, channels):
+    """(X, channels) and (Y, the others)"""
+    x, y = (values if rows is None else values[rows] for rows in (x_rows, y_rows))
+    return x[:, :channels].copy(), y[:, channels:].copy()
+
+
 # ---- points and the cells that they lie in -------------------------------------------------------------------------
 
 @formula_of("point_keys")

@@ -29,6 +29,8 @@ class Activation:
     seconds : wall time of the layer's forward pass; None if it was not measured
     parts : for a layer made of layers, such as a Residual: the records of the layers that it called, with its
         number; they may have parts of their own
+    saved_bytes : size of what its call saved for the backward pass, other than parameters and rulebooks, and no other
+        before it; None if that was not determined, or there is no graph
 
     `output` is part of the graph.  The properties return its contents as NumPy arrays, for any device;
     if the output is a plain Tensor, `features` is its array, and the properties that only sites have are None.
@@ -41,6 +43,7 @@ class Activation:
     output: SparseTensor | Tensor
     seconds: float | None = None
     parts: tuple[Activation, ...] = ()
+    saved_bytes: int | None = None
 
     def __post_init__(self) -> None:
         self._tensor.retain_grad()

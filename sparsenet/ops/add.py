@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from sparsenet.autograd import Function
+from sparsenet.backend import array_module
+from sparsenet.kernels import launch
+from sparsenet.ops.batch_norm import rows_of
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.sparse.tensor import SparseTensor
-from sparsenet.sparse.union import check_agreement, gather, missing_rows, spread, union
+from sparsenet.sparse.union import check_agreement, gather, missing_rows, union
 
 
 class Add(Function):
@@ -21,9 +24,10 @@ class Add(Function):
         self.sites, self.rows = sites, rows
 
     def forward(self, x: Any, y: Any, x_background: Any, y_background: Any) -> Any:
-        out = (spread(x, self.rows[0], x_background, self.sites) + spread(y, self.rows[1], y_background, self.sites))
+        x, y = map(array_module(x).ascontiguousarray, (x, y))
         if x_background is None:
-            return out
+            return launch("add_rows", x, y, *self.rows, None, None, self.sites.coordinates)
+        out = launch("add_rows", x, y, *self.rows, rows_of(x_background), rows_of(y_background), self.sites.coordinates)
         self.shared = (x_background.ndim == 1, y_background.ndim == 1)  # by all samples; else (B, C)
         return out, x_background + y_background
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from sparsenet.autograd import Function
 from sparsenet.backend import array_module
+from sparsenet.kernels import launch
+from sparsenet.ops.batch_norm import rows_of
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.sparse.tensor import SparseTensor
-from sparsenet.sparse.union import check_agreement, gather, missing_rows, spread, union
+from sparsenet.sparse.union import check_agreement, missing_rows, union
 
 
 class Concatenate(Function):
@@ -27,8 +29,12 @@ class Concatenate(Function):
         features, backgrounds = arrays[: len(self.rows)], arrays[len(self.rows):]
         xp = array_module(features[0])
         self.splits = list(accumulate(part.shape[1] for part in features[:-1]))
-        out = xp.concatenate([spread(one, rows, background, self.sites) for one, rows, background
-                              in zip(features, self.rows, backgrounds, strict=True)], axis=1)
+        (out, at, below), *others = [
+            (xp.ascontiguousarray(one), rows, None if background is None else rows_of(background))
+            for one, rows, background in zip(features, self.rows, backgrounds, strict=True)]
+        for part, rows, background in others:
+            out = launch("concatenate_rows", out, part, at, rows, below, background, self.sites.coordinates)
+            at = below = None  # what there is so far has all sites
         if backgrounds[0] is None:
             return out
         self.shared = [one.ndim == 1 for one in backgrounds]  # by all samples; else (B, C)
@@ -38,21 +44,32 @@ class Concatenate(Function):
 
     def backward(self, gradient: Any, background_gradient: Any = None) -> tuple[Any, ...]:
         count = len(self.rows)
-        parts, background_parts = (
-            [None] * count if whole is None else array_module(whole).split(whole, self.splits, axis=-1)
-            for whole in (gradient, background_gradient))
-        features: list[Any] = [None] * count
+        features: list[Any] = [None] * count if gradient is None else self._split(gradient, self.rows)
         backgrounds: list[Any] = [None] * count
-        for i, (part, total, rows) in enumerate(zip(parts, background_parts, self.rows, strict=True)):
-            part = part if part is None else array_module(part).ascontiguousarray(part)
-            if part is not None and self.needs[i]:
-                features[i] = gather(part, rows)
-            if self.needs[count + i]:
-                total = total.sum(axis=0) if total is not None and self.shared[i] and total.ndim == 2 else total
-                missing = None if part is None else missing_rows(part, rows, self.sites, self.shared[i])
-                total = total if missing is None else missing if total is None else total + missing
-                backgrounds[i] = None if total is None else array_module(total).ascontiguousarray(total)
+        if any(self.needs[count:]):
+            differ = gradient is not None and any(rows is not None for rows in self.rows)
+            parts = self._split(gradient, (None,) * count) if differ else [None] * count
+            totals = ([None] * count if background_gradient is None
+                      else array_module(background_gradient).split(background_gradient, self.splits, axis=-1))
+            backgrounds = [self._to_background(i, part, total) if self.needs[count + i] else None
+                           for i, (part, total) in enumerate(zip(parts, totals, strict=True))]
         return (*features, *backgrounds)
+
+    def _to_background(self, i: int, part: Any, total: Any) -> Any:
+        """The gradient of background i, from those of its channels of the output and of the output's background."""
+        total = total.sum(axis=0) if total is not None and self.shared[i] and total.ndim == 2 else total
+        missing = None if part is None else missing_rows(part, self.rows[i], self.sites, self.shared[i])
+        total = total if missing is None else missing if total is None else total + missing
+        return None if total is None else array_module(total).ascontiguousarray(total)
+
+    def _split(self, gradient: Any, rows: tuple[Any | None, ...]) -> list[Any]:
+        """The channels of each tensor, at its rows."""
+        parts: list[Any] = []
+        for start, at in zip(reversed(self.splits), reversed(rows[1:]), strict=True):
+            first = rows[0] if len(parts) == len(rows) - 2 else None  # the others are split further
+            gradient, part = launch("split_rows", gradient, first, at, start)
+            parts.append(part)
+        return [gradient, *reversed(parts)]
 
 
 def concatenate(*tensors: SparseTensor) -> SparseTensor:

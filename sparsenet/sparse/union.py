@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from sparsenet.backend import array_module
+from sparsenet.kernels import launch
 from sparsenet.sparse.sites import ActiveSites
 
 
@@ -156,15 +157,13 @@ def spread(features: Any, rows: Any | None, background: Any | None, sites: Activ
 
 
 def gather(gradient: Any, rows: Any | None) -> Any:
-    """(N, C): the gradient of the features that `spread` wrote to `rows`."""
-    return gradient if rows is None else gradient[rows]
+    """(N, C): the gradient (M, C) of the features that stand at `rows` of a union."""
+    return gradient if rows is None else launch("split_rows", gradient, rows, None, gradient.shape[1])[0]
 
 
 def missing_rows(gradient: Any, rows: Any | None, sites: ActiveSites, shared: bool) -> Any | None:
-    """The gradient of the background that `spread` wrote: (C,) if it is `shared` by all samples, else (B, C); None if
-    it wrote none."""
-    from sparsenet.kernels import launch
-
+    """The gradient of the background that stands at all other rows of a union: (C,) if it is `shared` by all samples,
+    else (B, C); None if there are none."""
     if rows is None:
         return None
     missing = gradient.copy()

@@ -35,8 +35,10 @@ def test_sections_give_their_figures():
     goals = {figure.case: figure.goal for figure in results.figures if figure.name == "of copy"}
     assert goals["PReLU, backward"] == 60 and goals["GELU, forward"] == goals["softmax, backward"] == 40
     assert results.value("memory-bound passes", "at_points, nearest", "of copy") > 0
+    assert goals["concatenation, backward"] == goals["addition, other sites"] == 60
     assert results.find("points", "20,000 points, 3 channels", "from_points, mean / argsort").goal == 1.5
     assert results.value("S3DCNN memory", "render 20", "peak / live") > 1
+    assert 0.5 < results.value("U-Net memory", "1,500 sites", "peak / kept") < 2
     assert results.value("hash table", "10,000 keys", "insert") > 0
     assert results.value("voxelizer", "meshes", "count") == 8
     assert any("parametric shapes instead" in note for note in results.notes)
@@ -49,6 +51,14 @@ def test_training_sections_give_their_figures():
     assert results.value("S3DCNN cost", "render 30", "dense multiply-adds a sample") == pytest.approx(5654, rel=1e-3)
     assert results.value("S3DCNN cost", "render 30", "multiply-adds a sample") < 200
     assert results.value("S3DCNN pipeline", "parametric shapes, render 20, augmented, 1 worker", "rate") > 0
+
+
+def test_grouped_convolution_is_timed_beside_the_same_without_groups():
+    results = run(QUICK, ["grouped"], say=lambda line: None)
+    assert not results.failed
+    assert {figure.case for figure in results.of("grouped convolution")} == {"64 channels, 8 groups",
+                                                                            "64 channels, depthwise"}
+    assert results.value("grouped convolution", "64 channels, depthwise", "forward, without groups / ours") > 1
 
 
 def test_evaluation_is_timed_beside_training():

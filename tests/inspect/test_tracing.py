@@ -208,8 +208,10 @@ class TestTables:
         before = str(seen)
         assert repr(seen) == before
         work, values = (block.splitlines() for block in before.split("\n\n"))
-        assert len(work) == 2 + 1 + 6 + 2 and len(values) == 2 + 6
-        for heading in ("sites", "active %", "pairs", "mult-adds", "if dense", "features KB", "rulebook KB", "ms"):
+        kept = work.pop()
+        assert kept.startswith("kept for a step: ") and len(work) == 2 + 1 + 6 + 2 and len(values) == 2 + 6
+        for heading in ("sites", "active %", "pairs", "mult-adds", "if dense", "features KB", "saved KB", "rulebook KB",
+                        "ms"):
             assert heading in work[0]
         end = work[0].index("sites") + len("sites")
         assert [line[:end].split()[-1] for line in work[2:7]] == [

@@ -15,12 +15,15 @@ from typing import Any
 from sparsenet.backend import array_module
 from sparsenet.kernels.table import launch, views_read
 
-_NARROW = 64  # weights of a group and an offset, up to which loops were faster than products on two processors
+NARROW = 64  # weights of a group and an offset, up to which loops are taken as faster than products
 
 
-def is_narrow(c_in: int, c_out: int, groups: int) -> bool:
-    """Whether groups of that many channels in all go through loops of their own."""
-    return (c_in // groups) * (c_out // groups) <= _NARROW
+def is_narrow(c_in: int, c_out: int, groups: int, limit: int = NARROW) -> bool:
+    """Whether groups of that many channels in all go through loops of their own.
+
+    limit : of the weights of a group and an offset
+    """
+    return (c_in // groups) * (c_out // groups) <= limit
 
 
 def forward(kernel: str, features: Any, weights: Any, rulebook: Any, constant: Any, groups: int, backend: str) -> Any:

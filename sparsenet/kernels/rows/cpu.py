@@ -22,7 +22,7 @@ from sparsenet.kernels.cpu.chunks import chunks_of
 from sparsenet.kernels.cpu.lanes import doubles, load, prefetch, store
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
-from sparsenet.kernels.rows import samples  # noqa: F401  (registers its kernels)
+from sparsenet.kernels.rows import samples, unions  # noqa: F401  (registers their kernels)
 
 CHUNK = 4096  # rows
 _WIDTH, _NARROW = 32, 8  # channels that a CPU sums side by side

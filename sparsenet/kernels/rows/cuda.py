@@ -1,19 +1,29 @@
-"""Rows on a GPU: segments by segment.cu; a row of each sample by CuPy's own kernels."""
+"""Rows on a GPU: segments by segment.cu, rows on unions by unions.cu; a row of each sample by CuPy's own kernels."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sparsenet.backend import array_module
+from sparsenet.kernels.contracts import ADD_ROWS, CONCATENATE_ROWS, SEGMENT_MAX, SEGMENT_SUM, SPLIT_ROWS
 from sparsenet.kernels.contracts import ADD_SAMPLE_ROWS as ADD
 from sparsenet.kernels.contracts import MULTIPLY_SAMPLE_ROWS as MULTIPLY
-from sparsenet.kernels.contracts import SEGMENT_MAX, SEGMENT_SUM
 from sparsenet.kernels.contracts import SUBTRACT_SAMPLE_ROWS as SUBTRACT
-from sparsenet.kernels.cuda.source import MAX_BLOCKS, SCALARS, CudaKernel, CudaSource, scalars_of
+from sparsenet.kernels.cuda.source import (
+    MAX_BLOCKS,
+    SCALARS,
+    THREADS,
+    CudaKernel,
+    CudaSource,
+    blocks_for,
+    scalars_of,
+)
 from sparsenet.kernels.cuda.tickets import tickets
 
 CUDA_CHUNK = 1024  # rows: a block's work; 1 M rows give a GPU a thousand blocks
 _BLOCK = (32, 8)  # channels x groups of rows
+_MAX_LANES = 32  # channels that a row of threads of unions.cu takes at a time
+UNIONS = CudaSource("rows/unions", variants=SCALARS.values())
 SOURCE = CudaSource("rows/segment", variants=[{**scalars, "CHUNK": CUDA_CHUNK} for scalars in SCALARS.values()])
 
 
@@ -65,6 +75,50 @@ def _slots(rows: int, segments: int) -> int:
 
 def _grid(blocks: int, values) -> tuple[int, int]:
     return min(blocks, MAX_BLOCKS), -(-values.shape[1] // _BLOCK[0])
+
+
+@CONCATENATE_ROWS.implementation("cuda")
+def _concatenate_cuda(x, y, x_rows, y_rows, x_background, y_background, coordinates):
+    sides = *_side(x, x_rows, x_background), x.shape[1], *_side(y, y_rows, y_background), y.shape[1]
+    return _on_union("concatenate_rows", x.shape[1] + y.shape[1], sides, x if x_rows is None else y, coordinates)
+
+
+@ADD_ROWS.implementation("cuda")
+def _add_rows_cuda(x, y, x_rows, y_rows, x_background, y_background, coordinates):
+    sides = *_side(x, x_rows, x_background), *_side(y, y_rows, y_background), x.shape[1]
+    return _on_union("add_rows", x.shape[1], sides, x if x_rows is None else y, coordinates)
+
+
+@SPLIT_ROWS.implementation("cuda")
+def _split_cuda(values, x_rows, y_rows, channels):
+    xp, (sites, width) = array_module(values), values.shape
+    counts = [0 if rows is None else rows.size for rows in (x_rows, y_rows)]
+    x, y = (xp.empty((sites if rows is None else rows.size, size), values.dtype)
+            for rows, size in ((x_rows, channels), (y_rows, width - channels)))
+    sides = x_rows, counts[0], channels, y_rows, counts[1], width - channels
+    UNIONS.kernel("split_rows", **scalars_of(values))(*_shape(sites, width), values, *sides, sites, x, y)
+    return x, y
+
+
+def _side(values, rows, background):
+    """The arguments that describe a side."""
+    several = background is not None and len(background) > 1
+    return values, rows, 0 if rows is None else rows.size, None if rows is None else background, several
+
+
+def _on_union(kernel, width, sides, whole, coordinates):
+    """whole : a side that has all sites, if there are no coordinates"""
+    count = len(whole) if coordinates is None else len(coordinates)
+    out = array_module(whole).empty((count, width), whole.dtype)
+    UNIONS.kernel(kernel, **scalars_of(whole))(*_shape(count, width), *sides, coordinates,
+                                               0 if coordinates is None else coordinates.shape[1], count, out)
+    return out
+
+
+def _shape(rows, channels):
+    """The grid and the block for rows of so many channels."""
+    lanes = min(_MAX_LANES, 1 << max(channels - 1, 0).bit_length())
+    return blocks_for(rows, THREADS // lanes) if channels else 0, (lanes, THREADS // lanes)
 
 
 @ADD.implementation("cuda")
