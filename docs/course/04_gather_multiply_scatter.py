@@ -102,7 +102,8 @@ for k in range(9):
 k = int(np.diff(rulebook.pair_splits).argmax())
 n, m = rulebook.pairs[rulebook.pair_splits[k]:rulebook.pair_splits[k + 1]].T
 panels = {"features (N, C_in)": features, f"gathered: rows {n.tolist()}": features[n],
-          f"weight of offset {k}": weight[k], "product": features[n] @ weight[k], "added to the output (M, C_out)": np.zeros_like(sparse)}
+          f"weight of offset {k}": weight[k], "product": features[n] @ weight[k],
+          "added to the output (M, C_out)": np.zeros_like(sparse)}
 panels["added to the output (M, C_out)"][m] = features[n] @ weight[k]
 figure, axes = plt.subplots(1, 5, figsize=(11, 3.6), layout="constrained")
 for axis, (title, values) in zip(axes, panels.items(), strict=True):
