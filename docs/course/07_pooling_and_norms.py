@@ -62,7 +62,7 @@ assert background.grad.tolist() == [1]
 # %% [markdown]
 # ## What pooling does to a shape
 #
-# With each halving of the grid a surface loses about three of four sites, while the grid loses seven of eight cells.
+# With each halving of the grid a surface at first loses about three of four sites, and the grid seven of eight cells.
 # So the data becomes denser on its way through the network, and at the end there is one cell, which has seen
 # everything.
 
