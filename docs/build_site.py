@@ -2,8 +2,8 @@
 """Builds the site: runs the chapters of the course, collects all pages in build/docs, makes build/site of them.
 
     pip install ".[docs,plot]"
-    python docs/build.py            # then open build/site/index.html
-    python docs/build.py --serve    # the same, at http://localhost:8000
+    python docs/build_site.py            # then open build/site/index.html
+    python docs/build_site.py --serve    # the same, at http://localhost:8000
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +24,7 @@ sys.path[:0] = [str(Path(__file__).parent)]
 import notebooks  # noqa: E402
 
 STAGED = ROOT / "build" / "docs"
+PACKAGE = Path(find_spec("sparsenet").origin).parent  # where it is installed
 # Pages outside docs/ and where they stand on the site.
 ELSEWHERE = {"README.md": "overview.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md",
              "SECURITY.md": "security.md", "CITATION.cff": "CITATION.cff", "LICENSE": "LICENSE.txt"}
@@ -37,9 +39,13 @@ def places() -> dict[str, str]:
              if path.is_file() and "__pycache__" not in path.parts and path.parent / path.name not in code()}
     for chapter in chapters():
         found[chapter.relative_to(ROOT).as_posix()] = f"course/{chapter.stem}.md"
-    cards = {path.relative_to(ROOT).as_posix(): f"models/{path.name}"
-             for path in sorted((ROOT / "sparsenet" / "models").glob("*.md"))}
+    cards = {f"sparsenet/models/{path.name}": f"models/{path.name}" for path in sorted((PACKAGE / "models").glob("*.md"))}
     return found | ELSEWHERE | cards
+
+
+def file_of(source: str) -> Path:
+    """The file of the repository, or of the package if that is installed elsewhere."""
+    return PACKAGE.parent / source if source.startswith("sparsenet/") else ROOT / source
 
 
 def code() -> set[Path]:
@@ -64,7 +70,7 @@ def relink(text: str, source: str, place: str, known: dict[str, str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[2]))
         if target not in known:
             raise ValueError(f"{source} links to {match[2]}, which is not on the site: add it to docs/, or to "
-                             "ELSEWHERE in docs/build.py")
+                             "ELSEWHERE in docs/build_site.py")
         return match[1] + posixpath.relpath(known[target], posixpath.dirname(place)) + match[3]
 
     parts = FENCE.split(text)  # what is in fences is code
@@ -79,11 +85,11 @@ def stage(target: Path = STAGED) -> None:
         file = target / place
         file.parent.mkdir(parents=True, exist_ok=True)
         if source.endswith(".md"):
-            file.write_text(relink((ROOT / source).read_text(encoding="utf-8"), source, place, known), encoding="utf-8")
+            file.write_text(relink(file_of(source).read_text(encoding="utf-8"), source, place, known), encoding="utf-8")
         elif source.endswith(".py"):
             stage_chapter(ROOT / source, file, known)
         else:
-            shutil.copyfile(ROOT / source, file)
+            shutil.copyfile(file_of(source), file)
 
 
 def stage_chapter(chapter: Path, page: Path, known: dict[str, str]) -> None:
