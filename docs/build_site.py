@@ -39,7 +39,8 @@ def places() -> dict[str, str]:
              if path.is_file() and "__pycache__" not in path.parts and path.parent / path.name not in code()}
     for chapter in chapters():
         found[chapter.relative_to(ROOT).as_posix()] = f"course/{chapter.stem}.md"
-    cards = {f"sparsenet/models/{path.name}": f"models/{path.name}" for path in sorted((PACKAGE / "models").glob("*.md"))}
+    cards = {f"sparsenet/models/{path.name}": f"models/{path.name}"
+             for path in sorted((PACKAGE / "models").glob("*.md"))}
     return found | ELSEWHERE | cards
 
 

@@ -101,8 +101,9 @@ for geometry in (Geometry.make(2, size=2), Geometry.make(2, size=3, stride=2), G
           f"{len(outputs)} out, {(neighbours >= 0).sum()} pairs")
 
 # %% [markdown]
-# The picture shows the rulebook of a 3 x 3 filter on one small grid. On the left are the input sites with the rows
-# that one output reads, on the right the output sites.
+# The picture shows the rulebook of a 3 x 3 filter on one small grid: the input sites, the filter, the output sites,
+# and the table of neighbours. Each offset has a colour. Output 3 is outlined, and so are the input cells that it
+# reads.
 
 # %% alt="Input and output sites of a 3 by 3 filter, with the pairs of one output site marked"
 small = sn.SparseTensor.from_dense(dense[:1])

@@ -46,7 +46,7 @@ def report_of(*launch):
     try:
         run(*launch)
     except HostError as error:
-        kind = re.search(r"order: .*|AddressSanitizer: [\w-]+", str(error))[0]
+        kind = re.search(r"order: [^:]*|AddressSanitizer: [\w-]+", str(error))[0]
         what = re.search(r"(READ|WRITE) of size \d+", str(error))
         line = re.search(r"\w+\.cu:\d+", str(error))
         return ", ".join([kind, *(found[0] for found in (what, line) if found)])
@@ -60,7 +60,7 @@ def report_of(*launch):
 # and its place in the block (`threadIdx.x`), so its number in the whole launch is `blockIdx.x * blockDim.x +
 # threadIdx.x`.
 #
-# The number of threads is a multiple of the size of a block, and the work is not. So every kernel begins with a
+# The number of threads is a multiple of the size of a block, and the work seldom is. So every kernel begins with a
 # *guard*: threads beyond the end have nothing to do. We use the *grid-stride loop*, a guard and more: thread i takes
 # the elements i, i + total, i + 2 total and so on, where total is the number of all threads. It is right for any
 # number of blocks.
@@ -92,8 +92,8 @@ run(activations, "leaky_relu", 1, 32, x, again, 100, 0.25)  # 32 threads: each g
 assert np.array_equal(again, out)
 
 # %% [markdown]
-# The second kernel of that source forgets the guard. On a GPU it would write 28 numbers behind the end of the array,
-# into something else that lies there. Here:
+# The second kernel of that source forgets the guard. On a GPU it would read 28 numbers behind the end of one array and
+# write 28 behind the end of the other, into something else that lies there. Here it is stopped at the first read:
 
 # %%
 fault = report_of(activations, "no_guard", 4, 32, x, out, 0.25)

@@ -97,7 +97,8 @@ def test_the_page_of_a_chapter(shown):
     page, pictures = notebooks.to_markdown(*shown, "01_title")
     assert list(pictures) == ["01_title-1.png"]
     for part in ('# 1. Title\n\n<p class="chapter"', "[notebook](01_title.ipynb)",
-                 "```{ .text .output }\nprinted\n2\n```", "<summary>Code of this picture</summary>\n\n```python\nimport",
+                 "```{ .text .output }\nprinted\n2\n```",
+                 "<summary>Code of this picture</summary>\n\n```python\nimport",
                  "[![a line](01_title-1.png){ .picture width=", "<summary>Solution</summary>\n\n```python\nclass",
                  '<div class="output"><b>table</b> <i>more</i></div>'):
         assert part in page
