@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import posixpath
 import re
 import shutil
@@ -36,7 +35,7 @@ def places() -> dict[str, str]:
     """The place on the site of each file of the repository that belongs to it, both relative to their roots."""
     found = {path.relative_to(ROOT).as_posix(): path.relative_to(ROOT / "docs").as_posix()
              for path in sorted((ROOT / "docs").rglob("*"))
-             if path.is_file() and "__pycache__" not in path.parts and path.parent / path.name not in code()}
+             if path.is_file() and "__pycache__" not in path.parts and path not in code()}
     for chapter in chapters():
         found[chapter.relative_to(ROOT).as_posix()] = f"course/{chapter.stem}.md"
     cards = {f"sparsenet/models/{path.name}": f"models/{path.name}"
@@ -113,7 +112,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", action="store_true", help="serve the site on localhost instead")
     serve = parser.parse_args().serve
-    os.environ["MPLBACKEND"] = "agg"
     sys.path.insert(1, str(ROOT / "tests"))  # with the host executor of CUDA kernels
     stage()
     command = ["serve"] if serve else ["build", "--clean", "--strict"]
