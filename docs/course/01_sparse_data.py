@@ -23,7 +23,7 @@ from sparsenet.shapes import parametric_mesh
 # ## From a mesh to voxels
 #
 # A *mesh* is a surface made of triangles. sparsenet has ten parametric classes of furniture and household things, so
-# that we need no files: each call makes a chair with legs, seat and back of its own proportions.
+# that we need no files: each number makes another chair, with proportions of its own.
 #
 # To *voxelize* a mesh is to find the cells of a grid that its surface passes through. The mesh is first scaled so that
 # its longest side measures `render_size` cells; then each triangle is tested against each cell near it.

@@ -2,8 +2,8 @@
 # # 2. Sites, keys, the hash table
 #
 # A dense grid answers the question "what is in cell (3, 0, 2)?" by arithmetic: the address of the cell follows from
-# its coordinates. A list of sites has no such address. A convolution asks this question 27 times for each site of a 3
-# x 3 x 3 filter, mostly about cells that are empty, so the answer has to be quick in both cases.
+# its coordinates. A list of sites has no such address. A convolution with a filter of 3 x 3 x 3 asks this question 27
+# times for each site, mostly about cells that are empty, so the answer has to be quick in both cases.
 #
 # This chapter builds it in three steps: one number for each cell, a sorted order, and a hash table.
 

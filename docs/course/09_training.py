@@ -139,7 +139,7 @@ axis.legend(frameon=False)
 # ## The same bits again
 #
 # Train twice with the same seed, and you should get the same network: to compare two ideas, to continue after a power
-# cut, to find out what changed. In most libraries you do not, because of the order of additions (chapter 4), and
+# cut, to find out what changed. In many libraries you do not, because of the order of additions (chapter 4), and
 # because random numbers are drawn in the order in which threads come by. Here randomness is keyed: what is drawn for
 # an epoch depends on (seed, epoch) alone.
 

@@ -28,8 +28,7 @@ from sparsenet.shapes import CLASSES, parametric_mesh
 #
 # *Precision* at a rank is the share of relevant shapes among those listed so far; *recall* is the share of the
 # relevant shapes that have been listed so far. *Average precision*, AP, is the mean of the precisions at the relevant
-# ranks: (1 + 2/3 + 3/4) / 3 = 0.806. It is 1 if all chairs come first, and a late chair costs more than an early one
-# is worth.
+# ranks: (1 + 2/3 + 3/4) / 3 = 0.806. It is 1 if all chairs come first.
 
 # %%
 def average_precision(relevant):

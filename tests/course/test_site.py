@@ -138,7 +138,8 @@ def test_a_link_to_a_file_that_is_not_on_the_site_is_an_error():
 
 
 def test_each_page_is_in_the_navigation_once():
-    nav = re.findall(r"^ *- (?:\w+: )?([\w/-]+\.md)$", (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    config = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
+    nav = re.findall(r"^ *- (?:\w+: )?([\w/-]+\.md)$", config, re.MULTILINE)
     places = [place for place in build_site.places().values() if place.endswith(".md")]
     assert sorted(nav) == sorted(places)
 
