@@ -168,7 +168,8 @@ def test_a_step_calls_what_a_reader_expects():
     assert not [name for name in step.files if name.startswith(("kernels/cpu/", "kernels/cuda/"))]
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")),
+         *sorted((ROOT / "docs" / "course").glob("*.py"))]
 FOLDERS = ("benchmarks", "configs", "docs", "examples", "tests", "tools")
 PLACEHOLDERS = re.compile(r"\b(?:FAMILY|NAME)\b")
 
