@@ -15,8 +15,8 @@ from collections import Counter
 import numpy as np
 
 from sparsenet.data import SparseDataset
-from sparsenet.models import classify, load_pretrained
-from sparsenet.models.folder import TURNS, _vectors
+from sparsenet.models import classify, embed_meshes, load_pretrained
+from sparsenet.models.folder import TURNS
 from sparsenet.retrieval import evaluate
 
 # Class of the furniture -> the classes of ModelNet40 that are right for it; the others it does not have
@@ -61,7 +61,7 @@ def main() -> None:
     order = net.classes or []
     posterior = np.array([[dict(zip(one.classes, one.probabilities, strict=True))[name] for name in order]
                           for one in found])
-    vectors = _vectors(net, meshes, net.voxelization, args.turns or min(TURNS, net.voxelization.turns))
+    vectors = embed_meshes(net, meshes, args.turns or min(TURNS, net.voxelization.turns))
     for what, rows in (("descriptors", vectors), ("class probabilities", posterior)):
         scores = evaluate(rows, labels)
         print(f"mAP of the {what}: {scores.mAP:.2%}, nearest neighbour {scores.NN:.2%}, chance {scores.chance:.2%}")

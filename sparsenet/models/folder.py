@@ -168,7 +168,7 @@ def search_folder(net: SparseNetwork, descriptors: FolderDescriptors, mesh: str 
 
     treatment = _treatment(net)
     turns = min(TURNS, treatment.turns) if turns is None else turns
-    query = _vectors(net, [treatment.read(mesh, up_axis)], treatment, turns)
+    query = embed_meshes(net, [treatment.read(mesh, up_axis)], turns)
     if not 1 <= k <= len(descriptors):
         raise ValueError(f"search: k is {k}, expected 1 to {len(descriptors)}, the number of files")
     index = Index("cosine")
@@ -280,16 +280,23 @@ def _embed(net: SparseNetwork, root: Path, new: list[tuple[str, _Entry]], treatm
             reason = error.strerror or "cannot be read"
         table[name] = _Entry(entry.stamp, entry.content, entry.vector, reason)
     if meshes:
-        for (name, entry), vector in zip(whole, _vectors(net, meshes, treatment, turns), strict=True):
+        for (name, entry), vector in zip(whole, embed_meshes(net, meshes, turns), strict=True):
             table[name] = _Entry(entry.stamp, entry.content, vector)
     return len(meshes)
 
 
-def _vectors(net: SparseNetwork, meshes: list[Mesh], treatment: Any, turns: int) -> np.ndarray:
-    """(S, C) float32 unit vectors: the directions of the descriptors of each mesh's poses, averaged."""
+def embed_meshes(net: SparseNetwork, meshes: Sequence[Mesh], turns: int) -> np.ndarray:
+    """(S, C) float32 unit vectors: the directions of the descriptors of each mesh's poses, averaged.
+
+    net : knows its `voxelization`;  meshes : upright, as `Voxelization.read` returns them
+    turns : number of poses about the vertical
+
+    Raises ValueError if the network does not know its voxelization, or turns is below 1.
+    """
     from sparsenet.retrieval import embed
     from sparsenet.retrieval.distances import unit_rows
 
+    treatment = _treatment(net)
     rotations = treatment.rotations(turns)
     field = net.field or (treatment.render_size,) * 3
     cells = [treatment.voxelize(mesh, field, rotation).coordinates for mesh in meshes for rotation in rotations]
