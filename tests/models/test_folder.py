@@ -54,6 +54,8 @@ def test_the_query_finds_itself_and_the_descriptors_are_those_of_each_file(net, 
     alone = sn.retrieval.embed(net, _batch(net, shapes / known.names[2], turns=3), unit=True).astype(np.float64)
     mean = alone.mean(axis=0)
     np.testing.assert_allclose(known.vectors[2], mean / np.linalg.norm(mean), atol=1e-6)
+    whole = models.embed_meshes(net, [net.voxelization.read(shapes / name) for name in known.names], 3)
+    np.testing.assert_array_equal(whole, known.vectors)
 
 
 def _batch(net, path, turns):
@@ -105,7 +107,7 @@ def test_files_that_cannot_be_read_are_named_and_remembered(net, shapes):
 
 def test_an_interrupted_call_goes_on(net, shapes, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 3)
-    real, calls = module._vectors, []
+    real, calls = module.embed_meshes, []
 
     def stopped(*arguments):
         calls.append(1)
@@ -113,7 +115,7 @@ def test_an_interrupted_call_goes_on(net, shapes, monkeypatch):
             os.kill(os.getpid(), 2)
         return real(*arguments)
 
-    monkeypatch.setattr(module, "_vectors", stopped)
+    monkeypatch.setattr(module, "embed_meshes", stopped)
     with pytest.raises(KeyboardInterrupt):
         embed_folder(net, shapes, progress=False)
     assert embed_folder(net, shapes, progress=False).computed == 2  # of eight, after two chunks of three
