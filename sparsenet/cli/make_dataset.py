@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   sparsenet make-dataset psb psb_v1/benchmark/ psb.h5 --keep-meshes --shared-classes
   sparsenet make-dataset modelnet40-voxels modelnet40_voxels30/ modelnet40.h5
   sparsenet make-dataset modelnet10-voxels modelnet10_surface32.npz modelnet10.h5
+  sparsenet make-dataset sweethome3d libraries/ furniture.h5 --render-size 24 --fill --keep-meshes
   sparsenet make-dataset csv shapes.csv shapes.h5 --render-size 60
 
 A folder named train, test, val, valid, validation or evaluation can be a split: within a class, or at
@@ -102,6 +103,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
                    "modelnet10-voxels modelnet10_surface32.npz modelnet10.h5")
     _paths(ten, "file with the keys train, train_label, test and test_label")
     _quiet(ten)
+    home = _command(commands, "sweethome3d", "the free furniture of Sweet Home 3D's libraries (.sh3f)",
+                    "sweethome3d libraries/ furniture.h5 --render-size 24 --fill --keep-meshes\n\n"
+                    "Debian's package has five such libraries:\n"
+                    "  apt-get download sweethome3d-furniture\n"
+                    "  dpkg-deb -x sweethome3d-furniture_*.deb libraries/")
+    _paths(home, "a .sh3f file, or a folder with such files or unpacked libraries; searched recursively")
+    _conversion(home)
+    home.add_argument("--test-share", type=float, default=0.2, metavar="SHARE",
+                      help="share of each class to put in 'test' (default: 0.2)")
+    home.add_argument("--validation-share", type=float, default=0.0, metavar="SHARE",
+                      help="share of each class to put in 'val'; does not change 'test' (default: 0)")
+    home.add_argument("--seed", type=int, default=0, help="seed of that choice (default: 0)")
+    home.add_argument("--credits", metavar="FILE", help="write the creators of the models, by library and licence, to "
+                                                        "this file (Markdown)")
 
     listed = _command(commands, "csv", "meshes listed in a CSV file with the columns path, label, split, name",
                      "csv shapes.csv shapes.h5 --render-size 60")
@@ -144,6 +159,7 @@ def _import(args: argparse.Namespace) -> ImportReport:
         import_points,
         import_psb,
         import_shrec,
+        import_sweethome3d,
         import_volumes,
     )
 
@@ -168,6 +184,9 @@ def _import(args: argparse.Namespace) -> ImportReport:
                              args.test_share, args.seed, args.layout, args.unlabelled)
     if args.source == "psb":
         return import_psb(args.input, args.output, conversion, args.shared_classes)
+    if args.source == "sweethome3d":
+        return import_sweethome3d(args.input, args.output, conversion, args.test_share, args.validation_share,
+                                  args.seed, args.credits)
     if args.source == "csv":
         return import_csv(args.input, args.output, conversion)
     return import_parametric(args.output, {"train": args.train, "test": args.test}, args.seed,

@@ -11,10 +11,11 @@ from sparsenet.data.psb import import_psb
 from sparsenet.data.sample import Sample
 from sparsenet.data.samplers import BatchSampler, ClassBalancedSampler, TripletSampler
 from sparsenet.data.shrec import import_shrec
+from sparsenet.data.sweethome3d import import_sweethome3d
 from sparsenet.data.volumes import import_volumes
 from sparsenet.data.voxel_augment import VoxelAugmentation
 
 __all__ = ["BatchSampler", "ClassBalancedSampler", "Conversion", "ImportReport", "Sample", "SparseBatch",
            "SparseDataset", "TripletSampler", "VoxelAugmentation", "import_csv", "import_folder",
            "import_modelnet10_voxels", "import_modelnet40_voxels", "import_parametric", "import_points", "import_psb",
-           "import_shrec", "import_volumes", "read_upright"]
+           "import_shrec", "import_sweethome3d", "import_volumes", "read_upright"]

@@ -86,7 +86,8 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
                    conversion: Conversion, report: ImportReport | None = None,
                    draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None,
                    noun: tuple[str, str] = MESHES, spatial_size: Sequence[int] | None = None,
-                   part_classes: Sequence[str] = ()) -> ImportReport:
+                   part_classes: Sequence[str] = (), watch: Callable[[MeshEntry, np.ndarray], None] | None = None
+                   ) -> ImportReport:
     """Read and voxelize the meshes of the entries, in order, and write them to the file `destination`.
 
     Parameters
@@ -97,6 +98,7 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
     noun : what the entries are called in messages, one and several
     spatial_size : (D,) int, the grid; default: a cube of the render size
     part_classes : names of the parts that the faces of the meshes are labelled with; the cells are labelled then
+    watch : called with each usable entry and its cells (n, D), in order, before `draw`
 
     Raises
     ------
@@ -122,8 +124,8 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
         return splits
 
     sides = (conversion.render_size,) * 3 if spatial_size is None else tuple(spatial_size)
-    write_dataset(destination, _samples(entries, conversion, report, read, noun, sides), sides, conversion.render_size,
-                  classes, conversion.fill, conversion.up_axis, final_splits, part_classes)
+    write_dataset(destination, _samples(entries, conversion, report, read, noun, sides, watch), sides,
+                  conversion.render_size, classes, conversion.fill, conversion.up_axis, final_splits, part_classes)
     return report
 
 
@@ -137,7 +139,8 @@ class _Shape:
 
 
 def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: ImportReport,
-             read: list[tuple[MeshEntry, bytes]], noun: tuple[str, str], sides: tuple[int, ...]) -> Iterator[Sample]:
+             read: list[tuple[MeshEntry, bytes]], noun: tuple[str, str], sides: tuple[int, ...],
+             watch: Callable[[MeshEntry, np.ndarray], None] | None) -> Iterator[Sample]:
     """The samples of the usable entries, which are added to `read`, each with the digest of its mesh."""
     from tqdm import tqdm
 
@@ -159,6 +162,8 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
             if entry.up_axis is not None:
                 report.up_axes[entry.up_axis, mesh_suffix(entry.source)] += 1
             read.append((entry, result.digest))
+            if watch is not None:
+                watch(entry, result.cells)
             yield Sample(result.cells, entry.label, entry.name, entry.split or "train", features=result.features,
                          mesh=result.mesh, site_labels=result.labels)
     if not read:

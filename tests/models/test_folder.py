@@ -54,6 +54,8 @@ def test_the_query_finds_itself_and_the_descriptors_are_those_of_each_file(net, 
     alone = sn.retrieval.embed(net, _batch(net, shapes / known.names[2], turns=3), unit=True).astype(np.float64)
     mean = alone.mean(axis=0)
     np.testing.assert_allclose(known.vectors[2], mean / np.linalg.norm(mean), atol=1e-6)
+    whole, _ = models.describe(net, [net.voxelization.read(shapes / name) for name in known.names], 3)
+    np.testing.assert_array_equal(whole, known.vectors)
 
 
 def test_each_file_has_its_class(net, shapes):

@@ -14,6 +14,7 @@ import pytest
 import sparsenet as sn
 from sparsenet import models, selfcheck
 from sparsenet.cli import main
+from sparsenet.data.sweethome3d import RULES
 from sparsenet.models import pretrained
 from sparsenet.models.packing import pack_model
 from sparsenet.random import keyed_rng
@@ -122,6 +123,19 @@ def test_every_model_of_the_package_has_a_card_with_its_digest():
         assert load_checkpoint(models.model_path(name)).digest in card
         assert all(f"## {title}\n" in card for title in ("Terms", "Data", "Recipe", "Figures", "Digest"))
         assert models.model_path(name).stat().st_size <= 8e6
+
+
+def test_the_furniture_knows_its_classes_and_its_credits():
+    net, card = sn.load_pretrained("furniture"), " ".join(models.model_card("furniture").split())
+    assert len(net.classes) == 15 and set(net.classes) <= {label for label, _, _ in RULES}
+    assert net.voxelization == Voxelization(render_size=24, fill=True, up_axis="auto", turns=12)
+    assert models.model_path("furniture").stat().st_size <= 2e6
+    for author in ("Andrew Kator & Jennifer Legaz", "Reallusion", "Scopia Visual Interfaces Systems, s.l.",
+                   "Emmanuel Puybaret / eTeks", "Jay-Artist", "Gnanasaireddy"):
+        assert author in card
+    for name in ("chair", "table", "bed"):
+        found = [sn.classify(net, parametric_mesh(name, keyed_rng(7, name, k)), turns=3).label for k in range(5)]
+        assert found.count(name) >= 3, found
 
 
 # ---- classification ----
