@@ -20,7 +20,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from cuda_host.host_driver import HostDriver, HostError
+from sparsenet.teach.cuda_host.host_driver import HostDriver, HostError
 
 from sparsenet.kernels.cuda.source import CudaSource, use_driver
 from sparsenet.sparse import ActiveSites, Geometry
