@@ -118,7 +118,8 @@ class Reached:
             found = self._of_files(*(Path(one) for one in self.lines if Path(one).stem in names and one.endswith("u")))
         found = found or self._of_files(*(Path(one) for one in self.lines if Path(one).parent == path.parent
                                           and Path(one).stem != "cuda")) or set(self.seconds)
-        near = {path.stem, path.parent.name} - {"cpu", "cuda", "kernels"}
+        near = {path.stem, path.parent.name, *(one.stem for one in (ROOT / path.parent).glob("*.cu"))}
+        near -= {"cpu", "cuda", "kernels"}
         variants: Counter[str] = Counter()
         order = []
         for test in sorted(found, key=self.seconds.__getitem__):
