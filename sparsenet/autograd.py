@@ -1,7 +1,6 @@
 """Reverse-mode automatic differentiation: `Tensor`, `Parameter`, `Function`, `no_grad`.
 
-A `Function` is one application of an operation and a node of the graph: it refers to the tensors it read, and each
-of its outputs refers to it.  Arrays are NumPy's or CuPy's; the code below is the same for both.
+A `Function` is one application of an operation, a node of the graph: it refers to its inputs, and its outputs to it.
 
     class Square(Function):
         def forward(self, x):
@@ -22,6 +21,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import ContextDecorator
 from itertools import count
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -99,7 +99,6 @@ class Tensor(TensorMethods):
 
     @property
     def size(self) -> int:
-        """The number of elements."""
         return self._array.size
 
     @property
@@ -292,8 +291,8 @@ def _run_backward(root: Tensor, gradient: Any, retain_graph: bool) -> None:
         if (tensor := edge.tensor()) is not None and (tensor.is_leaf or tensor._retains_grad):
             totals[tensor] = _sum(totals.get(tensor), part)
     while totals:
-        tensor, total = totals.popitem()  # freed one by one; copied, as a backward may give one array to several inputs
-        tensor.grad = total.copy() if tensor.grad is None else _sum(tensor.grad, total)
+        tensor, *box = totals.popitem()  # a copy if others have it: a backward may return one array for several inputs
+        tensor.grad = _sum(tensor.grad, box[0] if getrefcount(box[0]) == 2 and box[0].base is None else box[0].copy())
 
 
 def gradient_parts(root: Tensor, gradient: Any, retain_graph: bool) -> Iterator[tuple[Edge, Any]]:

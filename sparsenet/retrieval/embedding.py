@@ -22,26 +22,26 @@ OUTPUTS = ("descriptor", "probabilities")
 
 
 def embed(net: SparseNetwork, dataset: SparseDataset | SparseBatch | SparseTensor, layer: int | None = None,
-          batch_size: int = 64, workers: int = 0, poses: str | Sequence[int] = "first", repetitions: int = 1,
-          output: str = "descriptor", unit: bool = False, logit_offsets: Any = None, **options: Any) -> np.ndarray:
+          output: str = "descriptor", poses: str | Sequence[int] = "first", batch_size: int = 64, workers: int = 0,
+          repetitions: int = 1, unit: bool = False, logit_offsets: Any = None, **options: Any) -> np.ndarray:
     """The descriptor of each object of a dataset, or of each sample of a batch.
 
     Parameters
     ----------
     net : runs in evaluation mode without a graph; its mode is restored.
-    dataset : SparseDataset; or a SparseBatch or SparseTensor, which is run unchanged: batch_size and later
-        arguments, but for the last three, do not apply to it.
+    dataset : SparseDataset; or a SparseBatch or SparseTensor, which is run unchanged: poses, batch_size, workers,
+        repetitions and the options do not apply to it.
     layer : number of the layer whose output is the descriptor, from 1 as in Table 1 (17 in S3DCNN).  A grid
         of several cells is averaged over all its cells.  Default: the last layer before the classifier, or
         the last layer if the network has no classifier (see `descriptor_layer`).
-    batch_size, workers : as in `dataset.batches`; the result does not depend on workers.
+    output : "descriptor", the layer's output; or "probabilities", the softmax of the network's last layer, the class
+        posterior of a classifier, to be ranked by cosine.  It says little of shapes of other classes.
     poses : "first" embeds an object's first pose; "mean" averages the descriptors of all its poses; a list of pose
         numbers, such as [0, 4, 8], averages those of these poses; "max" takes the greatest of each number over all
         poses (the view pooling of Su et al., Multi-view CNNs, 2015); "all" keeps each pose as an item, a row for each
         sample.
+    batch_size, workers : as in `dataset.batches`; the result does not depend on workers.
     repetitions : number of passes to average; pass r draws its augmentation as epoch r.
-    output : "descriptor", the layer's output; or "probabilities", the softmax of the network's last layer, the class
-        posterior of a classifier, to be ranked by cosine.  It says little of shapes of other classes.
     unit : divide each descriptor by its norm (a zero vector stays) before poses and passes are combined.  Ranking by
         cosine looks at directions alone, so a pose with long vectors should not outweigh the others; ranking by L2
         looks at lengths too: leave it False there.
