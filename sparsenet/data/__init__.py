@@ -1,6 +1,6 @@
 """Dataset files, the batches read from them, and the importers that write them."""
 
-from sparsenet.data.batch import SparseBatch
+from sparsenet.data.batch import ShardedBatch, SparseBatch
 from sparsenet.data.convert import Conversion
 from sparsenet.data.dataset import SparseDataset
 from sparsenet.data.import_report import ImportReport
@@ -13,7 +13,7 @@ from sparsenet.data.shrec import import_shrec
 from sparsenet.data.volumes import import_volumes
 from sparsenet.data.voxel_augment import VoxelAugmentation
 
-__all__ = ["BatchSampler", "ClassBalancedSampler", "Conversion", "ImportReport", "Sample", "SparseBatch",
-           "SparseDataset", "TripletSampler", "VoxelAugmentation", "import_csv", "import_folder",
+__all__ = ["BatchSampler", "ClassBalancedSampler", "Conversion", "ImportReport", "Sample", "ShardedBatch",
+           "SparseBatch", "SparseDataset", "TripletSampler", "VoxelAugmentation", "import_csv", "import_folder",
            "import_modelnet40_voxels", "import_parametric", "import_points", "import_psb", "import_shrec",
            "import_volumes", "read_upright"]

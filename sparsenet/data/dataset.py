@@ -268,7 +268,7 @@ class SparseDataset:
                 field: int | Sequence[int] | None = None, geometries: Iterable[Step] = (),
                 render_size: int | None = None, start: int = 0, sampler: Sampler | None = None,
                 device: str = "cpu", poses: str | None = None, fill: bool | None = None,
-                backward: bool = False) -> BatchLoader:
+                backward: bool = False, shards: tuple[int, Sequence[int]] | None = None) -> BatchLoader:
         """One epoch: an iterator of `SparseBatch` with a length.  Its bits do not depend on `workers`.
 
         If site labels are stored, a batch has those of its cells, moved and dropped with them; see `SparseBatch`.
@@ -300,6 +300,9 @@ class SparseDataset:
             pose; "all": every sample is an item.  Default: "random" if shuffled or sampled, else
             "first"
         fill : voxelize the stored meshes as solids (or as surfaces); default: as stored
+        shards : how many shards each batch is cut into, and the numbers of those to prepare: then each batch is a
+            `ShardedBatch`, whose shard i has the samples i, i + shards, i + 2 * shards, ... of the batch, prepared as
+            without shards
 
         Raises
         ------
@@ -314,7 +317,7 @@ class SparseDataset:
                                   seed=seed, epoch=epoch)
         return BatchLoader(self, preparation, batch_size=batch_size, shuffle=shuffle, sampler=sampler, poses=poses,
                            seed=seed, epoch=epoch, start=start, workers=workers, geometries=tuple(geometries),
-                           backward=backward, device=device)
+                           backward=backward, device=device, shards=shards)
 
     def __reduce__(self) -> Any:
         return _reopen, (self.path, self.digest, self.rows, self.classes, self.labels)
