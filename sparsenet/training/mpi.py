@@ -79,6 +79,10 @@ class World:
     place: int = 0
     link: Link | None = None
 
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        Ranks(self.rank, self.size, self.size, self.link).wait()
+
     def ranks(self, config: Config) -> Ranks:
         """The ranks of a training.
 

@@ -23,7 +23,8 @@ def key(default: Any, meaning: str, *, choices: tuple[str, ...] = (), at_least: 
 class DataConfig:
     """The dataset, its splits and classes."""
 
-    path: str = key("", "HDF5 file written by `sparsenet make-dataset`")
+    path: str = key("", "HDF5 file written by `sparsenet make-dataset`; several, read as one, are separated as in the "
+                        "variable PATH: 'a.h5:b.h5'")
     parametric_train: int = key(0, "training shapes per class of the built-in parametric dataset, made in the run's "
                                    "folder; 0: read data.path", at_least=0)
     parametric_test: int = key(0, "test shapes per class of the parametric dataset", at_least=0)

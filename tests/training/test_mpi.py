@@ -136,3 +136,16 @@ def test_a_launcher_of_another_mpi_is_told(config_file, tmp_path):
                           check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "2 processes were started, and mpi4py sees 1: the launcher belongs to another MPI" in done.stderr
+
+
+def test_ranks_convert_and_embed_parts_of_the_whole(whole, path, tmp_path):
+    builtin = ["builtin", "--train", "1", "--test", "1", "--render-size", "10", "--processes", "1"]
+    assert invoke("make-dataset", *builtin, tmp_path / "one.h5").returncode == 0
+    done = invoke_ranks(3, words("make-dataset", *builtin, tmp_path / "three.h5"))
+    assert done.returncode == 0 and done.stdout.startswith(f"{tmp_path / 'three.h5'}: 20 samples"), done.stderr
+    assert (tmp_path / "three.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+    assert invoke("embed", whole / "best.h5", tmp_path / "d1.h5", "--quiet").returncode == 0
+    done = invoke_ranks(2, words("embed", whole / "best.h5", tmp_path / "d2.h5", "--quiet"))
+    assert done.returncode == 0 and done.stdout.startswith(f"{tmp_path / 'd2.h5'}: 21 shapes"), done.stderr
+    assert (tmp_path / "d2.h5").read_bytes() == (tmp_path / "d1.h5").read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["d1.h5", "d2.h5", "one.h5", "three.h5"]
