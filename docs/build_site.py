@@ -112,7 +112,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", action="store_true", help="serve the site on localhost instead")
     serve = parser.parse_args().serve
-    sys.path.insert(1, str(ROOT / "tests"))  # with the host executor of CUDA kernels
     stage()
     command = ["serve"] if serve else ["build", "--clean", "--strict"]
     return subprocess.run([sys.executable, "-m", "zensical", *command], cwd=ROOT, check=False).returncode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -30,6 +31,27 @@ def keyed_rng(seed: int, *keys: int | str) -> np.random.Generator:
     words = [key if isinstance(key, str) else _integer(key) for key in (seed, *keys)]
     digest = hashlib.blake2b(repr(words).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+class RowStreams:
+    """Random numbers row by row, each row from a generator of its own: `keyed_rng(seed, *keys, "row", number)`.  What
+    a row draws does not depend on which other rows are drawn beside it.
+
+    rows : the number of each row, any whole numbers
+    """
+
+    def __init__(self, seed: int, *keys: int | str, rows: Iterable[int]):
+        self._generators = [keyed_rng(seed, *keys, "row", row) for row in rows]
+
+    def random(self, shape: tuple[int, int]) -> np.ndarray:
+        """(rows, columns) float64, uniform from 0 up to, but not including, 1.
+
+        Raises ValueError if the shape has another number of rows.
+        """
+        if shape[0] != len(self._generators):
+            raise ValueError(f"RowStreams: asked for {shape[0]} rows, there are streams for {len(self._generators)}: "
+                             "reseed the network with a row for each sample of its input")
+        return np.array([generator.random(shape[1]) for generator in self._generators]).reshape(shape)
 
 
 def _integer(key: object) -> int:

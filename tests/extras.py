@@ -7,16 +7,27 @@ with SPARSENET_REQUIRE_EXTRAS set that is an error, for machines on which a skip
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from cuda_host import nvrtc
+
+
+def mpirun() -> str | None:
+    """The launcher of the environment's MPI, else of the system's."""
+    own = Path(sys.executable).parent / "mpirun"
+    return str(own) if own.exists() else shutil.which("mpirun")
+
 
 INSTALLED = {
     "inspect": ("plotly", lambda: find_spec("plotly") is not None),
     "serve": ("waitress", lambda: find_spec("waitress") is not None),
     "page-test": ("axe-playwright-python", lambda: find_spec("axe_playwright_python") is not None),
+    "mpi": ("mpi4py with mpirun", lambda: find_spec("mpi4py") is not None and mpirun() is not None),
     "faiss": ("faiss", lambda: find_spec("faiss") is not None),
     "kernel-test": ("NVRTC", lambda: bool(nvrtc.libraries())),
     "onnx-test": ("onnxruntime", lambda: find_spec("onnx") is not None and find_spec("onnxruntime") is not None),
@@ -35,7 +46,8 @@ def skip_without_extras(items: Iterable[pytest.Item]) -> None:
         library, is_installed = INSTALLED[extra]
         if is_installed():
             continue
-        words = f"{library} is not installed: pip install 'sparsenet[{extra}]'"
+        more = " mpich" if extra == "mpi" else ""
+        words = f"{library} is not installed: pip install 'sparsenet[{extra}]'{more}"
         if os.environ.get("SPARSENET_REQUIRE_EXTRAS"):
             raise pytest.UsageError(f"SPARSENET_REQUIRE_EXTRAS is set, but {words}")
         for item, own in marked:

@@ -193,6 +193,9 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
         lambda: sparse_tensor().sites.rulebook(sparse.Geometry.make_submanifold(3, 3)), views),
     "ReversedRulebook": plain(lambda: orphan().reversed, lambda back: (
         back.neighbours, back.pairs, back.pair_splits, back.transposed_neighbours, back.output_sites.coordinates)),
+    "ShardedBatch": (lambda folder: data.ShardedBatch({1: batch(folder)}, np.zeros(4, np.int64)),
+                     lambda whole: (len(whole), whole.labels, whole.dropped, through_layers(whole.shards[1].input))),
+    "Part": plain(lambda: data.Part(3, 8), lambda part: (str(part), part.of_items(20))),
     "SparseBatch": (batch, lambda batch: (through_layers(batch.input), batch.labels, batch.sample_ids, batch.dropped)),
     "Module": layer(lambda: nn.Sequential(Scale(), nn.LeakyReLU()), rows),
     "SparseNetwork": layer(network),

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sparsenet.random import keyed_rng
+from sparsenet.random import RowStreams, keyed_rng
 
 
 def test_the_same_keys_give_the_same_numbers_in_any_order_of_calls():
@@ -29,3 +29,18 @@ def test_numpy_integers_are_the_integers_they_hold():
 def test_a_key_of_another_type_is_refused():
     with pytest.raises(TypeError, match="a key is float, expected an integer or a string"):
         keyed_rng(0, 1.0)
+
+
+def test_a_row_draws_the_same_whatever_rows_are_beside_it():
+    whole = RowStreams(3, "layer", rows=range(5))
+    part = RowStreams(3, "layer", rows=[4, 1])
+    for columns in (2, 3):  # draw after draw
+        drawn = whole.random((5, columns))
+        np.testing.assert_array_equal(part.random((2, columns)), drawn[[4, 1]])
+        assert len(set(drawn.ravel().tolist())) == drawn.size
+    assert RowStreams(3, rows=[]).random((0, 4)).shape == (0, 4)
+
+
+def test_a_number_of_rows_without_streams_is_refused():
+    with pytest.raises(ValueError, match="asked for 3 rows, there are streams for 2"):
+        RowStreams(0, rows=range(2)).random((3, 1))

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from sparsenet.teach.cuda_host.host_driver import HostDriver, HostError
 
 from sparsenet.kernels.cuda.source import CudaSource, use_driver
 from sparsenet.sparse import ActiveSites, Geometry
+from sparsenet.teach.cuda_host.host_driver import HostDriver, HostError
 
 folder = Path(tempfile.mkdtemp(prefix="sparsenet-course-"))
 driver = HostDriver()

@@ -17,6 +17,8 @@ COMMANDS = {
     "evaluate": "accuracy and retrieval of a trained network on a dataset",
     "classify": "tell the classes of meshes",
     "embed": "write the descriptors of a dataset's shapes to a file",
+    "index": "build an index for fast search among millions of descriptors",
+    "join": "join the parts of a dataset or of descriptors that several jobs made",
     "search": "find the shapes most similar to a mesh, in a folder or a dataset",
     "serve": "search a folder of meshes, or descriptors, on a page in the browser",
     "pack": "write a trained network to a small file, weights in halves",

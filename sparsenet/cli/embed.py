@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from sparsenet.cli.parser import command_parser
+from sparsenet.cli.part import add_part
 from sparsenet.cli.poses import add_poses
+
+if TYPE_CHECKING:
+    from sparsenet.retrieval import Descriptors
+    from sparsenet.training.mpi import World
 
 EXAMPLES = """examples:
   sparsenet embed runs/quickstart/best.h5 descriptors.h5
   sparsenet embed runs/psb/best.h5 everything.h5 --dataset psb.h5 --split all
   sparsenet embed runs/modelnet40/best.h5 mean.h5 --poses mean --layer 17
   sparsenet embed runs/modelnet40/best.h5 posterior.h5 --descriptor probabilities --poses 0,4,8
+  sparsenet embed runs/psb/best.h5 d.h5 --part 3/8    # one job of eight; then: sparsenet join d.h5
 
 OUTPUT is written under a temporary name and renamed once complete.
 `sparsenet search` can search it.
@@ -17,6 +26,16 @@ Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-
 
 
 def main(arguments: list[str]) -> None:
+    from sparsenet.training.mpi import world
+
+    with world() as processes:
+        run(arguments, processes)
+
+
+def run(arguments: list[str], processes: World) -> None:
+    """The command, as one of the processes that mpirun started."""
+    from sparsenet.data import Part
+    from sparsenet.data.several_files import dataset_paths
     from sparsenet.models import model_path
     from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config
     from sparsenet.training.trained import check_output
@@ -35,8 +54,13 @@ def main(arguments: list[str]) -> None:
                              "run's config)")
     add_poses(parser, "first", "first")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    add_part(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args(arguments)
+    if processes.size > 1:
+        if args.part is not None:
+            parser.error("argument --part: under mpirun each process has its own part: leave it out")
+        args.part = Part(processes.rank + 1, processes.size)
     if args.layer is not None and args.descriptor == "probabilities":
         parser.error("argument --layer: not allowed with --descriptor probabilities")
     args.checkpoint = model_path(args.checkpoint)
@@ -45,14 +69,38 @@ def main(arguments: list[str]) -> None:
     net, state = load_network(args.checkpoint)
     config = parse_config(state.config, args.checkpoint, [f"training.device={args.device}"])
     with open_shapes(config, args.checkpoint, args.dataset, args.split) as shapes:
-        check_output(args.output, shapes.path)
+        check_output(args.output, *dataset_paths(shapes.path))
         descriptors = embed_shapes(net.to(args.device), state, config, shapes, args.layer, args.poses,
-                                   not args.quiet, args.descriptor)
-    descriptors.save(args.output)
+                                   not args.quiet and processes.rank == 0, args.descriptor, args.part)
+    if args.part is None:
+        descriptors.save(args.output)
+    else:
+        descriptors.save(args.part.path(args.output), args.part)
+    if processes.size > 1:
+        descriptors = _joined(args.output, processes)
+    if processes.rank > 0:
+        return
+    output = args.output if args.part is None or processes.size > 1 else args.part.path(args.output)
     known = descriptors.labels[descriptors.labels >= 0]
     classes = counted(len(set(known.tolist())), "class", "classes")
     groups = [f"{counted(len(known), 'shape')} of {classes}"] if len(known) or not len(descriptors) else []
     if len(known) < len(descriptors):
         groups.append(f"{counted(len(descriptors) - len(known), 'shape')} without a label")
     source = f"from layer {descriptors.layer}" if descriptors.output == "descriptor" else "the class probabilities"
-    print(f"{args.output}: {' and '.join(groups)}, {descriptors.vectors.shape[1]} numbers each, {source}")
+    print(f"{output}: {' and '.join(groups)}, {descriptors.vectors.shape[1]} numbers each, {source}")
+
+
+def _joined(output: str, processes: World) -> Descriptors:
+    """The descriptors of all processes, which the first joins to the file `output`."""
+    from sparsenet.data import Part
+    from sparsenet.retrieval import Descriptors
+
+    paths: list[str | Path] = [Part(number, processes.size).path(output) for number in range(1, processes.size + 1)]
+    processes.wait()
+    descriptors = Descriptors.joined(paths)
+    processes.wait()
+    if processes.rank == 0:
+        descriptors.save(output)
+        for path in paths:
+            Path(path).unlink()
+    return descriptors

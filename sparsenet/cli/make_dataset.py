@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sparsenet.cli.parser import command_parser
+from sparsenet.cli.part import add_part
 
 if TYPE_CHECKING:
     from sparsenet.data import ImportReport
+    from sparsenet.training.mpi import World
 
 EXAMPLES = """examples:
   sparsenet make-dataset builtin shapes.h5
@@ -22,6 +24,8 @@ EXAMPLES = """examples:
   sparsenet make-dataset modelnet10-voxels modelnet10_surface32.npz modelnet10.h5
   sparsenet make-dataset sweethome3d libraries/ furniture.h5 --render-size 24 --fill --keep-meshes
   sparsenet make-dataset csv shapes.csv shapes.h5 --render-size 60
+  sparsenet make-dataset folder meshes/ shapes.h5 --part 3/8    # one job of eight; then: sparsenet join shapes.h5
+  mpirun -n 8 sparsenet make-dataset folder meshes/ shapes.h5   # the same, joined at the end
 
 A folder named train, test, val, valid, validation or evaluation can be a split: within a class, or at
 the top level if all folders there have such names.  The guess is printed; --layout overrides it.
@@ -140,15 +144,46 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> None:
-    args = parse(arguments)
-    report = _import(args)
+    from sparsenet.training.mpi import world
+
+    with world() as processes:
+        args = parse(arguments)
+        if processes.size == 1:
+            _tell(_import(args), args)
+            return
+        if args.source == "modelnet40-voxels":
+            raise ValueError("make-dataset modelnet40-voxels runs in one process: start it without mpirun")
+        if args.part is not None:
+            raise ValueError("--part names one job's part, and under mpirun each process has its own: give one of them")
+        join_ranks(args, processes)
+
+
+def join_ranks(args: argparse.Namespace, processes: World) -> None:
+    """Each process converts its part; the first joins them and reports."""
+    from sparsenet.data import Part, join_datasets
+    from sparsenet.data.convert import available_processes
+    from sparsenet.kernels import get_num_threads
+
+    args.part = Part(processes.rank + 1, processes.size)
+    if args.processes == available_processes():
+        args.processes = get_num_threads()  # this one's part of the cores
+    _import(args, quiet=args.quiet or processes.rank > 0)
+    processes.wait()
+    if processes.rank == 0:
+        paths = [Part(number, processes.size).path(args.output) for number in range(1, processes.size + 1)]
+        _tell(join_datasets(args.output, paths), args)
+        for path in paths:
+            path.unlink()
+
+
+def _tell(report: ImportReport, args: argparse.Namespace) -> None:
     if not args.quiet:
         print("\n".join(report.lines()))
     for line in report.warnings():
         print(line, file=sys.stderr)
 
 
-def _import(args: argparse.Namespace) -> ImportReport:
+def _import(args: argparse.Namespace, quiet: bool = False) -> ImportReport:
     from sparsenet.data import (
         Conversion,
         import_csv,
@@ -169,10 +204,11 @@ def _import(args: argparse.Namespace) -> ImportReport:
         return import_modelnet10_voxels(args.input, args.output)
     if args.source == "volumes":
         return import_volumes(args.input, args.output, args.threshold, args.occupancy, args.spatial_size,
-                              Conversion(processes=args.processes, strict=args.strict, progress=not args.quiet),
+                              Conversion(processes=args.processes, strict=args.strict,
+                                         progress=not (args.quiet or quiet), part=args.part),
                               args.extensions, args.test_share, args.seed, args.layout, args.unlabelled)
     conversion = Conversion(args.render_size, getattr(args, "fill", False), args.keep_meshes, args.processes,
-                            args.strict, not args.quiet, getattr(args, "up_axis", "auto"))
+                            args.strict, not (args.quiet or quiet), getattr(args, "up_axis", "auto"), args.part)
     if args.source == "points":
         return import_points(args.input, args.output, conversion, args.extensions, args.test_share, args.seed,
                              args.layout, args.unlabelled)
@@ -242,6 +278,7 @@ def _processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=_positive, default=available_processes(), metavar="N",
                         help="processes that read and voxelize (default: one per core)")
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
+    add_part(parser)
     _quiet(parser)
 
 

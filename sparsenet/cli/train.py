@@ -9,6 +9,7 @@ from sparsenet.cli.parser import command_parser
 
 if TYPE_CHECKING:
     from sparsenet.training import Config
+    from sparsenet.training.mpi import World
 
 EXAMPLES = """examples:
   sparsenet train quickstart                         # a shipped config, by name
@@ -16,6 +17,7 @@ EXAMPLES = """examples:
   sparsenet train modelnet40 --out runs/first --seconds 3000
   sparsenet train modelnet40 --out runs/first --resume    # the same bits as if uninterrupted
   sparsenet train modelnet40 --find-lr               # which learning rate to try first
+  mpirun -n 4 sparsenet train modelnet40 --set training.shards=8    # four processes, the bits of one
   sparsenet train --keys                             # all keys with defaults and meanings
 
 The best epoch is selected on a held-out part of the training split (data.validation_share), or on the
@@ -27,6 +29,14 @@ matplotlib, curves.png.  Ctrl-C and SIGTERM write last.h5 and exit with code 130
 
 
 def main(arguments: list[str]) -> int:
+    from sparsenet.training.mpi import world
+
+    with world() as processes:
+        return run(arguments, processes)
+
+
+def run(arguments: list[str], processes: World) -> int:
+    """The command, as one of the processes that mpirun started."""
     from sparsenet.training import describe_keys, find_config, load_config, train
 
     parser = command_parser("train", __doc__, EXAMPLES)
@@ -59,11 +69,15 @@ def main(arguments: list[str]) -> int:
     if args.find_lr:
         if args.out or args.resume or args.overwrite or args.seconds is not None:
             parser.error("--find-lr makes no run: leave out --out, --resume, --overwrite and --seconds")
+        if processes.size > 1:
+            parser.error("--find-lr runs in one process: start it without mpirun")
         return _find_learning_rate(config, args.picture, not args.quiet)
     if args.picture:
         parser.error("--picture draws what --find-lr finds: give both, or neither")
     out = args.out or Path("runs") / find_config(args.config).stem
-    train(config, out, resume=args.resume, overwrite=args.overwrite, progress=not args.quiet)
+    ranks = processes.ranks(config)
+    with processes.watched(out):
+        train(config, out, resume=args.resume, overwrite=args.overwrite, progress=not args.quiet, ranks=ranks)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""SparseBatch: several samples as one SparseTensor."""
+"""SparseBatch: several samples as one SparseTensor; and ShardedBatch: the parts of a batch that one process takes."""
 
 from __future__ import annotations
 
@@ -37,6 +37,38 @@ class SparseBatch:
 
     def __repr__(self) -> str:
         return f"SparseBatch({len(self)} samples, {self.input!r})"
+
+
+@dataclass(eq=False)
+class ShardedBatch:
+    """A batch of B samples that is cut into shards, of which one process has some.
+
+    shards : number of a shard -> its samples; a shard without a sample is left out
+    labels : (B,) int64, those of all samples of the batch, also of other processes' shards
+    """
+
+    shards: dict[int, SparseBatch]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def dropped(self) -> np.ndarray:
+        """The numbers of dropped cells of the samples here, int64."""
+        return np.concatenate([np.zeros(0, np.int64), *(batch.dropped for batch in self.shards.values())])
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The time taken by the shards here."""
+        parts = [batch.seconds for batch in self.shards.values()]
+        return {name: sum(part[name] for part in parts) for name in ("loading", "rulebooks")}
+
+
+def shard_rows(number: int, shards: int, count: int) -> range:
+    """Which of `count` samples shard `number` has: each `shards`-th one, so that each shard has its part of the
+    classes of a batch that is ordered by class."""
+    return range(number, count, shards)
 
 
 def join(cells: Sequence[np.ndarray], features: Sequence[np.ndarray], spatial_size: Sequence[int],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from sparsenet.backend import get_backend
 from sparsenet.data.folders import printable
 from sparsenet.data.import_report import ImportReport, duplicates_of
 from sparsenet.data.layout import UP_AXES, coordinate_dtype
+from sparsenet.data.parts import Part, is_part, samples_of, settings_digest
 from sparsenet.data.sample import Sample, canonical
 from sparsenet.data.writer import write_dataset
 from sparsenet.interrupts import deferred_interrupt
 from sparsenet.kernels import set_num_threads
+from sparsenet.wording import counted
 from sparsenet.worker_processes import WorkerDied, map_in_workers
 
 if TYPE_CHECKING:
@@ -50,6 +53,18 @@ class MeshEntry:
     up_axis: str | None = None
 
 
+class SplitDrawing(Protocol):
+    """How the splits of usable entries are drawn.
+
+    settings : what it depends on besides the entries, for JSON
+    """
+
+    @property
+    def settings(self) -> tuple[Any, ...]: ...
+
+    def __call__(self, usable: Sequence[MeshEntry]) -> list[str]: ...
+
+
 @dataclass(frozen=True)
 class Conversion:
     """The settings for converting meshes to samples.
@@ -63,6 +78,8 @@ class Conversion:
     progress : show a progress bar on stderr if it is a terminal
     up_axis : up axis of the mesh files: "y" (rotated to z), "z" (unchanged), or
         "auto", by format (OBJ and glTF y, the others z)
+    part : convert this part of the files alone, into a file beside the destination (`Part.path`), which is kept if it
+        is there already, made with the same settings from the same files; `join_datasets` joins the parts
     """
 
     render_size: int = 40
@@ -72,6 +89,7 @@ class Conversion:
     strict: bool = False
     progress: bool = True
     up_axis: str = "auto"
+    part: Part | None = None
 
 
 DEFAULT = Conversion()
@@ -84,7 +102,7 @@ def available_processes() -> int:
 
 def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike, classes: Sequence[str],
                    conversion: Conversion, report: ImportReport | None = None,
-                   draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None,
+                   draw: SplitDrawing | None = None,
                    noun: tuple[str, str] = MESHES, spatial_size: Sequence[int] | None = None,
                    part_classes: Sequence[str] = (), watch: Callable[[MeshEntry, np.ndarray], None] | None = None
                    ) -> ImportReport:
@@ -112,20 +130,72 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
     report = report or ImportReport(Path(destination), 0)
     report.classes = list(classes)
     read: list[tuple[MeshEntry, bytes]] = []
+    sides = (conversion.render_size,) * 3 if spatial_size is None else tuple(spatial_size)
+    if conversion.part is not None:
+        return _convert_part(conversion.part, entries, destination, conversion, report, draw, noun, sides, part_classes)
 
     def final_splits() -> list[str]:
-        used = [entry for entry, _ in read]
-        splits = [entry.split or "train" for entry in used] if draw is None else list(draw(used))
-        report.samples = len(read)
-        report.counts.update((classes[entry.label] if entry.label >= 0 else None, split)
-                             for entry, split in zip(used, splits, strict=True))
-        report.duplicates = duplicates_of([(digest, split, entry.name)
-                                           for (entry, digest), split in zip(read, splits, strict=True)])
-        return splits
+        return filled_report(report, read, draw, classes)
 
-    sides = (conversion.render_size,) * 3 if spatial_size is None else tuple(spatial_size)
     write_dataset(destination, _samples(entries, conversion, report, read, noun, sides, watch), sides,
                   conversion.render_size, classes, conversion.fill, conversion.up_axis, final_splits, part_classes)
+    return report
+
+
+def filled_report(report: ImportReport, read: list[tuple[MeshEntry, bytes]], draw: SplitDrawing | None,
+                  classes: Sequence[str]) -> list[str]:
+    """The split of each sample that was read; fills in the report's counts and duplicates.
+
+    read : each sample's entry and the digest of its content
+    """
+    used = [entry for entry, _ in read]
+    splits = [entry.split or "train" for entry in used] if draw is None else list(draw(used))
+    report.samples = len(read)
+    report.counts.update((classes[entry.label] if entry.label >= 0 else None, split)
+                         for entry, split in zip(used, splits, strict=True))
+    report.duplicates = duplicates_of([(digest, split, entry.name)
+                                       for (entry, digest), split in zip(read, splits, strict=True)])
+    return splits
+
+
+def unusable(count: int, noun: tuple[str, str], report: ImportReport) -> ValueError:
+    """The error if none of the entries is usable."""
+    first = f": the first failed with: {report.failures[0][1]}" if report.failures else ""
+    return ValueError(f"import: none of {count} {noun[1]} could be used{first}")
+
+
+def _convert_part(part: Part, entries: Sequence[MeshEntry], destination: str | os.PathLike, conversion: Conversion,
+                  report: ImportReport, draw: SplitDrawing | None, noun: tuple[str, str], sides: tuple[int, ...],
+                  part_classes: Sequence[str]) -> ImportReport:
+    """`convert_meshes` of one part of the entries, whose splits are drawn when the parts are joined."""
+    report.path = path = part.path(destination)
+    how = None if draw is None else list(draw.settings)
+    settings = settings_digest(
+        [(entry.name, entry.label, entry.split, entry.source, entry.up_axis) for entry in entries], report.classes,
+        [conversion.render_size, conversion.fill, conversion.keep_meshes, conversion.strict, conversion.up_axis], how,
+        noun, list(sides), list(part_classes), part.of)
+    report.remarks.append(f"part {part} of {counted(len(entries), *noun)}")
+    if path.exists() and is_part(path, part, settings):
+        report.remarks.append("it was there already, and is kept")
+        report.samples = samples_of(path)
+        return report
+    began = {"number": part.number, "of": part.of, "settings": settings, "entries": len(entries), "draw": how,
+             "noun": noun, "found_failures": list(report.failures), "ignored": dict(report.ignored),
+             "without_class": report.without_class, "remarks": report.remarks[:-1]}
+    read: list[tuple[MeshEntry, bytes]] = []
+    report.failures = []
+
+    def splits() -> list[str]:
+        return [entry.split or ("train" if draw is None else "") for entry, _ in read]
+
+    def record() -> str:
+        return json.dumps({**began, "digests": [digest.hex() for _, digest in read], "failures": report.failures,
+                           "up_axes": [[*key, count] for key, count in report.up_axes.items()]})
+
+    samples = _samples(entries[part.of_items(len(entries))], conversion, report, read, noun, sides, None)
+    write_dataset(path, samples, sides, conversion.render_size, report.classes, conversion.fill, conversion.up_axis,
+                  splits, part_classes, record)
+    report.samples = len(read)
     return report
 
 
@@ -166,9 +236,8 @@ def _samples(entries: Sequence[MeshEntry], conversion: Conversion, report: Impor
                 watch(entry, result.cells)
             yield Sample(result.cells, entry.label, entry.name, entry.split or "train", features=result.features,
                          mesh=result.mesh, site_labels=result.labels)
-    if not read:
-        first = f": the first failed with: {report.failures[0][1]}" if report.failures else ""
-        raise ValueError(f"import: none of {len(entries)} {noun[1]} could be used{first}")
+    if not read and conversion.part is None:
+        raise unusable(len(entries), noun, report)
 
 
 def _tell_of_compiling() -> None:

@@ -14,6 +14,7 @@ from sparsenet.data.holdout import SplitColumn
 from sparsenet.data.import_report import counts_text
 from sparsenet.data.reader import DatasetReader
 from sparsenet.data.sample import Sample
+from sparsenet.data.several_files import SeveralReaders, opened
 from sparsenet.data.writer import write_dataset
 from sparsenet.wording import counted
 
@@ -49,7 +50,8 @@ class SparseDataset:
     has_face_labels : whether the meshes say it for each face, so that cells voxelized again are labelled, too
     """
 
-    def __init__(self, reader: DatasetReader, rows: np.ndarray, classes: Sequence[str], labels: np.ndarray):
+    def __init__(self, reader: DatasetReader | SeveralReaders, rows: np.ndarray, classes: Sequence[str],
+                 labels: np.ndarray):
         self._reader = reader
         self.rows = rows
         self.classes = list(classes)
@@ -95,14 +97,18 @@ class SparseDataset:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: str | os.PathLike) -> SparseDataset:
-        """All samples of a dataset file.
+    def open(cls, path: str | os.PathLike | Sequence[str | os.PathLike]) -> SparseDataset:
+        """All samples of a dataset file, or of several files, one after the other.
+
+        path : a file; or a list of files that agree in everything but their samples, or such a list as one text,
+            separated as in the variable PATH, for configs: "a.h5:b.h5"
 
         Raises
         ------
-        FileNotFoundError, ValueError : no such file; not HDF5, of another format, newer or damaged.
+        FileNotFoundError, ValueError : no such file; not HDF5, of another format, newer or damaged; files that do not
+            fit together.
         """
-        reader = DatasetReader(path)
+        reader = opened(path)
         return cls(reader, np.arange(len(reader.labels)), reader.classes, reader.labels)
 
     def close(self) -> None:
@@ -268,7 +274,7 @@ class SparseDataset:
                 field: int | Sequence[int] | None = None, geometries: Iterable[Step] = (),
                 render_size: int | None = None, start: int = 0, sampler: Sampler | None = None,
                 device: str = "cpu", poses: str | None = None, fill: bool | None = None,
-                backward: bool = False) -> BatchLoader:
+                backward: bool = False, shards: tuple[int, Sequence[int]] | None = None) -> BatchLoader:
         """One epoch: an iterator of `SparseBatch` with a length.  Its bits do not depend on `workers`.
 
         If site labels are stored, a batch has those of its cells, moved and dropped with them; see `SparseBatch`.
@@ -300,6 +306,9 @@ class SparseDataset:
             pose; "all": every sample is an item.  Default: "random" if shuffled or sampled, else
             "first"
         fill : voxelize the stored meshes as solids (or as surfaces); default: as stored
+        shards : how many shards each batch is cut into, and the numbers of those to prepare: then each batch is a
+            `ShardedBatch`, whose shard i has the samples i, i + shards, i + 2 * shards, ... of the batch, prepared as
+            without shards
 
         Raises
         ------
@@ -314,7 +323,7 @@ class SparseDataset:
                                   seed=seed, epoch=epoch)
         return BatchLoader(self, preparation, batch_size=batch_size, shuffle=shuffle, sampler=sampler, poses=poses,
                            seed=seed, epoch=epoch, start=start, workers=workers, geometries=tuple(geometries),
-                           backward=backward, device=device)
+                           backward=backward, device=device, shards=shards)
 
     def __reduce__(self) -> Any:
         return _reopen, (self.path, self.digest, self.rows, self.classes, self.labels)
@@ -322,7 +331,7 @@ class SparseDataset:
 
 def _reopen(path: Any, digest: str, rows: np.ndarray, classes: Sequence[str], labels: np.ndarray) -> SparseDataset:
     """Restore a pickled or copied dataset: the same view of the file, which is opened again."""
-    reader = DatasetReader(path)
+    reader = opened(path)
     if reader.digest != digest:
         reader.close()
         raise ValueError(f"SparseDataset: {path} is not the dataset that was pickled or copied: its sha256 differs")

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from sparsenet.data.convert import DEFAULT, MESHES, POINTS, Conversion, MeshEntry, convert_meshes
+from sparsenet.data.convert import DEFAULT, MESHES, POINTS, Conversion, MeshEntry, SplitDrawing, convert_meshes
 from sparsenet.data.folders import LAYOUTS, FoundMesh, FoundMeshes, find_meshes, printable, split_name
 from sparsenet.data.holdout import lowest_draws
 from sparsenet.data.import_report import ImportReport, kinds_in_words
@@ -140,7 +140,7 @@ def _import_shapes(folder: str | os.PathLike, destination: str | os.PathLike, co
     found, report = found_in_folder(folder, destination, extensions, conversion, noun, test_share, layout, unlabelled)
     return convert_files([mesh_file(file.path, file.name, file.label, file.split, conversion.up_axis, read)
                           for file in found], destination, conversion, report,
-                         split_drawer(report, noun, test_share, seed, unlabelled), noun)
+                         SplitDrawer(report, noun, test_share, seed, unlabelled), noun)
 
 
 def mesh_file(path: Path, name: str, label: str | None, split: str | None, up_axis: str,
@@ -185,19 +185,33 @@ def with_gz(suffixes: Sequence[str]) -> list[str]:
     return [*suffixes, *(f"{suffix}.gz" for suffix in suffixes)]
 
 
-def split_drawer(report: ImportReport, noun: tuple[str, str], test_share: float, seed: int, unlabelled: bool
-                 ) -> Callable[[Sequence[MeshEntry]], list[str]]:
-    """A function for `convert_meshes` that draws the splits of entries without one, and says so in the report."""
-    def draw(usable: Sequence[MeshEntry]) -> list[str]:
-        tested = _held_out_of_classes(usable, test_share, seed) if not unlabelled else set()
+@dataclass(frozen=True)
+class SplitDrawer:
+    """Draws the splits of entries without one, once it is known which are usable, and says so in the report.
+
+    noun : what the entries are called, one and several
+    test_share, seed, unlabelled : see `import_folder`
+    """
+
+    report: ImportReport
+    noun: tuple[str, str]
+    test_share: float
+    seed: int
+    unlabelled: bool
+
+    @property
+    def settings(self) -> tuple[float, int, bool]:
+        return self.test_share, self.seed, self.unlabelled
+
+    def __call__(self, usable: Sequence[MeshEntry]) -> list[str]:
+        tested = _held_out_of_classes(usable, self.test_share, self.seed) if not self.unlabelled else set()
         loose = sum(entry.split is None for entry in usable)
         if loose:
-            where = (f"{len(tested)} of them drawn for test (test share {test_share:g}, seed {seed}), the rest in train"
-                     if not unlabelled else "all in train")
-            report.remarks.append(f"{counted(loose, f'{noun[0]} is', f'{noun[1]} are')} in no split: {where}")
+            where = (f"{len(tested)} of them drawn for test (test share {self.test_share:g}, seed {self.seed}), the "
+                     "rest in train" if not self.unlabelled else "all in train")
+            self.report.remarks.append(
+                f"{counted(loose, f'{self.noun[0]} is', f'{self.noun[1]} are')} in no split: {where}")
         return [entry.split or ("test" if entry.name in tested else "train") for entry in usable]
-
-    return draw
 
 
 def import_csv(path: str | os.PathLike, destination: str | os.PathLike,
@@ -258,7 +272,7 @@ def _parametric_mesh(name: str, seed: int, split: str, number: int, parts: bool)
 
 
 def convert_files(files: Sequence[FoundFile], destination: str | os.PathLike, conversion: Conversion,
-                  report: ImportReport, draw: Callable[[Sequence[MeshEntry]], Sequence[str]] | None = None,
+                  report: ImportReport, draw: SplitDrawing | None = None,
                   noun: tuple[str, str] = MESHES, spatial_size: Sequence[int] | None = None) -> ImportReport:
     """Convert files, whose classes are sorted by name; see `convert_meshes` for the arguments and errors."""
     classes = sorted({file.label for file in files if file.label is not None})

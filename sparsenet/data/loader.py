@@ -12,14 +12,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.data.batch import SparseBatch, join
+from sparsenet.data.batch import ShardedBatch, SparseBatch, join, shard_rows
 from sparsenet.data.preparation import Preparation
 from sparsenet.data.sample import SampleError
 from sparsenet.data.samplers import BatchSampler, Sampler
@@ -44,7 +44,8 @@ class BatchLoader:
 
     def __init__(self, dataset: SparseDataset, preparation: Preparation, *, batch_size: int | None, shuffle: bool,
                  sampler: Sampler | None, poses: str | None, seed: int, epoch: int, start: int, workers: int,
-                 geometries: tuple[Step, ...], backward: bool, device: str):
+                 geometries: tuple[Step, ...], backward: bool, device: str,
+                 shards: tuple[int, Sequence[int]] | None = None):
         if poses is None:
             poses = "random" if shuffle or sampler is not None else "first"
         if poses not in POSES:
@@ -61,8 +62,10 @@ class BatchLoader:
         if not 0 <= start <= len(sampler):
             raise ValueError(f"batches: start is {start}, expected 0 to {len(sampler)}, the batches of an epoch")
         self._length = len(sampler) - start
+        if shards is not None and not all(0 <= number < shards[0] for number in shards[1]):
+            raise ValueError(f"batches: shards is {shards}, expected their number and some of 0 to {shards[0] - 1}")
         maker = _BatchMaker(dataset, preparation, sampler, poses, items, seed, epoch, geometries, backward,
-                            device)
+                            device, shards)
         self._batches = _generate(maker, range(start, len(sampler)), int(workers))
 
     def __len__(self) -> int:
@@ -71,7 +74,7 @@ class BatchLoader:
     def __iter__(self) -> BatchLoader:
         return self
 
-    def __next__(self) -> SparseBatch:
+    def __next__(self) -> Any:
         return next(self._batches)
 
     def close(self) -> None:
@@ -95,7 +98,8 @@ class _Stopped(RuntimeError):
 
 class _BatchMaker:
     def __init__(self, dataset: SparseDataset, preparation: Preparation, sampler: Sampler, poses: str, items: int,
-                 seed: int, epoch: int, geometries: tuple[Step, ...], backward: bool, device: str):
+                 seed: int, epoch: int, geometries: tuple[Step, ...], backward: bool, device: str,
+                 shards: tuple[int, Sequence[int]] | None):
         self.dataset = dataset
         self.preparation = preparation
         self.sampler = sampler
@@ -106,6 +110,7 @@ class _BatchMaker:
         self.geometries = geometries
         self.backward = backward
         self.device = device
+        self.shards = shards
 
     @property
     def voxelizes_there(self) -> bool:
@@ -113,15 +118,30 @@ class _BatchMaker:
         labelled = self.dataset.has_site_labels
         return self.device != "cpu" and self.preparation.from_meshes_alone and not labelled
 
-    def make(self, index: int, stop: threading.Event) -> SparseBatch:
-        """Batch `index` on its device, with its rulebooks built."""
+    def make(self, index: int, stop: threading.Event) -> SparseBatch | ShardedBatch:
+        """Batch `index` on its device, with its rulebooks built; only some shards of it, if there are shards."""
         begun = time.perf_counter()
         items = np.asarray(self.sampler.batch(index, self.seed, self.epoch))
         if items.size and not (0 <= items.min() and items.max() < self.items):
             raise ValueError(f"batches: the sampler returns items {items.min()} to {items.max()}, there are "
                              f"{self.items}: make it from this dataset's object_labels")
-        showings = [(index, place) if self.sampler.repeats else () for place in range(len(items))]
+        repeats = self.sampler.repeats
+        showings: list[tuple[int, ...]] = [(index, place) if repeats else () for place in range(len(items))]
         samples = [self._sample(item, showing) for item, showing in zip(items.tolist(), showings, strict=True)]
+        if self.shards is None:
+            return self._made(index, samples, showings, begun, stop)
+        parts = {}
+        for number in self.shards[1]:
+            rows = shard_rows(number, self.shards[0], len(samples))
+            if rows:
+                own = slice(rows.start, rows.stop, rows.step)
+                parts[number] = self._made(index, samples[own], showings[own], begun, stop)
+            begun = time.perf_counter()
+        return ShardedBatch(parts, self.dataset.labels[np.array(samples, np.int64)])
+
+    def _made(self, index: int, samples: list[int], showings: list[tuple[int, ...]], begun: float,
+              stop: threading.Event) -> SparseBatch:
+        """The batch of these samples.  begun : the time at which loading began"""
         try:
             made = self._voxelized if self.voxelizes_there else self._joined
             tensor, dropped, site_labels = made(samples, showings, stop)
@@ -202,7 +222,7 @@ def _build_rulebooks(batch: SparseBatch, geometries: tuple[Step, ...], backward:
     batch.seconds["rulebooks"] = time.perf_counter() - begun
 
 
-def _generate(maker: _BatchMaker, indices: range, workers: int) -> Iterator[SparseBatch]:
+def _generate(maker: _BatchMaker, indices: range, workers: int) -> Iterator[Any]:
     """Yield the batches in order.  A generator outside BatchLoader, so that garbage collection of a loader
     also closes this generator, whose `finally` stops the workers."""
     stop = threading.Event()
@@ -213,10 +233,10 @@ def _generate(maker: _BatchMaker, indices: range, workers: int) -> Iterator[Spar
     side = side_stream(maker.device)
     side.meet()  # wait for the stream that uploaded the meshes already on the device
     pool = ThreadPoolExecutor(1 if maker.voxelizes_there else workers, thread_name_prefix="sparsenet-loader")
-    waiting: deque[Future[tuple[SparseBatch, Work]]] = deque()
+    waiting: deque[Future[tuple[Any, Work]]] = deque()
     unmade = iter(indices)
 
-    def task(index: int) -> tuple[SparseBatch, Work]:
+    def task(index: int) -> tuple[Any, Work]:
         with threads.serial(), side.work() as work:
             return maker.make(index, stop), work
 

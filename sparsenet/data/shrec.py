@@ -14,7 +14,7 @@ from pathlib import Path
 from sparsenet.data.convert import DEFAULT, MESHES, Conversion
 from sparsenet.data.folders import SPLITS, FoundMesh, find_meshes, printable, split_name
 from sparsenet.data.import_report import ImportReport
-from sparsenet.data.importers import EXTENSIONS, convert_files, mesh_file, split_drawer, with_gz
+from sparsenet.data.importers import EXTENSIONS, SplitDrawer, convert_files, mesh_file, with_gz
 from sparsenet.data.psb import read_cla
 
 _NUMBERED = re.compile(r"[A-Za-z_-]*0*(\d+)")
@@ -74,7 +74,7 @@ def import_shrec(source: str | os.PathLike, destination: str | os.PathLike, mesh
     rest = len(found.meshes) - len(labelled)
     if rest:
         report.ignored["in no classification"] += rest
-    return convert_files(files, destination, conversion, report, split_drawer(report, MESHES, test_share, seed, False))
+    return convert_files(files, destination, conversion, report, SplitDrawer(report, MESHES, test_share, seed, False))
 
 
 def _classifications(source: Path) -> dict[Path, str | None]:

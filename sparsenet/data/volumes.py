@@ -12,7 +12,7 @@ import numpy as np
 
 from sparsenet.data.convert import DEFAULT, VOLUMES, Conversion
 from sparsenet.data.import_report import ImportReport
-from sparsenet.data.importers import FoundFile, convert_files, found_in_folder, split_drawer
+from sparsenet.data.importers import FoundFile, SplitDrawer, convert_files, found_in_folder
 from sparsenet.data.layout import wrong_sides
 from sparsenet.data.sample import Sample
 from sparsenet.data.volume_files import SUFFIXES, active_cells, read_volume_header
@@ -50,7 +50,7 @@ def import_volumes(folder: str | os.PathLike, destination: str | os.PathLike, th
     load = partial(_load, threshold=threshold, occupancy=occupancy, sides=sides)
     files = [FoundFile(file.path, file.name, file.label, file.split, partial(load, file.path)) for file in found]
     return convert_files(files, destination, replace(conversion, render_size=max(sides), fill=True), report,
-                         split_drawer(report, VOLUMES, test_share, seed, unlabelled), VOLUMES, sides)
+                         SplitDrawer(report, VOLUMES, test_share, seed, unlabelled), VOLUMES, sides)
 
 
 def _grid(paths: Sequence[Path], spatial_size: Sequence[int] | None) -> tuple[int, ...]:

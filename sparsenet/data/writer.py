@@ -31,10 +31,12 @@ from sparsenet.hdf5_output import Hdf5Output
 
 def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_size: Sequence[int],
                   render_size: int, classes: Sequence[str], fill: bool, up_axis: str | None = None,
-                  final_splits: Callable[[], Sequence[str]] | None = None, part_classes: Sequence[str] = ()) -> None:
+                  final_splits: Callable[[], Sequence[str]] | None = None, part_classes: Sequence[str] = (),
+                  record: Callable[[], str] | None = None) -> None:
     """Write all samples to `path`; see `SparseDataset.create`.
 
     final_splits : called after the last sample, returns the split of each; default: as the samples say
+    record : called then, returns the record of a part (`data.parts`)
     """
     spatial_size = _checked_size(spatial_size)
     for prefix, names in (("", classes), ("part_", part_classes)):
@@ -62,6 +64,8 @@ def write_dataset(path: str | os.PathLike, samples: Iterable[Sample], spatial_si
                 writer.splits = list(final_splits())
             with output.writing():
                 writer.finish()
+                if record is not None:
+                    output.file.create_dataset("part", data=np.frombuffer(record().encode(), np.uint8), **PACKED)
         seal(beside)
 
 

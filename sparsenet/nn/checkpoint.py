@@ -30,6 +30,7 @@ from sparsenet.backend import array_module
 from sparsenet.nn.fusion import run_layers
 from sparsenet.nn.module import Module, intercepted, intercepting
 from sparsenet.nn.sequential import Sequential
+from sparsenet.random import RowStreams
 from sparsenet.sparse import SparseTensor
 
 
@@ -170,7 +171,8 @@ class _State:
     @staticmethod
     def _of(module: Module) -> dict[str, Any]:
         rng = getattr(module, "rng", None)
-        return {"training": module.training} | ({"rng": rng} if isinstance(rng, np.random.Generator) else {}) | {
+        return {"training": module.training} | (
+            {"rng": rng} if isinstance(rng, np.random.Generator | RowStreams) else {}) | {
             name: getattr(module, name) for name in module._buffers}
 
     @contextmanager

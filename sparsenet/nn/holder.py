@@ -9,7 +9,7 @@ with dots.  Anything that would be overlooked (a weight that is not a Parameter,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,7 +19,7 @@ from sparsenet.autograd import Parameter, Tensor
 from sparsenet.backend import HALF, check_float_dtype, device_and_dtype, to_device
 from sparsenet.nn.attributes import check_attribute
 from sparsenet.nn.state import UnmatchedNames, fitting_array
-from sparsenet.random import keyed_rng
+from sparsenet.random import RowStreams, keyed_rng
 
 if TYPE_CHECKING:
     from sparsenet.sparse.plan import Step
@@ -163,12 +163,18 @@ class Holder:
 
     # ---- modes, device, gradients ----
 
-    def reseed(self, seed: int, *keys: int | str) -> None:
+    def reseed(self, seed: int, *keys: int | str, rows: Iterable[int] | None = None) -> None:
         """Give each layer that draws random numbers (Dropout) a random stream keyed by these numbers and its place.
-        If it is called with (seed, epoch, step) before each step, training can stop and resume anywhere."""
+        If it is called with (seed, epoch, step) before each step, training can stop and resume anywhere.
+
+        rows : a number for each sample of the coming batch, whose draws then depend on its own number and not on the
+            samples beside it; None: one stream for the whole batch
+        """
+        numbers = None if rows is None else list(rows)
         for place, module in enumerate(self.modules()):
-            if isinstance(getattr(module, "rng", None), np.random.Generator):
-                module.rng = keyed_rng(seed, *keys, "layer", place)
+            if isinstance(getattr(module, "rng", None), np.random.Generator | RowStreams):
+                module.rng = (keyed_rng(seed, *keys, "layer", place) if numbers is None else
+                              RowStreams(seed, *keys, "layer", place, rows=numbers))
 
     def train(self, mode: bool = True) -> Self:
         """Put this module and its descendants into training mode (or evaluation mode, mode=False); returns itself."""

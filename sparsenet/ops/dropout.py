@@ -15,6 +15,7 @@ from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module, check_float_dtype, to_device
 from sparsenet.kernels import launch
 from sparsenet.ops.arguments import check_tensor
+from sparsenet.random import RowStreams
 from sparsenet.sparse import SparseTensor
 
 
@@ -55,7 +56,7 @@ class MaskChannels(Function):
         return self.mask.reshape(self.mask.shape + (1,) * (x.ndim - 2))
 
 
-def dropout_mask(batch_size: int, channels: int, p: float, rng: np.random.Generator,
+def dropout_mask(batch_size: int, channels: int, p: float, rng: np.random.Generator | RowStreams,
                  dtype: Any) -> np.ndarray:
     """(B, C) of `dtype`: 0 with probability `p`, else 1 / (1 - p).
 
@@ -70,16 +71,17 @@ def dropout_mask(batch_size: int, channels: int, p: float, rng: np.random.Genera
 
 
 @overload
-def dropout(x: SparseTensor, p: float, rng: np.random.Generator) -> SparseTensor: ...
+def dropout(x: SparseTensor, p: float, rng: np.random.Generator | RowStreams) -> SparseTensor: ...
 @overload
-def dropout(x: Tensor, p: float, rng: np.random.Generator) -> Tensor: ...
-def dropout(x: Tensor | SparseTensor, p: float, rng: np.random.Generator) -> Tensor | SparseTensor:
+def dropout(x: Tensor, p: float, rng: np.random.Generator | RowStreams) -> Tensor: ...
+def dropout(x: Tensor | SparseTensor, p: float, rng: np.random.Generator | RowStreams) -> Tensor | SparseTensor:
     """x with channels set to 0 at random, for each sample on its own, the others scaled by 1 / (1 - p).
 
     x : Tensor (B, C) or (B, C, ...), or SparseTensor, whose background becomes (B, C) unless it is None
         or zero without a gradient
     p : probability that a channel is dropped, in [0, 1)
-    rng : generator of the mask, which is drawn on the host for a GPU too, so that backends agree
+    rng : generator of the mask, which is drawn on the host for a GPU too, so that backends agree; RowStreams: each
+        sample has one of its own
 
     Raises
     ------

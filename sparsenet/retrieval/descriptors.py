@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsenet.data.parts import Part, check_complete
 from sparsenet.files import read_hdf5, write_hdf5
 from sparsenet.retrieval.distances import check_metric, check_vectors
 from sparsenet.retrieval.embedding import OUTPUTS, checked_layer, embed
@@ -143,12 +145,44 @@ class Descriptors:
             raise ValueError(f"{name!r} is not one of the {len(self.classes)} classes of the descriptors"
                              f"{did_you_mean(name, self.classes)}")
 
-    def save(self, path: str | Path) -> None:
-        """Write an HDF5 file atomically: after a crash the old one remains."""
+    def save(self, path: str | Path, part: Part | None = None) -> None:
+        """Write an HDF5 file atomically: after a crash the old one remains.
+
+        part : which part of a file these descriptors are, for `joined`
+        """
         attributes = {name: getattr(self, name)
                       for name in ("checkpoint", "layer", "output", "dataset", "render_size", "fill", "up_axis")}
         arrays = {name: getattr(self, name) for name in ("vectors", "labels", "samples", "names")}
+        if part is not None:
+            attributes |= {"part": part.number, "parts": part.of}
         write_hdf5(path, FORMAT, VERSION, attributes, arrays | {"classes": np.array(self.classes, object)})
+
+    @classmethod
+    def joined(cls, paths: Sequence[str | Path]) -> Descriptors:
+        """The descriptors whose parts these files are, in any order.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError : a file is missing, damaged or no part; a part is missing or given twice; they
+            were made by different networks, settings or datasets.
+        """
+        found = {}
+        for path in map(Path, paths):
+            file = read_hdf5(path, {FORMAT: VERSION})
+            if not file.attribute("part", int, 0):
+                raise ValueError(f"join: {path} has whole descriptors, expected parts that --part made")
+            found[path] = Part(file.attribute("part", int), file.attribute("parts", int))
+        check_complete([(part, path) for path, part in found.items()])
+        order = sorted(found, key=lambda path: found[path].number)
+        first, *others = parts = [cls.load(path) for path in order]
+        for path, other in zip(order[1:], others, strict=True):
+            for name in ("checkpoint", "layer", "output", "dataset", "render_size", "fill", "up_axis", "classes"):
+                if getattr(other, name) != getattr(first, name):
+                    raise ValueError(f"join: the {name} of {path} is {getattr(other, name)!r}, that of {order[0]} "
+                                     f"{getattr(first, name)!r}: make all parts with one command")
+        arrays = {name: np.concatenate([getattr(one, name) for one in parts])
+                  for name in ("vectors", "labels", "names", "samples")}
+        return replace(first, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Descriptors:

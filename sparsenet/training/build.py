@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,10 +186,13 @@ def check_field(config: Config, shapes: SparseDataset, net: SparseNetwork) -> No
                           f"{min(net.field)}: shapes would be cropped: use a smaller render_size or {larger}")
 
 
-def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwork) -> dict[str, Any]:
+def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwork, own: Sequence[int] | None = None
+                   ) -> dict[str, Any]:
     """The arguments of `training_set.batches`, the same in every epoch.
 
-    Raises ConfigError if the shapes are larger than the network's field.
+    own : the shards that this process has; None: all
+
+    Raises ConfigError if the shapes are larger than the network's field, or batch norm would find a single row.
     """
     check_field(config, training_set, net)
     from sparsenet.data import ClassBalancedSampler, TripletSampler
@@ -201,9 +204,15 @@ def build_batching(config: Config, training_set: SparseDataset, net: SparseNetwo
                "geometries": net.geometries(), "backward": True, "render_size": config.data.render_size or None,
                "device": config.training.device, "poses": "random"}
     count, labels = config.loss.batches_per_epoch or None, training_set.object_labels
-    sampling = sampling_of(config.loss)
+    sampling, shards = sampling_of(config.loss), config.training.shards
+    if shards > 1:
+        options["shards"] = shards, range(shards) if own is None else own
+    objects = len(training_set.object_samples)
+    check_shards(config, [3 * config.loss.triplets_per_batch] if sampling == "triplets" else
+                 [min(config.training.batch_size, objects), objects % config.training.batch_size]
+                 if sampling == "shuffled" else [config.training.batch_size], net)
     if sampling == "shuffled":
-        check_last_batch(config, len(training_set.object_samples), net)
+        check_last_batch(config, objects, net)
         return {**options, "batch_size": config.training.batch_size, "shuffle": True}
     if sampling == "triplets":
         return {**options, "sampler": TripletSampler(labels, config.loss.triplets_per_batch, count)}
@@ -220,6 +229,19 @@ def check_last_batch(config: Config, objects: int, net: SparseNetwork) -> None:
     if (size == 1 or objects % size == 1) and net.field is not None and normalises_rows(net, net.field):
         raise ConfigError(f"config: training.batch_size is {size}, and of {objects} objects the last batch has one, "
                           "whose descriptor batch norm cannot normalise: choose another batch size")
+
+
+def check_shards(config: Config, sizes: Sequence[int], net: SparseNetwork) -> None:
+    """Raise ConfigError if a shard of a batch of one of these sizes has one sample, and the network takes statistics
+    over one row for each."""
+    from sparsenet.nn.layer_list import normalises_rows
+
+    shards = config.training.shards
+    small = [size for size in sizes if 0 < size < 2 * shards]
+    if shards > 1 and small and net.field is not None and normalises_rows(net, net.field):
+        raise ConfigError(f"config: training.shards is {shards}, and a batch of {small[0]} samples leaves one for some "
+                          "shards, whose descriptor batch norm cannot normalise: choose fewer shards, or a batch size "
+                          f"that leaves no batch of fewer than {2 * shards}")
 
 
 def voxelization_of(config: Config, shapes: SparseDataset) -> dict[str, int | bool | str]:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparsenet.backend import to_device
-from sparsenet.files import write_text
+from sparsenet.files import arrays_digest, write_text
 from sparsenet.interrupts import deferred_interrupt
 from sparsenet.kernels import set_float32_matmul_precision, set_tile_table
 from sparsenet.kernels.cpu.machine import blas_type, processor_type
@@ -48,6 +49,7 @@ from sparsenet.training.precision import (
     run_backward,
     storage_dtype,
 )
+from sparsenet.training.ranks import Ranks, Stopped
 from sparsenet.training.record import (
     Stopwatch,
     compilation_told,
@@ -59,6 +61,7 @@ from sparsenet.training.record import (
 )
 from sparsenet.training.resumption import load_resumable, resumption_lines, resumption_told, score_of
 from sparsenet.training.schema import Config
+from sparsenet.training.shards import ShardedStep
 from sparsenet.training.splits import Splits, opened_splits
 
 if TYPE_CHECKING:
@@ -93,7 +96,8 @@ class TrainingResult:
 
 
 def train(config: Config, out: str | Path, callback: Callback | None = None, *, resume: bool = False,
-          overwrite: bool = False, progress: bool = True, say: Callable[[str], None] = print) -> TrainingResult:
+          overwrite: bool = False, progress: bool = True, say: Callable[[str], None] = print,
+          ranks: Ranks | None = None) -> TrainingResult:
     """Train a network as the config says, select the best epoch, and evaluate it on the test split.
 
     The best epoch is selected on the validation data, never on the test split: by accuracy, then by loss; for
@@ -111,6 +115,8 @@ def train(config: Config, out: str | Path, callback: Callback | None = None, *, 
     overwrite : start from scratch even if last.h5 or best.h5 exists; the files of the old run are removed.
     progress : show a progress bar on stderr if it is a terminal.
     say : called with one line for each epoch, for the final figures, and for each note.
+    ranks : this process among those that share the work (`training.mpi.world`); each calls this function with the same
+        arguments and returns the same result.  Rank 0 alone writes, says, calls `callback` and validates.
 
     Raises
     ------
@@ -121,6 +127,9 @@ def train(config: Config, out: str | Path, callback: Callback | None = None, *, 
     KeyboardInterrupt : after Ctrl-C, once last.h5 is written; a second Ctrl-C interrupts immediately.
     """
     out, last, best = Path(out), Path(out) / "last.h5", Path(out) / "best.h5"
+    ranks = Ranks(shards=config.training.shards) if ranks is None else ranks
+    if not ranks.first:
+        callback, progress, say = None, False, silent
     check_precision(config)
     if resume and overwrite:
         raise ValueError("training: resume continues the run in the folder, overwrite removes it: give one of them")
@@ -129,19 +138,27 @@ def train(config: Config, out: str | Path, callback: Callback | None = None, *, 
     if resume and not last.exists():
         raise CheckpointError(f"training: {last}: no such file: there is nothing to resume, start a new training")
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out), resumption_told(out, say), compilation_told(say):
+    with locked(out) if ranks.first else nullcontext(), resumption_told(out, say), compilation_told(say):
         there = [path for path in (last, best) if path.exists()]
-        if there and not resume and not overwrite:
+        if there and not resume and not overwrite and ranks.first:
             raise CheckpointError(f"training: {there[0]} already exists: continue it with --resume (resume=True), "
                                   "replace it with --overwrite (overwrite=True), or name another folder")
-        with opened_splits(config, out, anew=not resume, progress=progress) as splits:
+        if not ranks.first:
+            ranks.wait()  # until the data are there
+        with opened_splits(config, out, anew=not resume and ranks.first, progress=progress) as splits:
             for line in splits.lines():
                 say(line)
-            return train_on(splits, config, out, callback, resume, progress, say)
+            if ranks.first:
+                ranks.wait()
+            return train_on(splits, config, out, callback, resume, progress, say, ranks)
+
+
+def silent(line: str) -> None:
+    """The `say` of all ranks but the first."""
 
 
 def train_on(splits: Splits, config: Config, out: Path, callback: Callback | None, resume: bool, progress: bool,
-             say: Callable[[str], None]) -> TrainingResult:
+             say: Callable[[str], None], ranks: Ranks) -> TrainingResult:
     """`train` on opened splits, in a locked folder whose files may be written."""
     from tqdm import tqdm
 
@@ -167,10 +184,13 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
     criterion.to(config.training.device)
     optimizer, learning_rate = build_optimizer(config, net, criterion)
     optimizer.loss_scale = scale = loss_scale(config)
-    parameters, batching = [*net.parameters(), *criterion.parameters()], build_batching(config, training_set, net)
-    for name in () if resume else OUTPUTS:
-        (out / name).unlink(missing_ok=True)
-    write_text(out / "config.toml", config.text())
+    parameters = [*net.parameters(), *criterion.parameters()]
+    batching = build_batching(config, training_set, net, ranks.own)
+    sharded = ShardedStep(config, net, criterion, ranks) if config.training.shards > 1 else None
+    if ranks.first:
+        for name in () if resume else OUTPUTS:
+            (out / name).unlink(missing_ok=True)
+        write_text(out / "config.toml", config.text())
     machine = {"processor": processor_type(config.training.device), "blas": blas_type()}
     epoch, step, count, earlier, sums, history, best_score = 0, 0, 0, 0.0, {}, [], None
     if state is not None:
@@ -188,6 +208,8 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
         return nullcontext() if average is None else average.applied()
 
     def save(path: Path) -> None:
+        if not ranks.first:
+            return
         latest = net.get_weights()
         learned = {name: to_device(array, "cpu") for name, array in criterion.state_dict().items()}
         check_finite(latest | learned, config, epoch, step)
@@ -208,6 +230,13 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
         if callback is not None:
             callback(Event(kind, number, done, count, figures, net))
 
+    def finished_row(epoch: int, sums: dict[str, float]) -> dict[str, float]:
+        row = summary_of(epoch, learning_rate(epoch, 1.0), sums)
+        if len(splits.validation) and validates(epoch + 1, config):
+            with averaged():
+                row |= validate(net, splits.validation, config)
+        return row | {"seconds": earlier + time.monotonic() - begun, "resident_MB": resident_megabytes()}
+
     out_of_time = False
     saved = time.monotonic()
     while epoch < config.training.epochs and not out_of_time and not stalled(history, config.training.patience):
@@ -220,12 +249,15 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
                    disable=None if progress else True)  # None: only on a terminal
         with batches, bar, deferred_interrupt() as interrupted, anomalies_named(config):
             for batch in watch.waiting("waiting", batches):
-                net.reseed(config.training.seed, epoch, step)
-                with watch("forward"):
-                    loss, figures = loss_of(net, batch, criterion)
-                    arriving = fetch_later(figures)
-                with watch("backward"), np.errstate(all="ignore"):  # a non-finite loss is reported below
-                    run_backward(loss, scale)
+                if sharded is not None:
+                    arriving = fetch_later(sharded(batch, epoch, step, watch))
+                else:
+                    net.reseed(config.training.seed, epoch, step)
+                    with watch("forward"):
+                        loss, figures = loss_of(net, batch, criterion)
+                        arriving = fetch_later(figures)
+                    with watch("backward"), np.errstate(all="ignore"):  # a non-finite loss is reported below
+                        run_backward(loss, scale)
                 with watch("update"):
                     optimizer.lr = learning_rate(epoch, (step + 1) / count)
                     if config.optimizer.max_gradient_norm:
@@ -242,7 +274,6 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
                 sums["samples"] += len(batch)
                 for name, value in found.items():
                     sums[name] += value if name == "right" else value * len(batch)
-                sums["dropped"] += int(batch.dropped.sum())
                 sums["loading"] += batch.seconds["loading"]
                 sums["rulebooks"] += batch.seconds["rulebooks"]
                 bar.update()
@@ -251,12 +282,16 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
                 tell("step", epoch + 1, step, {**found, "lr": optimizer.lr, **shares})
 
                 now = time.monotonic()
-                out_of_time = 0 < config.training.max_seconds <= now - begun
-                if interrupted() or out_of_time or now - saved >= config.training.checkpoint_seconds:
+                if 0 < config.training.max_seconds <= now - begun and ranks.first:  # whose clock counts
+                    out_of_time = True
+                dropped, stop, late = ranks.totals(int(batch.dropped.sum()), interrupted(), out_of_time)
+                out_of_time = bool(late)
+                sums["dropped"] += dropped
+                if stop or out_of_time or now - saved >= config.training.checkpoint_seconds:
                     save(last)
                     saved = now
-                if interrupted():
-                    raise KeyboardInterrupt
+                if stop:
+                    raise KeyboardInterrupt if ranks.size == 1 else Stopped
                 if out_of_time:
                     break
             if step == count:
@@ -264,11 +299,9 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
         if step < count:
             break
 
-        row = summary_of(epoch, learning_rate(epoch, 1.0), sums)
-        if len(splits.validation) and validates(epoch + 1, config):
-            with averaged():
-                row |= validate(net, splits.validation, config)
-        row |= {"seconds": earlier + time.monotonic() - begun, "resident_MB": resident_megabytes()}
+        if ranks.size > 1:
+            ranks.check_alike(arrays_digest(net.get_weights()), "the weights")
+        row = ranks.from_first(partial(finished_row, epoch, sums))
         history.append(row)
         epoch, step, sums = epoch + 1, 0, {}
         new_score = score(row)
@@ -277,7 +310,8 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
             save(best)  # before last.h5: a resumed run either has this best or finds it again
         save(last)
         saved = time.monotonic()
-        write_csv(out / "metrics.csv", history)
+        if ranks.first:
+            write_csv(out / "metrics.csv", history)
         say(epoch_line(row, config.training.epochs))
         tell("epoch", epoch, count, row)
 
@@ -286,11 +320,15 @@ def train_on(splits: Splits, config: Config, out: Path, callback: Callback | Non
         say(f"stopped early: none of the last {config.training.patience} validations was better (training.patience)")
     if best_score is None:
         save(best)
+    if ranks.first and history:  # an interruption may have come between last.h5 and this
+        write_csv(out / "metrics.csv", history)
+    ranks.wait()  # for best.h5
     net.load_state_dict(load_checkpoint(best).weights)
-    final = evaluate_network(net, splits.test, config, classes, class_counts)
+    final = ranks.from_first(lambda: evaluate_network(net, splits.test, config, classes, class_counts))
     figures, evaluation = final.figures, final.evaluation
-    write_csv(out / "evaluation.csv", [figures])
-    draw_figures(out, history, evaluation)
+    if ranks.first:
+        write_csv(out / "evaluation.csv", [figures])
+        draw_figures(out, history, evaluation)
     if final.segmentation is not None:
         say(str(final.segmentation))
     nothing = NO_RETRIEVAL if evaluation is None and final.segmentation is None else ""

@@ -81,6 +81,8 @@ def class_weights_of(config: Config, training_set: SparseDataset) -> np.ndarray 
 class Criterion(Module):
     """The loss of a config for a network and a training set, and the parameters that it learns.
 
+    weights : the weight of each part of the sum: the terms, then the cross entropy of the pose
+    whole_batch : which of these parts need the descriptors of the whole batch (`terms.Term`)
     figures : names of the figures of a batch: "loss", "loss_KIND" of each term if there are several, and "right", the
         number of samples that a classifier gets right (of a segmentation, the share of sites in samples)
 
@@ -108,32 +110,52 @@ class Criterion(Module):
         if self.pose_weight:
             poses, self.pose_labels = _pose_labels(training_set)
             self.pose = Linear(channels, poses, rng=keyed_rng(config.training.seed, "loss", "pose"))
-        several = len(self.terms) > 1 or bool(self.pose_weight)
+        self.weights = [one.weight for one in self.terms] + [self.pose_weight] * bool(self.pose_weight)
+        self.whole_batch = [one.whole_batch for one in self.terms] + [False] * bool(self.pose_weight)
+        several = len(self.weights) > 1
         self.sums = several or self.terms[0].weight != 1
         parts = [f"loss_{name}" for name in self.term_names] + ["loss_pose"] * bool(self.pose_weight)
         self.figures = ("loss", *(parts if several else ()), *(("right",) if self.classifies else ()))
 
     def loss(self, net: SparseNetwork, batch: SparseBatch) -> tuple[Tensor, Any]:
         """The loss of a batch, and an array of its `figures`, on the network's device."""
+        view = self.view(net, batch)
+        values = [self.value(part, view) for part in range(len(self.weights))]
+        return self._summed(values) if self.sums else values[0]
+
+    def view(self, net: SparseNetwork, batch: SparseBatch) -> View:
+        """Run the network; the result holds what the parts of the loss are computed from."""
         found = net.run(batch, 0, self.place)
         last = len(net.layers) - 1
         descriptors = ops.cast(found, np.float32) if found.dtype == HALF else found  # as the loss, and what it learns
-        view = View(descriptors, descriptors if self.projection is None else self.projection(descriptors),
+        return View(descriptors, self._projected(descriptors),
                     net.run(found, self.place, last) if self.classifies else None,
                     net.layers[last] if self.classifies else None, batch.labels, self.class_weights, batch)
-        values = [one.value(view, self._vectors(name)) for name, one in zip(self.term_names, self.terms, strict=True)]
-        if not self.sums:
-            return values[0]
-        weights = [one.weight for one in self.terms]
-        if self.pose is not None:
-            loss = ops.softmax_cross_entropy(self.pose(descriptors), self.pose_labels[batch.sample_ids])
-            values.append((loss, loss.array.reshape(1)))
-            weights.append(self.pose_weight)
-        return self._summed(values, weights)
 
-    def _summed(self, values: list[tuple[Tensor, Any]], weights: list[float]) -> tuple[Tensor, Any]:
+    def gathered(self, descriptors: Tensor, labels: np.ndarray) -> View:
+        """What the parts that need the whole batch are computed from: its descriptors (B, C) and labels (B,)."""
+        return View(descriptors, self._projected(descriptors), None, None, labels, self.class_weights)
+
+    def _projected(self, descriptors: Tensor) -> Tensor:
+        return descriptors if self.projection is None else self.projection(descriptors)
+
+    def value(self, part: int, view: View) -> tuple[Tensor, Any]:
+        """The loss of a part, unweighted, and an array of it and, for a classifier, the number of correct samples."""
+        if part < len(self.terms):
+            return self.terms[part].value(view, self._vectors(self.term_names[part]))
+        assert self.pose is not None and view.batch is not None
+        loss = ops.softmax_cross_entropy(self.pose(view.descriptors), self.pose_labels[view.batch.sample_ids])
+        return loss, loss.array.reshape(1)
+
+    def mass(self, part: int, batch: SparseBatch) -> tuple[float, int]:
+        """See `terms.Term.mass`."""
+        if part < len(self.terms):
+            return self.terms[part].mass(batch, self.class_weights)
+        return float(len(batch)), len(batch)
+
+    def _summed(self, values: list[tuple[Tensor, Any]]) -> tuple[Tensor, Any]:
         """The sum of weight * value, in the order of the terms, and its figures."""
-        loss, *others = [value * weight for (value, _), weight in zip(values, weights, strict=True)]
+        loss, *others = [value * weight for (value, _), weight in zip(values, self.weights, strict=True)]
         for other in others:
             loss = loss + other
         parts = [value.array for value, _ in values] if len(values) > 1 else []

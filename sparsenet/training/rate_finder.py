@@ -26,11 +26,13 @@ from sparsenet.training.precision import (
     run_backward,
     storage_dtype,
 )
+from sparsenet.training.ranks import Ranks
 from sparsenet.training.record import compilation_told
+from sparsenet.training.shards import ShardedStep
 from sparsenet.training.splits import opened_splits
 
 if TYPE_CHECKING:
-    from sparsenet.data import SparseBatch, SparseDataset
+    from sparsenet.data import SparseDataset
     from sparsenet.training.schema import Config
 
 DIVERGED = 4.0  # the search ends if the running mean of the loss is so many times its least value, and above the first
@@ -143,15 +145,21 @@ def _losses(config: Config, training_set: SparseDataset, rates: np.ndarray, prog
     optimizer, _ = build_optimizer(config, net, criterion)
     optimizer.loss_scale = scale = loss_scale(config)
     parameters, batching = [*net.parameters(), *criterion.parameters()], build_batching(config, training_set, net)
+    shards = config.training.shards
+    sharded = ShardedStep(config, net, criterion, Ranks(shards=shards)) if shards > 1 else None
     train_mode(net)
     losses: list[float] = []
     mean = least = 0.0
     numbered = zip(rates.tolist(), _batches(training_set, batching), strict=False)
     for rate, (epoch, step, batch) in tqdm(numbered, desc="learning rates", total=len(rates), unit="step", leave=False,
                                            disable=None if progress else True):
-        net.reseed(config.training.seed, epoch, step)
         with np.errstate(all="ignore"):  # it is meant to diverge
-            loss, figures = criterion.loss(net, batch)
+            loss = None
+            if sharded is not None:
+                figures = sharded(batch, epoch, step)
+            else:
+                net.reseed(config.training.seed, epoch, step)
+                loss, figures = criterion.loss(net, batch)
             value = float(to_device(figures, "cpu")[0])
             if not losses and not math.isfinite(value):
                 raise ValueError(f"find_learning_rate: the loss of the first batch is {value}, expected a finite one")
@@ -161,7 +169,8 @@ def _losses(config: Config, training_set: SparseDataset, rates: np.ndarray, prog
             if not math.isfinite(value) or losses and unbiased > max(DIVERGED * least, losses[0]):
                 return losses, True
             losses.append(value)
-            run_backward(loss, scale)
+            if loss is not None:
+                run_backward(loss, scale)
             optimizer.lr = rate
             if config.optimizer.max_gradient_norm:
                 clip_gradients(parameters, config.optimizer.max_gradient_norm * scale)
@@ -170,7 +179,7 @@ def _losses(config: Config, training_set: SparseDataset, rates: np.ndarray, prog
     return losses, False
 
 
-def _batches(training_set: SparseDataset, batching: dict[str, Any]) -> Iterator[tuple[int, int, SparseBatch]]:
+def _batches(training_set: SparseDataset, batching: dict[str, Any]) -> Iterator[tuple[int, int, Any]]:
     """(epoch, step, batch) of one epoch after the other, without end."""
     epoch = 0
     while True:

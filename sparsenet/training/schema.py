@@ -23,7 +23,8 @@ def key(default: Any, meaning: str, *, choices: tuple[str, ...] = (), at_least: 
 class DataConfig:
     """The dataset, its splits and classes."""
 
-    path: str = key("", "HDF5 file written by `sparsenet make-dataset`")
+    path: str = key("", "HDF5 file written by `sparsenet make-dataset`; several, read as one, are separated as in the "
+                        "variable PATH: 'a.h5:b.h5'")
     parametric_train: int = key(0, "training shapes per class of the built-in parametric dataset, made in the run's "
                                    "folder; 0: read data.path", at_least=0)
     parametric_test: int = key(0, "test shapes per class of the parametric dataset", at_least=0)
@@ -94,6 +95,10 @@ class TrainingConfig:
                          choices=(*PRECISIONS, "float16"))
     loss_scale: float = key(0.0, "factor of the loss in the backward pass, which the step divides out: small gradients "
                                  "would be 0 in float16. 0: 1024 for float16 and fp16, else 1", at_least=0)
+    shards: int = key(1, "parts that a batch is cut into, each of which runs alone: less memory, and work for several "
+                         "processes (mpirun -n R sparsenet train CONFIG), whose number changes no result. The number "
+                         "of shards does, as the batch size does: batch norm takes its statistics in each shard. 1: "
+                         "the whole batch at once (ours)", at_least=1)
     recompute: int = key(0, "parts in which the network runs, of which all but the last run again in the backward pass "
                             "instead of keeping their activations: less memory, more time; for the least memory about "
                             "the square root of the number of convolutions. 0: all are kept. No effect on results "

@@ -61,6 +61,8 @@ class Term:
     metric : distance by which descriptors that it trains are ranked unless evaluation.metric says otherwise
     compares : whether it compares samples of a class within the batch, which therefore needs several of each
     per_site : whether it needs a row for each site, and no other term beside it
+    whole_batch : whether its value is no mean over rows, each with a loss of its own: it is computed from the
+        descriptors of the whole batch, also if this is cut into shards
     """
 
     weight: float = key(1.0, "factor of the term in the sum", above=0)
@@ -69,6 +71,7 @@ class Term:
     metric: ClassVar[str] = "cosine"
     compares: ClassVar[bool] = False
     per_site: ClassVar[bool] = False
+    whole_batch: ClassVar[bool] = False
 
     @property
     def draws_triplets(self) -> bool:
@@ -86,6 +89,11 @@ class Term:
     def value(self, view: View, vectors: Parameter | None) -> Value:
         """The loss of a batch.  vectors : (classes, C), those that it learns"""
         raise NotImplementedError
+
+    def mass(self, batch: SparseBatch, class_weights: np.ndarray | None) -> tuple[float, int]:
+        """The total weight of the rows of a batch, by which its loss divides their sum, and the number of these rows.
+        The loss of several batches together is the mean of theirs, weighted by these."""
+        return float(len(batch)), len(batch)
 
 
 TERMS: dict[str, type[Term]] = {}  # by kind
@@ -157,6 +165,14 @@ class Softmax(Term):
         return ops.softmax_cross_entropy_with_figures(view.classifier(view.inputs), view.labels, self.label_smoothing,
                                                       weights)
 
+    def mass(self, batch: SparseBatch, class_weights: np.ndarray | None) -> tuple[float, int]:
+        return self._mass(batch.labels, class_weights)
+
+    def _mass(self, labels: np.ndarray, class_weights: np.ndarray | None) -> tuple[float, int]:
+        if self.class_weights != "balanced" or class_weights is None:
+            return float(len(labels)), len(labels)
+        return float(class_weights[labels].sum()), len(labels)
+
 
 @term("segmentation")
 @dataclass(frozen=True)
@@ -181,6 +197,10 @@ class Segmentation(Softmax):
         # As a number of samples, of which the loop takes the share: the share of sites, in samples.
         known = max(1, np.count_nonzero(labels != UNKNOWN))
         return loss, figures * array_module(figures).asarray([1, len(view.batch) / known])
+
+    def mass(self, batch: SparseBatch, class_weights: np.ndarray | None) -> tuple[float, int]:
+        assert batch.site_labels is not None
+        return self._mass(batch.site_labels[batch.site_labels != UNKNOWN], class_weights)
 
 
 @term("cosine_softmax")
@@ -221,6 +241,7 @@ class Contrastive(Term):
     temperature: float = key(0.1, "divisor of the cosines", above=0)
 
     compares: ClassVar[bool] = True
+    whole_batch: ClassVar[bool] = True
 
     def value(self, view: View, vectors: Parameter | None) -> Value:
         return _alone(ops.supervised_contrastive(view.projected, view.labels, self.temperature))
@@ -236,6 +257,7 @@ class Triplet(Term):
     mining: str = key("semi_hard", "'hard', 'semi_hard': triplets mined in the batch", choices=("hard", "semi_hard"))
 
     compares: ClassVar[bool] = True
+    whole_batch: ClassVar[bool] = True
 
     @property
     def draws_triplets(self) -> bool:
@@ -306,6 +328,7 @@ class ProxyAnchor(Learning):
     margin: float = key(0.1, "margin of the cosines (the paper's)", at_least=0)
 
     learned: ClassVar[str] = "proxies"
+    whole_batch: ClassVar[bool] = True
 
     def value(self, view: View, vectors: Parameter | None) -> Value:
         assert vectors is not None

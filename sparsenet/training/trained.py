@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sparsenet.files import check_folder
 from sparsenet.retrieval.descriptors import Descriptors
@@ -15,7 +18,7 @@ from sparsenet.training.evaluation import ranking_metric
 from sparsenet.training.losses import classifies
 
 if TYPE_CHECKING:
-    from sparsenet.data import SparseDataset
+    from sparsenet.data import Part, SparseDataset
     from sparsenet.nn import SparseNetwork
     from sparsenet.training.checkpoint import Checkpoint
     from sparsenet.training.schema import Config
@@ -35,10 +38,12 @@ def open_shapes(config: Config, checkpoint: str | Path, dataset: str | Path | No
     FileNotFoundError, ValueError : no such file, not a dataset, or no such split.
     """
     from sparsenet.data import SparseDataset
+    from sparsenet.data.several_files import dataset_paths
 
     path = Path(dataset or config.data.path or Path(checkpoint).parent / "shapes.h5")
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such dataset file: name one with --dataset")
+    for file in dataset_paths(path):
+        if not file.exists():
+            raise FileNotFoundError(f"{file}: no such dataset file: name one with --dataset")
     shapes = SparseDataset.open(path)
     split = config.data.test_split if split is None else split
     if split == WHOLE_FILE:
@@ -62,11 +67,13 @@ def check_output(output: str | Path, *sources: str | Path) -> None:
 
 def embed_shapes(net: SparseNetwork, state: Checkpoint, config: Config, shapes: SparseDataset,
                  layer: int | None = None, poses: str | Sequence[int] = "first", progress: bool = False,
-                 descriptor: str | None = None) -> Descriptors:
+                 descriptor: str | None = None, part: Part | None = None) -> Descriptors:
     """Descriptors of the shapes, voxelized and batched as the config says.
 
     layer, poses : as in `embed`; poses are averaged as directions if the config ranks by cosine
     descriptor : "layer" or "probabilities"; default: "layer" if a layer is given, else evaluation.descriptor
+    part : embed this part of the objects alone: on a GPU in the batches in which all would be embedded, on a CPU, where
+        a descriptor does not depend on its batch, cut anywhere
 
     Raises ConfigError if they are larger than the network's field, and for the probabilities of no classifier.
     """
@@ -76,9 +83,18 @@ def embed_shapes(net: SparseNetwork, state: Checkpoint, config: Config, shapes: 
     of_layer = descriptor == "layer"
     unit = of_layer and poses != "first" and ranking_metric(config, descriptor) == "cosine"
     check_field(config, shapes, net)
+    if part is not None:
+        objects = shapes.object_samples
+        step = 1 if config.training.device == "cpu" else config.evaluation.batch_size
+        own = objects[part.of_items(len(objects), step)]
+        shapes = shapes.select(np.sort(np.concatenate(own or objects[:1])))
     source = Watched(shapes, "embed") if progress else shapes
-    return Descriptors.of(net, source, state.digest, layer, poses=poses, unit=unit,
-                          output="descriptor" if of_layer else "probabilities",
-                          render_size=config.data.render_size or None,
-                          batch_size=config.evaluation.batch_size, workers=config.data.workers,
-                          device=config.training.device)
+    found = Descriptors.of(net, source, state.digest, layer, poses=poses, unit=unit,
+                           output="descriptor" if of_layer else "probabilities",
+                           render_size=config.data.render_size or None,
+                           batch_size=config.evaluation.batch_size, workers=config.data.workers,
+                           device=config.training.device)
+    if part is None or own:
+        return found
+    nothing: dict[str, Any] = {name: getattr(found, name)[:0] for name in ("vectors", "labels", "names", "samples")}
+    return replace(found, **nothing)  # one object has told how long the descriptors of an empty part are

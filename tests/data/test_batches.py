@@ -166,6 +166,29 @@ def test_triplets_augment_a_sample_each_time(meshes: SparseDataset):
     assert sum(map(len, cells.values())) == 36
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shards_divide_the_samples_of_a_batch(voxels: SparseDataset, workers: int):
+    """Each `shards`-th sample, as it is in the whole batch; empty shards are left out."""
+    options = {"batch_size": 5, "shuffle": True, "augment": VoxelAugmentation(shift=3), "field": 16}
+    found = list(voxels.batches(**options, shards=(3, [2, 0]), workers=workers, geometries=GEOMETRIES))
+    assert [list(batch.shards) for batch in found] == [[2, 0], [2, 0], [0]]  # the last batch has two samples
+    for batch, whole in zip(found, voxels.batches(**options), strict=True):
+        assert len(batch) == len(whole) and batch.labels.tolist() == whole.labels.tolist()
+        for number, part in batch.shards.items():
+            assert part.sample_ids.tolist() == whole.sample_ids[number::3].tolist()
+            for place, row in enumerate(range(number, len(whole), 3)):
+                own = part.input.coordinates[part.input.coordinates[:, 0] == place, 1:]
+                expected = whole.input.coordinates[whole.input.coordinates[:, 0] == row, 1:]
+                np.testing.assert_array_equal(own, expected)
+        assert batch.dropped.sum() == sum(part.dropped.sum() for part in batch.shards.values())
+        assert batch.seconds["loading"] > 0 and batch.seconds["rulebooks"] > 0
+
+
+def test_shards_that_do_not_exist_are_refused(voxels: SparseDataset):
+    with pytest.raises(ValueError, match=r"shards is \(2, \[2\]\), expected their number and some of 0 to 1"):
+        voxels.batches(4, shards=(2, [2]))
+
+
 def test_resuming_within_an_epoch(voxels: SparseDataset):
     whole = contents(voxels.batches(5, shuffle=True, seed=1))
     for start in range(4):

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsenet.data import Sample, SparseDataset
+from sparsenet.data import Conversion, Sample, SparseDataset, import_parametric
 from sparsenet.files import seal
 from sparsenet.shapes import Mesh
 
@@ -543,3 +543,58 @@ def test_counts_have_their_nouns(tmp_path: Path, count, words):
     samples = [Sample(np.array([[0, 0, 0]]), name=str(number)) for number in range(count)]
     with create(tmp_path / "x.h5", samples, classes=("a",)) as dataset:
         assert repr(dataset).endswith(f"x.h5': {words}, spatial_size=(4, 4, 4), render_size=4)")
+
+
+class TestSeveralFiles:
+    @pytest.fixture
+    def paths(self, tmp_path):
+        rng = np.random.default_rng(2)
+        for name, count in (("a", 3), ("b", 0), ("c", 4)):
+            samples = [Sample(np.argwhere(rng.random((4, 4, 4)) < 0.2), number % 2, f"{name}/{number}", "train",
+                              object=number // 2, pose=number % 2) for number in range(count)]
+            SparseDataset.create(tmp_path / f"{name}.h5", samples, (4, 4, 4), 4, ["x", "y"]).close()
+        return [tmp_path / f"{name}.h5" for name in "abc"]
+
+    def test_they_are_read_one_after_the_other(self, paths):
+        with SparseDataset.open(paths) as whole, SparseDataset.open(paths[0]) as a, SparseDataset.open(paths[2]) as c:
+            assert len(whole) == 7 and whole.names.tolist() == [*a.names, *c.names]
+            assert whole.object.tolist() == [0, 0, 1, 2, 2, 3, 3] and whole.pose.tolist() == [0, 1, 0, 0, 1, 0, 1]
+            for place, (one, own) in enumerate([*((a, i) for i in range(3)), *((c, i) for i in range(4))]):
+                np.testing.assert_array_equal(whole[place].coordinates, one[own].coordinates)
+                assert whole[place].label == one[own].label
+            batches = list(whole.batches(2, poses="all"))
+            assert sum(map(len, batches)) == 7
+            np.testing.assert_array_equal(batches[1].input.coordinates[batches[1].input.coordinates[:, 0] == 1, 1:],
+                                          c[0].coordinates)
+            digest = whole.digest
+            assert whole.mesh(5) is None and len({digest, a.digest, c.digest}) == 3
+        with pytest.raises(ValueError, match="is closed"):
+            whole.batches(2)
+
+    def test_as_one_text_and_as_a_copy(self, paths):
+        with SparseDataset.open(os.pathsep.join(map(str, paths))) as whole:
+            other = pickle.loads(pickle.dumps(whole.select([6, 1])))
+            np.testing.assert_array_equal(other[0].coordinates, whole[6].coordinates)
+            other.close()
+        with SparseDataset.open([paths[0]]) as one:
+            assert one.path == paths[0]
+
+    def test_meshes_come_from_their_file(self, tmp_path):
+        for seed in (1, 2):
+            import_parametric(tmp_path / f"{seed}.h5", {"train": 1}, seed,
+                              Conversion(8, keep_meshes=True, progress=False))
+        with SparseDataset.open([tmp_path / "1.h5", tmp_path / "2.h5"]) as whole, (
+                SparseDataset.open(tmp_path / "2.h5")) as second:
+            np.testing.assert_array_equal(whole.kept_mesh(13).vertices, second.kept_mesh(3).vertices)
+            np.testing.assert_array_equal(whole.mesh(13).faces, second.mesh(3).faces)
+
+    def test_files_that_do_not_fit_are_refused(self, paths, tmp_path):
+        SparseDataset.create(tmp_path / "d.h5", [], (4, 4, 4), 4, ["y", "x"]).close()
+        with pytest.raises(ValueError, match=r"the classes of .*d.h5 is \['y', 'x'\], that of .*a.h5 \['x', 'y'\]"):
+            SparseDataset.open([paths[0], tmp_path / "d.h5"])
+        with pytest.raises(ValueError, match="a.h5 is named twice"):
+            SparseDataset.open([paths[0], paths[2], paths[0]])
+        with pytest.raises(FileNotFoundError, match="e.h5"):
+            SparseDataset.open([paths[0], tmp_path / "e.h5"])
+        with pytest.raises(ValueError, match="the list of files is empty"):
+            SparseDataset.open([])

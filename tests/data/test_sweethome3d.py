@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from command_line import ENVIRONMENT, invoke
 
-from sparsenet.data import Conversion, SparseDataset, import_sweethome3d
+from sparsenet.data import Conversion, Part, SparseDataset, import_sweethome3d
 from sparsenet.data.convert import MeshEntry
 from sparsenet.data.furniture_library import Furniture, licence_of, read_furniture, read_library
 from sparsenet.data.sweethome3d import RULES, ShapeSplits, shape_class
@@ -192,3 +192,8 @@ def test_the_command(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{tmp_path / 'x.h5'}: 3 samples") and "licences: CC-BY 3.0 1, CC0 3" in done.stdout
     assert "(1): Bob" in (tmp_path / "credits.md").read_text("utf-8")
+
+
+def test_parts_are_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="cannot be imported in parts.*leave out --part"):
+        import_sweethome3d(tmp_path, tmp_path / "out.h5", Conversion(8, progress=False, part=Part(1, 2)))

@@ -15,7 +15,7 @@ def mesh(experiment, tmp_path_factory):
     return experiment.write_mesh(0, tmp_path_factory.mktemp("mesh") / "query.off")
 
 
-@pytest.mark.parametrize("name", ["evaluate", "embed", "search", "inspect"])
+@pytest.mark.parametrize("name", ["evaluate", "embed", "join", "search", "inspect"])
 def test_help_has_examples_and_exit_codes(tool, name):
     code, out, _ = tool(name, "--help")
     assert code == 0 and "examples:" in out and "Exit code: 0" in out
@@ -55,6 +55,34 @@ def test_embed_writes_descriptors_that_retrieve_searches(tool, experiment, tmp_p
     code, out, err = tool("search", experiment.checkpoint, query, "-k", 4, "--descriptors", tmp_path / "d.h5")
     assert code == 0 and not err
     assert len(out.splitlines()) == 5 and "stool/test1" in out.splitlines()[1]
+
+
+@pytest.mark.parametrize("of", [2, 40])
+def test_parts_of_descriptors_join_to_the_same_bytes(tool, experiment, tmp_path, of):
+    """40 parts of 30 objects: some are empty."""
+    arguments = ("embed", experiment.checkpoint, tmp_path / "d.h5", "--split", "all", "--quiet")
+    assert tool(*arguments)[0] == 0
+    whole = (tmp_path / "d.h5").read_bytes()
+    (tmp_path / "d.h5").unlink()
+    for number in range(1, of + 1):
+        code, out, _ = tool(*arguments, "--part", f"{number}/{of}")
+        assert code == 0 and out.startswith(f"{tmp_path / f'd.{number}-of-{of}.h5'}: ")
+    code, out, _ = tool("join", tmp_path / "d.h5", "--remove")
+    assert code == 0 and out == f"{tmp_path / 'd.h5'}: 30 descriptors of {of} parts\n"
+    assert (tmp_path / "d.h5").read_bytes() == whole and [path.name for path in tmp_path.iterdir()] == ["d.h5"]
+
+
+def test_descriptors_that_do_not_belong_together_are_not_joined(tool, experiment, triplet_experiment, tmp_path):
+    for number, own in ((1, experiment), (2, triplet_experiment)):
+        assert tool("embed", own.checkpoint, tmp_path / "d.h5", "--quiet", "--part", f"{number}/2")[0] == 0
+    code, _, err = tool("join", tmp_path / "d.h5")
+    assert code == 1 and "join: the checkpoint of" in err and "make all parts with one command" in err
+    (tmp_path / "d.2-of-2.h5").unlink()
+    code, _, err = tool("join", tmp_path / "d.h5")
+    assert code == 1 and "of 2 parts 1 are missing: 2" in err
+    assert tool("embed", experiment.checkpoint, tmp_path / "whole.h5", "--quiet")[0] == 0
+    code, _, err = tool("join", tmp_path / "d.h5", tmp_path / "whole.h5")
+    assert code == 1 and "has whole descriptors, expected parts" in err
 
 
 def test_embed_counts_unlabelled_shapes_separately(tool, experiment, make_shapes, tmp_path):
