@@ -82,8 +82,8 @@ def import_sweethome3d(source: str | os.PathLike, destination: str | os.PathLike
         model is refused and `conversion.strict` is set, or no model is usable; see also `convert_meshes`.
     """
     if conversion.part is not None:
-        raise ValueError("import: furniture libraries cannot be imported in parts, as models of one shape share a split: "
-                         "leave out --part and mpirun")
+        raise ValueError("import: furniture libraries cannot be imported in parts, as models of one shape share a "
+                         "split: leave out --part and mpirun")
     if min(test_share, validation_share) < 0 or test_share + validation_share >= 1:
         raise ValueError(f"import: test_share is {test_share} and validation_share is {validation_share}, expected 0 "
                          "or more, and less than 1 together")
