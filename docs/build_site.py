@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Builds the site: runs the chapters of the course, collects all pages in build/docs, makes build/site of them.
+"""Builds the site: runs the chapters of the course, looks into a trained network, collects all pages in build/docs, and
+makes build/site of them.
 
-    pip install ".[docs,plot]"
+    pip install ".[docs,plot,inspect]"
     python docs/build_site.py            # then open build/site/index.html
     python docs/build_site.py --serve    # the same, at http://localhost:8000
 """
@@ -27,6 +28,7 @@ PACKAGE = Path(find_spec("sparsenet").origin).parent  # where it is installed
 # Pages outside docs/ and where they stand on the site.
 ELSEWHERE = {"README.md": "overview.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md",
              "SECURITY.md": "security.md", "CITATION.cff": "CITATION.cff", "LICENSE": "LICENSE.txt"}
+INSPECTED = "inspected_chair.html"  # the inspector page of a shipped model, which is written anew for each site
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 FENCE = re.compile(r"(^ *```.*?^ *```)", re.DOTALL | re.MULTILINE)
 
@@ -68,6 +70,8 @@ def relink(text: str, source: str, place: str, known: dict[str, str]) -> str:
     """
     def linked(match: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[2]))
+        if target == f"docs/{INSPECTED}":
+            return match[1] + posixpath.relpath(INSPECTED, posixpath.dirname(place)) + match[3]
         if target not in known:
             raise ValueError(f"{source} links to {match[2]}, which is not on the site: add it to docs/, or to "
                              "ELSEWHERE in docs/build_site.py")
@@ -108,11 +112,29 @@ def stage_chapter(chapter: Path, page: Path, known: dict[str, str]) -> None:
     shutil.copyfile(chapter, page.with_suffix(".py"))
 
 
+def stage_inspected(target: Path = STAGED) -> None:
+    """Write the inspector page of a shipped model that looks at a built-in chair."""
+    import numpy as np
+
+    from sparsenet.cli import main as command
+    from sparsenet.quickstart import write_off
+    from sparsenet.shapes.parametric import parametric_mesh
+
+    print(f"writing {INSPECTED}", flush=True)
+    mesh = target / "chair.off"
+    write_off(mesh, parametric_mesh("chair", np.random.default_rng(0)))
+    code = command(["inspect", "--checkpoint", "furniture", "--mesh", str(mesh), "--out", str(target / INSPECTED)])
+    mesh.unlink()
+    if code:
+        raise RuntimeError("the inspector page of the furniture model could not be written")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", action="store_true", help="serve the site on localhost instead")
     serve = parser.parse_args().serve
     stage()
+    stage_inspected()
     command = ["serve"] if serve else ["build", "--clean", "--strict"]
     return subprocess.run([sys.executable, "-m", "zensical", *command], cwd=ROOT, check=False).returncode
 

@@ -50,8 +50,14 @@ def main(arguments: list[str]) -> None:
         raise ValueError("--target: the network is not a classifier and has no logits: omit it")
     if args.target is not None and args.target not in classes:
         raise ValueError(f"--target is {args.target!r}, expected one of {', '.join(classes)}")
-    render_size, fill = drawn_as_trained(config, args.checkpoint, args.render_size, args.fill)
-    picture = Off3DPicture(mesh_as_trained(args.mesh, config, args.checkpoint), render_size)
+    if net.voxelization is None:  # a checkpoint from before they held it
+        render_size, fill = drawn_as_trained(config, args.checkpoint, args.render_size, args.fill)
+        mesh = mesh_as_trained(args.mesh, config, args.checkpoint)
+    else:
+        render_size = net.voxelization.render_size if args.render_size is None else args.render_size
+        fill = net.voxelization.fill if args.fill is None else args.fill
+        mesh = net.voxelization.read(args.mesh)
+    picture = Off3DPicture(mesh, render_size)
     voxels = picture.voxelize(net.field, fill=fill)
     x = SparseTensor(voxels.features, np.insert(voxels.coordinates, 0, 0, axis=1), net.field, batch_size=1)
     weights = "/".join(Path(args.checkpoint).parts[-2:])

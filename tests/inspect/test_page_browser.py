@@ -364,6 +364,7 @@ def test_it_opens_with_the_most_important_site(driver, path, net, shape):
 def test_the_address_holds_what_is_shown(driver, path):
     page = Page(driver, path)
     page.slide_to(4)
+    page.draws(page.at("clear").click)
     page.draws(lambda: page.keys("n"))
     page.draws(lambda: Select(page.at("colour")).select_by_value("channel"))
     page.draws(lambda: Select(page.at("channel")).select_by_value("5"))

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from sparsenet.models import load_pretrained
 from sparsenet.retrieval import Descriptors
 
 
@@ -150,6 +151,14 @@ def test_the_page_of_a_network_names_what_is_wrong(tool, experiment, mesh, tmp_p
     words = ["--checkpoint", experiment.checkpoint, "--mesh", mesh, "--out", tmp_path / "p.html"]
     code, out, err = tool("inspect", *words, *options)
     assert (code, out) == (1, "") and message in err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.extra("inspect")
+def test_a_shipped_model_has_a_page(tool, mesh, tmp_path):
+    code, out, err = tool("inspect", "--checkpoint", "furniture", "--mesh", mesh, "--out", tmp_path / "p.html")
+    assert (code, err) == (0, "") and out.startswith(f"page: {tmp_path / 'p.html'}, ")
+    net = load_pretrained("furniture")
+    assert f"{len(net.voxelization.voxelize(net.voxelization.read(mesh), net.field).coordinates):,} voxels" in out
 
 
 @pytest.mark.extra("inspect")

@@ -10,6 +10,7 @@ let fields = null; // the selected site's receptive field
 let again = false; // a selection is not drawn yet
 const MOST_OUTLINED = 3_000; // sites of a layer whose cells get outlines
 const MOST_CUBES = 50_000; // above this sites are drawn as points unless cubes are asked for
+const FEW = 30; // sites
 const FLAT_SIDE = 800; // pixels of the pictures for paper, and for browsers without WebGL
 const webgl = ["webgl2", "webgl"].some((kind) => document.createElement("canvas").getContext(kind));
 const systemDark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -67,12 +68,15 @@ const invitation = () =>
     ? "Click a cell to see how it was computed."
     : "This browser has no WebGL, so the pictures are flat: select a site by its row.";
 
+// In the last layer that is not too small for a picture and in which a site has importance
 function mostImportant() {
-  const layer = model.layers.findLast((one) => one.grid && one.rows > 1 && one.relation === "filter");
+  const made = model.layers.filter((one) => one.grid && one.relation === "filter" && one.rows > 1);
+  const important = made.filter((one) => one.lengths.range(2)[1] > 0);
+  const layer = important.findLast((one) => one.rows >= FEW) || important.at(-1) || made.at(-1);
   if (!layer) return null;
-  const rows = Array.from({ length: layer.rows }, (_, row) => row);
-  const column = rows.some((row) => layer.lengths.value(2, row) > 0) ? 2 : 0; // importance, or the norm
+  const column = important.length ? 2 : 0; // importance, or the norm
   const value = (row) => layer.lengths.value(column, row);
+  const rows = Array.from({ length: layer.rows }, (_, row) => row);
   return [layer.index, rows.reduce((best, row) => (value(row) > value(best) ? row : best), 0)];
 }
 
