@@ -235,4 +235,4 @@ def test_versions_change_on_purpose_alone():
     assert (weights_file.CHECKPOINT_FORMAT, weights_file.CHECKPOINT_VERSION) == ("sparsenet-checkpoint", 3)
     assert (descriptors.FORMAT, descriptors.VERSION) == ("sparsenet-descriptors", 1)
     assert (index.FORMAT, index.VERSION) == ("sparsenet-index", 2)
-    assert (folder.FORMAT, folder.VERSION) == ("sparsenet-folder", 1)
+    assert (folder.FORMAT, folder.VERSION) == ("sparsenet-folder", 2)
