@@ -75,7 +75,8 @@ def _sum(values, shares, background, counts_inactive, windows, coordinates, mean
     channels, nothing = values.shape[1], values.dtype.type(0)
     words, cells = _named_rows(windows)
     for m in range(windows.shape[0]):
-        _prefetch_rows(values, windows, m + _AHEAD, words[m + _AHEAD])
+        if shares is None:  # the gradient, with shares, is small, and read nearly in order
+            _prefetch_rows(values, windows, m + _AHEAD, words[m + _AHEAD])
         active, sample = 0, coordinates[m, 0] if background.shape[0] > 1 else 0
         for piece in range(words.shape[1]):
             active += ones(words[m, piece])
