@@ -56,7 +56,7 @@ def test_the_list_that_ships_is_of_configs():
                                                                           "with the prior of the classes in the logits"]
     with pytest.raises(ConfigError, match="ablation modelnet: no such file; the package ships with modelnet40"):
         find_ablation("modelnet")
-    with pytest.raises(ConfigError, match="config ablation/modelnet40: no such file; the package ships with .*meshes, "):
+    with pytest.raises(ConfigError, match="config ablation/modelnet40: no such file; the package ships with .*meshes"):
         find_config("ablation/modelnet40")
 
 
