@@ -17,7 +17,7 @@ import pytest
 import sparsenet
 
 ROOT = Path(__file__).resolve().parents[1]
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "build",
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".cache", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "build",
                                   "dist", "runs", "*.h5", "*.npz")
 
 
