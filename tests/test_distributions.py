@@ -17,8 +17,8 @@ import pytest
 import sparsenet
 
 ROOT = Path(__file__).resolve().parents[1]
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".cache", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "build",
-                                  "dist", "runs", "*.h5", "*.npz")
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".cache", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info",
+                                  "build", "dist", "runs", "*.h5", "*.npz")
 
 
 def files_of(folder: Path, *parts: str) -> set[str]:
