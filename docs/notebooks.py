@@ -49,7 +49,7 @@ class Cell:
 
 @dataclass
 class Output:
-    """What a code cell shows; pictures are PNG files."""
+    """The output of a code cell; pictures are PNG files."""
 
     printed: str = ""
     value: str = ""

@@ -1,4 +1,4 @@
-"""What a training step keeps from its forward pass on: saved activations, weights, their gradients, rulebooks."""
+"""The memory that a training step keeps after its forward pass: activations, weights, gradients, rulebooks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Kept:
 
 def kept(outputs: Iterable[Tensor], calls: Sequence[range], parameters: Iterable[Tensor], sites: Iterable[ActiveSites]
          ) -> tuple[Kept, list[int]]:
-    """What the graph of the outputs keeps, and how many bytes of the activations were first saved within each call.
+    """The memory that the graph of the outputs keeps, and the bytes of activations first saved within each call.
 
     calls : the numbers of the functions applied within each, those of a call before those of the call around it
     sites : those that the layers read and wrote

@@ -89,7 +89,7 @@ def _recorded(net: Module, x: Any) -> tuple[Any, _Recorder]:
 
 
 def _kept(net: Module, x: Any, output: Any, recorder: _Recorder) -> Kept | None:
-    """What the graph of the output keeps, None if there is none; each record is told its share."""
+    """The memory that the graph of the output keeps, None if there is none; each record is told its share."""
     records = recorder.records
     tensors = [tensor for part in _tensors(output) for tensor in _parts(part)]
     if not any(tensor.requires_grad for tensor in tensors):

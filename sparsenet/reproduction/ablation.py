@@ -61,7 +61,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Ablation:
-    """What an ablation file says.
+    """The content of an ablation file.
 
     config : the recipe, a file or the name of one that ships with the package;  data : one of SOURCES
     share : of each class of the training split that is held out

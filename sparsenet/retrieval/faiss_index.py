@@ -37,7 +37,7 @@ _FORMAT, _VERSION = "sparsenet-faiss", 1
 
 
 class Searchable(Protocol):
-    """What indices have in common, `Index` too."""
+    """The common part of all indices, `Index` too."""
 
     metric: str
 

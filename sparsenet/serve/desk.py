@@ -1,4 +1,4 @@
-"""What a worker process does: it reads meshes, draws them, and passes them through the network."""
+"""The work of a worker process: it reads meshes, draws them, and passes them through the network."""
 
 from __future__ import annotations
 

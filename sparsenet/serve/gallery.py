@@ -110,7 +110,7 @@ class Gallery:
         return {"order": base64_of(rows.astype(np.uint32)), "distances": base64_of(distances.astype(np.float32))}
 
     def facts(self) -> dict[str, Any]:
-        """What the page knows of all shapes."""
+        """All that the page knows of the shapes."""
         labels = [-1] * len(self) if self.labels is None else self.labels.tolist()
         return {"title": self.title, "model": self.model, "names": self.names, "classes": self.classes,
                 "labels": labels,

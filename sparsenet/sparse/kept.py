@@ -25,7 +25,7 @@ def kept_arrays(*sites: ActiveSites) -> Iterator[Any]:
 
 
 def _within(value: Any) -> Iterable[Any]:
-    """What an object of this package, or a container, refers to."""
+    """The objects that an object of this package, or a container, refers to."""
     if isinstance(value, ActiveSites | Rulebook | ReversedRulebook):
         return list(vars(value).values())
     if isinstance(value, Mapping):

@@ -17,7 +17,7 @@ Sides = int | tuple[int, ...]
 
 def told(fault: Fault, path: Path, shapes: Mapping[str, tuple[int, ...]], grid: Sides, block: Sides,
          seconds: int) -> str:
-    """What a learner reads of a fault.
+    """The message of a fault to a learner.
 
     path : the source;  shapes : of the array arguments;  grid, block : of the launch
     """

@@ -1,4 +1,4 @@
-"""What a learner has done, kept in `progress.json` beside the learner's files: nowhere else."""
+"""A learner's progress, kept in `progress.json` beside the learner's files: nowhere else."""
 
 from __future__ import annotations
 

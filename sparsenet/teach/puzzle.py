@@ -27,7 +27,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Puzzle:
-    """What all puzzles have.
+    """The common part of all puzzles.
 
     module : `__name__` of the module that defines it, whose last part is the puzzle's name
     title : one line;  text : the statement, in plain text;  hints : from a nudge to nearly the answer
@@ -72,7 +72,7 @@ class Puzzle:
 
     @property
     def holes(self) -> list[str]:
-        """What stands in the holes of the answer."""
+        """The text in the holes of the answer."""
         return [hole[4] for hole in _HOLE.finditer(self.solution)]
 
     def check(self, path: Path, seconds: int) -> str:

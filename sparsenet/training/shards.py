@@ -52,7 +52,7 @@ class _Forward(NamedTuple):
 
 
 class _Figures(NamedTuple):
-    """What a shard tells the other ranks.
+    """The message of a shard to the other ranks.
 
     losses : (parts,) its share of each part of the loss;  right : of the number of correct samples
     used : which parameters have a gradient

@@ -1,4 +1,4 @@
-"""What a trace says a training step keeps."""
+"""The memory that a training step keeps, as a trace lists it."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Process:
             raise HostError(kernel, self._report(kernel)) from None
 
     def printed(self) -> str:
-        """What has been written to standard error since the last call."""
+        """The text written to standard error since the last call."""
         self.errors.seek(self._read)
         text = self.errors.read()
         self._read += len(text)

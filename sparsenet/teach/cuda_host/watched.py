@@ -29,7 +29,7 @@ _MEMORY = ("argument", "dynamic", "static")
 
 @dataclass(frozen=True)
 class Access:
-    """What one thread does at one line of the source (0: unknown)."""
+    """The access of one thread at one line of the source (0: unknown)."""
 
     thread: tuple[int, int, int]
     block: tuple[int, int, int]
@@ -151,5 +151,5 @@ def _shared_array(offset: int, executable: Path) -> tuple[str, int, int]:
 
 
 def _output(*command: str) -> str:
-    """What a program of binutils, which g++ needs too, prints."""
+    """The output of a program of binutils, which g++ needs too."""
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
