@@ -19,7 +19,7 @@ from benchmarks.unions import add_unions
 from sparsenet import ops
 from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
-from sparsenet.kernels import contracts
+from sparsenet.kernels import activations
 from sparsenet.ops.softmax_cross_entropy import SoftmaxCrossEntropy
 from sparsenet.optim import SGD, AdamW
 from sparsenet.sparse import ActiveSites, Geometry, SparseTensor
@@ -30,11 +30,11 @@ CHANNELS, SLOPE, GROUPS = 32, 0.33, 8
 CLASSES = 40
 CHECKED = 4096  # rows of an activation: its formula in NumPy is slow
 EXPONENTIALS = {  # operation, kernel, its settings, whether the backward pass reads the output
-    "ELU": (ops.elu, "activation", (contracts.ELU, 1.0), True),
-    "GELU": (ops.gelu, "activation", (contracts.GELU, 1.0), False),
-    "SiLU": (ops.silu, "activation", (contracts.SILU, 1.0), False),
-    "tanh": (ops.tanh, "activation", (contracts.TANH, 1.0), True),
-    "sigmoid": (ops.sigmoid, "activation", (contracts.SIGMOID, 1.0), True),
+    "ELU": (ops.elu, "activation", (activations.ELU, 1.0), True),
+    "GELU": (ops.gelu, "activation", (activations.GELU, 1.0), False),
+    "SiLU": (ops.silu, "activation", (activations.SILU, 1.0), False),
+    "tanh": (ops.tanh, "activation", (activations.TANH, 1.0), True),
+    "sigmoid": (ops.sigmoid, "activation", (activations.SIGMOID, 1.0), True),
     "softmax": (ops.softmax, "softmax", (), True),
 }
 Passes = dict[str, tuple[int, Case]]  # name -> (necessary bytes, case)

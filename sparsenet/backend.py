@@ -3,8 +3,8 @@
 A device is named "cpu" (NumPy arrays) or "cuda" (CuPy arrays).  CuPy is imported when the first CUDA array is
 requested, never before.
 
-A backend computes: "cpu" (Numba) and "cuda" (CuPy) on the device of the same name; "reference", the formulas of
-`sparsenet.kernels.reference` in NumPy alone, on a CPU if `set_backend` or SPARSENET_BACKEND chooses it.
+A backend computes: "cpu" (Numba) and "cuda" (CuPy) on the device of the same name; "reference", the formulas of the
+kernels in NumPy alone, on a CPU if `set_backend` or SPARSENET_BACKEND chooses it.
 """
 
 from __future__ import annotations

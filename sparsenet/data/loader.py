@@ -175,7 +175,7 @@ class _BatchMaker:
     def _voxelized(self, samples: list[int], showings: list[tuple[int, ...]], stop: threading.Event
                    ) -> tuple[SparseTensor, np.ndarray, None]:
         """The same, voxelized on the GPU, all samples at once."""
-        from sparsenet.kernels.contracts import MeshFault
+        from sparsenet.kernels.voxels import MeshFault
         from sparsenet.shapes import MeshBatch
         from sparsenet.sparse import SparseTensor
 

@@ -1,7 +1,7 @@
 """The table of named kernels: the seam between the operations and the hardware.
 
-`contracts.py` *declares* each kernel once: name, family, formula, arguments with dtypes and symbolic shapes.  The
-family's folder has a module for each backend, imported at the first launch there, with the implementation:
+The folder of a family holds its `contract.py`, which *declares* each kernel once: name, formula, arguments with dtypes
+and symbolic shapes; and a module for each backend, imported at the first launch there, with the implementation:
 
     LEAKY = declare("leaky_relu_forward", "activations", "x if x > 0, else slope * x",
                     x=Array("feature", "N C"), slope=Scalar(float))
@@ -62,7 +62,9 @@ class Kernel:
     def guard(self, when: str) -> Callable[[Callable], Callable]:
         """Decorator: a function of some of the arguments, by name, and of `backend`, that raises if they are wrong.
 
-        when : "always"; "host": on a GPU only if SPARSENET_CHECK=1; "checking": only if SPARSENET_CHECK=1
+        when : "always": it needs shapes and scalars only, or values for which the implementation waits for the GPU
+            anyway; "host": it reads values; on a GPU, which it would have to wait for, only if SPARSENET_CHECK=1;
+            "checking": it reads all numbers; only if SPARSENET_CHECK=1
         """
 
         def register(function: Callable) -> Callable:
@@ -170,11 +172,11 @@ def declare(name: str, family: str, formula: str, /,
     """Add a kernel to the table.
 
     family : the folder of this package whose cpu.py and cuda.py hold or import the implementations; the formula is a
-        function in reference.py
+        function in its reference.py
     formula : the formula, in one line
     arguments : a description that is not of these types is only a comment, and the argument is not checked
     """
-    modules = {"cpu": f"{family}.cpu", "cuda": f"{family}.cuda", REFERENCE: REFERENCE}
+    modules = {backend: f"{family}.{backend}" for backend in ("cpu", "cuda", REFERENCE)}
     kernel = Kernel(name, modules, formula, arguments)
     return _KERNELS.setdefault(name, kernel)
 
@@ -205,7 +207,7 @@ def find(name: str) -> Kernel:
 
 
 def names() -> list[str]:
-    """All kernels, in the order of `contracts.py`."""
+    """All kernels, family by family."""
     return list(_KERNELS)
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module
-from sparsenet.kernels import contracts, launch
+from sparsenet.kernels import activations, launch
 from sparsenet.ops.arguments import check_tensor
 from sparsenet.sparse import SparseTensor
 
@@ -36,7 +36,7 @@ def elu(x: X, alpha: float = 1.0) -> X:
 
     Source: Clevert, Unterthiner & Hochreiter 2016, equation 16.
     """
-    return mapped(_exponential("ELU", True, contracts.ELU, checked_alpha(alpha)), x)
+    return mapped(_exponential("ELU", True, activations.ELU, checked_alpha(alpha)), x)
 
 
 def gelu(x: X) -> X:
@@ -48,7 +48,7 @@ def gelu(x: X) -> X:
 
     Source: Hendrycks & Gimpel 2016, section 2; the exact function, not one of their approximations.
     """
-    return mapped(_exponential("GELU", False, contracts.GELU), x)
+    return mapped(_exponential("GELU", False, activations.GELU), x)
 
 
 def silu(x: X) -> X:
@@ -60,7 +60,7 @@ def silu(x: X) -> X:
 
     Source: Hendrycks & Gimpel 2016, section 2.
     """
-    return mapped(_exponential("SiLU", False, contracts.SILU), x)
+    return mapped(_exponential("SiLU", False, activations.SILU), x)
 
 
 def tanh(x: X) -> X:
@@ -70,7 +70,7 @@ def tanh(x: X) -> X:
 
     Raises TypeError if x is neither, or its elements are not floats (`Tensor.tanh` takes integers too).
     """
-    return mapped(_exponential("Tanh", True, contracts.TANH), x)
+    return mapped(_exponential("Tanh", True, activations.TANH), x)
 
 
 def sigmoid(x: X) -> X:
@@ -80,7 +80,7 @@ def sigmoid(x: X) -> X:
 
     Raises TypeError if x is neither, or its elements are not floats (`Tensor.sigmoid` takes integers too).
     """
-    return mapped(_exponential("Sigmoid", True, contracts.SIGMOID), x)
+    return mapped(_exponential("Sigmoid", True, activations.SIGMOID), x)
 
 
 def checked_alpha(alpha: Any) -> float:

@@ -13,8 +13,8 @@ import numpy as np
 from sparsenet.autograd import Tensor
 from sparsenet.backend import array_module, device_of, to_device
 from sparsenet.kernels import launch
-from sparsenet.kernels.contracts import NO_SAMPLE, NOT_FINITE
 from sparsenet.kernels.fetch import fetch
+from sparsenet.kernels.points import NO_SAMPLE, NOT_FINITE
 from sparsenet.sparse.geometry import MAX_DIMENSION
 
 if TYPE_CHECKING:

@@ -36,7 +36,8 @@ from reached import digest
 ROOT = Path(__file__).parents[2]
 AREAS = {"engine": ("ops", "sparse"), "data": ("retrieval", "data", "training"), "kernels": ("kernels",)}
 TESTED = ("sparse", "ops", "nn", "data", "training", "retrieval", "cli", "kernels", "cuda_host", "cuda", ".")
-NOT_COMPILED = ("contracts", "reference", "arguments", "table", "full_check", "quick_check")  # into Numba's functions
+NOT_COMPILED = (  # into Numba's functions
+    "contract", "reference", "guards", "arguments", "table", "full_check", "quick_check")
 NEAR, WIDE = 20.0, 240.0  # seconds of tests, as recorded
 VARIANTS = 4  # of a parametrized test, before those of others
 SPARE = 240  # seconds that a run may need besides, to compile

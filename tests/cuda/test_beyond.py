@@ -15,7 +15,7 @@ from convolution_cases import Table
 from cuda_host import cupy_of_numpy, device
 
 from sparsenet import backend
-from sparsenet.kernels import contracts, launch
+from sparsenet.kernels import activations, launch
 from sparsenet.sparse import ActiveSites, Geometry
 
 CHANNELS, FEW = 16, 300
@@ -75,11 +75,11 @@ def test_leaky_relu(xp, rows):
 
 def test_activations_with_an_exponential(xp, rows):
     x = marked(xp, rows)
-    y = launch("activation_forward", x, contracts.SIGMOID, 1.0)
+    y = launch("activation_forward", x, activations.SIGMOID, 1.0)
     last = 1 / (1 + np.exp(-LAST))
     np.testing.assert_allclose(get(y[-2:]), [np.full(CHANNELS, 0.5), last], rtol=1e-5)
     del y
-    gradient = launch("activation_backward", x, x, contracts.TANH, 1.0)
+    gradient = launch("activation_backward", x, x, activations.TANH, 1.0)
     np.testing.assert_array_equal(get(gradient[-1]), LAST * (1 - LAST**2))
 
 

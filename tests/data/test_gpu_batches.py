@@ -17,8 +17,8 @@ from sparsenet.backend import to_device
 from sparsenet.data import BatchSampler, SparseDataset, TripletSampler, VoxelAugmentation, loader, mesh_store
 from sparsenet.data.reader import DatasetReader
 from sparsenet.kernels import counting
-from sparsenet.kernels.contracts import MeshFault
 from sparsenet.kernels.cuda.streams import SideStream
+from sparsenet.kernels.voxels import MeshFault
 from sparsenet.shapes import Augmentation
 from sparsenet.sparse import Geometry
 

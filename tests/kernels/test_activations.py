@@ -8,7 +8,7 @@ import reference
 from cuda_host.storage import each_storage
 
 from sparsenet import kernels
-from sparsenet.kernels import contracts, get_num_threads, set_num_threads
+from sparsenet.kernels import activations, get_num_threads, set_num_threads
 
 ALPHA = 0.75
 BY_OUTPUT = {"ELU": True, "GELU": False, "SILU": False, "TANH": True, "SIGMOID": True}  # whether backward reads it
@@ -21,11 +21,11 @@ def expected(name, x):
 
 
 def forward(launch, name, x, background=None):
-    return launch("activation_forward", x, getattr(contracts, name), ALPHA, background)
+    return launch("activation_forward", x, getattr(activations, name), ALPHA, background)
 
 
 def backward(launch, name, kept, gradient, background=None, below=None):
-    return launch("activation_backward", kept, gradient, getattr(contracts, name), ALPHA, background, below)
+    return launch("activation_backward", kept, gradient, getattr(activations, name), ALPHA, background, below)
 
 
 @each_storage

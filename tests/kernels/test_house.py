@@ -61,14 +61,21 @@ def modules_imported(path: Path) -> set[tuple[str, ...]]:
     return found
 
 
+def is_loader(own: tuple[str, ...], module: tuple[str, ...]) -> bool:
+    """Whether this is the one file that imports all contracts, so that they declare their kernels."""
+    return own == ("kernels", "__init__.py") and module[1:] == ("contract",)
+
+
 def offences(path: Path) -> list[str]:
-    """The imports of a file that break the rules of the house."""
+    """The imports of a file that break the rules of the house.  A formula may use those of other families, as a text
+    refers to its other chapters."""
     own = path.relative_to(PACKAGE).parts
     folder = own[1] if own[0] == "kernels" and len(own) == 3 else None
     found = []
     for module in sorted(modules_imported(path)):
         name = ".".join(module)
-        if len(module) > 1 and module[0] in FAMILIES - {folder}:
+        of_formulas = own[-1] == "reference.py" and folder is not None and module[1:] == ("reference",)
+        if len(module) > 1 and module[0] in FAMILIES - {folder} and not (of_formulas or is_loader(own, module)):
             found.append(f"{name}: the inside of a family, use what its __init__ exports or launch a kernel")
         if folder == "cpu" and module[:1] != ("cpu",) and module[0] in FOLDERS:
             found.append(f"{name}: the machinery of the CPU serves families, it uses none")
@@ -86,6 +93,10 @@ def test_nothing_reaches_into_a_family(path):
     ("nn/module.py", "from sparsenet.kernels.rows import samples"),
     ("nn/module.py", "from sparsenet.kernels.rows.cpu import segment_sum_cpu"),
     ("kernels/norm/cpu.py", "import sparsenet.kernels.rows.cpu"),
+    ("kernels/norm/cpu.py", "from sparsenet.kernels.rows.reference import segment_sum"),
+    ("kernels/norm/reference.py", "from sparsenet.kernels.rows.cpu import segment_sum_cpu"),
+    ("kernels/norm/contract.py", "from sparsenet.kernels.rows.contract import SEGMENT_SUM"),
+    ("nn/module.py", "import sparsenet.kernels.rows.contract"),
     ("kernels/cpu/threads.py", "from sparsenet.kernels.rows import cpu"),
     ("kernels/cuda/source.py", "from sparsenet.kernels.cpu import threads"),
 ])
@@ -102,7 +113,8 @@ def test_each_family_has_kernels_and_a_module_for_each_backend():
     families = {find(name).modules["cpu"].partition(".")[0] for name in names()}
     assert families == FAMILIES
     for family in families:
-        assert all((PACKAGE / "kernels" / family / f"{backend}.py").is_file() for backend in ("cpu", "cuda"))
+        assert all((PACKAGE / "kernels" / family / f"{part}.py").is_file()
+                   for part in ("contract", "reference", "cpu", "cuda"))
 
 
 def test_each_family_says_what_it_holds():

@@ -12,7 +12,7 @@ from cuda_host.storage import each_storage, in_half, precise
 
 from sparsenet import kernels
 from sparsenet.kernels import get_num_threads, set_num_threads
-from sparsenet.kernels.contracts import NO_SAMPLE, NOT_FINITE, OUTSIDE
+from sparsenet.kernels.points import NO_SAMPLE, NOT_FINITE, OUTSIDE
 
 SIDES = {1: (7,), 2: (4, 3), 3: (4, 3, 5), 4: (2, 3, 2, 3)}
 BATCH = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from cuda_host import cupy_of_numpy
 
 import sparsenet as sn
 from sparsenet import backend
-from sparsenet.kernels import contracts, find, launch, table
+from sparsenet.kernels import find, launch, table
 from sparsenet.kernels.table import names
 
 ROOT = Path(sn.__file__).parents[1]
@@ -76,12 +77,14 @@ def which(monkeypatch):
 
 
 def test_the_specification_imports_no_other_half():
-    program = ("import sys; from sparsenet.kernels import reference\n"
-               "print(*(name for name in sys.modules if name.startswith('sparsenet.kernels.')))")
+    program = ("import sys\nfrom sparsenet.kernels.table import find, names\n"
+               "for name in names():\n    find(name).on('reference')\n"
+               "print(*(name for name in sys.modules if name.startswith('sparsenet.kernels.') or name == 'numba'))")
     done = subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(ROOT)},
                           capture_output=True, text=True, check=True)
     loaded = {name.removeprefix("sparsenet.kernels.") for name in done.stdout.split()}
-    assert "reference" in loaded and not {name for name in loaded if name.endswith((".cpu", ".cuda"))}
+    assert {f"{family}.reference" for family in ("convolution", "rulebook", "voxels")} <= loaded
+    assert not {name for name in loaded if name == "numba" or name.endswith((".cpu", ".cuda"))}
 
 
 def test_it_is_chosen_by_set_backend(which):
@@ -184,5 +187,9 @@ def test_a_table_of_another_length_is_refused(launch):
 
 
 def test_contracts_are_the_table():
-    declared = {value.name for value in vars(contracts).values() if isinstance(value, type(find("matmul")))}
-    assert declared == set(names())
+    """Each kernel is declared in the folder where its implementations are."""
+    families = {find(name).modules["reference"].partition(".")[0] for name in names()}
+    contracts = {family: vars(importlib.import_module(f"sparsenet.kernels.{family}.contract")) for family in families}
+    declared = {value.name: family for family, contract in contracts.items() for value in contract.values()
+                if isinstance(value, table.Kernel)}
+    assert declared == {name: find(name).modules["reference"].partition(".")[0] for name in names()}

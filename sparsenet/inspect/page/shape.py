@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparsenet.kernels.contracts import LATTICE
-from sparsenet.kernels.voxels import place
+from sparsenet.kernels.voxels import LATTICE, place
 from sparsenet.shapes.mesh import Mesh
 
 if TYPE_CHECKING:

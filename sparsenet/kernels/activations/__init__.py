@@ -6,3 +6,7 @@
     softmax.py         over the channels of a row
     cuda.py            all of it on a GPU, with the .cu files
 """
+
+from sparsenet.kernels.activations.contract import ELU, GELU, SIGMOID, SILU, TANH
+
+__all__ = ["ELU", "GELU", "SIGMOID", "SILU", "TANH"]

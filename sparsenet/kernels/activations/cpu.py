@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.kernels.activations import exponentials, prelu, softmax  # noqa: F401  (register their kernels)
-from sparsenet.kernels.contracts import LEAKY_RELU_BACKWARD as BACKWARD
-from sparsenet.kernels.contracts import LEAKY_RELU_FORWARD as FORWARD
+from sparsenet.kernels.activations.contract import LEAKY_RELU_BACKWARD as BACKWARD
+from sparsenet.kernels.activations.contract import LEAKY_RELU_FORWARD as FORWARD
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import (
+from sparsenet.kernels.activations.contract import (
     ACTIVATION_BACKWARD,
     ACTIVATION_FORWARD,
     LEAKY_RELU_BACKWARD,

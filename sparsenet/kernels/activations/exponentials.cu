@@ -16,7 +16,7 @@
 // Variants: SCALAR float, double or Half.
 #include "common.cuh"
 
-enum { ELU, GELU, SILU, TANH, SIGMOID };  // the order of contracts.py
+enum { ELU, GELU, SILU, TANH, SIGMOID };  // the order of contract.py
 
 constexpr int UNROLL = sizeof(SCALAR) == 2 ? 8 : 4;  // smaller numbers: more loads in flight per thread
 constexpr WIDE FAR = 800;  // e^-t is 0 beyond, and so that its product with t is 0 too, t may not be infinite

@@ -21,9 +21,9 @@ import math
 import numba
 import numpy as np
 
-from sparsenet.kernels.contracts import ACTIVATION_BACKWARD as BACKWARD
-from sparsenet.kernels.contracts import ACTIVATION_FORWARD as FORWARD
-from sparsenet.kernels.contracts import ELU, GELU, SIGMOID, SILU, TANH
+from sparsenet.kernels.activations.contract import ACTIVATION_BACKWARD as BACKWARD
+from sparsenet.kernels.activations.contract import ACTIVATION_FORWARD as FORWARD
+from sparsenet.kernels.activations.contract import ELU, GELU, SIGMOID, SILU, TANH
 from sparsenet.kernels.cpu.exponential import exponential, exponential_minus_one
 from sparsenet.kernels.cpu.lanes import absolute, fma, load, load_some, maximum, select, store, store_some
 from sparsenet.kernels.cpu.numba_cache import compiled

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import PRELU_BACKWARD as BACKWARD
-from sparsenet.kernels.contracts import PRELU_FORWARD as FORWARD
+from sparsenet.kernels.activations.contract import PRELU_BACKWARD as BACKWARD
+from sparsenet.kernels.activations.contract import PRELU_FORWARD as FORWARD
 from sparsenet.kernels.cpu.lanes import doubles, fma, load, load_some, select, spread, store, store_some
 from sparsenet.kernels.cpu.lanes_joined import total_of
 from sparsenet.kernels.cpu.numba_cache import compiled

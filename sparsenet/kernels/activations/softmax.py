@@ -13,8 +13,8 @@ import math
 
 import numpy as np
 
-from sparsenet.kernels.contracts import SOFTMAX_BACKWARD as BACKWARD
-from sparsenet.kernels.contracts import SOFTMAX_FORWARD as FORWARD
+from sparsenet.kernels.activations.contract import SOFTMAX_BACKWARD as BACKWARD
+from sparsenet.kernels.activations.contract import SOFTMAX_FORWARD as FORWARD
 from sparsenet.kernels.cpu.exponential_rows import ROW_WIDTH, exponentials, largest, prefetch_row, scale_row
 from sparsenet.kernels.cpu.lanes import fma, load, load_some, store, store_some
 from sparsenet.kernels.cpu.lanes_joined import total_of

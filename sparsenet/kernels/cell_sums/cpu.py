@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import CELL_SUMS as FORWARD
-from sparsenet.kernels.contracts import CELL_SUMS_BACKWARD as BACKWARD
+from sparsenet.kernels.cell_sums.contract import CELL_SUMS as FORWARD
+from sparsenet.kernels.cell_sums.contract import CELL_SUMS_BACKWARD as BACKWARD
 
 
 def _counts(splits, cells, mean, with_background, dtype):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import CELL_SUMS as FORWARD
-from sparsenet.kernels.contracts import CELL_SUMS_BACKWARD as BACKWARD
+from sparsenet.kernels.cell_sums.contract import CELL_SUMS as FORWARD
+from sparsenet.kernels.cell_sums.contract import CELL_SUMS_BACKWARD as BACKWARD
 from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
 
 SOURCE = CudaSource("cell_sums/cell_sums", variants=SCALARS.values())

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import CONVOLUTION_FORWARD as FORWARD
-from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_BY_ROW as FORWARD_BY_ROW
-from sparsenet.kernels.contracts import CONVOLUTION_INPUT_GRADIENT as INPUT_GRADIENT
-from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT
 from sparsenet.kernels.convolution import by_row, neighbours, pairs, view
+from sparsenet.kernels.convolution.contract import CONVOLUTION_FORWARD as FORWARD
+from sparsenet.kernels.convolution.contract import CONVOLUTION_FORWARD_BY_ROW as FORWARD_BY_ROW
+from sparsenet.kernels.convolution.contract import CONVOLUTION_INPUT_GRADIENT as INPUT_GRADIENT
+from sparsenet.kernels.convolution.contract import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT
 from sparsenet.kernels.table import launch
 
 

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from sparsenet.backend import HALF, array_module, wide_dtype
-from sparsenet.kernels.contracts import CONVOLUTION_FORWARD as FORWARD_KERNEL
-from sparsenet.kernels.contracts import CONVOLUTION_FORWARD_BY_ROW as FORWARD_BY_ROW_KERNEL
-from sparsenet.kernels.contracts import CONVOLUTION_INPUT_GRADIENT as INPUT_GRADIENT_KERNEL
-from sparsenet.kernels.contracts import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT_KERNEL
 from sparsenet.kernels.convolution import wgmma
+from sparsenet.kernels.convolution.contract import CONVOLUTION_FORWARD as FORWARD_KERNEL
+from sparsenet.kernels.convolution.contract import CONVOLUTION_FORWARD_BY_ROW as FORWARD_BY_ROW_KERNEL
+from sparsenet.kernels.convolution.contract import CONVOLUTION_INPUT_GRADIENT as INPUT_GRADIENT_KERNEL
+from sparsenet.kernels.convolution.contract import CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT_KERNEL
 from sparsenet.kernels.convolution.order import MAX_OFFSETS, row_order
 from sparsenet.kernels.convolution.words import STORED, by_vectors, row_words, weight_words
 from sparsenet.kernels.cuda.source import (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sparsenet.kernels.contracts import GROUPED_CONVOLUTION_FORWARD as FORWARD
-from sparsenet.kernels.contracts import GROUPED_CONVOLUTION_FORWARD_BY_ROW as FORWARD_BY_ROW
-from sparsenet.kernels.contracts import GROUPED_CONVOLUTION_INPUT_GRADIENT as INPUT_GRADIENT
-from sparsenet.kernels.contracts import GROUPED_CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT
 from sparsenet.kernels.grouped import narrow, slices
+from sparsenet.kernels.grouped.contract import GROUPED_CONVOLUTION_FORWARD as FORWARD
+from sparsenet.kernels.grouped.contract import GROUPED_CONVOLUTION_FORWARD_BY_ROW as FORWARD_BY_ROW
+from sparsenet.kernels.grouped.contract import GROUPED_CONVOLUTION_INPUT_GRADIENT as INPUT_GRADIENT
+from sparsenet.kernels.grouped.contract import GROUPED_CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT
 from sparsenet.kernels.grouped.slices import NARROW, is_narrow
 
 _NARROW_GRADIENT = 16  # in place of NARROW: the loops of both gradients take longer than forward's

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import GROUPED_CONVOLUTION_FORWARD as FORWARD
-from sparsenet.kernels.contracts import GROUPED_CONVOLUTION_FORWARD_BY_ROW as FORWARD_BY_ROW
-from sparsenet.kernels.contracts import GROUPED_CONVOLUTION_INPUT_GRADIENT as INPUT_GRADIENT
-from sparsenet.kernels.contracts import GROUPED_CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT
 from sparsenet.kernels.cuda.source import MAX_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
 from sparsenet.kernels.cuda.tickets import tickets
 from sparsenet.kernels.grouped import slices
+from sparsenet.kernels.grouped.contract import GROUPED_CONVOLUTION_FORWARD as FORWARD
+from sparsenet.kernels.grouped.contract import GROUPED_CONVOLUTION_FORWARD_BY_ROW as FORWARD_BY_ROW
+from sparsenet.kernels.grouped.contract import GROUPED_CONVOLUTION_INPUT_GRADIENT as INPUT_GRADIENT
+from sparsenet.kernels.grouped.contract import GROUPED_CONVOLUTION_WEIGHT_GRADIENT as WEIGHT_GRADIENT
 from sparsenet.kernels.grouped.slices import is_narrow
 
 CUDA_CHUNK = 1024  # rows: a block's work in the weight gradient

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import HASH_INSERT as INSERT
-from sparsenet.kernels.contracts import HASH_LOOKUP as LOOKUP
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.probing import home_of, prefetch_slot, row_from
 from sparsenet.kernels.cpu.threads import run_rows
+from sparsenet.kernels.hash_table.contract import HASH_INSERT as INSERT
+from sparsenet.kernels.hash_table.contract import HASH_LOOKUP as LOOKUP
 from sparsenet.kernels.hash_table.layout import EMPTY, HashTable, capacity_for, raise_for
 
 _BLOCK = 16384

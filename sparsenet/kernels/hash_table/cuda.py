@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import HASH_INSERT as INSERT
-from sparsenet.kernels.contracts import HASH_LOOKUP as LOOKUP
 from sparsenet.kernels.cuda.source import THREADS, CudaSource, blocks_for
+from sparsenet.kernels.hash_table.contract import HASH_INSERT as INSERT
+from sparsenet.kernels.hash_table.contract import HASH_LOOKUP as LOOKUP
 from sparsenet.kernels.hash_table.layout import EMPTY, HashTable, capacity_for
 
 SOURCE = CudaSource("hash_table/hash_table", variants=[{}])

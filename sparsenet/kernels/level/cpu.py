@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import LEVEL_BACKGROUND as BACKGROUND
-from sparsenet.kernels.contracts import LEVEL_GRADIENT as GRADIENT
+from sparsenet.kernels.level.contract import LEVEL_BACKGROUND as BACKGROUND
+from sparsenet.kernels.level.contract import LEVEL_GRADIENT as GRADIENT
 from sparsenet.kernels.table import launch
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import LEVEL_BACKGROUND as BACKGROUND
-from sparsenet.kernels.contracts import LEVEL_GRADIENT as GRADIENT
 from sparsenet.kernels.cuda.source import MAX_BLOCKS, SCALARS, CudaSource, scalars_of
 from sparsenet.kernels.cuda.tickets import tickets
+from sparsenet.kernels.level.contract import LEVEL_BACKGROUND as BACKGROUND
+from sparsenet.kernels.level.contract import LEVEL_GRADIENT as GRADIENT
 
 _BLOCK = _LANES, _GROUPS = 32, 8  # as in level.cu
 _MIN_CHUNK, _MAX_CHUNKS = 64, 512  # rows of a block; chunks that the last block joins

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import SCALE_GRADIENT
 from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.losses import softmax_cross_entropy, triplet_loss  # noqa: F401  (register their kernels)
+from sparsenet.kernels.losses.contract import SCALE_GRADIENT
 
 _BLOCK = 1 << 16  # elements
 

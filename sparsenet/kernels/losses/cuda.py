@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import SCALE_GRADIENT, SOFTMAX_CROSS_ENTROPY, TRIPLET_LOSS
 from sparsenet.kernels.cuda.source import THREADS, CudaKernel, CudaSource, blocks_for, ctype
+from sparsenet.kernels.losses.contract import SCALE_GRADIENT, SOFTMAX_CROSS_ENTROPY, TRIPLET_LOSS
 
 ROWS_OF_ONE_BLOCK = 256  # up to so many rows a single block takes all: one launch, else two
 _SINGLE = 512  # threads of the single block

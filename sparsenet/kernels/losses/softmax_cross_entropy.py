@@ -13,10 +13,10 @@ from functools import cache
 
 import numpy as np
 
-from sparsenet.kernels.contracts import SOFTMAX_CROSS_ENTROPY
 from sparsenet.kernels.cpu.exponential_rows import ROW_WIDTH, exponentials, largest, prefetch_row, scale_row
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
+from sparsenet.kernels.losses.contract import SOFTMAX_CROSS_ENTROPY
 from sparsenet.kernels.losses.mean import mean_on_host
 
 _BLOCK = 1 << 18  # numbers: whole rows, at least one

@@ -15,9 +15,9 @@ import math
 
 import numpy as np
 
-from sparsenet.kernels.contracts import COSINE, L2, TRIPLET_LOSS
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
+from sparsenet.kernels.losses.contract import COSINE, L2, TRIPLET_LOSS
 from sparsenet.kernels.losses.mean import mean_on_host
 
 _BLOCK = 1 << 14  # numbers of one of the three: whole rows, at least one

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import MATMUL
-from sparsenet.kernels.contracts import MATMUL_BY_ROW as BY_ROW
 from sparsenet.kernels.cpu.row_products import add_products
 from sparsenet.kernels.cpu.threads import run_rows, single_threaded_blas
+from sparsenet.kernels.matmul.contract import MATMUL
+from sparsenet.kernels.matmul.contract import MATMUL_BY_ROW as BY_ROW
 
 _BLOCK_WORK = 1 << 22  # multiply-adds: some 100 us, far more than handing a block to a thread takes
 _MIN_ROWS = 32  # a product of fewer rows reaches a fraction of the matrix rate

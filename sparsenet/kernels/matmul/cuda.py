@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sparsenet.backend import HALF, array_module
-from sparsenet.kernels.contracts import MATMUL
-from sparsenet.kernels.contracts import MATMUL_BY_ROW as BY_ROW
+from sparsenet.kernels.matmul.contract import MATMUL
+from sparsenet.kernels.matmul.contract import MATMUL_BY_ROW as BY_ROW
 
 
 @BY_ROW.implementation("cuda")

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import BATCH_NORM_BACKWARD as BACKWARD
-from sparsenet.kernels.contracts import BATCH_NORM_FORWARD as FORWARD
-from sparsenet.kernels.contracts import BATCH_NORM_STATISTICS as STATISTICS
 from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.norm import row_norm, sample_norm  # noqa: F401  (register their kernels)
+from sparsenet.kernels.norm.contract import BATCH_NORM_BACKWARD as BACKWARD
+from sparsenet.kernels.norm.contract import BATCH_NORM_FORWARD as FORWARD
+from sparsenet.kernels.norm.contract import BATCH_NORM_STATISTICS as STATISTICS
 from sparsenet.kernels.norm.loops import differentiate, normalise, rows_of_block, sum_distances, sum_slopes
 
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import BATCH_NORM_BACKWARD as BACKWARD
-from sparsenet.kernels.contracts import BATCH_NORM_FORWARD as FORWARD
-from sparsenet.kernels.contracts import BATCH_NORM_STATISTICS as STATISTICS
-from sparsenet.kernels.contracts import (
+from sparsenet.kernels.cuda.source import MAX_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
+from sparsenet.kernels.cuda.tickets import tickets
+from sparsenet.kernels.norm.contract import BATCH_NORM_BACKWARD as BACKWARD
+from sparsenet.kernels.norm.contract import BATCH_NORM_FORWARD as FORWARD
+from sparsenet.kernels.norm.contract import BATCH_NORM_STATISTICS as STATISTICS
+from sparsenet.kernels.norm.contract import (
     ROW_NORM_BACKWARD,
     ROW_NORM_FORWARD,
     SAMPLE_NORM_BACKWARD,
     SAMPLE_NORM_FORWARD,
 )
-from sparsenet.kernels.cuda.source import MAX_BLOCKS, SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
-from sparsenet.kernels.cuda.tickets import tickets
 
 CUDA_CHUNK = 1024  # rows: a block's work
 _GROUPS = (32, 8)  # channels x groups of rows

@@ -15,12 +15,12 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sparsenet.kernels.contracts import ROW_NORM_BACKWARD as BACKWARD
-from sparsenet.kernels.contracts import ROW_NORM_FORWARD as FORWARD
 from sparsenet.kernels.cpu.lanes import doubles, fma, load, load_some, spread, store, store_some
 from sparsenet.kernels.cpu.lanes_joined import total_of
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
+from sparsenet.kernels.norm.contract import ROW_NORM_BACKWARD as BACKWARD
+from sparsenet.kernels.norm.contract import ROW_NORM_FORWARD as FORWARD
 from sparsenet.kernels.norm.loops import WIDTH, rows_of_block
 
 _TOGETHER = 16  # rows

@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparsenet.kernels.contracts import SAMPLE_NORM_BACKWARD as BACKWARD
-from sparsenet.kernels.contracts import SAMPLE_NORM_FORWARD as FORWARD
 from sparsenet.kernels.cpu.chunks import Chunks, chunks_of
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
+from sparsenet.kernels.norm.contract import SAMPLE_NORM_BACKWARD as BACKWARD
+from sparsenet.kernels.norm.contract import SAMPLE_NORM_FORWARD as FORWARD
 from sparsenet.kernels.norm.loops import join_chunks, normalise, rows_of_block, sum_distances, sum_slopes
 
 

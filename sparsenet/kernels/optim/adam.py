@@ -15,10 +15,10 @@ import math
 
 import numpy as np
 
-from sparsenet.kernels.contracts import ADAM_STEP
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
 from sparsenet.kernels.optim.blocks import blocks_of
+from sparsenet.kernels.optim.contract import ADAM_STEP
 
 
 @ADAM_STEP.implementation("cpu")

@@ -13,11 +13,11 @@ parameter is its rounded copy.
 
 from __future__ import annotations
 
-from sparsenet.kernels.contracts import SGD_STEP
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks
 from sparsenet.kernels.optim import adam  # noqa: F401  (registers its kernel)
 from sparsenet.kernels.optim.blocks import blocks_of
+from sparsenet.kernels.optim.contract import SGD_STEP
 
 
 @SGD_STEP.implementation("cpu")

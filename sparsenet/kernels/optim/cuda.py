@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sparsenet.kernels.contracts import ADAM_STEP, SGD_STEP
 from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
+from sparsenet.kernels.optim.contract import ADAM_STEP, SGD_STEP
 
 _TENSORS = 16  # per launch, as in the sources
 SOURCE = CudaSource("optim/sgd", variants=SCALARS.values())

@@ -4,3 +4,7 @@
     sorting.py  points grouped by cell, on a CPU
     cuda.py     on a GPU, through points.cu
 """
+
+from sparsenet.kernels.points.contract import NO_SAMPLE, NOT_FINITE, OUTSIDE
+
+__all__ = ["NOT_FINITE", "NO_SAMPLE", "OUTSIDE"]

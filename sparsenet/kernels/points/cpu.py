@@ -23,7 +23,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparsenet.kernels.contracts import (
+from sparsenet.kernels.cpu.lanes import prefetch
+from sparsenet.kernels.cpu.numba_cache import compiled
+from sparsenet.kernels.cpu.probing import home_of, prefetch_slot, row_from
+from sparsenet.kernels.cpu.threads import run_rows
+from sparsenet.kernels.points import sorting  # noqa: F401  (registers its kernel)
+from sparsenet.kernels.points.contract import (
     GROUP_MAX,
     GROUP_SUM,
     INTERPOLATE_ROWS,
@@ -33,11 +38,6 @@ from sparsenet.kernels.contracts import (
     POINT_KEYS,
     POINT_ROWS,
 )
-from sparsenet.kernels.cpu.lanes import prefetch
-from sparsenet.kernels.cpu.numba_cache import compiled
-from sparsenet.kernels.cpu.probing import home_of, prefetch_slot, row_from
-from sparsenet.kernels.cpu.threads import run_rows
-from sparsenet.kernels.points import sorting  # noqa: F401  (registers its kernel)
 
 _POINTS = 1 << 14  # of a block
 _BLOCK = 1 << 16  # numbers of a block

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import GROUP_MAX, GROUP_SUM, INTERPOLATE_ROWS, POINT_KEYS, POINT_ROWS, SORT_KEYS
 from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
+from sparsenet.kernels.points.contract import GROUP_MAX, GROUP_SUM, INTERPOLATE_ROWS, POINT_KEYS, POINT_ROWS, SORT_KEYS
 
 _MAX_LANES = 32
 _MAX_DIMENSION = 4  # as in points.cu

@@ -15,7 +15,7 @@
 #include "hash_table.cuh"
 
 constexpr int MAX_DIMENSION = 4;
-constexpr long long OUTSIDE = -1, NOT_FINITE = -2, NO_SAMPLE = -3;  // as in contracts.py
+constexpr long long OUTSIDE = -1, NOT_FINITE = -2, NO_SAMPLE = -3;  // as in contract.py
 
 // Where points lie.  samples null: all 0; sides: those from `dimension` on are not read.
 struct Grid {

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import SORT_KEYS as SORT
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
+from sparsenet.kernels.points.contract import SORT_KEYS as SORT
 
 _DIGIT = 11  # bits
 _BLOCK = 1 << 16  # keys

@@ -18,14 +18,14 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sparsenet.kernels.contracts import MAX_POOL_BACKWARD as BACKWARD
-from sparsenet.kernels.contracts import MAX_POOL_FORWARD as FORWARD
 from sparsenet.kernels.cpu.bits import lowest
 from sparsenet.kernels.cpu.lanes import load_either, load_some, prefetch, select, spread, store
 from sparsenet.kernels.cpu.lanes_joined import bits_of
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks, run_rows
 from sparsenet.kernels.pooling import sums  # noqa: F401  (registers its kernels)
+from sparsenet.kernels.pooling.contract import MAX_POOL_BACKWARD as BACKWARD
+from sparsenet.kernels.pooling.contract import MAX_POOL_FORWARD as FORWARD
 from sparsenet.kernels.table import launch
 
 _FLOATS = 1 << 16  # outputs (rows * channels) of a forward block

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from sparsenet.backend import array_module, wide_dtype
-from sparsenet.kernels.contracts import MAX_POOL_BACKWARD as BACKWARD
-from sparsenet.kernels.contracts import MAX_POOL_FORWARD as FORWARD
-from sparsenet.kernels.contracts import SUM_POOL_BACKWARD as SUM_BACKWARD
-from sparsenet.kernels.contracts import SUM_POOL_FORWARD as SUM_FORWARD
 from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaSource, blocks_for, scalars_of
+from sparsenet.kernels.pooling.contract import MAX_POOL_BACKWARD as BACKWARD
+from sparsenet.kernels.pooling.contract import MAX_POOL_FORWARD as FORWARD
+from sparsenet.kernels.pooling.contract import SUM_POOL_BACKWARD as SUM_BACKWARD
+from sparsenet.kernels.pooling.contract import SUM_POOL_FORWARD as SUM_FORWARD
 from sparsenet.kernels.table import launch
 
 _RUN = 64  # rows that a thread sums for the background

@@ -19,13 +19,13 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sparsenet.kernels.contracts import SUM_POOL_BACKWARD as BACKWARD
-from sparsenet.kernels.contracts import SUM_POOL_FORWARD as FORWARD
 from sparsenet.kernels.cpu.bits import lowest, ones
 from sparsenet.kernels.cpu.lanes import fma, load, load_some, prefetch, spread, store, store_some
 from sparsenet.kernels.cpu.lanes_joined import bits_of
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks, run_rows
+from sparsenet.kernels.pooling.contract import SUM_POOL_BACKWARD as BACKWARD
+from sparsenet.kernels.pooling.contract import SUM_POOL_FORWARD as FORWARD
 
 _FLOATS = 1 << 16  # results (rows * channels) of a block
 _CHUNK = 1024  # rows whose cells one thread counts

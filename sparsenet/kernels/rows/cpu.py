@@ -17,12 +17,12 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sparsenet.kernels.contracts import SEGMENT_MAX, SEGMENT_SUM
 from sparsenet.kernels.cpu.chunks import chunks_of
 from sparsenet.kernels.cpu.lanes import doubles, load, prefetch, store
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.rows import samples, unions  # noqa: F401  (registers their kernels)
+from sparsenet.kernels.rows.contract import SEGMENT_MAX, SEGMENT_SUM
 
 CHUNK = 4096  # rows
 _WIDTH, _NARROW = 32, 8  # channels that a CPU sums side by side

@@ -5,10 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import ADD_ROWS, CONCATENATE_ROWS, SEGMENT_MAX, SEGMENT_SUM, SPLIT_ROWS
-from sparsenet.kernels.contracts import ADD_SAMPLE_ROWS as ADD
-from sparsenet.kernels.contracts import MULTIPLY_SAMPLE_ROWS as MULTIPLY
-from sparsenet.kernels.contracts import SUBTRACT_SAMPLE_ROWS as SUBTRACT
 from sparsenet.kernels.cuda.source import (
     MAX_BLOCKS,
     SCALARS,
@@ -19,6 +15,10 @@ from sparsenet.kernels.cuda.source import (
     scalars_of,
 )
 from sparsenet.kernels.cuda.tickets import tickets
+from sparsenet.kernels.rows.contract import ADD_ROWS, CONCATENATE_ROWS, SEGMENT_MAX, SEGMENT_SUM, SPLIT_ROWS
+from sparsenet.kernels.rows.contract import ADD_SAMPLE_ROWS as ADD
+from sparsenet.kernels.rows.contract import MULTIPLY_SAMPLE_ROWS as MULTIPLY
+from sparsenet.kernels.rows.contract import SUBTRACT_SAMPLE_ROWS as SUBTRACT
 
 CUDA_CHUNK = 1024  # rows: a block's work; 1 M rows give a GPU a thousand blocks
 _BLOCK = (32, 8)  # channels x groups of rows

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import ADD_SAMPLE_ROWS as ADD
-from sparsenet.kernels.contracts import MULTIPLY_SAMPLE_ROWS as MULTIPLY
-from sparsenet.kernels.contracts import SUBTRACT_SAMPLE_ROWS as SUBTRACT
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
+from sparsenet.kernels.rows.contract import ADD_SAMPLE_ROWS as ADD
+from sparsenet.kernels.rows.contract import MULTIPLY_SAMPLE_ROWS as MULTIPLY
+from sparsenet.kernels.rows.contract import SUBTRACT_SAMPLE_ROWS as SUBTRACT
 
 _BLOCK = 1 << 16  # elements
 _ADD, _SUBTRACT, _MULTIPLY = range(3)

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparsenet.kernels.contracts import ADD_ROWS, CONCATENATE_ROWS, SPLIT_ROWS
 from sparsenet.kernels.cpu.lanes import load, load_either, store
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.search import lower_bound
 from sparsenet.kernels.cpu.threads import run_rows
+from sparsenet.kernels.rows.contract import ADD_ROWS, CONCATENATE_ROWS, SPLIT_ROWS
 
 _BLOCK = 1 << 18  # elements
 _WIDTH = 16  # channels side by side

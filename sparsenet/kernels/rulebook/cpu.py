@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import NEIGHBOURS, OUTPUT_KEYS, PAIRS, WINDOWS
-from sparsenet.kernels.contracts import SITE_COORDINATES as COORDINATES
-from sparsenet.kernels.contracts import TRANSPOSE_NEIGHBOURS as TRANSPOSE
-from sparsenet.kernels.contracts import TRANSPOSED_OF_PAIRS as TRANSPOSED
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.search import lower_bound
 from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.rulebook import bits as rulebook_bits
 from sparsenet.kernels.rulebook import joined  # noqa: F401  (registers its kernel)
 from sparsenet.kernels.rulebook import walk as rulebook_walk
+from sparsenet.kernels.rulebook.contract import NEIGHBOURS, OUTPUT_KEYS, PAIRS, WINDOWS
+from sparsenet.kernels.rulebook.contract import SITE_COORDINATES as COORDINATES
+from sparsenet.kernels.rulebook.contract import TRANSPOSE_NEIGHBOURS as TRANSPOSE
+from sparsenet.kernels.rulebook.contract import TRANSPOSED_OF_PAIRS as TRANSPOSED
 from sparsenet.kernels.rulebook.windows import windows_of
 
 _ROWS = 4096  # rows of a block

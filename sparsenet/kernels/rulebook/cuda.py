@@ -17,12 +17,12 @@ from math import gcd, prod
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import NEIGHBOURS, OUTPUT_KEYS, PAIRS, WINDOWS
-from sparsenet.kernels.contracts import SITE_COORDINATES as COORDINATES
-from sparsenet.kernels.contracts import TRANSPOSE_NEIGHBOURS as TRANSPOSE
 from sparsenet.kernels.cuda.source import THREADS, CudaSource, blocks_for
 from sparsenet.kernels.fetch import fetch
 from sparsenet.kernels.rulebook import joined  # noqa: F401  (registers its kernel)
+from sparsenet.kernels.rulebook.contract import NEIGHBOURS, OUTPUT_KEYS, PAIRS, WINDOWS
+from sparsenet.kernels.rulebook.contract import SITE_COORDINATES as COORDINATES
+from sparsenet.kernels.rulebook.contract import TRANSPOSE_NEIGHBOURS as TRANSPOSE
 
 # A bit costs 3/8 of a byte of traffic (cleared, counted, listed), a candidate some 160 (written, sorted by
 # eight passes of a radix sort, counted, listed): above so many cells to a candidate, sorting is cheaper.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import PAIR_COUNT
+from sparsenet.kernels.rulebook.contract import PAIR_COUNT
 
 
 def joined_cells(coordinates: Any, size_out: int, kernel: int, stride: int, padding: int, dilation: int) -> Any:

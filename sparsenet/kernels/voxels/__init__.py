@@ -6,6 +6,7 @@
     cuda.py        on a GPU, through placement.cu, voxelize.cu and cells.cu
 """
 
+from sparsenet.kernels.voxels.contract import LATTICE, MeshFault
 from sparsenet.kernels.voxels.placement import place
 
-__all__ = ["place"]
+__all__ = ["LATTICE", "MeshFault", "place"]

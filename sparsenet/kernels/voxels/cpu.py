@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.contracts import FILL_SOLID as FILL
-from sparsenet.kernels.contracts import LATTICE as STEPS
-from sparsenet.kernels.contracts import VOXELIZE_TRIANGLES as VOXELIZE
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.voxels import meshes  # noqa: F401  (registers its kernels)
+from sparsenet.kernels.voxels.contract import FILL_SOLID as FILL
+from sparsenet.kernels.voxels.contract import LATTICE as STEPS
+from sparsenet.kernels.voxels.contract import VOXELIZE_TRIANGLES as VOXELIZE
 
 HALF = STEPS // 2
 

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import FILL_SOLID as FILL
-from sparsenet.kernels.contracts import LATTICE, MAX_EXTENT, VOXELIZE_MESHES, MeshFault
-from sparsenet.kernels.contracts import VOXELIZE_TRIANGLES as VOXELIZE
 from sparsenet.kernels.cuda.source import THREADS, CudaSource, blocks_for
 from sparsenet.kernels.fetch import fetch
+from sparsenet.kernels.voxels.contract import FILL_SOLID as FILL
+from sparsenet.kernels.voxels.contract import LATTICE, MAX_EXTENT, VOXELIZE_MESHES, MeshFault
+from sparsenet.kernels.voxels.contract import VOXELIZE_TRIANGLES as VOXELIZE
 
 GROUP = 8  # words, as in the source
 _COLUMNS = 4  # threads for each face, about what small triangles need

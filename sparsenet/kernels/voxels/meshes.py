@@ -13,9 +13,9 @@ from math import prod
 
 import numpy as np
 
-from sparsenet.kernels.contracts import VOXELIZE_MESHES, MeshFault
 from sparsenet.kernels.cpu.threads import run_blocks
 from sparsenet.kernels.table import launch
+from sparsenet.kernels.voxels.contract import VOXELIZE_MESHES, MeshFault
 from sparsenet.kernels.voxels.placement import place
 
 

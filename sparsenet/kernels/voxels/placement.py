@@ -7,7 +7,7 @@ import operator
 import numpy as np
 
 from sparsenet.backend import array_module
-from sparsenet.kernels.contracts import LATTICE
+from sparsenet.kernels.voxels.contract import LATTICE
 
 _FARTHEST = 2.0**30  # cells from the centre: beyond, the lattice leaves the range of exact integers
 
