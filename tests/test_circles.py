@@ -14,8 +14,8 @@ PACKAGE = Path(sparsenet.__file__).parent
 # dataset is the facade of those that prepare and load its samples.
 TYPES_ONLY = (
     {"autograd", "sparse", "sparse.tensor"} | {f"ops.{name}" for name in (
-        "activations", "arguments", "arithmetic", "cast", "comparison", "elementwise", "methods", "reductions",
-        "shaping")},
+        "activations", "arguments", "arithmetic", "cast", "comparison", "elementwise", "exponentials", "methods",
+        "operands", "reductions", "shaping")},
     {"sparse.rulebook", "sparse.sites"})
 FACADE = {"data.dataset", "data.holdout", "data.loader", "data.preparation"}
 

@@ -13,7 +13,7 @@ import numpy as np
 from sparsenet.autograd import Parameter, Tensor
 from sparsenet.nn.layers import finite_number, whole_channels
 from sparsenet.nn.module import Module
-from sparsenet.ops.activations import checked_alpha, elu, gelu, sigmoid, silu, tanh
+from sparsenet.ops.exponentials import checked_alpha, elu, gelu, sigmoid, silu, tanh
 from sparsenet.ops.leaky_relu import leaky_relu
 from sparsenet.ops.prelu import prelu
 from sparsenet.ops.softmax import softmax

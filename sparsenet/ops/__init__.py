@@ -1,7 +1,6 @@
 """Operations: each a forward, a backward and a public function, on one page."""
 
 from sparsenet.ops import arithmetic, comparison, elementwise, methods, reductions, shaping, sparse_arithmetic
-from sparsenet.ops.activations import elu, gelu, sigmoid, silu, tanh
 from sparsenet.ops.add import add
 from sparsenet.ops.average_pool import average_pool, sum_pool
 from sparsenet.ops.batch_norm import batch_norm
@@ -16,6 +15,7 @@ from sparsenet.ops.cosine_softmax import cosine_softmax, cosine_softmax_with_fig
 from sparsenet.ops.dense import to_dense
 from sparsenet.ops.depth_images import depth_images, image_pool
 from sparsenet.ops.dropout import dropout
+from sparsenet.ops.exponentials import elu, gelu, sigmoid, silu, tanh
 from sparsenet.ops.global_pool import global_pool
 from sparsenet.ops.group_norm import group_norm, instance_norm
 from sparsenet.ops.inverse_convolution import inverse_convolution

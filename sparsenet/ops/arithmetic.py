@@ -12,7 +12,7 @@ from typing import Any
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
-from sparsenet.ops.arguments import check_broadcast, floating_point, operands
+from sparsenet.ops.operands import check_broadcast, floating_point, operands
 from sparsenet.sparse import SparseTensor
 
 

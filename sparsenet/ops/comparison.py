@@ -15,7 +15,7 @@ import numpy as np
 
 from sparsenet.autograd import Tensor, rectangular
 from sparsenet.backend import device_of
-from sparsenet.ops.arguments import check_broadcast
+from sparsenet.ops.operands import check_broadcast
 
 
 def compared(compare: Callable[[Any, Any], Any], x: Any, other: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Functions of single elements: exp, log, sqrt, abs, clip, maximum, minimum, where; tanh and sigmoid are activations.
+"""Functions of single elements: exp, log, sqrt, abs, clip, maximum, minimum, where; tanh and sigmoid: `exponentials`.
 
 Each has its derivative.  At points without one the gradient is PyTorch's:
 
@@ -21,8 +21,8 @@ import numpy as np
 
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module
-from sparsenet.ops.arguments import check_broadcast, floating_point, operands
 from sparsenet.ops.arithmetic import sum_to
+from sparsenet.ops.operands import check_broadcast, floating_point, operands
 
 
 class Formula(NamedTuple):

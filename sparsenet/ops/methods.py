@@ -32,8 +32,8 @@ import numpy as np
 
 from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
-from sparsenet.ops import activations, arithmetic, cast, comparison, elementwise, reductions, shaping
-from sparsenet.ops.arguments import floating_point
+from sparsenet.ops import arithmetic, cast, comparison, elementwise, exponentials, reductions, shaping
+from sparsenet.ops.operands import floating_point
 
 _NAMES_OF_PYTORCH = {
     "amax": ".max(axis)", "amin": ".min(axis)", "clamp": ".clip(min, max)", "cpu": ".to('cpu')", "cuda": ".to('cuda')",
@@ -140,11 +140,11 @@ class TensorMethods:
 
     def tanh(self) -> Tensor:
         """The hyperbolic tangent; see `ops.tanh`, but integers become float32."""
-        return activations.tanh(floating_point("tanh", self))
+        return exponentials.tanh(floating_point("tanh", self))
 
     def sigmoid(self) -> Tensor:
         """1 / (1 + exp(-x)), without overflow; see `ops.sigmoid`, but integers become float32."""
-        return activations.sigmoid(floating_point("sigmoid", self))
+        return exponentials.sigmoid(floating_point("sigmoid", self))
 
     def abs(self) -> Tensor:
         """The absolute value; its gradient at 0 is 0."""

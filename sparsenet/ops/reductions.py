@@ -7,8 +7,8 @@ from typing import Any
 
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import HALF, array_module, wide_dtype
-from sparsenet.ops.arguments import normalized_axes, refuse_keywords
 from sparsenet.ops.elementwise import chosen
+from sparsenet.ops.operands import normalized_axes, refuse_keywords
 
 Axes = int | Sequence[int] | None
 

@@ -12,7 +12,7 @@ import numpy as np
 from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
-from sparsenet.ops.arguments import normalized_axes, operands
+from sparsenet.ops.operands import normalized_axes, operands
 
 
 class Reshape(Function):

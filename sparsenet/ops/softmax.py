@@ -6,7 +6,8 @@ import numbers
 from typing import Any
 
 from sparsenet.ops.activations import Activation, X, mapped
-from sparsenet.ops.arguments import check_tensor, normalized_axes
+from sparsenet.ops.arguments import check_tensor
+from sparsenet.ops.operands import normalized_axes
 from sparsenet.ops.shaping import transpose
 from sparsenet.sparse import SparseTensor
 
