@@ -13,8 +13,9 @@ PACKAGE = Path(sparsenet.__file__).parent
 # "sparsenet" is the package itself: what `from sparsenet import SparseTensor` asks.
 LAYERS = (
     ("hdf5", "interrupts", "worker_processes"), ("hdf5_output",),
-    ("backend", "files", "lock", "notebook", "random", "toml", "wording"), ("kernels",), ("autograd", "layer_stack"),
-    ("anomaly",), ("gradcheck", "moving_average", "optimizer", "parameter_groups", "schedules", "sparse"), ("adam",),
+    ("backend", "files", "lock", "notebook", "random", "toml", "wording"), ("destination", "kernels"),
+    ("autograd", "layer_stack"), ("anomaly",),
+    ("gradcheck", "moving_average", "optimizer", "parameter_groups", "schedules", "sparse"), ("adam",),
     ("optim",), ("ops",), ("nn",), ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("export",),
     ("retrieval", "segmentation"), ("training",), ("models", "reproduction"),
     ("info", "quickstart", "selfcheck", "serve", "teach"), ("cli",), ("__main__",))

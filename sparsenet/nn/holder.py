@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sparsenet.autograd import Parameter, Tensor
-from sparsenet.backend import HALF, check_float_dtype, device_and_dtype, to_device
+from sparsenet.backend import HALF, check_float_dtype, to_device
+from sparsenet.destination import device_and_dtype
 from sparsenet.nn.attributes import check_attribute
 from sparsenet.nn.state import UnmatchedNames, fitting_array
 from sparsenet.random import RowStreams, keyed_rng

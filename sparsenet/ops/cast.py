@@ -7,7 +7,8 @@ from typing import Any, overload
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import check_float_dtype, device_and_dtype, to_device
+from sparsenet.backend import check_float_dtype, to_device
+from sparsenet.destination import device_and_dtype
 from sparsenet.sparse import SparseTensor
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import adopted, array_module, check_float_dtype, device_and_dtype, to_device
+from sparsenet.backend import adopted, array_module, check_float_dtype, to_device
+from sparsenet.destination import device_and_dtype
 from sparsenet.kernels import launch
 from sparsenet.sparse.display import sparse_tensor_html
 from sparsenet.sparse.sites import ActiveSites

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import sparsenet as sn
-from sparsenet.backend import device_and_dtype
+from sparsenet.destination import device_and_dtype
 
 COORDINATES = np.array([[0, 0, 1], [0, 2, 2]])
 
@@ -110,7 +110,7 @@ class CuPyWithTwoGPUs:
 
 @pytest.mark.parametrize("kind", ["Tensor", "SparseTensor", "SparseConv"])
 def test_a_numbered_gpu_is_the_current_one(kind, monkeypatch):
-    monkeypatch.setattr("sparsenet.backend.cupy", lambda: CuPyWithTwoGPUs)
+    monkeypatch.setattr("sparsenet.destination.cupy", lambda: CuPyWithTwoGPUs)
     with pytest.raises(ValueError, match=f"{kind}.to: device is 'cuda:0', the current GPU is 'cuda:1': choose another"):
         movable()[kind].to("cuda:0")
     assert device_and_dtype("to", "cuda:1", "float32") == ("cuda", np.float32)
