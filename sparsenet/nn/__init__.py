@@ -2,22 +2,16 @@
 
 from sparsenet.autograd import Parameter
 from sparsenet.nn import init
-from sparsenet.nn.activation_layers import ELU, GELU, LeakyReLU, PReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from sparsenet.nn.activation_layers import ELU, GELU, PReLU, Sigmoid, SiLU, Softmax, Tanh
 from sparsenet.nn.activations import Activation
 from sparsenet.nn.architectures import resnet, s3dcnn, unet
 from sparsenet.nn.checkpoint import Checkpoint
+from sparsenet.nn.cosine_linear import CosineLinear
+from sparsenet.nn.dropout import Dropout
 from sparsenet.nn.images import DepthImages, ImagePool
 from sparsenet.nn.inverse import InverseConv
-from sparsenet.nn.layers import (
-    CosineLinear,
-    Dropout,
-    GlobalPool,
-    Linear,
-    SparseConv,
-    SparseMaxPool,
-    SubmanifoldConv,
-    ToDense,
-)
+from sparsenet.nn.layers import GlobalPool, Linear, SparseConv, SparseMaxPool, SubmanifoldConv, ToDense
+from sparsenet.nn.leaky_relu import LeakyReLU, ReLU
 from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
 from sparsenet.nn.norms import BatchNorm, GroupNorm, InstanceNorm, LayerNorm

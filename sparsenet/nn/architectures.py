@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparsenet.nn.activation_layers import ReLU
 from sparsenet.nn.layer_list import Layer, network_of
 from sparsenet.nn.layers import SparseConv, SubmanifoldConv
+from sparsenet.nn.leaky_relu import ReLU
 from sparsenet.nn.module import Module
 from sparsenet.nn.network import SparseNetwork
 from sparsenet.nn.norms import BatchNorm

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparsenet.autograd import thread_state
-from sparsenet.nn.activation_layers import LeakyReLU
 from sparsenet.nn.layers import SparseConv, SparseMaxPool, SubmanifoldConv
+from sparsenet.nn.leaky_relu import LeakyReLU
 from sparsenet.nn.module import Module, intercepted
 from sparsenet.ops.level import level
 from sparsenet.sparse import SparseTensor

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sparsenet.nn import init
-from sparsenet.nn.layers import whole_channels
 from sparsenet.nn.module import Module
+from sparsenet.nn.settings import whole_channels
 from sparsenet.ops.inverse_convolution import inverse_convolution
 from sparsenet.sparse import ConvolutionStep, Geometry, SparseTensor
 from sparsenet.sparse.plan import Step

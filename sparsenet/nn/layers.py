@@ -1,4 +1,4 @@
-"""The layers: each holds parameters and settings, and calls one operation of `sparsenet.ops`.
+"""The plain layers: each holds parameters and settings, and calls one operation of `sparsenet.ops`.
 
 Weights are initialised as described in `nn.init`, biases to 0.  `rng` is a NumPy Generator or a seed; None: seeded by
 the operating system.  `SparseNetwork` gives each layer a Generator of its own, keyed by the network's seed.
@@ -6,31 +6,20 @@ the operating system.  `SparseNetwork` gives each layer a Generator of its own, 
 
 from __future__ import annotations
 
-import math
-import numbers
-from collections.abc import Sequence
-from operator import index
 from typing import Any
-
-import numpy as np
 
 from sparsenet.autograd import Tensor
 from sparsenet.nn import init
 from sparsenet.nn.module import Module
+from sparsenet.nn.settings import Size, dimension_of, whole_channels
 from sparsenet.ops.arguments import check_pool
 from sparsenet.ops.convolution import convolution
-from sparsenet.ops.cosine_linear import cosine_linear
 from sparsenet.ops.dense import to_dense
-from sparsenet.ops.dropout import dropout
 from sparsenet.ops.global_pool import check_mode, global_pool
 from sparsenet.ops.linear import linear
 from sparsenet.ops.max_pool import max_pool
-from sparsenet.ops.unit_vectors import checked_number
 from sparsenet.sparse import ConvolutionStep, Geometry, SparseTensor
-from sparsenet.sparse.geometry import several
 from sparsenet.sparse.plan import Step
-
-Size = int | Sequence[int]
 
 
 class SparseConv(Module):
@@ -147,54 +136,6 @@ class Linear(Module):
         return f"{self.in_features} -> {self.out_features}{', no bias' if self.bias is None else ''}"
 
 
-class CosineLinear(Module):
-    """scale * cos(x, w) for rows x (B, C_in) and each column w of the weight: the logits of a cosine classifier.
-
-    scale : above 0; see `ops.cosine_softmax`, the loss that trains it
-
-    weight : Parameter (C_in, C_out), laid out as that of Linear; there is no bias
-    """
-
-    def __init__(self, in_features: int, out_features: int, scale: float = 14.0, rng: Any = None):
-        self.in_features = whole_channels("CosineLinear", "in_features", in_features)
-        self.out_features = whole_channels("CosineLinear", "out_features", out_features)
-        self.scale = checked_number("CosineLinear", "scale", scale, above=True)
-        shape = (self.in_features, self.out_features)
-        self.weight = init.uniform(shape, init.weight_bound(*shape), rng)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if isinstance(x, SparseTensor):
-            raise TypeError("CosineLinear: the input is a SparseTensor, expected a Tensor (B, C): put a GlobalPool "
-                            "before it")
-        return cosine_linear(x, self.weight, self.scale, batch_invariant=not self.training)
-
-    def extra_repr(self) -> str:
-        return f"{self.in_features} -> {self.out_features}, scale {self.scale:g}"
-
-
-class Dropout(Module):
-    """In training, sets each channel to 0 with probability p and scales the others by 1 / (1 - p).
-
-    One draw for each sample and channel, for its sites and background alike; see `ops.dropout`.
-
-    p : at least 0 and below 1
-    rng : Generator or seed from which the masks are drawn, call after call; the network's `reseed` replaces it, so that
-        the masks of a step depend only on (seed, epoch, step)
-    """
-
-    def __init__(self, p: float = 0.5, rng: Any = None):
-        self.p = finite_number("Dropout", "p", p)
-        if not 0 <= self.p < 1:
-            raise ValueError(f"Dropout: p is {p}, expected at least 0 and below 1")
-        self.rng = np.random.default_rng(rng)
-
-    def forward(self, x: Tensor | SparseTensor) -> Tensor | SparseTensor:
-        return dropout(x, self.p, self.rng) if self.training and self.p else x
-
-    def extra_repr(self) -> str:
-        return f"{self.p:g}"
-
-
 class ToDense(Module):
     """SparseTensor -> Tensor (B, C, *spatial_size), inactive cells at the background."""
 
@@ -214,29 +155,3 @@ class GlobalPool(Module):
 
     def extra_repr(self) -> str:
         return self.mode
-
-
-def dimension_of(kernel_size: Size, dimension: int) -> int:
-    """D: as many as there are sizes, or `dimension` if one holds for all."""
-    sizes = several(kernel_size)
-    return dimension if sizes is None else len(sizes)
-
-
-def finite_number(owner: str, name: str, value: Any) -> float:
-    """The value as a float.  Raises ValueError unless it is a finite number."""
-    if not (isinstance(value, numbers.Real) and math.isfinite(value)):
-        raise ValueError(f"{owner}: {name} is {value!r}, expected a finite number")
-    return float(value)
-
-
-def whole_channels(owner: str, name: str, count: Any) -> int:
-    """The number of channels as an int.  Raises TypeError if it is not a whole number, ValueError if it is below 1."""
-    try:
-        if isinstance(count, bool):  # a bias in the place of the groups
-            raise TypeError
-        count = int(index(count))
-    except TypeError:
-        raise TypeError(f"{owner}: {name} is {count!r}, expected a whole number") from None
-    if count < 1:
-        raise ValueError(f"{owner}: {name} is {count}, expected at least 1")
-    return count

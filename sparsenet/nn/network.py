@@ -10,39 +10,21 @@ import numpy as np
 
 from sparsenet.backend import to_device
 from sparsenet.nn import init
-from sparsenet.nn.activation_layers import (
-    ELU,
-    GELU,
-    ActivationLayer,
-    LeakyReLU,
-    PReLU,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Tanh,
-)
+from sparsenet.nn.activation_layers import ELU, GELU, ActivationLayer, PReLU, Sigmoid, SiLU, Softmax, Tanh
 from sparsenet.nn.chain import Chain
+from sparsenet.nn.cosine_linear import CosineLinear
+from sparsenet.nn.dropout import Dropout
 from sparsenet.nn.images import DepthImages, ImagePool
 from sparsenet.nn.inverse import InverseConv
-from sparsenet.nn.layers import (
-    CosineLinear,
-    Dropout,
-    GlobalPool,
-    Linear,
-    Size,
-    SparseConv,
-    SparseMaxPool,
-    SubmanifoldConv,
-    ToDense,
-    whole_channels,
-)
+from sparsenet.nn.layers import GlobalPool, Linear, SparseConv, SparseMaxPool, SubmanifoldConv, ToDense
+from sparsenet.nn.leaky_relu import LeakyReLU, ReLU
 from sparsenet.nn.module import Module
 from sparsenet.nn.norms import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from sparsenet.nn.pooling import SparseAvgPool, SparseSumPool, Upsample
 from sparsenet.nn.prediction import mean_rows, output_rows, site_rows
 from sparsenet.nn.residual import Residual, Skip, channels_behind
 from sparsenet.nn.sequential import check_module
+from sparsenet.nn.settings import Size, whole_channels
 from sparsenet.nn.weights_file import read_weights, write_weights
 from sparsenet.random import keyed_rng
 from sparsenet.sparse import Geometry

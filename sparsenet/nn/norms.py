@@ -10,8 +10,8 @@ import numpy as np
 
 from sparsenet.autograd import Parameter, Tensor
 from sparsenet.nn import init
-from sparsenet.nn.layers import whole_channels
 from sparsenet.nn.module import Module
+from sparsenet.nn.settings import whole_channels
 from sparsenet.ops.batch_norm import batch_norm, check_statistics
 from sparsenet.ops.group_norm import group_norm, instance_norm
 from sparsenet.ops.layer_norm import layer_norm

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sparsenet.nn.layers import Size, dimension_of
 from sparsenet.nn.module import Module
+from sparsenet.nn.settings import Size, dimension_of
 from sparsenet.ops.arguments import check_pool
 from sparsenet.ops.average_pool import average_pool, check_sum_pool, sum_pool
 from sparsenet.ops.upsample import upsample
