@@ -13,7 +13,7 @@ PACKAGE = Path(sparsenet.__file__).parent
 # The first two exist for the type checker alone, which sees the class of Tensor's operators as a base of Tensor; a
 # dataset is the facade of those that prepare and load its samples.
 TYPES_ONLY = (
-    {"autograd", "sparse", "sparse.tensor"} | {f"ops.{name}" for name in (
+    {"autograd", "sparse", "sparse.row_functions", "sparse.tensor"} | {f"ops.{name}" for name in (
         "activations", "arguments", "arithmetic", "cast", "comparison", "elementwise", "exponentials", "methods",
         "operands", "reductions", "shaping")},
     {"sparse.rulebook", "sparse.sites"})

@@ -191,7 +191,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "Rulebook": plain(orphan, views),
     "Rulebook, submanifold": plain(
         lambda: sparse_tensor().sites.rulebook(sparse.Geometry.make_submanifold(3, 3)), views),
-    "ReversedRulebook": plain(lambda: orphan().reversed, lambda back: (
+    "ReversedRulebook": plain(lambda: sparse.ReversedRulebook(orphan()), lambda back: (
         back.neighbours, back.pairs, back.pair_splits, back.transposed_neighbours, back.output_sites.coordinates)),
     "ShardedBatch": (lambda folder: data.ShardedBatch({1: batch(folder)}, np.zeros(4, np.int64)),
                      lambda whole: (len(whole), whole.labels, whole.dropped, through_layers(whole.shards[1].input))),

@@ -14,6 +14,7 @@ from sparsenet.backend import to_device
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.module import Module, intercepting
 from sparsenet.sparse import ActiveSites, ReversedRulebook, Rulebook, SparseTensor
+from sparsenet.sparse.reversed_rulebook import way_back
 from sparsenet.wording import aligned
 
 
@@ -118,7 +119,7 @@ class Activation:
         if geometry is None or not self._sparse or not isinstance(self.input, SparseTensor):
             return None
         sites = self.input.sites
-        return sites.way_back(geometry) if isinstance(self.layer, InverseConv) else sites.rulebook(geometry)
+        return way_back(sites, geometry) if isinstance(self.layer, InverseConv) else sites.rulebook(geometry)
 
     @property
     def pairs(self) -> int | None:

@@ -18,6 +18,7 @@ from sparsenet.autograd import Function, Tensor
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
 from sparsenet.sparse import Geometry, ReversedRulebook, SparseTensor
+from sparsenet.sparse.reversed_rulebook import way_back
 
 
 def inverse_convolution(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: Geometry,
@@ -45,7 +46,7 @@ def inverse_convolution(x: SparseTensor, weight: Tensor, bias: Tensor | None, ge
                          f"{geometry.size}")
     if x.dtype != weight.dtype:
         raise TypeError(f"InverseConv: features are {x.dtype}, the weights {weight.dtype}: convert one of them")
-    rulebook = x.sites.way_back(geometry)
+    rulebook = way_back(x.sites, geometry)
     features = _InverseConvolution(rulebook, batch_invariant).apply(x.features, weight, bias)
     background = None
     if x.background is not None:

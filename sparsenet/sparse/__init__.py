@@ -3,7 +3,8 @@
 from sparsenet.sparse.geometry import Geometry
 from sparsenet.sparse.imaging import DepthImaging
 from sparsenet.sparse.plan import Branches, ConvolutionStep, PoolingStep, prepare
-from sparsenet.sparse.rulebook import ReversedRulebook, Rulebook
+from sparsenet.sparse.reversed_rulebook import ReversedRulebook
+from sparsenet.sparse.rulebook import Rulebook
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.sparse.tensor import SparseTensor
 from sparsenet.sparse.union import intersection, union

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sparsenet.backend import array_class
-from sparsenet.sparse.rulebook import ReversedRulebook, Rulebook
+from sparsenet.sparse.reversed_rulebook import ReversedRulebook
+from sparsenet.sparse.rulebook import Rulebook
 from sparsenet.sparse.sites import ActiveSites
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sparsenet.kernels import views_read
 from sparsenet.sparse.geometry import Geometry
 from sparsenet.sparse.imaging import DepthImaging, images_of
+from sparsenet.sparse.reversed_rulebook import way_back
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.sparse.union import union
 from sparsenet.sparse.upsampling import Upsampling, copies_of
@@ -85,7 +86,7 @@ def _walk(sites: ActiveSites, steps: Iterable[Step], backward: bool, at_input: b
             sites = images_of(sites, step).sites
             continue
         inverse = isinstance(step, ConvolutionStep) and step.inverse
-        rulebook = sites.way_back(_geometry(step)) if inverse else sites.rulebook(_geometry(step))
+        rulebook = way_back(sites, _geometry(step)) if inverse else sites.rulebook(_geometry(step))
         channels = _channels(step)
         rulebook.prepare({view for kernel in _kernels(step, backward, at_input)
                           for view in views_read(kernel, rulebook, *channels)})

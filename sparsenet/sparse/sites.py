@@ -14,7 +14,7 @@ import numpy as np
 from sparsenet.backend import array_module, device_of, to_device
 from sparsenet.kernels import launch
 from sparsenet.sparse.geometry import MAX_DIMENSION, Geometry
-from sparsenet.sparse.rulebook import ReversedRulebook, Rulebook
+from sparsenet.sparse.rulebook import Rulebook
 
 if TYPE_CHECKING:
     from sparsenet.kernels.hash_table import HashTable
@@ -154,19 +154,6 @@ class ActiveSites:
         made otherwise."""
         itself = None if self._origin_itself is None else self._origin_itself()
         return self._origin if self._origin is None or itself is None else self._origin._replace(sites=itself)
-
-    def way_back(self, geometry: Geometry) -> ReversedRulebook:
-        """The rulebook from these sites back to those that a convolution or pooling of that geometry made them from.
-
-        Raises ValueError if these sites were made otherwise.
-        """
-        origin = self.origin
-        if origin is None or origin.geometry != geometry:
-            made = "were not made by a strided layer" if origin is None else f"were made by {origin.geometry}"
-            raise ValueError(f"InverseConv: the sites of its input {made}; expected those of the layer that it goes "
-                             f"back over, {geometry}: between the two, use only layers that keep the sites, such as "
-                             "SubmanifoldConv")
-        return origin.sites.rulebook(geometry).reversed
 
     def _set_origin(self, itself: ActiveSites, copy: ActiveSites, geometry: Geometry) -> None:
         self._origin, self._origin_itself = Origin(copy, geometry), ref(itself)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.autograd import Function, Tensor
+from sparsenet.autograd import Tensor
 from sparsenet.backend import adopted, array_module, check_float_dtype, to_device
 from sparsenet.destination import device_and_dtype
-from sparsenet.kernels import launch
 from sparsenet.sparse.display import sparse_tensor_html
+from sparsenet.sparse.row_functions import MoveRows, Shifted
 from sparsenet.sparse.sites import ActiveSites
 from sparsenet.wording import counted
 
@@ -66,7 +66,7 @@ class SparseTensor:
         self._set(features, sites, background)
         order = sites.permutation
         if not bool((order[1:] > order[:-1]).all()):
-            self._features = _MoveRows(order).apply(features)
+            self._features = MoveRows(order).apply(features)
 
     @classmethod
     def from_sites(cls, features: Any, sites: ActiveSites, background: Any = "zeros") -> SparseTensor:
@@ -89,7 +89,7 @@ class SparseTensor:
     def features(self) -> Tensor:
         """Tensor (N, C), in the order of the sites."""
         if self._features is None:
-            self._features = _Shifted("add_sample_rows", self.sites).apply(self._relative, self.background)
+            self._features = Shifted("add_sample_rows", self.sites).apply(self._relative, self.background)
         return self._features
 
     @features.setter
@@ -118,7 +118,7 @@ class SparseTensor:
         if self._relative is None:
             if self.background is None or self.zero_background:
                 return self.features
-            self._relative = _Shifted("subtract_sample_rows", self.sites).apply(self.features, self.background)
+            self._relative = Shifted("subtract_sample_rows", self.sites).apply(self.features, self.background)
         return self._relative
 
     @property
@@ -271,7 +271,7 @@ class SparseTensor:
             raise ValueError(f"SparseTensor.in_given_order: rows have shape {rows.shape}, expected ({len(self)}, ...): "
                              "one for each site")
         place = array_module(self.permutation).argsort(self.permutation)
-        return _MoveRows(place).apply(rows) if isinstance(rows, Tensor) else rows[place]
+        return MoveRows(place).apply(rows) if isinstance(rows, Tensor) else rows[place]
 
     def detach(self) -> SparseTensor:
         """The same values, cut from the graph."""
@@ -304,43 +304,3 @@ class SparseTensor:
         filled = f"{100 * self.active_fraction:.2f}%"
         return (f"SparseTensor({counted(len(self), 'site')} of {self.spatial_size} ({filled}), "
                 f"{counted(self.channels, 'channel')}, batch of {self.batch_size}, {self.dtype}, {self.device})")
-
-
-class _Shifted(Function):
-    """Rows (N, C) of the sites with the background added or subtracted.
-
-    kernel : "add_sample_rows" or "subtract_sample_rows"
-    """
-
-    def __init__(self, kernel: str, sites: ActiveSites):
-        super().__init__()
-        self.kernel, self.sites = kernel, sites
-
-    def forward(self, rows: Any, background: Any) -> Any:
-        self.shared = background.ndim == 1  # by all samples
-        return launch(self.kernel, rows, background.reshape(-1, background.shape[-1]), self.sites.coordinates)
-
-    def backward(self, gradient: Any) -> tuple[Any, Any]:
-        if not self.needs[1]:
-            return gradient, None
-        if self.shared:
-            total = launch("segment_sum", gradient)[0]
-        else:
-            total = launch("segment_sum", gradient, self.sites.batch_splits)
-        return gradient, total if self.kernel == "add_sample_rows" else -total
-
-
-class _MoveRows(Function):
-    """features[order], `order` (N,) a permutation."""
-
-    def __init__(self, order: Any):
-        super().__init__()
-        self.order = order
-
-    def forward(self, features: Any) -> Any:
-        return features[self.order]
-
-    def backward(self, gradient: Any) -> Any:
-        moved = array_module(gradient).empty_like(gradient)
-        moved[self.order] = gradient
-        return moved

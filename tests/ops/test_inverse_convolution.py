@@ -14,6 +14,7 @@ import reference
 from sparsenet import SparseTensor, Tensor, gradcheck, nn, no_grad, ops
 from sparsenet.nn import InverseConv, SparseConv, SparseMaxPool, SparseNetwork, SubmanifoldConv
 from sparsenet.sparse import ActiveSites, Geometry, ReversedRulebook
+from sparsenet.sparse.reversed_rulebook import way_back
 
 CASES = [  # dimension, side, size, stride, padding, dilation
     (1, 9, 3, 2, 1, 1),
@@ -84,7 +85,7 @@ def test_an_empty_tensor():
 @pytest.mark.parametrize("case", CASES)
 def test_the_reversed_rulebook_has_the_same_pairs(case):
     sites, x, *_, geometry = setting(case)
-    forward, back = sites.rulebook(geometry), x.sites.way_back(geometry)
+    forward, back = sites.rulebook(geometry), way_back(x.sites, geometry)
     assert back.shape == (forward.shape[1], forward.shape[0], forward.shape[2])
     assert back.pair_count == len(back.pairs) == len(forward.pairs)
     np.testing.assert_array_equal(back.pairs[:, ::-1], forward.pairs)
