@@ -14,8 +14,8 @@ PACKAGE = Path(sparsenet.__file__).parent
 LAYERS = (
     ("hdf5", "interrupts", "worker_processes"), ("hdf5_output",),
     ("backend", "files", "lock", "notebook", "random", "toml", "wording"), ("destination", "kernels"),
-    ("autograd", "layer_stack"), ("anomaly",),
-    ("gradcheck", "moving_average", "optimizer", "parameter_groups", "schedules", "sparse"), ("adam",),
+    ("autograd", "layer_stack"), ("anomaly", "named_parameters"),
+    ("gradcheck", "moving_average", "optimizer", "parameter_groups", "schedules", "sparse"), ("adam", "sgd"),
     ("optim",), ("ops",), ("nn",), ("sparsenet",), ("shapes",), ("data",), ("inspect",), ("export",),
     ("retrieval", "segmentation"), ("training",), ("models", "reproduction"),
     ("info", "quickstart", "selfcheck", "serve", "teach"), ("cli",), ("__main__",))
