@@ -146,8 +146,10 @@ class Reached:
         return lines[max(executed)] if executed else set()
 
     def _of_importers(self, path: Path) -> set[str]:
-        """Those in files that import a module: they need not execute a line of it to see its constants."""
-        imports = re.compile(rf"^(?:from|import) .*\b{path.stem}\b", re.MULTILINE)
+        """Those in files that import a module: they need not execute a line of it to see its constants.  A family
+        exports those of its contract."""
+        name = path.parent.name if path.stem == "contract" else path.stem
+        imports = re.compile(rf"^(?:from|import) .*\b{name}\b", re.MULTILINE)
         files = {test.partition("::")[0] for test in self.seconds}
         importing = {file for file in files if imports.search((ROOT / file).read_text(encoding="utf-8"))}
         return {test for test in self.seconds if test.partition("::")[0] in importing}
