@@ -1,4 +1,4 @@
-"""Guards that the contracts of several families share."""
+"""Guards that the contracts of several families share; see `Kernel.guard` for when they run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 
 def guard_capacity(kernel: Any) -> None:
+    """Guard the table of a kernel that looks keys up in it: a probe ends at a free slot of a table made by
+    `hash_insert`."""
+
     @kernel.guard("always")
     def is_a_power_of_two(table_keys):
         if not table_keys.size or table_keys.size & (table_keys.size - 1):
@@ -19,12 +22,15 @@ def rises(splits: Any, last: int) -> bool:
 
 
 def check_splits(name: str, pairs: Any, pair_splits: Any) -> None:
+    """Raise ValueError unless the splits of the kernel of that name cut all pairs into runs."""
     if not rises(pair_splits, len(pairs)):
         raise ValueError(f"{name}: pair_splits is {pair_splits}, expected numbers that rise from 0 to {len(pairs)}, "
                          "the number of pairs")
 
 
 def check_view(name: str, rulebook: Any, view: str) -> None:
+    """Raise ValueError if a view of a rulebook names rows that do not exist, which the kernel of that name would read,
+    or write, somewhere else in memory."""
     inputs, outputs, offsets = rulebook.shape
     rows = getattr(rulebook, view)
     if view == "pairs":

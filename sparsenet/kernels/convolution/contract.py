@@ -45,7 +45,7 @@ CONVOLUTION_WEIGHT_GRADIENT = declare(
 
 
 def _guard_views(kernel: Any) -> None:
-    """Rows that do not exist would be read, or written, somewhere else in memory."""
+    """Check the views that the backend reads."""
 
     def check(rulebook, channels, backend):
         for view in kernel.views_read(rulebook, *channels, backend=backend):
