@@ -260,17 +260,16 @@ def mesh_files(root: Path) -> Iterator[tuple[str, tuple[int, int]]]:
 
     for folder, folders, names in os.walk(root):
         folders.sort()
+        within = "" if folder == str(root) else f"{os.path.relpath(folder, root).replace(os.sep, '/')}/"
         for name in sorted(names):
             if mesh_suffix(name) not in EXTENSIONS:
                 continue
-            path = Path(folder) / name
-            relative = path.relative_to(root).as_posix()
             try:
-                found = path.stat()
+                found = os.stat(os.path.join(folder, name))  # no Path: ten thousand of them take a tenth of a second
             except OSError:  # gone, or a link to nowhere
                 continue
-            if printable(relative) == relative:  # names that are not text cannot be kept or printed
-                yield relative, (found.st_size, found.st_mtime_ns)
+            if printable(within + name) == within + name:  # names that are not text cannot be kept or printed
+                yield within + name, (found.st_size, found.st_mtime_ns)
 
 
 def _hashed(path: Path, stamp: tuple[int, int]) -> _Entry:

@@ -121,8 +121,8 @@ def parse_mesh(data: bytes, suffix: str, folder: Path | None = None) -> Mesh:
 
 def mesh_suffix(path: str | os.PathLike) -> str:
     """The suffix of a file's format, in lower case: ".off" for `A.OFF` and for `a.off.gz`."""
-    path = Path(path)
-    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
+    stem, suffix = os.path.splitext(os.path.basename(path).lower())
+    return os.path.splitext(stem)[1] if suffix == ".gz" else suffix
 
 
 def up_axis_of(path: str | os.PathLike) -> str:
