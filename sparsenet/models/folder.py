@@ -23,7 +23,7 @@ from sparsenet.autograd import no_grad
 from sparsenet.files import read_hdf5, write_hdf5
 from sparsenet.interrupts import deferred_interrupt
 from sparsenet.lock import LockedError, locked
-from sparsenet.models.classification import classifies
+from sparsenet.models.classification import check_network, classifies
 from sparsenet.nn.prediction import output_rows
 from sparsenet.retrieval.distances import unit_rows
 from sparsenet.retrieval.embedding import checked_layer, descriptor_rows
@@ -297,6 +297,7 @@ def _chunks(names: Sequence[str], progress: bool) -> Iterator[list[str]]:
 
 
 def _treatment(net: SparseNetwork) -> Any:
+    check_network("search", net)
     if net.voxelization is None:
         raise ValueError("search: the network does not know how meshes are voxelized: load it from a checkpoint, "
                          "sn.load_pretrained(path)")

@@ -86,6 +86,7 @@ def _read(path: str | os.PathLike, suffixes: Sequence[str], what: str, parse: Ca
     path = Path(path)
     suffix = mesh_suffix(path)
     if suffix not in suffixes:
+        path.open("rb").close()  # if it is not there, or a folder, its name is not what is wrong
         raise MeshError(f"{path}: {what} ends in {', '.join(suffixes)}, each also with .gz, "
                         f"{f'not in {suffix!r}' if suffix else 'and this name has no ending'}")
     try:

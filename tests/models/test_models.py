@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -220,6 +221,15 @@ def test_what_cannot_be_classified(folder, tmp_path):
 
 
 # ---- the commands ----
+
+@pytest.mark.parametrize("net", ["modelnet40", None], ids=["a name", "nothing"])
+def test_a_network_is_told_from_its_name(net, tmp_path):
+    words = "sn.load_pretrained(" + ("'modelnet40'" if net else "")
+    for call in (lambda: sn.classify(net, chair()), lambda: models.embed_folder(net, tmp_path),
+                 lambda: models.describe(net, [chair()])):
+        with pytest.raises(TypeError, match="expected a network, such as " + re.escape(words)):
+            call()
+
 
 def test_classify_prints_a_line_for_each_mesh(folder, meshes, capsys):
     net = sn.load_pretrained(folder / "model.h5")
