@@ -210,7 +210,7 @@ def test_what_cannot_be_classified(folder, tmp_path):
     for arguments, error, message in [
             ((chair(), "w"), ValueError, "up_axis is 'w', expected one of auto, y, z"),
             ((chair(), None, 0), ValueError, "turns is 0"), ((3,), TypeError, "path_or_mesh is int"),
-            ((tmp_path / "no.off",), FileNotFoundError, "no.off"), ((tmp_path / "no.doc",), MeshError, "no.doc")]:
+            ((tmp_path / "no.off",), FileNotFoundError, "no.off"), ((__file__,), MeshError, "not in ..py.")]:
         with pytest.raises(error, match=message):
             sn.classify(net, *arguments)
     with pytest.raises(ValueError, match="does not know its classes: load it"):
