@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import fill
 
 from benchmarks import kernel, rehearsal
 from benchmarks.inputs import family_of
@@ -70,7 +71,8 @@ def _examples() -> str:
     families: dict[str, list[str]] = {}
     for name in names():
         families.setdefault(family_of(name), []).append(name)
-    lines = [f"  {family:12} {', '.join(kernels)}" for family, kernels in families.items()]
+    lines = [fill(f"  {family:12} {', '.join(kernels)}", 100, subsequent_indent=" " * 15)
+             for family, kernels in families.items()]
     return "\n".join(["""examples:
   sparsenet benchmark kernel convolution_forward
   sparsenet benchmark kernel segment_sum --sizes 1000 1000000 --backends cpu
