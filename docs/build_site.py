@@ -27,7 +27,8 @@ STAGED = ROOT / "build" / "docs"
 PACKAGE = Path(find_spec("sparsenet").origin).parent  # where it is installed
 # Pages outside docs/ and where they stand on the site.
 ELSEWHERE = {"README.md": "overview.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md",
-             "SECURITY.md": "security.md", "CITATION.cff": "CITATION.cff", "LICENSE": "LICENSE.txt"}
+             "examples/new_kernel/README.md": "new_kernel.md", "SECURITY.md": "security.md",
+             "CITATION.cff": "CITATION.cff", "LICENSE": "LICENSE.txt"}
 INSPECTED = "inspected_chair.html"  # the inspector page of a shipped model, which is written anew for each site
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 FENCE = re.compile(r"(^ *```.*?^ *```)", re.DOTALL | re.MULTILINE)

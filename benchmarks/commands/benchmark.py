@@ -9,11 +9,13 @@ from pathlib import Path
 
 import benchmarks
 from benchmarks import SECTIONS, comparison, figures, picture, report
+from benchmarks.commands import kernel
 
 EXAMPLES = """examples:
   sparsenet benchmark                                    # everything: about 15 minutes on two cores
   sparsenet benchmark --quick                            # a minute: does everything run?
   sparsenet benchmark --only convolution hash            # some sections
+  sparsenet benchmark kernel convolution_forward         # one kernel, on each backend (its options: kernel --help)
   sparsenet benchmark --peers .venv-peers/bin/python     # torch and spconv are in another environment
   sparsenet benchmark --json cpu.json --picture cpu.png --compare docs/results/cpu.json
 
@@ -26,6 +28,8 @@ error or a failed section, 2 after a wrong command line, 130 after Ctrl-C."""
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["kernel"]:
+        return kernel.main(arguments[1:])
     plain = benchmarks.Settings()
     parser = argparse.ArgumentParser(prog="sparsenet benchmark", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -9,6 +9,7 @@ from pathlib import Path
 from sparsenet.cli.parser import command_parser
 
 EXAMPLES = """examples:
+  sparsenet inspect --mesh chair.stl --out page.html       # a model of the package
   sparsenet inspect --checkpoint runs/quickstart/best.h5 --mesh chair.off --out page.html
   sparsenet inspect --checkpoint runs/psb/best.h5 --mesh plane.obj --render-size 80 --out plane.html
 
@@ -29,8 +30,8 @@ def main(arguments: list[str]) -> None:
     from sparsenet.training.losses import classifies
 
     parser = command_parser("inspect", __doc__, EXAMPLES)
-    parser.add_argument("--checkpoint", required=True, metavar="FILE",
-                        help="best.h5 or last.h5 of a run, or a model's name")
+    parser.add_argument("--checkpoint", default="modelnet40", metavar="FILE",
+                        help="best.h5 or last.h5 of a run, or a model's name (default: %(default)s)")
     parser.add_argument("--mesh", required=True, metavar="FILE", help="mesh file: OFF, OBJ, PLY, STL or GLB")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="page to write (.html)")
     parser.add_argument("--render-size", type=int, metavar="N",

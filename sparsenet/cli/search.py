@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
         return
     from sparsenet.data.importers import axis_of
     from sparsenet.inspect.figures import check_picture, save_figure
-    from sparsenet.models import model_path
+    from sparsenet.models import model_names, model_path
     from sparsenet.retrieval import Descriptors, find_similar
     from sparsenet.shapes import read_mesh
     from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config
@@ -71,6 +71,12 @@ def main(arguments: list[str]) -> None:
     if args.picture:
         check_picture(args.picture)
 
+    source = Path(args.checkpoint)
+    if not source.exists() and not source.suffix and args.checkpoint not in model_names():
+        raise FileNotFoundError(f"{source} does not exist: expected a folder of meshes, a checkpoint, or the name of a "
+                                f"model: {', '.join(model_names())}")
+    if Path(args.query).is_dir():
+        parser.error(f"argument MESH: {args.query} is a folder: the folder to search comes first, then the mesh")
     args.checkpoint = model_path(args.checkpoint)
     query = read_mesh(args.query)
     net, state = load_network(args.checkpoint)
@@ -97,9 +103,18 @@ def main(arguments: list[str]) -> None:
 
 
 def _names_a_folder(arguments: list[str]) -> bool:
-    """Whether the first positional argument is a folder."""
-    first = next((word for word in arguments if not word.startswith("-")), "")
-    return Path(first).is_dir()
+    """Whether the first word that is neither an option nor the value of one is a folder."""
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        if not word.startswith("-") and not _takes_a_value(before):
+            return Path(word).is_dir()
+    return False
+
+
+def _takes_a_value(word: str) -> bool:
+    """Whether the word is an option whose value is the next word: not --quiet, --help, --model=NAME or -k5."""
+    if not word.startswith("--"):
+        return word.startswith("-") and len(word) == 2 and word != "-h"
+    return "=" not in word and not any(flag.startswith(word) for flag in ("--quiet", "--help"))
 
 
 def _search_folder(arguments: list[str]) -> None:

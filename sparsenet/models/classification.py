@@ -71,10 +71,12 @@ def classify(net: SparseNetwork, mesh: str | os.PathLike | Any, up_axis: str | N
 
     Raises
     ------
+    TypeError : net is not a network, or mesh is something else.
     ValueError : the network is not a classifier or does not know its classes and voxelization; another axis; turns is
         below 1.
     MeshError, OSError : the mesh cannot be used.
     """
+    check_network("classify", net)
     if net.classes is None or net.voxelization is None:
         missing = "classes" if net.classes is None else "voxelization"
         raise ValueError(f"classify: the network does not know its {missing}: load it from a checkpoint, "
@@ -94,6 +96,14 @@ def classify(net: SparseNetwork, mesh: str | os.PathLike | Any, up_axis: str | N
     dropped = max(one.dropped for one in voxels[best * len(poses):(best + 1) * len(poses)])
     found = tried[best] if up_axis == UNKNOWN else treatment.up_axis if up_axis is None else up_axis
     return Classification([net.classes[k] for k in order], rows[best][order], found, dropped)
+
+
+def check_network(operation: str, net: Any) -> None:
+    """Raise TypeError, which says how to load one, unless `net` is a network."""
+    if not hasattr(net, "voxelization"):
+        named = repr(os.fspath(net)) if isinstance(net, str | os.PathLike) else ""
+        raise TypeError(f"{operation}: net is {type(net).__name__}, expected a network, such as "
+                        f"sn.load_pretrained({named})")
 
 
 def classifies(net: SparseNetwork) -> bool:

@@ -1,7 +1,7 @@
 """Searches a folder of mesh files for shapes similar to a mesh; descriptors are computed once and kept.
 
-They are kept in the user's own cache folder (`cache_folder`), in a file for each folder of meshes, and not among the
-meshes: these may lie on a read-only medium, and a file that came with them would have to be trusted.
+They are kept in the user's own cache folder (`cache_folder`), in a file for each folder of meshes and each network, and
+not among the meshes: these may lie on a read-only medium, and a file that came with them would have to be trusted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ import numpy as np
 from sparsenet.autograd import no_grad
 from sparsenet.files import read_hdf5, write_hdf5
 from sparsenet.interrupts import deferred_interrupt
-from sparsenet.lock import locked
-from sparsenet.models.classification import classifies
+from sparsenet.lock import LockedError, locked
+from sparsenet.models.classification import check_network, classifies
 from sparsenet.nn.prediction import output_rows
 from sparsenet.retrieval.distances import unit_rows
 from sparsenet.retrieval.embedding import checked_layer, descriptor_rows
@@ -115,7 +115,7 @@ def embed_folder(net: SparseNetwork, folder: str | os.PathLike, up_axis: str | N
     Raises
     ------
     NotADirectoryError, ValueError : no such folder, it has no mesh file, or the network does not know its voxelization.
-    LockedError : another process is embedding the same folder.
+    LockedError : another process is embedding the same folder.  While nothing changes in it, any number may search it.
     """
     root = Path(folder).absolute()
     if not root.is_dir():
@@ -127,9 +127,12 @@ def embed_folder(net: SparseNetwork, folder: str | os.PathLike, up_axis: str | N
         raise ValueError(f"{folder}: the folder has no mesh file")
     axis = treatment.up_axis if up_axis is None else up_axis
     settings = f"{_digest(net)} {turns} {axis}"
-    cache = _cache_file(root, say)
-    with nullcontext() if cache is None else locked(cache):
-        known = {} if cache is None else _load(cache, settings, len(net.classes or ()), say)
+    cache, classes = _cache_file(root, settings, say), len(net.classes or ())
+    with ExitStack() as stack:
+        known = {} if cache is None else _load(cache, settings, classes)
+        if cache is not None and {name: entry.stamp for name, entry in known.items()} != files:
+            stack.enter_context(_to_ourselves(cache, folder))
+            known = _load(cache, settings, classes, say)  # another process may have changed it meanwhile
         table = {name: known[name] for name, stamp in files.items() if name in known and known[name].stamp == stamp}
         by_content = {entry.content: entry for entry in known.values()}
         fresh = [name for name in files if name not in table]
@@ -137,7 +140,8 @@ def embed_folder(net: SparseNetwork, folder: str | os.PathLike, up_axis: str | N
 
         def save() -> None:
             if cache is not None and (fresh or known.keys() != table.keys()):
-                _save(cache, settings, table, say)
+                to_come = {name: known[name] for name in files if name in known}  # of which the content may be known
+                _save(cache, settings, {**to_come, **table}, say)
 
         with deferred_interrupt() as interrupted:
             saved = time.monotonic()
@@ -162,8 +166,8 @@ def embed_folder(net: SparseNetwork, folder: str | os.PathLike, up_axis: str | N
     channels = next((table[name].vector.shape for name in good), (0,))
     vectors = np.array([table[name].vector for name in good], np.float32).reshape(len(good), *channels)
     unreadable = {name: entry.error for name, entry in sorted(table.items()) if entry.error}
-    classes = list(net.classes or ()) if classifies(net) else []
-    return FolderDescriptors(root, good, vectors, unreadable, computed, classes,
+    names_of_classes = list(net.classes or ()) if classifies(net) else []
+    return FolderDescriptors(root, good, vectors, unreadable, computed, names_of_classes,
                              np.array([table[name].label for name in good], np.int64),
                              np.array([table[name].probability for name in good], np.float64))
 
@@ -260,17 +264,16 @@ def mesh_files(root: Path) -> Iterator[tuple[str, tuple[int, int]]]:
 
     for folder, folders, names in os.walk(root):
         folders.sort()
+        within = "" if folder == str(root) else f"{os.path.relpath(folder, root).replace(os.sep, '/')}/"
         for name in sorted(names):
             if mesh_suffix(name) not in EXTENSIONS:
                 continue
-            path = Path(folder) / name
-            relative = path.relative_to(root).as_posix()
             try:
-                found = path.stat()
+                found = os.stat(os.path.join(folder, name))  # no Path: ten thousand of them take a tenth of a second
             except OSError:  # gone, or a link to nowhere
                 continue
-            if printable(relative) == relative:  # names that are not text cannot be kept or printed
-                yield relative, (found.st_size, found.st_mtime_ns)
+            if printable(within + name) == within + name:  # names that are not text cannot be kept or printed
+                yield within + name, (found.st_size, found.st_mtime_ns)
 
 
 def _hashed(path: Path, stamp: tuple[int, int]) -> _Entry:
@@ -294,6 +297,7 @@ def _chunks(names: Sequence[str], progress: bool) -> Iterator[list[str]]:
 
 
 def _treatment(net: SparseNetwork) -> Any:
+    check_network("search", net)
     if net.voxelization is None:
         raise ValueError("search: the network does not know how meshes are voxelized: load it from a checkpoint, "
                          "sn.load_pretrained(path)")
@@ -336,9 +340,9 @@ def _embed(net: SparseNetwork, root: Path, new: list[tuple[str, _Entry]], axis: 
 # ---- the cache ----
 
 
-def _cache_file(root: Path, say: Callable[[str], None]) -> Path | None:
-    """The cache's file for a folder of meshes; None, with a line, if there is no place to write."""
-    name = f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.h5"
+def _cache_file(root: Path, settings: str, say: Callable[[str], None]) -> Path | None:
+    """The cache's file for a folder of meshes and a network; None, with a line, if there is no place to write."""
+    name = f"{hashlib.sha256(os.fsencode(root) + b' ' + settings.encode()).hexdigest()[:32]}.h5"
     for place in (cache_folder(), Path(tempfile.gettempdir()) / f"sparsenet-{getattr(os, 'getuid', lambda: 0)()}"):
         try:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -350,6 +354,17 @@ def _cache_file(root: Path, say: Callable[[str], None]) -> Path | None:
     return None
 
 
+@contextmanager
+def _to_ourselves(cache: Path, folder: str | os.PathLike) -> Iterator[None]:
+    """A context in which no other process writes to the cache.  Raises LockedError, which names the folder."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(cache))
+        except LockedError as error:
+            raise LockedError(f"{folder}: another process is embedding its meshes ({error})") from None
+        yield
+
+
 def _is_ours(place: Path) -> bool:
     """Whether the folder can be written to and, where users have numbers, belongs to this one and is no link."""
     if not os.access(place, os.W_OK | os.X_OK) or place.is_symlink():
@@ -357,7 +372,8 @@ def _is_ours(place: Path) -> bool:
     return not hasattr(os, "getuid") or place.stat().st_uid == os.getuid()
 
 
-def _load(cache: Path, settings: str, classes: int, say: Callable[[str], None]) -> dict[str, _Entry]:
+def _load(cache: Path, settings: str, classes: int, say: Callable[[str], None] = lambda line: None
+          ) -> dict[str, _Entry]:
     """The entries in the cache; none, with a line, if it is damaged, and none if it is of another network."""
     if not cache.exists():
         return {}

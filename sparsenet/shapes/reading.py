@@ -86,6 +86,7 @@ def _read(path: str | os.PathLike, suffixes: Sequence[str], what: str, parse: Ca
     path = Path(path)
     suffix = mesh_suffix(path)
     if suffix not in suffixes:
+        path.open("rb").close()  # if it is not there, or a folder, its name is not what is wrong
         raise MeshError(f"{path}: {what} ends in {', '.join(suffixes)}, each also with .gz, "
                         f"{f'not in {suffix!r}' if suffix else 'and this name has no ending'}")
     try:
@@ -121,8 +122,8 @@ def parse_mesh(data: bytes, suffix: str, folder: Path | None = None) -> Mesh:
 
 def mesh_suffix(path: str | os.PathLike) -> str:
     """The suffix of a file's format, in lower case: ".off" for `A.OFF` and for `a.off.gz`."""
-    path = Path(path)
-    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
+    stem, suffix = os.path.splitext(os.path.basename(path).lower())
+    return os.path.splitext(stem)[1] if suffix == ".gz" else suffix
 
 
 def up_axis_of(path: str | os.PathLike) -> str:

@@ -16,6 +16,7 @@ from textwrap import dedent, indent
 from typing import ClassVar
 
 from sparsenet.teach.puzzles import NAMES
+from sparsenet.wording import did_you_mean
 
 _HOLE = re.compile(r"^([ \t]*)(#|//) ---- your code: (.*)\n((?:.*\n)*?)[ \t]*(?:#|//) ---- end\n", re.MULTILINE)
 _NAMED = re.compile(r"sparsenet puzzle: (\w+)")
@@ -104,7 +105,8 @@ def find(name: str) -> Puzzle:
     """
     name = name.replace("-", "_")
     if name not in NAMES:
-        raise ValueError(f"there is no puzzle {name!r}, expected one of {', '.join(NAMES)}")
+        hint = did_you_mean(name, NAMES) or f", expected one of {', '.join(NAMES)}"
+        raise ValueError(f"there is no puzzle {name!r}{hint}")
     return import_module(f"sparsenet.teach.puzzles.{name}").PUZZLE
 
 

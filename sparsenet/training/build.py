@@ -175,9 +175,19 @@ def build_average(config: Config, net: SparseNetwork) -> EMA | None:
     return EMA(net, config.optimizer.ema) if config.optimizer.ema else None
 
 
+def rendering(config: Config, shapes: SparseDataset, net: SparseNetwork) -> dict[str, Any]:
+    """How `SparseDataset.batches` voxelizes shapes for the network: `render_size` and `fill`, None as they are stored.
+
+    For a trained network, which knows how its training's shapes were voxelized, stored meshes are voxelized like those.
+    """
+    own = net.voxelization if shapes.has_meshes else None
+    return {"render_size": config.data.render_size or (None if own is None else own.render_size),
+            "fill": None if own is None else own.fill}
+
+
 def check_field(config: Config, shapes: SparseDataset, net: SparseNetwork) -> None:
     """Raise ConfigError if the shapes are larger than the network's input grid, which would crop them."""
-    size = config.data.render_size or shapes.render_size
+    size = rendering(config, shapes, net)["render_size"] or shapes.render_size
     if net.field is not None and size > min(net.field):
         larger = {"s3dcnn": "one more entry in network.channels", "layers": "a larger network.field",
                   "unet": "a larger network.field",

@@ -15,6 +15,7 @@ from sparsenet.retrieval.metrics import evaluate
 from sparsenet.retrieval.protocols import PAPER_OBJECTS
 from sparsenet.retrieval.result import MEASURES, Evaluation
 from sparsenet.segmentation import SegmentationEvaluation, Tally
+from sparsenet.training.build import rendering
 from sparsenet.training.classification import TOP_K, accuracy_and_loss, class_accuracies, top_k_accuracy
 from sparsenet.training.config import ConfigError
 from sparsenet.training.known_classes import known_labels, retrievable
@@ -38,9 +39,10 @@ def validate(net: SparseNetwork, validation_set: SparseDataset, config: Config) 
     labels = validation_set.object_labels
     if segments(config):
         return evaluate_sites(net, validation_set, config, "validation")[0]
+    options = _options(config, validation_set, net)
     if classifies(config):
-        return accuracy_and_loss(net.predict(validation_set, **_options(config)), labels, "validation")
-    found = evaluate(embed(net, validation_set, **_options(config)), labels, ranking_metric(config, "layer"))
+        return accuracy_and_loss(net.predict(validation_set, **options), labels, "validation")
+    found = evaluate(embed(net, validation_set, **options), labels, ranking_metric(config, "layer"))
     return {"validation_mAP": found.mAP}
 
 
@@ -109,7 +111,7 @@ def evaluate_network(net: SparseNetwork, test_set: SparseDataset, config: Config
         figures, overlap = evaluate_sites(net, test_set, config, "test", classes)
         nothing = np.full(len(test_set.object_labels), -1)
         return NetworkEvaluation(figures, None, None, None, nothing, config.evaluation.descriptor, overlap)
-    options = {**_options(config), "repetitions": config.evaluation.repetitions}
+    options = {**_options(config, test_set, net), "repetitions": config.evaluation.repetitions}
     if config.evaluation.repetitions > 1:
         options |= {"augment": _rotations(config), "seed": config.training.seed}
     labels = known_labels(test_set, test_set.classes if classes is None else classes)
@@ -150,7 +152,7 @@ def evaluate_sites(net: SparseNetwork, dataset: SparseDataset, config: Config, p
     of_part = np.array([*(number.get(name, UNKNOWN) for name in dataset.part_classes), UNKNOWN])  # -1 is the last
     tally, total = Tally(names, UNKNOWN), 0.0
     with no_grad(), net.evaluating(), dataset.batches(
-            **_options(config), poses="first", field=net.field, geometries=net.geometries()) as batches:
+            **_options(config, dataset, net), poses="first", field=net.field, geometries=net.geometries()) as batches:
         for batch in batches:
             logits = net(batch).features.numpy().astype(np.float64)
             labels = of_part[batch.site_labels]
@@ -215,7 +217,8 @@ def check_evaluation(test_set: SparseDataset, config: Config) -> None:
     if config.evaluation.protocol != "none" and present.min() < PAPER_OBJECTS:
         few = test_set.classes[int(np.where(counts > 0, counts, counts.max()).argmin())]
         raise ConfigError(f"config: evaluation.protocol {config.evaluation.protocol!r} takes {PAPER_OBJECTS} objects "
-                          f"of each class, and {test_set.path} has {present.min()} of {few!r} to test on: use 'none'")
+                          f"of each class, and {test_set.path} has {present.min()} of {few!r} to test on: use 'none' "
+                          "(for a trained network: --protocol none)")
     if not isinstance(config.evaluation.poses, str):
         try:
             with_poses(test_set, config.evaluation.poses, "evaluation.poses")
@@ -245,10 +248,10 @@ def check_validation(validation_set: SparseDataset, config: Config) -> None:
                           f"{config.data.validation_share:g}, or set it to 0")
 
 
-def _options(config: Config) -> dict[str, Any]:
+def _options(config: Config, shapes: SparseDataset, net: SparseNetwork) -> dict[str, Any]:
     """The options of `predict` and `embed` that say how samples are prepared."""
     return {"batch_size": config.evaluation.batch_size, "workers": config.data.workers,
-            "render_size": config.data.render_size or None, "device": config.training.device}
+            "device": config.training.device, **rendering(config, shapes, net)}
 
 
 def _rotations(config: Config) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from sparsenet.files import check_folder
 from sparsenet.retrieval.descriptors import Descriptors
 from sparsenet.retrieval.progress import Watched
-from sparsenet.training.build import check_field
+from sparsenet.training.build import check_field, rendering
 from sparsenet.training.config import ConfigError
 from sparsenet.training.evaluation import ranking_metric
 from sparsenet.training.losses import classifies
@@ -68,7 +68,8 @@ def check_output(output: str | Path, *sources: str | Path) -> None:
 def embed_shapes(net: SparseNetwork, state: Checkpoint, config: Config, shapes: SparseDataset,
                  layer: int | None = None, poses: str | Sequence[int] = "first", progress: bool = False,
                  descriptor: str | None = None, part: Part | None = None) -> Descriptors:
-    """Descriptors of the shapes, voxelized and batched as the config says.
+    """Descriptors of the shapes, batched as the config says, and voxelized like those of the training if meshes are
+    stored.
 
     layer, poses : as in `embed`; poses are averaged as directions if the config ranks by cosine
     descriptor : "layer" or "probabilities"; default: "layer" if a layer is given, else evaluation.descriptor
@@ -91,7 +92,7 @@ def embed_shapes(net: SparseNetwork, state: Checkpoint, config: Config, shapes: 
     source = Watched(shapes, "embed") if progress else shapes
     found = Descriptors.of(net, source, state.digest, layer, poses=poses, unit=unit,
                            output="descriptor" if of_layer else "probabilities",
-                           render_size=config.data.render_size or None,
+                           **rendering(config, shapes, net),
                            batch_size=config.evaluation.batch_size, workers=config.data.workers,
                            device=config.training.device)
     if part is None or own:

@@ -90,7 +90,8 @@ def test_a_wrong_command_line(capsys, words, told):
 
 @pytest.mark.parametrize(("words", "told"), [
     (["check", "keys"], "keys.py is not there: `sparsenet puzzle start keys` writes it"),
-    (["check", "other.py"], "there is no puzzle 'other'"), (["hint", "other"], "there is no puzzle 'other'")])
+    (["check", "other.py"], "there is no puzzle 'other'"), (["hint", "other"], "there is no puzzle 'other'"),
+    (["start", "offsetz"], "there is no puzzle 'offsetz': did you mean offsets?")])
 def test_what_is_not_there(capsys, words, told):
     code, printed = run(capsys, *words)
     assert code == 1 and told in printed

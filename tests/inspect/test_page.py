@@ -241,6 +241,13 @@ def test_a_shape_is_voxelized_as_those_trained_on(checkpoint):
         drawn_as_trained(unknown, checkpoint)
 
 
+def test_without_a_checkpoint_the_model_of_the_package_is_inspected(tmp_path):
+    (tmp_path / "box.off").write_text("OFF 4 4 0\n0 0 0\n2 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n")
+    done = invoke("inspect", "--mesh", "box.off", "--out", "box.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "box.off at render size 24, seen by models/modelnet40.h5" in (tmp_path / "box.html").read_text("utf-8")
+
+
 def test_the_tool_writes_the_page(tmp_path, checkpoint):
     (tmp_path / "box.off").write_text("OFF 4 4 0\n0 0 0\n2 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n")
 

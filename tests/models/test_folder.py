@@ -105,13 +105,18 @@ def test_a_file_is_embedded_once(net, shapes):
     assert path.name not in embed_folder(net, shapes, progress=False).names
     assert len(embed_folder(net, shapes, progress=False)) == 8
     assert embed_folder(net, shapes, turns=1, progress=False).computed == 8  # other poses, other descriptors
+    assert embed_folder(net, shapes, progress=False).computed == 0
 
 
-def test_another_network_embeds_anew(net, shapes):
-    embed_folder(net, shapes, progress=False)
+def test_another_network_embeds_anew_and_the_first_s_descriptors_are_kept(net, shapes):
+    first = embed_folder(net, shapes, progress=False)
     parameter = next(net.parameters())
-    parameter.array = parameter.array * np.float32(2)
-    assert embed_folder(net, shapes, progress=False).computed == 8
+    weights = parameter.array
+    parameter.array = weights * np.float32(2)
+    assert [embed_folder(net, shapes, progress=False).computed for _ in range(2)] == [8, 0]
+    parameter.array = weights
+    again = embed_folder(net, shapes, progress=False)
+    assert again.computed == 0 and np.array_equal(again.vectors, first.vectors)
 
 
 def test_files_that_cannot_be_read_are_named_and_remembered(net, shapes):
@@ -140,6 +145,20 @@ def test_an_interrupted_call_goes_on(net, shapes, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         embed_folder(net, shapes, progress=False)
     assert embed_folder(net, shapes, progress=False).computed == 2  # of eight, after two chunks of three
+    for path in shapes.rglob("*.off"):
+        os.utime(path, ns=(7, 7))  # as after a copy: what is known by content stays so, whenever it is interrupted
+    hashed, looked = module._hashed, []
+
+    def stopping(*arguments):
+        looked.append(1)
+        if len(looked) == 2:
+            os.kill(os.getpid(), 2)
+        return hashed(*arguments)
+
+    monkeypatch.setattr(module, "_hashed", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        embed_folder(net, shapes, progress=False)
+    assert embed_folder(net, shapes, progress=False).computed == 0
 
 
 @pytest.mark.parametrize("damage", ["cut", "kinds", "nan", "lengths", "labels"])
@@ -188,8 +207,23 @@ def test_the_cache_has_its_place_in_each_system(monkeypatch, tmp_path):
 
 def test_two_processes_do_not_embed_the_same_folder(net, shapes):
     embed_folder(net, shapes, progress=False)
-    with locked(cache_of(shapes)), pytest.raises(LockedError, match="in use"):
-        embed_folder(net, shapes, progress=False)
+    with locked(cache_of(shapes)):
+        assert embed_folder(net, shapes, progress=False).computed == 0  # many may search it
+        write_off(shapes / "new.off", mesh_of("chair", 5))
+        with pytest.raises(LockedError, match="shapes: another process is embedding its meshes .*in use by process"):
+            embed_folder(net, shapes, progress=False)
+    assert embed_folder(net, shapes, progress=False).computed == 1
+
+
+def test_what_another_process_embedded_while_this_one_began_is_used(net, shapes, monkeypatch):
+    real, calls = module._load, []
+
+    def stale(*arguments):
+        calls.append(1)
+        return {} if len(calls) == 3 else real(*arguments)  # before the other process wrote its file
+
+    monkeypatch.setattr(module, "_load", stale)
+    assert [embed_folder(net, shapes, progress=False).computed for _ in range(2)] == [8, 0] and len(calls) == 4
 
 
 def test_what_cannot_be_searched(net, shapes, tmp_path):
@@ -218,3 +252,28 @@ def test_the_command_searches_a_folder(folder, shapes, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*arguments, "-k", "0"])
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("options", [("-k", "2"), ("-k2",), ("--quiet", "-k", "2"), ("--up-axis", "z", "-k", "2"),
+                                     ("--up-axis=z", "-k=2")], ids=" ".join)
+def test_options_may_come_first(folder, shapes, capsys, options):
+    assert main(["search", *options, str(shapes), str(next(shapes.rglob("0.off"))), "--model",
+                 str(folder / "model.h5")]) == 0
+    assert "8 meshes in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "code", "message"), [
+    (["nothing", "MESH"], 1, "nothing does not exist: expected a folder of meshes, a checkpoint, or the name of a "),
+    (["MESH", "FOLDER"], 2, "is a folder: the folder to search comes first, then the mesh"),
+    (["FOLDER"], 2, "the following arguments are required: MESH"),
+], ids=["no such folder", "the other way round", "no mesh"])
+def test_a_wrong_command_line_says_what_is_expected(shapes, capsys, words, code, message):
+    names = {"FOLDER": str(shapes), "MESH": str(next(shapes.rglob("0.off")))}
+    words = ["search", *(names.get(word, word) for word in words)]
+    if code == 2:
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+    else:
+        assert main(words) == code
+    assert message in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -14,12 +15,15 @@ import pytest
 import sparsenet as sn
 from sparsenet import models, selfcheck
 from sparsenet.cli import main
+from sparsenet.data.convert import Conversion
+from sparsenet.data.importers import import_parametric
 from sparsenet.data.sweethome3d import RULES
 from sparsenet.models import pretrained
 from sparsenet.models.packing import pack_model
 from sparsenet.random import keyed_rng
 from sparsenet.shapes import CLASSES, Mesh, MeshError, Voxelization, parametric_mesh
-from sparsenet.training import load_network
+from sparsenet.training import embed_shapes, load_network, parse_config
+from sparsenet.training.build import rendering
 from sparsenet.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 
@@ -154,6 +158,23 @@ def test_a_mesh_gets_the_treatment_of_the_training(folder):
             assert found.probability == found.probabilities[0] and found.dropped == 0
 
 
+@pytest.mark.parametrize("render_size", [8, 0], ids=["as in the config", "left to the dataset"])
+def test_meshes_of_a_dataset_get_the_treatment_of_the_training(folder, tmp_path, render_size):
+    """Also of one that was made at another render size, from surfaces instead of solids."""
+    net, state = load_network(folder / "model.h5")
+    config, found = parse_config(state.config, "test", [f"data.render_size={render_size}"]), []
+    for size, fill in ((8, True), (12, False)):
+        path = tmp_path / f"{size}.h5"
+        import_parametric(path, {"train": 1}, conversion=Conversion(render_size=size, fill=fill, keep_meshes=True,
+                                                                    progress=False))
+        with sn.SparseDataset.open(path) as shapes:
+            assert rendering(config, shapes, net) == {"render_size": 8, "fill": True}
+            assert rendering(config, shapes, sn.s3dcnn()) == {"render_size": render_size or None, "fill": None}
+            found.append(embed_shapes(net, state, config, shapes))
+    assert np.array_equal(found[0].vectors, found[1].vectors) and np.ptp(found[0].vectors, axis=0).any()
+    assert [(one.render_size, one.fill) for one in found] == [(8, True)] * 2
+
+
 def test_probabilities_are_averaged_over_turns(folder):
     net = sn.load_pretrained(folder / "model.h5")
     quarter = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
@@ -189,7 +210,7 @@ def test_what_cannot_be_classified(folder, tmp_path):
     for arguments, error, message in [
             ((chair(), "w"), ValueError, "up_axis is 'w', expected one of auto, y, z"),
             ((chair(), None, 0), ValueError, "turns is 0"), ((3,), TypeError, "path_or_mesh is int"),
-            ((tmp_path / "no.off",), FileNotFoundError, "no.off"), ((tmp_path / "no.doc",), MeshError, "no.doc")]:
+            ((tmp_path / "no.off",), FileNotFoundError, "no.off"), ((__file__,), MeshError, "not in ..py.")]:
         with pytest.raises(error, match=message):
             sn.classify(net, *arguments)
     with pytest.raises(ValueError, match="does not know its classes: load it"):
@@ -200,6 +221,15 @@ def test_what_cannot_be_classified(folder, tmp_path):
 
 
 # ---- the commands ----
+
+@pytest.mark.parametrize("net", ["modelnet40", None], ids=["a name", "nothing"])
+def test_a_network_is_told_from_its_name(net, tmp_path):
+    words = "sn.load_pretrained(" + ("'modelnet40'" if net else "")
+    for call in (lambda: sn.classify(net, chair()), lambda: models.embed_folder(net, tmp_path),
+                 lambda: models.describe(net, [chair()])):
+        with pytest.raises(TypeError, match="expected a network, such as " + re.escape(words)):
+            call()
+
 
 def test_classify_prints_a_line_for_each_mesh(folder, meshes, capsys):
     net = sn.load_pretrained(folder / "model.h5")

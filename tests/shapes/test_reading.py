@@ -183,6 +183,13 @@ def test_what_is_wrong_is_said_in_one_line_with_the_files_name(tmp_path, name, d
     assert str(raised.value).startswith(str(path)) and "\n" not in str(raised.value)
 
 
+def test_what_is_not_there_or_a_folder_is_said_before_its_name_is_judged(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_mesh(tmp_path / "scans")
+    with pytest.raises(IsADirectoryError):
+        read_mesh(tmp_path)
+
+
 @pytest.mark.parametrize(("name", "axis"), [
     ("a.obj", "y"), ("A.GLB", "y"), ("a.gltf", "y"), ("a.off", "z"), ("a.stl", "z"), ("a.ply", "z"),
     ("a.obj.gz", "y"), ("a.glb.off", "z"), ("obj", "z")])

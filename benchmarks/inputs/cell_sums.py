@@ -1,0 +1,17 @@
+"""Sums over sites made means over all cells."""
+
+from __future__ import annotations
+
+from benchmarks.inputs import Inputs, Scene
+from benchmarks.inputs.scene import BATCH, CHANNELS
+
+
+def cell_sums(scene: Scene) -> Inputs:
+    sites = scene.sites
+    return Inputs((scene.features(), scene.normal(BATCH, CHANNELS), sites.batch_splits, scene.background(), sites.cells,
+                   True))
+
+
+def cell_sums_backward(scene: Scene) -> Inputs:
+    sites = scene.sites
+    return Inputs((scene.normal(BATCH, CHANNELS), sites.batch_splits, sites.coordinates, 1, sites.cells, True))
