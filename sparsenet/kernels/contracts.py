@@ -479,9 +479,8 @@ LEVEL_GRADIENT = declare(
 )
 CELL_SUMS = declare(
     "cell_sums", "cell_sums",
-    "out[b] = (sums[b] + (cells - sites of b) background) / divisor",
+    "out[b] = (sum over the sites of b of features[n] + (cells - sites of b) background) / divisor",
     features=Array("feature", "N C"),
-    sums=Array("wide", "B C"),
     splits=Array("int64", "B1"),
     background=Array("feature", "G C", optional=True),
     cells=Scalar(int),
