@@ -140,8 +140,9 @@ CONVOLUTION_FORWARD = declare(
 )
 CONVOLUTION_FORWARD_BY_ROW = declare(
     "convolution_forward_by_row", "convolution",
-    "the same without a slope; the bits of a row depend on no other row",
+    "the same; the bits of a row depend on no other row",
     **_CONVOLUTION,
+    slope=Scalar(float, optional=True),
 )
 CONVOLUTION_INPUT_GRADIENT = declare(
     "convolution_input_gradient", "convolution",

@@ -201,13 +201,9 @@ def _precision(operation: str, features: Any) -> str:
 
 
 @FORWARD_KERNEL.implementation("cuda")
+@FORWARD_BY_ROW_KERNEL.implementation("cuda")  # rows are independent of each other
 def _forward_cuda(features, weights, rulebook, constant, slope):
     return forward(features, weights, rulebook.neighbours, constant, 1.0 if slope is None else slope)
-
-
-@FORWARD_BY_ROW_KERNEL.implementation("cuda")
-def _forward_by_row_cuda(features, weights, rulebook, constant):
-    return forward(features, weights, rulebook.neighbours, constant)  # its rows are independent
 
 
 @INPUT_GRADIENT_KERNEL.implementation("cuda")
