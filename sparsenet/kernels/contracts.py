@@ -150,7 +150,7 @@ CONVOLUTION_INPUT_GRADIENT = declare(
     gradient=Array("feature", "M C_out"),
     weights=Array("feature", "K C_in C_out"),
     rulebook=Rulebook("N M K"),
-    turned=Array("feature", "K C_out C_in", optional=True),  # as `level_background` makes them; derived if not given
+    turned=Array("feature", "K C_out C_in", optional=True),  # as `level_backgrounds` makes them; derived if not given
 )
 CONVOLUTION_WEIGHT_GRADIENT = declare(
     "convolution_weight_gradient", "convolution",
@@ -456,14 +456,15 @@ SOFTMAX_BACKWARD = declare(
 
 # ---- a level: convolution, leaky ReLU, and max-pooling if it follows; composed of the kernels above -----------------
 
-LEVEL_BACKGROUND = declare(
-    "level_background", "level",
-    "constant = background sum_k weights[k] + bias; its leaky ReLU; sum_k weights[k]; weights transposed",
-    weights=Array("feature", "K C_in C_out"),
-    background=Array("feature", "C_in", optional=True),
-    bias=Array("feature", "C_out", optional=True),
-    slope=Scalar(float),
-    reversed=Scalar(bool),
+LEVEL_BACKGROUNDS = declare(
+    "level_backgrounds", "level",
+    "for one level after another: constant = background sum_k weights[k] + bias; its leaky ReLU, the next one's "
+    "background; sum_k weights[k]; weights transposed",
+    weights=Arrays("feature", "K C_in C_out"),
+    biases="for each level an array (C_out,) of the weights' dtype, or None",
+    background=Array("feature", "C", optional=True),  # of the first level
+    slopes="a float for each level",
+    reversed="a bool for each level",
     with_gradient=Scalar(bool),
 )
 LEVEL_GRADIENT = declare(
@@ -478,6 +479,25 @@ LEVEL_GRADIENT = declare(
     slope=Scalar(float),
     total_weight=Array("feature", "C_in C", optional=True),
 )
+
+
+@LEVEL_BACKGROUNDS.guard("always")
+def _levels_fit_each_other(weights, biases, background, slopes, reversed):
+    if not len(weights) == len(biases) == len(slopes) == len(reversed):
+        raise ValueError(f"level_backgrounds: {len(weights)} weights, {len(biases)} biases, {len(slopes)} slopes, "
+                         f"{len(reversed)} of reversed, expected one of each for each level")
+    channels = None if background is None else len(background)
+    for number, (weight, bias) in enumerate(zip(weights, biases, strict=True), start=1):
+        _, c_in, c_out = weight.shape
+        if channels not in (None, c_in):
+            raise ValueError(f"level_backgrounds: level {number} has weights for {c_in} channels, expected {channels}: "
+                             f"build the layer with in_channels={channels}")
+        if bias is not None and (bias.shape != (c_out,) or bias.dtype != weight.dtype):
+            raise ValueError(f"level_backgrounds: the bias of level {number} is {bias.dtype} of shape {bias.shape}, "
+                             f"expected {weight.dtype} of shape ({c_out},)")
+        channels = c_out
+
+
 CELL_SUMS = declare(
     "cell_sums", "cell_sums",
     "out[b] = (sum over the sites of b of features[n] + (cells - sites of b) background) / divisor",
