@@ -81,6 +81,17 @@ def pack_peers(folder: Path, wheels: Sequence[str] = WHEELS,
     return folder / PEERS
 
 
+def folder_bytes(folder: Path) -> int:
+    """The bytes of its files."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
+def checkout_bytes(root: Path) -> int:
+    """The bytes of the files that git tracks, weights included."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
+    return sum((root / name).stat().st_size for name in listed.split("\0") if (root / name).is_file())
+
+
 def unpack_peers(folder: Path, target: Path) -> None:
     """Unpack the peers into a folder for PYTHONPATH."""
     with tarfile.open(folder / PEERS) as packed:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from benchmarks import carried
 from sparsenet.files import size_text
 
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = """examples:
   SPARSENET_DATA=data python tools/gpu_pack.py carried                  # 512 meshes of PSB, and spconv
   SPARSENET_DATA=data python tools/gpu_pack.py carried2 --modelnet40    # the data of a whole training
+  SPARSENET_DATA=data python tools/gpu_pack.py carried --count 256      # of a transfer that takes 64 MiB in all
   python tools/gpu_pack.py carried --peers
   python tools/gpu_campaign.py --carried carried                        # there
 
@@ -22,7 +25,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="gpu_pack.py", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="created if it does not exist")
-    parser.add_argument("--meshes", action="store_true", help=f"{carried.MESH_COUNT} meshes of PSB")
+    parser.add_argument("--meshes", action="store_true", help="meshes of PSB")
+    parser.add_argument("--count", type=int, default=carried.MESH_COUNT, metavar="N", help="of meshes (%(default)s)")
     parser.add_argument("--peers", action="store_true", help="spconv, for Python 3.12")
     parser.add_argument("--modelnet40", action="store_true", help="all of ModelNet40's voxels")
     parser.add_argument("--unpack", type=Path, metavar="TARGET", help="unpack the peers of FOLDER, for PYTHONPATH")
@@ -30,10 +34,12 @@ def main(arguments: list[str]) -> int:
     if args.unpack:
         carried.unpack_peers(args.folder, args.unpack)
         return 0
-    chosen = {pack for pack, wanted in ((carried.pack_meshes, args.meshes), (carried.pack_peers, args.peers),
-                                        (carried.pack_modelnet40, args.modelnet40)) if wanted}
-    for pack in (carried.pack_meshes, carried.pack_peers, carried.pack_modelnet40):
-        if pack in (chosen or (carried.pack_meshes, carried.pack_peers)):
-            path = pack(args.folder)
-            print(f"{path}: {size_text(path.stat().st_size)}", flush=True)
+    unnamed = not (args.meshes or args.peers or args.modelnet40)
+    packs = ((partial(carried.pack_meshes, count=args.count), args.meshes or unnamed),
+             (carried.pack_peers, args.peers or unnamed), (carried.pack_modelnet40, args.modelnet40))
+    for pack in (pack for pack, wanted in packs if wanted):
+        path = pack(args.folder)
+        print(f"{path}: {size_text(path.stat().st_size)}", flush=True)
+    folder, checkout = carried.folder_bytes(args.folder), carried.checkout_bytes(ROOT)
+    print(f"with the checkout: {size_text(folder + checkout)}")
     return 0

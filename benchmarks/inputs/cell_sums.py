@@ -1,4 +1,4 @@
-"""Sums over sites made means over all cells."""
+"""Means over all cells of a sample."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from benchmarks.inputs.scene import BATCH, CHANNELS
 
 def cell_sums(scene: Scene) -> Inputs:
     sites = scene.sites
-    return Inputs((scene.features(), scene.normal(BATCH, CHANNELS), sites.batch_splits, scene.background(), sites.cells,
-                   True))
+    return Inputs((scene.features(), sites.batch_splits, scene.background(), sites.cells, True))
 
 
 def cell_sums_backward(scene: Scene) -> Inputs:

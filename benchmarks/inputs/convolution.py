@@ -13,7 +13,7 @@ def convolution_forward(scene: Scene) -> Inputs:
 
 
 def convolution_forward_by_row(scene: Scene) -> Inputs:
-    return _of(scene, scene.features(), _weights(scene), scene.rulebook(SUBMANIFOLD), scene.normal(OUT_CHANNELS))
+    return _of(scene, scene.features(), _weights(scene), scene.rulebook(SUBMANIFOLD), scene.normal(OUT_CHANNELS), None)
 
 
 def convolution_input_gradient(scene: Scene) -> Inputs:

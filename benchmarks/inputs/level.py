@@ -1,4 +1,4 @@
-"""Levels: the background through weights of as many numbers as a scene's features, the gradient behind a pooling."""
+"""Levels: the background through two whose weights are as many numbers as a scene's features, the gradient behind a pooling."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from benchmarks.inputs import Inputs, Scene
 from benchmarks.inputs.pooling import argmax_of
 from benchmarks.inputs.scene import CHANNELS, POOLING, SUBMANIFOLD
 
-SLOPE = 0.33
+SLOPE, LEVELS = 0.33, 2
 
 
-def level_background(scene: Scene) -> Inputs:
-    side = max(1, isqrt(scene.size * CHANNELS // SUBMANIFOLD.volume))
-    return Inputs((scene.weights(SUBMANIFOLD.volume, side, side), scene.normal(side), scene.normal(side), SLOPE, True,
-                   True))
+def level_backgrounds(scene: Scene) -> Inputs:
+    side = max(1, isqrt(scene.size * CHANNELS // (LEVELS * SUBMANIFOLD.volume)))
+    weights = [scene.weights(SUBMANIFOLD.volume, side, side) for _ in range(LEVELS)]
+    biases = [scene.normal(side) for _ in range(LEVELS)]
+    return Inputs((weights, biases, scene.normal(side), [SLOPE] * LEVELS, [True] * LEVELS, True))
 
 
 def level_gradient(scene: Scene) -> Inputs:

@@ -50,6 +50,11 @@ class Arrays:
     shape: str
     optional: bool = False
 
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """The words of the shape."""
+        return tuple(self.shape.split())
+
     def at(self, position: int) -> Array:
         return _numbered(self.dtype, self.shape, position)
 
@@ -139,7 +144,7 @@ def quick_check(arguments: dict[str, Any]) -> Check:
             like = lists[0] if lists else name
             lines.add(f"for array, other in zip({name}, {like}):", depth)
             lines.array("array", depth + 1)
-            lines.refuse_unless("array.ndim == 1 and array.shape == other.shape", depth + 1)
+            lines.refuse_unless(f"array.ndim == {len(expected.words)} and array.shape == other.shape", depth + 1)
             floating = _add_dtype(lines, expected, "array", floating, f"{like}[0].dtype", depth + 1)
             lists.append(name)
         elif isinstance(expected, Rulebook):

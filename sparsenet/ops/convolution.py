@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsenet.autograd import Function, Tensor
+from sparsenet.autograd import Function, Tensor, thread_state
 from sparsenet.backend import array_module, device_of
 from sparsenet.kernels import launch
 from sparsenet.ops.channel_groups import outer, times, times_transposed
@@ -51,12 +51,41 @@ def convolution(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: 
     return SparseTensor.from_sites(features, rulebook.output_sites, background)
 
 
+def convolution_leaky_relu(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, slope: float
+                           ) -> SparseTensor:
+    """leaky_relu(convolution(x, weight, bias, geometry, batch_invariant=True), slope), of the same bits, with one pass
+    over the result instead of two.  Without a graph: for evaluation under `no_grad`.
+
+    x : SparseTensor with a background of shape (C_in,)
+
+    Raises
+    ------
+    TypeError, ValueError : as `convolution`; the background differs by sample, or is None.
+    RuntimeError : a graph is being recorded.
+    """
+    check_convolution(x, weight, geometry)
+    if x.background is None or x.background.ndim != 1:
+        raise ValueError("convolution_leaky_relu: the input has no background, or one for each sample, expected one of "
+                         f"shape ({x.channels},): call the operations one after another")
+    if not thread_state.no_grad_depth:
+        raise RuntimeError("convolution_leaky_relu: has no gradient: call it within `no_grad`, or call the operations "
+                           "one after another")
+    rulebook = x.sites.rulebook(geometry)
+    function = _Convolution(rulebook, True, 1, float(slope))
+    features, background = function.apply(x.features, x.background, weight, bias)
+    return SparseTensor.from_sites(features, rulebook.output_sites, background)
+
+
 class _Convolution(Function):
     """Features (N, C_in), background (C_in,), (B, C_in) or None, weight (K, C_in / groups, C_out) and bias (C_out,) or
-    None to the features (M, C_out) and the background of the output."""
+    None to the features (M, C_out) and the background of the output.
 
-    def __init__(self, rulebook: Rulebook, batch_invariant: bool, groups: int):
+    slope : of a leaky ReLU of both, for which there is no backward pass
+    """
+
+    def __init__(self, rulebook: Rulebook, batch_invariant: bool, groups: int, slope: float | None = None):
         super().__init__()
+        self.slope = slope
         self.name = "SubmanifoldConv" if rulebook.geometry.submanifold else "SparseConv"
         self.rulebook, self.groups = rulebook, groups
         self.suffix = "_by_row" if batch_invariant else ""  # of the forward pass's kernels
@@ -72,7 +101,10 @@ class _Convolution(Function):
                 features = launch("subtract_sample_rows", features, background.reshape(-1, background.shape[-1]),
                                   self.rulebook.input_sites.coordinates)
         shared = constant if constant is None or constant.ndim == 1 else None
-        out = self._launch("convolution_forward" + self.suffix, features, weight, self.rulebook, shared)
+        activation = () if self.slope is None else (self.slope,)
+        out = self._launch("convolution_forward" + self.suffix, features, weight, self.rulebook, shared, *activation)
+        if activation:
+            constant = launch("leaky_relu_forward", constant[None], self.slope)[0]
         if constant is not None and shared is None:
             out = launch("add_sample_rows", out, constant, self.rulebook.output_sites.coordinates)
         self.save(features, background, weight, total_weight)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparsenet.autograd import Function, Tensor
-from sparsenet.backend import array_module, wide_dtype
+from sparsenet.backend import array_module
 from sparsenet.kernels import launch
 from sparsenet.ops.global_max import GlobalMax
 from sparsenet.sparse.sites import ActiveSites
@@ -25,8 +25,8 @@ MODES = ("mean", "max", "sum")
 
 
 class GlobalSum(Function):
-    """The sum over the cells of each sample, divided by their number if `mean`.  float16 is accumulated in float32,
-    because neither the sum nor the number of cells need fit it."""
+    """The sum over the cells of each sample, divided by their number if `mean`; neither need fit float16, so it is
+    computed in float32 there."""
 
     def __init__(self, sites: ActiveSites, mean: bool):
         super().__init__()
@@ -34,10 +34,9 @@ class GlobalSum(Function):
 
     def forward(self, features: Any, background: Any) -> Any:
         features, sites = array_module(features).ascontiguousarray(features), self.sites
-        sums = launch("segment_sum", features.astype(wide_dtype(features.dtype), copy=False), sites.batch_splits)
         self.shape = None if background is None else background.shape  # (C,), or (B, C) if samples differ
         rows = None if background is None else background.reshape(-1, features.shape[1])
-        return launch("cell_sums", features, sums, sites.batch_splits, rows, sites.cells, self.mean)
+        return launch("cell_sums", features, sites.batch_splits, rows, sites.cells, self.mean)
 
     def backward(self, gradient: Any) -> tuple[Any, Any]:
         backgrounds = 0 if self.shape is None else 1 if len(self.shape) == 1 else self.shape[0]

@@ -12,9 +12,10 @@ and receives its gradient through a single row, too (see level.cu).
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from sparsenet.autograd import Function, Tensor
+from sparsenet.autograd import Function, Tensor, thread_state
 from sparsenet.backend import array_module
 from sparsenet.kernels import launch
 from sparsenet.ops.arguments import check_pool
@@ -22,13 +23,43 @@ from sparsenet.ops.convolution import check_convolution
 from sparsenet.sparse import Geometry, Rulebook, SparseTensor
 
 
+class LevelRows(NamedTuple):
+    """The arithmetic of a level that is done before its convolution: see the kernel `level_backgrounds`.
+
+    constant : (C_out,) row that the convolution adds;  background : (C_out,), its leaky ReLU
+    total_weight : (C_in, C_out);  turned_weight : (K, C_out, C_in); both None without a graph
+    """
+
+    constant: Any
+    background: Any
+    total_weight: Any
+    turned_weight: Any
+
+
+def level_rows(x: SparseTensor, levels: Sequence[tuple[Tensor, Tensor | None, Geometry, float]]) -> list[LevelRows]:
+    """The rows of levels that follow each other, for `level`: in one launch.
+
+    levels : weight, bias, geometry and slope of each
+    """
+    weights, biases, geometries, slopes = zip(*levels, strict=True)
+    check_convolution(x, weights[0], geometries[0])
+    read = [x.relative, x.background, *weights, *biases]
+    recording = not thread_state.no_grad_depth and any(one is not None and one.requires_grad for one in read)
+    rows = launch("level_backgrounds", [weight.array for weight in weights],
+                  [None if bias is None else bias.array for bias in biases],
+                  None if x.zero_background else x.background.array, [float(slope) for slope in slopes],
+                  [geometry.submanifold for geometry in geometries], recording)
+    return [LevelRows(*found) for found in rows]
+
+
 def level(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, slope: float,
-          pool: Geometry | None = None) -> SparseTensor:
+          pool: Geometry | None = None, rows: LevelRows | None = None) -> SparseTensor:
     """max_pool(leaky_relu(convolution(x, weight, bias, geometry), slope), pool), without the pooling if pool is None.
 
     x : SparseTensor with a background of shape (C_in,)
     slope : of the leaky ReLU, above 0
     weight, bias, geometry, pool : see these operations
+    rows : the level's, from `level_rows`; None: made here
 
     Raises
     ------
@@ -46,7 +77,9 @@ def level(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: Geomet
         check_pool("SparseMaxPool", pool, sites.spatial_size)
         pooling = sites.rulebook(pool)
         sites = pooling.output_sites
-    function = _Level(rulebook, pooling, float(slope))
+    if rows is None:
+        (rows,) = level_rows(x, [(weight, bias, geometry, slope)])
+    function = _Level(rulebook, pooling, float(slope), rows)
     features, background = function.apply(x.relative, None if x.zero_background else x.background, weight, bias)
     if pool is None:
         return SparseTensor.from_sites(features, sites, background)
@@ -54,15 +87,15 @@ def level(x: SparseTensor, weight: Tensor, bias: Tensor | None, geometry: Geomet
 
 
 class _Level(Function):
-    def __init__(self, rulebook: Rulebook, pooling: Rulebook | None, slope: float):
+    def __init__(self, rulebook: Rulebook, pooling: Rulebook | None, slope: float, rows: LevelRows):
         super().__init__()
+        self.rows: LevelRows | None = rows  # until `forward`
         self.name = "SparseConv, LeakyReLU" + (", SparseMaxPool" if pooling is not None else "")
         self.rulebook, self.pooling, self.slope = rulebook, pooling, slope
 
     def forward(self, relative: Any, background: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
         rulebook, pooling = self.rulebook, self.pooling
-        constant, below, total, turned = launch("level_background", weight, background, bias, self.slope,
-                                                rulebook.submanifold, any(self.needs))
+        (constant, below, total, turned), self.rows = self.rows, None
         activated = launch("convolution_forward", relative, weight, rulebook, constant, self.slope)
         if pooling is None:
             self.save(relative, background, weight, activated, constant, total, turned, None)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import carried, shapes
+from benchmarks.commands import gpu_pack
 from sparsenet.data import SparseDataset
 from sparsenet.data.convert import Conversion
 from sparsenet.data.importers import import_parametric
@@ -40,6 +41,30 @@ def test_peers_are_packed_and_found_where_they_are_unpacked(tmp_path):
     done = subprocess.run([sys.executable, "-c", "import second; print(second.value)"], check=True, text=True,
                           capture_output=True, env={"PYTHONPATH": str(tmp_path / "there")})
     assert done.stdout == "7\n"
+
+
+def test_what_is_packed_and_how_large_it_is(tmp_path, monkeypatch, capsys):
+    def meshes(folder, count):
+        folder.mkdir()
+        (folder / carried.MESHES).write_bytes(bytes(100 * count))
+        return folder / carried.MESHES
+
+    monkeypatch.setattr(carried, "pack_meshes", meshes)
+    monkeypatch.setattr(carried, "pack_peers", pytest.fail)
+    monkeypatch.setattr(carried, "checkout_bytes", lambda root: 1000)
+    assert gpu_pack.main([str(tmp_path / "there"), "--meshes", "--count", "7"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{tmp_path / 'there' / carried.MESHES}: 700 bytes",
+                                                    "with the checkout: 1.7 kB"]
+
+
+def test_the_bytes_of_a_checkout(tmp_path):
+    (tmp_path / "untracked").write_text("x")
+    for name, size in (("first", 3), ("second", 4), ("gone", 5)):
+        (tmp_path / name).write_text("x" * size)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "add", "first", "second", "gone"], cwd=tmp_path, check=True)
+    (tmp_path / "gone").unlink()
+    assert carried.checkout_bytes(tmp_path) == 7
 
 
 def test_a_wheel_that_pip_does_not_find(tmp_path):

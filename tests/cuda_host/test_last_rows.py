@@ -15,7 +15,7 @@ CHANNELS, OFFSETS, ROWS, INPUTS = 16, 27, 70, 50
 FAR = 2**28  # rows before: numbers that times CHANNELS or OFFSETS are beyond 2^31
 TILE = pooling._tile(CHANNELS)
 SCALARS = {"SCALAR": "float", "WIDE": "float"}
-CHUNK = segment.CUDA_CHUNK
+CHUNK = segment.CHUNK
 each_distance = pytest.mark.parametrize("before", [0, FAR])
 
 

@@ -1,4 +1,4 @@
-"""Sums over sites made sums and means over cells, against the dense grid in float64."""
+"""Sums and means over cells, against the dense grid in float64."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def test_against_the_dense_grid(launch, dtype, mean, background_rows, rng):
     coordinates = np.stack([samples, np.arange(11)], axis=1).astype(np.int32)
     sums = np.add.reduceat(np.vstack([features, np.zeros((1, 5))]), np.minimum(splits[:-1], 11)).astype(np.float64)
     sums[1] = 0
-    wide = np.float32 if dtype == np.float16 else dtype
-    found = launch("cell_sums", features, sums.astype(wide), splits, background, CELLS, mean)
+    found = launch("cell_sums", features, splits, background, CELLS, mean)
     to_sites, to_background = launch("cell_sums_backward", gradient, splits, coordinates, background_rows, CELLS, mean)
     inactive, divisor = CELLS - np.diff(splits)[:, None], np.ones((3, 1))
     if mean:

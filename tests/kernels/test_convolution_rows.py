@@ -54,6 +54,20 @@ def test_both_views_give_the_sum_and_the_same_bits(geometry, c_in, c_out, dtype)
         assert np.array_equal(table, pairs)
 
 
+@pytest.mark.parametrize("slope", [0.33, 0.0])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_a_leaky_relu_has_the_bits_of_one_that_follows(geometry, slope, dtype):
+    features, weights, constant, rulebook = views(geometry, 7, 37, dtype)
+    features[3] = np.nan
+    for given in (constant, None):
+        for view in ("neighbours", "pairs"):
+            with through(view):
+                one = launch("convolution_forward_by_row", features, weights, rulebook, given, slope)
+                plain = launch("convolution_forward_by_row", features, weights, rulebook, given)
+            expected = launch("leaky_relu_forward", plain, slope)
+            assert np.isnan(one).any() and (plain < 0).any() and one.tobytes() == expected.tobytes()
+
+
 def test_bits_do_not_depend_on_threads(dtype):
     given = views(GEOMETRIES[2], 32, 40, dtype)
     results = []

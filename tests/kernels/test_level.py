@@ -20,7 +20,8 @@ def leaky(x):
 def test_the_background_goes_through_a_convolution(launch, dtype, backwards, offsets, c_in, c_out, rng):
     weights, background, bias = (rng.standard_normal(shape).astype(dtype) for shape in
                                  ((offsets, c_in, c_out), c_in, c_out))
-    constant, activated, total, turned = launch("level_background", weights, background, bias, SLOPE, backwards, True)
+    [(constant, activated, total, turned)] = launch("level_backgrounds", [weights], [bias], background, [SLOPE],
+                                                    [backwards], True)
     u, w, b = precise(background, weights, bias)
     expected = u @ w.sum(axis=0) + b
     for found, wanted in ((constant, expected), (activated, leaky(expected)), (total, w.sum(axis=0))):
@@ -33,10 +34,48 @@ def test_the_background_goes_through_a_convolution(launch, dtype, backwards, off
 @each_storage
 def test_without_a_background_or_a_bias(launch, dtype, rng):
     weights, bias = rng.standard_normal((8, 3, 5)).astype(dtype), rng.standard_normal(5).astype(dtype)
-    constant, activated, total, turned = launch("level_background", weights, None, bias, SLOPE, False, False)
+    [(constant, activated, total, turned)] = launch("level_backgrounds", [weights], [bias], None, [SLOPE], [False],
+                                                    False)
     assert np.array_equal(constant, bias) and total is turned is None
-    constant, activated, _, _ = launch("level_background", weights, None, None, SLOPE, False, False)
+    [(constant, activated, _, _)] = launch("level_backgrounds", [weights], [None], None, [SLOPE], [False], False)
     assert not constant.any() and not activated.any()
+
+
+@each_storage
+@pytest.mark.parametrize("with_background", [True, False])
+@pytest.mark.parametrize("levels", [2, 11])
+def test_the_background_goes_from_level_to_level(launch, dtype, levels, with_background, rng):
+    """Of more levels than a launch takes, too; with other slopes, some without a bias, some with reversed offsets."""
+    channels = [int(number) for number in rng.integers(1, 40, levels + 1)]
+    offsets = [int(number) for number in rng.integers(1, 9, levels)]
+    weights = [(rng.standard_normal(shape) / 8).astype(dtype) for shape in
+               zip(offsets, channels[:-1], channels[1:], strict=True)]
+    biases = [None if number % 3 == 1 else rng.standard_normal(count).astype(dtype)
+              for number, count in enumerate(channels[1:])]
+    background = rng.standard_normal(channels[0]).astype(dtype) if with_background else None
+    slopes, backwards = [0.25 + number / 8 for number in range(levels)], [number % 2 == 1 for number in range(levels)]
+    found = launch("level_backgrounds", weights, biases, background, slopes, backwards, True)
+    u = np.zeros(channels[0]) if background is None else background.astype(np.float64)
+    for weight, bias, slope, turned, one in zip(weights, biases, slopes, backwards, found, strict=True):
+        constant, activated, total, transposed = one
+        expected = u @ weight.astype(np.float64).sum(axis=0) + (0 if bias is None else bias.astype(np.float64))
+        reference.assert_close(constant, expected)
+        assert np.array_equal(activated, np.where(constant > 0, constant, constant * dtype.type(slope)))
+        reference.assert_close(total, weight.astype(np.float64).sum(axis=0))
+        assert np.array_equal(transposed, np.swapaxes(weight[::-1] if turned else weight, 1, 2))
+        u = activated.astype(np.float64)
+
+
+def test_levels_that_do_not_fit(launch):
+    weights, others = np.zeros((8, 3, 5), "f4"), np.zeros((8, 4, 2), "f4")
+    with pytest.raises(ValueError, match="level_backgrounds: level 2 has weights for 4 channels, expected 5: build"):
+        launch("level_backgrounds", [weights, others], [None, None], None, [SLOPE] * 2, [False] * 2, True)
+    with pytest.raises(ValueError, match="level_backgrounds: level 1 has weights for 3 channels, expected 2"):
+        launch("level_backgrounds", [weights], [None], np.zeros(2, "f4"), [SLOPE], [False], True)
+    with pytest.raises(ValueError, match=r"the bias of level 1 is float64 of shape \(5,\), expected float32 of shape"):
+        launch("level_backgrounds", [weights], [np.zeros(5)], None, [SLOPE], [False], True)
+    with pytest.raises(ValueError, match="1 weights, 1 biases, 2 slopes, 1 of reversed, expected one of each"):
+        launch("level_backgrounds", [weights], [None], None, [SLOPE] * 2, [False], True)
 
 
 def case(dtype, rows, channels, offsets, rng):

@@ -10,7 +10,7 @@ from cuda_host.storage import each_storage, in_half
 from sparsenet import kernels
 from sparsenet.kernels import get_num_threads, set_num_threads
 from sparsenet.kernels.rows.cpu import CHUNK
-from sparsenet.kernels.rows.cuda import CUDA_CHUNK
+from sparsenet.kernels.rows.cuda import CHUNK as CUDA_CHUNK
 
 SPLITS = {
     "several": [0, 3, 5, 20],

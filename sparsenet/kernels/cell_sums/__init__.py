@@ -1,1 +1,1 @@
-"""From sums over the sites of each sample to sums or means over all cells of its grid, and back."""
+"""Sums or means over all cells of the grid of each sample, and back."""

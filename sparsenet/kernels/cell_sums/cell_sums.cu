@@ -1,29 +1,31 @@
-// From sums over the sites of each sample to sums or means over all cells of its grid, and back.
+// Sums or means over all cells of the grid of each sample, and back.
 //
 //     n = splits[b + 1] - splits[b] sites      divisor = 1, or for a mean: cells; without a background max(n, 1)
-//     out[b, c] = (sums[b, c] + (cells - n) * background[c]) / divisor
+//     out[b, c] = (sum over the sites of x[:, c] + (cells - n) * background[c]) / divisor
 //
 // background: `background_rows` rows, 1 or one for each sample; null: inactive cells do not count.
-// Variants: SCALAR float, double or Half.  Computed in WIDE.
-#include "common.cuh"
+// Variants: SCALAR float, double or Half; CHUNK, rows.  Computed in WIDE, sums over sites in double.
+#include "segment_sums.cuh"
 
 __device__ inline WIDE divisor_of(bool mean, bool with_background, long long cells, long long sites) {
     if (!mean) return 1;
     return static_cast<WIDE>(with_background ? cells : (sites > 1 ? sites : 1));
 }
 
-extern "C" __global__ void cell_sums(const WIDE* __restrict__ sums, const long long* __restrict__ splits,
+extern "C" __global__ void cell_sums(const SCALAR* __restrict__ x, const long long* __restrict__ splits,
+                                     const long long rows, const int samples, const int channels,
+                                     const long long slots, OPTIONAL double* partial,
+                                     OPTIONAL unsigned* __restrict__ arrived,
                                      OPTIONAL const SCALAR* __restrict__ background, const int background_rows,
-                                     const long long cells, const bool mean, const int samples, const int channels,
-                                     SCALAR* __restrict__ out) {
-    for (long long i = global_index(); i < static_cast<long long>(samples) * channels; i += global_stride()) {
-        const long long b = i / channels, c = i - b * channels, sites = splits[b + 1] - splits[b];
-        WIDE total = sums[i];
-        if (background != nullptr)
-            total += static_cast<WIDE>(cells - sites)
-                     * static_cast<WIDE>(background[(background_rows > 1 ? b : 0) * channels + c]);
-        out[i] = total / divisor_of(mean, background != nullptr, cells, sites);
-    }
+                                     const long long cells, const bool mean, SCALAR* __restrict__ out) {
+    sum_segments(x, splits, rows, samples, channels, slots, partial, arrived, [=](int b, int c, WIDE sum) {
+        const long long sites = splits[b + 1] - splits[b];
+        if (background != nullptr) {
+            const long long row = background_rows > 1 ? b : 0;
+            sum += static_cast<WIDE>(cells - sites) * static_cast<WIDE>(background[row * channels + c]);
+        }
+        out[static_cast<long long>(b) * channels + c] = sum / divisor_of(mean, background != nullptr, cells, sites);
+    });
 }
 
 // to_sites (N, C): the gradient of each sample, divided, at its sites.  to_background (background_rows, C), null if

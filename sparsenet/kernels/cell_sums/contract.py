@@ -1,4 +1,4 @@
-"""The contracts of sums and means over all cells of a sample, from sums over its sites."""
+"""The contracts of sums and means over all cells of a sample."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from sparsenet.kernels.table import Array, Scalar, declare
 
 CELL_SUMS = declare(
     "cell_sums", "cell_sums",
-    "out[b] = (sums[b] + (cells - sites of b) background) / divisor",
+    "out[b] = (sum over the sites of b of features[n] + (cells - sites of b) background) / divisor",
     features=Array("feature", "N C"),
-    sums=Array("wide", "B C"),
     splits=Array("int64", "B1"),
     background=Array("feature", "G C", optional=True),
     cells=Scalar(int),

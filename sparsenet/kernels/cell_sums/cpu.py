@@ -1,7 +1,8 @@
-"""From sums over the sites of each sample to sums or means over all cells of its grid, and back: see `ops.global_pool`.
+"""Sums or means over all cells of the grid of each sample, and back: see `ops.global_pool`.
 
-    out[b] = (sums[b] + (cells - sites of b) * background) / divisor      divisor: 1; for a mean the cells, or without
-                                                                          a background the sites, at least 1
+    out[b] = (sum of the sites of b + (cells - sites of b) * background) / divisor
+
+The divisor is 1; for a mean the number of cells, or without a background the sites, at least 1.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import numpy as np
 
 from sparsenet.kernels.cell_sums.contract import CELL_SUMS as FORWARD
 from sparsenet.kernels.cell_sums.contract import CELL_SUMS_BACKWARD as BACKWARD
+from sparsenet.kernels.table import launch
 
 
 def _counts(splits, cells, mean, with_background, dtype):
@@ -21,8 +23,9 @@ def _counts(splits, cells, mean, with_background, dtype):
 
 
 @FORWARD.implementation("cpu")
-def _forward_cpu(features, sums, splits, background, cells, mean):
-    """(B, C) in the dtype of the features that were summed; background has 1 row or one for each sample."""
+def _forward_cpu(features, splits, background, cells, mean):
+    """(B, C); background has 1 row or one for each sample."""
+    sums = launch("segment_sum", features, splits)
     inactive, divisor = _counts(splits, cells, mean, background is not None, sums.dtype)
     total = sums if background is None else sums + inactive * background
     return total / divisor

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparsenet.kernels.rows.reference import segment_sum
 from sparsenet.kernels.table import formula_of
 
 
 @formula_of("cell_sums")
-def cell_sums(features, sums, splits, background, cells, mean):
-    """(B, C): (sums[b] + (cells - sites of b) * background) / divisor: that of a mean is the number of cells summed."""
-    sites = np.diff(splits)[:, None]
+def cell_sums(features, splits, background, cells, mean):
+    """(B, C): the sum over the sites of b + (cells - sites of b) * background; a mean divides by the cells summed."""
+    sites, total = np.diff(splits)[:, None], segment_sum(features, splits)
     inactive = 0 if background is None else cells - sites
-    total = sums if background is None else sums + inactive * background
+    total = total if background is None else total + inactive * background
     return (total / (np.maximum(1, sites + inactive) if mean else 1)).astype(features.dtype)
 
 

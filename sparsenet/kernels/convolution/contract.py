@@ -22,8 +22,9 @@ CONVOLUTION_FORWARD = declare(
 )
 CONVOLUTION_FORWARD_BY_ROW = declare(
     "convolution_forward_by_row", "convolution",
-    "the same without a slope; the bits of a row depend on no other row",
+    "the same; the bits of a row depend on no other row",
     **_CONVOLUTION,
+    slope=Scalar(float, optional=True),
 )
 CONVOLUTION_INPUT_GRADIENT = declare(
     "convolution_input_gradient", "convolution",
@@ -31,7 +32,7 @@ CONVOLUTION_INPUT_GRADIENT = declare(
     gradient=Array("feature", "M C_out"),
     weights=Array("feature", "K C_in C_out"),
     rulebook=Rulebook("N M K"),
-    turned=Array("feature", "K C_out C_in", optional=True),  # as `level_background` makes them; derived if not given
+    turned=Array("feature", "K C_out C_in", optional=True),  # as `level_backgrounds` makes them; derived if not given
 )
 CONVOLUTION_WEIGHT_GRADIENT = declare(
     "convolution_weight_gradient", "convolution",

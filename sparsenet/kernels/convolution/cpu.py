@@ -31,11 +31,12 @@ def _forward(features, weights, rulebook, constant, slope):
 
 
 @FORWARD_BY_ROW.implementation("cpu")
-def _forward_by_row(features, weights, rulebook, constant):
+def _forward_by_row(features, weights, rulebook, constant, slope):
     """(M, C_out).  Both views give the same bits, so that the choice between them may depend on the batch."""
     if view.forward_view(rulebook, *weights.shape[1:]) == "pairs":
-        return by_row.over_pairs(features, weights, rulebook.pairs, rulebook.pair_splits, rulebook.shape[1], constant)
-    return by_row.over_neighbours(features, weights, rulebook.neighbours, constant)
+        return by_row.over_pairs(features, weights, rulebook.pairs, rulebook.pair_splits, rulebook.shape[1], constant,
+                                 slope)
+    return by_row.over_neighbours(features, weights, rulebook.neighbours, constant, slope)
 
 
 @INPUT_GRADIENT.implementation("cpu")

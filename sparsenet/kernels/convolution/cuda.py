@@ -3,8 +3,9 @@
     forward            float32, float64   forward.cu
                        tensor cores       words.cu -> forward_mma.cu
                        sm_90, large       wgmma.py
-    weight gradient    float32, float64   weights.cu -> parts.cu
-                       tensor cores       words.cu -> weights_mma.cu -> parts.cu
+    weight gradient    float32, float64   weights.cu
+                       tensor cores       words.cu -> weights_mma.cu
+                       sm_90, large       wgmma.py
 
 The precision follows from a setting and the dtype (`precision`), tile sizes are data (`tiles`).  Everything else
 follows from the sizes of the arrays.  float16 features are FP16 operands as they are.
@@ -31,13 +32,11 @@ from sparsenet.kernels.cuda.source import (
     MAX_BLOCKS,
     OLDEST,
     SCALARS,
-    THREADS,
     CudaKernel,
     CudaSource,
     Macros,
-    blocks_for,
-    scalars_of,
 )
+from sparsenet.kernels.cuda.tickets import tickets
 from sparsenet.kernels.cuda.tiles import ITEM_SIZES, TENSOR_CORES, WINDOW, Tile, tile_table
 from sparsenet.kernels.precision import operand_precision
 
@@ -47,10 +46,11 @@ FORWARD = CudaSource("convolution/forward", variants=lambda: [
 FORWARD_MMA = CudaSource("convolution/forward_mma", variants=lambda: [
     _forward_macros(tile, dtype) for tile in _tiles("forward", TENSOR_CORES) for dtype in STORED[tile.precision]])
 WEIGHTS = CudaSource("convolution/weights", variants=lambda: [
-    _weights_macros(tile, *copies) for tile in _tiles("weight_gradient", ITEM_SIZES) for copies in _COPIES])
+    _weights_macros(tile, tile.precision, *copies) for tile in _tiles("weight_gradient", ITEM_SIZES)
+    for copies in _COPIES])
 WEIGHTS_MMA = CudaSource("convolution/weights_mma", variants=lambda: [
-    _weights_macros(tile) for tile in _tiles("weight_gradient", TENSOR_CORES)])
-PARTS = CudaSource("convolution/parts", variants=SCALARS.values())
+    _weights_macros(tile, dtype) for tile in _tiles("weight_gradient", TENSOR_CORES)
+    for dtype in STORED[tile.precision]])
 
 
 def forward(features: Any, weights: Any, neighbours: Any, constant: Any | None, slope: float = 1.0) -> Any:
@@ -91,37 +91,31 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any, background: A
         one = 0 if background is None else background[:, None] * constant_gradient
         return xp.zeros((offsets, c_in, c_out), features.dtype) + one
     precision = _precision("convolution_weight_gradient", features)
+    out = xp.empty((offsets, c_in, c_out), features.dtype)
     if precision in wgmma.WEIGHT_PRECISIONS and by_wgmma(neighbours, c_in * c_out, precision):
         order = row_order(neighbours, c_in * c_out)
         left, right = row_words(features, precision), row_words(gradient, precision)
-        partial = wgmma.weight_gradient(left, right, neighbours, order, (c_in, c_out), precision)
-        return _added(partial, features.dtype, background, constant_gradient)
+        wgmma.weight_gradient(left, right, neighbours, order, background, constant_gradient, precision, out)
+        return out
     table = tile_table()
     tile = table.choose("weight_gradient", architecture(xp), precision, max(c_in, c_out))
     products = offsets * -(-c_in // tile.rows) * -(-c_out // tile.columns)
     part_rows = -(-rows // max(1, -(-table.split_blocks // products)) // WINDOW) * WINDOW
     parts = -(-rows // part_rows)
-    partial = xp.empty((parts, offsets, c_in, c_out), wide_dtype(features.dtype))
-    blocks = min(parts * products, MAX_BLOCKS)
+    partial, arrived = None, None
+    if parts > 1:
+        partial, arrived = xp.empty((parts, *out.shape), wide_dtype(out.dtype)), tickets(xp, products)
+    blocks, sizes = min(parts * products, MAX_BLOCKS), (rows, part_rows, parts, offsets, c_in, c_out)
+    joined = background, constant_gradient, partial, arrived, out
     if precision in TENSOR_CORES:
         left, right = row_words(features, precision), row_words(gradient, precision)
-        weight_gradient_kernel(tile)(
-            blocks, tile.threads, left, right, neighbours, rows, part_rows, parts, offsets, c_in, c_out, left.shape[1],
-            right.shape[1], partial, shared_bytes=tile.shared_bytes("weight_gradient"))
-    else:
-        weight_gradient_kernel(tile, by_vectors(features), by_vectors(gradient))(
-            blocks, tile.threads, features, gradient, neighbours, rows, part_rows, parts, offsets, c_in, c_out, partial,
+        weight_gradient_kernel(tile, features.dtype.name)(
+            blocks, tile.threads, left, right, neighbours, *sizes, left.shape[1], right.shape[1], *joined,
             shared_bytes=tile.shared_bytes("weight_gradient"))
-    return _added(partial, features.dtype, background, constant_gradient)
-
-
-def _added(partial: Any, dtype: Any, background: Any | None, constant_gradient: Any | None) -> Any:
-    """(K, C_in, C_out): the sum over the parts (parts, K, C_in, C_out), and a background's term for each k."""
-    if len(partial) == 1 and partial.dtype == dtype and background is None:
-        return partial[0]
-    out = array_module(partial).empty(partial.shape[1:], dtype)
-    PARTS.kernel("add_parts", **scalars_of(out))(blocks_for(out.size), THREADS, partial, out.size, len(partial),
-                                                 background, constant_gradient, *out.shape[1:], out)
+    else:
+        weight_gradient_kernel(tile, features.dtype.name, by_vectors(features), by_vectors(gradient))(
+            blocks, tile.threads, features, gradient, neighbours, *sizes, *joined,
+            shared_bytes=tile.shared_bytes("weight_gradient"))
     return out
 
 
@@ -144,10 +138,11 @@ def forward_kernel(tile: Tile, dtype: str, features_by_vectors: bool = True,
 
 
 @cache
-def weight_gradient_kernel(tile: Tile, features_by_vectors: bool = True,
+def weight_gradient_kernel(tile: Tile, dtype: str, features_by_vectors: bool = True,
                            gradient_by_vectors: bool = True) -> CudaKernel:
-    """The variant of the weight gradient for a tile; operands are copied by 16 bytes or by elements."""
-    macros = _weights_macros(tile, features_by_vectors, gradient_by_vectors)
+    """The variant of the weight gradient for a tile and features of that dtype; operands are copied by 16 bytes or by
+    elements."""
+    macros = _weights_macros(tile, dtype, features_by_vectors, gradient_by_vectors)
     if tile.precision in TENSOR_CORES:
         return WEIGHTS_MMA.kernel("convolution_weight_gradient_mma", **macros)
     return WEIGHTS.kernel("convolution_weight_gradient", **macros)
@@ -167,12 +162,12 @@ def _forward_macros(tile: Tile, dtype: str, a: bool = True, b: bool = True) -> M
     return {"THREAD_ROWS": tile.own_rows, "THREAD_COLUMNS": tile.own_columns, **sizes, **_copies(tile, a, b)}
 
 
-def _weights_macros(tile: Tile, a: bool = True, b: bool = True) -> Macros:
+def _weights_macros(tile: Tile, dtype: str, a: bool = True, b: bool = True) -> Macros:
     sizes = {"TILE_INPUTS": tile.rows, "TILE_OUTPUTS": tile.columns, "TILE_DEPTH": tile.depth, "STAGES": tile.stages,
              "RESIDENT": tile.resident, "WINDOW": WINDOW, "SHARED_BYTES": tile.shared_bytes("weight_gradient")}
     if tile.precision in TENSOR_CORES:
-        return {"PRECISION": tile.precision.upper(), "WARP_INPUTS": tile.own_rows, "WARP_OUTPUTS": tile.own_columns,
-                **sizes}
+        return {"PRECISION": tile.precision.upper(), "SCALAR": SCALARS[dtype]["SCALAR"], "WARP_INPUTS": tile.own_rows,
+                "WARP_OUTPUTS": tile.own_columns, **sizes}
     return {"THREAD_INPUTS": tile.own_rows, "THREAD_OUTPUTS": tile.own_columns, **sizes, **_copies(tile, a, b)}
 
 
@@ -201,13 +196,9 @@ def _precision(operation: str, features: Any) -> str:
 
 
 @FORWARD_KERNEL.implementation("cuda")
+@FORWARD_BY_ROW_KERNEL.implementation("cuda")  # rows are independent of each other
 def _forward_cuda(features, weights, rulebook, constant, slope):
     return forward(features, weights, rulebook.neighbours, constant, 1.0 if slope is None else slope)
-
-
-@FORWARD_BY_ROW_KERNEL.implementation("cuda")
-def _forward_by_row_cuda(features, weights, rulebook, constant):
-    return forward(features, weights, rulebook.neighbours, constant)  # its rows are independent
 
 
 @INPUT_GRADIENT_KERNEL.implementation("cuda")

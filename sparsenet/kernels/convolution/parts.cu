@@ -1,5 +1,5 @@
-// The second pass of the weight gradient: partial (parts, size) -> out (size,), each element's parts
-// added in their order by one thread, and rounded once.  Bound by memory.
+// The second pass of weights_wgmma.cu, whose products are so large that a launch costs nothing: partial (parts, size) ->
+// out (size,), each element's parts added in their order by one thread, and rounded once.  Bound by memory.
 //
 // background (C_in,) and constant (C_out,), the gradient of the row that it gives: out[k, c, o] is added their product
 // of c and o, which is what the weights get from a grid full of background.  Null: nothing.

@@ -16,13 +16,13 @@ def by_offset(rulebook) -> Iterable[np.ndarray]:
 
 
 @formula_of("convolution_forward", "convolution_forward_by_row", reads=("pairs",))
-def convolution_forward(features, weights, rulebook, constant, *slope):
+def convolution_forward(features, weights, rulebook, constant, slope):
     """out[m] = constant + sum over (n, m) of each k of features[n] @ weights[k], through a leaky ReLU."""
     out = np.zeros((rulebook.shape[1], weights.shape[2]), features.dtype)
     for k, (n, m) in enumerate(by_offset(rulebook)):
         out[m] += features[n] @ weights[k]
     out = out if constant is None else out + constant
-    return out if slope in ((), (None,)) else leaky_relu_forward(out, *slope, None)
+    return out if slope is None else leaky_relu_forward(out, slope, None)
 
 
 @formula_of("convolution_input_gradient", reads=("pairs",))

@@ -109,7 +109,7 @@ def tune(architecture: str, precisions: Iterable[str], channels: Iterable[int] =
 def _variant(kind: str, tile: Tile, dtype: str) -> Variant:
     with tiles.using(_alone(kind, tile)):
         return variant_of(convolution_cuda.forward_kernel(tile, dtype) if kind == "forward" else
-                          convolution_cuda.weight_gradient_kernel(tile))
+                          convolution_cuda.weight_gradient_kernel(tile, dtype))
 
 
 def _alone(kind: str, tile: Tile) -> TileTable:

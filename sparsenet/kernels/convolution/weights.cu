@@ -11,8 +11,8 @@
 //                 +-+ +-----------+
 //
 // The rows of the table are cut into parts of `part_rows`; each part has a gradient of its own,
-// partial (parts, K, C_in, C_out), and add_parts adds them up in their order.  Only pairs that exist
-// are read, by row upwards: no atomics, and the bits depend on part_rows alone.
+// partial (parts, K, C_in, C_out), and the last block of a tile adds them up in their order (write_tile).  Only pairs
+// that exist are read, by row upwards: no float atomics, and the bits depend on part_rows alone.
 
 #include "common.cuh"
 #include "pairs.cuh"
@@ -31,6 +31,7 @@ struct Shared {
     alignas(16) SCALAR b[STAGES * B_SIZE];
     int from[WINDOW], to[WINDOW];
     int totals[THREADS / 32];
+    bool last;
 };
 static_assert(sizeof(Shared) == SHARED_BYTES, "the launcher asks for another amount of shared memory");
 static_assert(THREAD_OUTPUTS % VECTOR == 0 && THREAD_INPUTS % VECTOR == 0, "a thread reads whole vectors");
@@ -71,7 +72,9 @@ __device__ inline void multiply_step(const SCALAR* a, const SCALAR* b, int x, in
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 convolution_weight_gradient(const SCALAR* __restrict__ features, const SCALAR* __restrict__ gradient,
                             const int* __restrict__ neighbours, long long rows, long long part_rows, int parts,
-                            int offsets, int c_in, int c_out, SCALAR* __restrict__ partial) {
+                            int offsets, int c_in, int c_out, OPTIONAL const SCALAR* __restrict__ background,
+                            OPTIONAL const SCALAR* __restrict__ constant, OPTIONAL SCALAR* partial,
+                            OPTIONAL unsigned* __restrict__ tickets, SCALAR* __restrict__ out) {
     DYNAMIC_SHARED(unsigned char, memory);
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const int x = threadIdx.x % THREADS_X, y = threadIdx.x / THREADS_X;
@@ -106,16 +109,19 @@ convolution_weight_gradient(const SCALAR* __restrict__ features, const SCALAR* _
                     multiply_step(&shared.a[now % STAGES * A_SIZE], &shared.b[now % STAGES * B_SIZE], x, y, sum);
             }
         }
+        const auto each = [&](const auto& visit) {
 #pragma unroll
-        for (int i = 0; i < THREAD_INPUTS; ++i) {
-            const int c = product.first_input + (y + i / VECTOR * THREADS_Y) * VECTOR + i % VECTOR;
-            if (c >= c_in) continue;
-            SCALAR* const target = partial + ((product.part * offsets + product.offset) * c_in + c) * c_out;
+            for (int i = 0; i < THREAD_INPUTS; ++i) {
+                const int c = product.first_input + (y + i / VECTOR * THREADS_Y) * VECTOR + i % VECTOR;
+                if (c >= c_in) continue;
 #pragma unroll
-            for (int j = 0; j < THREAD_OUTPUTS; ++j) {
-                const int n = product.first_output + (x + j / VECTOR * THREADS_X) * VECTOR + j % VECTOR;
-                if (n < c_out) target[n] = sum[i][j];
+                for (int j = 0; j < THREAD_OUTPUTS; ++j) {
+                    const int n = product.first_output + (x + j / VECTOR * THREADS_X) * VECTOR + j % VECTOR;
+                    if (n < c_out) visit(c, n, sum[i][j]);
+                }
             }
-        }
+        };
+        write_tile<THREAD_INPUTS * THREAD_OUTPUTS>(each, product, parts, offsets, c_in, c_out, partial, tickets,
+                                                   background, constant, out, shared.last);
     }
 }

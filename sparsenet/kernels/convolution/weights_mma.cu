@@ -28,6 +28,7 @@ struct Shared {
     alignas(16) unsigned b[STAGES * B_SIZE];
     int from[WINDOW], to[WINDOW];
     int totals[THREADS / 32];
+    bool last;
 };
 static_assert(sizeof(Shared) == SHARED_BYTES, "the launcher asks for another amount of shared memory");
 
@@ -87,7 +88,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 convolution_weight_gradient_mma(const unsigned* __restrict__ features, const unsigned* __restrict__ gradient,
                                 const int* __restrict__ neighbours, long long rows, long long part_rows, int parts,
                                 int offsets, int c_in, int c_out, int words_in, int words_out,
-                                float* __restrict__ partial) {
+                                OPTIONAL const SCALAR* __restrict__ background,
+                                OPTIONAL const SCALAR* __restrict__ constant, OPTIONAL float* partial,
+                                OPTIONAL unsigned* __restrict__ tickets, SCALAR* __restrict__ out) {
     DYNAMIC_SHARED(unsigned char, memory);
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -126,20 +129,23 @@ convolution_weight_gradient_mma(const unsigned* __restrict__ features, const uns
         }
         // An mma leaves 2 x 2 numbers with a lane: rows g and g + 8, columns 2t and 2t + 1.
         const int g = lane / 4, t = lane % 4;
+        const auto each = [&](const auto& visit) {
 #pragma unroll
-        for (int i = 0; i < M_TILES; ++i)
+            for (int i = 0; i < M_TILES; ++i)
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                const int c = product.first_input + warp_input + i * 16 + half * 8 + g;
-                if (c >= c_in) continue;
-                float* const target = partial + ((product.part * offsets + product.offset) * c_in + c) * c_out;
+                for (int half = 0; half < 2; ++half) {
+                    const int c = product.first_input + warp_input + i * 16 + half * 8 + g;
+                    if (c >= c_in) continue;
 #pragma unroll
-                for (int j = 0; j < N_TILES; ++j)
+                    for (int j = 0; j < N_TILES; ++j)
 #pragma unroll
-                    for (int v = 0; v < 2; ++v) {
-                        const int n = product.first_output + warp_output + j * 8 + t * 2 + v;
-                        if (n < c_out) target[n] = sum[i][j][half * 2 + v];
-                    }
-            }
+                        for (int v = 0; v < 2; ++v) {
+                            const int n = product.first_output + warp_output + j * 8 + t * 2 + v;
+                            if (n < c_out) visit(c, n, sum[i][j][half * 2 + v]);
+                        }
+                }
+        };
+        write_tile<M_TILES * N_TILES * 4>(each, product, parts, offsets, c_in, c_out, partial, tickets, background,
+                                          constant, out, shared.last);
     }
 }

@@ -17,7 +17,15 @@ import numpy as np
 from sparsenet.backend import array_module
 from sparsenet.kernels.convolution.order import TILE_ROWS, tile_lists
 from sparsenet.kernels.convolution.words import STORED, swizzled_weight_words
-from sparsenet.kernels.cuda.source import SCALARS, CudaKernel, CudaSource, Macros
+from sparsenet.kernels.cuda.source import (
+    SCALARS,
+    THREADS,
+    CudaKernel,
+    CudaSource,
+    Macros,
+    blocks_for,
+    scalars_of,
+)
 
 CHUNK = 32  # words, 128 bytes
 MAX_COLUMNS = 128
@@ -94,13 +102,13 @@ def forward(words: Any, weights: Any, neighbours: Any, order: Any | None, consta
         constant, slope, tiles, column_tiles, offsets, words.shape[1], c_out, out, shared_bytes=shape.shared_bytes)
 
 
-def weight_gradient(features: Any, gradient: Any, neighbours: Any, order: Any | None, channels: tuple[int, int],
-                    precision: str) -> Any:
-    """(parts, K, C_in, C_out) float32, to be added up.
+def weight_gradient(features: Any, gradient: Any, neighbours: Any, order: Any | None, background: Any | None,
+                    constant_gradient: Any | None, precision: str, out: Any) -> None:
+    """Write (K, C_in, C_out); see the contract of convolution_weight_gradient.
 
     features, gradient : (N, W) and (M, W') uint32, rounded words
     """
-    (c_in, c_out), offsets = channels, neighbours.shape[1]
+    offsets, c_in, c_out = out.shape
     shape, table = weights_shape(c_in, c_out), tile_lists(neighbours, order)
     products = offsets * -(-c_in // shape.rows) * -(-c_out // shape.columns)
     part_tiles = -(-table.tiles // -(-_BLOCKS_OF_WEIGHTS // products))
@@ -111,7 +119,8 @@ def weight_gradient(features: Any, gradient: Any, neighbours: Any, order: Any | 
         min(products, multiprocessors(features) * shape.resident), 2 * shape.rows + _PRODUCERS, features, gradient,
         table.lists, table.masks, table.outputs, products, table.tiles, part_tiles, offsets, c_in, c_out,
         features.shape[1], gradient.shape[1], partial, shared_bytes=shape.shared_bytes)
-    return partial
+    PARTS.kernel("add_parts", **scalars_of(out))(blocks_for(out.size), THREADS, partial, out.size, parts, background,
+                                                 constant_gradient, c_in, c_out, out)
 
 
 def _forward_macros(shape: Shape, precision: str, dtype: str) -> Macros:
@@ -133,6 +142,7 @@ FORWARD = CudaSource("convolution/forward_wgmma", variants=[
 WEIGHTS = CudaSource("convolution/weights_wgmma", variants=[
     _weights_macros(weights_shape(c_in, c_out), precision)
     for precision in WEIGHT_PRECISIONS for c_in in (64, 128) for c_out in (64, 128)])
+PARTS = CudaSource("convolution/parts", variants=[SCALARS["float32"], SCALARS["float16"]])
 
 
 def forward_kernel(shape: Shape, precision: str, dtype: str) -> CudaKernel:

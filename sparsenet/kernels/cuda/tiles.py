@@ -54,7 +54,7 @@ class Tile:
         if kind == "forward":
             lists = 4 * (GROUP * (self.rows + 1) + GROUP + 1)
         else:
-            lists = 4 * (2 * WINDOW + self.threads // 32)
+            lists = 4 * (2 * WINDOW + self.threads // 32 + 1)
         return -(-(self.stages * self._stage_bytes(kind) + lists) // 16) * 16
 
     def _stage_bytes(self, kind: str) -> int:

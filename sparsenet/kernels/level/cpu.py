@@ -1,7 +1,7 @@
 """A level of a network (convolution, leaky ReLU, and max-pooling if it follows) apart from its convolutions.
 
-    level_background   the background, one row, through the convolution and the leaky ReLU; and the sums and transposes
-                       of the weights that the backward pass will read
+    level_backgrounds  of several levels in a row: the background, one row, through each convolution and leaky ReLU; and
+                       the sums and transposes of the weights that the backward pass will read
     level_gradient     from the gradient of the level's output to the gradients of the convolution's output, of its
                        constant row and of its input's background
 
@@ -13,16 +13,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsenet.kernels.level.contract import LEVEL_BACKGROUND as BACKGROUND
+from sparsenet.kernels.level.contract import LEVEL_BACKGROUNDS as BACKGROUNDS
 from sparsenet.kernels.level.contract import LEVEL_GRADIENT as GRADIENT
 from sparsenet.kernels.table import launch
 
 
-@BACKGROUND.implementation("cpu")
-def _background_cpu(weights, background, bias, slope, reversed, with_gradient):
-    """(C_out,) constant row: background @ total weight + bias, without those that are None; (C_out,) its leaky ReLU; if
-    with_gradient, (C_in, C_out) total weight, the sum over the offsets, and (K, C_out, C_in) transposed weights, with
-    their offsets reversed if `reversed`; else None twice."""
+@BACKGROUNDS.implementation("cpu")
+def _backgrounds_cpu(weights, biases, background, slopes, reversed, with_gradient):
+    """For each level (C_out,) constant row: background @ total weight + bias, without those that are None; (C_out,) its
+    leaky ReLU, the background of the next level; if with_gradient, (C_in, C_out) total weight, the sum over the
+    offsets, and (K, C_out, C_in) transposed weights, with their offsets reversed if `reversed`; else None twice."""
+    found = []
+    for level in zip(weights, biases, slopes, reversed, strict=True):
+        found.append(_background_of(background, *level, with_gradient))
+        background = found[-1][1]
+    return found
+
+
+def _background_of(background, weights, bias, slope, reversed, with_gradient):
     total = weights.sum(axis=0)
     constant = np.zeros(weights.shape[2], weights.dtype) if bias is None else bias.copy()
     if background is not None:
@@ -42,7 +50,7 @@ def _gradient_cpu(gradient, argmax, transposed_neighbours, activated, constant, 
 
     gradient : of the level's output; after a pooling (argmax and transposed_neighbours given), that of the values
         relative to the background
-    activated : output of the leaky ReLU;  constant : from level_background
+    activated : output of the leaky ReLU;  constant : from level_backgrounds
     output_background_gradient : of the background of the level's output
     """
     arriving = gradient

@@ -1,31 +1,48 @@
-"""A level on a GPU, by level.cu: one launch for each of the two kernels."""
+"""Levels on a GPU, by level.cu: one launch for each of the two kernels; backgrounds of up to eight levels in one."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from sparsenet.backend import array_module
 from sparsenet.kernels.cuda.source import MAX_BLOCKS, SCALARS, CudaSource, scalars_of
 from sparsenet.kernels.cuda.tickets import tickets
-from sparsenet.kernels.level.contract import LEVEL_BACKGROUND as BACKGROUND
+from sparsenet.kernels.level.contract import LEVEL_BACKGROUNDS as BACKGROUNDS
 from sparsenet.kernels.level.contract import LEVEL_GRADIENT as GRADIENT
 
 _BLOCK = _LANES, _GROUPS = 32, 8  # as in level.cu
+_COLUMNS, _LEVELS = 16, 8  # of level_backgrounds: columns that a block takes at a time, levels of a launch
 _MIN_CHUNK, _MAX_CHUNKS = 64, 512  # rows of a block; chunks that the last block joins
 SOURCE = CudaSource("level/level", variants=SCALARS.values())
 
 
-@BACKGROUND.implementation("cuda")
-def _background_cuda(weights, background, bias, slope, reversed, with_gradient):
-    xp, dtype, (offsets, c_in, c_out) = array_module(weights), weights.dtype, weights.shape
-    rows = xp.empty((2, c_out), dtype)
-    constant, activated = rows[0], rows[1]
-    total = xp.empty((c_in, c_out), dtype) if with_gradient else None
-    transposed_weights = xp.empty((offsets, c_out, c_in), dtype) if with_gradient else None
-    SOURCE.kernel("level_background", **scalars_of(weights))(
-        min(-(-c_out // _GROUPS), MAX_BLOCKS), _BLOCK, background, weights, bias, slope, reversed, offsets, c_in,
-        c_out, constant, activated, total, transposed_weights)
-    return constant, activated, total, transposed_weights
+@BACKGROUNDS.implementation("cuda")
+def _backgrounds_cuda(weights, biases, background, slopes, reversed, with_gradient):
+    levels, found = list(zip(weights, biases, slopes, reversed, strict=True)), []
+    for first in range(0, len(levels), _LEVELS):
+        found += _backgrounds_at_once(levels[first:first + _LEVELS], background, with_gradient)
+        background = found[-1][1]
+    return found
+
+
+def _backgrounds_at_once(levels: list[tuple], background: Any | None, with_gradient: bool) -> list[tuple]:
+    """levels : of weights, bias, slope, reversed"""
+    xp, dtype, found, slots = array_module(levels[0][0]), levels[0][0].dtype, [], []
+    for weights, bias, slope, reversed in levels:
+        offsets, c_in, c_out = weights.shape
+        constant, activated = xp.empty((2, c_out), dtype)
+        total = xp.empty((c_in, c_out), dtype)
+        transposed = xp.empty((offsets, c_out, c_in), dtype) if with_gradient else None
+        found.append((constant, activated, total if with_gradient else None, transposed))
+        slots += [weights, bias, transposed, total, constant, activated, slope, reversed, offsets, c_out]
+    slots += [*[None] * 6, 0.0, False, 0, 0] * (_LEVELS - len(levels))
+    widest = max(weights.shape[2] for weights, *_ in levels)
+    SOURCE.kernel("level_backgrounds", **scalars_of(levels[0][0]))(
+        (min(max(1, -(-widest // _COLUMNS)), MAX_BLOCKS), len(levels)), (_LANES, _COLUMNS), background,
+        levels[0][0].shape[1], tickets(xp, 1), *slots)
+    return found
 
 
 @GRADIENT.implementation("cuda")

@@ -14,38 +14,89 @@ __device__ inline double warp_sum(double value) {
     return value;
 }
 
-// The output for a grid full of background, and the weights for the backward pass.  A warp takes one column o:
+constexpr int COLUMNS = 16, LEVELS = 8;  // of level_backgrounds: its blockDim is (LANES, COLUMNS)
+
+struct Level {
+    const SCALAR *weights, *bias;
+    SCALAR *transposed_weights, *total, *constant, *activated;
+    WIDE slope;
+    bool reversed;
+    int offsets, outputs;
+};
+
+#define LEVEL(i) levels[i] = {w##i, b##i, t##i, s##i, c##i, a##i, f##i, r##i, k##i, o##i};
+
+// The outputs of up to 8 levels in a row for a grid full of background, and their weights for the backward pass.  Of
+// one level:
 //
 //     total[c, o]    = sum over k of weights[k, c, o]
 //     constant[o]    = sum over c of background[c] * total[c, o] + bias[o]       (no background: zeros, no bias: 0)
-//     activated[o]   = leaky(constant[o])
+//     activated[o]   = leaky(constant[o]), the background of the next level
 //     transposed_weights[k, o, c] = weights[k, c, o]                 (reversed: of offset offsets - 1 - k)
-extern "C" __global__ void level_background(OPTIONAL const SCALAR* __restrict__ background,
-                                            const SCALAR* __restrict__ weights,
-                                            OPTIONAL const SCALAR* __restrict__ bias, const WIDE slope,
-                                            const bool reversed, const int offsets, const int c_in,
-                                            const int c_out, SCALAR* __restrict__ constant,
-                                            SCALAR* __restrict__ activated, OPTIONAL SCALAR* __restrict__ total,
-                                            OPTIONAL SCALAR* __restrict__ transposed_weights) {
-    for (int o = blockIdx.x * GROUPS + threadIdx.y; o < c_out; o += gridDim.x * GROUPS) {
-        double sum = 0;
+//
+//     blockIdx.y     0            1         2 ...              a level each
+//     blockIdx.x     | | | | |    | |       | | |              16 columns at a time; a warp one, lanes the channels c
+//
+// The last block to finish then takes the background through all levels.  ticket: 0, and 0 again afterwards.
+extern "C" __global__ void level_backgrounds(
+    OPTIONAL const SCALAR* background, const int inputs, unsigned* __restrict__ ticket,
+    OPTIONAL const SCALAR* w0, OPTIONAL const SCALAR* b0, OPTIONAL SCALAR* t0, OPTIONAL SCALAR* s0,
+    OPTIONAL SCALAR* c0, OPTIONAL SCALAR* a0, const WIDE f0, const bool r0, const int k0, const int o0,
+    OPTIONAL const SCALAR* w1, OPTIONAL const SCALAR* b1, OPTIONAL SCALAR* t1, OPTIONAL SCALAR* s1,
+    OPTIONAL SCALAR* c1, OPTIONAL SCALAR* a1, const WIDE f1, const bool r1, const int k1, const int o1,
+    OPTIONAL const SCALAR* w2, OPTIONAL const SCALAR* b2, OPTIONAL SCALAR* t2, OPTIONAL SCALAR* s2,
+    OPTIONAL SCALAR* c2, OPTIONAL SCALAR* a2, const WIDE f2, const bool r2, const int k2, const int o2,
+    OPTIONAL const SCALAR* w3, OPTIONAL const SCALAR* b3, OPTIONAL SCALAR* t3, OPTIONAL SCALAR* s3,
+    OPTIONAL SCALAR* c3, OPTIONAL SCALAR* a3, const WIDE f3, const bool r3, const int k3, const int o3,
+    OPTIONAL const SCALAR* w4, OPTIONAL const SCALAR* b4, OPTIONAL SCALAR* t4, OPTIONAL SCALAR* s4,
+    OPTIONAL SCALAR* c4, OPTIONAL SCALAR* a4, const WIDE f4, const bool r4, const int k4, const int o4,
+    OPTIONAL const SCALAR* w5, OPTIONAL const SCALAR* b5, OPTIONAL SCALAR* t5, OPTIONAL SCALAR* s5,
+    OPTIONAL SCALAR* c5, OPTIONAL SCALAR* a5, const WIDE f5, const bool r5, const int k5, const int o5,
+    OPTIONAL const SCALAR* w6, OPTIONAL const SCALAR* b6, OPTIONAL SCALAR* t6, OPTIONAL SCALAR* s6,
+    OPTIONAL SCALAR* c6, OPTIONAL SCALAR* a6, const WIDE f6, const bool r6, const int k6, const int o6,
+    OPTIONAL const SCALAR* w7, OPTIONAL const SCALAR* b7, OPTIONAL SCALAR* t7, OPTIONAL SCALAR* s7,
+    OPTIONAL SCALAR* c7, OPTIONAL SCALAR* a7, const WIDE f7, const bool r7, const int k7, const int o7) {
+    __shared__ Level levels[LEVELS];
+    __shared__ bool last;
+    if (threadIdx.x == 0 && threadIdx.y == 0) {
+        LEVEL(0) LEVEL(1) LEVEL(2) LEVEL(3) LEVEL(4) LEVEL(5) LEVEL(6) LEVEL(7)
+    }
+    __syncthreads();
+    const Level& own = levels[blockIdx.y];
+    const int c_in = blockIdx.y == 0 ? inputs : levels[blockIdx.y - 1].outputs;
+    for (int o = blockIdx.x * COLUMNS + threadIdx.y; o < own.outputs; o += gridDim.x * COLUMNS)
         for (int c = threadIdx.x; c < c_in; c += LANES) {
             WIDE through = 0;
-            for (int k = 0; k < offsets; ++k) {
-                const SCALAR weight = weights[(static_cast<long long>(k) * c_in + c) * c_out + o];
-                const long long place = reversed ? offsets - 1 - k : k;
-                if (transposed_weights != nullptr) transposed_weights[(place * c_out + o) * c_in + c] = weight;
+            for (int k = 0; k < own.offsets; ++k) {
+                const SCALAR weight = own.weights[(static_cast<long long>(k) * c_in + c) * own.outputs + o];
+                const long long place = own.reversed ? own.offsets - 1 - k : k;
+                if (own.transposed_weights != nullptr)
+                    own.transposed_weights[(place * own.outputs + o) * c_in + c] = weight;
                 through += weight;
             }
-            if (total != nullptr) total[static_cast<long long>(c) * c_out + o] = through;
-            if (background != nullptr) sum += static_cast<double>(background[c]) * through;
+            own.total[static_cast<long long>(c) * own.outputs + o] = through;
         }
-        sum = warp_sum(sum);
-        if (threadIdx.x == 0) {
-            const SCALAR rounded = static_cast<WIDE>(sum + (bias == nullptr ? WIDE(0) : static_cast<WIDE>(bias[o])));
-            constant[o] = rounded;
-            activated[o] = leaky(rounded, slope);
+    if (!comes_last(ticket, static_cast<long long>(gridDim.x) * gridDim.y, last)) return;
+    int channels = inputs;
+    for (int i = 0; i < static_cast<int>(gridDim.y); ++i) {
+        const Level& level = levels[i];
+        for (int o = threadIdx.y; o < level.outputs; o += COLUMNS) {
+            double sum = 0;
+            if (background != nullptr)
+                for (int c = threadIdx.x; c < channels; c += LANES)
+                    sum += static_cast<double>(static_cast<WIDE>(background[c])) *
+                           static_cast<WIDE>(level.total[static_cast<long long>(c) * level.outputs + o]);
+            sum = warp_sum(sum);
+            if (threadIdx.x == 0) {
+                const WIDE bias = level.bias == nullptr ? WIDE(0) : static_cast<WIDE>(level.bias[o]);
+                const SCALAR rounded = static_cast<WIDE>(sum + bias);
+                level.constant[o] = rounded;
+                level.activated[o] = leaky(rounded, level.slope);
+            }
         }
+        __syncthreads();  // the next level reads what all warps wrote
+        background = level.activated;
+        channels = level.outputs;
     }
 }
 

@@ -9,15 +9,20 @@ from sparsenet.kernels.rows.reference import segment_sum
 from sparsenet.kernels.table import formula_of
 
 
-@formula_of("level_background")
-def level_background(weights, background, bias, slope, reversed, with_gradient):
-    """(C_out,) constant = background @ sum_k weights[k] + bias, and its leaky ReLU; if with_gradient, also that sum
-    (C_in, C_out) and the transposed weights (K, C_out, C_in), the offsets in reverse order if `reversed`."""
-    total, constant = weights.sum(axis=0), np.zeros(weights.shape[2], weights.dtype)
-    constant += 0 if background is None else background @ total
-    constant += 0 if bias is None else bias
-    turned = np.ascontiguousarray((weights[::-1] if reversed else weights).transpose(0, 2, 1))
-    return constant, leaky_relu_forward(constant, slope, None), *((total, turned) if with_gradient else (None, None))
+@formula_of("level_backgrounds")
+def level_backgrounds(weights, biases, background, slopes, reversed, with_gradient):
+    """For each level (C_out,) constant = background @ sum_k weights[k] + bias, and its leaky ReLU, the background of
+    the next; if with_gradient, also that sum (C_in, C_out) and the transposed weights (K, C_out, C_in), the offsets in
+    reverse order if `reversed`."""
+    found = []
+    for weight, bias, slope, backwards in zip(weights, biases, slopes, reversed, strict=True):
+        total, constant = weight.sum(axis=0), np.zeros(weight.shape[2], weight.dtype)
+        constant += 0 if background is None else background @ total
+        constant += 0 if bias is None else bias
+        turned = np.ascontiguousarray((weight[::-1] if backwards else weight).transpose(0, 2, 1))
+        background = leaky_relu_forward(constant, slope, None)
+        found.append((constant, background, *((total, turned) if with_gradient else (None, None))))
+    return found
 
 
 @formula_of("level_gradient")

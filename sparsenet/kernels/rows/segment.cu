@@ -13,48 +13,16 @@
 //
 // Limited by memory: each value is read once.  Splits are cut off at N; without splits all rows are one
 // segment.  Variants: SCALAR float, double or Half; CHUNK, rows.
-#include "arrival.cuh"
-#include "segments.cuh"
+#include "segment_sums.cuh"
 
-constexpr int GROUPS = 8;  // blockDim is (32, GROUPS)
-
-// Sum of rows `range` in one channel; valid in row group 0.
-template <class T>
-__device__ inline double sum_rows(const T* values, Range range, int channels, int channel,
-                                  double (&groups)[GROUPS][32]) {
-    double sum = 0;
-    if (channel < channels)
-        for (long long row = range.first + threadIdx.y; row < range.end; row += GROUPS)
-            sum += values[row * channels + channel];
-    __syncthreads();  // the block may still read the values of the last call
-    groups[threadIdx.y][threadIdx.x] = sum;
-    __syncthreads();
-    for (int group = 1; group < GROUPS; ++group) sum += groups[group][threadIdx.x];  // valid in group 0
-    return sum;
-}
-
-// partial: as drawn above, arrived: (S, gridDim.y) zeros, zeros again afterwards; null if there is one slot.
+// partial: as drawn above; partial and arrived: see segment_sums.cuh.
 extern "C" __global__ void segment_sum(const SCALAR* __restrict__ values, OPTIONAL const long long* __restrict__ splits,
                                        const long long rows, const int segments, const int channels,
                                        const long long slots, OPTIONAL double* partial,
                                        OPTIONAL unsigned* __restrict__ arrived, SCALAR* __restrict__ out) {
-    __shared__ double groups[GROUPS][32];
-    __shared__ bool last;
-    const int channel = blockIdx.y * 32 + threadIdx.x;
-    const bool writes = threadIdx.y == 0 && channel < channels;
-    for (long long slot = blockIdx.x; slot < slots; slot += gridDim.x) {
-        const int segment = splits == nullptr ? 0 : owner(splits, segments, slot);
-        const Range used = slots_of(splits, segment, rows);
-        if (slot > used.first && slot >= used.end) continue;  // an empty segment uses its first one, too: zeros
-        double sum = sum_rows(values, rows_of(splits, segment, slot, rows), channels, channel, groups);
-        if (used.end - used.first > 1) {
-            if (writes) partial[slot * channels + channel] = sum;
-            unsigned* ticket = arrived + static_cast<long long>(segment) * gridDim.y + blockIdx.y;
-            if (!comes_last(ticket, used.end - used.first, last)) continue;
-            sum = sum_rows(static_cast<const volatile double*>(partial), used, channels, channel, groups);
-        }
-        if (writes) out[static_cast<long long>(segment) * channels + channel] = static_cast<WIDE>(sum);
-    }
+    sum_segments(values, splits, rows, segments, channels, slots, partial, arrived, [=](int segment, int c, WIDE sum) {
+        out[static_cast<long long>(segment) * channels + c] = sum;
+    });
 }
 
 // The largest value so far and its row; row -1: none yet.
