@@ -59,12 +59,7 @@ class SparseConv(Module):
         self._build(in_channels, out_channels, groups, bias, rng)
 
     def _build(self, in_channels: int, out_channels: int, groups: int, bias: bool, rng: Any) -> None:
-        self.in_channels = whole_channels(type(self).__name__, "in_channels", in_channels)
-        self.out_channels = whole_channels(type(self).__name__, "out_channels", out_channels)
-        self.groups = whole_channels(type(self).__name__, "groups", groups)
-        if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ValueError(f"{type(self).__name__}: {self.in_channels} to {self.out_channels} channels in "
-                             f"{self.groups} groups, expected a number of groups that divides both")
+        self.in_channels, self.out_channels, self.groups = checked_groups(self, in_channels, out_channels, groups)
         shape = (self.geometry.volume, self.in_channels // self.groups, self.out_channels)
         self.weight = init.uniform(shape, self.weight_bound(), rng)
         self.bias = init.zeros((self.out_channels,)) if bias else None
@@ -220,6 +215,18 @@ def dimension_of(kernel_size: Size, dimension: int) -> int:
     """D: as many as there are sizes, or `dimension` if one holds for all."""
     sizes = several(kernel_size)
     return dimension if sizes is None else len(sizes)
+
+
+def checked_groups(layer: Module, in_channels: Any, out_channels: Any, groups: Any) -> tuple[int, int, int]:
+    """The three as ints.  Raises TypeError or ValueError unless they are whole numbers of at least 1, of which the
+    last divides the others."""
+    owner = type(layer).__name__
+    counts = (whole_channels(owner, "in_channels", in_channels), whole_channels(owner, "out_channels", out_channels),
+              whole_channels(owner, "groups", groups))
+    if counts[0] % counts[2] or counts[1] % counts[2]:
+        raise ValueError(f"{owner}: {counts[0]} to {counts[1]} channels in {counts[2]} groups, expected a number of "
+                         "groups that divides both")
+    return counts
 
 
 def finite_number(owner: str, name: str, value: Any) -> float:

@@ -5,6 +5,7 @@ from sparsenet.sparse.imaging import DepthImaging
 from sparsenet.sparse.plan import Branches, ConvolutionStep, PoolingStep, prepare
 from sparsenet.sparse.rulebook import ReversedRulebook, Rulebook
 from sparsenet.sparse.sites import ActiveSites
+from sparsenet.sparse.spacing import Spacing
 from sparsenet.sparse.tensor import SparseTensor
 from sparsenet.sparse.union import intersection, union
 from sparsenet.sparse.upsampling import Upsampling
@@ -18,6 +19,7 @@ __all__ = [
     "PoolingStep",
     "ReversedRulebook",
     "Rulebook",
+    "Spacing",
     "SparseTensor",
     "Upsampling",
     "intersection",
