@@ -157,7 +157,8 @@ def unions(device: str) -> float:
     coordinates[:, 0] = np.sort(rng.integers(0, 3, 900))
     for where in ("cpu", device):
         both = [to_device(array, where) for array in (x, y, *rows, backgrounds[0, :1], backgrounds[1], coordinates)]
-        found.append([launch("concatenate_rows", *both), launch("add_rows", *both),
+        found.append([launch("concatenate_rows", *both),
+                      *(launch(f"{name}_rows", *both) for name in ("add", "subtract", "multiply")),
                       *launch("split_rows", to_device(joined, where), both[2], None, 7)])
     return differences(found[1], found[0])
 

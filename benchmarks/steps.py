@@ -1,4 +1,4 @@
-"""One S3DCNN training step, to be timed, profiled and measured by `training.py`."""
+"""One training step of S3DCNN or another classifier, to be timed, profiled and measured by `training.py`."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ CHANNELS_OF_QUICK = (4,) * 6
 
 
 class Steps:
-    """S3DCNN with a classifier and the paper's SGD, repeatedly trained on one batch.
+    """S3DCNN with a classifier, or another network, and the paper's SGD, repeatedly trained on one batch.
 
     Each step starts with rulebooks as built by the training loader.
 
-    quick : use few channels on the device "cuda"
+    quick : use few channels of S3DCNN on the device "cuda"
+    net : gives logits of CLASSES classes; None: S3DCNN
     """
 
-    def __init__(self, batch: SparseBatch, device: str, quick: bool = False):
+    def __init__(self, batch: SparseBatch, device: str, quick: bool = False, net: SparseNetwork | None = None):
         few = {"channels": CHANNELS_OF_QUICK} if quick and device == "cuda" else {}
-        self.net: SparseNetwork = s3dcnn(CLASSES, **few).to(device)
+        self.net: SparseNetwork = (s3dcnn(CLASSES, **few) if net is None else net).to(device)
         self.optimizer = SGD(self.net.named_parameters(), 2e-3, 0.9, 0.9, nesterov=True)
         self.device = device
         self.geometries = self.net.geometries()

@@ -30,6 +30,7 @@ STEPS, SPLIT, COST, MEMORY, SCALING, PIPELINE = (
 RENDER_SIZES = (30, 40, 70, 100)
 BATCH, BATCH_OF_QUICK = 64, 4
 RATE_GOAL = 80.0  # % of the sgemm rate, at render size 40
+GPU_GOAL = 20_000.0  # samples per second at render size 40
 GROUPS = {  # (phase, kernel) -> category of its time
     ("forward", "convolution_forward"): "convolution, forward",
     ("backward", "convolution_input_gradient"): "convolution, input gradient",
@@ -57,44 +58,58 @@ GROUPS = {  # (phase, kernel) -> category of its time
 def measure_steps(results: Results, settings: Settings, shapes: Shapes) -> None:
     """Measure steps on prepared batches at each render size: split, cost, and the dense peer's cost."""
     sizes = _sizes(settings)
-    batch = _batch(settings)
+    batch = batch_size(settings)
     steps = {size: Steps(shapes.batch(batch, size), settings.device, settings.quick) for size in sizes}
     _verify(shapes, sizes[0])
-    cases = {f"render {size}": one.case for size, one in steps.items()}
-    cases |= {f"rulebooks {size}": one.rulebooks for size, one in steps.items()}
-    if settings.device == "cuda":
-        cases |= {f"in a row {size}": one.in_a_row for size, one in steps.items()}
-    times = interleave(cases, settings)
     results.settings["shapes"] = shapes.source
-    for size, one in steps.items():
-        case, timing = f"render {size}", times[f"render {size}"]
-        results.add(STEPS, case, "sites", len(one.sites))
-        results.add(STEPS, case, "step", 1e3 * timing.median, "ms", spread=timing.spread, better="lower")
-        for phase, seconds in one.medians(len(timing.samples)).items():
-            results.add(STEPS, case, phase, 1e3 * seconds, "ms", better="lower")
-        rulebooks = times[f"rulebooks {size}"]
-        results.add(STEPS, case, "rulebooks", 1e3 * rulebooks.median, "ms", spread=rulebooks.spread, better="lower")
-        if settings.device == "cuda":
-            _add_gpu_step(results, case, one, times[f"in a row {size}"], batch, is_goal=size == 40)
-        else:
-            results.add(STEPS, case, "prepared", batch / timing.median, "samples/s", spread=timing.spread,
-                        better="higher")
-        results.add(STEPS, case, "with rulebooks", batch / (timing.median + rulebooks.median), "samples/s",
-                    better="higher")
-        if settings.device == "cpu":
+    named = {f"render {size}": one for size, one in steps.items()}
+    times = time_steps(results, STEPS, named, batch, settings, {"render 40": GPU_GOAL})
+    if settings.device == "cpu":
+        for case, one in named.items():
             _add_split(results, case, one, settings)
     _add_cost(results, steps, times, batch)
     _add_peers(results, settings, shapes, steps, batch)
 
 
-def _add_gpu_step(results: Results, case: str, steps: Steps, row: Timing, batch: int, is_goal: bool) -> None:
+def time_steps(results: Results, section: str, steps: dict[str, Steps], batch: int, settings: Settings,
+               gpu_goals: dict[str, float]) -> dict[str, Timing]:
+    """Time steps on prepared batches and the rulebooks of a batch, and add the figures of each case, by name.
+
+    gpu_goals : samples per second of consecutive steps on a GPU, by name
+
+    Returns the timing of the steps.
+    """
+    cases = {case: one.case for case, one in steps.items()}
+    cases |= {f"{case}: rulebooks": one.rulebooks for case, one in steps.items()}
+    if settings.device == "cuda":
+        cases |= {f"{case}: in a row": one.in_a_row for case, one in steps.items()}
+    times = interleave(cases, settings)
+    for case, one in steps.items():
+        timing, rulebooks = times[case], times[f"{case}: rulebooks"]
+        results.add(section, case, "sites", len(one.sites))
+        results.add(section, case, "step", 1e3 * timing.median, "ms", spread=timing.spread, better="lower")
+        for phase, seconds in one.medians(len(timing.samples)).items():
+            results.add(section, case, phase, 1e3 * seconds, "ms", better="lower")
+        results.add(section, case, "rulebooks", 1e3 * rulebooks.median, "ms", spread=rulebooks.spread, better="lower")
+        if settings.device == "cuda":
+            _add_gpu_step(results, section, case, one, times[f"{case}: in a row"], batch, gpu_goals.get(case))
+        else:
+            results.add(section, case, "prepared", batch / timing.median, "samples/s", spread=timing.spread,
+                        better="higher")
+        results.add(section, case, "with rulebooks", batch / (timing.median + rulebooks.median), "samples/s",
+                    better="higher")
+    return {case: times[case] for case in steps}
+
+
+def _add_gpu_step(results: Results, section: str, case: str, steps: Steps, row: Timing, batch: int,
+                  goal: float | None) -> None:
     """Add the time of consecutive steps, and the launches and waits of one step."""
-    results.add(STEPS, case, "step in a row", 1e3 * row.median, "ms", spread=row.spread, better="lower")
-    results.add(STEPS, case, "prepared", batch / row.median, "samples/s", spread=row.spread, better="higher",
-                goal=20_000.0 if is_goal else None)
+    results.add(section, case, "step in a row", 1e3 * row.median, "ms", spread=row.spread, better="lower")
+    results.add(section, case, "prepared", batch / row.median, "samples/s", spread=row.spread, better="higher",
+                goal=goal)
     for name, counts in zip(("rulebooks", "step"), steps.counted(), strict=True):
-        results.add(STEPS, case, f"{name}: our launches", counts.launched, better="lower")
-        results.add(STEPS, case, f"{name}: waits", counts.waits, better="lower")
+        results.add(section, case, f"{name}: our launches", counts.launched, better="lower")
+        results.add(section, case, f"{name}: waits", counts.waits, better="lower")
 
 
 def _sizes(settings: Settings) -> tuple[int, ...]:
@@ -198,7 +213,7 @@ def _set_up(peer: peers.Peer, x: SparseTensor) -> None:
 def measure_memory(results: Results, settings: Settings, shapes: Shapes) -> None:
     """Measure the peak memory of a training step and its activations; of S3DCNN, then of a U-Net."""
     for size in (20,) if settings.quick else (40, 100):
-        found = traced_memory(Steps(shapes.batch(_batch(settings), size), "cpu"))
+        found = traced_memory(Steps(shapes.batch(batch_size(settings), size), "cpu"))
         case = f"render {size}"
         for name in ("outputs", "live", "peak", "rulebooks"):
             results.add(MEMORY, case, {"outputs": "layers' outputs", "live": "live after forward"}.get(name, name),
@@ -214,7 +229,7 @@ def measure_scaling(results: Results, settings: Settings, shapes: Shapes) -> Non
     size = _sizes(settings)[0] if settings.quick else 40
     threads = get_num_threads()
     if threads > 1 and settings.device == "cpu":
-        usual = Steps(shapes.batch(_batch(settings), size), settings.device, settings.quick)
+        usual = Steps(shapes.batch(batch_size(settings), size), settings.device, settings.quick)
         counts = sorted({1, 2, threads})
         try:
             times = interleave({f"{count}": partial(_on_threads, count, usual) for count in counts}, settings)
@@ -243,7 +258,7 @@ def _on_threads(count: int, steps: Steps) -> float:
 
 def measure_pipeline(results: Results, settings: Settings, shapes: Shapes) -> None:
     """Measure whole epochs with the loader: meshes voxelized with rotation, affine map and shift; stored voxels."""
-    batch, rounds = _batch(settings), min(3, settings.repeats)
+    batch, rounds = batch_size(settings), min(3, settings.repeats)
     size = _sizes(settings)[0] if settings.quick else 40
     workers = (1,) if settings.quick else (0, 1, 2) if settings.device == "cpu" else (0, 1, 2, 4)
     turned = Augmentation(rotation="so3", affine=0.2, shift=0.2)
@@ -294,5 +309,5 @@ class _Repeated:
         return keyed_rng(seed, epoch, "repeated", index).permutation(self.items)[:self.batch_size]
 
 
-def _batch(settings: Settings) -> int:
+def batch_size(settings: Settings) -> int:
     return BATCH_OF_QUICK if settings.quick else BATCH

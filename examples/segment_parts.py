@@ -20,14 +20,14 @@ from sparsenet.shapes import CLASSES, Augmentation, Off3DPicture, parametric_mes
 from sparsenet.shapes.parametric import PARTS
 from sparsenet.training import load_config, train
 
-SHAPES = {"train": 150, "test": 20}  # of each class
-RENDER_SIZE, FIELD, BINS = 20, 32, 20
+SHAPES = {"train": 600, "test": 40}  # of each class
+SEED, RENDER_SIZE, FIELD, BINS = 7, 20, 32, 20
 SETTINGS: list[str] = []  # overrides of the config
 
 
 def turned_and_stretched(split: str, name: str, number: int) -> sn.shapes.Voxels:
     """The voxels of a random shape, turned by any angle about the vertical, and stretched."""
-    rng = keyed_rng(0, split, name, number)
+    rng = keyed_rng(SEED, split, name, number)
     mesh = parametric_mesh(name, rng, parts=True)  # each face has the number of its part
     rotation, affine, _ = Augmentation("upright", affine=0.2).draw(rng, RENDER_SIZE)
     return Off3DPicture(mesh, RENDER_SIZE).voxelize(FIELD, rotation, affine)
@@ -56,6 +56,24 @@ def labels_by_height(train_set: sn.SparseDataset, test_set: sn.SparseDataset) ->
     return [table[sample.label, height_bins(sample.coordinates)].argmax(axis=1) for sample in test_set]
 
 
+def eight_views(cells: np.ndarray) -> np.ndarray:
+    """(8n, 4) rows [view, x, y, z]: the cells turned by quarters about the vertical, and the mirror images of these."""
+    views = []
+    for turned in (cells, cells * (-1, 1, 1) + (FIELD - 1, 0, 0)):
+        for _ in range(4):
+            turned = np.stack([FIELD - 1 - turned[:, 1], turned[:, 0], turned[:, 2]], axis=1)
+            views.append(np.insert(turned, 0, len(views), axis=1))
+    return np.concatenate(views)
+
+
+def averaged_labels(net: sn.SparseNetwork, cells: np.ndarray) -> np.ndarray:
+    """The labels (n,) of cells (n, 3) in any order, by the mean of the parts' probabilities over eight views."""
+    views = eight_views(cells.astype(np.int32))
+    x = sn.SparseTensor(np.ones((len(views), 1), np.float32), views, (FIELD,) * 3, batch_size=8)
+    rows = x.in_given_order(net.predict_sites(x, output="probabilities"))  # sites are sorted, our cells are not
+    return rows.reshape(8, len(cells), -1).mean(axis=0).argmax(axis=1)
+
+
 def main(out: Path) -> None:
     # 1. A dataset whose cells have labels: -1, or an index into part_classes.
     shapes = sn.SparseDataset.create(out / "shapes.h5", samples(), (FIELD,) * 3, RENDER_SIZE, list(CLASSES),
@@ -69,22 +87,24 @@ def main(out: Path) -> None:
     print(f"\nA table of (class, height): mean IoU {100 * by_table.mIoU:.1f}%")
 
     # 3. The network gives a row of logits for each site.  Turns by quarters and mirror images move whole cells, and the
-    #    labels with them.
-    ours = ["data.parametric_train=0", "data.parametric_test=0", f"data.path={out / 'shapes.h5'}"]
+    #    labels with them.  The settings were chosen on a validation split of 1,000 other shapes; none is held out here.
+    ours = ["data.parametric_train=0", "data.parametric_test=0", f"data.path={out / 'shapes.h5'}",
+            "data.validation_share=0", "training.validate_every=0"]
     config = load_config("segmentation", [*ours, *SETTINGS])
     result = train(config, out / "run", overwrite=True, progress=False)
     net = result.net
 
-    # 4. Its labels of shapes that it has not seen, in the order of the cells of each sample.
-    predicted = net.predict_sites(test_set)
+    # 4. Its labels of shapes that it has not seen, in the order of the cells of each sample: by the mean over eight
+    #    views of a shape, and, as the training has evaluated it, of one (`net.predict_sites(test_set)`).
+    predicted = [averaged_labels(net, sample.coordinates) for sample in test_set]
     found = sn.segmentation.evaluate(predicted, true, PARTS)
-    print(f"\nThe network: mean IoU {100 * found.mIoU:.1f}%, of a table of (class, height) {100 * by_table.mIoU:.1f}%")
+    print(f"\nThe network: mean IoU {100 * found.mIoU:.1f}% over eight views, {100 * result.figures['test_mIoU']:.1f}% "
+          f"of one; a table of (class, height): {100 * by_table.mIoU:.1f}%")
 
     # 5. Cells of one's own may come in any order; labels are brought back to it.
     voxels = turned_and_stretched("own", "chair", 0)
-    cells = keyed_rng(0, "order").permutation(np.insert(voxels.coordinates, 0, 0, axis=1))  # [batch, x, y, z]
-    x = sn.SparseTensor(np.ones((len(cells), 1), np.float32), cells, (FIELD,) * 3, batch_size=1)
-    labels = x.in_given_order(net.predict_sites(x))
+    cells = keyed_rng(0, "order").permutation(voxels.coordinates)
+    labels = averaged_labels(net, cells)
     counts = [f"{(labels == label).sum()} of its {PARTS[label]}" for label in np.unique(labels)]
     print(f"\nA chair of {len(cells)} voxels: {', '.join(counts)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sparsenet.autograd import Parameter, Tensor
@@ -16,8 +16,9 @@ def named_parameters(owner: str, params: Iterable[Tensor | tuple[str, Tensor]]) 
     for position, entry in enumerate(params):
         name, tensor = entry if isinstance(entry, tuple) and len(entry) == 2 else (str(position), entry)
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"{owner}: parameter {name} is {type(tensor).__name__}, expected a Tensor: pass "
-                            "net.parameters() or a list of Tensors")
+            hint = (f"pass groups to optim.ParameterGroups({owner}, groups, lr=...)" if isinstance(tensor, Mapping) else
+                    "pass net.parameters() or a list of Tensors")
+            raise TypeError(f"{owner}: parameter {name} is {type(tensor).__name__}, expected a Tensor: {hint}")
         if not tensor.is_leaf:
             raise TypeError(f"{owner}: parameter {name} was computed from other tensors and never gets a gradient: "
                             "pass the tensors from which it was computed")

@@ -124,6 +124,17 @@ def skipped(dimension: int) -> nn.SparseNetwork:
     return net.add_skip(halved(3, 1, 2), inner, nn.Upsample(2, SIDE)).add_convolution(3, 3, padding=1)
 
 
+def transposed(dimension: int, groups: int) -> nn.SparseNetwork:
+    """For a zero background alone, so not among NETWORKS."""
+    net = network(dimension).add_transposed_convolution(4, (*[3] * (dimension - 1), 2), 2, 1, 1, groups).add_relu()
+    return net.add_convolution(3, 3)
+
+
+def on_zeros(x: sn.SparseTensor) -> sn.SparseTensor:
+    """The same features on a zero background."""
+    return x.with_features(x.features, sn.Tensor(np.zeros(2, x.dtype)))
+
+
 NETWORKS = {"padded": padded, "branching": branching, **{f"{mode} pooled": pooled(mode) for mode in
                                                          ("mean", "max", "sum")}, "cosine": cosine,
             "activated": activated, "axes": axes, "averaged": averaged, "upsampled": upsampled,

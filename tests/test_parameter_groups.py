@@ -103,3 +103,8 @@ def test_a_gradient_of_another_shape_moves_nothing():
 def test_groups_that_are_none_are_refused(groups, options, error, message):
     with pytest.raises(error, match=message):
         ParameterGroups(SGD, groups(list(network().parameters())), **{"lr": 0.1, **options})
+
+
+def test_an_optimizer_given_groups_names_them():
+    with pytest.raises(TypeError, match=r"SGD: parameter 0 is dict, .*to optim.ParameterGroups\(SGD, groups"):
+        SGD([{"params": list(network().parameters())}], lr=0.1)

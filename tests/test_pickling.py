@@ -202,6 +202,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "Sequential": layer(lambda: nn.Sequential(nn.SparseConv(1, 2, 2, rng=0), nn.ToDense())),
     "SparseConv": layer(lambda: nn.SparseConv(1, 2, 3, padding=1, rng=0)),
     "SubmanifoldConv": layer(lambda: nn.SubmanifoldConv(1, 2, 3, rng=0)),
+    "TransposedConv": layer(lambda: nn.TransposedConv(1, 2, 3, 2, rng=0)),
     "InverseConv": layer(lambda: nn.Sequential(pool := nn.SparseMaxPool(2), nn.InverseConv(1, 2, pool, rng=0))),
     "SparseMaxPool": layer(lambda: nn.SparseMaxPool(2)),
     "SparseAvgPool": layer(lambda: nn.SparseAvgPool(3, 2, 1)),

@@ -80,6 +80,20 @@ def test_weights_of_pytorch_of_each_dimension_go_there_and_back(size, place):
     assert np.array_equal(sn.export.weight_to_transposed(transposed, size), weight)
 
 
+@pytest.mark.parametrize("groups", [2, 4])
+def test_transposed_weights_in_groups_go_there_and_back(groups):
+    weight = np.random.default_rng(3).normal(size=(8, 3, 2, 3))  # 8 channels to 3 in each group
+    ours = sn.export.weight_from_transposed(weight, groups)
+    assert ours.shape == (6, 8 // groups, 3 * groups)
+    inputs = 8 // groups
+    for group in range(groups):
+        part = weight[group * inputs:(group + 1) * inputs]
+        assert np.array_equal(ours[:, :, 3 * group:3 * group + 3], sn.export.weight_from_transposed(part))
+    assert np.array_equal(sn.export.weight_to_transposed(ours, (2, 3), groups), weight)
+    with pytest.raises(ValueError, match="weight_from_transposed: the weight has 8 channels, groups is 3"):
+        sn.export.weight_from_transposed(weight, 3)
+
+
 def test_the_page_names_each_of_the_functions():
     named = set(re.findall(r"`(\w+)\(w", PAGE))
     assert named == {name for name in sn.export.__all__ if name.startswith("weight_")}

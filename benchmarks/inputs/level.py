@@ -1,4 +1,5 @@
-"""Levels: the background through two whose weights are as many numbers as a scene's features, the gradient behind a pooling."""
+"""Levels: backgrounds through two, whose weights are as many numbers as a scene's features; the gradient behind a
+pooling."""
 
 from __future__ import annotations
 

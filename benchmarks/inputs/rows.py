@@ -38,6 +38,14 @@ def add_rows(scene: Scene) -> Inputs:
     return concatenate_rows(scene)
 
 
+def subtract_rows(scene: Scene) -> Inputs:
+    return add_rows(scene)
+
+
+def multiply_rows(scene: Scene) -> Inputs:
+    return add_rows(scene)
+
+
 def split_rows(scene: Scene) -> Inputs:
     return Inputs((scene.features(2 * CHANNELS), _some(scene), _some(scene), CHANNELS))
 

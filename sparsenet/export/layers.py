@@ -34,6 +34,7 @@ from sparsenet.nn import (
     SubmanifoldConv,
     Tanh,
     ToDense,
+    TransposedConv,
     Upsample,
 )
 from sparsenet.sparse import Geometry, SparseTensor
@@ -82,6 +83,14 @@ def convolution(graph: DenseGraph, name: str, layer: SparseConv, x: Value) -> Va
     settings["groups"] = layer.in_channels // layer.weight.shape[1]
     arrays = {"weight": layer.weight, "bias": layer.bias}
     return graph.operation("convolution", name, layer, x, settings, arrays, sample)
+
+
+@dense_equivalent(TransposedConv)
+def transposed_convolution(graph: DenseGraph, name: str, layer: TransposedConv, x: Value) -> Value:
+    """On a zero background; on another the layer itself raises."""
+    settings = {**filter_settings(layer.settings), "output_padding": layer.spacing.more, "groups": layer.groups}
+    return graph.operation("transposed_convolution", name, layer, x, settings,
+                           {"weight": layer.weight, "bias": layer.bias})
 
 
 @dense_equivalent(SparseMaxPool)

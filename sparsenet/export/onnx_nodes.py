@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sparsenet.export.dense import Node
-from sparsenet.export.weights import weight_to_torch
+from sparsenet.export.weights import weight_to_torch, weight_to_transposed
 from sparsenet.ops.unit_vectors import unit_vectors
 
 OPSET, IR_VERSION = 18, 8  # of December 2022: onnxruntime 1.14 and later run it
@@ -86,6 +86,14 @@ def _average(node: Node) -> dict[str, Any]:
 def _convolution(graph: OnnxNodes, node: Node) -> None:
     weight = graph.constant(f"{node.name}.weight", weight_to_torch(node.arrays["weight"], node.settings["size"]))
     graph.of("Conv", node, weight, *graph.weights(node, "bias"), group=node.settings["groups"], **_filter(node))
+
+
+@operation("transposed_convolution")
+def _transposed_convolution(graph: OnnxNodes, node: Node) -> None:
+    settings = node.settings
+    matrix = weight_to_transposed(node.arrays["weight"], settings["size"], settings["groups"])
+    graph.of("ConvTranspose", node, graph.constant(f"{node.name}.weight", matrix), *graph.weights(node, "bias"),
+             group=settings["groups"], output_padding=settings["output_padding"], **_filter(node))
 
 
 @operation("max_pool")

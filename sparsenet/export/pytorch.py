@@ -48,8 +48,8 @@ def from_torch(module: torch.nn.Module) -> dict[str, np.ndarray]:
     `layer.load_state_dict`.
 
     module : a layer, or a module made of layers; those of both libraries may be mixed.  Convolutions (PyTorch's
-        transposed ones and spconv's inverse ones for InverseConv), Linear, and all whose weights are vectors, such as
-        norms with affine parameters; weights on a GPU are copied
+        transposed ones for TransposedConv or InverseConv, spconv's inverse ones for the latter), Linear, and all whose
+        weights are vectors, such as norms with affine parameters; weights on a GPU are copied
 
     The names are the module's, "0.weight" in a Sequential; `docs/weights.md` says which layers correspond.
 
@@ -100,7 +100,7 @@ def _converted(path: str, part: torch.nn.Module, name: str, array: np.ndarray) -
                                  f"({part.out_channels}, *size, {part.in_channels}): spconv's default layout")
             return weight_from_spconv(array, part.stride)
         if isinstance(part, nn.modules.conv._ConvTransposeNd):
-            return weight_from_transposed(array)
+            return weight_from_transposed(array, part.groups)
         if isinstance(part, nn.modules.conv._ConvNd):
             return weight_from_torch(array)
         if isinstance(part, nn.Linear):

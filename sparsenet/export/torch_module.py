@@ -21,7 +21,7 @@ from sparsenet.export.torch_layers import (
     SumPool,
     Upsample,
 )
-from sparsenet.export.weights import weight_to_torch
+from sparsenet.export.weights import weight_to_torch, weight_to_transposed
 
 OPERATIONS: dict[str, Callable[[Node], nn.Module]] = {}
 
@@ -120,6 +120,16 @@ def _convolution(node: Node) -> nn.Module:
     arrays = {**node.arrays, "weight": weight_to_torch(node.arrays["weight"], node.settings["size"])}
     return _with_weights(kind, arrays, node.inputs[0].channels, node.output.channels, **_filter(node),
                          groups=node.settings["groups"], bias="bias" in node.arrays)
+
+
+@operation("transposed_convolution")
+def _transposed_convolution(node: Node) -> nn.Module:
+    settings = node.settings
+    kind = _of_dimension("ConvTranspose", node, len(settings["size"]))
+    weight = weight_to_transposed(node.arrays["weight"], settings["size"], settings["groups"])
+    return _with_weights(kind, {**node.arrays, "weight": weight}, node.inputs[0].channels, node.output.channels,
+                         **_filter(node), output_padding=settings["output_padding"], groups=settings["groups"],
+                         bias="bias" in node.arrays)
 
 
 @operation("max_pool")

@@ -25,15 +25,19 @@ def weight_to_torch(weight: Any, size: Sequence[int]) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(_with_size("weight_to_torch", weight, size), (-1, -2), (0, 1)))
 
 
-def weight_from_transposed(weight: Any) -> np.ndarray:
-    """A weight of PyTorch's `ConvTransposeNd`, (C_in, C_out, *size), as that of an InverseConv, (K, C_in, C_out)."""
+def weight_from_transposed(weight: Any, groups: int = 1) -> np.ndarray:
+    """A weight of PyTorch's `ConvTransposeNd`, (C_in, C_out / groups, *size), as that of a TransposedConv or an
+    InverseConv, (K, C_in / groups, C_out): there the input channels are in groups, here the output channels."""
     weight = _checked("weight_from_transposed", weight, "(C_in, C_out, *size)")
-    return np.ascontiguousarray(np.moveaxis(weight, (0, 1), (-2, -1))).reshape(-1, *weight.shape[:2])
+    parts = _in_groups("weight_from_transposed", weight, 0, groups)
+    return np.concatenate([np.moveaxis(part, (0, 1), (-2, -1)).reshape(-1, *part.shape[:2]) for part in parts], axis=2)
 
 
-def weight_to_transposed(weight: Any, size: Sequence[int]) -> np.ndarray:
-    """The weight of an InverseConv, (K, C_in, C_out), as that of PyTorch's `ConvTransposeNd`, (C_in, C_out, *size)."""
-    return np.ascontiguousarray(np.moveaxis(_with_size("weight_to_transposed", weight, size), (-2, -1), (0, 1)))
+def weight_to_transposed(weight: Any, size: Sequence[int], groups: int = 1) -> np.ndarray:
+    """The weight of a TransposedConv or an InverseConv, (K, C_in / groups, C_out), as that of PyTorch's
+    `ConvTransposeNd`, (C_in, C_out / groups, *size)."""
+    parts = _in_groups("weight_to_transposed", _with_size("weight_to_transposed", weight, size), -1, groups)
+    return np.concatenate([np.moveaxis(part, (-2, -1), (0, 1)) for part in parts])
 
 
 def weight_from_spconv(weight: Any, stride: int | Sequence[int] = 1) -> np.ndarray:
@@ -67,6 +71,13 @@ def _checked(operation: str, weight: Any, expected: str) -> np.ndarray:
         raise ValueError(f"{operation}: the weight has shape {weight.shape}, expected {expected} with 1 to 4 "
                          "dimensions")
     return weight
+
+
+def _in_groups(operation: str, weight: np.ndarray, axis: int, groups: int) -> list[np.ndarray]:
+    if groups < 1 or weight.shape[axis] % groups:
+        raise ValueError(f"{operation}: the weight has {weight.shape[axis]} channels, groups is {groups}: expected a "
+                         "number that divides them")
+    return np.split(weight, groups, axis)
 
 
 def _with_size(operation: str, weight: Any, size: Sequence[int]) -> np.ndarray:

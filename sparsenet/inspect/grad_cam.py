@@ -22,6 +22,7 @@ from sparsenet.backend import array_module, to_device
 from sparsenet.inspect.tracing import named_modules
 from sparsenet.kernels import launch
 from sparsenet.nn.module import Module, intercepting
+from sparsenet.nn.transposed import TransposedConv
 from sparsenet.sparse import ActiveSites, Geometry, SparseTensor
 
 
@@ -176,11 +177,16 @@ class Centres:
         if x.dimension != output.dimension:
             raise ValueError(f"grad_cam: {module.kind} makes grids of {output.dimension} dimensions of {x.dimension}, "
                              "whose cells have no place on the input's grid: name a layer before it")
+        if isinstance(module, TransposedConv):
+            step, first = self.of(x.sites)
+            stride, size, padding, dilation = _numbers(module.settings)
+            self._known.append((output.sites, step / stride,
+                                first + step / stride * (padding - dilation * (size - 1) / 2)))
+            return
         geometry = getattr(module, "geometry", None)
         if isinstance(geometry, Geometry) and geometry.output_size(x.spatial_size) == output.spatial_size:
             step, first = self.of(x.sites)
-            size, stride, padding, dilation = map(np.array, (geometry.size, geometry.stride, geometry.padding,
-                                                             geometry.dilation))
+            stride, size, padding, dilation = _numbers(geometry)
             self._known.append((output.sites, step * stride, first + step * (dilation * (size - 1) / 2 - padding)))
         else:
             self._known.append((output.sites, *self.of(output.sites)))
@@ -198,6 +204,11 @@ class Centres:
 
     def _place(self, sites: ActiveSites) -> tuple[np.ndarray, np.ndarray] | None:
         return next(((step, first) for one, step, first in self._known if one is sites), None)
+
+
+def _numbers(filter_: Geometry) -> tuple[np.ndarray, ...]:
+    """stride, size, padding, dilation, each (D,)"""
+    return tuple(map(np.array, (filter_.stride, filter_.size, filter_.padding, filter_.dilation)))
 
 
 class _Cut:

@@ -18,6 +18,7 @@ from sparsenet.nn.norms import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from sparsenet.nn.pooling import SparseAvgPool, SparseSumPool, Upsample
 from sparsenet.nn.residual import Residual, Skip
 from sparsenet.nn.sequential import Sequential
+from sparsenet.nn.transposed import TransposedConv
 
 __all__ = [
     "Activation",
@@ -54,6 +55,7 @@ __all__ = [
     "SubmanifoldConv",
     "Tanh",
     "ToDense",
+    "TransposedConv",
     "Upsample",
     "init",
     "resnet",

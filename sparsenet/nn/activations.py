@@ -13,6 +13,7 @@ from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.module import Module, intercepting
+from sparsenet.nn.transposed import TransposedConv
 from sparsenet.sparse import ActiveSites, ReversedRulebook, Rulebook, SparseTensor
 from sparsenet.sparse.reversed_rulebook import way_back
 from sparsenet.wording import aligned
@@ -115,10 +116,12 @@ class Activation:
     @property
     def rulebook(self) -> Rulebook | ReversedRulebook | None:
         """The rulebook between the input's sites and the output's; None if the layer has no filter."""
-        geometry = getattr(self.layer, "geometry", None)
-        if geometry is None or not self._sparse or not isinstance(self.input, SparseTensor):
+        geometry, of_new_grid = getattr(self.layer, "geometry", None), isinstance(self.layer, TransposedConv)
+        if not (geometry or of_new_grid) or not self._sparse or not isinstance(self.input, SparseTensor):
             return None
         sites = self.input.sites
+        if isinstance(self.layer, TransposedConv):
+            return self.layer.rulebook(sites)
         return way_back(sites, geometry) if isinstance(self.layer, InverseConv) else sites.rulebook(geometry)
 
     @property
@@ -137,13 +140,14 @@ class Activation:
 
     @property
     def dense_multiply_adds(self) -> int | None:
-        """Multiply-adds of the dense layer: all offsets at all cells of the output, or of an InverseConv's input."""
+        """Multiply-adds of the dense layer: all offsets at all cells of the output, or of the input if windows go out
+        from there, as in an InverseConv."""
         if self.parts:
             return self._sum_of_parts("dense_multiply_adds")
         if self.rulebook is None:
             return self._products(None, dense=True)
-        grid: Any = self.input if isinstance(self.layer, InverseConv) else self.output
-        return self._products(grid.batch_size * prod(grid.spatial_size) * self.layer.geometry.volume)
+        grid: Any = self.input if isinstance(self.layer, InverseConv | TransposedConv) else self.output
+        return self._products(grid.batch_size * prod(grid.spatial_size) * self.rulebook.shape[2])
 
     def _sum_of_parts(self, name: str) -> int | None:
         numbers = [getattr(part, name) for part in self.parts]

@@ -11,7 +11,7 @@ from typing import Any
 from sparsenet.autograd import Tensor
 from sparsenet.nn import init
 from sparsenet.nn.module import Module
-from sparsenet.nn.settings import Size, dimension_of, whole_channels
+from sparsenet.nn.settings import Size, checked_groups, dimension_of, whole_channels
 from sparsenet.ops.arguments import check_pool
 from sparsenet.ops.convolution import convolution
 from sparsenet.ops.dense import to_dense
@@ -48,12 +48,7 @@ class SparseConv(Module):
         self._build(in_channels, out_channels, groups, bias, rng)
 
     def _build(self, in_channels: int, out_channels: int, groups: int, bias: bool, rng: Any) -> None:
-        self.in_channels = whole_channels(type(self).__name__, "in_channels", in_channels)
-        self.out_channels = whole_channels(type(self).__name__, "out_channels", out_channels)
-        self.groups = whole_channels(type(self).__name__, "groups", groups)
-        if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ValueError(f"{type(self).__name__}: {self.in_channels} to {self.out_channels} channels in "
-                             f"{self.groups} groups, expected a number of groups that divides both")
+        self.in_channels, self.out_channels, self.groups = checked_groups(self, in_channels, out_channels, groups)
         shape = (self.geometry.volume, self.in_channels // self.groups, self.out_channels)
         self.weight = init.uniform(shape, self.weight_bound(), rng)
         self.bias = init.zeros((self.out_channels,)) if bias else None

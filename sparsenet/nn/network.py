@@ -25,6 +25,7 @@ from sparsenet.nn.prediction import mean_rows, output_rows, site_rows
 from sparsenet.nn.residual import Residual, Skip, channels_behind
 from sparsenet.nn.sequential import check_module
 from sparsenet.nn.settings import Size, whole_channels
+from sparsenet.nn.transposed import TransposedConv
 from sparsenet.nn.weights_file import read_weights, write_weights
 from sparsenet.random import keyed_rng
 from sparsenet.sparse import Geometry
@@ -114,6 +115,14 @@ class SparseNetwork(Chain):
                              f"{did_you_mean(layer, known) or ': there are ' + (', '.join(known) or 'none')}")
         return self.add(InverseConv(self._sparse_channels("add_inverse_convolution"), out_channels, known[layer], bias,
                                     rng=self._rng(len(self.layers))))
+
+    def add_transposed_convolution(self, out_channels: int, size: Size, stride: Size = 1, padding: Size = 0,
+                                   output_padding: Size = 0, groups: int = 1, bias: bool = True, dilation: Size = 1
+                                   ) -> SparseNetwork:
+        """Append a TransposedConv, for a background that is zero or None."""
+        return self.add(TransposedConv(self._sparse_channels("add_transposed_convolution"), out_channels, size, stride,
+                                       padding, output_padding, groups, bias, dilation, self.out_dimension,
+                                       rng=self._rng(len(self.layers))))
 
     def add_leaky_relu(self, slope: float = 0.01) -> SparseNetwork:
         """Append a LeakyReLU."""

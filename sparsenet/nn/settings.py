@@ -19,6 +19,18 @@ def dimension_of(kernel_size: Size, dimension: int) -> int:
     return dimension if sizes is None else len(sizes)
 
 
+def checked_groups(layer: Any, in_channels: Any, out_channels: Any, groups: Any) -> tuple[int, int, int]:
+    """The three as ints.  Raises TypeError or ValueError unless they are whole numbers of at least 1, of which the
+    last divides the others."""
+    owner = type(layer).__name__
+    counts = (whole_channels(owner, "in_channels", in_channels), whole_channels(owner, "out_channels", out_channels),
+              whole_channels(owner, "groups", groups))
+    if counts[0] % counts[2] or counts[1] % counts[2]:
+        raise ValueError(f"{owner}: {counts[0]} to {counts[1]} channels in {counts[2]} groups, expected a number of "
+                         "groups that divides both")
+    return counts
+
+
 def finite_number(owner: str, name: str, value: Any) -> float:
     """The value as a float.  Raises ValueError unless it is a finite number."""
     if not (isinstance(value, numbers.Real) and math.isfinite(value)):

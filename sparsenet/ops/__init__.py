@@ -31,6 +31,7 @@ from sparsenet.ops.proxy_anchor import proxy_anchor
 from sparsenet.ops.prune import prune
 from sparsenet.ops.softmax import softmax
 from sparsenet.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_with_figures
+from sparsenet.ops.transposed_convolution import transposed_convolution
 from sparsenet.ops.triplet_loss import triplet_loss
 from sparsenet.ops.upsample import upsample
 
@@ -82,6 +83,7 @@ __all__ = [
     "supervised_contrastive",
     "tanh",
     "to_dense",
+    "transposed_convolution",
     "triplet_centre_loss",
     "triplet_loss",
     "upsample",

@@ -160,9 +160,10 @@ def _may_differ_from_zero(background: Any) -> bool:
     return device_of(background) == "cuda" or bool(background.any())
 
 
-def check_convolution(x: SparseTensor, weight: Tensor, geometry: Geometry, groups: int = 1) -> None:
-    """Raise TypeError or ValueError if input and weights do not fit the geometry, or each other."""
-    name = "SubmanifoldConv" if geometry.submanifold else "SparseConv"
+def check_convolution(x: SparseTensor, weight: Tensor, geometry: Geometry, groups: int = 1, name: str = "") -> None:
+    """Raise TypeError or ValueError, which names the layer, if input and weights do not fit the geometry, or each
+    other."""
+    name = name or ("SubmanifoldConv" if geometry.submanifold else "SparseConv")
     if not isinstance(x, SparseTensor):
         raise TypeError(f"{name}: the input is {type(x).__name__}, expected a SparseTensor")
     if weight.ndim != 3 or weight.shape[0] != geometry.volume:

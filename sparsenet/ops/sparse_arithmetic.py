@@ -9,41 +9,57 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
-from sparsenet.autograd import Function, Tensor
-from sparsenet.sparse.sites import ActiveSites
+from sparsenet.autograd import Tensor
+from sparsenet.backend import array_module
+from sparsenet.kernels import launch
+from sparsenet.ops.add import Add, on_union
+from sparsenet.ops.batch_norm import rows_of
 from sparsenet.sparse.tensor import SparseTensor
-from sparsenet.sparse.union import check_agreement, gather, missing_rows, spread, union
 
 
-class Spread(Function):
-    """The rows of a tensor at its sites within `sites`, elsewhere its background, or zeros if it has none.
+class Subtract(Add):
+    """out[site] = (x at that site, or its background) - (y at that site, or its background)."""
 
-    rows : (N,) int64, the rows in `sites` of its own sites
+    kernel = "subtract_rows"
+
+    def of_backgrounds(self, x_background: Any, y_background: Any) -> Any:
+        return x_background - y_background
+
+    def slopes(self, side: int, gradient: Any, background_gradient: Any) -> tuple[Any, Any]:
+        if side == 0:
+            return gradient, background_gradient
+        return tuple(None if one is None else -one for one in (gradient, background_gradient))
+
+
+class Multiply(Add):
+    """out[site] = (x at that site, or its background) * (y at that site, or its background).
+
+    Each side's gradient is the other side on the union times the gradient, by the same kernel.
     """
 
-    def __init__(self, sites: ActiveSites, rows: Any):
-        super().__init__()
-        self.sites, self.rows = sites, rows
+    kernel = "multiply_rows"
 
-    def forward(self, features: Any, background: Any) -> Any:
-        self.shared = background is not None and background.ndim == 1  # by all samples
-        return spread(features, self.rows, background, self.sites)
+    def keep(self, x: Any, y: Any, x_background: Any, y_background: Any) -> None:
+        of_x, of_y = (self.needs[side] or self.needs[2 + side] for side in (0, 1))
+        self.save(*((x, x_background) if of_y else (None, None)), *((y, y_background) if of_x else (None, None)))
 
-    def backward(self, gradient: Any) -> tuple[Any, Any]:
-        return (gather(gradient, self.rows) if self.needs[0] else None,
-                missing_rows(gradient, self.rows, self.sites, self.shared) if self.needs[1] else None)
+    def of_backgrounds(self, x_background: Any, y_background: Any) -> Any:
+        return x_background * y_background
+
+    def slopes(self, side: int, gradient: Any, background_gradient: Any) -> tuple[Any, Any]:
+        other = 1 - side
+        values, background = self.saved[2 * other : 2 * other + 2]
+        if gradient is not None:
+            gradient = launch(self.kernel, array_module(gradient).ascontiguousarray(gradient), values, None,
+                              self.rows[other], None, None if background is None else rows_of(background),
+                              self.sites.coordinates)
+        return gradient, None if background_gradient is None else background_gradient * background
 
 
-def _on_union(operation: str, x: SparseTensor, y: Any) -> tuple[ActiveSites, list[Tensor]]:
-    """The union of the sites, and the rows of each tensor on it."""
+def _check_other(operation: str, y: Any, or_number: str = "") -> None:
     if not isinstance(y, SparseTensor):
-        raise TypeError(f"{operation}: y is {type(y).__name__}, expected a SparseTensor"
-                        + (" or a number" if operation == "multiply" else "")
-                        + ": compute with the rows alone by x.with_features(...)")
-    check_agreement(operation, (x, y), "spatial_size", "batch_size", "channels")
-    sites, rows = union(x.sites, y.sites)
-    return sites, [one.features if at is None else Spread(sites, at).apply(one.features, one.background)
-                   for one, at in zip((x, y), rows, strict=True)]
+        raise TypeError(f"{operation}: y is {type(y).__name__}, expected a SparseTensor{or_number}: compute with the "
+                        "rows alone by x.with_features(...)")
 
 
 def subtract(x: SparseTensor, y: SparseTensor) -> SparseTensor:
@@ -57,9 +73,8 @@ def subtract(x: SparseTensor, y: SparseTensor) -> SparseTensor:
     TypeError : y is not a SparseTensor; dtypes differ.
     ValueError : spatial sizes, batch sizes or channels differ, or only one has a background.
     """
-    sites, (a, b) = _on_union("subtract", x, y)
-    background = None if x.background is None else x.background - y.background
-    return SparseTensor.from_sites(a - b, sites, background)
+    _check_other("subtract", y)
+    return on_union("subtract", Subtract, x, y)
 
 
 def multiply(x: SparseTensor, y: SparseTensor | float) -> SparseTensor:
@@ -72,9 +87,8 @@ def multiply(x: SparseTensor, y: SparseTensor | float) -> SparseTensor:
     """
     if _is_factor(y):
         return _scaled(x, lambda part: part * y)
-    sites, (a, b) = _on_union("multiply", x, y)
-    background = None if x.background is None else x.background * y.background
-    return SparseTensor.from_sites(a * b, sites, background)
+    _check_other("multiply", y, " or a number")
+    return on_union("multiply", Multiply, x, y)
 
 
 def divide(x: SparseTensor, y: float) -> SparseTensor:

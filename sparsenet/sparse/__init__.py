@@ -6,6 +6,7 @@ from sparsenet.sparse.plan import Branches, ConvolutionStep, PoolingStep, prepar
 from sparsenet.sparse.reversed_rulebook import ReversedRulebook
 from sparsenet.sparse.rulebook import Rulebook
 from sparsenet.sparse.sites import ActiveSites
+from sparsenet.sparse.spacing import Spacing
 from sparsenet.sparse.tensor import SparseTensor
 from sparsenet.sparse.union import intersection, union
 from sparsenet.sparse.upsampling import Upsampling
@@ -19,6 +20,7 @@ __all__ = [
     "PoolingStep",
     "ReversedRulebook",
     "Rulebook",
+    "Spacing",
     "SparseTensor",
     "Upsampling",
     "intersection",

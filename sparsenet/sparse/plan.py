@@ -10,6 +10,7 @@ from sparsenet.sparse.geometry import Geometry
 from sparsenet.sparse.imaging import DepthImaging, images_of
 from sparsenet.sparse.reversed_rulebook import way_back
 from sparsenet.sparse.sites import ActiveSites
+from sparsenet.sparse.spacing import Spacing, spaced
 from sparsenet.sparse.union import union
 from sparsenet.sparse.upsampling import Upsampling, copies_of
 
@@ -59,7 +60,8 @@ class Branches:
 
 
 Filter = Geometry | ConvolutionStep | PoolingStep  # a Geometry is the filter of a max-pooling
-Step = Filter | Upsampling | DepthImaging | Branches
+NewGrid = Upsampling | Spacing | DepthImaging  # leads to sites of its own, from which no way leads back
+Step = Filter | NewGrid | Branches
 
 
 def prepare(sites: ActiveSites, steps: Iterable[Step], backward: bool = False) -> None:
@@ -81,6 +83,9 @@ def _walk(sites: ActiveSites, steps: Iterable[Step], backward: bool, at_input: b
             continue
         if isinstance(step, Upsampling):
             sites, at_input = copies_of(sites, step).sites, False
+            continue
+        if isinstance(step, Spacing):  # the same features
+            sites = spaced(sites, step)
             continue
         if isinstance(step, DepthImaging):  # images of the input are data, too
             sites = images_of(sites, step).sites
@@ -118,10 +123,10 @@ def _geometry(step: Filter) -> Geometry:
     return step if isinstance(step, Geometry) else step.geometry
 
 
-def main_steps(steps: Iterable[Step]) -> list[Filter | Upsampling | DepthImaging]:
-    """The filters, upsamplings and depth images on the first path of all branches, which give the spatial sizes: all
+def main_steps(steps: Iterable[Step]) -> list[Filter | NewGrid]:
+    """The filters and the new grids on the first path of all branches, which give the spatial sizes: all
     paths agree on these."""
-    path: list[Filter | Upsampling | DepthImaging] = []
+    path: list[Filter | NewGrid] = []
     for step in steps:
         path += main_steps(step.paths[0]) if isinstance(step, Branches) else [step]
     return path
@@ -130,12 +135,12 @@ def main_steps(steps: Iterable[Step]) -> list[Filter | Upsampling | DepthImaging
 def main_path(steps: Iterable[Step]) -> list[Geometry]:
     """The geometries of `main_steps`, without those that an inverse convolution goes back over, nor what is between.
 
-    Raises ValueError if there is an upsampling or depth imaging, through which the input's size does not follow.
+    Raises ValueError if there is a new grid, through which the input's size does not follow.
     """
     path: list[Geometry] = []
     for step in main_steps(steps):
-        if isinstance(step, Upsampling | DepthImaging):
-            name = "an Upsample" if isinstance(step, Upsampling) else "DepthImages"
+        if isinstance(step, NewGrid):
+            name = {Upsampling: "an Upsample", Spacing: "a TransposedConv", DepthImaging: "DepthImages"}[type(step)]
             raise ValueError(f"field_for: the network has {name}, expected filters alone: no size of the input "
                              "follows from that of the output, so set the network's field")
         if isinstance(step, ConvolutionStep) and step.inverse:
@@ -165,7 +170,7 @@ class Course:
         for step in steps:
             if isinstance(step, Branches):
                 self._branch(step)
-            elif isinstance(step, Upsampling | DepthImaging):  # no way leads back from the new sites over earlier ones
+            elif isinstance(step, NewGrid):
                 self.size = step.output_size(self.size)
                 self._passed, self._sizes = [], []
             elif isinstance(step, ConvolutionStep) and step.inverse:

@@ -142,20 +142,6 @@ def _are_within(xp: Any, keys: Any, wanted: Any) -> Any:
     return keys[xp.minimum(xp.searchsorted(keys, wanted), len(keys) - 1)] == wanted
 
 
-def spread(features: Any, rows: Any | None, background: Any | None, sites: ActiveSites) -> Any:
-    """(len(sites), C): the features (N, C) at `rows`; elsewhere the background, (C,) or (B, C) by sample, or zeros."""
-    if rows is None:
-        return features
-    xp = array_module(features)
-    if background is None:
-        out = xp.zeros((len(sites), features.shape[1]), features.dtype)
-    else:
-        out = xp.empty((len(sites), features.shape[1]), features.dtype)
-        out[:] = background if background.ndim == 1 else background[sites.coordinates[:, 0]]
-    out[rows] = features
-    return out
-
-
 def gather(gradient: Any, rows: Any | None) -> Any:
     """(N, C): the gradient (M, C) of the features that stand at `rows` of a union."""
     return gradient if rows is None else launch("split_rows", gradient, rows, None, gradient.shape[1])[0]

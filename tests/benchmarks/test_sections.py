@@ -173,3 +173,11 @@ def test_a_unet_is_verified_and_timed():
     assert not results.failed
     prepared, whole = (results.value("U-Net", "1,500 sites", name) for name in ("prepared", "with rulebooks"))
     assert prepared > 0 and whole > 0
+
+
+def test_a_resnet_is_verified_and_timed():
+    results = run(QUICK, ["resnet"], say=lambda line: None)
+    assert not results.failed
+    case = "parametric shapes, render 6, batch 4"
+    prepared, whole = (results.value("ResNet steps", case, name) for name in ("prepared", "with rulebooks"))
+    assert prepared > whole > 0

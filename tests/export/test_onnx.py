@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import reference
-from export_cases import BACKGROUND, NETWORKS, SIDE, batch, dense_output, network, trained
+from export_cases import BACKGROUND, NETWORKS, SIDE, batch, dense_output, network, on_zeros, trained, transposed
 
 import sparsenet as sn
 from sparsenet.cli import main
@@ -44,6 +44,18 @@ def test_onnxruntime_computes_the_same(name, dimension, rng, tmp_path):
     for samples in (slice(0, 3), slice(0, 1)):  # any number of samples
         found = run(tmp_path / "net.onnx", x.to_dense().numpy()[samples])
         assert found.dtype == np.float32 and reference.relative_error(found, expected[samples]) < TOLERANCE
+
+
+@needs_onnx
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+def test_a_transposed_convolution(dimension, groups, rng, tmp_path):
+    net, x = trained(transposed(dimension, groups), rng), on_zeros(batch(dimension, rng))
+    sn.export.onnx(net, tmp_path / "net.onnx")
+    found = run(tmp_path / "net.onnx", x.to_dense().numpy())
+    assert reference.relative_error(found, dense_output(net, x)) < TOLERANCE
+    with pytest.raises(ValueError, match="transposed_convolution1: TransposedConv: the input's background is not zero"):
+        sn.export.onnx(net, tmp_path / "net.onnx", background=BACKGROUND)
 
 
 @needs_onnx

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 import reference
-from export_cases import BACKGROUND, NETWORKS, SIDE, batch, dense_output, network, trained
+from export_cases import BACKGROUND, NETWORKS, SIDE, batch, dense_output, network, on_zeros, trained, transposed
 
 import sparsenet as sn
 from sparsenet import nn
@@ -47,6 +47,29 @@ class TestModule:
         reference.assert_close(module(grid).detach().numpy(), expected)
         for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
             assert torch.equal(twin(grid), module(grid))
+
+    @pytest.mark.parametrize("groups", [1, 2])
+    @pytest.mark.parametrize("dimension", [1, 2, 3])
+    def test_a_transposed_convolution(self, dimension, groups, torch, rng):
+        net = trained(transposed(dimension, groups), rng, "float64")
+        module, x = sn.export.to_torch(net), on_zeros(batch(dimension, rng, "float64"))
+        x.features.requires_grad = True
+        grid = torch.from_numpy(x.to_dense().numpy().copy()).requires_grad_()
+        found, theirs = net(x).to_dense(), module(grid)
+        reference.assert_close(found, theirs.detach().numpy())
+        slopes = rng.standard_normal(found.shape)
+        found.backward(slopes)
+        theirs.backward(torch.from_numpy(slopes))
+        reference.assert_close(x.features.grad, reference.from_grid(grid.grad.numpy(), x.coordinates))
+        for name, parameter in net.named_parameters():
+            expected = module.get_parameter(name).grad.numpy()
+            if name == "transposed_convolution1.weight":
+                expected = sn.export.weight_from_transposed(expected, groups)
+            elif name.endswith("weight"):
+                expected = sn.export.weight_from_torch(expected)
+            reference.assert_close(parameter.grad, expected, name)
+        wanted = net.state_dict()
+        assert all(np.array_equal(wanted[key], array) for key, array in sn.export.from_torch(module).items())
 
     @pytest.mark.parametrize("name", NETWORKS)
     def test_names_and_weights_come_back(self, name, torch, rng):

@@ -159,6 +159,19 @@ class TestOnInput:
             y = z
         assert found == [[2, 0.5], [4, 1.5], [4, 1.5], [4, 1.5], [4, 3.5]]
 
+    def test_a_transposed_filter_goes_back_to_finer_centres(self, rng):
+        """Of size and stride 2 behind a filter 2/2: each cell lies where it lay."""
+        x = batch(rng).astype(np.float32)
+        x = x.with_features(x.features, None)
+        down = nn.SparseConv(2, 3, 2, 2, dimension=2, rng=0)
+        centres, y = Centres(x.sites), down(x)
+        centres.follow(down, x, y)
+        for up, found in [(nn.TransposedConv(3, 2, 2, 2, dimension=2, rng=0), ([1, 1], [0, 0])),
+                          (nn.TransposedConv(3, 2, 3, 2, 1, 1, dimension=2, rng=0), ([1, 1], [0.5, 0.5]))]:
+            z = up(y)
+            centres.follow(up, y, z)
+            assert tuple(part.tolist() for part in centres.of(z.sites)) == found
+
     def test_back_over_a_filter_the_centres_are_those_before_it(self, rng):
         x = batch(rng).astype(np.float32)
         down = nn.SparseConv(2, 3, 3, 2, dimension=2, rng=0)

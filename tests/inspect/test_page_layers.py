@@ -7,6 +7,7 @@ import pytest
 
 import sparsenet as sn
 from sparsenet.inspect.page.layers import ALL, COPY, FILTER, NONE, SAME, look_into
+from sparsenet.inspect.page.parts import offsets_of
 
 CLASSES = ["ball", "box", "bar"]
 
@@ -152,6 +153,19 @@ def test_an_upsampling_copies_rows():
     np.testing.assert_array_equal(copied.sites.coordinates[:, 1:] // 2, given.sites.coordinates[parents, 1:])
     np.testing.assert_array_equal(copied.features, given.features[parents])
     assert view.explained == "prelu1" and copied.gradient.any()
+
+
+def test_a_transposed_convolution_is_a_filter_over_its_input():
+    net = sn.SparseNetwork().add_convolution(2, 2, 2, bias=False).add_transposed_convolution(3, 2, 2).add_linear(3)
+    view = look_into(net, shell(), CLASSES)
+    given, made = view.layers[1:3]
+    assert made.relation == FILTER and made.sites.spatial_size == (14,) * 3
+    offsets, weight = offsets_of(net.layers[1]), net.layers[1].weight.numpy()
+    for m, k in [(0, int(np.argmax(made.neighbours[0] >= 0))), (7, int(np.argmax(made.neighbours[7] >= 0)))]:
+        n = made.neighbours[m, k]
+        np.testing.assert_array_equal(made.sites.coordinates[m, 1:], given.sites.coordinates[n, 1:] * 2 + offsets[k])
+        share = np.linalg.norm(given.features[n] @ weight[np.ravel_multi_index(offsets[k], (2, 2, 2))])
+        np.testing.assert_allclose(made.shares[m, k], share, rtol=1e-5)
 
 
 def test_the_network_is_left_as_it_was():

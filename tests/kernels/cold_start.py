@@ -102,6 +102,7 @@ CALLS = {
     "points": lambda: (launch("point_keys", _F, None, np.zeros(2), np.ones(2), (2, 2), 1),
                        launch("group_sum", _F, np.arange(3), _SPLITS, None, True)),
     "rows/unions": lambda: (launch("concatenate_rows", _F, _F), launch("add_rows", _F, _F),
+                            launch("subtract_rows", _F, _F), launch("multiply_rows", _F, _F),
                             launch("split_rows", _F, None, None, 1)),
     "rows/samples": lambda: launch("add_sample_rows", _F, _F[:1], _COORDINATES),
     "voxels": lambda: launch("voxelize_triangles", *_TRIANGLE, (8, 8, 8)),

@@ -1,6 +1,9 @@
-"""Rows of two sets of sites on their union, side by side, added and split again, against plain loops."""
+"""Rows of two sets of sites on their union, side by side, added, subtracted, multiplied and split again, against plain
+loops."""
 
 from __future__ import annotations
+
+import operator
 
 import numpy as np
 import pytest
@@ -62,15 +65,19 @@ def test_side_by_side(launch, rng, dtype, options):
         assert np.array_equal(row, np.concatenate(sides.at(site)))
 
 
+ELEMENTWISE = {"add_rows": operator.add, "subtract_rows": operator.sub, "multiply_rows": operator.mul}
+
+
 @each_storage
 @KINDS
-def test_added(launch, rng, dtype, options):
+@pytest.mark.parametrize("kernel", ELEMENTWISE)
+def test_combined(launch, rng, dtype, options, kernel):
     channels = 33 if len(options) != 1 else 3
     sides = Sides(rng, dtype, channels=(channels, channels), **options)
-    out = launch("add_rows", *sides.arguments())
+    out = launch(kernel, *sides.arguments())
     assert out.dtype == dtype and out.shape == (len(sides.coordinates), channels)
-    for site, row in enumerate(out):
-        assert np.array_equal(row, sum(sides.at(site)).astype(dtype))  # a sum in double, rounded once: the same
+    for site, row in enumerate(out):  # in double, rounded once: the same
+        assert np.array_equal(row, ELEMENTWISE[kernel](*sides.at(site)).astype(dtype))
 
 
 @each_storage
@@ -96,11 +103,12 @@ def test_a_side_without_channels(launch, rng, channels):
 
 def test_without_coordinates_both_sides_have_all_sites(launch, rng):
     x, y = rng.standard_normal((2, 30, 4))
-    assert np.array_equal(launch("add_rows", x, y), x + y)
+    for kernel, combine in ELEMENTWISE.items():
+        assert np.array_equal(launch(kernel, x, y), combine(x, y))
     assert np.array_equal(launch("concatenate_rows", x, y[:, :2].copy()), np.hstack([x, y[:, :2]]))
 
 
-@pytest.mark.parametrize("kernel", ["concatenate_rows", "add_rows", "split_rows"])
+@pytest.mark.parametrize("kernel", ["concatenate_rows", *ELEMENTWISE, "split_rows"])
 def test_inputs_stay_and_threads_do_not_matter(launch, rng, kernel):
     sides = Sides(rng, np.float32, 20_000, channels=(20, 20))
     arrays = sides.arguments() if kernel != "split_rows" else (rng.random((20_000, 40), np.float32), *sides.rows)
@@ -127,8 +135,8 @@ class TestWhatRaises:
             launch("add_rows", np.ones((4, 2)), x)
         with pytest.raises(ValueError, match="concatenate_rows: coordinates is None, expected those of the union"):
             launch("concatenate_rows", x, x, np.arange(3))
-        with pytest.raises(ValueError, match="add_rows: x_background has no row"):
-            launch("add_rows", x, x, None, None, np.ones((0, 2)))
+        with pytest.raises(ValueError, match="multiply_rows: x_background has no row"):
+            launch("multiply_rows", x, x, None, None, np.ones((0, 2)))
 
     @pytest.mark.parametrize("rows", [[0, 2, 2], [1, 0, 2], [-1, 0, 1], [0, 1, 4]])
     def test_rows_that_do_not_ascend_within_the_union(self, launch, rng, rows):

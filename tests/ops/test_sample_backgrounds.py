@@ -39,6 +39,8 @@ OPERATIONS = {
     "prelu": lambda x, weight, bias: ops.prelu(x, weight[0, :, 0]),
     "softmax": lambda x, *_: ops.softmax(x),
     "add": lambda x, *_: ops.add(x, x),
+    "subtract": lambda x, *_: ops.leaky_relu(x, 0.5) - x,
+    "multiply": lambda x, *_: x * ops.leaky_relu(x, 0.5),
     "concatenate": lambda x, *_: ops.concatenate(x, ops.leaky_relu(x, 0.5)),
     "astype": lambda x, *_: x.astype("float32").astype("float64"),
     "to_dense": lambda x, *_: ops.to_dense(x),

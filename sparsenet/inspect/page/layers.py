@@ -16,6 +16,7 @@ from sparsenet.nn.activations import Activation
 from sparsenet.nn.images import DepthImages
 from sparsenet.nn.inverse import InverseConv
 from sparsenet.nn.pooling import Upsample
+from sparsenet.nn.transposed import TransposedConv
 from sparsenet.ops.channel_groups import times
 from sparsenet.sparse import ActiveSites, SparseTensor
 from sparsenet.sparse.upsampling import copies_of
@@ -224,6 +225,8 @@ def _convolution_shares(record: Activation, neighbours: np.ndarray) -> np.ndarra
     if reads_background(record):
         rows = rows - record.input.background.numpy()
     weight = record.layer.weight.numpy()
+    if isinstance(record.layer, TransposedConv):  # whose rulebook has the offsets in the opposite order
+        weight = weight[::-1]
     shares = np.zeros(neighbours.shape, np.float32)
     for offset in range(neighbours.shape[1]):
         active = np.flatnonzero(neighbours[:, offset] >= 0)

@@ -10,6 +10,7 @@ from sparsenet.backend import to_device
 from sparsenet.inspect.page.arrays import Arrays, smallest_unsigned
 from sparsenet.inspect.page.layers import COPY, FILTER, LayerView, NetworkView, reads_background
 from sparsenet.kernels.hash_table import probe_lengths
+from sparsenet.nn.transposed import TransposedConv
 
 if TYPE_CHECKING:
     from sparsenet.shapes import Mesh
@@ -102,10 +103,17 @@ def _layer(layer: LayerView, grids: list[ActiveSites], cap: int, bits: int, arra
     if layer.relation == FILTER:
         arrays.add_quantised(f"{name}.shares", layer.shares.reshape(-1, 1), 16)
         weight = getattr(record.layer, "weight", None)
-        entry["offsets"] = record.layer.geometry.kernel_offsets.tolist()
+        entry["offsets"] = offsets_of(record.layer).tolist()
         entry["background"] = reads_background(record)
         entry["weight"] = None if weight is None else list(weight.shape[1:])
     return entry
+
+
+def offsets_of(layer: Any) -> np.ndarray:
+    """(K, D): the offsets of a layer's filter, in the order of its rulebook."""
+    if isinstance(layer, TransposedConv):
+        return layer.settings.kernel_offsets[::-1]
+    return layer.geometry.kernel_offsets
 
 
 def _length(rows: np.ndarray) -> np.ndarray:

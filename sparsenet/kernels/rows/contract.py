@@ -61,10 +61,12 @@ _SIDES = {
 CONCATENATE_ROWS = declare(
     "concatenate_rows", "rows", "out[m] = [x at m, y at m], or their backgrounds",
     x=Array("feature", "X C"), y=Array("feature", "Y E"), **_SIDES)
+_SAME_CHANNELS = {"x": Array("feature", "X C"), "y": Array("feature", "Y C"),
+                  **_SIDES, "y_background": Array("feature", "H C", optional=True)}
 ADD_ROWS = declare(
-    "add_rows", "rows", "out[m] = (x at m, or its background) + (y at m, or its background)",
-    x=Array("feature", "X C"), y=Array("feature", "Y C"), **_SIDES | {
-        "y_background": Array("feature", "H C", optional=True)})
+    "add_rows", "rows", "out[m] = (x at m, or its background) + (y at m, or its background)", **_SAME_CHANNELS)
+SUBTRACT_ROWS = declare("subtract_rows", "rows", "out[m] = the same with - in place of +", **_SAME_CHANNELS)
+MULTIPLY_ROWS = declare("multiply_rows", "rows", "out[m] = the same with * in place of +", **_SAME_CHANNELS)
 SPLIT_ROWS = declare(
     "split_rows", "rows",
     "x[n] = values[x_rows[n], :channels], y[n] = values[y_rows[n], channels:], as in concatenate_rows",
@@ -102,8 +104,8 @@ def _check_rows_ascend(kernel: str, x_rows: Any, y_rows: Any, union: Any) -> Non
                              "union")
 
 
-_guard_sides(CONCATENATE_ROWS)
-_guard_sides(ADD_ROWS)
+for _kernel in (CONCATENATE_ROWS, ADD_ROWS, SUBTRACT_ROWS, MULTIPLY_ROWS):
+    _guard_sides(_kernel)
 
 
 @SPLIT_ROWS.guard("always")

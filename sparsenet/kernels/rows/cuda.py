@@ -7,7 +7,15 @@ import numpy as np
 from sparsenet.backend import array_module
 from sparsenet.kernels.cuda.segment_sums import BLOCK, CHUNK, grid_of, slots_of, sum_segments
 from sparsenet.kernels.cuda.source import SCALARS, THREADS, CudaKernel, CudaSource, blocks_for, scalars_of
-from sparsenet.kernels.rows.contract import ADD_ROWS, CONCATENATE_ROWS, SEGMENT_MAX, SEGMENT_SUM, SPLIT_ROWS
+from sparsenet.kernels.rows.contract import (
+    ADD_ROWS,
+    CONCATENATE_ROWS,
+    MULTIPLY_ROWS,
+    SEGMENT_MAX,
+    SEGMENT_SUM,
+    SPLIT_ROWS,
+    SUBTRACT_ROWS,
+)
 from sparsenet.kernels.rows.contract import ADD_SAMPLE_ROWS as ADD
 from sparsenet.kernels.rows.contract import MULTIPLY_SAMPLE_ROWS as MULTIPLY
 from sparsenet.kernels.rows.contract import SUBTRACT_SAMPLE_ROWS as SUBTRACT
@@ -51,10 +59,16 @@ def _concatenate_cuda(x, y, x_rows, y_rows, x_background, y_background, coordina
     return _on_union("concatenate_rows", x.shape[1] + y.shape[1], sides, x if x_rows is None else y, coordinates)
 
 
-@ADD_ROWS.implementation("cuda")
-def _add_rows_cuda(x, y, x_rows, y_rows, x_background, y_background, coordinates):
-    sides = *_side(x, x_rows, x_background), *_side(y, y_rows, y_background), x.shape[1]
-    return _on_union("add_rows", x.shape[1], sides, x if x_rows is None else y, coordinates)
+def _elementwise_cuda(operation):
+    def run(x, y, x_rows, y_rows, x_background, y_background, coordinates):
+        sides = *_side(x, x_rows, x_background), *_side(y, y_rows, y_background), x.shape[1], operation
+        return _on_union("combine_rows", x.shape[1], sides, x if x_rows is None else y, coordinates)
+
+    return run
+
+
+for _number, _declared in enumerate((ADD_ROWS, SUBTRACT_ROWS, MULTIPLY_ROWS)):  # as they stand in unions.cu
+    _declared.implementation("cuda")(_elementwise_cuda(_number))
 
 
 @SPLIT_ROWS.implementation("cuda")

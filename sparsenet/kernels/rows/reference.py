@@ -57,10 +57,15 @@ def concatenate_rows(x, y, x_rows, y_rows, x_background, y_background, coordinat
                            on_union(y, y_rows, y_background, coordinates)], axis=1)
 
 
-@formula_of("add_rows")
-def add_rows(x, y, x_rows, y_rows, x_background, y_background, coordinates):
-    """(M, C)"""
-    return on_union(x, x_rows, x_background, coordinates) + on_union(y, y_rows, y_background, coordinates)
+def both_on_union(combine):
+    """The formula that combines x and y at each site of the union, (M, C)."""
+    return lambda x, y, x_rows, y_rows, x_background, y_background, coordinates: combine(
+        on_union(x, x_rows, x_background, coordinates), on_union(y, y_rows, y_background, coordinates))
+
+
+formula_of("add_rows")(both_on_union(np.add))
+formula_of("subtract_rows")(both_on_union(np.subtract))
+formula_of("multiply_rows")(both_on_union(np.multiply))
 
 
 @formula_of("split_rows")

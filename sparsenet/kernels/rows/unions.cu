@@ -1,4 +1,4 @@
-// Rows of two sets of sites on their union, side by side or added; and the way back.
+// Rows of two sets of sites on their union, side by side, added, subtracted or multiplied; and the way back.
 //
 //     sites of the union   0   1   2   3   4         samples (M, stride)  the sample of each, in its first column
 //     x (2, C)             a       b                 x_rows  0 2          null: x has all sites
@@ -11,6 +11,8 @@
 //
 // Limited by memory.  Variants: SCALAR float, double or Half.
 #include "common.cuh"
+
+enum { ADD, SUBTRACT, MULTIPLY };  // the order of unions.py
 
 struct Side {
     const SCALAR* values;
@@ -67,20 +69,25 @@ extern "C" __global__ void concatenate_rows(
     }
 }
 
-extern "C" __global__ void add_rows(
+// operation : the same for all threads, which thus take the same branch
+extern "C" __global__ void combine_rows(
     const SCALAR* __restrict__ x, OPTIONAL const long long* __restrict__ x_rows, const long long x_count,
     OPTIONAL const SCALAR* __restrict__ x_background, const bool x_several, const SCALAR* __restrict__ y,
     OPTIONAL const long long* __restrict__ y_rows, const long long y_count,
-    OPTIONAL const SCALAR* __restrict__ y_background, const bool y_several, const int channels,
+    OPTIONAL const SCALAR* __restrict__ y_background, const bool y_several, const int channels, const int operation,
     OPTIONAL const int* __restrict__ samples, const int stride, const long long sites, SCALAR* __restrict__ out) {
     const Side left{x, x_rows, x_count, x_background, x_several, channels};
     const Side right{y, y_rows, y_count, y_background, y_several, channels};
     for (long long site = first_row(); site < sites; site += next_row()) {
         const SCALAR* a = at_site(left, samples, stride, site);
         const SCALAR* b = at_site(right, samples, stride, site);
-        for (int channel = threadIdx.x; channel < channels; channel += blockDim.x)
-            out[site * channels + channel] = (a == nullptr ? WIDE(0) : static_cast<WIDE>(a[channel]))
-                                             + (b == nullptr ? WIDE(0) : static_cast<WIDE>(b[channel]));
+        for (int channel = threadIdx.x; channel < channels; channel += blockDim.x) {
+            const WIDE one = a == nullptr ? WIDE(0) : static_cast<WIDE>(a[channel]);
+            const WIDE two = b == nullptr ? WIDE(0) : static_cast<WIDE>(b[channel]);
+            out[site * channels + channel] = operation == ADD        ? one + two
+                                             : operation == SUBTRACT ? one - two
+                                                                     : one * two;
+        }
     }
 }
 

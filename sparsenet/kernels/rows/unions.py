@@ -1,4 +1,4 @@
-"""Rows of two sets of sites on their union, side by side or added; and the way back.
+"""Rows of two sets of sites on their union, side by side, added, subtracted or multiplied; and the way back.
 
     sites of the union   0   1   2   3   4         coordinates (M, 1+D)
     x (2, C)             a       b                 x_rows  0 2         None: x has all sites
@@ -13,16 +13,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from sparsenet.kernels.cpu.lanes import load, load_either, store
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.search import lower_bound
 from sparsenet.kernels.cpu.threads import run_rows
-from sparsenet.kernels.rows.contract import ADD_ROWS, CONCATENATE_ROWS, SPLIT_ROWS
+from sparsenet.kernels.rows.contract import ADD_ROWS, CONCATENATE_ROWS, MULTIPLY_ROWS, SPLIT_ROWS, SUBTRACT_ROWS
 
 _BLOCK = 1 << 18  # elements
 _WIDTH = 16  # channels side by side
+ADD, SUBTRACT, MULTIPLY = range(3)  # the order of unions.cu
 _NO_ROWS = np.zeros(0, np.int64)
 _NO_COORDINATES = np.zeros((0, 1), np.int32)
 
@@ -43,10 +45,18 @@ def _concatenate_cpu(x, y, x_rows, y_rows, x_background, y_background, coordinat
     return _run(_concatenate, width, _side(x, x_rows, x_background), _side(y, y_rows, y_background), coordinates)
 
 
-@ADD_ROWS.implementation("cpu")
-def _add_cpu(x, y, x_rows, y_rows, x_background, y_background, coordinates):
+def _elementwise_cpu(operation):
     """(M, C)"""
-    return _run(_add, x.shape[1], _side(x, x_rows, x_background), _side(y, y_rows, y_background), coordinates)
+    def run(x, y, x_rows, y_rows, x_background, y_background, coordinates):
+        sides = _side(x, x_rows, x_background), _side(y, y_rows, y_background)
+        return _run(_combine, x.shape[1], *sides, coordinates, operation)
+
+    return run
+
+
+ADD_ROWS.implementation("cpu")(_elementwise_cpu(ADD))
+SUBTRACT_ROWS.implementation("cpu")(_elementwise_cpu(SUBTRACT))
+MULTIPLY_ROWS.implementation("cpu")(_elementwise_cpu(MULTIPLY))
 
 
 @SPLIT_ROWS.implementation("cpu")
@@ -71,11 +81,11 @@ def _side(values, rows, background):
     return Side(values, *_rows(rows), background)
 
 
-def _run(function, width, x, y, coordinates):
+def _run(function, width, x, y, coordinates, *operation):
     count = len(x.values if x.whole else y.values) if coordinates is None else len(coordinates)
     coordinates = _NO_COORDINATES if coordinates is None else coordinates
     out = np.empty((count, width), x.values.dtype)
-    run_rows(lambda start, stop: function(x, y, coordinates, start, stop, out), count, _height(width))
+    run_rows(lambda start, stop: function(x, y, coordinates, *operation, start, stop, out), count, _height(width))
     return out
 
 
@@ -119,8 +129,15 @@ def _put(has, values, at, background, sample, out, row, first):
         c += 1
 
 
+@numba.njit(nogil=True)
+def _result(operation, a, b):
+    if operation == ADD:
+        return a + b
+    return a - b if operation == SUBTRACT else a * b
+
+
 @compiled
-def _add(x, y, coordinates, start, stop, out):
+def _combine(x, y, coordinates, operation, start, stop, out):
     values, rows, whole, background = x
     others, other_rows, other_whole, other_background = y
     at, other = _first(rows, whole, start), _first(other_rows, other_whole, start)
@@ -131,12 +148,14 @@ def _add(x, y, coordinates, start, stop, out):
         other_sample = coordinates[row, 0] if not other_has and other_background.shape[0] > 1 else 0
         c = 0
         while c + _WIDTH <= out.shape[1]:
-            store(out, (row, c), load_either(has, values, (at, c), background, (sample, c), _WIDTH)
-                  + load_either(other_has, others, (other, c), other_background, (other_sample, c), _WIDTH))
+            a = load_either(has, values, (at, c), background, (sample, c), _WIDTH)
+            b = load_either(other_has, others, (other, c), other_background, (other_sample, c), _WIDTH)
+            store(out, (row, c), _result(operation, a, b))
             c += _WIDTH
         while c < out.shape[1]:
-            out[row, c] = ((values[at, c] if has else background[sample, c])
-                           + (others[other, c] if other_has else other_background[other_sample, c]))
+            one = values[at, c] if has else background[sample, c]
+            two = others[other, c] if other_has else other_background[other_sample, c]
+            out[row, c] = _result(operation, one, two)
             c += 1
         at += has
         other += other_has
