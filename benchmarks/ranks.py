@@ -43,7 +43,6 @@ render_size = {size}
 workers = 0
 [network]
 channels = {channels}
-field = 126
 [training]
 batch_size = {batch}
 shards = {shards}
