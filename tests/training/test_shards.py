@@ -196,7 +196,8 @@ def test_ranks_agree_on_every_bit_of_a_step(name, config, path):
     """With four ranks a shard is run once; with fewer, those of losses that compare samples are run twice."""
     def work(ranks):
         with SparseDataset.open(path) as dataset:
-            made = Made(config("training.shards=4", "network.norm=batch", *LOSSES[name]), dataset)
+            made = Made(config("training.shards=4", "network.norm=batch", "training.batch_size=15", *LOSSES[name]),
+                        dataset)
             own = ShardedBatch({shard: made.batch.shards[shard] for shard in ranks.own}, made.batch.labels)
             figures = made.step(ranks)(own, 1, 2)
             return [figures.tobytes(), *(one.tobytes() for one in made.gradients()),
