@@ -182,15 +182,16 @@ def test_each_rank_has_its_part_of_the_cores(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes by Linux's /proc")
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_is_killed_in_a_conversion_ends_all_with_one_line(victim, tmp_path):
-    """Rank 1 is at a file that never ends; the part of rank 0 is kept, and the rest made later."""
-    for number in range(4):
-        (tmp_path / "tree" / "chair").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "tree" / "chair" / f"{number}.off").write_text(
-            "OFF\n4 4 6\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n")
-    endless = tmp_path / "tree" / "chair" / "3.off"
-    text = endless.read_text()
-    endless.unlink()
-    os.mkfifo(endless)
+    """Rank 1 has the large meshes; the part of rank 0 is kept, and the rest made later."""
+    folder = tmp_path / "tree" / "chair"
+    folder.mkdir(parents=True)
+    small = "OFF\n4 4 6\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n"
+    (tmp_path / "large").write_text("OFF\n4 50000 6\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n" + 50000 * "3 0 1 2\n")
+    large = [folder / f"b{number:03}.off" for number in range(400)]
+    for path in large:
+        path.hardlink_to(tmp_path / "large")
+    for number in range(400):
+        (folder / f"a{number:03}.off").write_text(small)
     arguments = words("make-dataset", "folder", tmp_path / "tree", tmp_path / "x.h5", "--render-size", "8",
                       "--processes", "1")
     run = subprocess.Popen(under_mpirun(2, arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -204,10 +205,12 @@ def test_a_process_that_is_killed_in_a_conversion_ends_all_with_one_line(victim,
     assert run.returncode != 0
     (line,) = [line for line in errors.splitlines() if line.startswith("sparsenet make-dataset: error: ")]
     assert "a process has died, which ends the command: parts of" in line and "run it again on 2 processes" in line
-    endless.unlink()
-    endless.write_text(text)
+    assert not (tmp_path / "x.2-of-2.h5").exists()
+    for path in large:
+        path.unlink()
+        path.write_text(small)
     before = (tmp_path / "x.1-of-2.h5").stat().st_mtime_ns
     assert invoke(*arguments[4:], "--part", "1/2", "--quiet").returncode == 0
     assert (tmp_path / "x.1-of-2.h5").stat().st_mtime_ns == before
     done = invoke_ranks(2, arguments)
-    assert done.returncode == 0 and "4 samples" in done.stdout, done.stderr
+    assert done.returncode == 0 and "800 samples" in done.stdout, done.stderr
