@@ -4,9 +4,10 @@
     sparsenet embed modelnet40 real.h5 --dataset modelnet40.h5 --split all
     python -m benchmarks.descriptor_index --descriptors real.h5 --count 10000000 --folder /scratch --threads 2
 
-The descriptors are real ones, each repeated with small noise; without --descriptors they are a mixture of Gaussians,
-which is easier to search.  They are float32, in a file that is memory-mapped.  The queries are 1,000 more of the same
-kind, which are not in the index.  `Index` finds the truth among all vectors, in float64, and is timed with it.
+The descriptors are real ones, each repeated with small noise, in as many of their principal components as --width says;
+without --descriptors they are a mixture of Gaussians, which is easier to search.  They are float32, in a file that is
+memory-mapped.  The queries are 1,000 more of the same kind, which are not in the index.  `Index` finds the truth among
+all vectors, in float64, and is timed with it.
 
 Each kind of index is built and searched in a process of its own.  Of more than a million vectors, the first million
 is measured before; a build that would take longer than --hours by that is left out, and its time extrapolated: the
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--queries", type=int, default=QUERIES)
     parser.add_argument("--folder", type=Path, default=Path("."), help="for vectors, truth, indices and results")
     parser.add_argument("--descriptors", type=Path, help="file of `sparsenet embed`")
+    parser.add_argument("--width", type=int, default=WIDTH, help="numbers of a descriptor, at most (default: 192)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--metric", choices=("cosine", "l2"), default="cosine")
     parser.add_argument("--threads", type=int, default=1)
@@ -59,14 +61,16 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--first", type=int, default=MEASURED, help="vectors that are measured before (default: 1e6)")
     parser.add_argument("--keep", action="store_true", help="keep the indices")
     args = parser.parse_args(arguments)
-    real = None if args.descriptors is None else np.array(open_vectors(args.descriptors))
-    path = args.folder / f"{'mixture' if real is None else 'real'}-{args.count}.npy"
+    real = None if args.descriptors is None else narrowed(open_vectors(args.descriptors), args.width)
+    width = args.width if real is None else real.shape[1]
+    path = args.folder / f"{'mixture' if real is None else 'real'}-{args.count}-{width}.npy"
     if not path.exists():
         _say(f"writing {args.count:,} vectors")
-        write_vectors(path, args.count, real)
-    np.save(args.folder / "queries.npy", drawn(np.random.default_rng(1), args.queries, real))
+        write_vectors(path, args.count, width, real)
+    np.save(args.folder / "queries.npy", drawn(np.random.default_rng(1), args.queries, width, real))
     results = Results(args.folder / "results.jsonl", {"threads": args.threads, "metric": args.metric,
-                                                      "queries": args.queries, "real": real is not None})
+                                                      "queries": args.queries, "width": width,
+                                                      "real": real is not None})
     counts = sorted({min(args.first, args.count), args.count})
     for count in counts:
         results.measured(f"the truth among {count:,} vectors", {"kind": "Index", "vectors": count},
@@ -184,21 +188,30 @@ def built_and_searched(folder: Path, path: Path, count: int, kind: str, metric: 
     return rows
 
 
-def write_vectors(path: Path, count: int, real: np.ndarray | None) -> None:
-    """Write (count, C) float32 descriptors to a NumPy file, in blocks."""
-    width = WIDTH if real is None else real.shape[1]
+def narrowed(vectors: np.ndarray, width: int) -> np.ndarray:
+    """(N, C) float32 in memory; of more than `width` numbers, the first principal components about the origin, which
+    keep most of every length and angle."""
+    wide = np.asarray(vectors, np.float64)
+    if wide.shape[1] <= width:
+        return wide.astype(np.float32)
+    _, axes = np.linalg.eigh(wide.T @ wide)
+    return (wide @ axes[:, ::-1][:, :width]).astype(np.float32)
+
+
+def write_vectors(path: Path, count: int, width: int, real: np.ndarray | None) -> None:
+    """Write (count, width) float32 descriptors to a NumPy file, in blocks."""
     beside = path.with_suffix(".part")
     out = np.lib.format.open_memmap(beside, "w+", np.float32, (count, width))
     rng = np.random.default_rng(0)
     for start in range(0, count, _BLOCK):
-        out[start:start + _BLOCK] = drawn(rng, min(_BLOCK, count - start), real)
+        out[start:start + _BLOCK] = drawn(rng, min(_BLOCK, count - start), width, real)
     out.flush()
     beside.replace(path)
 
 
-def drawn(rng: np.random.Generator, count: int, real: np.ndarray | None) -> np.ndarray:
-    """(count, C) float32: rows around real descriptors, or around the centres of a mixture."""
-    centres = np.random.default_rng(7).standard_normal((CENTRES, WIDTH)).astype(np.float32) if real is None else real
+def drawn(rng: np.random.Generator, count: int, width: int, real: np.ndarray | None) -> np.ndarray:
+    """(count, width) float32: rows around real descriptors, or around the centres of a mixture."""
+    centres = np.random.default_rng(7).standard_normal((CENTRES, width)).astype(np.float32) if real is None else real
     spread = centres.std(axis=0) * (NOISE if real is not None else 0.5)
     chosen = centres[rng.integers(len(centres), size=count)]
     return chosen + rng.standard_normal(chosen.shape, np.float32) * spread.astype(np.float32)

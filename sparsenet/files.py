@@ -360,7 +360,7 @@ def _arrays(file: Any, path: Path, mapped: Collection[str], only: Collection[str
     """The datasets of a file and of its groups, by name; see `read_hdf5`."""
     import h5py
 
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, item in file.items():
         inside = {f"{name}/{own}": part for own, part in item.items()} if isinstance(item, h5py.Group) else {name: item}
         arrays |= {key: _mapped(dataset, path) if key in mapped else read_dataset(dataset)

@@ -123,10 +123,10 @@ def _search(args: argparse.Namespace) -> None:
     names = [str(row) for row in range(len(queries))]
     if not args.queries.endswith(".npy"):
         names = Descriptors.load(args.queries, memory_map=True).names.tolist()
-    known = np.concatenate([Descriptors.load(path, memory_map=True).names for path in args.names or ()] or [[]])
+    known = [str(name) for path in args.names or () for name in Descriptors.load(path, memory_map=True).names]
     if args.names and not len(known) == len(index) > rows.max(initial=-1):
         raise ValueError(f"{' '.join(args.names)}: {len(known)} names, expected {len(index)}, one for each vector")
-    found = [(names[query], str(rank), str(known[row]) if args.names else str(row), f"{distance:.6f}")
+    found = [(names[query], str(rank), known[row] if args.names else str(row), f"{distance:.6f}")
              for query in range(len(queries))
              for rank, (row, distance) in enumerate(zip(rows[query], distances[query], strict=True), 1) if row >= 0]
     print(aligned([("query", "rank", "name" if args.names else "row", "distance"), *found], left=(0, 2), rules=()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from sparsenet.retrieval.index import Index
 from sparsenet.retrieval.index_shards import IndexShards, Searchable
 
 
-def open_index(path: str | os.PathLike, metric: str | None = None) -> Index | FaissIndex:
+def open_index(path: str | Path, metric: str | None = None) -> Index | FaissIndex:
     """The index in a file, memory-mapped: of `sparsenet index build`, or of `Index.save`; of descriptors, or a NumPy
     file (N, C), an `Index` of them, which is exact.
 
@@ -38,7 +37,7 @@ def open_index(path: str | os.PathLike, metric: str | None = None) -> Index | Fa
     return index
 
 
-def open_indices(paths: Sequence[str | os.PathLike], metric: str | None = None, effort: int | None = None
+def open_indices(paths: Sequence[str | Path], metric: str | None = None, effort: int | None = None
                  ) -> Searchable:
     """The index of one file, or several as one (`IndexShards`).
 

@@ -148,11 +148,12 @@ def test_the_benchmark_measures_each_kind(tmp_path, vectors):
 def test_the_benchmark_goes_on_and_extrapolates(tmp_path, vectors, capsys):
     Descriptors(vectors, np.full(2000, -1), np.arange(2000).astype(str)).save(tmp_path / "d.h5")
     words = ["--count", "1500", "--first", "400", "--queries", "20", "--folder", str(tmp_path), "--descriptors",
-             str(tmp_path / "d.h5"), "--kinds", "hnsw"]
+             str(tmp_path / "d.h5"), "--kinds", "hnsw", "--width", "12"]
     rows = descriptor_index.main(words)
     assert {(row["kind"], row["vectors"]) for row in rows} == {
         (kind, count) for kind in ("Index", "hnsw") for count in (400, 1500)}
     assert len(capsys.readouterr().out.splitlines()) == len(rows)
+    assert np.load(tmp_path / "real-1500-12.npy").shape == (1500, 12)
     assert descriptor_index.main(words) == rows and capsys.readouterr() == ("", "")
 
     (tmp_path / "results.jsonl").write_text("\n".join(json.dumps(row) for row in rows if (
@@ -161,3 +162,10 @@ def test_the_benchmark_goes_on_and_extrapolates(tmp_path, vectors, capsys):
     first = next(row for row in rows if (row["kind"], row["vectors"]) == ("hnsw", 400))
     growth = 1500 * math.log(1500) / (400 * math.log(400))
     assert found["build_s"] == round(first["build_s"] * growth) and "recall_at_10" not in found
+
+
+def test_principal_components_keep_angles(vectors):
+    low = np.hstack([vectors[:, :5], vectors[:, :5] @ np.ones((5, 3), np.float32)])  # of five dimensions
+    found = descriptor_index.narrowed(low, 5)
+    np.testing.assert_allclose(found @ found.T, low @ low.T, atol=1e-3)
+    assert found.dtype == np.float32 and descriptor_index.narrowed(low, 9).shape == low.shape
