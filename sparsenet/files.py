@@ -243,12 +243,21 @@ def seal(path: str | os.PathLike) -> None:
         file.write(stated)
 
 
-def read_hdf5(path: str | os.PathLike, versions: Mapping[str, int],
-              unsealed: Collection[tuple[str, int]] = ()) -> Contents:
+def seal_of(path: str | os.PathLike) -> str:
+    """The sha256 that an HDF5 file states of its contents, unverified; "" if it states none."""
+    with open(path, "rb") as file:
+        stated = file.read(USER_BLOCK)
+    return stated.removeprefix(_SEAL).rstrip(b"\n\0").decode("latin-1") if stated.startswith(_SEAL) else ""
+
+
+def read_hdf5(path: str | os.PathLike, versions: Mapping[str, int], unsealed: Collection[tuple[str, int]] = (),
+              mapped: Collection[str] = (), only: Collection[str] | None = None) -> Contents:
     """Read and verify a small HDF5 file.
 
     versions : expected kinds -> the latest version of each
     unsealed : (kind, version) of old files without a seal
+    mapped : names of arrays to memory-map instead; the file must then stay as it is
+    only : names of the arrays to read; default: all
 
     Raises
     ------
@@ -261,7 +270,7 @@ def read_hdf5(path: str | os.PathLike, versions: Mapping[str, int],
         if not file.userblock_size and (kind, version) not in unsealed:
             raise _damaged(path, "it has no seal with its sha256")
         try:
-            attributes, arrays = read_attributes(file), _arrays(file)
+            attributes, arrays = read_attributes(file), _arrays(file, path, mapped, only)
         except UNREADABLE as error:
             raise _damaged(path, error) from error
     return Contents(path, kind, version, attributes, arrays)
@@ -296,6 +305,20 @@ def open_hdf5(path: str | os.PathLike, versions: Mapping[str, int], **options: A
         file.close()
         raise ValueError(f"{path}: {problem}")
     return file
+
+
+def hdf5_kind(path: str | os.PathLike) -> str:
+    """The kind of a file of this package, by its header alone; "" if it is another file.  Raises FileNotFoundError."""
+    import h5py
+
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with h5py.File(path, "r") as file:
+            kind = read_attribute(file, "format")
+    except UNREADABLE:
+        return ""
+    return kind if isinstance(kind, str) else ""
 
 
 def _wrong_header(file: Any, versions: Mapping[str, int]) -> str:
@@ -333,12 +356,25 @@ def _sealed_digest(file: BinaryIO) -> bytes:
     return hashlib.file_digest(file, "sha256").hexdigest().encode()
 
 
-def _arrays(file: Any) -> dict[str, Any]:
-    """The datasets of a file and of its groups, by name."""
+def _arrays(file: Any, path: Path, mapped: Collection[str], only: Collection[str] | None) -> dict[str, Any]:
+    """The datasets of a file and of its groups, by name; see `read_hdf5`."""
     import h5py
 
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, item in file.items():
         inside = {f"{name}/{own}": part for own, part in item.items()} if isinstance(item, h5py.Group) else {name: item}
-        arrays |= {key: read_dataset(dataset) for key, dataset in inside.items()}
+        arrays |= {key: _mapped(dataset, path) if key in mapped else read_dataset(dataset)
+                   for key, dataset in inside.items() if only is None or key in only}
     return arrays
+
+
+def _mapped(dataset: Any, path: Path) -> Any:
+    """The values of a dataset of numbers where they are in the file; read, if there are none.
+
+    Raises ValueError if they are not numbers in one piece.
+    """
+    if not dataset.size and dataset.dtype.kind in "biuf":
+        return read_dataset(dataset)
+    if dataset.dtype.kind not in "biuf" or dataset.id.get_offset() is None:
+        raise ValueError(f"{dataset.name.lstrip('/')} is not numbers in one piece, which alone can be memory-mapped")
+    return np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,8 @@ EXAMPLES = """examples:
   sparsenet embed runs/modelnet40/best.h5 posterior.h5 --descriptor probabilities --poses 0,4,8
   sparsenet embed runs/psb/best.h5 d.h5 --part 3/8    # one job of eight; then: sparsenet join d.h5
 
-OUTPUT is written under a temporary name and renamed once complete.
-`sparsenet search` can search it.
+OUTPUT is written under a temporary name and renamed once complete.  A part that is there already, made of the same
+weights, settings and shapes, is kept.  `sparsenet search` and `sparsenet index` search descriptors.
 Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after SIGTERM."""
 
 
@@ -35,11 +36,8 @@ def main(arguments: list[str]) -> None:
 def run(arguments: list[str], processes: World) -> None:
     """The command, as one of the processes that mpirun started."""
     from sparsenet.data import Part
-    from sparsenet.data.several_files import dataset_paths
     from sparsenet.models import model_path
-    from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config
     from sparsenet.training.trained import check_output
-    from sparsenet.wording import counted
 
     parser = command_parser("embed", __doc__, EXAMPLES)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="best.h5 or last.h5 of a run, or a model's name")
@@ -61,33 +59,54 @@ def run(arguments: list[str], processes: World) -> None:
         if args.part is not None:
             parser.error("argument --part: under mpirun each process has its own part: leave it out")
         args.part = Part(processes.rank + 1, processes.size)
+        args.quiet |= processes.rank > 0
     if args.layer is not None and args.descriptor == "probabilities":
         parser.error("argument --layer: not allowed with --descriptor probabilities")
     args.checkpoint = model_path(args.checkpoint)
     check_output(args.output, args.checkpoint)
+    with processes.watched_parts("embed", args.output):
+        path, descriptors, kept = _made(args)
+        if processes.size > 1:
+            path, descriptors, kept = Path(args.output), _joined(args.output, processes), False
+    if processes.rank == 0:
+        print(f"{path}: {_contents(descriptors)}{'; it was there already, and is kept' if kept else ''}")
+
+
+def _made(args: argparse.Namespace) -> tuple[Path, Descriptors, bool]:
+    """The file of the descriptors, of a part or of all; they themselves; and whether the file was there already."""
+    from sparsenet.data.several_files import dataset_paths
+    from sparsenet.retrieval import Descriptors
+    from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config, part_settings
+    from sparsenet.training.trained import check_output
 
     net, state = load_network(args.checkpoint)
     config = parse_config(state.config, args.checkpoint, [f"training.device={args.device}"])
+    path, settings = Path(args.output), ""
     with open_shapes(config, args.checkpoint, args.dataset, args.split) as shapes:
         check_output(args.output, *dataset_paths(shapes.path))
-        descriptors = embed_shapes(net.to(args.device), state, config, shapes, args.layer, args.poses,
-                                   not args.quiet and processes.rank == 0, args.descriptor, args.part)
-    if args.part is None:
-        descriptors.save(args.output)
-    else:
-        descriptors.save(args.part.path(args.output), args.part)
-    if processes.size > 1:
-        descriptors = _joined(args.output, processes)
-    if processes.rank > 0:
-        return
-    output = args.output if args.part is None or processes.size > 1 else args.part.path(args.output)
+        if args.part is not None:
+            path = args.part.path(args.output)
+            settings = part_settings(state, config, shapes, args.layer, args.poses, args.descriptor, args.part)
+            kept = Descriptors.part_of(path, args.part, settings)
+            if kept is not None:
+                return path, kept, True
+        made = embed_shapes(net.to(args.device), state, config, shapes, args.layer, args.poses, not args.quiet,
+                            args.descriptor, args.part)
+    made.save(path, args.part, settings)
+    return path, made, False
+
+
+def _contents(descriptors: Descriptors) -> str:
+    """How many shapes there are, of which layer."""
+    from sparsenet.wording import counted
+
     known = descriptors.labels[descriptors.labels >= 0]
     classes = counted(len(set(known.tolist())), "class", "classes")
     groups = [f"{counted(len(known), 'shape')} of {classes}"] if len(known) or not len(descriptors) else []
     if len(known) < len(descriptors):
         groups.append(f"{counted(len(descriptors) - len(known), 'shape')} without a label")
     source = f"from layer {descriptors.layer}" if descriptors.output == "descriptor" else "the class probabilities"
-    print(f"{output}: {' and '.join(groups)}, {descriptors.vectors.shape[1]} numbers each, {source}")
+    return f"{' and '.join(groups)}, {descriptors.vectors.shape[1]} numbers each, {source}"
 
 
 def _joined(output: str, processes: World) -> Descriptors:

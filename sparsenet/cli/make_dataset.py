@@ -101,11 +101,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
                       "modelnet40-voxels modelnet40_voxels30/ modelnet40.h5")
     _paths(voxels, "folder with train.npz and test.npz")
     voxels.add_argument("--poses", type=int, metavar="N", help="import the first N poses of each object (default: all)")
+    add_part(voxels)
     _quiet(voxels)
 
     ten = _command(commands, "modelnet10-voxels", "ModelNet10 as packed 32^3 voxels in one .npz file",
                    "modelnet10-voxels modelnet10_surface32.npz modelnet10.h5")
     _paths(ten, "file with the keys train, train_label, test and test_label")
+    add_part(ten)
     _quiet(ten)
     home = _command(commands, "sweethome3d", "the free furniture of Sweet Home 3D's libraries (.sh3f)",
                     "sweethome3d libraries/ furniture.h5 --render-size 24 --fill --keep-meshes\n\n"
@@ -151,11 +153,10 @@ def main(arguments: list[str]) -> None:
         if processes.size == 1:
             _tell(_import(args), args)
             return
-        if args.source == "modelnet40-voxels":
-            raise ValueError("make-dataset modelnet40-voxels runs in one process: start it without mpirun")
         if args.part is not None:
             raise ValueError("--part names one job's part, and under mpirun each process has its own: give one of them")
-        join_ranks(args, processes)
+        with processes.watched_parts("make-dataset", args.output):
+            join_ranks(args, processes)
 
 
 def join_ranks(args: argparse.Namespace, processes: World) -> None:
@@ -165,7 +166,7 @@ def join_ranks(args: argparse.Namespace, processes: World) -> None:
     from sparsenet.kernels import get_num_threads
 
     args.part = Part(processes.rank + 1, processes.size)
-    if args.processes == available_processes():
+    if getattr(args, "processes", None) == available_processes():
         args.processes = get_num_threads()  # this one's part of the cores
     _import(args, quiet=args.quiet or processes.rank > 0)
     processes.wait()
@@ -199,9 +200,9 @@ def _import(args: argparse.Namespace, quiet: bool = False) -> ImportReport:
     )
 
     if args.source == "modelnet40-voxels":
-        return import_modelnet40_voxels(args.input, args.output, args.poses, not args.quiet)
+        return import_modelnet40_voxels(args.input, args.output, args.poses, not (args.quiet or quiet), args.part)
     if args.source == "modelnet10-voxels":
-        return import_modelnet10_voxels(args.input, args.output)
+        return import_modelnet10_voxels(args.input, args.output, args.part)
     if args.source == "volumes":
         return import_volumes(args.input, args.output, args.threshold, args.occupancy, args.spatial_size,
                               Conversion(processes=args.processes, strict=args.strict,

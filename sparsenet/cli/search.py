@@ -13,12 +13,14 @@ EXAMPLES = """examples:
   sparsenet search runs/quickstart/best.h5 chair.off
   sparsenet search runs/psb/best.h5 query.stl --dataset psb.h5 --split all -k 20
   sparsenet search runs/psb/best.h5 query.obj --descriptors everything.h5 --picture found.png
+  sparsenet search runs/psb/best.h5 query.obj --descriptors everything.h5 --index everything.faiss
 
 In a folder, and the folders within it, each mesh is embedded once; its descriptor is kept in the user's cache folder
 (SPARSENET_CACHE names another) until the file or the model changes.
 
 The query is voxelized like the shapes.  With --descriptors (a file written by `sparsenet embed`) only the query
-is embedded, which is faster when searching repeatedly.
+is embedded, which is faster when searching repeatedly; with --index (a file of `sparsenet index build`) not every
+descriptor is compared, which is faster among millions.
 Exit code: 0, or 1 after an error, 2 after a wrong command line, 130 after Ctrl-C, 143 after SIGTERM."""
 
 
@@ -30,6 +32,7 @@ def main(arguments: list[str]) -> None:
     from sparsenet.inspect.figures import check_picture, save_figure
     from sparsenet.models import model_names, model_path
     from sparsenet.retrieval import Descriptors, find_similar
+    from sparsenet.retrieval.index_files import checkpoints_of, open_indices
     from sparsenet.shapes import read_mesh
     from sparsenet.training import embed_shapes, load_network, open_shapes, parse_config
     from sparsenet.training.evaluation import ranking_metric
@@ -41,6 +44,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("query", metavar="MESH", help="mesh file: OFF, OBJ, PLY, STL or GLB")
     parser.add_argument("-k", type=int, default=10, metavar="N", help="number of shapes to find (default: 10)")
     parser.add_argument("--descriptors", metavar="FILE", help="search this file, written by `sparsenet embed`")
+    parser.add_argument("--index", metavar="FILE", nargs="+",
+                        help="with --descriptors: search this index of them, or several as one, by its own metric")
+    parser.add_argument("--effort", type=int, metavar="N",
+                        help="with --index: clusters or candidates looked at (default: as the index says)")
     parser.add_argument("--dataset", metavar="FILE",
                         help="search this dataset file (default: the training dataset); with --descriptors, the file "
                              "from which --picture draws the shapes (default: the embedded one)")
@@ -66,6 +73,10 @@ def main(arguments: list[str]) -> None:
     for name in ("descriptor", "poses"):
         if args.descriptors and getattr(args, name) is not None:
             parser.error(f"argument --{name}: not allowed with --descriptors, which are of one kind already")
+    if args.index and not args.descriptors:
+        parser.error("argument --index: needs --descriptors, which have the names of its vectors")
+    if args.effort is not None and not args.index:
+        parser.error("argument --effort: needs --index")
     if args.label and not args.picture:
         parser.error("argument --label: needs --picture, which marks the shapes of that class")
     if args.picture:
@@ -82,11 +93,17 @@ def main(arguments: list[str]) -> None:
     net, state = load_network(args.checkpoint)
     config = parse_config(state.config, args.checkpoint, [f"training.device={args.device}"])
     net = net.to(args.device)
+    index = None
     if args.descriptors:
-        descriptors = Descriptors.load(args.descriptors)
+        descriptors = Descriptors.load(args.descriptors, memory_map=True)
         if descriptors.checkpoint != state.digest:
             raise ValueError(f"{args.descriptors} was not made with the weights of {args.checkpoint}: "
                              "make it again with `sparsenet embed`")
+        if args.index:
+            index = open_indices(args.index, args.metric, args.effort)
+            if checkpoints_of(index) - {state.digest}:
+                raise ValueError(f"{' '.join(args.index)}: made of descriptors of other weights than those of "
+                                 f"{args.checkpoint}: build it again with `sparsenet index build`")
     else:
         with open_shapes(config, args.checkpoint, args.dataset, args.split) as shapes:
             descriptors = embed_shapes(net, state, config, shapes, poses=args.poses or "first",
@@ -95,7 +112,7 @@ def main(arguments: list[str]) -> None:
     if args.label:
         descriptors.check_class(args.label)
     found = find_similar(net, query, descriptors, min(args.k, len(descriptors)),
-                         args.metric or ranking_metric(config, descriptors.output), Path(args.query).name)
+                         args.metric or ranking_metric(config, descriptors.output), Path(args.query).name, index)
     print(found)
     if args.picture:
         save_figure(found.picture(args.dataset, args.label), args.picture)

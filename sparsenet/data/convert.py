@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +17,11 @@ from sparsenet.backend import get_backend
 from sparsenet.data.folders import printable
 from sparsenet.data.import_report import ImportReport, duplicates_of
 from sparsenet.data.layout import UP_AXES, coordinate_dtype
-from sparsenet.data.parts import Part, is_part, samples_of, settings_digest
+from sparsenet.data.parts import Part, write_part
 from sparsenet.data.sample import Sample, canonical
 from sparsenet.data.writer import write_dataset
 from sparsenet.interrupts import deferred_interrupt
 from sparsenet.kernels import set_num_threads
-from sparsenet.wording import counted
 from sparsenet.worker_processes import WorkerDied, map_in_workers
 
 if TYPE_CHECKING:
@@ -143,16 +141,18 @@ def convert_meshes(entries: Sequence[MeshEntry], destination: str | os.PathLike,
 
 
 def filled_report(report: ImportReport, read: list[tuple[MeshEntry, bytes]], draw: SplitDrawing | None,
-                  classes: Sequence[str]) -> list[str]:
-    """The split of each sample that was read; fills in the report's counts and duplicates.
+                  classes: Sequence[str], poses: Sequence[int] | None = None) -> list[str]:
+    """The split of each object that was read; fills in the report's counts and duplicates.
 
-    read : each sample's entry and the digest of its content
+    read : each object's entry and the digest of its content
+    poses : number of samples of each; default: one
     """
     used = [entry for entry, _ in read]
     splits = [entry.split or "train" for entry in used] if draw is None else list(draw(used))
-    report.samples = len(read)
-    report.counts.update((classes[entry.label] if entry.label >= 0 else None, split)
-                         for entry, split in zip(used, splits, strict=True))
+    several = [1] * len(read) if poses is None else poses
+    report.samples = sum(several)
+    for entry, split, count in zip(used, splits, several, strict=True):
+        report.counts[classes[entry.label] if entry.label >= 0 else None, split] += count
     report.duplicates = duplicates_of([(digest, split, entry.name)
                                        for (entry, digest), split in zip(read, splits, strict=True)])
     return splits
@@ -168,35 +168,22 @@ def _convert_part(part: Part, entries: Sequence[MeshEntry], destination: str | o
                   report: ImportReport, draw: SplitDrawing | None, noun: tuple[str, str], sides: tuple[int, ...],
                   part_classes: Sequence[str]) -> ImportReport:
     """`convert_meshes` of one part of the entries, whose splits are drawn when the parts are joined."""
-    report.path = path = part.path(destination)
     how = None if draw is None else list(draw.settings)
-    settings = settings_digest(
-        [(entry.name, entry.label, entry.split, entry.source, entry.up_axis) for entry in entries], report.classes,
-        [conversion.render_size, conversion.fill, conversion.keep_meshes, conversion.strict, conversion.up_axis], how,
-        noun, list(sides), list(part_classes), part.of)
-    report.remarks.append(f"part {part} of {counted(len(entries), *noun)}")
-    if path.exists() and is_part(path, part, settings):
-        report.remarks.append("it was there already, and is kept")
-        report.samples = samples_of(path)
-        return report
-    began = {"number": part.number, "of": part.of, "settings": settings, "entries": len(entries), "draw": how,
-             "noun": noun, "found_failures": list(report.failures), "ignored": dict(report.ignored),
-             "without_class": report.without_class, "remarks": report.remarks[:-1]}
+    settings = ([(entry.name, entry.label, entry.split, entry.source, entry.up_axis) for entry in entries],
+                report.classes, [conversion.render_size, conversion.fill, conversion.keep_meshes, conversion.strict,
+                                 conversion.up_axis], how, noun, list(sides), list(part_classes))
     read: list[tuple[MeshEntry, bytes]] = []
-    report.failures = []
 
     def splits() -> list[str]:
         return [entry.split or ("train" if draw is None else "") for entry, _ in read]
 
-    def record() -> str:
-        return json.dumps({**began, "digests": [digest.hex() for _, digest in read], "failures": report.failures,
-                           "up_axes": [[*key, count] for key, count in report.up_axes.items()]})
+    def write(path: Path, own: slice, record: Callable[[], str]) -> None:
+        write_dataset(path, _samples(entries[own], conversion, report, read, noun, sides, None), sides,
+                      conversion.render_size, report.classes, conversion.fill, conversion.up_axis, splits, part_classes,
+                      record)
 
-    samples = _samples(entries[part.of_items(len(entries))], conversion, report, read, noun, sides, None)
-    write_dataset(path, samples, sides, conversion.render_size, report.classes, conversion.fill, conversion.up_axis,
-                  splits, part_classes, record)
-    report.samples = len(read)
-    return report
+    return write_part(part, destination, report, settings, len(entries), noun, write,
+                      lambda: [digest for _, digest in read], how)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sparsenet.data.convert import MeshEntry, filled_report, unusable
 from sparsenet.data.import_report import ImportReport
 from sparsenet.data.importers import SplitDrawer
@@ -48,17 +50,20 @@ def _join(destination: str | os.PathLike, readers: list[DatasetReader], records:
                           without_class=list(record["without_class"]), remarks=list(record["remarks"]))
     noun = tuple(record["noun"])
     read: list[tuple[MeshEntry, bytes]] = []
+    poses: list[int] = []
     for reader, own in zip(readers, records, strict=True):
         report.failures += [(source, reason) for source, reason in own["failures"]]
         report.up_axes.update({(axis, kind): count for axis, kind, count in own["up_axes"]})
+        _, first_rows, counts = np.unique(reader.object, return_index=True, return_counts=True)
+        poses += counts.tolist()
         read += [(MeshEntry(_never, str(name), int(label), str(split) or None, str(name)), bytes.fromhex(digest))
-                 for name, label, split, digest in zip(reader.names, reader.labels, reader.split, own["digests"],
-                                                       strict=True)]
+                 for name, label, split, digest in zip(reader.names[first_rows], reader.labels[first_rows],
+                                                       reader.split[first_rows], own["digests"], strict=True)]
     report.failures[:0] = [(source, reason) for source, reason in record["found_failures"]]
     if not read:
         raise unusable(record["entries"], noun, report)
     drawer = None if record["draw"] is None else SplitDrawer(report, noun, *record["draw"])
-    splits = filled_report(report, read, drawer, first.classes)
+    splits = filled_report(report, read, drawer, first.classes, poses)
     kept = next((reader.up_axis for reader in readers), None)
     write_dataset(destination, _samples(readers, splits), first.spatial_size, first.render_size, first.classes,
                   first.fill, kept, part_classes=first.part_classes)
@@ -66,12 +71,14 @@ def _join(destination: str | os.PathLike, readers: list[DatasetReader], records:
 
 
 def _samples(readers: list[DatasetReader], splits: list[str]) -> Iterator[Sample]:
-    number = 0
+    """The samples of all parts.  splits : of all objects, which each part numbers from 0"""
+    before = 0
     for reader in readers:
-        for row in range(len(reader.labels)):
-            yield Sample(reader.coordinates(row), int(reader.labels[row]), str(reader.names[row]), splits[number],
-                         features=reader.features(row), mesh=reader.mesh(row), site_labels=reader.site_labels(row))
-            number += 1
+        for row, own in enumerate(reader.object.tolist()):
+            yield Sample(reader.coordinates(row), int(reader.labels[row]), str(reader.names[row]),
+                         splits[before + own], before + own, int(reader.pose[row]), features=reader.features(row),
+                         mesh=reader.mesh(row), site_labels=reader.site_labels(row))
+        before += len(np.unique(reader.object))
 
 
 def _never() -> Any:

@@ -10,33 +10,51 @@ import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from sparsenet.data.dataset import SparseDataset
 from sparsenet.data.import_report import ImportReport, duplicates_of
+from sparsenet.data.parts import Part, write_part
 from sparsenet.data.sample import Sample
+from sparsenet.data.writer import write_dataset
 
 SIDE = 32
 CLASSES = ("bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet")
 _SPLITS = ("train", "test")
 
 
-def import_modelnet10_voxels(source: str | os.PathLike, destination: str | os.PathLike) -> ImportReport:
+def import_modelnet10_voxels(source: str | os.PathLike, destination: str | os.PathLike, part: Part | None = None
+                             ) -> ImportReport:
     """Import the file into a dataset with one sample for each object, named by class, split and number.
+
+    part : import this part of the objects alone, see `Conversion.part`
 
     Raises
     ------
     FileNotFoundError : there is no such file.
-    ValueError : it is not such an archive; the message names the key.
+    ValueError : it is not such an archive; the message names the key.  A file that is not this part is there.
     """
-    parts = _read(Path(source))
+    grids = _read(Path(source))
     report = ImportReport(Path(destination), 0, classes=list(CLASSES))
-    with SparseDataset.create(destination, _samples(parts, report), (SIDE,) * 3, SIDE, CLASSES,
-                              up_axis="z") as dataset:
-        report.samples = len(dataset)
+    objects = sum(len(labels) for _, labels in grids.values())
+    seen: list[tuple[bytes, str, str]] = []
+
+    def write(path: Path, own: slice, record: Callable[[], str] | None = None) -> None:
+        write_dataset(path, _samples(grids, report, seen, own), (SIDE,) * 3, SIDE, CLASSES, fill=False, up_axis="z",
+                      record=record)
+
+    if part is not None:
+        settings = [[hashlib.sha256(array.tobytes()).hexdigest() for array in arrays] for arrays in grids.values()]
+        report = write_part(part, destination, report, [settings], objects, ("object", "objects"), write,
+                            lambda: [digest for digest, _, _ in seen])
+        report.counts.clear()
+        return report
+    write(report.path, slice(0, objects))
+    report.duplicates = duplicates_of(seen)
+    report.samples = len(seen)
     return report
 
 
@@ -62,13 +80,13 @@ def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return parts
 
 
-def _samples(parts: dict[str, tuple[np.ndarray, np.ndarray]], report: ImportReport) -> Iterator[Sample]:
-    seen: list[tuple[bytes, str, str]] = []
-    for split, (packed, labels) in parts.items():
-        for number, (grid, label) in enumerate(zip(packed, labels.tolist(), strict=True)):
-            cells = np.argwhere(np.unpackbits(grid).reshape((SIDE,) * 3)).astype(np.uint8)
-            name = f"{CLASSES[label]}/{split}_{number:04d}"
-            yield Sample(cells, label, name, split)
-            seen.append((hashlib.sha256(grid.tobytes()).digest(), split, name))
-            report.counts[CLASSES[label], split] += 1
-    report.duplicates = duplicates_of(seen)
+def _samples(grids: dict[str, tuple[np.ndarray, np.ndarray]], report: ImportReport,
+             seen: list[tuple[bytes, str, str]], own: slice) -> Iterator[Sample]:
+    """The samples of some of the objects of all splits, which are added to `seen`."""
+    everything = ((split, *one) for split, arrays in grids.items() for one in enumerate(zip(*arrays, strict=True)))
+    for split, number, (grid, label) in islice(everything, own.start, own.stop):
+        cells = np.argwhere(np.unpackbits(grid).reshape((SIDE,) * 3)).astype(np.uint8)
+        name = f"{CLASSES[label]}/{split}_{number:04d}"
+        yield Sample(cells, int(label), name, split)
+        seen.append((hashlib.sha256(grid.tobytes()).digest(), split, name))
+        report.counts[CLASSES[label], split] += 1

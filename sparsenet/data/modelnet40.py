@@ -10,25 +10,27 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from sparsenet.data.dataset import SparseDataset
 from sparsenet.data.import_report import ImportReport, duplicates_of
+from sparsenet.data.parts import Part, write_part
 from sparsenet.data.sample import Sample
+from sparsenet.data.writer import write_dataset
 from sparsenet.interrupts import deferred_interrupt
 
 SIDE = 30
 RENDER_SIZE = 24
+NOUN = ("object", "objects")  # for messages
 _SPLITS = ("train", "test")
 _BLOCK = 64  # objects decompressed at a time: 20 MB
 
 
 def import_modelnet40_voxels(folder: str | os.PathLike, destination: str | os.PathLike, poses: int | None = None,
-                             progress: bool = True) -> ImportReport:
+                             progress: bool = True, part: Part | None = None) -> ImportReport:
     """Import `folder/train.npz` and `folder/test.npz` into a dataset with one sample for each pose.
 
     The grids are read from the archives block by block, never all at once.
@@ -36,11 +38,13 @@ def import_modelnet40_voxels(folder: str | os.PathLike, destination: str | os.Pa
     Parameters
     ----------
     poses : number of poses to import; default: all 12
+    part : import this part of the objects alone, see `Conversion.part`; what lies before it in an archive is still
+        decompressed
 
     Raises
     ------
     FileNotFoundError : one of the two files is missing.
-    ValueError : a file is not such an archive; the message names the key.
+    ValueError : a file is not such an archive; the message names the key.  A file that is not this part is there.
     """
     folder = Path(folder)
     archives = [_Archive(folder / f"{split}.npz", split) for split in _SPLITS]
@@ -50,9 +54,22 @@ def import_modelnet40_voxels(folder: str | os.PathLike, destination: str | os.Pa
     if poses is not None and not 1 <= poses <= min(archive.poses for archive in archives):
         raise ValueError(f"import: poses is {poses}, expected 1 to {min(archive.poses for archive in archives)}")
     report = ImportReport(Path(destination), 0, classes=first.classes)
-    with SparseDataset.create(destination, _samples(archives, poses, progress, report), (SIDE,) * 3, RENDER_SIZE,
-                              first.classes, fill=True, up_axis="auto") as dataset:
-        report.samples = len(dataset)
+    objects = sum(archive.objects for archive in archives)
+    seen: list[tuple[bytes, str, str]] = []
+
+    def write(path: Path, own: slice, record: Callable[[], str] | None = None) -> None:
+        write_dataset(path, _samples(archives, poses, progress, report, seen, own), (SIDE,) * 3, RENDER_SIZE,
+                      first.classes, fill=True, up_axis="auto", record=record)
+
+    if part is not None:
+        settings = [[archive.checksum, archive.labels.tolist(), archive.names] for archive in archives]
+        report = write_part(part, destination, report, [settings, first.classes, poses], objects, NOUN, write,
+                            lambda: [digest for digest, _, _ in seen])
+        report.counts.clear()
+        return report
+    write(report.path, slice(0, objects))
+    report.duplicates = duplicates_of(seen)
+    report.samples = report.counts.total()
     return report
 
 
@@ -69,6 +86,7 @@ class _Archive:
                 self.classes = arrays["classes"].tolist()
             with zipfile.ZipFile(path) as archive, archive.open("vox_packed.npy") as voxels:
                 shape, fortran, dtype = _read_header(voxels)
+                self.checksum = archive.getinfo("vox_packed.npy").CRC
         except FileNotFoundError:
             raise FileNotFoundError(f"import: {path} does not exist: expected train.npz and test.npz in one "
                                     "folder") from None
@@ -82,41 +100,44 @@ class _Archive:
             raise ValueError(f"import: {path}: vox_packed has {self.objects} objects, label {len(self.labels)}, "
                              f"name {len(self.names)}")
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yield (n, poses, packed) uint8, up to _BLOCK objects at a time."""
+    def blocks(self, own: range) -> Iterator[np.ndarray]:
+        """Yield (n, poses, packed) uint8 of these objects, up to _BLOCK at a time."""
         packed = -(-SIDE**3 // 8)
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open("vox_packed.npy") as file:
                 _read_header(file)
-                for start in range(0, self.objects, _BLOCK):
-                    shape = (min(_BLOCK, self.objects - start), self.poses, packed)
+                for start in range(0, own.start, _BLOCK):
+                    _read_exactly(file, min(_BLOCK, own.start - start) * self.poses * packed)
+                for start in range(own.start, own.stop, _BLOCK):
+                    shape = (min(_BLOCK, own.stop - start), self.poses, packed)
                     yield np.frombuffer(_read_exactly(file, int(np.prod(shape))), np.uint8).reshape(shape)
         except (zipfile.BadZipFile, EOFError) as error:
             raise ValueError(f"import: {self.path} is damaged: {error}") from None
 
 
-def _samples(archives: list[_Archive], poses: int | None, progress: bool, report: ImportReport) -> Iterator[Sample]:
+def _samples(archives: list[_Archive], poses: int | None, progress: bool, report: ImportReport,
+             seen: list[tuple[bytes, str, str]], own: slice) -> Iterator[Sample]:
+    """The samples of some of the objects of all archives, which are numbered anew and added to `seen`."""
     from tqdm import tqdm
 
-    number = 0
-    seen: list[tuple[bytes, str, str]] = []
-    with tqdm(total=sum(archive.objects for archive in archives), unit="object", desc="import",
-              disable=None if progress else True, mininterval=0.5) as bar, deferred_interrupt() as interrupted:
+    start, stop = own.start, own.stop
+    with tqdm(total=stop - start, unit="object", desc="import", disable=None if progress else True,
+              mininterval=0.5) as bar, deferred_interrupt() as interrupted:
         for archive in archives:
-            place = 0
-            for block in archive.blocks():
+            inside = range(max(0, start), max(0, start, min(stop, archive.objects)))
+            place = inside.start
+            for block in archive.blocks(inside) if inside else ():
                 for grids in block[:, :poses]:
                     if interrupted():
                         raise KeyboardInterrupt
-                    label, name = int(archive.labels[place]), archive.names[place]
+                    label, name, number = int(archive.labels[place]), archive.names[place], len(seen)
                     for pose, cells in enumerate(_cells(grids)):
                         yield Sample(cells, label, name, archive.split, object=number, pose=pose)
                     seen.append((hashlib.sha256(grids).digest(), archive.split, name))
                     report.counts[archive.classes[label], archive.split] += len(grids)
-                    number += 1
                     place += 1
                     bar.update()
-    report.duplicates = duplicates_of(seen)
+            start, stop = start - archive.objects, stop - archive.objects
 
 
 def _cells(grids: np.ndarray) -> list[np.ndarray]:

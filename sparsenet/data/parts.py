@@ -4,7 +4,7 @@ A part of a dataset is a dataset file, whose splits are still empty if they are 
 with a record:
 
     part (n,) uint8     JSON: number, of, settings (sha256 of what all parts must share), entries (of all parts), draw
-                        (how splits are drawn), noun, digests (of the shapes' contents), and the report of the import
+                        (how splits are drawn), noun, digests (of the objects' contents), and the report of the import
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparsenet.data.reader import DatasetReader
 from sparsenet.hdf5 import UNREADABLE, find_dataset
 from sparsenet.wording import counted
+
+if TYPE_CHECKING:
+    from sparsenet.data.import_report import ImportReport
 
 MOST_PARTS = 100_000
 _LONGEST = 1 << 30  # bytes of a record
@@ -116,8 +120,9 @@ def read_record(reader: DatasetReader) -> dict[str, Any]:
             raise ValueError("its record is too long")
         record = json.loads(bytes(stored[:].astype(np.uint8)))
         Part(record["number"], record["of"])
-        if len(record["digests"]) != len(reader.labels):
-            raise ValueError(f"it has {counted(len(reader.labels), 'sample')} and {len(record['digests'])} digests")
+        objects = np.unique(reader.object)
+        if len(record["digests"]) != len(objects) or not np.array_equal(objects, np.arange(len(objects))):
+            raise ValueError(f"it has {counted(len(objects), 'object')} and {len(record['digests'])} digests")
         return record
     except UNREADABLE as error:
         raise ValueError(f"join: {reader.path} is damaged: its record cannot be read ({error}): make it "
@@ -134,7 +139,34 @@ def is_part(path: str | os.PathLike, part: Part, settings: str) -> bool:
     return True
 
 
-def samples_of(path: str | os.PathLike) -> int:
-    """The number of samples of a dataset file."""
+def write_part(part: Part, destination: str | os.PathLike, report: ImportReport, settings: Sequence[Any], entries: int,
+               noun: tuple[str, str], write: Callable[[Path, slice, Callable[[], str]], None],
+               digests: Callable[[], list[bytes]], draw: list[Any] | None = None) -> ImportReport:
+    """Write a part of a dataset, unless it is there already.
+
+    destination : the whole;  report : what is known of the whole so far; filled in for the part and returned
+    settings : what all parts must share, for JSON;  entries, noun : how many things all parts are made of, and what
+        they are called, one and several
+    write : called with the path, the entries of the part, and a function that returns the record once they are read;
+        writes the file
+    digests : called then, returns those of the contents of the objects
+    draw : see `SplitDrawing.settings`; None if no split is drawn
+
+    Raises ValueError if the file is there and is something else, or a part of other settings.
+    """
+    report.path = path = part.path(destination)
+    digest = settings_digest(*settings, part.of)
+    began = {"number": part.number, "of": part.of, "settings": digest, "entries": entries, "draw": draw,
+             "noun": noun, "found_failures": list(report.failures), "ignored": dict(report.ignored),
+             "without_class": report.without_class, "remarks": list(report.remarks)}
+    report.remarks.append(f"part {part} of {counted(entries, *noun)}")
+    if path.exists() and is_part(path, part, digest):
+        report.remarks.append("it was there already, and is kept")
+    else:
+        report.failures = []
+        write(path, part.of_items(entries), lambda: json.dumps({
+            **began, "digests": [one.hex() for one in digests()], "failures": report.failures,
+            "up_axes": [[*key, count] for key, count in report.up_axes.items()]}))
     with closing(DatasetReader(path)) as reader:
-        return len(reader.labels)
+        report.samples = len(reader.labels)
+    return report

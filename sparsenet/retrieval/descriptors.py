@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +17,10 @@ import numpy as np
 
 from sparsenet.data.parts import Part, check_complete
 from sparsenet.files import read_hdf5, write_hdf5
-from sparsenet.retrieval.distances import check_metric, check_vectors
+from sparsenet.retrieval.distances import check_matrix, check_metric
 from sparsenet.retrieval.embedding import OUTPUTS, checked_layer, embed
 from sparsenet.retrieval.index import Index
+from sparsenet.retrieval.stored import checked
 from sparsenet.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class Descriptors:
     """The descriptors of S shapes.  Raises TypeError or ValueError if the arrays do not match, or if a vector has NaN,
     infinity or values beyond float32; the message names its row.
 
-    vectors : (S, C) float32
+    vectors : (S, C) float32; a memory-mapped array of float32 is kept as it is, others are copied
     labels : (S,) int64, index into classes, -1 if unknown
     names : (S,) text
     classes : the class names
@@ -62,7 +64,7 @@ class Descriptors:
         if self.output not in OUTPUTS:
             raise ValueError(f"Descriptors: output is {self.output!r}, expected one of {', '.join(OUTPUTS)}")
         self._indices: dict[str, Index] = {}  # by metric
-        self.vectors = _single(check_vectors("Descriptors", "vectors", self.vectors))
+        self.vectors = _single(self.vectors)
         self.labels = _whole_numbers("labels", self.labels)
         self.names = np.asarray(self.names, np.str_)
         self.classes = list(self.classes)
@@ -96,7 +98,7 @@ class Descriptors:
         """An Index of the vectors, built on the first call for a metric, and again if the vectors change."""
         check_metric("Descriptors.index", metric)
         index = self._indices.get(metric)
-        if index is None or not np.array_equal(index.vectors, self.vectors):
+        if index is None or not (index.vectors is self.vectors or np.array_equal(index.vectors, self.vectors)):
             index = Index(metric)
             index.add(self.vectors)
             self._indices[metric] = index
@@ -145,17 +147,34 @@ class Descriptors:
             raise ValueError(f"{name!r} is not one of the {len(self.classes)} classes of the descriptors"
                              f"{did_you_mean(name, self.classes)}")
 
-    def save(self, path: str | Path, part: Part | None = None) -> None:
+    def save(self, path: str | Path, part: Part | None = None, settings: str = "") -> None:
         """Write an HDF5 file atomically: after a crash the old one remains.
 
-        part : which part of a file these descriptors are, for `joined`
+        part, settings : which part of a file these descriptors are, and a digest of what all parts share, for `joined`
+            and `part_of`
         """
         attributes = {name: getattr(self, name)
                       for name in ("checkpoint", "layer", "output", "dataset", "render_size", "fill", "up_axis")}
         arrays = {name: getattr(self, name) for name in ("vectors", "labels", "samples", "names")}
         if part is not None:
-            attributes |= {"part": part.number, "parts": part.of}
+            attributes |= {"part": part.number, "parts": part.of, "settings": settings}
         write_hdf5(path, FORMAT, VERSION, attributes, arrays | {"classes": np.array(self.classes, object)})
+
+    @classmethod
+    def part_of(cls, path: str | Path, part: Part, settings: str) -> Descriptors | None:
+        """The part in a file, if it is there.
+
+        Raises ValueError if the file is something else, or a part that was made with other settings.
+        """
+        if not Path(path).exists():
+            return None
+        file = read_hdf5(path, {FORMAT: VERSION}, only=())
+        stated = [file.attribute(name, kind, kind()) for name, kind in (("part", int), ("parts", int),
+                                                                        ("settings", str))]
+        if stated != [part.number, part.of, settings]:
+            raise ValueError(f"{path}: is not part {part} of these descriptors, or was made with other weights, "
+                             "settings or shapes: remove it, or name another output")
+        return cls.load(path)
 
     @classmethod
     def joined(cls, paths: Sequence[str | Path]) -> Descriptors:
@@ -166,12 +185,13 @@ class Descriptors:
         FileNotFoundError, ValueError : a file is missing, damaged or no part; a part is missing or given twice; they
             were made by different networks, settings or datasets.
         """
-        found = {}
+        found, settings = {}, {}
         for path in map(Path, paths):
-            file = read_hdf5(path, {FORMAT: VERSION})
+            file = read_hdf5(path, {FORMAT: VERSION}, only=())
             if not file.attribute("part", int, 0):
                 raise ValueError(f"join: {path} has whole descriptors, expected parts that --part made")
             found[path] = Part(file.attribute("part", int), file.attribute("parts", int))
+            settings[path] = file.attribute("settings", str, "")
         check_complete([(part, path) for path, part in found.items()])
         order = sorted(found, key=lambda path: found[path].number)
         first, *others = parts = [cls.load(path) for path in order]
@@ -180,19 +200,24 @@ class Descriptors:
                 if getattr(other, name) != getattr(first, name):
                     raise ValueError(f"join: the {name} of {path} is {getattr(other, name)!r}, that of {order[0]} "
                                      f"{getattr(first, name)!r}: make all parts with one command")
+            if settings[path] != settings[order[0]]:
+                raise ValueError(f"join: {path} was made with other settings, or from other shapes, than {order[0]}: "
+                                 "make all parts with one command")
         arrays = {name: np.concatenate([getattr(one, name) for one in parts])
                   for name in ("vectors", "labels", "names", "samples")}
         return replace(first, **arrays)
 
     @classmethod
-    def load(cls, path: str | Path) -> Descriptors:
+    def load(cls, path: str | Path, memory_map: bool = False) -> Descriptors:
         """Read descriptors written by `save`.
+
+        memory_map : leave the vectors in the file, which must stay as it is
 
         Raises
         ------
         FileNotFoundError, ValueError : no such file; not a complete descriptor file.
         """
-        found = read_hdf5(path, {FORMAT: VERSION})
+        found = read_hdf5(path, {FORMAT: VERSION}, mapped=("vectors",) if memory_map else ())
         arguments = dict(
             vectors=found.array("vectors", "fiu", 2), labels=found.array("labels", "iu", 1), names=found.texts("names"),
             classes=found.texts("classes"), checkpoint=found.attribute("checkpoint", str),
@@ -206,8 +231,36 @@ class Descriptors:
             raise ValueError(f"Descriptors.load: {path}: {error}") from error
 
 
-def _single(vectors: np.ndarray) -> np.ndarray:
-    """(S, C) float64 as float32.  Raises ValueError if a number is too large."""
+def open_vectors(path: str | os.PathLike) -> np.ndarray:
+    """The vectors (N, C) of a descriptor file, or of a NumPy file (.npy), memory-mapped.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : no such file; it is not a complete descriptor file, or not an array (N, C) of real
+        numbers.
+    """
+    if Path(path).suffix != ".npy":
+        return read_hdf5(path, {FORMAT: VERSION}, mapped=("vectors",), only=("vectors",)).array("vectors", "f", 2)
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not an array of numbers in NumPy's format ({error})") from None
+    check_matrix("open_vectors", str(path), found)
+    return found
+
+
+def read_checkpoint(path: str | os.PathLike) -> str:
+    """sha256 of the weights of the network that made the vectors of a file for `open_vectors`; "" if unknown."""
+    if Path(path).suffix == ".npy":
+        return ""
+    return read_hdf5(path, {FORMAT: VERSION}, only=()).attribute("checkpoint", str)
+
+
+def _single(vectors: Any) -> np.ndarray:
+    """(S, C) float32.  Raises ValueError if a number is too large."""
+    vectors = checked("Descriptors", "vectors", vectors)
+    if vectors.dtype == np.float32:
+        return vectors
     with np.errstate(over="ignore"):
         single = vectors.astype(np.float32)
     if not (finite := np.isfinite(single).all(axis=1)).all():

@@ -22,29 +22,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from sparsenet.files import replacing, write_text
 from sparsenet.retrieval.distances import METRICS, check_metric, check_vectors, unit_rows
+from sparsenet.retrieval.index import Index
+from sparsenet.retrieval.stored import blocks
 
 KINDS = ("exact", "ivf", "hnsw", "ivfpq")
 EFFORTS = {"exact": (1,), "ivf": (1, 4, 16, 64), "hnsw": (16, 64, 256), "ivfpq": (1, 4, 16, 64)}  # worth measuring
-_BLOCK = 1 << 16  # vectors that are converted at a time
+_ADDED = 1 << 22  # numbers that are converted at a time: enough for each thread to have a part of them
 _SAMPLES = 64  # training vectors for each cluster
 _FORMAT, _VERSION = "sparsenet-faiss", 1
-
-
-class Searchable(Protocol):
-    """The common part of all indices, `Index` too."""
-
-    metric: str
-
-    def __len__(self) -> int: ...
-
-    def search(self, queries: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Distances (Q, k), ascending, and ids (Q, k)."""
 
 
 class FaissIndex:
@@ -53,13 +44,32 @@ class FaissIndex:
     kind, metric : see KINDS, METRICS
     effort : of a search, see above; assignable
     recalls : effort -> the share of the true ten nearest neighbours that were found, as measured (`recall`)
+    checkpoint : sha256 of the weights of the network that made the vectors, "" if unknown; assignable
     index : faiss's own object
     """
 
-    def __init__(self, kind: str, metric: str, index: Any, effort: int, recalls: dict[int, float] | None = None):
-        self.kind, self.metric, self.index = kind, metric, index
+    def __init__(self, kind: str, metric: str, index: Any, effort: int, recalls: dict[int, float] | None = None,
+                 checkpoint: str = ""):
+        self.kind, self.metric, self.index, self.checkpoint = kind, metric, index, checkpoint
         self.recalls = dict(recalls or {})
         self.effort = effort
+
+    @property
+    def width(self) -> int:
+        """The numbers of a vector."""
+        return int(self.index.d)
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """Those of `lists`, `links` and `codes` (see `build`) that the kind has."""
+        found = {}
+        if self.kind in ("ivf", "ivfpq"):
+            found["lists"] = int(self.index.nlist)
+        if self.kind == "hnsw":
+            found["links"] = int(self.index.hnsw.nb_neighbors(1))
+        if self.kind == "ivfpq":
+            found["codes"] = int(self.index.pq.M)
+        return found
 
     @property
     def effort(self) -> int:
@@ -114,9 +124,13 @@ class FaissIndex:
         with _threads(faiss, threads):
             if kind in ("ivf", "ivfpq"):
                 wanted = max(lists * _SAMPLES, 256 * 39 if kind == "ivfpq" else 1)
-                index.train(_placed(vectors, metric, _sample(count, wanted, seed)))
-            for start in range(0, count, _BLOCK):
-                index.add(_placed(vectors, metric, slice(start, start + _BLOCK)))
+                rows = _sample(count, wanted, seed)
+                sample = np.empty((len(rows), width), np.float32)
+                for part in blocks(len(rows), width):
+                    sample[part] = _placed(vectors, metric, rows[part])
+                index.train(sample)
+            for part in blocks(count, width, _ADDED):
+                index.add(_placed(vectors, metric, part))
         usual = {"exact": 1, "hnsw": 64}.get(kind, min(16, lists))
         return cls(kind, metric, index, usual if effort is None else effort)
 
@@ -155,10 +169,17 @@ class FaissIndex:
     def measure(self, vectors: Any, queries: int = 1000, k: int = 10, efforts: Sequence[int] | None = None,
                 seed: int = 0) -> dict[int, float]:
         """Fill in `recalls`: for each effort the recall@k of queries that are drawn from the vectors of the index, each
-        without itself.  vectors : those that it was built of"""
+        without itself.  vectors : those that it was built of; memory-mapped ones are compared in blocks
+
+        Raises ValueError if their number is another."""
+        if len(vectors) != len(self):
+            raise ValueError(f"FaissIndex.measure: {len(vectors)} vectors, expected the {len(self)} that the index was "
+                             "built of")
         rows = _sample(len(self), queries, seed)
         chosen = np.asarray(vectors[rows])
-        _, truth = exact_neighbours(vectors, chosen, min(k + 1, len(self)), self.metric)
+        exact = Index(self.metric)
+        exact.add(vectors)
+        _, truth = exact.search(chosen, min(k + 1, len(self)))
         before = self.effort
         try:
             for effort in EFFORTS[self.kind] if efforts is None else efforts:
@@ -176,7 +197,8 @@ class FaissIndex:
             faiss.write_index(self.index, os.fspath(beside))
         write_text(_notes(path), json.dumps({
             "format": _FORMAT, "version": _VERSION, "kind": self.kind, "metric": self.metric, "effort": self.effort,
-            "vectors": len(self), "recalls": {str(effort): value for effort, value in self.recalls.items()}}))
+            "vectors": len(self), "checkpoint": self.checkpoint,
+            "recalls": {str(effort): value for effort, value in self.recalls.items()}}))
 
     @classmethod
     def load(cls, path: str | os.PathLike, memory_map: bool = False) -> FaissIndex:
@@ -196,6 +218,7 @@ class FaissIndex:
             notes = json.loads(_notes(path).read_text(encoding="utf-8"))
             kind, metric, effort = notes["kind"], notes["metric"], notes["effort"]
             recalls = {int(name): float(value) for name, value in notes["recalls"].items()}
+            checkpoint = str(notes.get("checkpoint", ""))
             if (notes["format"], notes["version"]) != (_FORMAT, _VERSION) or kind not in KINDS or metric not in METRICS:
                 raise ValueError("of another format or version")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -212,70 +235,13 @@ class FaissIndex:
         if index.ntotal != notes["vectors"]:
             raise ValueError(f"FaissIndex.load: {path} has {index.ntotal} vectors, {_notes(path)} says "
                              f"{notes['vectors']}: build it again")
-        return cls(kind, metric, index, effort, recalls)
-
-
-class IndexShards:
-    """Several indices that are searched as one: the ids of each continue those of the one before.
-
-    The results are merged exactly: the k nearest of all that the shards find, at equal distances by id.
-
-    shards : of one metric, `Index` or FaissIndex; the ids of each must be its rows
-
-    Raises ValueError if there are none, or their metrics differ.
-    """
-
-    def __init__(self, shards: Sequence[Searchable]):
-        if not shards or len({shard.metric for shard in shards}) > 1:
-            raise ValueError(f"IndexShards: the metrics of the shards are {[shard.metric for shard in shards]}, "
-                             "expected one or more shards of one metric")
-        self.shards, self.metric = list(shards), shards[0].metric
-
-    def __len__(self) -> int:
-        return sum(map(len, self.shards))
-
-    def search(self, queries: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Index.search`."""
-        if not 1 <= k <= len(self):
-            raise ValueError(f"IndexShards.search: k is {k}, expected 1 to {len(self)}, the number of vectors")
-        distances, ids, start = [], [], 0
-        for shard in self.shards:
-            if len(shard):
-                near, own = shard.search(queries, min(k, len(shard)))
-                distances.append(near)
-                ids.append(np.where(own < 0, own, own + start))
-            start += len(shard)
-        return _nearest(np.hstack(distances), np.hstack(ids), k)
+        return cls(kind, metric, index, effort, recalls, checkpoint)
 
 
 def recall(found: Any, true: Any) -> float:
     """The share of the true neighbours (Q, k) that are among those found (Q, k)."""
     hits = sum(len(np.intersect1d(own[own >= 0], wanted)) for own, wanted in zip(found, true, strict=True))
     return hits / max(1, np.size(true))
-
-
-def exact_neighbours(vectors: Any, queries: Any, k: int, metric: str = "cosine") -> tuple[np.ndarray, np.ndarray]:
-    """Distances (Q, k) float64 and rows (Q, k) int64 of the k nearest vectors of each query, in float64, in one pass
-    over blocks of the vectors, which may be memory-mapped."""
-    check_metric("exact_neighbours", metric)
-    wide = check_vectors("exact_neighbours", "queries", queries)
-    wide = unit_rows(wide) if metric == "cosine" else wide
-    best = np.full((len(wide), 0), np.inf), np.zeros((len(wide), 0), np.int64)
-    lengths = (wide * wide).sum(axis=1)[:, None]
-    for start in range(0, len(vectors), _BLOCK):
-        block = check_vectors("exact_neighbours", "vectors", vectors[start:start + _BLOCK])
-        block = unit_rows(block) if metric == "cosine" else block
-        squares = np.maximum(lengths + (block * block).sum(axis=1) - 2 * wide @ block.T, 0.0)
-        rows = np.broadcast_to(np.arange(start, start + len(block)), squares.shape)
-        best = _nearest(np.hstack([best[0], squares]), np.hstack([best[1], rows]), k)
-    squares, ids = best
-    return squares / 2 if metric == "cosine" else np.sqrt(squares), ids
-
-
-def _nearest(distances: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k least of each row, at equal distances by id; ids of -1 come last."""
-    order = np.lexsort((np.where(ids < 0, np.iinfo(np.int64).max, ids), distances))[:, :k]
-    return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)
 
 
 def _others(ids: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -36,10 +36,11 @@ import numpy as np
 
 from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
 from sparsenet.retrieval.chance import expected_average_precision
-from sparsenet.retrieval.distances import Space, check_metric, check_vectors
+from sparsenet.retrieval.distances import check_metric, check_vectors
 from sparsenet.retrieval.protocols import PAPER_OBJECTS, PROTOCOLS, check_column, select, unknown
 from sparsenet.retrieval.ranking import Queries, Standing, stand
 from sparsenet.retrieval.result import LONGEST_LIST, ClassHits, Evaluation, Scores
+from sparsenet.retrieval.space import Space
 
 __all__ = ["PAPER_OBJECTS", "PROTOCOLS", "evaluate"]
 
@@ -102,7 +103,7 @@ def evaluate(descriptors: Any, labels: Any, metric: str = "cosine", protocol: st
     counts = np.bincount(classes[~of_unknown_class], minlength=max(len(values), 1))
     if queries is None:
         itself = protocol == "3dshapenets"
-        asked = Queries(space.vectors, classes, np.arange(len(rows)), itself)
+        asked = Queries(space.place(vectors[rows]), classes, np.arange(len(rows)), itself)
         relevant = counts[classes] - (0 if itself else 1)
         relevant[of_unknown_class] = 0
         places, skipped = rows, -int(of_unknown_class.sum())

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparsenet.retrieval.distances import Space
+from sparsenet.retrieval.space import Space
 
 E_RANK = 32
 

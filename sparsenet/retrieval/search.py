@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sparsenet.data import SparseDataset
     from sparsenet.nn import SparseNetwork
+    from sparsenet.retrieval.index_shards import Searchable
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Found:
 
 
 def find_similar(net: SparseNetwork, mesh: Any, descriptors: Descriptors, k: int = 10, metric: str = "cosine",
-                 name: str = "query") -> Found:
+                 name: str = "query", index: Searchable | None = None) -> Found:
     """The k shapes whose descriptors are nearest to that of a mesh.
 
     Parameters
@@ -108,14 +109,21 @@ def find_similar(net: SparseNetwork, mesh: Any, descriptors: Descriptors, k: int
     mesh : a Mesh with the up axis of the shapes, or a file for `read_mesh`, which is rotated and voxelized in the
         same way as the shapes were
     k : 1 to the number of shapes;  metric : "cosine" or "l2";  name : name of the query, for the picture
+    index : of the vectors of the descriptors, to search instead of these, by its own metric; one that is not exact may
+        find fewer than k (`index_files.open_indices`)
 
     Raises
     ------
-    ValueError, OSError : the mesh cannot be read, k is out of range, or the descriptors do not match the network.
+    ValueError, OSError : the mesh cannot be read, k is out of range, the descriptors do not match the network, or the
+        index has another number of vectors.
     """
     from sparsenet.shapes import Voxelization
 
-    index = descriptors.index(metric)
+    if index is None:
+        index = descriptors.index(metric)
+    elif len(index) != len(descriptors):
+        raise ValueError(f"find_similar: the index has {len(index)} vectors, the descriptors are {len(descriptors)}: "
+                         "build it of these descriptors")
     field = net.field or (descriptors.render_size,) * 3
     treatment = Voxelization(descriptors.render_size, descriptors.fill, descriptors.up_axis)
     upright = treatment.read(mesh, None if isinstance(mesh, str | os.PathLike) else "z")
@@ -125,4 +133,5 @@ def find_similar(net: SparseNetwork, mesh: Any, descriptors: Descriptors, k: int
     x = SparseTensor(voxels.features, coordinates, field, batch_size=1).to(weights.device, weights.dtype)
     query = embed(net, x, descriptors.layer or None, output=descriptors.output)
     (distances,), (rows,) = index.search(query, k)
-    return Found(name, voxels.coordinates, voxels.dropped, distances, rows, descriptors)
+    found = rows >= 0
+    return Found(name, voxels.coordinates, voxels.dropped, distances[found], rows[found], descriptors)

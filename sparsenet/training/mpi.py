@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,9 @@ _SPINS, _SHORTEST, _LONGEST = 100, 2e-5, 1e-3  # attempts without a pause, then 
 
 _WATCHER = """
 import os, sys
-last, command = sys.argv[1:]
+path, there, absent = sys.argv[1:]
 if not sys.stdin.buffer.read():
-    print("sparsenet train: error: a rank has died, which ends the training: " + (
-          f"{last} is complete; to continue: {command}" if os.path.exists(last) else
-          "it had not written a checkpoint: there is nothing to resume"), file=sys.stderr, flush=True)
+    print(there if os.path.exists(path) else absent, file=sys.stderr, flush=True)
 """
 
 
@@ -98,16 +96,31 @@ class World:
         link = NcclLink(self.size, self.rank, ranks.from_first(unique_id))
         return Ranks(self.rank, self.size, shards, self.link, link)
 
+    def watched(self, out: Path) -> AbstractContextManager[None]:
+        """A context of the training in the folder `out`: if a rank is killed in it, one line says so, and how to
+        continue."""
+        command = (f"mpirun -n {self.size} sparsenet train {shlex.quote(str(out / 'config.toml'))} "
+                   f"--out {shlex.quote(str(out))} --resume")
+        died, last = "sparsenet train: error: a rank has died, which ends the training: ", out / "last.h5"
+        return self._watched(last, f"{died}{last} is complete; to continue: {command}",
+                             f"{died}it had not written a checkpoint: there is nothing to resume")
+
+    def watched_parts(self, command: str, output: str | Path) -> AbstractContextManager[None]:
+        """A context in which each process makes its part of the file `output`: if one is killed in it, one line says
+        so, and how to continue."""
+        died = f"sparsenet {command}: error: a process has died, which ends the command: "
+        there = (f"{died}parts of {output} that are complete are kept; to continue, run it again on {self.size} "
+                 "processes")
+        return self._watched(Path(output).parent, there, f"{died}the folder of {output} is gone")
+
     @contextmanager
-    def watched(self, out: Path) -> Iterator[None]:
-        """A context of the training in the folder `out`: if this process or another rank is killed in it, which leaves
-        mpirun to kill the rest, a process that mpirun does not know of says so in one line, and how to continue."""
+    def _watched(self, path: Path, there: str, absent: str) -> Iterator[None]:
+        """A context: if this process or another rank is killed in it, which leaves mpirun to kill the rest, a process
+        that mpirun does not know of says one of the lines, depending on whether the path exists."""
         if self.size == 1 or self.rank > 0:
             yield
             return
-        command = (f"mpirun -n {self.size} sparsenet train {shlex.quote(str(out / 'config.toml'))} "
-                   f"--out {shlex.quote(str(out))} --resume")
-        watcher = subprocess.Popen([sys.executable, "-I", "-S", "-c", _WATCHER, str(out / "last.h5"), command],
+        watcher = subprocess.Popen([sys.executable, "-I", "-S", "-c", _WATCHER, str(path), there, absent],
                                    stdin=subprocess.PIPE, start_new_session=True)
         try:
             yield

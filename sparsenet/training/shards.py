@@ -11,6 +11,9 @@ shard then continues the backward pass from its rows of their gradient:
     shard 1 -> descriptors  > whole batch -> loss -> gradient  > rows 1, S+1 ... -> backward of shard 1
     ...                    /                                  \\ ...
 
+A process that has several shards runs them twice for that: first for their descriptors alone, without graphs, and then
+one after the other with a graph, so that one graph exists at a time.  The second run draws and normalises as the first.
+
 Each shard runs from the same running statistics (of batch norms, over its own sites or rows alone); by how much they
 move is averaged over the shards, weighted by their samples, in the same sum as the gradients.  Statistics over the
 whole batch would need a message in the middle of each layer, forward and backward: there are none.
@@ -25,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sparsenet.autograd import Function, Tensor
+from sparsenet.autograd import Function, Tensor, no_grad
 from sparsenet.backend import array_module, to_device, wide_dtype
 from sparsenet.data.batch import ShardedBatch, shard_rows
 from sparsenet.training.precision import loss_scale, run_backward
@@ -103,18 +106,23 @@ class ShardedStep:
         count = min(self.ranks.shards, len(batch))
         before = [one.array for one in self.buffers]
         masses = self._masses(batch)
-        forward: dict[int, _Forward] = {}
+        kept: dict[int, _Forward] = {}
         own: dict[int, _Figures] = {}
         values: dict[int, float] = {}
         whole = rows_gradient = None
         if self.whole:
             with watch("forward"):
-                forward = {shard: self._run(batch, shard, before, epoch, step) for shard in batch.shards}
-                whole, rows_gradient, values = self._compared(batch, forward)
+                if len(batch.shards) == 1:  # its graph waits for the gradient
+                    kept = {shard: self._run(batch, shard, before, epoch, step) for shard in batch.shards}
+                descriptors = {shard: run.view.descriptors.array for shard, run in kept.items()}
+                with no_grad():
+                    for shard in batch.shards.keys() - kept.keys():
+                        descriptors[shard] = self._run(batch, shard, before, epoch, step).view.descriptors.array
+                whole, rows_gradient, values = self._compared(batch, descriptors)
 
         def leaf(shard: int) -> Any:
             with watch("forward"):
-                run = forward.pop(shard) if shard in forward else self._run(batch, shard, before, epoch, step)
+                run = kept.pop(shard) if shard in kept else self._run(batch, shard, before, epoch, step)
             with watch("backward"), np.errstate(all="ignore"):
                 flat, own[shard] = self._shard(batch, shard, run, masses, rows_gradient)
             return flat
@@ -148,23 +156,22 @@ class ShardedStep:
         return _Forward(view, [buffer.array.astype(self.dtype) - array.astype(self.dtype)
                                for buffer, array in zip(self.buffers, before, strict=True)])
 
-    def _compared(self, batch: ShardedBatch, forward: dict[int, _Forward]) -> tuple[Any, Any, dict[int, float]]:
+    def _compared(self, batch: ShardedBatch, descriptors: dict[int, Any]) -> tuple[Any, Any, dict[int, float]]:
         """The parts of the loss that need the whole batch: the gradient by the parameters beside the network and which
         have one, the gradient by the descriptors (B, C), and the value of each part."""
-        arrays = self.ranks.merged({shard: to_device(run.view.descriptors.array, "cpu")
-                                    for shard, run in forward.items()})
+        arrays = self.ranks.merged({shard: to_device(array, "cpu") for shard, array in descriptors.items()})
         rows = np.empty((len(batch), *arrays[0].shape[1:]), arrays[0].dtype)
         for shard, array in arrays.items():
             rows[shard::self.ranks.shards] = array
-        descriptors = Tensor(to_device(rows, self._device()), requires_grad=True)
-        view = self.criterion.gathered(descriptors, batch.labels)
+        gathered = Tensor(to_device(rows, self._device()), requires_grad=True)
+        view = self.criterion.gathered(gathered, batch.labels)
         found = {part: self.criterion.value(part, view)[0] for part in self.whole}
         loss = _sum([value * self.criterion.weights[part] for part, value in found.items()])
         with np.errstate(all="ignore"):
             run_backward(loss, self.scale)
         flat, used = self._flattened()
         values = {part: float(to_device(value.array, "cpu")) for part, value in found.items()}
-        return (flat, np.array(used)), descriptors.grad, values
+        return (flat, np.array(used)), gathered.grad, values
 
     def _shard(self, batch: ShardedBatch, shard: int, run: _Forward, masses: np.ndarray, rows_gradient: Any
                ) -> tuple[Any, _Figures]:

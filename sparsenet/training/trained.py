@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsenet.files import check_folder
+from sparsenet.files import check_folder, seal_of
 from sparsenet.retrieval.descriptors import Descriptors
 from sparsenet.retrieval.progress import Watched
 from sparsenet.training.build import check_field, rendering
@@ -99,3 +99,15 @@ def embed_shapes(net: SparseNetwork, state: Checkpoint, config: Config, shapes: 
         return found
     nothing: dict[str, Any] = {name: getattr(found, name)[:0] for name in ("vectors", "labels", "names", "samples")}
     return replace(found, **nothing)  # one object has told how long the descriptors of an empty part are
+
+
+def part_settings(state: Checkpoint, config: Config, shapes: SparseDataset, layer: int | None,
+                  poses: str | Sequence[int], descriptor: str | None, part: Part) -> str:
+    """A digest of all that the parts share which `embed_shapes` makes of these arguments: the weights, the config, the
+    shapes and their files, and the number of parts."""
+    from sparsenet.data.parts import settings_digest
+    from sparsenet.data.several_files import dataset_paths
+
+    files = [seal_of(path) for path in dataset_paths(shapes.path)]
+    return settings_digest(state.digest, config.text(), shapes.digest, files, shapes.rows.tolist(), layer, poses,
+                           descriptor, part.of)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import SECTIONS, Results, Settings, hash_table, report, run
+from benchmarks import SECTIONS, Results, Settings, hash_table, ranks, report, run
 from sparsenet.kernels import get_num_threads
 
 QUICK = Settings(repeats=1, quick=True)
@@ -181,3 +181,27 @@ def test_a_resnet_is_verified_and_timed():
     case = "parametric shapes, render 6, batch 4"
     prepared, whole = (results.value("ResNet steps", case, name) for name in ("prepared", "with rulebooks"))
     assert prepared > whole > 0
+
+
+def test_shards_are_timed_beside_one_batch_and_ranks_are_left_out_without_mpi(monkeypatch):
+    monkeypatch.setattr(ranks, "find_launcher", lambda: None)
+    results = run(QUICK, ["ranks"], say=lambda line: None)
+    assert not results.failed and "ranks left out: pip install 'sparsenet[mpi]' mpich" in results.notes
+    for loss in ranks.LOSSES:
+        assert results.value(ranks.SECTION, f"{loss}, 4 shards, 1 rank", "step / one batch's") > 0
+
+
+@pytest.mark.extra("mpi")
+def test_ranks_are_compared_with_one_process_and_timed_beside_threads():
+    threads = get_num_threads()
+    results = run(QUICK, ["ranks"], say=lambda line: None)
+    assert not results.failed and get_num_threads() == threads
+    for loss in ranks.LOSSES:
+        assert results.value(ranks.SECTION, f"{loss}, 2 shards, 2 ranks", "step / 2 threads'") > 0
+
+
+@pytest.mark.extra("mpi")
+def test_ranks_of_other_bits_fail(monkeypatch):
+    monkeypatch.setattr(ranks.Training, "digest", lambda self: "other")
+    assert "softmax: the weights after a step on two ranks differ" in run(QUICK, ["ranks"], say=lambda line: None
+                                                                          ).failed["ranks"]

@@ -11,7 +11,20 @@ import numpy as np
 import pytest
 
 from sparsenet.cli import main as command_line
-from sparsenet.data import Conversion, Part, SparseDataset, import_folder, import_parametric, import_volumes
+from sparsenet.data import (
+    Conversion,
+    Part,
+    SparseDataset,
+    import_csv,
+    import_folder,
+    import_modelnet10_voxels,
+    import_modelnet40_voxels,
+    import_parametric,
+    import_points,
+    import_psb,
+    import_shrec,
+    import_volumes,
+)
 from sparsenet.data import join_datasets as join
 from sparsenet.data.parts import parts_beside, read_record
 from sparsenet.data.reader import DatasetReader
@@ -44,18 +57,61 @@ def volumes(tmp_path):
     return tmp_path / "volumes"
 
 
-@pytest.fixture(params=["meshes kept", "voxels", "labelled parts", "volumes"])
+def packed_40(folder):
+    """train.npz and test.npz of ModelNet40: five and three objects of twelve poses, one of them in both splits."""
+    grids = np.random.default_rng(2).random((8, 12, 30, 30, 30)) < 0.002
+    grids[6], grids[1, 4] = grids[2], False
+    for split, own in (("train", slice(0, 5)), ("test", slice(5, 8))):
+        count = len(grids[own])
+        np.savez_compressed(folder / f"{split}.npz", vox_packed=np.packbits(grids[own].reshape(count, 12, -1), axis=-1),
+                            name=np.array([f"cup/{split}{number}" for number in range(count)]),
+                            label=np.arange(count, dtype=np.uint8) % 2, classes=np.array(["bowl", "cup"]))
+
+
+def packed_10(file):
+    grids = np.random.default_rng(2).random((9, 32, 32, 32)) < 0.01
+    grids[7] = grids[2]
+    packed, labels = np.packbits(grids.reshape(9, -1), axis=1), (np.arange(9) % 10).astype(np.uint8)
+    np.savez_compressed(file, train=packed[:5], train_label=labels[:5], test=packed[5:], test_label=labels[5:])
+
+
+@pytest.fixture(params=["meshes kept", "voxels", "labelled parts", "volumes", "points", "csv", "psb", "shrec",
+                        "modelnet40", "modelnet10"])
 def make(request, tmp_path):
     """Makes a dataset at a path, with a conversion."""
-    if request.param == "volumes":
-        folder = request.getfixturevalue("volumes")
-        return lambda path, conversion: import_volumes(folder, path, 0.5, conversion=conversion)
-    if request.param == "labelled parts":
+    kind, (tree, volumes) = request.param, (request.getfixturevalue("tree"), request.getfixturevalue("volumes"))
+    if kind == "volumes":
+        return lambda path, conversion: import_volumes(volumes, path, 0.5, conversion=conversion)
+    if kind == "labelled parts":
         return lambda path, conversion: import_parametric(path, {"train": 1}, 3, replace(conversion, keep_meshes=True),
                                                           parts=True)
-    folder = request.getfixturevalue("tree")
-    keep = request.param == "meshes kept"
-    return lambda path, conversion: import_folder(folder, path, replace(conversion, keep_meshes=keep))
+    if kind == "points":
+        for number in range(6):
+            cloud = np.random.default_rng(number).normal(size=(20, 3))
+            np.save(tree / "chair" / f"cloud{number}.npy", cloud)
+        return lambda path, conversion: import_points(tree, path, replace(conversion, keep_meshes=True), [".npy"])
+    if kind == "csv":
+        lines = ["path,label,split", *(f"{name}/{number}.off,{name},{'test' if number else ''}"
+                                       for name in ("chair", "stool") for number in range(4)), "chair/bad.off,chair,"]
+        (tree / "list.csv").write_text("\n".join(lines))
+        return lambda path, conversion: import_csv(tree / "list.csv", path, conversion)
+    if kind in ("psb", "shrec"):
+        (tree / "meshes").mkdir()
+        for number in range(7):
+            (tree / "meshes" / f"m{number}.off").write_text(MESH.format(1 + number % 3))
+        (tree / "train.cla").write_text("PSB 1\n2 4\nboat 0 2\n0\n3\nplane 0 2\n1\n9\n")
+        (tree / "test.cla").write_text("PSB 1\n1 2\nboat 0 2\n4\n6\n")
+        if kind == "psb":
+            return lambda path, conversion: import_psb(tree, path, conversion)
+        return lambda path, conversion: import_shrec(tree / "train.cla", path, tree / "meshes", conversion=conversion)
+    if kind == "modelnet40":
+        packed_40(tmp_path)
+        return lambda path, conversion: import_modelnet40_voxels(tmp_path, path, 3, False, conversion.part)
+    if kind == "modelnet10":
+        packed_10(tmp_path / "ten.npz")
+        return lambda path, conversion: import_modelnet10_voxels(tmp_path / "ten.npz", path, conversion.part)
+    keep = kind == "meshes kept"
+    return lambda path, conversion: import_folder(tree, path, replace(conversion, keep_meshes=keep))
 
 
 def parts_of(make, path, of):
@@ -71,6 +127,28 @@ def test_joined_parts_are_the_whole(make, of, tmp_path):
     joined = join(tmp_path / "joined.h5", paths[::-1])
     assert (tmp_path / "joined.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
     assert [line.replace("joined.h5", "whole.h5") for line in str(joined).splitlines()] == str(report).splitlines()
+
+
+def test_parts_that_are_there_are_kept(make, tmp_path):
+    paths = parts_of(make, tmp_path / "x.h5", 3)
+    before = [path.stat().st_mtime_ns for path in paths]
+    paths[1].unlink()
+    parts_of(make, tmp_path / "x.h5", 3)
+    after = [path.stat().st_mtime_ns for path in paths]
+    assert (after[0], after[2]) == (before[0], before[2]) and after[1] > before[1]
+
+
+def test_parts_of_other_voxels_are_refused(tmp_path):
+    packed_40(tmp_path)
+    import_modelnet40_voxels(tmp_path, tmp_path / "x.h5", 3, False, Part(2, 3))
+    with pytest.raises(ValueError, match="is a part made with other settings, or from other files: remove it"):
+        import_modelnet40_voxels(tmp_path, tmp_path / "x.h5", 2, False, Part(2, 3))
+    packed_10(tmp_path / "a.npz")
+    import_modelnet10_voxels(tmp_path / "a.npz", tmp_path / "y.h5", Part(1, 2))
+    with np.load(tmp_path / "a.npz") as arrays:
+        np.savez(tmp_path / "a.npz", **{**arrays, "test": arrays["test"][::-1]})
+    with pytest.raises(ValueError, match="is a part made with other settings, or from other files: remove it"):
+        import_modelnet10_voxels(tmp_path / "a.npz", tmp_path / "y.h5", Part(1, 2))
 
 
 def test_a_part_that_is_there_is_kept_and_one_of_other_settings_is_refused(tree, tmp_path):
@@ -154,6 +232,20 @@ def test_parts_divide_items_evenly_and_in_steps():
             assert all(part.start % step == 0 for part in parts if part.start < 22)
             if step == 1:
                 assert max(map(len, items)) - min(map(len, items)) <= 1
+
+
+@pytest.mark.parametrize("source", ["modelnet40-voxels", "modelnet10-voxels"])
+def test_packed_voxels_are_imported_in_parts(source, tmp_path, capsys):
+    packed_40(tmp_path)
+    packed_10(tmp_path / "ten.npz")
+    given = tmp_path if source == "modelnet40-voxels" else tmp_path / "ten.npz"
+    arguments = ["make-dataset", source, str(given), str(tmp_path / "x.h5")]
+    assert command_line(arguments) == 0
+    whole, report = (tmp_path / "x.h5").read_bytes(), capsys.readouterr()
+    for number in (1, 2, 3):
+        assert command_line([*arguments, "--part", f"{number}/3", "--quiet"]) == 0
+    assert command_line(["join", str(tmp_path / "x.h5"), "--remove"]) == 0
+    assert (tmp_path / "x.h5").read_bytes() == whole and capsys.readouterr() == report
 
 
 def test_the_commands_make_and_join_parts(tree, tmp_path, capsys):

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from sparsenet.retrieval.distances import Space
+from sparsenet.retrieval.space import Space
 
 ULP = 2.0**-52
 
@@ -35,9 +35,9 @@ def test_squared_distances_differ_by_less_than_a_step_from_the_exact_ones(name):
     vectors = clouds()[name]
     space = Space(vectors, "l2")
     exact = exact_squares(vectors)
-    found = space.compare(space.vectors)
+    found = space.compare(space.place(vectors))
     assert (np.abs(found - exact) <= space.step(exact)).all()
-    distances = np.stack([space.distances(row, np.arange(len(vectors))) for row in space.vectors])
+    distances = np.stack([space.distances(row, np.arange(len(vectors))) for row in space.place(vectors)])
     np.testing.assert_allclose(distances**2, exact, rtol=1e-14)
 
 

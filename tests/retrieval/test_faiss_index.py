@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 
 import numpy as np
 import pytest
 
 from benchmarks import descriptor_index
-from sparsenet.cli import main as command_line
 from sparsenet.retrieval import Descriptors, Index
-from sparsenet.retrieval.faiss_index import KINDS, FaissIndex, IndexShards, exact_neighbours, recall
+from sparsenet.retrieval.faiss_index import KINDS, FaissIndex, recall
+from sparsenet.retrieval.index_shards import IndexShards
 
 pytestmark = pytest.mark.extra("faiss")
 
@@ -28,13 +29,10 @@ def vectors():
 def test_exact_neighbours_are_those_of_index(vectors, metric):
     index = Index(metric)
     index.add(vectors)
+    distances, rows = FaissIndex.build(vectors, "exact", metric).search(vectors[:40] + 0.01, 7)
     expected = index.search(vectors[:40] + 0.01, 7)
-    for distances, rows in (exact_neighbours(vectors, vectors[:40] + 0.01, 7, metric),
-                            FaissIndex.build(vectors, "exact", metric).search(vectors[:40] + 0.01, 7)):
-        np.testing.assert_array_equal(rows, expected[1])
-        np.testing.assert_allclose(distances, expected[0], atol=2e-5)
-    distances, rows = exact_neighbours(vectors[:5], vectors[:2], 9, metric)
-    assert rows.shape == (2, 5) and rows[:, 0].tolist() == [0, 1]
+    np.testing.assert_array_equal(rows, expected[1])
+    np.testing.assert_allclose(distances, expected[0], atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,6 +115,12 @@ def test_errors_say_what_to_do(vectors, tmp_path):
         index.search(vectors[:1], 1.5)
     with pytest.raises(ValueError, match="expected one or more shards of one metric"):
         IndexShards([index, Index("l2")])
+    odd = Index("cosine")
+    odd.add(vectors[:3], ids=[0, 2, 1])
+    with pytest.raises(ValueError, match="IndexShards: the ids of shard 1 are not its rows"):
+        IndexShards([index, odd])
+    with pytest.raises(ValueError, match="measure: 5 vectors, expected the 2000 that the index was built of"):
+        index.measure(vectors[:5])
     with pytest.raises(FileNotFoundError, match="no such file: `sparsenet index build` writes both"):
         FaissIndex.load(tmp_path / "x")
     index.save(tmp_path / "x")
@@ -128,22 +132,40 @@ def test_errors_say_what_to_do(vectors, tmp_path):
         FaissIndex.load(tmp_path / "x")
 
 
-def test_the_command_builds_and_measures(vectors, tmp_path, capsys):
-    Descriptors(vectors, np.full(2000, -1), np.arange(2000).astype(str)).save(tmp_path / "d.h5")
-    np.save(tmp_path / "d.npy", vectors)
-    for source in ("d.h5", "d.npy"):
-        assert command_line(["index", "build", str(tmp_path / source), str(tmp_path / source) + ".faiss", "--kind",
-                             "ivf", "--lists", "20", "--queries", "100"]) == 0
-        out = capsys.readouterr().out
-        assert f"{source}.faiss: 2,000 vectors, ivf, cosine" in out and "recall@10 with effort 16: " in out
-    assert (tmp_path / "d.h5.faiss").read_bytes() == (tmp_path / "d.npy.faiss").read_bytes()
-    assert json.loads((tmp_path / "d.h5.faiss.json").read_text())["recalls"]["64"] == 1
-
-
-def test_the_benchmark_measures_each_kind(tmp_path, vectors, capsys):
-    Descriptors(vectors, np.full(2000, -1), np.arange(2000).astype(str)).save(tmp_path / "d.h5")
-    for more in ([], ["--descriptors", str(tmp_path / "d.h5"), "--count", "1200"]):
-        rows = descriptor_index.main(["--count", "1500", "--queries", "20", "--folder", str(tmp_path), *more])
-        assert {row["kind"] for row in rows} == set(KINDS)
+def test_the_benchmark_measures_each_kind(tmp_path, vectors):
+    """Here, without a process for each."""
+    np.save(tmp_path / "v.npy", vectors)
+    np.save(tmp_path / "queries.npy", vectors[:20] + 0.01)
+    (truth,) = descriptor_index.exact_search(tmp_path, tmp_path / "v.npy", 1500, "cosine", 1)
+    assert truth["ms_a_query"] > 0 and truth["bytes"] == 1500 * 16 * 4
+    for kind in KINDS:
+        rows = descriptor_index.built_and_searched(tmp_path, tmp_path / "v.npy", 1500, kind, "cosine", 1, False)
         assert all(row["bytes"] > 0 and row["ms_a_query"] > 0 and 0 < row["recall_at_10"] <= 1 for row in rows)
-        assert next(row for row in rows if row["kind"] == "exact")["recall_at_10"] > 0.99
+        assert kind != "exact" or rows[0]["recall_at_10"] > 0.99
+    assert not list(tmp_path.glob("*.faiss*"))
+
+
+def test_the_benchmark_goes_on_and_extrapolates(tmp_path, vectors, capsys):
+    Descriptors(vectors, np.full(2000, -1), np.arange(2000).astype(str)).save(tmp_path / "d.h5")
+    words = ["--count", "1500", "--first", "400", "--queries", "20", "--folder", str(tmp_path), "--descriptors",
+             str(tmp_path / "d.h5"), "--kinds", "hnsw", "--width", "12"]
+    rows = descriptor_index.main(words)
+    assert {(row["kind"], row["vectors"]) for row in rows} == {
+        (kind, count) for kind in ("Index", "hnsw") for count in (400, 1500)}
+    assert len(capsys.readouterr().out.splitlines()) == len(rows)
+    assert np.load(tmp_path / "real-1500-12.npy").shape == (1500, 12)
+    assert descriptor_index.main(words) == rows and capsys.readouterr() == ("", "")
+
+    (tmp_path / "results.jsonl").write_text("\n".join(json.dumps(row) for row in rows if (
+        row["kind"], row["vectors"]) != ("hnsw", 1500)) + "\n")
+    (found,) = [row for row in descriptor_index.main([*words, "--hours", "0"]) if "extrapolated_from" in row]
+    first = next(row for row in rows if (row["kind"], row["vectors"]) == ("hnsw", 400))
+    growth = 1500 * math.log(1500) / (400 * math.log(400))
+    assert found["build_s"] == round(first["build_s"] * growth) and "recall_at_10" not in found
+
+
+def test_principal_components_keep_angles(vectors):
+    low = np.hstack([vectors[:, :5], vectors[:, :5] @ np.ones((5, 3), np.float32)])  # of five dimensions
+    found = descriptor_index.narrowed(low, 5)
+    np.testing.assert_allclose(found @ found.T, low @ low.T, atol=1e-3)
+    assert found.dtype == np.float32 and descriptor_index.narrowed(low, 9).shape == low.shape

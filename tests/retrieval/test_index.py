@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from sparsenet.retrieval import Index
-from sparsenet.retrieval import index as index_module
+from sparsenet.retrieval import Index, nearest
 
 METRICS = ["cosine", "l2"]
 
@@ -107,7 +106,7 @@ def test_blocks_and_additions_in_parts_do_not_show(metric, monkeypatch):
     rng = np.random.default_rng(2)
     vectors, queries = rng.normal(size=(90, 5)).astype(np.float32), rng.normal(size=(33, 5))
     expected = filled(vectors, metric).search(queries, 9)
-    monkeypatch.setattr(index_module, "_BLOCK", 400)
+    monkeypatch.setattr(nearest, "_BLOCK", 400)
     parts = Index(metric)
     for start in range(0, 90, 40):
         parts.add(vectors[start : start + 40])

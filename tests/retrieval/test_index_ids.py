@@ -9,8 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from sparsenet.retrieval import Descriptors, Index
-from sparsenet.retrieval import index as index_module
+from sparsenet.retrieval import Descriptors, Index, nearest
 
 
 @pytest.fixture(params=["cosine", "l2"])
@@ -154,7 +153,7 @@ def test_range_search_finds_all_within_the_radius(metric, rng, lattice, monkeypa
             assert sorted(ids[part].tolist()) == near.tolist()
             assert (np.diff(distances[part]) >= 0).all() and (distances[part] <= radius + 1e-11).all()
             np.testing.assert_allclose(distances[part], expected[query, ids[part]], atol=1e-7)
-        monkeypatch.setattr(index_module, "_BLOCK", 200)
+        monkeypatch.setattr(nearest, "_BLOCK", 200)
         assert all(np.array_equal(*pair) for pair in zip(whole, index.range_search(queries, radius), strict=True))
         monkeypatch.undo()
 

@@ -13,7 +13,7 @@ import sparsenet as sn
 from sparsenet.data import SparseDataset
 from sparsenet.retrieval import Descriptors, Found, embed, find_similar
 from sparsenet.retrieval import index as index_module
-from sparsenet.retrieval.distances import Space
+from sparsenet.retrieval.space import Space
 from sparsenet.training import ConfigError, embed_shapes, load_network, open_shapes, parse_config
 
 

@@ -58,10 +58,11 @@ def test_embed_writes_descriptors_that_retrieve_searches(tool, experiment, tmp_p
     assert len(out.splitlines()) == 5 and "stool/test1" in out.splitlines()[1]
 
 
-@pytest.mark.parametrize("of", [2, 40])
-def test_parts_of_descriptors_join_to_the_same_bytes(tool, experiment, tmp_path, of):
+@pytest.mark.parametrize(("of", "options"), [
+    (2, ()), (40, ()), (3, ("--poses", "mean")), (3, ("--descriptor", "probabilities")), (3, ("--layer", "2"))])
+def test_parts_of_descriptors_join_to_the_same_bytes(tool, experiment, tmp_path, of, options):
     """40 parts of 30 objects: some are empty."""
-    arguments = ("embed", experiment.checkpoint, tmp_path / "d.h5", "--split", "all", "--quiet")
+    arguments = ("embed", experiment.checkpoint, tmp_path / "d.h5", "--split", "all", "--quiet", *options)
     assert tool(*arguments)[0] == 0
     whole = (tmp_path / "d.h5").read_bytes()
     (tmp_path / "d.h5").unlink()
@@ -71,6 +72,32 @@ def test_parts_of_descriptors_join_to_the_same_bytes(tool, experiment, tmp_path,
     code, out, _ = tool("join", tmp_path / "d.h5", "--remove")
     assert code == 0 and out == f"{tmp_path / 'd.h5'}: 30 descriptors of {of} parts\n"
     assert (tmp_path / "d.h5").read_bytes() == whole and [path.name for path in tmp_path.iterdir()] == ["d.h5"]
+
+
+def test_a_part_of_descriptors_that_is_there_is_kept(tool, experiment, tmp_path):
+    arguments = ("embed", experiment.checkpoint, tmp_path / "d.h5", "--quiet", "--part", "1/20")
+    part = tmp_path / "d.1-of-20.h5"  # empty
+    for number in (1, 2):
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        for again in (False, True):
+            code, out, _ = tool(*arguments[:-1], f"{number}/20")
+            assert code == 0 and out.rstrip().endswith("it was there already, and is kept") == again
+        assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+    for more in (["--split", "all"], ["--poses", "mean"], ["--descriptor", "probabilities"], ["--layer", "2"]):
+        code, _, err = tool(*arguments, *more)
+        assert code == 1 and f"{part}: is not part 1/20 of these descriptors, or was made with other weights" in err
+    tool("embed", experiment.checkpoint, tmp_path / "e.h5", "--quiet")
+    (tmp_path / "e.h5").replace(part)
+    code, _, err = tool(*arguments)
+    assert code == 1 and "remove it, or name another output" in err
+
+
+def test_parts_of_other_settings_are_not_joined(tool, experiment, tmp_path):
+    for number, poses in ((1, "first"), (2, "mean")):
+        assert tool("embed", experiment.checkpoint, tmp_path / "d.h5", "--quiet", "--part", f"{number}/2", "--poses",
+                    poses)[0] == 0
+    code, _, err = tool("join", tmp_path / "d.h5")
+    assert code == 1 and "was made with other settings, or from other shapes, than" in err
 
 
 def test_descriptors_that_do_not_belong_together_are_not_joined(tool, experiment, triplet_experiment, tmp_path):

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import ENVIRONMENT, invoke, words
 from mpi_runs import OPTIONS, invoke_ranks, process_of, under_mpirun
@@ -149,3 +150,67 @@ def test_ranks_convert_and_embed_parts_of_the_whole(whole, path, tmp_path):
     assert done.returncode == 0 and done.stdout.startswith(f"{tmp_path / 'd2.h5'}: 21 shapes"), done.stderr
     assert (tmp_path / "d2.h5").read_bytes() == (tmp_path / "d1.h5").read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["d1.h5", "d2.h5", "one.h5", "three.h5"]
+
+
+def test_packed_voxels_are_imported_on_ranks(tmp_path):
+    grids = np.packbits(np.random.default_rng(0).random((5, 32**3)) < 0.01, axis=1)
+    np.savez(tmp_path / "ten.npz", train=grids[:3], train_label=np.arange(3), test=grids[3:], test_label=np.arange(2))
+    source = ["modelnet10-voxels", tmp_path / "ten.npz"]
+    assert invoke("make-dataset", *source, tmp_path / "one.h5").returncode == 0
+    done = invoke_ranks(3, words("make-dataset", *source, tmp_path / "three.h5"))
+    assert done.returncode == 0 and done.stdout.startswith(f"{tmp_path / 'three.h5'}: 5 samples"), done.stderr
+    assert (tmp_path / "three.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+
+
+def test_each_rank_has_its_part_of_the_cores(tmp_path):
+    script = tmp_path / "threads.py"
+    script.write_text("from sparsenet.kernels import get_num_threads\n"
+                      "from sparsenet.training.mpi import threads_of, world, _cores\n"
+                      "from sparsenet.training.ranks import Ranks\n"
+                      "with world() as here:\n"
+                      "    ranks = Ranks(here.rank, here.size, here.size, here.link)\n"
+                      "    cores = list(ranks.merged({here.rank: _cores()}).values())\n"
+                      "    assert get_num_threads() == threads_of(cores, here.rank), get_num_threads()\n"
+                      "    print('threads', get_num_threads())\n")
+    environment = {name: value for name, value in OPTIONS["env"].items() if name != "SPARSENET_NUM_THREADS"}
+    done = invoke_ranks(3, [sys.executable, "-P", str(script)], env=environment)
+    assert done.returncode == 0, done.stderr
+    found = sorted(line for line in done.stdout.splitlines() if line.startswith("threads"))
+    assert len(found) == 3 and (os.cpu_count() > 3 or found == ["threads 1"] * 3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes by Linux's /proc")
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_is_killed_in_a_conversion_ends_all_with_one_line(victim, tmp_path):
+    """Rank 1 has the large meshes; the part of rank 0 is kept, and the rest made later."""
+    folder = tmp_path / "tree" / "chair"
+    folder.mkdir(parents=True)
+    small = "OFF\n4 4 6\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n"
+    (tmp_path / "large").write_text("OFF\n4 50000 6\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n" + 50000 * "3 0 1 2\n")
+    large = [folder / f"b{number:03}.off" for number in range(400)]
+    for path in large:
+        path.hardlink_to(tmp_path / "large")
+    for number in range(400):
+        (folder / f"a{number:03}.off").write_text(small)
+    arguments = words("make-dataset", "folder", tmp_path / "tree", tmp_path / "x.h5", "--render-size", "8",
+                      "--processes", "1")
+    run = subprocess.Popen(under_mpirun(2, arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           start_new_session=True, **OPTIONS)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "x.1-of-2.h5").exists() and time.monotonic() < deadline:
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.05)
+    os.kill(process_of(victim, str(tmp_path / "x.h5")), signal.SIGKILL)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode != 0
+    (line,) = [line for line in errors.splitlines() if line.startswith("sparsenet make-dataset: error: ")]
+    assert "a process has died, which ends the command: parts of" in line and "run it again on 2 processes" in line
+    assert not (tmp_path / "x.2-of-2.h5").exists()
+    for path in large:
+        path.unlink()
+        path.write_text(small)
+    before = (tmp_path / "x.1-of-2.h5").stat().st_mtime_ns
+    assert invoke(*arguments[4:], "--part", "1/2", "--quiet").returncode == 0
+    assert (tmp_path / "x.1-of-2.h5").stat().st_mtime_ns == before
+    done = invoke_ranks(2, arguments)
+    assert done.returncode == 0 and "800 samples" in done.stdout, done.stderr

@@ -138,6 +138,19 @@ def test_one_number_of_ranks_continues_what_another_began(config, tmp_path):
     assert bits(tmp_path / "half") == bits(tmp_path / "whole")
 
 
+def test_gradients_are_clipped_after_the_sum(config, tmp_path):
+    """By the norm of the whole batch's gradient: the weights of three shards are those of one batch."""
+    found = {}
+    for shards, limit in ((1, 0.01), (3, 0.01), (3, 0)):
+        out = tmp_path / f"{shards} {limit}"
+        run(config("network.dropout=0", "training.epochs=1", f"training.shards={shards}",
+                   f"optimizer.max_gradient_norm={limit}"), out)
+        found[shards, limit] = load_checkpoint(out / "last.h5").weights
+    for name, weights in found[1, 0.01].items():
+        np.testing.assert_allclose(found[3, 0.01][name], weights, rtol=1e-4, atol=1e-6)
+    assert any(abs(found[3, 0][name] - weights).max() > 1e-3 for name, weights in found[3, 0.01].items())
+
+
 class TestNccl:
     """Against a stand-in: it has not been run on GPUs."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -44,7 +45,8 @@ LOSSES = {
                             "weight = 0.2}, {kind = 'contrastive'}]", "network.projection=5", "loss.pose_weight=0.3",
                             *BALANCED],
 }
-NORMS = ["batch_norm", "instance_norm", "layer_norm", "{kind='group_norm', groups=2}"]
+NORMS = ["batch_norm", "instance_norm", "layer_norm", "{kind='group_norm', groups=2}",
+         "{kind='batch_norm', statistics='grid'}", "{kind='instance_norm', statistics='grid'}"]
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +144,11 @@ def test_norms_take_their_statistics_in_each_shard(norm, config, path):
         made.step()(made.batch, 1, 2)
         for found, one in zip(made.gradients(), total, strict=True):
             assert_close(found, one, 1e-10)
-        assert bool(moved) == (norm == "batch_norm")
+        assert bool(moved) == ("batch_norm" in norm)
         for name, buffer in made.net.named_buffers():
             assert_close(buffer.array, moved[name], 1e-12)
             assert not np.array_equal(buffer.array, before[name])
-        if norm != "batch_norm":
+        if "batch_norm" not in norm:
             for found, one in zip(made.expected()[1], total, strict=True):
                 assert_close(found, one, 1e-10)
 
@@ -189,17 +191,57 @@ def test_a_sample_draws_the_same_dropout_in_any_number_of_shards(config, path):
     assert_close(found[2], found[8], 1e-12)
 
 
-@pytest.mark.parametrize("name", ["softmax", "a sum, and the pose"])
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "segmentation"])
 def test_ranks_agree_on_every_bit_of_a_step(name, config, path):
+    """With four ranks a shard is run once; with fewer, those of losses that compare samples are run twice."""
     def work(ranks):
         with SparseDataset.open(path) as dataset:
-            made = Made(config("training.shards=4", *LOSSES[name]), dataset)
+            made = Made(config("training.shards=4", "network.norm=batch", "training.batch_size=15", *LOSSES[name]),
+                        dataset)
             own = ShardedBatch({shard: made.batch.shards[shard] for shard in ranks.own}, made.batch.labels)
             figures = made.step(ranks)(own, 1, 2)
-            return [figures.tobytes(), *(one.tobytes() for one in made.gradients())]
+            return [figures.tobytes(), *(one.tobytes() for one in made.gradients()),
+                    *(one.array.tobytes() for one in made.net.buffers())]
 
     everywhere = [result for size in (1, 2, 3, 4) for result in as_ranks(size, 4, work)]
     assert all(result == everywhere[0] for result in everywhere)
+
+
+@pytest.mark.parametrize(("name", "recompute", "expected"), [
+    ("softmax", 0, {1: 4, 2: 2, 4: 1}), ("contrastive", 0, {1: 8, 2: 4, 4: 1}),
+    ("proxy-anchor", 2, {1: 8, 2: 4, 4: 1})])
+def test_shards_run_twice_only_if_samples_are_compared_and_a_rank_has_several(name, recompute, expected, config, path):
+    def work(ranks):
+        with SparseDataset.open(path) as dataset:
+            made = Made(config("training.shards=4", *LOSSES[name]), dataset)
+            made.net.recompute = recompute
+            seen, view = [], made.criterion.view
+            made.criterion.view = lambda net, batch: seen.append(len(batch)) or view(net, batch)
+            made.step(ranks)(ShardedBatch({shard: made.batch.shards[shard] for shard in ranks.own}, made.batch.labels),
+                             1, 2)
+            return len(seen)
+
+    for size, times in expected.items():
+        assert as_ranks(size, 4, work) == [times] * size
+
+
+@pytest.mark.parametrize("name", ["softmax", "contrastive"])
+def test_more_shards_take_less_memory(name, config, path):
+    """Gradient accumulation: one graph at a time, also if samples of the whole batch are compared."""
+    peaks = {}
+    for shards in (2, 16):
+        with SparseDataset.open(path) as dataset:
+            made = Made(config(f"training.shards={shards}", *LOSSES[name], "network.channels=[16,16,16]",
+                               "training.batch_size=48"), dataset)
+            made.step()(made.batch, 1, 2)
+            made.gradients()
+            tracemalloc.start()
+            try:
+                made.step()(made.batch, 1, 2)
+                peaks[shards] = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+    assert peaks[16] < peaks[2] / 2
 
 
 def test_a_given_gradient_reaches_its_input():
