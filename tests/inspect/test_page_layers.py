@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import sparsenet as sn
-from sparsenet.inspect.page.layers import ALL, COPY, FILTER, NONE, SAME, look_into
+from sparsenet.inspect.page.layers import look_into
+from sparsenet.inspect.paths import ALL, COPY, FILTER, NONE, SAME
 
 CLASSES = ["ball", "box", "bar"]
 
