@@ -37,6 +37,10 @@ def network() -> sn.SparseNetwork:
     return net.add_submanifold(2, 3).add_max_pool(2).add_linear(2)
 
 
+def top_shapes() -> inspect.TopShapes:
+    return inspect.top_shapes(network(), [("one", sn.SparseTensor(np.ones((1, 1), "f4"), [[0, 2, 2, 2]], FIELD, 1))])
+
+
 def rows() -> sn.Tensor:
     return sn.Tensor(np.arange(6, dtype=np.float32).reshape(2, 3))
 
@@ -239,6 +243,9 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "Kept": plain(lambda: inspect.trace(network(), sparse_tensor()).kept, lambda kept: (kept, kept.total)),
     "GradCam": plain(lambda: inspect.grad_cam(network(), sparse_tensor()),
                      lambda cam: (cam.layer, cam.alpha, cam.importance, cam.sites.coordinates, cam.on_input)),
+    "TopShapes": plain(top_shapes, lambda tops: (tops.names, tops.coordinates, repr(tops))),
+    "ChannelTops": plain(lambda: top_shapes().layers["convolution1"], fields),
+    "TopShape": plain(lambda: top_shapes().of("convolution1", 0)[0], fields),
     "Picture": plain(lambda: inspect.Picture(np.eye(3, dtype=int), "one", "a", 0.5), fields),
     "SGD": plain(optimizer, take_step),
     "Adam": plain(lambda: optim.Adam([("w", nn.Parameter([1.0, 2.0]))], amsgrad=True), take_step),

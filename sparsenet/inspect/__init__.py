@@ -16,9 +16,11 @@ from sparsenet.inspect.meshes import render_sizes
 from sparsenet.inspect.pca import descriptor_map, principal_components
 from sparsenet.inspect.rules import rulebook
 from sparsenet.inspect.statistics import statistics
+from sparsenet.inspect.top_shapes import ChannelTops, TopShape, TopShapes, top_shapes
 from sparsenet.inspect.tracing import Trace, trace
 
-__all__ = ["GradCam", "Kept", "Picture", "Trace", "activation_slices", "activation_voxels", "confusion_counts",
-           "confusion_matrix", "descriptor_map", "gallery", "grad_cam", "hash_table", "hash_table_report",
-           "labelled_voxels", "precision_recall", "principal_components", "rate_curve", "render_sizes", "rulebook",
-           "save_figure", "sparse_tensor", "statistics", "trace", "training_curves"]
+__all__ = ["ChannelTops", "GradCam", "Kept", "Picture", "TopShape", "TopShapes", "Trace", "activation_slices",
+           "activation_voxels", "confusion_counts", "confusion_matrix", "descriptor_map", "gallery", "grad_cam",
+           "hash_table", "hash_table_report", "labelled_voxels", "precision_recall", "principal_components",
+           "rate_curve", "render_sizes", "rulebook", "save_figure", "sparse_tensor", "statistics", "top_shapes",
+           "trace", "training_curves"]

@@ -7,8 +7,10 @@
     GET  /api/similar/ROW     all shapes by their distance from it
     POST /api/search?up=AXIS  the same for the mesh in the body, with its class, voxels and mesh
     GET  /inspect/ROW         the inspector page of a shape
+    GET  /inspect/sent/KEY    that of a mesh that was searched for lately
 
-A row is a number.  No name or path that a client sends is used: what a body holds is told by its content.
+A row is a number; a key is a random one, which the answer to a search holds.  No name or path that a client sends is
+used: what a body holds is told by its content.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from sparsenet.serve.guard import HEADERS, INSPECTOR_POLICY, PAGE_POLICY, refusa
 from sparsenet.serve.limits import Limits
 from sparsenet.serve.page import page_script, page_style, served_page
 from sparsenet.serve.pool import Busy, Pool, TimeLimit
+from sparsenet.serve.sent import Sent
 from sparsenet.shapes import MeshError
 from sparsenet.wording import counted
 from sparsenet.worker_processes import WorkerDied
@@ -39,6 +42,7 @@ UPLOAD_TYPE = "application/octet-stream"  # not one that a form of another page 
 AXES = ("auto", "y", "z")
 _QUERY = re.compile(rf"(?:up=(?P<up>{'|'.join(AXES)}|))?")
 _ROW = re.compile(r"/(?P<kind>api/voxels|api/shape|api/similar|inspect)/(?P<row>[0-9]{1,9})")
+_SENT = re.compile(r"/inspect/sent/(?P<key>[A-Za-z0-9_-]{22})")
 _KEPT_PICTURES = 4096  # voxels of shapes, a few kB each
 
 
@@ -59,7 +63,9 @@ class SearchPage:
 
     def __init__(self, gallery: Gallery, pool: Pool, limits: Limits, hosts: frozenset[str], inspector: bool):
         self.gallery, self.pool, self.limits, self.hosts = gallery, pool, limits, hosts
+        self.inspects_sent = inspector
         self.inspector = inspector and bool(gallery.places)
+        self.sent = Sent(limits.kept)
         facts = gallery.facts() | {
             "inspector": self.inspector, "upload": limits.upload}
         self._fixed = {"/": (served_page().encode(), "text/html"), "/page.css": (page_style().encode(), "text/css"),
@@ -89,13 +95,15 @@ class SearchPage:
         """The body of an answer, its type, and its policy for content."""
         path, method = request["PATH_INFO"], request["REQUEST_METHOD"]
         allowed = ("POST",) if path == "/api/search" else ("GET", "HEAD")
-        found = _ROW.fullmatch(path)
-        if path != "/api/search" and path not in self._fixed and not found:
+        found, sent = _ROW.fullmatch(path), _SENT.fullmatch(path)
+        if path != "/api/search" and path not in self._fixed and not found and not sent:
             raise Refused(404, "there is nothing of that name")
         if method not in allowed:
             raise Refused(405, f"{method} is not answered here", ("Allow", ", ".join(allowed)))
         if path in self._fixed:
             return *self._fixed[path], PAGE_POLICY
+        if sent:
+            return self._inspector_of_sent(sent["key"]), "text/html", INSPECTOR_POLICY
         if not found:
             return self._search(request), "application/json", PAGE_POLICY
         row = int(found["row"])
@@ -125,17 +133,29 @@ class SearchPage:
         if not asked:
             raise Refused(400, f"up is one of {', '.join(AXES)}")
 
+        sent: list[bytes] = []
+
         def body() -> bytes:
             data = request["wsgi.input"].read(int(length))
             if len(data) != int(length):
                 raise Refused(400, "the body ends early")
+            sent[:] = [data]
             return data
 
-        found = self._asked("search", body, asked["up"] or None)
+        up_axis = asked["up"] or None
+        found = self._asked("search", body, up_axis)
         vector = found.pop("vector")
-        return _json(found | self.gallery.ranked(vector))
+        key = self.sent.keep(sent[0], up_axis) if self.inspects_sent else None
+        return _json(found | self.gallery.ranked(vector) | {"inspect": key and f"/inspect/sent/{key}"})
 
-    def _asked(self, task: str, *arguments: str | Place | Callable[[], bytes] | None) -> Any:
+    def _inspector_of_sent(self, key: str) -> bytes:
+        held = self.sent.get(key)
+        if held is None:
+            raise Refused(404, "the mesh is no longer kept: search with it again")
+        data, up_axis = held
+        return self._asked("inspector_of_sent", data, up_axis, f"your mesh, seen by {self.gallery.model}").encode()
+
+    def _asked(self, task: str, *arguments: str | bytes | Place | Callable[[], bytes] | None) -> Any:
         return self._told(lambda: self.pool.call(task, *arguments))
 
     def _told(self, task: Callable[[], Any]) -> Any:

@@ -94,15 +94,23 @@ class Desk:
 
         Raises MeshError, whose message is one line.
         """
-        suffix, mesh = self._parsed(data)
-        self.limits.check_mesh(mesh)
-        axis = self._axis(suffix, up_axis)
-        mesh = mesh.upright(axis)
+        suffix, axis, mesh = self._upright(data, up_axis)
         vector, probabilities = self._described(mesh)
         best = [] if probabilities is None else np.argsort(-probabilities, kind="stable")[:5].tolist()
         classes = [] if probabilities is None else [(self.classes[k], float(probabilities[k])) for k in best]
         return {"vector": vector, "classes": classes, "format": suffix[1:].upper(), "up": axis,
                 "vertices": len(mesh.vertices), "faces": len(mesh.faces), **self._drawn(mesh)}
+
+    def inspector_of_sent(self, data: bytes, up_axis: str | None, title: str) -> str:
+        """The inspector page of a mesh that a user sent; see `search`."""
+        return self._inspector_of(self._upright(data, up_axis)[2], title)
+
+    def _upright(self, data: bytes, up_axis: str | None) -> tuple[str, str, Mesh]:
+        """The suffix of the format, the up axis, and the mesh with z up."""
+        suffix, mesh = self._parsed(data)
+        self.limits.check_mesh(mesh)
+        axis = self._axis(suffix, up_axis)
+        return suffix, axis, mesh.upright(axis)
 
     def _parsed(self, data: bytes) -> tuple[str, Mesh]:
         try:
@@ -165,20 +173,24 @@ class Desk:
     def inspector(self, place: Place, title: str) -> str:
         """The inspector page of a shape of the gallery."""
         from sparsenet.inspect.page import inspector_page
+
+        if place.sample is None:
+            return self._inspector_of(self._mesh_of(place), title)
+        chosen = self._dataset(place).select([place.sample])
+        settings = self.recipe.of_file
+        size, fill = (None, None) if settings is None else (settings.render_size, settings.fill)
+        with chosen.batches(1, field=self.field, geometries=self.net.geometries(), render_size=size, fill=fill
+                            ) as batches:
+            return inspector_page(self.net, next(batches).input, None, self.classes, title)
+
+    def _inspector_of(self, mesh: Mesh, title: str) -> str:
+        """The inspector page of an upright mesh."""
+        from sparsenet.inspect.page import inspector_page
         from sparsenet.inspect.page.shape import mesh_in_cells
 
-        if place.sample is not None:
-            chosen = self._dataset(place).select([place.sample])
-            settings = self.recipe.of_file
-            size, fill = (None, None) if settings is None else (settings.render_size, settings.fill)
-            with chosen.batches(1, field=self.field, geometries=self.net.geometries(), render_size=size, fill=fill
-                                ) as batches:
-                x, mesh = next(batches).input, None
-        else:
-            mesh = self._mesh_of(place)
-            x = self._tensor(self.treatment.voxelize(mesh, self.field).coordinates)
-            mesh = mesh_in_cells(Off3DPicture(mesh, self.treatment.render_size), self.field)
-        return inspector_page(self.net, x, mesh, self.classes, title)
+        x = self._tensor(self.treatment.voxelize(mesh, self.field).coordinates)
+        placed = mesh_in_cells(Off3DPicture(mesh, self.treatment.render_size), self.field)
+        return inspector_page(self.net, x, placed, self.classes, title)
 
     def _mesh_of(self, place: Place) -> Mesh:
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sparsenet.inspect.page.arrays import packed_bits
 from sparsenet.shapes import Mesh
 
 SHOWN_FACES = 30_000  # triangles that a browser draws smoothly without a GPU
@@ -27,10 +28,8 @@ def packed_cells(cells: np.ndarray) -> dict[str, Any]:
     """
     if not len(cells):
         return {"size": [0, 0, 0], "bits": "", "count": 0}
-    low = cells.min(axis=0)
-    grid = np.zeros(cells.max(axis=0) - low + 1, bool)
-    grid[tuple((cells - low).T)] = True
-    return {"size": list(grid.shape), "bits": base64_of(np.packbits(grid)), "count": len(cells)}
+    _, size, bits = packed_bits(cells)
+    return {"size": list(size), "bits": base64_of(bits), "count": len(cells)}
 
 
 def packed_mesh(mesh: Mesh, cells: np.ndarray) -> dict[str, Any]:

@@ -19,6 +19,8 @@ class Limits:
     waiting : queries that may wait for a worker process; further ones are refused at once
     patience : seconds that they wait at most
     upload_seconds : in which a request must have arrived
+    kept : bytes of the meshes that users sent and that are kept in memory, so that their inspector pages can be made;
+        the oldest give way
 
     Raises ValueError for a number that is not positive.
     """
@@ -31,6 +33,7 @@ class Limits:
     waiting: int = 32
     patience: float = 60.0
     upload_seconds: float = 60.0
+    kept: int = 64 * 2**20
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

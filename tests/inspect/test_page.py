@@ -11,8 +11,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from command_line import invoke
+from mesh_files import write_off
 
 import sparsenet as sn
+from sparsenet.data import Sample, SparseDataset
 from sparsenet.inspect.page import check_page, inspector_page, write_page
 from sparsenet.inspect.page.arrays import Arrays
 from sparsenet.inspect.page.document import MAX_BYTES
@@ -140,6 +142,55 @@ def test_what_needs_no_script_is_there_without_one(page):
         assert words in text, words
 
 
+@pytest.fixture(scope="module")
+def others():
+    """More shapes in the grid, by name."""
+    found = {}
+    for number, kind in enumerate(("chair", "bed", "lamp", "bottle")):
+        cells = Off3DPicture(parametric_mesh(kind, np.random.default_rng(number)), 9 + number).voxelize(14).coordinates
+        ones = np.ones((len(cells), 1), np.float32)
+        found[kind] = sn.SparseTensor(ones, np.insert(cells, 0, 0, axis=1), (14,) * 3, 1)
+    return list(found.items())
+
+
+def unpacked(bits, size):
+    return np.argwhere(np.unpackbits(bits)[:np.prod(size)].reshape(size))
+
+
+@pytest.mark.parametrize("thumbnail", [48, 5])
+def test_it_holds_the_shapes_that_excite_a_channel_most(net, shape, others, thumbnail, monkeypatch):
+    monkeypatch.setattr("sparsenet.inspect.page.parts.THUMBNAIL", thumbnail)
+    tops = sn.inspect.top_shapes(net, others, 3)
+    facts, arrays = held(inspector_page(net, shape[1], None, CLASSES, tops=tops))
+    assert facts["tops"]["count"] == 4
+    known = {one["name"]: one for one in facts["tops"]["shapes"]}
+    for number, layer in enumerate(facts["layers"][1:], start=1):
+        for channel in layer["kept"]:
+            for rank, top in enumerate(tops.of(layer["name"], channel)):
+                picture = facts["tops"]["shapes"][arrays[f"layer{number}.tops.shapes"][channel, rank]]
+                assert picture["name"] == top.name and max(picture["size"]) <= thumbnail
+                assert arrays[f"layer{number}.tops.values"][channel, rank] == np.float32(top.value)
+                if top.cell is not None:
+                    assert tuple(arrays[f"layer{number}.tops.cells"][channel, rank]) == top.cell
+                low, high = arrays[f"layer{number}.tops.fields"][channel, rank].astype(int)
+                factor = -(-int(np.ptp(top.coordinates, axis=0).max() + 1) // thumbnail)
+                marked = (top.coordinates[top.in_field] - top.coordinates.min(axis=0)) // factor
+                assert (low == marked.min(axis=0)).all() and (high == marked.max(axis=0) + 1).all()
+    for name, picture in known.items():
+        cells = tops.coordinates[tops.names.index(name)]
+        factor = -(-int(np.ptp(cells, axis=0).max() + 1) // thumbnail)
+        begin = picture["begin"]
+        expected = np.unique((cells - cells.min(axis=0)) // factor, axis=0)
+        found = unpacked(arrays["tops.bits"][begin:begin + -(-np.prod(picture["size"]) // 8)], picture["size"])
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_top_shapes_of_another_network_are_refused(net, shape, others):
+    tops = sn.inspect.top_shapes(sn.SparseNetwork().add_convolution(4, 2), others[:1])
+    with pytest.raises(ValueError, match="a network without leaky_relu1: call top_shapes with this network"):
+        inspector_page(net, shape[1], tops=tops)
+
+
 def test_ten_thousand_sites_fit_ten_megabytes():
     grid = np.indices((126,) * 3) - 62.5
     cells = np.argwhere(np.abs(np.sqrt((grid**2).sum(axis=0)) - 28.5) < 0.5)  # a sphere
@@ -261,3 +312,44 @@ def test_the_tool_writes_the_page(tmp_path, checkpoint):
     assert "the logit of class bar" in page and "<h1>box.off at render size 8" in page
     wrong = tool("--mesh", "box.off", "--out", "box.html", "--target", "bat")
     assert wrong.returncode == 1 and "--target is 'bat', expected one of ball, box, bar" in wrong.stderr
+
+
+def test_the_tool_ranks_the_shapes_of_a_folder(tmp_path, checkpoint):
+    for number in range(3):
+        write_off(tmp_path / "more" / f"{number}.off", parametric_mesh("chair", np.random.default_rng(number)))
+    (tmp_path / "more" / "1b.off").write_text("OFF\n3 1 0\n")
+
+    def tool(*words):
+        return invoke("inspect", "--checkpoint", checkpoint, "--mesh", "more/1.off", "--out", "page.html", *words,
+                      cwd=tmp_path)
+
+    done = tool("--shapes", "more", "more/0.off")
+    assert done.returncode == 0 and done.stdout.endswith(", 4 shapes ranked for each channel\n"), done.stderr
+    assert done.stderr.count("\n") == 1 and "1b.off: the header declares" in done.stderr
+    facts, arrays = held((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert {shape["name"] for shape in facts["tops"]["shapes"]} <= {"0.off", "1.off", "2.off"}
+    assert arrays["layer1.tops.shapes"].shape == (4, 4)
+    few = tool("--shapes", "more", "--at-most", "2")
+    assert "1 shape ranked" in few.stdout  # the other one of two cannot be read
+    for words, code, message in ((("nowhere",), 1, "--shapes: nowhere does not exist"),
+                                 (("a.h5", "b.off"), 2, "a dataset file stands alone"),
+                                 (("more", "--split", "test"), 2, "a part of a dataset"),
+                                 (("more", "--at-most", "0"), 2, "0 is below 1")):
+        refused = tool("--shapes", *words)
+        assert refused.returncode == code and message in refused.stderr
+
+
+def test_the_tool_ranks_the_shapes_of_a_dataset(tmp_path, checkpoint):
+    samples = [Sample(np.argwhere(np.ones((2, 3, k + 1), bool)) + 2, k % 3, f"shape {k}", "test" if k else "train")
+               for k in range(6)]
+    SparseDataset.create(tmp_path / "shapes.h5", samples, (14, 14, 14), 8, CLASSES).close()
+    (tmp_path / "box.off").write_text("OFF 4 4 0\n0 0 0\n2 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n")
+    done = invoke("inspect", "--checkpoint", checkpoint, "--mesh", "box.off", "--out", "page.html", "--shapes",
+                  "shapes.h5", "--at-most", 4, cwd=tmp_path)
+    assert done.returncode == 0 and "4 shapes ranked" in done.stdout, done.stderr
+    facts, _ = held((tmp_path / "page.html").read_text(encoding="utf-8"))
+    shapes = {(shape["name"], shape["label"]) for shape in facts["tops"]["shapes"]}
+    assert shapes <= {("shape 1", "box"), ("shape 2", "bar"), ("shape 3", "ball"), ("shape 4", "box")}
+    whole = invoke("inspect", "--checkpoint", checkpoint, "--mesh", "box.off", "--out", "page.html", "--shapes",
+                   "shapes.h5", "--split", "all", cwd=tmp_path)
+    assert "6 shapes ranked" in whole.stdout, whole.stderr

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import time
+
 import numpy as np
 import pytest
 from axe import violations
@@ -441,6 +444,34 @@ def test_colours_are_those_of_the_bar(page):
     assert bar["tickvals"] == [1] and bar["ticktext"] == ["1"]
 
 
+def coloured(page, plot):
+    """How many pixels of a picture have a strong colour."""
+    from matplotlib.image import imread
+
+    time.sleep(0.5)  # plotly draws with the next frame
+    image = imread(io.BytesIO(page.at(plot).screenshot_as_png))[..., :3]
+    return int((np.ptp(image, axis=2) > 0.3).sum())
+
+
+def test_a_selection_pales_the_other_sites_and_clearing_restores_them(page):
+    """Of a trace that changes by its opacity alone nothing else is sent to the graphics card: see upkeep.js."""
+    for draw in ("cubes", "points"):
+        page.draws(lambda: Select(page.at("draw")).select_by_value(draw))  # noqa: B023
+        page.slide_to(2)
+        before = coloured(page, "layer-plot"), coloured(page, "input-plot")
+        page.at("row").clear()
+        page.at("row").send_keys("3")
+        page.draws(page.at("choose").click)
+        pale = coloured(page, "layer-plot"), coloured(page, "input-plot")
+        assert pale[0] < 0.5 * before[0] and pale[1] < 0.5 * before[1]
+        page.draws(page.at("clear").click)
+        after = coloured(page, "layer-plot"), coloured(page, "input-plot")
+        np.testing.assert_allclose(after, before, rtol=0.02)
+        page.draws(lambda: Select(page.at("colour")).select_by_value("gradient"))
+        assert abs(coloured(page, "layer-plot") - before[0]) > 0.02 * before[0]  # other colours are sent
+        page.reset()
+
+
 def test_the_frame_lies_around_its_cell(page):
     width, out = page.script("""
         const plot = document.getElementById("layer-plot");
@@ -566,8 +597,117 @@ def test_paper_is_light_and_has_pictures(page):
     assert page.script("return document.documentElement.classList.contains('dark')")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_no_fault(driver, path, theme):
+# ---- the shapes that excite a channel most ----
+
+@pytest.fixture(scope="module")
+def tops(net):
+    shapes = []
+    for number, kind in enumerate(("chair", "bed", "lamp", "bottle", "table", "hammer")):
+        cells = Off3DPicture(parametric_mesh(kind, np.random.default_rng(number)), 10).voxelize(14).coordinates
+        x = sn.SparseTensor(np.ones((len(cells), 1), np.float32), np.insert(cells, 0, 0, axis=1), (14,) * 3, 1)
+        shapes.append((f"{kind}/a_rather_long_name_of_a_file_{number}.off", x))
+    return sn.inspect.top_shapes(net, shapes, 4)
+
+
+@pytest.fixture(scope="module")
+def with_tops(tmp_path_factory, net, shape, tops):
+    file = tmp_path_factory.mktemp("tops") / "page.html"
+    write_page(file, net, *shape, CLASSES, "a table", tops=tops)
+    return file
+
+
+def listed(page):
+    return [item.text.splitlines() for item in page.driver.find_elements(By.CSS_SELECTOR, "#tops-list li")]
+
+
+def expected_lines(tops, layer, channel):
+    return [(top.name, top.cell, top.value) for top in tops.of(layer, channel)]
+
+
+def check_listed(page, tops, layer, channel):
+    for (name, told), (expected, cell, value) in zip(listed(page), expected_lines(tops, layer, channel), strict=True):
+        number, _, place = told.partition(" at cell ")
+        assert name == expected and float(number) == pytest.approx(value, rel=1e-3, abs=1e-6)
+        assert place == ("" if cell is None else f"({', '.join(map(str, cell))})")
+
+
+def test_the_shapes_of_a_channel_are_listed(driver, with_tops, tops, net):
+    page = Page(driver, with_tops, "layer=4&channel=2")
+    names = net.names()
+    assert page.at("tops-title").text == f"Shapes that excite channel 2 of {names[3]} most"
+    assert "Of 6 shapes" in page.at("tops-note").text
+    check_listed(page, tops, names[3], 2)
+    page.draws(lambda: Select(page.at("top-channel")).select_by_value("5"))
+    check_listed(page, tops, names[3], 5)
+    assert f"Channel 5 of {names[3]}: greatest in {tops.of(names[3], 5)[0].name}" in page.at("status").text
+    assert driver.current_url.endswith("#layer=4&channel=5")
+    for layer in (1, 6, len(names)):  # the last has no grid
+        page.slide_to(layer)
+        channel = int(page.at("top-channel").get_property("value"))
+        check_listed(page, tops, names[layer - 1], channel)
+    page.slide_to(0)
+    assert listed(page) == [] and not page.at("top-channel").is_displayed()
+    assert errors(driver) == []
+
+
+def test_the_receptive_field_is_marked_in_the_pictures(driver, with_tops, tops, net):
+    page = Page(driver, with_tops, "layer=1&channel=0")
+    lit = """
+        const hue = (r, g, b) => r > 1.6 * g && b > 1.1 * g && r > b;
+        return [...document.querySelectorAll("#tops-list canvas")].map((canvas) => {
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          let [all, marked] = [0, 0];
+          for (let i = 0; i < data.length; i += 4) {
+            if (data[i + 3] < 128) continue;
+            all += 1;
+            if (hue(data[i], data[i + 1], data[i + 2])) marked += 1;
+          }
+          return [all, marked / all];
+        })"""
+    near = page.script(lit)
+    assert len(near) == 4 and all(drawn > 500 and 0.005 < share < 0.5 for drawn, share in near)
+    page.slide_to(len(net.names()))  # a linear layer reads the whole shape
+    assert all(share > 0.8 for _, share in page.script(lit))
+
+
+def test_the_keyboard_goes_through_the_channels(driver, with_tops, net, records):
+    page = Page(driver, with_tops, "layer=4")
+    keys = {"top-on": 1, "top-back": 0}
+    for name, channel in keys.items():
+        page.draws(lambda: page.at(name).send_keys("\ue007"))  # noqa: B023
+        assert page.at("top-channel").get_property("value") == str(channel)
+        assert page.script("return document.activeElement.id") == name
+    page.draws(lambda: page.at("top-back").send_keys("\ue007"))
+    last = records[3].features.shape[1] - 1
+    assert page.at("top-channel").get_property("value") == str(last)
+    page.draws(lambda: page.at("top-colour").send_keys("\ue007"))
+    assert page.at("colour").get_property("value") == "channel"
+    assert page.at("channel").get_property("value") == str(last) and f"colour: channel {last}" in page.at(
+        "layer-colour").text
+    page.draws(lambda: page.at("top-select").send_keys("\ue007"))
+    assert page.selected() == [4, int(records[3].features[:, last].argmax())]
+    value = float(page.at("tops-here").text.split(" is ")[1].split(" at most")[0])
+    assert value == pytest.approx(records[3].features[:, last].max(), rel=1e-3)
+
+
+def test_a_page_without_them_has_no_such_section(driver, path):
     page = Page(driver, path)
+    assert not page.at("tops").is_displayed()
+
+
+def test_they_fit_a_phone(driver, with_tops):
+    emulate(driver, 360, 740, touch=True)
+    try:
+        page = Page(driver, with_tops, "layer=4")
+        assert page.script("return document.documentElement.scrollWidth") <= 360
+        assert page.at("tops").is_displayed()
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_fault(driver, with_tops, theme):
+    page = Page(driver, with_tops)
     page.draws(lambda: Select(page.at("theme")).select_by_value(theme))
     assert violations(driver) == []

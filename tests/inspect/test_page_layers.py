@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import sparsenet as sn
-from sparsenet.inspect.page.layers import ALL, COPY, FILTER, NONE, SAME, look_into
+from sparsenet.inspect.page.layers import look_into
 from sparsenet.inspect.page.parts import offsets_of
+from sparsenet.inspect.paths import ALL, COPY, FILTER, NONE, SAME
 
 CLASSES = ["ball", "box", "bar"]
 

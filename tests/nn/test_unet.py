@@ -10,7 +10,8 @@ import reference
 
 import sparsenet as sn
 from sparsenet import inspect, nn
-from sparsenet.inspect.page.layers import FILTER, NONE, SAME, look_into
+from sparsenet.inspect.page.layers import look_into
+from sparsenet.inspect.paths import FILTER, NONE, SAME
 from sparsenet.nn.layer_list import grids, network_of, normalises_rows
 
 CHANNELS = (3, 4, 5)

@@ -114,6 +114,7 @@ def test_no_path_leads_anywhere_else(page, pool, path, monkeypatch):
 def test_a_mesh_is_searched_for(page, gallery, query):
     status, answer = send(page, query)
     assert status == 200 and "vector" not in answer and answer["classes"][0][0] == "chair"
+    assert answer["inspect"] is None and not page.sent._held  # without the inspector nothing is kept
     order = np.frombuffer(base64.b64decode(answer["order"]), "<u4")
     assert gallery.names[order[0]].startswith("chairs/")
     assert send(page, query, "/api/search?up=z")[1] == answer != send(page, query, "/api/search?up=y")[1]
@@ -153,6 +154,46 @@ def test_errors_of_the_workers_are_answers(page, pool, query, error, status, mes
     assert ("Retry-After" in headers) is (status == 503)
     pool.error = None
     assert ask(page, "/api/voxels/0")[0] == 200  # an error is not kept
+
+
+# ---- the inspector page of a mesh that was sent ----
+
+@pytest.mark.extra("inspect")
+def test_the_inspector_page_of_the_mesh_that_was_sent(gallery, pool, query, desk):
+    page = SearchPage(gallery, pool, Limits(upload=100_000), frozenset([HOST]), inspector=True)
+    address = send(page, query, "/api/search?up=y")[1]["inspect"]
+    assert re.fullmatch("/inspect/sent/[A-Za-z0-9_-]{22}", address)
+    status, headers, body = ask(page, address)
+    assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
+    assert headers["Content-Security-Policy"].startswith("sandbox allow-scripts; default-src 'none';")
+    assert b"<h1>your mesh, seen by modelnet40</h1>" in body
+    assert pool.calls[-1] == ("inspector_of_sent", (query, "y", "your mesh, seen by modelnet40"))
+    assert body.decode() != desk.inspector_of_sent(query, "z", "your mesh, seen by modelnet40")
+    assert send(page, query)[1]["inspect"] != address  # each search has its own key
+    assert ask(page, address, HTTP_HOST="evil.example")[0] == 403
+    assert ask(page, address, HTTP_SEC_FETCH_SITE="cross-site")[0] == 403
+    assert send(page, query, address)[0] == 405
+
+
+def test_a_mesh_that_is_no_longer_kept(gallery, pool, query, monkeypatch):
+    page = SearchPage(gallery, pool, Limits(kept=len(query) + 9), frozenset([HOST]), inspector=True)
+    monkeypatch.setattr(pool.desk, "inspector_of_sent", lambda *_: "the page", raising=False)
+    first, second = (send(page, query)[1]["inspect"] for _ in range(2))
+    status, _, body = ask(page, first)
+    assert status == 404 and "no longer kept: search with it again" in json.loads(body)["error"]
+    assert ask(page, second)[2] == b"the page"
+    assert ask(page, "/inspect/sent/" + "x" * 22)[0] == 404
+    calls = len(pool.calls)
+    for path in ("/inspect/sent/", "/inspect/sent/../0", f"{second}/", f"{second}x", second[:-1], "/inspect/sent/0"):
+        assert ask(page, path)[0] == 404
+    assert len(pool.calls) == calls
+    pool.error = TimeLimit("it took longer than 20 seconds")
+    assert ask(page, second)[0] == 504
+
+
+def test_what_could_not_be_searched_for_is_not_kept(gallery, pool):
+    page = SearchPage(gallery, pool, Limits(), frozenset([HOST]), inspector=True)
+    assert send(page, b"a picture")[0] == 422 and not page.sent._held
 
 
 # ---- the files of the page ----

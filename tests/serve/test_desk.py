@@ -122,6 +122,15 @@ def test_the_inspector_page_of_a_shape(desk, gallery):
     assert page.startswith("<!DOCTYPE html>") and "bottle_0.off &lt;seen&gt;" in page
 
 
+@pytest.mark.extra("inspect")
+def test_the_inspector_page_of_a_mesh_that_was_sent(desk, gallery, meshes):
+    data = (meshes / gallery.names[0]).read_bytes()
+    assert desk.inspector_of_sent(data, None, "one") == desk.inspector(gallery.places[0], "one")
+    assert desk.inspector_of_sent(gzip.compress(data), "z", "one") == desk.inspector(gallery.places[0], "one")
+    with pytest.raises(MeshError, match="5,001 triangles, the limit is 5,000"):
+        desk.inspector_of_sent(MANY, None, "one")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is limited on Linux alone")
 def test_a_worker_cannot_take_all_memory():
     program = ("from sparsenet.serve.desk import _limit_memory; _limit_memory(2**28); bytearray(2**26)\n"

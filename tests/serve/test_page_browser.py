@@ -369,6 +369,24 @@ def test_a_shape_s_inspector_opens(page, address):
     page.driver.switch_to.window(own)
 
 
+@pytest.mark.extra("inspect")
+def test_the_inspector_of_the_dropped_mesh_opens(page, chair):
+    page.search(chair)
+    link = page.driver.find_element(By.CSS_SELECTOR, "#inspect-shown a")
+    assert link.is_displayed() and "/inspect/sent/" in link.get_attribute("href")
+    assert (link.get_attribute("target"), link.get_attribute("rel")) == ("_blank", "noopener")
+    own = page.driver.current_window_handle
+    link.send_keys(Keys.ENTER)
+    page.wait(lambda: len(page.driver.window_handles) == 2)
+    page.driver.switch_to.window(page.driver.window_handles[1])
+    page.wait(lambda: page.script("return document.documentElement.dataset.ready === 'true'"))
+    assert page.driver.title == "your mesh, seen by modelnet40" and page.script("return self.origin") == "null"
+    assert "Predicted: chair" in page.driver.find_element(By.TAG_NAME, "header").text
+    assert browsers.errors(page.driver) == []
+    page.driver.close()
+    page.driver.switch_to.window(own)
+
+
 @pytest.mark.extra("page-test")
 @pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1400)])
 def test_axe_finds_no_fault(page, chair, scheme, width):

@@ -21,8 +21,8 @@ function writeAddress() {
   const words = new URLSearchParams({ layer });
   if (selected && selected.layer === layer) words.set("row", selected.row);
   if (colour !== "norm") words.set("colour", colour);
-  if (colour === "channel") words.set("channel", channel);
-  if (draw !== "cubes") words.set("draw", draw);
+  if (colour === "channel" || (model.tops && channel)) words.set("channel", channel);
+  if (draw) words.set("draw", draw);
   try {
     history.replaceState(null, "", `#${words}`);
   } catch {

@@ -55,6 +55,19 @@ def smallest_unsigned(array: np.ndarray) -> np.ndarray:
     return array.astype(np.min_scalar_type(int(array.max(initial=0))))
 
 
+def packed_bits(cells: np.ndarray) -> tuple[np.ndarray, tuple[int, ...], np.ndarray]:
+    """Cells (n, 3), at least one, as the bits of their bounding box, row-major, the first cell in the highest bit.
+
+    Returns
+    -------
+    low : (3,), the first cell of the box;  size : its sides;  bits : uint8
+    """
+    low = cells.min(axis=0)
+    grid = np.zeros(cells.max(axis=0) - low + 1, bool)
+    grid[tuple((cells - low).T)] = True
+    return low, grid.shape, np.packbits(grid)
+
+
 def base64_gzip(content: bytes) -> str:
     """The content as base64 text of gzip data, which the page decompresses; deterministic."""
     return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode("ascii")

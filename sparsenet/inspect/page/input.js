@@ -25,6 +25,14 @@ function listen() {
     if (event.key === "Enter") selectTyped();
   });
   at("clear").addEventListener("click", clear);
+  at("top-colour").addEventListener("click", () => {
+    at("colour").value = "channel";
+    recolour({ colour: "channel", channel: Number(at("top-channel").value) });
+  });
+  at("top-select").addEventListener("click", () => {
+    const layer = model.layers[state.layer];
+    select(layer.index, greatest(layer, placeOf(layer, state.channel)).row);
+  });
   at("view").addEventListener("click", () => {
     turn(FIRST_EYE);
     say(cameraWords());
@@ -45,7 +53,7 @@ function listen() {
   window.addEventListener("resize", () => {
     leaveRoom();
     clearTimeout(waiting);
-    waiting = setTimeout(() => drawFilm(model.layers, state, fields, colours()), 150); // sharp at any zoom
+    waiting = setTimeout(() => drawSmall(colours()), 150); // sharp at any zoom
   });
   window.addEventListener("hashchange", showAddress);
   window.addEventListener("beforeprint", beforePrint);

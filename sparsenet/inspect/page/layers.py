@@ -11,21 +11,17 @@ import numpy as np
 from sparsenet.autograd import Tensor
 from sparsenet.backend import to_device
 from sparsenet.inspect.grad_cam import Centres, importance_of, interpolated
+from sparsenet.inspect.paths import FILTER, NONE, path_of, relation_of
 from sparsenet.kernels import launch
 from sparsenet.nn.activations import Activation
 from sparsenet.nn.images import DepthImages
 from sparsenet.nn.inverse import InverseConv
-from sparsenet.nn.pooling import Upsample
 from sparsenet.nn.transposed import TransposedConv
 from sparsenet.ops.channel_groups import times
 from sparsenet.sparse import ActiveSites, SparseTensor
-from sparsenet.sparse.upsampling import copies_of
 
 if TYPE_CHECKING:
     from sparsenet.nn import SparseNetwork
-
-# How the rows of a layer are computed from those of the layer before
-FILTER, COPY, SAME, ALL, NONE = "filter", "copy", "same", "all", "none"
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ def look_into(net: SparseNetwork, x: SparseTensor, classes: Sequence[str] = (),
     explained, importance = _on_input(given, records)
     layers = [LayerView(0, "input", None, given.sites, features,
                         np.zeros_like(features) if gradient is None else to_device(gradient, "cpu"), importance, NONE)]
-    layers += [view for record in records for view in _views(record, record.input)]
+    layers += [_layer(record, source) for record, source in path_of(records)]
     layers = [replace(layer, index=index) for index, layer in enumerate(layers)]
     return NetworkView(layers, _ranked(logits, classes), _summary(net, x), words, explained)
 
@@ -174,46 +170,14 @@ def _summary(net: SparseNetwork, x: SparseTensor) -> str:
             f"{net.parameter_count():,} weights and biases")
 
 
-def _views(record: Activation, source: SparseTensor | Tensor | None) -> list[LayerView]:
-    """The views of a layer that reads `source`.
-
-    For a layer that is made of layers they are those on the path from its input to its output, and its own result
-    unless a layer within returned it: the sum of a Residual stands on the sites that the path leads to.  A shortcut
-    is left out; its work is in the numbers of the Residual.
-    """
-    path, x = [], record.input
-    for part in record.parts:
-        if part.input is x:
-            path.append(part)
-            x = part.output
-    if not path or not isinstance(x, SparseTensor) or x.sites is not record.sites:
-        return [_layer(record, source)]
-    views = [view for part in path for view in _views(part, part.input)]
-    return views if x is record.output else [*views, _layer(record, x)]
-
-
 def _layer(record: Activation, source: SparseTensor | Tensor | None) -> LayerView:
-    features, gradient = record.features, record.gradient
-    if features.ndim != 2 or (record.sites is None and len(features) != 1):
-        raise ValueError(f"inspector page: {record.name} returns shape {features.shape}, expected a row per site or "
-                         "one for the sample: cut the network before it (del net.layers[...])")
+    relation, neighbours = relation_of(record, source, "inspector page")
+    features, gradient, shares = record.features, record.gradient, None
     if gradient is None:  # no later layer reads it
         gradient = np.zeros_like(features)
-    relation, neighbours, shares = FILTER, None, None
-    if record.rulebook is not None:
-        neighbours = to_device(record.rulebook.neighbours, "cpu")
+    if relation == FILTER:
         shares = {"max_pool": _max_pool_shares, "average_pool": _sum_pool_shares, "sum_pool": _sum_pool_shares}.get(
             record.operation, _convolution_shares)(record, neighbours)
-    elif record.sites is None:
-        relation = ALL if isinstance(source, SparseTensor) else SAME
-    elif isinstance(source, SparseTensor) and record.sites is source.sites:
-        relation = SAME
-    elif isinstance(record.layer, Upsample) and isinstance(source, SparseTensor):
-        relation = COPY
-        neighbours = to_device(copies_of(source.sites, record.layer.upsampling).parents, "cpu")
-    else:
-        raise ValueError(f"inspector page: {record.name} changes the sites without a rulebook, so that "
-                         "they cannot be traced back: cut the network before it (del net.layers[...])")
     importance = np.zeros(len(features)) if record.sites is None else importance_of(record.output)[1]
     return LayerView(record.index, record.name, record, record.sites, features, gradient, importance, relation,
                      neighbours, shares)

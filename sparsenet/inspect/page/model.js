@@ -46,8 +46,27 @@ async function loadModel() {
     shares:
       layer.relation === "filter" ? quantised(array, `layer${i}.shares`, layer.rows * layer.offsets.length) : null,
   }));
+  const tops = facts.tops && {
+    ...facts.tops,
+    bits: array("tops.bits"),
+    layers: facts.layers.map((layer, i) => i > 0 && topsOf(facts, array, `layer${i}.tops`)),
+  };
   const mesh = facts.mesh && { ...facts.mesh, vertices: array("mesh.vertices"), faces: array("mesh.faces") };
-  return { layers, mesh, bits: facts.bits, target: facts.target };
+  return { layers, mesh, tops, bits: facts.bits, target: facts.target };
+}
+
+// (place of the channel among those kept) -> its shapes, the greatest value first
+function topsOf(facts, array, name) {
+  const [, count] = facts.arrays[`${name}.shapes`][2];
+  const [shapes, values, fields] = ["shapes", "values", "fields"].map((part) => array(`${name}.${part}`));
+  const cells = facts.arrays[`${name}.cells`] ? array(`${name}.cells`) : null;
+  return (c) =>
+    Array.from({ length: count }, (_, rank) => {
+      const i = c * count + rank;
+      const [low, high] = [0, 3].map((begin) => [...fields.subarray(6 * i + begin, 6 * i + begin + 3)]);
+      const cell = cells && [...cells.subarray(3 * i, 3 * i + 3)];
+      return { shape: shapes[i], value: values[i], cell, field: [low, high] };
+    });
 }
 
 // (channel, row) -> value; stored as integer steps between the channel's minimum and maximum
@@ -69,6 +88,9 @@ function cellOf(layer, row) {
   return [coordinates[row], coordinates[rows + row], coordinates[2 * rows + row]];
 }
 
+// Where a channel is among those of a layer that are kept; the first of them stands for one that is not
+const placeOf = (layer, channel) => Math.max(0, layer.kept.indexOf(channel));
+
 const WHOLE = ["norm", "gradient", "importance"]; // columns of a layer's lengths
 const WORDS = ["norm of the features", "norm of the gradient", "importance (Grad-CAM)"];
 
@@ -77,7 +99,7 @@ const WORDS = ["norm of the features", "norm of the gradient", "importance (Grad
 function colouring(layer, state) {
   const whole = state.colour !== "channel";
   const values = whole ? layer.lengths : layer.features;
-  const c = whole ? WHOLE.indexOf(state.colour) : Math.max(0, layer.kept.indexOf(state.channel));
+  const c = whole ? WHOLE.indexOf(state.colour) : placeOf(layer, state.channel);
   const words = whole ? WORDS[c] : `channel ${layer.kept[c]}`;
   const value = (row) => values.value(c, row);
   values.ends ??= {};

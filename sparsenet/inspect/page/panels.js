@@ -7,6 +7,8 @@ function make(tag, attributes = {}, content = []) {
   return element;
 }
 
+// Red, green and blue, 0 to 255, of a colour such as #1f5fa8
+const partsOf = (colour) => [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
 const number = (value) => value.toLocaleString("en-US");
 const counted = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
 const short = (value) =>
@@ -238,11 +240,13 @@ function showHash(layer, selected, colours) {
   canvas.width = width;
   canvas.height = height;
   canvas.style.height = `${Math.min(120, Math.max(12, height * 2))}px`;
+  const image = context.createImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  const [home, farther] = [colours.bar, colours.lit].map((colour) => packedColour(partsOf(colour), 1));
   for (let slot = 0; slot < slots; slot++) {
-    if (!grid.probes[slot]) continue;
-    context.fillStyle = grid.probes[slot] === 1 ? colours.bar : colours.lit;
-    context.fillRect(slot % width, Math.floor(slot / width), 1, 1);
+    if (grid.probes[slot]) pixels[slot] = grid.probes[slot] === 1 ? home : farther;
   }
+  context.putImageData(image, 0, 0);
   if (selected !== null) {
     context.fillStyle = colours.ink;
     context.fillRect((grid.slotOf[selected] % width) - 1, Math.floor(grid.slotOf[selected] / width) - 1, 3, 3);

@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsenet.backend import to_device
-from sparsenet.inspect.page.arrays import Arrays, smallest_unsigned
-from sparsenet.inspect.page.layers import COPY, FILTER, LayerView, NetworkView, reads_background
+from sparsenet.inspect.page.arrays import Arrays, packed_bits, smallest_unsigned
+from sparsenet.inspect.page.layers import LayerView, NetworkView, reads_background
+from sparsenet.inspect.paths import COPY, FILTER
 from sparsenet.kernels.hash_table import probe_lengths
 from sparsenet.nn.transposed import TransposedConv
 
 if TYPE_CHECKING:
+    from sparsenet.inspect.top_shapes import TopShapes
     from sparsenet.shapes import Mesh
     from sparsenet.sparse import ActiveSites
 
 FINE_VALUES = 1_400_000  # up to this many values are stored in 16 bits each, more in 8
 MAX_VALUES = 4_500_000  # above this, the channels with the least variance are left out
 MAX_FACES = 60_000
+THUMBNAIL = 48  # cells along the longest side of a small picture; larger shapes are drawn in coarser cells
 
 
 def facts(view: NetworkView, arrays: Arrays) -> dict[str, Any]:
@@ -61,6 +64,46 @@ def mesh_facts(mesh: Mesh, arrays: Arrays) -> dict[str, int]:
     arrays.add("mesh.vertices", mesh.vertices[used].T.astype(np.float32))
     arrays.add("mesh.faces", smallest_unsigned(faces.reshape(-1, 3).T))
     return {"faces": len(mesh.faces), "shown": faces.size // 3}
+
+
+def top_facts(tops: TopShapes, layers: list[dict[str, Any]], arrays: Arrays) -> dict[str, Any]:
+    """Facts about the shapes that excite the channels most; those that are not among any channel's are left out.
+
+    layers : those of `facts`, whose kept channels are taken
+
+    Raises
+    ------
+    ValueError : a layer is not among the tops'.
+    """
+    missing = [layer["name"] for layer in layers[1:] if layer["name"] not in tops.layers]
+    if missing:
+        raise ValueError(f"inspector page: the top shapes are of a network without {missing[0]}: call top_shapes with "
+                         "this network")
+    chosen = [(layer, tops.layers[layer["name"]]) for layer in layers[1:]]
+    used = np.unique(np.concatenate([of.shapes[layer["kept"]].ravel() for layer, of in chosen]))
+    pictures, corners, factors, begins = [], [], [], np.zeros(1, np.int64)
+    for shape in used.tolist():
+        cells = tops.coordinates[shape]
+        factor = -(-int(np.ptp(cells, axis=0).max() + 1) // THUMBNAIL)
+        corners.append(cells.min(axis=0))
+        factors.append(factor)
+        pictures.append(packed_bits((cells - corners[-1]) // factor)[1:])
+        begins = np.append(begins, begins[-1] + len(pictures[-1][1]))
+    arrays.add("tops.bits", np.concatenate([bits for _, bits in pictures]))
+    for number, (layer, of) in enumerate(chosen, start=1):
+        kept = layer["kept"]
+        places = np.searchsorted(used, of.shapes[kept])
+        arrays.add(f"layer{number}.tops.shapes", smallest_unsigned(places))
+        arrays.add(f"layer{number}.tops.values", of.values[kept].astype(np.float32))
+        if of.cells is not None:
+            arrays.add(f"layer{number}.tops.cells", smallest_unsigned(of.cells[kept]))
+        corner, factor = np.array(corners)[places][:, :, None], np.array(factors)[places][:, :, None, None]
+        fields = np.maximum(of.fields[kept] - corner, 0)
+        fields[:, :, 1] += factor[:, :, 0] - 1  # the cell after the last is rounded up
+        arrays.add(f"layer{number}.tops.fields", smallest_unsigned(fields // factor))
+    return {"count": len(tops.names), "shapes": [
+        {"name": tops.names[shape], "label": tops.labels[shape], "size": list(size), "begin": int(begin)}
+        for shape, (size, _), begin in zip(used.tolist(), pictures, begins, strict=False)]}
 
 
 def _grid(number: int, sites: ActiveSites, arrays: Arrays) -> dict[str, Any]:

@@ -21,13 +21,15 @@ function rayThrough(plot, clientX, clientY) {
 function firstMet(layer, { from, along }) {
   let nearest = Infinity;
   let found = null;
-  for (let row = 0; row < layer.rows; row++) {
-    const cell = cellOf(layer, row);
+  const { rows } = layer;
+  const cells = layer.grid ? layer.grid.coordinates : [0, 0, 0];
+  for (let row = 0; row < rows; row++) {
     let enter = 0;
     let leave = nearest;
     for (let axis = 0; axis < 3 && enter <= leave; axis++) {
-      const one = (cell[axis] - from[axis]) / along[axis];
-      const other = (cell[axis] + 1 - from[axis]) / along[axis];
+      const cell = cells[axis * rows + row];
+      const one = (cell - from[axis]) / along[axis];
+      const other = (cell + 1 - from[axis]) / along[axis];
       enter = Math.max(enter, Math.min(one, other));
       leave = Math.min(leave, Math.max(one, other));
     }

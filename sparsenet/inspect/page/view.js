@@ -38,6 +38,7 @@ async function start() {
   document.documentElement.classList.toggle("no-webgl", !webgl);
   makeFilm(model.layers, goTo);
   listen();
+  if (model.tops) listenToTops(explain);
   await showAddress();
   if (webgl) for (const id of SCENES) listenToPlot(at(id));
   window.inspector = {
@@ -99,6 +100,12 @@ function recolour(by) {
   change(by);
   const { words, low, high, only } = colouring(model.layers[state.layer], state);
   say(`Colour: ${words}, ${only === null ? `${short(low)} to ${short(high)}` : `${short(only)} at all sites`}.`);
+}
+
+// Shows the shapes that excite another channel of the layer most
+function explain(channel) {
+  change({ channel });
+  say(topWords(model.tops, model.layers[state.layer], channel));
 }
 
 function select(index, row) {
@@ -217,10 +224,14 @@ async function drawParts() {
   const dark = document.documentElement.className;
   const chosen = state.selected ? `${state.selected.layer}/${state.selected.row}` : "";
   showSite(model.layers, state, fields, select, walk);
-  showHash(layer, frameIn(layer.index), colour);
-  if (isNew("film", [state.colour, state.channel, chosen, dark])) drawFilm(model.layers, state, fields, colour);
+  if (isNew("hash", [layer.index, frameIn(layer.index), dark])) showHash(layer, frameIn(layer.index), colour);
+  const coloured = state.colour === "channel" ? state.channel : state.colour;
+  if (isNew("film", [coloured, chosen, dark])) drawFilm(model.layers, state, fields, colour);
   markFilm(layer.index);
-  await drawScene("layer-plot", layer, layerTraces(layer, colour), colour);
+  if (isNew("tops", [layer.index, state.channel, dark])) showTops(model.tops, layer, state.channel, colour);
+  if (isNew("layer", [layer.index, coloured, drawn(layer), chosen, dark])) {
+    await drawScene("layer-plot", layer, layerTraces(layer, colour), colour);
+  }
   if (isNew("input", [at("show-mesh").checked, at("show-voxels").checked, chosen, dark])) {
     await drawScene("input-plot", model.layers[0], inputTraces(colour), colour);
   }
@@ -257,7 +268,7 @@ function fillChannels(layer) {
     channel.replaceChildren(...layer.kept.map((c) => make("option", { value: c }, `${c}`)));
     channel.dataset.layer = layer.index;
   }
-  channel.value = layer.kept.includes(state.channel) ? state.channel : layer.kept[0];
+  channel.selectedIndex = placeOf(layer, state.channel);
 }
 
 const drawn = (layer) => state.draw || (layer.rows > MOST_CUBES ? "points" : "cubes");
@@ -296,9 +307,10 @@ function inputTraces(colour) {
   ];
 }
 
-function drawScene(id, layer, traces, colour) {
+async function drawScene(id, layer, traces, colour) {
   if (!webgl) return drawFlat(id, layer, colour);
-  return window.Plotly.react(at(id), traces, sceneLayout(boundsOf(layer), fitted(id), colour), PLOT);
+  await window.Plotly.react(at(id), traces, sceneLayout(boundsOf(layer), fitted(id), colour), PLOT);
+  spareScene(at(id));
 }
 
 // A picture without WebGL: for paper, and for browsers that have none
@@ -309,12 +321,21 @@ function drawFlat(id, layer, colour) {
 function beforePrint() {
   document.documentElement.classList.remove("dark");
   const colour = colours();
-  drawFilm(model.layers, state, fields, colour);
+  drawSmall(colour);
   drawFlat("input-plot", model.layers[0], colour);
   drawFlat("layer-plot", model.layers[state.layer], colour);
 }
 
 function afterPrint() {
   applyTheme();
-  drawFilm(model.layers, state, fields, colours());
+  const colour = colours();
+  drawSmall(colour);
+  if (webgl) return;
+  drawFlat("input-plot", model.layers[0], colour);
+  drawFlat("layer-plot", model.layers[state.layer], colour);
+}
+
+function drawSmall(colour) {
+  drawFilm(model.layers, state, fields, colour);
+  showTops(model.tops, model.layers[state.layer], state.channel, colour);
 }

@@ -9,8 +9,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from sparsenet.inspect.page.document import read_part
+
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("decode.js", "raster.js", "sources.js", "view.js", "results.js", "main.js")
+_DRAWING = ("solid.js", "raster.js")  # of the inspector page
+_SCRIPTS = ("decode.js", "sources.js", "view.js", "results.js", "main.js")
 
 
 def served_page() -> str:
@@ -39,7 +42,8 @@ def page_style() -> str:
 
 def page_script() -> str:
     """All scripts as one."""
-    return "(() => {\n\"use strict\";\n" + "\n".join(map(_read, _SCRIPTS)) + "\nstart();\n})();\n"
+    scripts = [*map(read_part, _DRAWING), *map(_read, _SCRIPTS)]
+    return "(() => {\n\"use strict\";\n" + "\n".join(scripts) + "\nstart();\n})();\n"
 
 
 def _page(head: str, scripts: str, title: str) -> str:

@@ -112,7 +112,7 @@ function showMine() {
     facts: [
       ["format", `${mine.format}, ${mine.up} up`],
     ],
-    inspect: null,
+    inspect: mine.inspect,
   });
   rank(mine.ranking, null, `Most similar to ${mine.name}`, "Most similar first: ");
   at("name").focus();

@@ -65,7 +65,7 @@ function card({ row, distance }) {
 
 function solidOfRow(row) {
   if (!pictures.has(row)) {
-    const coming = source.voxels(row).then(solidOf);
+    const coming = source.voxels(row).then(voxelsOf);
     pictures.set(row, coming);
     coming.catch(() => pictures.delete(row));
   }

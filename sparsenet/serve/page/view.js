@@ -88,7 +88,7 @@ function listenToView() {
 
 // Shows a shape that the source gave, from the first point of view
 function look({ voxels, mesh }, name) {
-  view.shape = { solid: solidOf(voxels), mesh: meshOf(mesh) };
+  view.shape = { solid: voxelsOf(voxels), mesh: meshOf(mesh) };
   view.camera = { ...FIRST_CAMERA };
   at("draw").hidden = !mesh;
   const cells = `${number(voxels.count)} ${voxels.count === 1 ? "voxel" : "voxels"}`;

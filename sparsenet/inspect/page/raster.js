@@ -94,7 +94,10 @@ function placement(size, camera, width, height) {
   return { axes, scale, move, origin: [width / 2 - centre[0], height / 2 - centre[1], -centre[2]] };
 }
 
-function drawSolid(raster, solid, camera, rgb) {
+const isWithin = ([low, high], cell) => cell.every((value, axis) => low[axis] <= value && value < high[axis]);
+
+// mark: { box: [first cell, one after the last], colour }, cells that get another colour, or null
+function drawSolid(raster, solid, camera, rgb, mark) {
   const { axes, scale, move, origin } = placement(solid.size, camera, raster.width, raster.height);
   const rim = scale > 5 ? Math.min(0.12, 0.8 / scale) : 0;
   DIRECTIONS.forEach(({ axis, side, along }, d) => {
@@ -104,13 +107,15 @@ function drawSolid(raster, solid, camera, rgb) {
     const unit = (k) => [0, 1, 2].map((i) => (i === k ? 1 : 0));
     const [a, b] = along.map((k) => move(unit(k)));
     const light = brightness(normal, axes);
-    const fills = [...Array(10).keys()].map((n) => packedColour(rgb, light * (1 - 0.035 * n)));
-    const edges = [...Array(10).keys()].map((n) => packedColour(rgb, light * (0.86 - 0.035 * n)));
+    const shades = (colour, full) => [...Array(10).keys()].map((n) => packedColour(colour, light * (full - 0.035 * n)));
+    const plain = { fills: shades(rgb, 1), edges: shades(rgb, 0.86) };
+    const marked = mark && { fills: shades(mark.colour, 1), edges: shades(mark.colour, 0.86) };
     const cells = solid.cells[d];
     const shift = side > 0 ? move(unit(axis)) : [0, 0, 0];
     const [mx, my, mz] = [0, 1, 2].map((k) => move(unit(k)));
     for (let i = 0, n = 0; i < cells.length; i += 3, n += 1) {
       const [x, y, z] = [cells[i], cells[i + 1], cells[i + 2]];
+      const { fills, edges } = mark && isWithin(mark.box, [x, y, z]) ? marked : plain;
       raster.parallelogram(
         origin[0] + shift[0] + x * mx[0] + y * my[0] + z * mz[0],
         origin[1] + shift[1] + x * mx[1] + y * my[1] + z * mz[1],
@@ -149,7 +154,7 @@ function drawMesh(raster, mesh, size, camera, rgb) {
 }
 
 // Fills a canvas: voxels, a mesh, or the mesh within its voxels, drawn finer than the screen and scaled down
-function paint(canvas, shape, camera, { draw = "voxels", fine = 2, colours }) {
+function paint(canvas, shape, camera, { draw = "voxels", fine = 2, colours, mark = null }) {
   const screen = Math.min(window.devicePixelRatio || 1, 3);
   const width = Math.max(1, Math.round(canvas.clientWidth * screen));
   const height = Math.max(1, Math.round(canvas.clientHeight * screen));
@@ -172,6 +177,6 @@ function paint(canvas, shape, camera, { draw = "voxels", fine = 2, colours }) {
   const mesh = shape.mesh && draw !== "voxels";
   if (mesh) layer(1, (raster) => drawMesh(raster, shape.mesh, shape.solid.size, camera, colours.mesh));
   if (!mesh || draw === "both") {
-    layer(mesh ? 0.32 : 1, (raster) => drawSolid(raster, shape.solid, camera, colours.voxel));
+    layer(mesh ? 0.32 : 1, (raster) => drawSolid(raster, shape.solid, camera, colours.voxel, mark));
   }
 }
