@@ -138,7 +138,8 @@ def _add_average_pooling(passes: Passes, level: ActiveSites, rng: np.random.Gene
     expected = reference.specified("sum_pool_forward", features, background[None], rows, coordinates, True)
     reference.check("average pooling", y.numpy(), expected)
     backward(y)
-    back, _ = reference.specified("sum_pool_backward", gradient, level.to("cpu").rulebook(geometry), None, True, True)
+    back, _ = reference.specified("sum_pool_backward", gradient, level.to("cpu").rulebook(geometry), None, True, True,
+                                  False)
     reference.check("average pooling, backward", to_device(leaf.grad, "cpu"), back)
     passes["average pooling, forward"] = (rows.nbytes + features.nbytes + gradient.nbytes, case(forward, None, device))
     passes["average pooling, backward"] = (rows.nbytes + transposed.nbytes + gradient.nbytes + features.nbytes,

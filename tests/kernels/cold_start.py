@@ -85,7 +85,7 @@ CALLS = {
                         launch("grouped_convolution_weight_gradient", _F, _F, _Book(), 2)),
     "pooling": lambda: launch("max_pool_forward", _F, None, _NEIGHBOURS, _COORDINATES),
     "pooling/sums": lambda: (launch("sum_pool_forward", _F, _F[:1], _NEIGHBOURS, _COORDINATES, True),
-                             launch("sum_pool_backward", _F, _Book(), None, True, True)),
+                             launch("sum_pool_backward", _F, _Book(), None, True, True, True)),
     "activations": lambda: launch("leaky_relu_forward", _F, 0.33),
     "activations/exponentials": lambda: (launch("activation_forward", _F, 1, 1.0),
                                          launch("activation_backward", _F, _F, 1, 1.0)),

@@ -18,7 +18,7 @@ import numpy as np
 from sparsenet.kernels.contracts import ROW_NORM_BACKWARD as BACKWARD
 from sparsenet.kernels.contracts import ROW_NORM_FORWARD as FORWARD
 from sparsenet.kernels.cpu.lanes import doubles, fma, load, load_some, spread, store, store_some
-from sparsenet.kernels.cpu.lanes_joined import total_of
+from sparsenet.kernels.cpu.lanes_joined import totals_of
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.norm.loops import WIDTH, rows_of_block
@@ -56,6 +56,7 @@ def _grouped(array: np.ndarray, groups: int) -> np.ndarray:
 def _measure(values, start, stop, eps, mean, inverse):
     """Of rows start to stop: the mean, and 1 / sqrt(variance + eps)."""
     width = values.shape[1]
+    part = 1 / width
     for row in range(start, stop):
         shift, c = values[row, 0], 0
         total = squares = spread(0.0, WIDTH)
@@ -66,10 +67,10 @@ def _measure(values, start, stop, eps, mean, inverse):
         if c < width:
             distance = doubles(load_some(values, (row, c), width - c, shift, WIDTH)) - np.float64(shift)
             total, squares = total + distance, fma(distance, distance, squares)
-        mean[row - start], inverse[row - start] = total_of(total), total_of(squares)
+        mean[row - start], inverse[row - start] = totals_of(total, squares)
     for i in range(stop - start):
-        distance = mean[i] / width
-        variance = max(inverse[i] / width - distance * distance, 0.0)
+        distance = mean[i] * part
+        variance = max(inverse[i] * part - distance * distance, 0.0)
         mean[i] = values[start + i, 0] + distance
         inverse[i] = 1 / np.sqrt(variance + eps)
 
@@ -100,7 +101,7 @@ def _normalise(values, weight, bias, eps, start, stop, out):
 def _differentiate(values, gradient, weight, eps, start, stop, out, sums):
     """With x' the normalised x and g' = g weight: out = (g' - mean of g' - x' mean of g' x') / sqrt(variance + eps)."""
     width, groups, kind, nothing = values.shape[1], weight.shape[0], values.dtype.type, values.dtype.type(0)
-    mean, inverse = np.empty(_TOGETHER), np.empty(_TOGETHER)
+    mean, inverse, part = np.empty(_TOGETHER), np.empty(_TOGETHER), 1 / width
     group = start % groups
     for above in range(start, stop, _TOGETHER):
         below = min(above + _TOGETHER, stop)
@@ -125,8 +126,9 @@ def _differentiate(values, gradient, weight, eps, start, stop, out, sums):
                 total, product = fma(slope, factor, total), fma(normalised, factor, product)
                 store_some(sums, (0, group, c), rest, load_some(sums, (0, group, c), rest, 0.0, WIDTH) + slope)
                 store_some(sums, (1, group, c), rest, load_some(sums, (1, group, c), rest, 0.0, WIDTH) + normalised)
-            share = kind(total_of(total) / width * scale)
-            steep, at, narrow = kind(total_of(product) / width * scale * scale), kind(centre), kind(scale)
+            shares, slopes = totals_of(total, product)
+            share, steep = kind(shares * part * scale), kind(slopes * part * scale * scale)
+            at, narrow = kind(centre), kind(scale)
             c = 0
             while c + WIDTH <= width:
                 slope_here = load(gradient, (row, c), WIDTH) * load(weight, (group, c), WIDTH) * narrow

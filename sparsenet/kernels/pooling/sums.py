@@ -43,16 +43,16 @@ def _forward_cpu(features, background, windows, output_coordinates, mean):
 
 
 @BACKWARD.implementation("cpu")
-def _backward_cpu(gradient, rulebook, batch_splits, mean, with_background):
+def _backward_cpu(gradient, rulebook, batch_splits, mean, with_background, to_background):
     """((N, C) gradient of the features, (B, C) gradient of the background in each sample, or None).  Without splits all
     rows count as one sample: (1, C)."""
     shares = lost = None
-    if mean or with_background:
+    if mean or to_background:
         splits = np.array([0, len(gradient)]) if batch_splits is None else batch_splits
-        shares, lost = _shared_out(gradient, rulebook.windows, splits, mean, with_background)
+        shares, lost = _shared_out(gradient, rulebook.windows, splits, (mean, with_background, to_background))
     to_features = _sums(gradient, shares if mean else None, None, rulebook.transposed_neighbours, _NO_COORDINATES,
                         False)
-    return to_features, lost if with_background else None
+    return to_features, lost if to_background else None
 
 
 def _sums(values, shares, background, windows, coordinates, mean):
@@ -145,16 +145,16 @@ def _prefetch_rows(values, windows, m, words):
                 prefetch(values, (n, c), _WIDTH)
 
 
-def _shared_out(gradient, windows, splits, mean, with_background):
+def _shared_out(gradient, windows, splits, asked):
     """(M,) the share of a window's gradient that each of its cells gets, and (B, C) what the inactive cells of each
-    sample get together."""
+    sample get together.  asked : (mean, with_background, to_background)"""
     lengths, channels = np.diff(splits), gradient.shape[1]
     counts = -(-lengths // _CHUNK)
     owners = np.repeat(np.arange(len(lengths)), counts)
     starts = splits[owners] + _CHUNK * (np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts))
     stops = np.minimum(starts + _CHUNK, splits[owners + 1])
     shares, partial = np.empty(len(gradient), gradient.dtype), np.zeros((len(owners), channels))
-    run_blocks(lambda b: _share_out(gradient, windows, starts[b], stops[b], mean, with_background, shares, partial[b]),
+    run_blocks(lambda b: _share_out(gradient, windows, starts[b], stops[b], asked, shares, partial[b]),
                len(owners))
     lost = np.zeros((len(lengths), channels))
     np.add.at(lost, owners, partial)  # one after the other
@@ -162,7 +162,8 @@ def _shared_out(gradient, windows, splits, mean, with_background):
 
 
 @compiled
-def _share_out(gradient, windows, start, stop, mean, with_background, shares, lost):
+def _share_out(gradient, windows, start, stop, asked, shares, lost):
+    mean, with_background, to_background = asked
     offsets = windows.shape[1]
     for m in range(start, stop):
         active = cells = 0
@@ -173,7 +174,7 @@ def _share_out(gradient, windows, start, stop, mean, with_background, shares, lo
         inactive = cells - active if with_background else 0
         share = 1 / max(1, active + inactive) if mean else 1.0
         shares[m] = share
-        if inactive > 0:
+        if to_background and inactive > 0:
             for c in range(gradient.shape[1]):
                 lost[c] += inactive * share * gradient[m, c]
 
