@@ -168,6 +168,30 @@ def test_numbers_without_their_signs(rng, dtype):
     assert not np.signbit(out).any()
 
 
+@FLOATS
+def test_square_roots(rng, dtype):
+    @compiled
+    def compute(a, out):
+        lanes.store(out, 0, lanes.root(lanes.load(a, 0, 16)))
+
+    a, out = rng.uniform(0, 9, 16).astype(dtype), np.empty(16, dtype)
+    a[:4] = 0, np.inf, np.nan, -1
+    compute(a, out)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(out, np.sqrt(a))
+
+
+@FLOATS
+def test_doubles_are_rounded_to_the_type_of_an_array(rng, dtype):
+    @compiled
+    def compute(a, out):
+        lanes.store(out, 0, lanes.rounded(lanes.load(a, 0, 16), out))
+
+    a, out = rng.standard_normal(16), np.empty(16, dtype)
+    compute(a, out)
+    np.testing.assert_array_equal(out, a.astype(dtype))
+
+
 def test_the_second_is_the_maximum_where_one_is_nan():
     @compiled
     def compute(a, b, out):

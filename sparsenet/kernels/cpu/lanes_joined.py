@@ -36,33 +36,6 @@ maximum_of = _of_all(larger)
 
 
 @intrinsic
-def totals_of(typing, first, second):
-    """(total_of(first), total_of(second)), bit for bit, in less time: both in one register, from a quarter of it on"""
-
-    def generate(context, builder, signature, arguments):
-        lanes, width = arguments, first.width
-
-        def picked(a, b, places):
-            return builder.shuffle_vector(a, b, ir.VectorType(_INT, len(places))(places))
-
-        def low_and_high(a, b):  # the halves of both, side by side
-            half = width // 2
-            return (picked(a, b, [*range(half), *range(width, width + half)]),
-                    picked(a, b, [*range(half, width), *range(width + half, 2 * width)]))
-
-        joined, each = builder.fadd(*low_and_high(*lanes)), width // 2  # lanes of each
-        while each > 1:
-            half = each // 2
-            low, high = (picked(joined, joined, [*range(start, start + half), *range(each + start, each + start + half)])
-                         for start in (0, half))
-            joined, each = builder.fadd(low, high), half
-        return context.make_tuple(builder, signature.return_type, [builder.extract_element(joined, _INT(i))
-                                                                   for i in (0, 1)])
-
-    return types.UniTuple(first.element, 2)(first, second), generate
-
-
-@intrinsic
 def bits_of(typing, truths):
     """int64 with a bit for each of at most 64 truth values: lane i's is bit i (processors are little-endian)"""
 
