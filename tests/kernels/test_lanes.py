@@ -104,6 +104,21 @@ def test_prefetching_changes_nothing_also_beyond_the_end(width):
     np.testing.assert_array_equal(x, np.arange(40.0))
 
 
+@FLOATS
+def test_a_number_that_is_touched_stays(rng, dtype):
+    @compiled
+    def touch(x):
+        for i in range(x.shape[0]):
+            lanes.touch(x, (i, 3))
+
+    x = rng.standard_normal((4, 10)).astype(dtype)
+    before = x.copy()
+    touch(x)
+    np.testing.assert_array_equal(x, before)
+    (code,) = touch.inspect_llvm().values()
+    assert "load atomic" in code  # LLVM did not drop it
+
+
 @pytest.mark.parametrize("number", [np.float32(0.1), 0.1, np.int16(-7), np.int64(1 << 40)])
 def test_a_number_is_spread(number):
     @compiled

@@ -128,7 +128,8 @@ def test_the_same_bits_for_any_number_of_threads(samples, rng):
         for threads in (1, 2, 5):
             set_num_threads(threads)
             out = kernels.launch("sum_pool_forward", features, background, windows, coordinates, True)
-            back = kernels.launch("sum_pool_backward", gradient, Table(windows, len(features)), splits, True, True, True)
+            back = kernels.launch("sum_pool_backward", gradient, Table(windows, len(features)), splits, True, True,
+                                  True)
             results.add(b"".join(array.tobytes() for array in (out, *back)))
     finally:
         set_num_threads(before)

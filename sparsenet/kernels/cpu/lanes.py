@@ -127,6 +127,20 @@ def prefetch(typing, array, index, width):
     return types.void(array, _index(array, index), width), generate
 
 
+@intrinsic
+def touch(typing, array, index):
+    """Read array[index], float32 or float64, for nothing but to have its line in the cache"""
+
+    def generate(context, builder, signature, arguments):
+        at = _pointer(context, builder, signature, arguments)
+        size = array.dtype.bitwidth
+        whole = builder.bitcast(at, ir.IntType(size).as_pointer())
+        builder.load_atomic(whole, "monotonic", size // 8)  # LLVM drops a plain load that nothing uses
+        return context.get_dummy_value()
+
+    return types.void(array, _index(array, index)), generate
+
+
 @intrinsic(prefer_literal=True)
 def spread(typing, number, width):
     """The same number in each lane"""
