@@ -37,11 +37,11 @@ def sample_norm_backward(scene: Scene) -> Inputs:
 
 
 def row_norm_forward(scene: Scene) -> Inputs:
-    return Inputs((scene.features(), scene.normal(CHANNELS), scene.normal(CHANNELS), 1, EPS))
+    return Inputs((scene.features(), scene.normal(CHANNELS), scene.normal(CHANNELS), 1, EPS, True))
 
 
 def row_norm_backward(scene: Scene) -> Inputs:
-    return Inputs((scene.features(), scene.features(), scene.normal(CHANNELS), 1, EPS))
+    return Inputs((scene.features(), scene.features(), _moments(scene, 1, len(scene.sites)), scene.normal(CHANNELS)))
 
 
 def _moments(scene: Scene, *shape: int) -> np.ndarray:

@@ -27,7 +27,7 @@ def sum_pool_forward(scene: Scene) -> Inputs:
 
 def sum_pool_backward(scene: Scene) -> Inputs:
     rulebook = scene.rulebook(PADDED_POOLING)
-    return Inputs((scene.normal(len(rulebook.output_sites), CHANNELS), rulebook, None, True, True))
+    return Inputs((scene.normal(len(rulebook.output_sites), CHANNELS), rulebook, None, True, True, True))
 
 
 def argmax_of(scene: Scene) -> np.ndarray:

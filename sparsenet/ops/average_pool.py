@@ -37,7 +37,7 @@ class SumPool(Function):
         shared = self.shape is None or len(self.shape) == 1  # by all samples
         splits = None if shared else self.rulebook.output_sites.batch_splits
         to_features, to_background = launch("sum_pool_backward", gradient, self.rulebook, splits, self.mean,
-                                            self.shape is not None)
+                                            self.shape is not None, self.needs[1])
         return (to_features if self.needs[0] else None,
                 to_background.reshape(self.shape) if self.needs[1] else None)
 

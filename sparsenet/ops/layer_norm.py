@@ -26,12 +26,13 @@ class RowNorm(Function):
 
     def forward(self, x: Any, weight: Any, bias: Any) -> Any:
         x, weight, bias = map(array_module(x).ascontiguousarray, (x, weight, bias))
-        self.save(x, weight)
-        return launch("row_norm_forward", x, weight, bias, self.groups, self.eps)
+        y, moments = launch("row_norm_forward", x, weight, bias, self.groups, self.eps, any(self.needs))
+        self.save(x, weight, moments)
+        return y
 
     def backward(self, gradient: Any) -> tuple[Any, ...]:
-        x, weight = self.saved
-        to_x, (to_bias, to_weight) = launch("row_norm_backward", x, gradient, weight, self.groups, self.eps)
+        x, weight, moments = self.saved
+        to_x, (to_bias, to_weight) = launch("row_norm_backward", x, gradient, moments, weight)
         gradients = to_x, to_weight.astype(x.dtype), to_bias.astype(x.dtype)
         return tuple(one if need else None for one, need in zip(gradients, self.needs, strict=True))
 

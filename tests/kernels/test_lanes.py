@@ -104,6 +104,21 @@ def test_prefetching_changes_nothing_also_beyond_the_end(width):
     np.testing.assert_array_equal(x, np.arange(40.0))
 
 
+@FLOATS
+def test_a_number_that_is_touched_stays(rng, dtype):
+    @compiled
+    def touch(x):
+        for i in range(x.shape[0]):
+            lanes.touch(x, (i, 3))
+
+    x = rng.standard_normal((4, 10)).astype(dtype)
+    before = x.copy()
+    touch(x)
+    np.testing.assert_array_equal(x, before)
+    (code,) = touch.inspect_llvm().values()
+    assert "load atomic" in code  # LLVM did not drop it
+
+
 @pytest.mark.parametrize("number", [np.float32(0.1), 0.1, np.int16(-7), np.int64(1 << 40)])
 def test_a_number_is_spread(number):
     @compiled
@@ -166,6 +181,30 @@ def test_numbers_without_their_signs(rng, dtype):
     compute(a, out)
     np.testing.assert_array_equal(out, np.abs(a))
     assert not np.signbit(out).any()
+
+
+@FLOATS
+def test_square_roots(rng, dtype):
+    @compiled
+    def compute(a, out):
+        lanes.store(out, 0, lanes.root(lanes.load(a, 0, 16)))
+
+    a, out = rng.uniform(0, 9, 16).astype(dtype), np.empty(16, dtype)
+    a[:4] = 0, np.inf, np.nan, -1
+    compute(a, out)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(out, np.sqrt(a))
+
+
+@FLOATS
+def test_doubles_are_rounded_to_the_type_of_an_array(rng, dtype):
+    @compiled
+    def compute(a, out):
+        lanes.store(out, 0, lanes.rounded(lanes.load(a, 0, 16), out))
+
+    a, out = rng.standard_normal(16), np.empty(16, dtype)
+    compute(a, out)
+    np.testing.assert_array_equal(out, a.astype(dtype))
 
 
 def test_the_second_is_the_maximum_where_one_is_nan():

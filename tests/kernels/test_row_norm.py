@@ -19,9 +19,14 @@ def check(launch, rng, rows, channels, groups, dtype):
     x += 3
     weight, bias = rng.standard_normal((2, channels)).astype(dtype)
     wide_x, wide_g, wide_weight, wide_bias = precise(x, g, weight, bias)
-    y = launch("row_norm_forward", x, weight, bias, groups, EPS)
-    back, sums = launch("row_norm_backward", x, g, weight, groups, EPS)
-    assert y.dtype == back.dtype == dtype and sums.dtype == np.float64
+    y, moments = launch("row_norm_forward", x, weight, bias, groups, EPS, True)
+    alone, none = launch("row_norm_forward", x, weight, bias, groups, EPS, False)
+    np.testing.assert_array_equal(alone, y)
+    assert none is None
+    back, sums = launch("row_norm_backward", x, g, moments, weight)
+    assert y.dtype == back.dtype == dtype and sums.dtype == moments.dtype == np.float64
+    grouped = wide_x.reshape(rows, groups, channels // groups)
+    np.testing.assert_allclose(moments, [grouped.mean(axis=2).T, 1 / np.sqrt(grouped.var(axis=2).T + EPS)], rtol=1e-12)
     reference.assert_close(y, reference.group_norm(wide_x[:, :, None], groups, wide_weight, wide_bias, EPS)[:, :, 0])
     of_x, of_weight, of_bias = reference.group_norm_backward(wide_g[:, :, None], wide_x[:, :, None], groups,
                                                              wide_weight, EPS)
@@ -31,7 +36,7 @@ def check(launch, rng, rows, channels, groups, dtype):
 
 @each_storage
 @pytest.mark.parametrize(("rows", "channels", "groups"), [
-    (0, 3, 1), (1, 1, 1), (20, 5, 1), (33, 48, 1), (7, 300, 1), (21, 12, 4), (9, 6, 6), (10, 99, 3)])
+    (0, 3, 1), (1, 1, 1), (20, 5, 1), (33, 48, 1), (7, 300, 1), (21, 12, 4), (9, 6, 6), (10, 99, 3), (18, 16, 2)])
 def test_values_and_gradients(launch, dtype, rows, channels, groups, rng):
     check(launch, rng, rows, channels, groups, dtype)
 
@@ -43,15 +48,16 @@ def test_more_rows_than_a_chunk(launch, rows, rng):
 
 def test_a_variance_far_from_zero_keeps_its_digits(launch, rng):
     x = 1e8 + rng.standard_normal((20, 64))
-    y = launch("row_norm_forward", x, np.ones(64), np.zeros(64), 1, 0.0)
+    y, _ = launch("row_norm_forward", x, np.ones(64), np.zeros(64), 1, 0.0, False)
     x -= 1e8
     np.testing.assert_allclose(y, (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True), atol=1e-6)
 
 
 def test_a_group_of_one_channel_is_the_bias_and_has_no_gradient(launch, rng):
     x, bias = rng.standard_normal((9, 4)), rng.standard_normal(4)
-    np.testing.assert_array_equal(launch("row_norm_forward", x, bias, bias, 4, EPS), np.broadcast_to(bias, (9, 4)))
-    back, sums = launch("row_norm_backward", x, x, bias, 4, EPS)
+    y, moments = launch("row_norm_forward", x, bias, bias, 4, EPS, True)
+    np.testing.assert_array_equal(y, np.broadcast_to(bias, (9, 4)))
+    back, sums = launch("row_norm_backward", x, x, moments, bias)
     np.testing.assert_allclose(back, 0, atol=1e-13)
     np.testing.assert_allclose(sums, [x.sum(axis=0), np.zeros(4)], atol=1e-12)
 
@@ -59,15 +65,24 @@ def test_a_group_of_one_channel_is_the_bias_and_has_no_gradient(launch, rng):
 def test_not_a_number_stays_in_its_row_and_group(launch, rng):
     x, one = rng.standard_normal((20, 8)), np.ones(8)
     x[3, 5] = np.nan
-    y = launch("row_norm_forward", x, one, one, 2, EPS)
+    y, moments = launch("row_norm_forward", x, one, one, 2, EPS, True)
     assert np.isnan(y[3, 4:]).all() and np.isnan(y).sum() == 4
+    assert np.isnan(moments[:, 1, 3]).all() and np.isnan(moments).sum() == 2
+    back, _ = launch("row_norm_backward", x, np.ones_like(x), moments, one)
+    assert np.isnan(back[3, 4:]).all() and np.isnan(back).sum() == 4
 
 
-def test_a_row_is_normalised_by_itself(rng):
-    x, weight = rng.standard_normal((5000, 37)).astype(np.float32), np.ones(37, np.float32)
-    whole = kernels.launch("row_norm_forward", x, weight, weight, 1, EPS)
-    for rows in (slice(0, 1), slice(17, 18), slice(4000, 4100)):
-        np.testing.assert_array_equal(kernels.launch("row_norm_forward", x[rows], weight, weight, 1, EPS), whole[rows])
+@pytest.mark.parametrize("channels", [37, 40])
+def test_a_row_is_normalised_by_itself(channels, rng):
+    x, weight = rng.standard_normal((5000, channels)).astype(np.float32), np.ones(channels, np.float32)
+    whole, moments = kernels.launch("row_norm_forward", x, weight, weight, 1, EPS, True)
+    slopes, _ = kernels.launch("row_norm_backward", x, x[::-1].copy(), moments, weight)
+    for rows in (slice(0, 1), slice(17, 18), slice(4000, 4100), slice(4001, 4999)):
+        y, own = kernels.launch("row_norm_forward", x[rows], weight, weight, 1, EPS, True)
+        np.testing.assert_array_equal(y, whole[rows])
+        np.testing.assert_array_equal(own, moments[:, :, rows])
+        back, _ = kernels.launch("row_norm_backward", x[rows], x[::-1][rows].copy(), own, weight)
+        np.testing.assert_array_equal(back, slopes[rows])
 
 
 def test_the_same_bits_for_any_number_of_threads(rng):
@@ -76,18 +91,18 @@ def test_the_same_bits_for_any_number_of_threads(rng):
     try:
         for threads in (1, 2, 5):
             set_num_threads(threads)
-            found = (kernels.launch("row_norm_forward", x, x[0], x[1], 2, EPS),
-                     *kernels.launch("row_norm_backward", x, g, x[0], 2, EPS))
+            y, moments = kernels.launch("row_norm_forward", x, x[0], x[1], 2, EPS, True)
+            found = y, moments, *kernels.launch("row_norm_backward", x, g, moments, x[0])
             results.add(b"".join(one.tobytes() for one in found))
     finally:
         set_num_threads(before)
     assert len(results) == 1
 
 
-@pytest.mark.parametrize("name", ["row_norm_forward", "row_norm_backward"])
 @pytest.mark.parametrize("groups", [0, 4])
-def test_groups_that_do_not_divide_the_channels_are_refused(name, groups, rng):
+def test_groups_that_do_not_divide_the_channels_are_refused(groups, rng):
     x, weight = rng.standard_normal((2, 6)), np.ones(6)
-    second = (weight, weight) if name == "row_norm_forward" else (x, weight)
-    with pytest.raises(ValueError, match=f"{name}: 6 channels in {groups} groups"):
-        kernels.launch(name, x, *second, groups, EPS)
+    with pytest.raises(ValueError, match=f"row_norm_forward: 6 channels in {groups} groups"):
+        kernels.launch("row_norm_forward", x, weight, weight, groups, EPS, True)
+    with pytest.raises(ValueError, match=rf"row_norm_backward: moments have shape \(2, {groups}, 2\)"):
+        kernels.launch("row_norm_backward", x, x, np.ones((2, groups, 2)), weight)

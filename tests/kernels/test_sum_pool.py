@@ -69,14 +69,15 @@ def test_backward(launch, dtype, outputs, channels, k, mean, with_background, rn
     features, windows, _, splits = case(outputs, k, channels, dtype)
     gradient = rng.standard_normal((len(windows), channels)).astype(dtype)
     rulebook = Table(windows, len(features))
-    to_features, to_background = launch("sum_pool_backward", gradient, rulebook, splits, mean, with_background)
+    to_features, to_background = launch("sum_pool_backward", gradient, rulebook, splits, mean, with_background,
+                                        with_background)
     expected, of_samples = backward(gradient, windows, len(features), splits, mean, with_background)
     reference.assert_close(to_features, expected)
     assert to_features.dtype == dtype and (to_background is None) == (not with_background)
     if with_background:
         assert to_background.dtype == dtype
         reference.assert_close(to_background, of_samples)
-        _, at_once = launch("sum_pool_backward", gradient, rulebook, None, mean, True)
+        _, at_once = launch("sum_pool_backward", gradient, rulebook, None, mean, True, True)
         reference.assert_close(at_once, of_samples.sum(axis=0, keepdims=True))
 
 
@@ -90,9 +91,9 @@ def test_windows_without_a_site_or_without_a_cell(launch, channels, mean):
     assert out[:, -1].tolist() == ([2, 0, 3] if mean else [4, 0, 6])
     out = launch("sum_pool_forward", features, None, windows, coordinates, mean)
     assert out[:, 0].tolist() == [0, 0, 4]
-    found = launch("sum_pool_backward", gradient, Table(windows, 1), None, mean, True)
+    found = launch("sum_pool_backward", gradient, Table(windows, 1), None, mean, True, True)
     assert found[0][0, 0] == (0.5 if mean else 1) and found[1][0, 0] == (1.5 if mean else 3)
-    assert launch("sum_pool_backward", gradient, Table(windows, 1), None, mean, False)[0][0, 0] == 1
+    assert launch("sum_pool_backward", gradient, Table(windows, 1), None, mean, False, False)[0][0, 0] == 1
 
 
 @pytest.mark.parametrize("channels", [3, 32])
@@ -113,7 +114,7 @@ def test_float16_is_summed_in_float32(launch, dtype):
     reference.assert_close(out, np.full((1, 3), 2348.0))
     gradient = features.copy()
     inactive = Table(np.full((301, 1), -1, np.int32), 2)
-    _, to_background = launch("sum_pool_backward", gradient, inactive, np.array([0, 301]), False, True)
+    _, to_background = launch("sum_pool_backward", gradient, inactive, np.array([0, 301]), False, True, True)
     reference.assert_close(to_background, np.full((1, 3), 2348.0))
 
 
@@ -127,7 +128,8 @@ def test_the_same_bits_for_any_number_of_threads(samples, rng):
         for threads in (1, 2, 5):
             set_num_threads(threads)
             out = kernels.launch("sum_pool_forward", features, background, windows, coordinates, True)
-            back = kernels.launch("sum_pool_backward", gradient, Table(windows, len(features)), splits, True, True)
+            back = kernels.launch("sum_pool_backward", gradient, Table(windows, len(features)), splits, True, True,
+                                  True)
             results.add(b"".join(array.tobytes() for array in (out, *back)))
     finally:
         set_num_threads(before)
@@ -141,7 +143,7 @@ def test_inputs_stay_untouched(launch, rng):
     given = [array.copy() for array in (features, windows, gradient, background)]
     for mean in (False, True):
         launch("sum_pool_forward", features, background, windows, coordinates, mean)
-        to_features, _ = launch("sum_pool_backward", gradient, Table(windows, len(features)), splits, mean, True)
+        to_features, _ = launch("sum_pool_backward", gradient, Table(windows, len(features)), splits, mean, True, True)
         to_features[...] = np.nan
     for array, before in zip((features, windows, gradient, background), given, strict=True):
         np.testing.assert_array_equal(array, before)
@@ -150,7 +152,7 @@ def test_inputs_stay_untouched(launch, rng):
 def test_empty(launch):
     coordinates, windows = np.zeros((0, 4), np.int32), np.zeros((0, 8), np.int32)
     assert launch("sum_pool_forward", np.zeros((0, 3)), None, windows, coordinates, True).shape == (0, 3)
-    found = launch("sum_pool_backward", np.zeros((0, 3)), Table(windows, 4), np.zeros(3, np.int64), True, True)
+    found = launch("sum_pool_backward", np.zeros((0, 3)), Table(windows, 4), np.zeros(3, np.int64), True, True, True)
     assert np.array_equal(found[0], np.zeros((4, 3))) and np.array_equal(found[1], np.zeros((2, 3)))
 
 

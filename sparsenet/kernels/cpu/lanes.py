@@ -51,7 +51,7 @@ class _Model(models.PrimitiveModel):
 @intrinsic(prefer_literal=True)
 def load(typing, array, index, width):
     """array[index : index + width]"""
-    kind = Lanes(array.dtype, _constant(width))
+    kind = Lanes(array.dtype, constant(width))
 
     def generate(context, builder, signature, arguments):
         return _read(context, builder, kind, _pointer(context, builder, signature, arguments))
@@ -62,7 +62,7 @@ def load(typing, array, index, width):
 @intrinsic(prefer_literal=True)
 def load_either(typing, first, array, index, other, other_index, width):
     """array[index : index + width] if `first`, else other[other_index : other_index + width], without a branch"""
-    kind = Lanes(array.dtype, _constant(width))
+    kind = Lanes(array.dtype, constant(width))
 
     def generate(context, builder, signature, arguments):
         at, other_at = (_pointer(context, builder, signature, arguments, place) for place in (1, 3))
@@ -74,7 +74,7 @@ def load_either(typing, first, array, index, other, other_index, width):
 @intrinsic(prefer_literal=True)
 def load_some(typing, array, index, count, rest, width):
     """array[index : index + count], and `rest` in the other lanes; all lanes if count is larger"""
-    kind = Lanes(array.dtype, _constant(width))
+    kind = Lanes(array.dtype, constant(width))
 
     def generate(context, builder, signature, arguments):
         return _call(builder, f"llvm.masked.load.{_name(kind)}.p0", context.get_value_type(kind),
@@ -115,7 +115,7 @@ def store_some(typing, array, index, count, lanes):
 @intrinsic(prefer_literal=True)
 def prefetch(typing, array, index, width):
     """Start loading array[index : index + width] into the cache; it may lie beyond the array's end."""
-    size = _constant(width) * array.dtype.bitwidth // 8
+    size = constant(width) * array.dtype.bitwidth // 8
 
     def generate(context, builder, signature, arguments):
         start = builder.bitcast(_pointer(context, builder, signature, arguments), ir.IntType(8).as_pointer())
@@ -127,10 +127,24 @@ def prefetch(typing, array, index, width):
     return types.void(array, _index(array, index), width), generate
 
 
+@intrinsic
+def touch(typing, array, index):
+    """Read array[index], float32 or float64, for nothing but to have its line in the cache"""
+
+    def generate(context, builder, signature, arguments):
+        at = _pointer(context, builder, signature, arguments)
+        size = array.dtype.bitwidth
+        whole = builder.bitcast(at, ir.IntType(size).as_pointer())
+        builder.load_atomic(whole, "monotonic", size // 8)  # LLVM drops a plain load that nothing uses
+        return context.get_dummy_value()
+
+    return types.void(array, _index(array, index)), generate
+
+
 @intrinsic(prefer_literal=True)
 def spread(typing, number, width):
     """The same number in each lane"""
-    kind = Lanes(types.unliteral(number), _constant(width))
+    kind = Lanes(types.unliteral(number), constant(width))
 
     def generate(context, builder, signature, arguments):
         return _repeat(builder, arguments[0], kind.width)
@@ -147,6 +161,17 @@ def doubles(typing, lanes):
         return arguments[0] if lanes == wide else builder.fpext(arguments[0], context.get_value_type(wide))
 
     return wide(lanes), generate
+
+
+@intrinsic
+def rounded(typing, lanes, array):
+    """The floats, float64, as the type of the array's elements"""
+    kind = Lanes(array.dtype, lanes.width)
+
+    def generate(context, builder, signature, arguments):
+        return arguments[0] if lanes == kind else builder.fptrunc(arguments[0], context.get_value_type(kind))
+
+    return kind(lanes, array), generate
 
 
 @intrinsic
@@ -178,6 +203,16 @@ def absolute(typing, lanes):
 
     def generate(context, builder, signature, arguments):
         return _call(builder, f"llvm.fabs.{_name(lanes)}", context.get_value_type(lanes), arguments[0])
+
+    return lanes(lanes), generate
+
+
+@intrinsic
+def root(typing, lanes):
+    """The square roots of the floats; NaN of negative ones"""
+
+    def generate(context, builder, signature, arguments):
+        return _call(builder, f"llvm.sqrt.{_name(lanes)}", context.get_value_type(lanes), arguments[0])
 
     return lanes(lanes), generate
 
@@ -236,10 +271,11 @@ _operator(operator.gt, _greater, _is_signed, compares=True)
 _operator(operator.ne, lambda builder, a, b: builder.fcmp_unordered("!=", a, b), compares=True)
 
 
-def _constant(width: types.Type) -> int:
-    if not isinstance(width, types.IntegerLiteral):
-        raise TypingError(f"lanes: width is {width}, expected a constant: write it out, or name it in the module")
-    return width.literal_value
+def constant(number: types.Type, name: str = "width") -> int:
+    """The number, within an intrinsic that prefers literals."""
+    if not isinstance(number, types.IntegerLiteral):
+        raise TypingError(f"lanes: {name} is {number}, expected a constant: write it out, or name it in the module")
+    return number.literal_value
 
 
 def _index(array: types.Array, index: types.Type) -> types.Type:

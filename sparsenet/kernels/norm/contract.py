@@ -68,21 +68,22 @@ SAMPLE_NORM_BACKWARD = declare(
 )
 ROW_NORM_FORWARD = declare(
     "row_norm_forward", "norm",
-    "out = (x - mean) / sqrt(variance + eps) * weight + bias, those of a group of channels in a row",
+    "out = (x - mean) / sqrt(variance + eps) * weight + bias, those of a group of channels in a row; if wanted, mean "
+    "and 1 / sqrt(variance + eps)",
     features=Array("feature", "N C"),
     weight=Array("feature", "C"),
     bias=Array("feature", "C"),
     groups=Scalar(int),
     eps=Scalar(float),
+    with_moments=Scalar(bool),
 )
 ROW_NORM_BACKWARD = declare(
     "row_norm_backward", "norm",
     "the gradient of x, through mean and variance; those of bias and weight",
     features=Array("feature", "N C"),
     gradient=Array("feature", "N C"),
+    moments=Array("float64", "2 J N"),  # as the forward pass returns them
     weight=Array("feature", "C"),
-    groups=Scalar(int),
-    eps=Scalar(float),
 )
 
 
@@ -113,8 +114,16 @@ def _guard_groups(kernel: Any) -> None:
     kernel.guard("always")(groups_divide_the_channels)
 
 
-for _kernel in (SAMPLE_NORM_FORWARD, ROW_NORM_FORWARD, ROW_NORM_BACKWARD):
-    _guard_groups(_kernel)
+_guard_groups(SAMPLE_NORM_FORWARD)
+_guard_groups(ROW_NORM_FORWARD)
+
+
+@ROW_NORM_BACKWARD.guard("always")
+def _moments_are_of_the_rows(features, moments):
+    groups = moments.shape[1]
+    if not groups or features.shape[1] % groups:
+        raise ValueError(f"row_norm_backward: moments have shape {moments.shape}, expected (2, groups, "
+                         f"{len(features)}) with a number of groups that divides the {features.shape[1]} channels")
 
 
 @SAMPLE_NORM_BACKWARD.guard("always")

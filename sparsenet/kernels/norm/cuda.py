@@ -116,23 +116,23 @@ def _slots(rows: int, samples: int) -> int:
 
 
 @ROW_NORM_FORWARD.implementation("cuda")
-def _row_forward_cuda(features, weight, bias, groups, eps):
-    out, (rows, channels) = array_module(features).empty_like(features), features.shape
+def _row_forward_cuda(features, weight, bias, groups, eps, with_moments):
+    xp, (rows, channels) = array_module(features), features.shape
+    out, moments = xp.empty_like(features), xp.empty((2, groups, rows), np.float64) if with_moments else None
     lanes = _lanes(channels // groups)
     _kernel("row_norm_forward", features, ROW_SOURCE)(
         blocks_for(lanes * rows * groups), THREADS, features, rows, channels, groups, weight, bias, float(eps), lanes,
-        out)
-    return out
+        out, moments)
+    return out, moments
 
 
 @ROW_NORM_BACKWARD.implementation("cuda")
-def _row_backward_cuda(features, gradient, weight, groups, eps):
-    xp, (rows, channels) = array_module(features), features.shape
-    out, moments = xp.empty_like(features), xp.empty((2, rows, groups), np.float64)
-    lanes, sums = _lanes(channels // groups), xp.empty((2, channels), np.float64)
+def _row_backward_cuda(features, gradient, moments, weight):
+    xp, (rows, channels), groups = array_module(features), features.shape, moments.shape[1]
+    out, lanes, sums = xp.empty_like(features), _lanes(channels // groups), xp.empty((2, channels), np.float64)
     _kernel("row_norm_backward", features, ROW_SOURCE)(
-        blocks_for(lanes * rows * groups), THREADS, features, gradient, rows, channels, groups, weight, float(eps),
-        lanes, out, moments)
+        blocks_for(lanes * rows * groups), THREADS, features, gradient, rows, channels, groups, moments, weight, lanes,
+        out)
     chunks, grid, partial, arrived = _chunks(features)
     _kernel("row_norm_sums", features, ROW_SOURCE)(grid, _GROUPS, features, gradient, rows, channels, groups, moments,
                                                    chunks, partial, arrived, sums)

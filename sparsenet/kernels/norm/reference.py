@@ -111,24 +111,28 @@ def _through_groups(rows, gradients, times, mean, variance, weight, eps) -> tupl
 
 
 @formula_of("row_norm_forward")
-def row_norm_forward(features, weight, bias, groups, eps):
-    """(x - mean) / sqrt(variance + eps) * weight + bias, with those of each group of channels in a row."""
-    normalised, _ = _row_groups(features, groups, eps)
-    return (normalised.reshape(features.shape) * weight + bias).astype(features.dtype)
-
-
-def _row_groups(features, groups, eps) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (N, groups, C / groups) normalised in float64, and 1 / sqrt(variance + eps) of each group (N, groups, 1)."""
+def row_norm_forward(features, weight, bias, groups, eps, with_moments):
+    """(x - mean) / sqrt(variance + eps) * weight + bias, with those of each group of channels in a row; (2, groups, N)
+    float64 or None: mean and 1 / sqrt(variance + eps)."""
     grouped = features.reshape(len(features), groups, features.shape[1] // groups).astype(np.float64)
-    inverse = 1 / np.sqrt(grouped.var(axis=2, keepdims=True) + eps)
-    return (grouped - grouped.mean(axis=2, keepdims=True)) * inverse, inverse
+    moments = np.array([grouped.mean(axis=2).T, 1 / np.sqrt(grouped.var(axis=2).T + eps)], order="C")
+    out = (_row_groups(features, moments) * weight + bias).astype(features.dtype)
+    return out, moments if with_moments else None
+
+
+def _row_groups(features, moments) -> np.ndarray:
+    """Rows (N, C) normalised in float64."""
+    mean, inverse = (np.repeat(values.T, features.shape[1] // len(values), axis=1) for values in moments)
+    return (features - mean) * inverse
 
 
 @formula_of("row_norm_backward")
-def row_norm_backward(features, gradient, weight, groups, eps):
+def row_norm_backward(features, gradient, moments, weight):
     """The gradient of features (N, C); (2, C) float64, the gradients of bias and weight."""
-    normalised, inverse = _row_groups(features, groups, eps)
-    slopes = (gradient * weight).reshape(normalised.shape).astype(np.float64)
-    share, slope = (values.mean(axis=2, keepdims=True) for values in (slopes, slopes * normalised))
-    out = ((slopes - share - normalised * slope) * inverse).reshape(features.shape).astype(features.dtype)
-    return out, np.stack([gradient, gradient * normalised.reshape(features.shape)]).sum(axis=1, dtype=np.float64)
+    normalised, slopes = _row_groups(features, moments), gradient.astype(np.float64) * weight
+    (_, groups, rows), width = moments.shape, features.shape[1] // moments.shape[1]
+    share, slope = (np.repeat(values.reshape(rows, groups, width).mean(axis=2), width, axis=1)
+                    for values in (slopes, slopes * normalised))
+    inverse = np.repeat(moments[1].T, width, axis=1)
+    out = ((slopes - share - normalised * slope) * inverse).astype(features.dtype)
+    return out, np.stack([gradient, gradient * normalised]).sum(axis=1, dtype=np.float64)

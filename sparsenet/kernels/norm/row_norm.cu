@@ -3,14 +3,15 @@
 //
 //     x (N, C)         | row 0: group 0 | group 1 | ... | row 1: ...        a team of LANES threads, a power of two up
 //                      to 32, takes a group: lane t its channels t, t + LANES, ...
+//     moments          (2, groups, N): the mean and 1 / sqrt(variance + eps) of each group
 //     sums (2, C)      over rows: a block takes 32 channels of a chunk of rows, row group y its rows y, y + 8, ...; the
 //                      last block to finish joins groups, then chunks, in order
 //
 // Sums are in double, of distances from the group's first number, so that nothing cancels.  A lane reads its numbers
 // once for the sums and, out of the cache, once for the result.
 //
-// Limited by memory: forward reads x and writes; backward reads x and the gradient, writes, and keeps mean and 1 /
-// deviation of each group (2, N, groups); the sums read x, the gradient and these.
+// Limited by memory: forward reads x and writes the result and, if they are wanted, the moments; backward reads x, the
+// gradient and the moments, and writes; the sums read these three.
 // Variants: SCALAR float, double or Half; CHUNK, rows.
 #include "pairs.cuh"
 
@@ -29,6 +30,9 @@ __device__ inline void for_each_group(long long all, int lanes, Act act) {
     for (long long first = global_index() / 32 * teams; first < all; first += global_stride() / 32 * teams)
         act(first + own, team);
 }
+
+// Of group i of all rows, the place of its mean in the moments.
+__device__ inline long long place_of(long long i, long long rows, int groups) { return i % groups * rows + i / groups; }
 
 // The mean of x[0], ..., x[width - 1] and 1 / sqrt(variance + eps); of nothing if not `there`.
 __device__ inline void moments_of(const SCALAR* x, int width, Team team, bool there, double eps, double& mean,
@@ -50,13 +54,17 @@ __device__ inline void moments_of(const SCALAR* x, int width, Team team, bool th
 extern "C" __global__ void row_norm_forward(const SCALAR* __restrict__ x, const long long rows, const int channels,
                                             const int groups, const SCALAR* __restrict__ weight,
                                             const SCALAR* __restrict__ bias, const double eps, const int lanes,
-                                            SCALAR* __restrict__ out) {
+                                            SCALAR* __restrict__ out, OPTIONAL double* __restrict__ moments) {
     const int width = channels / groups;
     for_each_group(rows * groups, lanes, [&](long long i, Team team) {
         const bool there = i < rows * groups;
         double mean, inverse;
         moments_of(x + i * width, width, team, there, eps, mean, inverse);
         if (!there) return;
+        if (moments && team.lane == 0) {
+            moments[place_of(i, rows, groups)] = mean;
+            moments[rows * groups + place_of(i, rows, groups)] = inverse;
+        }
         const WIDE centre = static_cast<WIDE>(mean), scale = static_cast<WIDE>(inverse);
         const int first = static_cast<int>(i % groups) * width;
         for (int c = team.lane; c < width; c += team.lanes)
@@ -67,17 +75,17 @@ extern "C" __global__ void row_norm_forward(const SCALAR* __restrict__ x, const 
 }
 
 // With x' the normalised x and g' = g weight: out = (g' - mean of g' - x' mean of g' x') / sqrt(variance + eps).
-// moments (2, N, groups): the mean and 1 / sqrt(variance + eps).
 extern "C" __global__ void row_norm_backward(const SCALAR* __restrict__ x, const SCALAR* __restrict__ gradient,
                                              const long long rows, const int channels, const int groups,
-                                             const SCALAR* __restrict__ weight, const double eps, const int lanes,
-                                             SCALAR* __restrict__ out, double* __restrict__ moments) {
+                                             const double* __restrict__ moments, const SCALAR* __restrict__ weight,
+                                             const int lanes, SCALAR* __restrict__ out) {
     const int width = channels / groups;
     const long long all = rows * groups;
     for_each_group(all, lanes, [&](long long i, Team team) {
         const bool there = i < all;
-        double mean, inverse, total = 0, product = 0;
-        moments_of(x + i * width, width, team, there, eps, mean, inverse);
+        const double mean = there ? moments[place_of(i, rows, groups)] : 0;
+        const double inverse = there ? moments[all + place_of(i, rows, groups)] : 0;
+        double total = 0, product = 0;
         const int first = static_cast<int>(i % groups) * width;
         if (there)
             for (int c = team.lane; c < width; c += team.lanes) {
@@ -93,10 +101,6 @@ extern "C" __global__ void row_norm_backward(const SCALAR* __restrict__ x, const
         for (int c = team.lane; c < width; c += team.lanes)
             out[i * width + c] = static_cast<WIDE>(gradient[i * width + c]) * static_cast<WIDE>(weight[first + c]) * scale
                                  - flat - (static_cast<WIDE>(x[i * width + c]) - centre) * slope;
-        if (team.lane == 0) {
-            moments[i] = mean;
-            moments[all + i] = inverse;
-        }
     });
 }
 
@@ -116,10 +120,10 @@ extern "C" __global__ void row_norm_sums(const SCALAR* __restrict__ x, const SCA
         double pair[2] = {0, 0};
         if (here)
             for (long long row = first + threadIdx.y; row < end; row += GROUPS) {
-                const long long i = row * channels + channel, own = row * of_groups + group;
+                const long long i = row * channels + channel, own = group * rows + row;
                 const double slope = number(gradient[i]);
                 pair[0] += slope;
-                pair[1] += slope * ((number(x[i]) - moments[own]) * moments[rows * of_groups + own]);
+                pair[1] += slope * ((number(x[i]) - moments[own]) * moments[of_groups * rows + own]);
             }
         if (!sum_chunks(pair, groups, chunk, chunks, channels, channel, partial, arrived, last)) continue;
         if (threadIdx.y != 0 || !here) continue;

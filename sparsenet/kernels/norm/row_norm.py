@@ -1,13 +1,13 @@
 """Layer norm: y = (x - mean) / sqrt(variance + eps) * weight + bias, over rows (N, C), with the mean and variance of
 each row, or of each of the groups of neighbouring channels that a row is cut into.
 
-    rows       | group 0 | group 1 | ... | group 0 | group 1 | ...      as rows (N groups, C / groups)
-    a block    | 16 of them | 16 | ...                                   cut by size alone; one thread takes a block
+    a block    | 4 rows | 4 rows | ...        cut by size alone; one thread takes a block
+    a tile       8 channels of 4 rows         the rest of rows, and of a group's channels, is filled up
 
-Of 16 rows at a time come first the sums, 16 channels side by side, in float64; then, all 16 together, means and
-deviations; then the results, while the rows are in the first cache.  So memory is read and written once, also in the
-backward pass, which derives mean and variance again.  Distances, and their squares, are taken from a row's first
-number, so that nothing cancels, whatever the mean.
+Of 4 rows at a time come first the sums, in float64, then the means and deviations, then the results, while the rows
+are in the first cache.  So memory is read and written once, also in the backward pass, which is given the moments.
+Distances, and their squares, are taken from the first number of a row's group, so that nothing cancels, whatever the
+mean.
 """
 
 from __future__ import annotations
@@ -15,126 +15,174 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sparsenet.kernels.cpu.lanes import doubles, fma, load, load_some, spread, store, store_some
-from sparsenet.kernels.cpu.lanes_joined import total_of
+from sparsenet.kernels.cpu.lanes import doubles, fma, load, load_some, maximum, root, rounded, spread, store, store_some
+from sparsenet.kernels.cpu.lanes_of_rows import (
+    along_rows,
+    in_each_row,
+    lane_of,
+    row_of,
+    stacked,
+    sum_of_rows,
+    totals_of_rows,
+)
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_rows
 from sparsenet.kernels.norm.contract import ROW_NORM_BACKWARD as BACKWARD
 from sparsenet.kernels.norm.contract import ROW_NORM_FORWARD as FORWARD
-from sparsenet.kernels.norm.loops import WIDTH, rows_of_block
+from sparsenet.kernels.norm.loops import rows_of_block
 
-_TOGETHER = 16  # rows
+_ROWS, _WIDTH = 4, 8  # of a tile
+_NUMBERS = _ROWS * _WIDTH
 
 
 @FORWARD.implementation("cpu")
-def _forward_cpu(features, weight, bias, groups, eps):
-    """(N, C)"""
-    rows, weight, bias = _grouped(features, groups), _grouped(weight, groups), _grouped(bias, groups)
-    out = np.empty_like(rows)
-    run_rows(lambda start, stop: _normalise(rows, weight, bias, eps, start, stop, out), len(rows),
-             rows_of_block(rows.shape[1]))
-    return out.reshape(features.shape)
+def _forward_cpu(features, weight, bias, groups, eps, with_moments):
+    """(N, C); and (2, groups, N) float64, the mean and 1 / sqrt(variance + eps) of each group, or None."""
+    rows, out = len(features), np.empty_like(features)
+    moments = np.empty((2, groups, rows if with_moments else 0))
+    run_rows(lambda start, stop: _normalise(features, weight, bias, eps, start, stop, moments, out), rows,
+             rows_of_block(features.shape[1]))
+    return out, moments if with_moments else None
 
 
 @BACKWARD.implementation("cpu")
-def _backward_cpu(features, gradient, weight, groups, eps):
+def _backward_cpu(features, gradient, moments, weight):
     """((N, C), (2, C) float64): the gradient of features, then those of bias and weight: the sums over all rows of the
     gradient, and of the gradient times the normalised value."""
-    rows, gradient, weight = (_grouped(array, groups) for array in (features, gradient, weight))
-    step = rows_of_block(rows.shape[1])
-    out, partial = np.empty_like(rows), np.zeros((-(-len(rows) // step), 2, *weight.shape))
-    run_rows(lambda start, stop: _differentiate(rows, gradient, weight, eps, start, stop, out, partial[start // step]),
-             len(rows), step)
-    return out.reshape(features.shape), partial.sum(axis=0).reshape(2, -1)  # block after block
+    (rows, channels), out = features.shape, np.empty_like(features)
+    step = rows_of_block(channels)
+    partial = np.zeros((-(-rows // step), 2, channels))
+    run_rows(lambda start, stop: _differentiate(features, gradient, moments, weight, start, stop, out,
+                                                partial[start // step]), rows, step)
+    return out, partial.sum(axis=0)  # block after block
 
 
-def _grouped(array: np.ndarray, groups: int) -> np.ndarray:
-    return array.reshape(-1, array.shape[-1] // groups)
+@compiled(error_model="numpy")
+def _normalise(values, weight, bias, eps, start, stop, moments, out):
+    border = _border(start, stop, values.shape[1] // moments.shape[1])
+    _normalise_rows(values, weight, bias, eps, (start, border, True), moments, out)
+    _normalise_rows(values, weight, bias, eps, (border, stop, False), moments, out)
 
 
 @numba.njit(inline="always")
-def _measure(values, start, stop, eps, mean, inverse):
-    """Of rows start to stop: the mean, and 1 / sqrt(variance + eps)."""
-    width = values.shape[1]
-    for row in range(start, stop):
-        shift, c = values[row, 0], 0
-        total = squares = spread(0.0, WIDTH)
-        while c + WIDTH <= width:
-            distance = doubles(load(values, (row, c), WIDTH)) - np.float64(shift)
-            total, squares = total + distance, fma(distance, distance, squares)
-            c += WIDTH
-        if c < width:
-            distance = doubles(load_some(values, (row, c), width - c, shift, WIDTH)) - np.float64(shift)
-            total, squares = total + distance, fma(distance, distance, squares)
-        mean[row - start], inverse[row - start] = total_of(total), total_of(squares)
-    for i in range(stop - start):
-        distance = mean[i] / width
-        variance = max(inverse[i] / width - distance * distance, 0.0)
-        mean[i] = values[start + i, 0] + distance
-        inverse[i] = 1 / np.sqrt(variance + eps)
+def _normalise_rows(values, weight, bias, eps, part, moments, out):
+    """part : first row, last row + 1, whether all tiles are full"""
+    (start, stop, full), groups, nothing = part, moments.shape[1], values.dtype.type(0)
+    width = values.shape[1] // groups
+    share = 1 / width
+    for row in range(start, stop, _ROWS):
+        rows = _ROWS if full else stop - row
+        for group in range(groups):
+            first, last = group * width, group * width + width
+            shift = _numbers(values, row, rows, first)
+            away, total, squares = along_rows(doubles(shift), _WIDTH), spread(0.0, _NUMBERS), spread(0.0, _NUMBERS)
+            for c in range(first, last, _WIDTH):
+                distance = doubles(_load_tile(values, row, c, rows, _WIDTH if full else last - c, shift)) - away
+                total, squares = total + distance, fma(distance, distance, squares)
+            offset = totals_of_rows(total, _ROWS) * share
+            variance = totals_of_rows(squares, _ROWS) * share - offset * offset
+            mean, inverse = doubles(shift) + offset, 1.0 / root(maximum(0.0, variance) + eps)
+            if moments.shape[2] > 0:
+                store_some(moments, (0, group, row), rows, mean)
+                store_some(moments, (1, group, row), rows, inverse)
+            centre, scale = along_rows(rounded(mean, values), _WIDTH), along_rows(rounded(inverse, values), _WIDTH)
+            for c in range(first, last, _WIDTH):
+                count = _WIDTH if full else last - c
+                factor = in_each_row(load_some(weight, c, count, nothing, _WIDTH), _ROWS)
+                constant = in_each_row(load_some(bias, c, count, nothing, _WIDTH), _ROWS)
+                here = _load_tile(values, row, c, rows, count, shift) - centre
+                _store_tile(out, row, c, rows, count, here * scale * factor + constant)
 
 
 @compiled(error_model="numpy")
-def _normalise(values, weight, bias, eps, start, stop, out):
-    width, groups, nothing = values.shape[1], weight.shape[0], values.dtype.type(0)
-    mean, inverse = np.empty(_TOGETHER), np.empty(_TOGETHER)
-    group = start % groups
-    for above in range(start, stop, _TOGETHER):
-        below = min(above + _TOGETHER, stop)
-        _measure(values, above, below, eps, mean, inverse)
-        for row in range(above, below):
-            centre, scale, c = values.dtype.type(mean[row - above]), values.dtype.type(inverse[row - above]), 0
-            while c + WIDTH <= width:
-                distance = load(values, (row, c), WIDTH) - centre
-                store(out, (row, c), distance * scale * load(weight, (group, c), WIDTH) + load(bias, (group, c), WIDTH))
-                c += WIDTH
-            if c < width:
-                distance = load_some(values, (row, c), width - c, nothing, WIDTH) - centre
-                factor = load_some(weight, (group, c), width - c, nothing, WIDTH)
-                constant = load_some(bias, (group, c), width - c, nothing, WIDTH)
-                store_some(out, (row, c), width - c, distance * scale * factor + constant)
-            group = group + 1 if group + 1 < groups else 0
+def _differentiate(values, gradient, moments, weight, start, stop, out, sums):
+    border = _border(start, stop, values.shape[1] // moments.shape[1])
+    _differentiate_rows(values, gradient, moments, weight, (start, border, True), out, sums)
+    _differentiate_rows(values, gradient, moments, weight, (border, stop, False), out, sums)
 
 
-@compiled(error_model="numpy")
-def _differentiate(values, gradient, weight, eps, start, stop, out, sums):
-    """With x' the normalised x and g' = g weight: out = (g' - mean of g' - x' mean of g' x') / sqrt(variance + eps)."""
-    width, groups, kind, nothing = values.shape[1], weight.shape[0], values.dtype.type, values.dtype.type(0)
-    mean, inverse = np.empty(_TOGETHER), np.empty(_TOGETHER)
-    group = start % groups
-    for above in range(start, stop, _TOGETHER):
-        below = min(above + _TOGETHER, stop)
-        _measure(values, above, below, eps, mean, inverse)
-        for row in range(above, below):
-            centre, scale, c = mean[row - above], inverse[row - above], 0
-            total = product = spread(0.0, WIDTH)
-            while c + WIDTH <= width:
-                slope = doubles(load(gradient, (row, c), WIDTH))
-                normalised = slope * ((doubles(load(values, (row, c), WIDTH)) - centre) * scale)
-                factor = doubles(load(weight, (group, c), WIDTH))
-                total, product = fma(slope, factor, total), fma(normalised, factor, product)
-                store(sums, (0, group, c), load(sums, (0, group, c), WIDTH) + slope)
-                store(sums, (1, group, c), load(sums, (1, group, c), WIDTH) + normalised)
-                c += WIDTH
-            rest = width - c
-            if rest > 0:
-                slope = doubles(load_some(gradient, (row, c), rest, nothing, WIDTH))
-                distance = doubles(load_some(values, (row, c), rest, nothing, WIDTH)) - centre
+@numba.njit(inline="always")
+def _differentiate_rows(values, gradient, moments, weight, part, out, sums):
+    """With x' the normalised x and g' = g weight: out = (g' - mean of g' - x' mean of g' x') / sqrt(variance + eps).
+
+    part : first row, last row + 1, whether all tiles are full
+    """
+    (start, stop, full), groups, nothing = part, moments.shape[1], values.dtype.type(0)
+    width = values.shape[1] // groups
+    share, nowhere = 1 / width, spread(nothing, _ROWS)
+    for row in range(start, stop, _ROWS):
+        rows = _ROWS if full else stop - row
+        for group in range(groups):
+            first, last = group * width, group * width + width
+            mean = load_some(moments, (0, group, row), rows, 0.0, _ROWS)
+            inverse = load_some(moments, (1, group, row), rows, 0.0, _ROWS)
+            centre, scale = along_rows(mean, _WIDTH), along_rows(inverse, _WIDTH)
+            total, product = spread(0.0, _NUMBERS), spread(0.0, _NUMBERS)
+            for c in range(first, last, _WIDTH):
+                count = _WIDTH if full else last - c
+                slope = doubles(_load_tile(gradient, row, c, rows, count, nowhere))
+                distance = doubles(_load_tile(values, row, c, rows, count, nowhere)) - centre
                 normalised = slope * (distance * scale)
-                factor = doubles(load_some(weight, (group, c), rest, nothing, WIDTH))
+                factor = in_each_row(doubles(load_some(weight, c, count, nothing, _WIDTH)), _ROWS)
                 total, product = fma(slope, factor, total), fma(normalised, factor, product)
-                store_some(sums, (0, group, c), rest, load_some(sums, (0, group, c), rest, 0.0, WIDTH) + slope)
-                store_some(sums, (1, group, c), rest, load_some(sums, (1, group, c), rest, 0.0, WIDTH) + normalised)
-            share = kind(total_of(total) / width * scale)
-            steep, at, narrow = kind(total_of(product) / width * scale * scale), kind(centre), kind(scale)
-            c = 0
-            while c + WIDTH <= width:
-                slope_here = load(gradient, (row, c), WIDTH) * load(weight, (group, c), WIDTH) * narrow
-                store(out, (row, c), slope_here - share - (load(values, (row, c), WIDTH) - at) * steep)
-                c += WIDTH
-            if rest > 0:
-                factor_here = load_some(weight, (group, c), rest, nothing, WIDTH)
-                slope_here = load_some(gradient, (row, c), rest, nothing, WIDTH) * factor_here * narrow
-                distance_here = load_some(values, (row, c), rest, nothing, WIDTH) - at
-                store_some(out, (row, c), rest, slope_here - share - distance_here * steep)
-            group = group + 1 if group + 1 < groups else 0
+                _add(sums, (0, c), count, sum_of_rows(slope, _ROWS))
+                _add(sums, (1, c), count, sum_of_rows(normalised, _ROWS))
+            flat = totals_of_rows(total, _ROWS) * share * inverse
+            steep = totals_of_rows(product, _ROWS) * share * inverse * inverse
+            constant, tilt = along_rows(rounded(flat, values), _WIDTH), along_rows(rounded(steep, values), _WIDTH)
+            at, narrow = rounded(centre, values), rounded(scale, values)
+            for c in range(first, last, _WIDTH):
+                count = _WIDTH if full else last - c
+                factor = in_each_row(load_some(weight, c, count, nothing, _WIDTH), _ROWS)
+                slope_here = _load_tile(gradient, row, c, rows, count, nowhere) * factor * narrow
+                distance_here = _load_tile(values, row, c, rows, count, nowhere) - at
+                _store_tile(out, row, c, rows, count, slope_here - constant - distance_here * tilt)
+
+
+@numba.njit(inline="always")
+def _border(start, stop, width):
+    """The first row that is not in a full tile."""
+    return stop - (stop - start) % _ROWS if width % _WIDTH == 0 else start
+
+
+@numba.njit(inline="always")
+def _numbers(values, row, rows, c):
+    """(4,): values[row : row + 4, c], and 0 for rows from row + rows on"""
+    nothing = values.dtype.type(0)
+    return stacked(stacked(load_some(values, (row, c), rows, nothing, 1),
+                           load_some(values, (row + 1, c), rows - 1, nothing, 1)),
+                   stacked(load_some(values, (row + 2, c), rows - 2, nothing, 1),
+                           load_some(values, (row + 3, c), rows - 3, nothing, 1)))
+
+
+@numba.njit(inline="always")
+def _load_tile(values, row, c, rows, count, rest):
+    """values[row : row + 4, c : c + 8]; `rest` (4,) in channels from c + count on, and in rows from row + rows on."""
+    if rows >= _ROWS and count >= _WIDTH:
+        return stacked(stacked(load(values, (row, c), _WIDTH), load(values, (row + 1, c), _WIDTH)),
+                       stacked(load(values, (row + 2, c), _WIDTH), load(values, (row + 3, c), _WIDTH)))
+    return stacked(
+        stacked(load_some(values, (row, c), count, lane_of(rest, 0), _WIDTH),
+                load_some(values, (row + 1, c), count if rows > 1 else 0, lane_of(rest, 1), _WIDTH)),
+        stacked(load_some(values, (row + 2, c), count if rows > 2 else 0, lane_of(rest, 2), _WIDTH),
+                load_some(values, (row + 3, c), count if rows > 3 else 0, lane_of(rest, 3), _WIDTH)))
+
+
+@numba.njit(inline="always")
+def _store_tile(out, row, c, rows, count, tile):
+    """The channels of `out` from c to c + count, at most 8, in at most 4 rows from row to row + rows."""
+    if rows >= _ROWS and count >= _WIDTH:
+        store(out, (row, c), row_of(tile, 0, _ROWS))
+        store(out, (row + 1, c), row_of(tile, 1, _ROWS))
+        store(out, (row + 2, c), row_of(tile, 2, _ROWS))
+        store(out, (row + 3, c), row_of(tile, 3, _ROWS))
+    else:
+        store_some(out, (row, c), count, row_of(tile, 0, _ROWS))
+        store_some(out, (row + 1, c), count if rows > 1 else 0, row_of(tile, 1, _ROWS))
+        store_some(out, (row + 2, c), count if rows > 2 else 0, row_of(tile, 2, _ROWS))
+        store_some(out, (row + 3, c), count if rows > 3 else 0, row_of(tile, 3, _ROWS))
+
+
+@numba.njit(inline="always")
+def _add(sums, index, count, lanes):
+    store_some(sums, index, count, load_some(sums, index, count, 0.0, _WIDTH) + lanes)

@@ -44,7 +44,8 @@ SUM_POOL_BACKWARD = declare(
     rulebook=Rulebook("N M K"),
     batch_splits=Array("int64", "B1", optional=True),
     mean=Scalar(bool),
-    with_background=Scalar(bool),  # inactive cells count, and the gradient of the background is computed
+    with_background=Scalar(bool),  # inactive cells count
+    to_background=Scalar(bool),  # the gradient of the background is wanted
 )
 
 

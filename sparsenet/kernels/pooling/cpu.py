@@ -24,6 +24,7 @@ from sparsenet.kernels.cpu.lanes_joined import bits_of
 from sparsenet.kernels.cpu.numba_cache import compiled
 from sparsenet.kernels.cpu.threads import run_blocks, run_rows
 from sparsenet.kernels.pooling import sums  # noqa: F401  (registers its kernels)
+from sparsenet.kernels.pooling.ahead import AHEAD, read_rows
 from sparsenet.kernels.pooling.contract import MAX_POOL_BACKWARD as BACKWARD
 from sparsenet.kernels.pooling.contract import MAX_POOL_FORWARD as FORWARD
 from sparsenet.kernels.table import launch
@@ -32,7 +33,6 @@ _FLOATS = 1 << 16  # outputs (rows * channels) of a forward block
 _CHANNELS = 16  # the slices of the backward pass are multiples of 16 channels: whole cache lines
 _MIN_BLOCKS = 32  # of the backward pass, if there are few samples: so many threads can help
 _WIDTH = 32  # channels that the forward pass holds in registers at a time
-_AHEAD = 8  # rows: how early the forward pass prefetches the inputs of a window
 _INACTIVE, _OUTSIDE = np.int32(-1), np.int32(-2)  # entries of a window that are not rows
 _CLEARED = 1 << 16  # bytes that the backward pass clears at a time: they stay in the second cache
 
@@ -100,8 +100,11 @@ def _forward_lanes(features, background, skip_inactive, windows, coordinates, ou
     """
     rows, channels = windows.shape[0], features.shape[1]
     sites, cells = _offsets_with(windows)
+    step, begin, there = max(1, AHEAD // channels), 0, -1  # `there`: the last row that is in the cache
     for m in range(rows):
-        _prefetch_inputs(features, windows, m + _AHEAD, sites[m + _AHEAD])
+        if m == begin:
+            begin = min(m + step, rows)
+            there = read_rows(features, windows, m, begin, there)
         window = sites[m]
         if not skip_inactive:
             inactive = cells[m] & ~window
@@ -136,10 +139,9 @@ def _forward_lanes(features, background, skip_inactive, windows, coordinates, ou
 
 @numba.njit(inline="always")
 def _offsets_with(windows):
-    """(M + _AHEAD,) int64 twice: the offsets of each window that have a site, and those that have a cell of the grid,
-    as bits; none for the rows behind the last."""
+    """(M,) int64 twice: of each window, the offsets with a site, and those with a cell of the grid, as bits."""
     rows, offsets = windows.shape
-    sites, cells = np.zeros(rows + _AHEAD, np.int64), np.zeros(rows + _AHEAD, np.int64)
+    sites, cells = np.empty(rows, np.int64), np.empty(rows, np.int64)
     for m in range(rows):
         below = load_some(windows, (m, 0), offsets, _OUTSIDE, _WIDTH)
         sites[m], cells[m] = bits_of(below > _INACTIVE), bits_of(below > _OUTSIDE)
@@ -148,15 +150,6 @@ def _offsets_with(windows):
             sites[m] |= bits_of(above > _INACTIVE) << _WIDTH
             cells[m] |= bits_of(above > _OUTSIDE) << _WIDTH
     return sites, cells
-
-
-@numba.njit(inline="always")
-def _prefetch_inputs(features, windows, m, window):
-    while window != 0:
-        n = windows[m, lowest(window)]
-        window &= window - 1
-        for c in range(0, features.shape[1], _WIDTH):
-            prefetch(features, (n, c), _WIDTH)
 
 
 @BACKWARD.implementation("cpu")

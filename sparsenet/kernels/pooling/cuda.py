@@ -65,7 +65,7 @@ def _sum_forward_cuda(features, background, windows, output_coordinates, mean):
 
 
 @SUM_BACKWARD.implementation("cuda")
-def _sum_backward_cuda(gradient, rulebook, batch_splits, mean, with_background):
+def _sum_backward_cuda(gradient, rulebook, batch_splits, mean, with_background, to_background):
     xp = array_module(gradient)
     (inputs, rows, offsets), channels, scalars = rulebook.shape, gradient.shape[1], scalars_of(gradient)
     shares, background_shares = xp.empty((2, rows), wide_dtype(gradient.dtype))
@@ -76,7 +76,7 @@ def _sum_backward_cuda(gradient, rulebook, batch_splits, mean, with_background):
     SUM_SOURCE.kernel("sum_pool_backward", **scalars)(
         blocks_for(inputs, tile), THREADS, gradient, shares, rulebook.transposed_neighbours, inputs, offsets, channels,
         tile, out)
-    if not with_background:
+    if not to_background:
         return out, None
     partial, samples, slots = _runs(gradient, batch_splits)
     SUM_SOURCE.kernel("sum_pool_background", **scalars)(

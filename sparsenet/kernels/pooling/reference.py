@@ -52,7 +52,7 @@ def sum_pool_forward(features, background, windows, output_coordinates, mean):
 
 
 @formula_of("sum_pool_backward", reads=("windows",))
-def sum_pool_backward(gradient, rulebook, batch_splits, mean, with_background):
+def sum_pool_backward(gradient, rulebook, batch_splits, mean, with_background, to_background):
     """((N, C), (B, C) or None): each window's gradient, for a mean its share, goes to each of its cells."""
     windows, out = rulebook.windows, np.zeros((rulebook.shape[0], gradient.shape[1]), gradient.dtype)
     counted = windows > -2 if with_background else windows >= 0
@@ -60,4 +60,4 @@ def sum_pool_backward(gradient, rulebook, batch_splits, mean, with_background):
     m, k = np.nonzero(windows >= 0)
     np.add.at(out, windows[m, k], share[m])
     below = (windows == -1).sum(axis=1, keepdims=True, dtype=gradient.dtype) * share
-    return out, segment_sum(below, batch_splits) if with_background else None
+    return out, segment_sum(below, batch_splits) if to_background else None
