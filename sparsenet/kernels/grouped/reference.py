@@ -17,7 +17,7 @@ from sparsenet.kernels.table import formula_of
 @formula_of("grouped_convolution_forward", "grouped_convolution_forward_by_row", reads=("pairs",))
 def grouped_convolution_forward(features, weights, rulebook, constant, groups):
     """Each group of output channels from its own input channels."""
-    parts = [convolution_forward(x, w, rulebook, None) for x, w in in_groups(groups, features, weights)]
+    parts = [convolution_forward(x, w, rulebook, None, None) for x, w in in_groups(groups, features, weights)]
     return np.concatenate(parts, axis=1) + (0 if constant is None else constant)
 
 
