@@ -105,6 +105,12 @@ def test_the_page_of_a_chapter(shown):
     assert page.count("<details") == page.count("</details>") == 2
 
 
+def test_a_wide_picture_is_one_that_a_phone_scrolls(shown, monkeypatch):
+    monkeypatch.setattr(notebooks, "WIDE", 100)
+    page, _ = notebooks.to_markdown(*shown, "01_title")
+    assert "[![a line](01_title-1.png){ .picture .wide width=" in page
+
+
 def test_the_notebook_of_a_chapter(shown):
     made = json.loads(notebooks.to_notebook(*shown))
     assert (made["nbformat"], made["nbformat_minor"]) == (4, 5)
