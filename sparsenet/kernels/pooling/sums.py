@@ -11,7 +11,8 @@ inactive cells do not count either.  A sum is not divided; a window without a ce
 so that a row is written once, by one thread: the offsets of a row that name another are the bits of a word, taken one
 after the other, and the sums of 32 channels stay in registers.  The shares, 1 / cells of each window, and the sums that
 the backgrounds get come first, chunk by chunk of the rows of a sample; chunks depend on sizes alone and are joined in
-order.  Forward reads the rows of the next windows ahead (ahead.py).
+order.  Forward reads the rows of the next windows ahead (ahead.py).  The word of a row is made while the row before it
+is summed: so the processor, which predicts the end of most rows wrongly, notices at once.
 """
 
 from __future__ import annotations
@@ -68,12 +69,14 @@ def _backward_cpu(gradient, rulebook, batch_splits, mean, with_background, to_ba
 def _average(values, background, counts_inactive, windows, coordinates, mean, out):
     (rows, offsets), channels, nothing = windows.shape, values.shape[1], values.dtype.type(0)
     step, begin, there = max(1, AHEAD // max(1, channels)), 0, -1  # `there`: the last row that is in the cache
+    following, cells_there = _named(windows, 0, 0), _cells(windows, 0, 0)  # of the window that comes next
     for m in range(rows):
         if m == begin:
             begin = min(m + step, rows)
             there = read_rows(values, windows, m, begin, there)
-        word = _named(windows, m, 0)
-        active, cells = ones(word), ones(_cells(windows, m, 0))
+        word, active, cells = following, ones(following), ones(cells_there)
+        ahead = min(m + 1, rows - 1)
+        following, cells_there = _named(windows, ahead, 0), _cells(windows, ahead, 0)
         for piece in range(_WORD, offsets, _WORD):
             active, cells = active + ones(_named(windows, m, piece)), cells + ones(_cells(windows, m, piece))
         inactive = cells - active if counts_inactive else 0
@@ -114,8 +117,10 @@ def _average(values, background, counts_inactive, windows, coordinates, mean, ou
 @compiled
 def _collect(gradient, shares, transposed, out):
     (rows, offsets), channels, nothing = transposed.shape, gradient.shape[1], gradient.dtype.type(0)
+    following = _named(transposed, 0, 0)  # of the row that comes next
     for n in range(rows):
-        word, first = _named(transposed, n, 0), 0
+        word, first = following, 0
+        following = _named(transposed, min(n + 1, rows - 1), 0)
         while first + _WIDTH <= channels:
             total = spread(nothing, _WIDTH)
             for piece in range(0, offsets, _WORD):
