@@ -33,7 +33,7 @@ from sparsenet.retrieval.stored import blocks
 
 KINDS = ("exact", "ivf", "hnsw", "ivfpq")
 EFFORTS = {"exact": (1,), "ivf": (1, 4, 16, 64), "hnsw": (16, 64, 256), "ivfpq": (1, 4, 16, 64)}  # worth measuring
-_ADDED = 1 << 22  # numbers that are converted at a time: enough for each thread to have a part of them
+_ADDED = 1 << 14  # vectors that are converted at a time: enough for each thread to have a part of them
 _SAMPLES = 64  # training vectors for each cluster
 _FORMAT, _VERSION = "sparsenet-faiss", 1
 
@@ -129,7 +129,7 @@ class FaissIndex:
                 for part in blocks(len(rows), width):
                     sample[part] = _placed(vectors, metric, rows[part])
                 index.train(sample)
-            for part in blocks(count, width, _ADDED):
+            for part in (slice(start, start + _ADDED) for start in range(0, count, _ADDED)):
                 index.add(_placed(vectors, metric, part))
         usual = {"exact": 1, "hnsw": 64}.get(kind, min(16, lists))
         return cls(kind, metric, index, usual if effort is None else effort)

@@ -14,7 +14,7 @@ import numpy as np
 
 from sparsenet.kernels.cpu.threads import run_blocks, single_threaded_blas
 from sparsenet.retrieval.space import Space
-from sparsenet.retrieval.stored import NUMBERS, blocks
+from sparsenet.retrieval.stored import blocks
 
 _BLOCK = 1 << 20  # distances that a thread holds at a time
 _QUERIES = 256  # of a block, at most
@@ -27,7 +27,7 @@ def k_nearest(space: Space, queries: np.ndarray, k: int) -> Found:
     """Distances (Q, k) and rows (Q, k) of the k nearest of each placed query (Q, C), at equal distances by row.
     k : 1 to the number of vectors"""
     distances, rows = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
-    for turn in blocks(len(queries), k, _PAIRS):
+    for turn in blocks(len(queries), 1, max(1, _PAIRS // k)):
         for query, found in enumerate(_collected(space, queries[turn], lambda: _Nearest(k, space)), turn.start):
             distances[query], rows[query] = found.result()
     return distances, rows
@@ -109,7 +109,7 @@ def _collected(space: Space, queries: np.ndarray, new: Callable[[], _Nearest | _
     lock = threading.Lock()
     of_queries = blocks(len(queries), 1, _QUERIES)
     largest = max(1, min(len(queries), _QUERIES))
-    of_rows = blocks(len(space), space.stored.width, min(NUMBERS, _BLOCK // largest * space.stored.width))
+    of_rows = blocks(len(space), space.stored.width, _BLOCK // largest)
 
     def block(number: int) -> None:
         own, rows = of_queries[number // len(of_rows)], of_rows[number % len(of_rows)]

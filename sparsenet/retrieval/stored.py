@@ -32,9 +32,10 @@ def checked(operation: str, name: str, vectors: Any) -> np.ndarray:
     return vectors if is_mapped(vectors) else np.array(array)
 
 
-def blocks(count: int, width: int, numbers: int = NUMBERS) -> list[slice]:
-    """Slices that cover `count` rows of `width` numbers, with about `numbers` of them in each."""
-    step = max(1, numbers // max(1, width))
+def blocks(count: int, width: int, rows: int | None = None) -> list[slice]:
+    """Slices that cover `count` rows of `width` numbers: about NUMBERS of these, and at most so many rows, in each."""
+    step = max(1, NUMBERS // max(1, width))
+    step = step if rows is None else max(1, min(step, rows))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
