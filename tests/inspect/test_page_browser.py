@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import time
+
 import numpy as np
 import pytest
 from axe import violations
@@ -439,6 +442,35 @@ def test_colours_are_those_of_the_bar(page):
     page.slide_to(0)  # each voxel is 1
     bar = page.script(f"{trace}.colorbar")
     assert bar["tickvals"] == [1] and bar["ticktext"] == ["1"]
+
+
+def coloured(page, plot):
+    """How many pixels of a picture have a strong colour."""
+    from matplotlib.image import imread
+
+    time.sleep(0.5)  # plotly draws with the next frame
+    image = imread(io.BytesIO(page.at(plot).screenshot_as_png))[..., :3]
+    return int((np.ptp(image, axis=2) > 0.3).sum())
+
+
+def test_a_selection_pales_the_other_sites_and_clearing_restores_them(page):
+    """Of a trace that changes by its opacity alone nothing else is sent to the graphics card: see upkeep.js."""
+    for draw in ("cubes", "points"):
+        if draw == "points":
+            page.draws(lambda: Select(page.at("draw")).select_by_value("points"))
+        page.slide_to(2)
+        before = coloured(page, "layer-plot"), coloured(page, "input-plot")
+        page.at("row").clear()
+        page.at("row").send_keys("3")
+        page.draws(page.at("choose").click)
+        pale = coloured(page, "layer-plot"), coloured(page, "input-plot")
+        assert pale[0] < 0.5 * before[0] and pale[1] < 0.5 * before[1]
+        page.draws(page.at("clear").click)
+        after = coloured(page, "layer-plot"), coloured(page, "input-plot")
+        np.testing.assert_allclose(after, before, rtol=0.02)
+        page.draws(lambda: Select(page.at("colour")).select_by_value("gradient"))
+        assert abs(coloured(page, "layer-plot") - before[0]) > 0.02 * before[0]  # other colours are sent
+        page.reset()
 
 
 def test_the_frame_lies_around_its_cell(page):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 10_000_000  # size of the file
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("model.js", "scene.js", "picking.js", "film.js", "solid.js", "raster.js", "panels.js", "tops.js",
-            "address.js", "view.js", "input.js")
+            "upkeep.js", "address.js", "view.js", "input.js")
 
 
 def inspector_page(net: SparseNetwork, x: SparseTensor, mesh: Mesh | None = None, classes: Sequence[str] = (),

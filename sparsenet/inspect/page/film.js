@@ -57,44 +57,45 @@ function drawSites(canvas, layer, state, field, colours, side = 0) {
   if (!field) return;
   const lit = new Uint8Array(layer.rows);
   for (const row of field) lit[row] = 1;
-  const square = squares(context, layer, side);
-  context.fillStyle = colours.lit;
-  for (const row of seenFrom(layer).order) if (lit[row]) square(row);
+  const colour = packedColour(partsOf(colours.lit), 1);
+  context.drawImage(squares(layer, side, (row) => (lit[row] ? colour : 0)), 0, 0);
 }
 
 // A canvas with all cells of a layer by their colours
 function plainPicture(layer, state, side) {
-  const key = [side, state.colour, state.channel].join();
+  const key = [state.colour, state.channel].join();
   const kept = (layer.pictures ??= new Map()).get(side);
   if (kept && kept.key === key) return kept.canvas;
-  const canvas = make("canvas", { width: side, height: side });
-  const context = canvas.getContext("2d");
-  const square = squares(context, layer, side);
   const { value, low, high } = colouring(layer, state);
-  let last = null;
-  for (const row of seenFrom(layer).order) {
-    const shade = Math.max(0, Math.min(9, Math.floor(((value(row) - low) / (high - low)) * 10)));
-    if (shade !== last) context.fillStyle = VIRIDIS[(last = shade)];
-    square(row);
-  }
+  const shades = VIRIDIS.map((colour) => packedColour(partsOf(colour), 1));
+  const shade = (row) => shades[Math.max(0, Math.min(9, Math.floor(((value(row) - low) / (high - low)) * 10)))];
+  const canvas = squares(layer, side, shade);
   layer.pictures.set(side, { key, canvas });
   return canvas;
 }
 
-// Draws the square of a row into a picture
-function squares(context, layer, side) {
-  const { right, height, bounds } = seenFrom(layer);
-  const extent = Math.max(bounds[1] - bounds[0], bounds[3] - bounds[2]) + 2;
-  const scale = side / extent;
-  const width = Math.max(1, Math.min(scale * 1.15, side / 3));
+// A canvas with a square for each cell; colour(row): as in an image's 32-bit words, 0 for none
+function squares(layer, side, colour) {
+  const { right, height, order, bounds } = seenFrom(layer);
+  const scale = side / (Math.max(bounds[1] - bounds[0], bounds[3] - bounds[2]) + 2);
+  const half = Math.max(1, Math.min(scale * 1.15, side / 3)) / 2;
   const [x, y] = [(bounds[0] + bounds[1]) / 2, (bounds[2] + bounds[3]) / 2];
-  return (row) =>
-    context.fillRect(
-      side / 2 + (right[row] - x) * scale - width / 2,
-      side / 2 - (height[row] - y) * scale - width / 2,
-      width,
-      width,
-    );
+  const canvas = make("canvas", { width: side, height: side });
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(side, side);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (const row of order) {
+    const filled = colour(row);
+    if (!filled) continue;
+    const [across, down] = [side / 2 + (right[row] - x) * scale, side / 2 - (height[row] - y) * scale];
+    const [left, end] = [Math.max(0, Math.round(across - half)), Math.min(side, Math.round(across + half))];
+    const bottom = Math.min(side, Math.round(down + half));
+    for (let line = Math.max(0, Math.round(down - half)); line < bottom; line++) {
+      pixels.fill(filled, line * side + left, line * side + end);
+    }
+  }
+  context.putImageData(image, 0, 0);
+  return canvas;
 }
 
 // Where the cells are in a picture, their rows from the farthest to the nearest, and the bounds of both axes

@@ -127,12 +127,21 @@ function shapeOf(layer, rows, draw) {
   ));
 }
 
+// The value of each vertex; those of the last colour are kept, so that a selection leaves the trace as it is
+function valuesOf(layer, owner, { value, words }) {
+  const kept = layer.values;
+  if (kept && kept.owner === owner && kept.words === words) return kept.values;
+  const values = Float32Array.from(owner, value);
+  layer.values = { owner, words, values };
+  return values;
+}
+
 // One trace of rows, null for all; colour: a CSS colour, or a result of `colouring`
 function sitesTrace(layer, rows, name, colour, { draw = "cubes", opacity = 1, bar = false, size = 4 } = {}) {
   const { owner, ...shape } = shapeOf(layer, rows, draw);
   const trace = { ...shape, name, meta: { owner, rows }, hoverinfo: "skip", showlegend: false };
   const plain = typeof colour === "string";
-  const values = plain ? null : Float32Array.from(owner, colour.value);
+  const values = plain ? null : valuesOf(layer, owner, colour);
   const scale = plain
     ? { showscale: false }
     : {
@@ -154,8 +163,8 @@ function sitesTrace(layer, rows, name, colour, { draw = "cubes", opacity = 1, ba
       ...(plain ? { color: colour } : { intensity: values }),
     };
   }
-  const marker = { size, symbol: "square", opacity, line: { width: 0 }, color: plain ? colour : values, ...scale };
-  return { ...trace, type: "scatter3d", mode: "markers", marker };
+  const marker = { size, symbol: "square", line: { width: 0 }, color: plain ? colour : values, ...scale };
+  return { ...trace, type: "scatter3d", mode: "markers", opacity, marker };
 }
 
 const ticks = ({ only }) => (only === null ? {} : { tickmode: "array", tickvals: [only], ticktext: [short(only)] });
@@ -176,8 +185,11 @@ function frameTrace(layer, row, colour, pixels) {
 function meshTrace(mesh, colour, opacity) {
   const V = mesh.vertices.length / 3;
   const F = mesh.faces.length / 3;
-  const [x, y, z] = [0, 1, 2].map((axis) => mesh.vertices.subarray(axis * V, (axis + 1) * V));
-  const [i, j, k] = [0, 1, 2].map((corner) => mesh.faces.subarray(corner * F, (corner + 1) * F));
+  mesh.parts ??= [
+    ...[0, 1, 2].map((axis) => mesh.vertices.subarray(axis * V, (axis + 1) * V)),
+    ...[0, 1, 2].map((corner) => mesh.faces.subarray(corner * F, (corner + 1) * F)),
+  ];
+  const [x, y, z, i, j, k] = mesh.parts;
   return {
     type: "mesh3d",
     name: "mesh",

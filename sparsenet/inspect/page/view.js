@@ -307,9 +307,10 @@ function inputTraces(colour) {
   ];
 }
 
-function drawScene(id, layer, traces, colour) {
+async function drawScene(id, layer, traces, colour) {
   if (!webgl) return drawFlat(id, layer, colour);
-  return window.Plotly.react(at(id), traces, sceneLayout(boundsOf(layer), fitted(id), colour), PLOT);
+  await window.Plotly.react(at(id), traces, sceneLayout(boundsOf(layer), fitted(id), colour), PLOT);
+  spareScene(at(id));
 }
 
 // A picture without WebGL: for paper, and for browsers that have none
