@@ -10,11 +10,13 @@ makes build/site of them.
 from __future__ import annotations
 
 import argparse
+import os
 import posixpath
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +30,7 @@ PACKAGE = Path(find_spec("sparsenet").origin).parent  # where it is installed
 # Pages outside docs/ and where they stand on the site.
 ELSEWHERE = {"README.md": "overview.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md",
              "SECURITY.md": "security.md", "CITATION.cff": "CITATION.cff", "LICENSE": "LICENSE.txt"}
+SHAPES_OF_CLASS = 6  # built-in ones, that are looked at for each channel
 INSPECTED = "inspected_chair.html"  # the inspector page of a shipped model, which is written anew for each site
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 FENCE = re.compile(r"(^ *```.*?^ *```)", re.DOTALL | re.MULTILINE)
@@ -113,18 +116,24 @@ def stage_chapter(chapter: Path, page: Path, known: dict[str, str]) -> None:
 
 
 def stage_inspected(target: Path = STAGED) -> None:
-    """Write the inspector page of a shipped model that looks at a built-in chair."""
+    """Write the inspector page of a shipped model that looks at a built-in chair, with the built-in shapes that excite
+    its channels most."""
     import numpy as np
 
     from sparsenet.cli import main as command
     from sparsenet.quickstart import write_off
-    from sparsenet.shapes.parametric import parametric_mesh
+    from sparsenet.shapes.parametric import CLASSES, parametric_mesh
 
     print(f"writing {INSPECTED}", flush=True)
-    mesh = target / "chair.off"
-    write_off(mesh, parametric_mesh("chair", np.random.default_rng(0)))
-    code = command(["inspect", "--checkpoint", "furniture", "--mesh", str(mesh), "--out", str(target / INSPECTED)])
-    mesh.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        mesh, shapes = Path(folder) / "chair.off", Path(folder) / "shapes"
+        shapes.mkdir()
+        write_off(mesh, parametric_mesh("chair", np.random.default_rng(0)))
+        for name in CLASSES:
+            for number in range(1, 1 + SHAPES_OF_CLASS):
+                write_off(shapes / f"{name} {number}.off", parametric_mesh(name, np.random.default_rng(number)))
+        code = command(["inspect", "--checkpoint", "furniture", "--mesh", str(mesh), "--shapes", str(shapes), "--out",
+                        str(target / INSPECTED)])
     if code:
         raise RuntimeError("the inspector page of the furniture model could not be written")
 
@@ -136,7 +145,9 @@ def main() -> int:
     stage()
     stage_inspected()
     command = ["serve"] if serve else ["build", "--clean", "--strict"]
-    return subprocess.run([sys.executable, "-m", "zensical", *command], cwd=ROOT, check=False).returncode
+    path = os.pathsep.join(filter(None, (str(ROOT / "docs"), os.environ.get("PYTHONPATH"))))  # of header_cells.py
+    return subprocess.run([sys.executable, "-m", "zensical", *command], cwd=ROOT, check=False,
+                          env=os.environ | {"PYTHONPATH": path}).returncode
 
 
 if __name__ == "__main__":

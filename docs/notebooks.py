@@ -30,6 +30,7 @@ LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:)[^)]+\)")  # to a page of the
 HEAD = re.compile(r"^# %%(.*)$")
 WORDS_PER_MINUTE, LINES_PER_MINUTE, PICTURES_PER_MINUTE = 170, 10, 1  # of prose, of code
 DPI = 144
+WIDE = 700  # pixels of a page, above which a phone scrolls a picture instead of shrinking it
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,8 @@ def _markdown(cell: Cell, output: Output, name: str, pictures: dict[str, bytes])
         file = f"{name}-{len(pictures) + 1}.png"
         pictures[file] = picture
         width = int.from_bytes(picture[16:20], "big") * 96 // DPI  # of a PNG file; in the pixels of a page
-        parts.append(f'[![{escape(cell.alt)}]({file}){{ .picture width="{width}" }}]({file})')
+        classes = ".picture .wide" if width > WIDE else ".picture"
+        parts.append(f'[![{escape(cell.alt)}]({file}){{ {classes} width="{width}" }}]({file})')
     return "\n\n".join(parts)
 
 

@@ -27,6 +27,7 @@ INSTALLED = {
     "inspect": ("plotly", lambda: find_spec("plotly") is not None),
     "serve": ("waitress", lambda: find_spec("waitress") is not None),
     "page-test": ("axe-playwright-python", lambda: find_spec("axe_playwright_python") is not None),
+    "docs": ("Markdown", lambda: find_spec("markdown") is not None),
     "mpi": ("mpi4py with mpirun", lambda: find_spec("mpi4py") is not None and mpirun() is not None),
     "faiss": ("faiss", lambda: find_spec("faiss") is not None),
     "kernel-test": ("NVRTC", lambda: bool(nvrtc.libraries())),

@@ -46,7 +46,7 @@ assert average_precision([True, True, True, False, False, False]) == 1
 # %% [markdown]
 # Other measures look at other parts of the list:
 #
-# | measure | of the list above | |
+# | measure | of the list above | question |
 # |---|---|---|
 # | **NN**, nearest neighbour | 1 | is the first one right? |
 # | **FT**, first tier | 2/3 | recall at rank R, if R shapes are relevant; here R = 3 |

@@ -105,6 +105,12 @@ def test_the_page_of_a_chapter(shown):
     assert page.count("<details") == page.count("</details>") == 2
 
 
+def test_a_wide_picture_is_one_that_a_phone_scrolls(shown, monkeypatch):
+    monkeypatch.setattr(notebooks, "WIDE", 100)
+    page, _ = notebooks.to_markdown(*shown, "01_title")
+    assert "[![a line](01_title-1.png){ .picture .wide width=" in page
+
+
 def test_the_notebook_of_a_chapter(shown):
     made = json.loads(notebooks.to_notebook(*shown))
     assert (made["nbformat"], made["nbformat_minor"]) == (4, 5)
@@ -135,6 +141,23 @@ def test_a_link_to_a_file_that_is_not_on_the_site_is_an_error():
         build_site.relink("[b](../setup.py)", "docs/reading.md", "reading.md", KNOWN)
     code = "```python\nx[0](a)\n```"
     assert build_site.relink(code, "docs/reading.md", "reading.md", KNOWN) == code
+
+
+@pytest.mark.extra("docs")
+@pytest.mark.parametrize(("table", "expected"), [
+    ("| a | b |\n|---|---|\n| 1 | 2 |", [["th a", "th b"], ["td 1", "td 2"]]),
+    ("| | b |\n|---|---|\n| 1 | *2* |", [["td ", "th b"], ["th row 1", "td 2"]]),
+    ("| | |\n|---|---|\n| **1** | 2 |\n| | 3 |", [["th row 1", "td 2"], ["td ", "td 3"]]),
+    ("| a | |\n|---|---|\n| 1 | 2 |", [["th a", "td "], ["td 1", "td 2"]])])
+def test_a_table_names_its_rows_where_the_corner_is_empty(table, expected):
+    import markdown
+    from header_cells import makeExtension
+
+    html = markdown.markdown(table, extensions=["tables", makeExtension()])
+    rows = [re.findall(r"<(t[hd])([^>]*)>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)]
+    told = [[f"{kind}{' row' if 'row' in more else ''} {re.sub('<.*?>', '', text)}" for kind, more, text in row]
+            for row in rows]
+    assert told == expected
 
 
 def test_each_page_is_in_the_navigation_once():
