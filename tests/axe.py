@@ -30,7 +30,7 @@ def axe_script() -> str:
 def violations(driver: Any) -> list[str]:
     """A line for each element of the page that breaks a rule: the rule, what it says, and the element."""
     driver.execute_script(axe_script())
-    driver.set_script_timeout(60)
+    driver.set_script_timeout(240)  # a page may be long, the machine busy
     found = driver.execute_async_script("""
         const [tags, more, done] = arguments;
         const rules = Object.fromEntries(more.map((rule) => [rule, { enabled: true }]));
