@@ -1,15 +1,9 @@
-// A landmark is a place to jump to: lists within the navigation, and the button beside a piece of code, are none.
-function isPlain(nav) {
-  return nav.matches(".md-code__nav, .md-nav .md-nav");
-}
-
-function leaveOut(nav) {
-  for (const name of ["aria-label", "aria-labelledby", "aria-expanded"]) nav.removeAttribute(name);
-  nav.setAttribute("role", "presentation");
-}
-
+// A landmark is a place to jump to: the headings below a heading, and the buttons beside a piece of code, are none.
 function leaveOutAll() {
-  for (const nav of document.querySelectorAll("nav:not([role])")) if (isPlain(nav)) leaveOut(nav);
+  for (const nav of document.querySelectorAll(".md-code__nav, .md-nav .md-nav:not([aria-labelledby])")) {
+    nav.removeAttribute("aria-label");
+    nav.setAttribute("role", "presentation");
+  }
 }
 
 document.addEventListener("DOMContentLoaded", () => {
