@@ -20,14 +20,14 @@ from sparsenet.shapes import CLASSES, Augmentation, Off3DPicture, parametric_mes
 from sparsenet.shapes.parametric import PARTS
 from sparsenet.training import load_config, train
 
-SHAPES = {"train": 150, "test": 20}  # of each class
-RENDER_SIZE, FIELD, BINS = 20, 32, 20
+SHAPES = {"train": 600, "test": 40}  # of each class
+SEED, RENDER_SIZE, FIELD, BINS = 7, 20, 32, 20
 SETTINGS: list[str] = []  # overrides of the config
 
 
 def turned_and_stretched(split: str, name: str, number: int) -> sn.shapes.Voxels:
     """The voxels of a random shape, turned by any angle about the vertical, and stretched."""
-    rng = keyed_rng(0, split, name, number)
+    rng = keyed_rng(SEED, split, name, number)
     mesh = parametric_mesh(name, rng, parts=True)  # each face has the number of its part
     rotation, affine, _ = Augmentation("upright", affine=0.2).draw(rng, RENDER_SIZE)
     return Off3DPicture(mesh, RENDER_SIZE).voxelize(FIELD, rotation, affine)
@@ -69,8 +69,9 @@ def main(out: Path) -> None:
     print(f"\nA table of (class, height): mean IoU {100 * by_table.mIoU:.1f}%")
 
     # 3. The network gives a row of logits for each site.  Turns by quarters and mirror images move whole cells, and the
-    #    labels with them.
-    ours = ["data.parametric_train=0", "data.parametric_test=0", f"data.path={out / 'shapes.h5'}"]
+    #    labels with them.  The settings were chosen on a validation split of 1,000 other shapes; none is held out here.
+    ours = ["data.parametric_train=0", "data.parametric_test=0", f"data.path={out / 'shapes.h5'}",
+            "data.validation_share=0", "training.validate_every=0"]
     config = load_config("segmentation", [*ours, *SETTINGS])
     result = train(config, out / "run", overwrite=True, progress=False)
     net = result.net

@@ -38,7 +38,8 @@ def test_every_example_is_tested():
 
 
 SMALL = {"segment_parts": {"SHAPES": {"train": 5, "test": 1},
-                           "SETTINGS": ["training.epochs=1", "network.channels=[4, 6]"]}}
+                           "SETTINGS": ["training.epochs=1", "network.channels=[4, 6]",
+                                        "loss.batches_per_epoch=2"]}}
 
 
 @pytest.mark.parametrize("name", LESSONS)
