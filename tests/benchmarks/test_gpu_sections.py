@@ -42,7 +42,15 @@ def measured(*names: str) -> Results:
 
 def test_the_sections_there_are():
     assert ON_GPU == ["ceilings", "convolution", "hash", "large", "peers", "layers", "memory-bound", "points", "steps",
-                      "scaling", "pipeline", "voxelizer", "profile", "wgmma", "modelnet40"]
+                      "resnet", "scaling", "pipeline", "voxelizer", "profile", "wgmma", "modelnet40"]
+
+
+def test_steps_of_a_resnet_in_a_row():
+    results = measured("resnet")
+    assert not results.failed
+    place = "ResNet steps", "parametric shapes, render 6, batch 1"
+    assert results.value(*place, "step in a row") > 0 and results.value(*place, "prepared") > 0
+    assert results.value(*place, "step: our launches") > 20
 
 
 def test_ceilings_and_passes_that_are_compared_with_them(monkeypatch):

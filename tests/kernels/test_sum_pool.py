@@ -156,6 +156,11 @@ def test_empty(launch):
     assert np.array_equal(found[0], np.zeros((4, 3))) and np.array_equal(found[1], np.zeros((2, 3)))
 
 
+def test_a_gradient_of_a_background_that_does_not_count_is_refused(launch):
+    with pytest.raises(ValueError, match="to_background is True, but with_background is False"):
+        launch("sum_pool_backward", np.ones((1, 2)), Table(np.zeros((1, 8), np.int32), 1), None, True, False, True)
+
+
 def test_a_row_that_is_not_there_is_told_when_checking(monkeypatch):
     monkeypatch.setattr(table, "checking", lambda: True)
     for name in ("sum_pool_forward", "max_pool_forward"):

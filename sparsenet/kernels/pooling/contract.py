@@ -49,6 +49,13 @@ SUM_POOL_BACKWARD = declare(
 )
 
 
+@SUM_POOL_BACKWARD.guard("always")
+def _there_is_a_background(with_background, to_background):
+    if to_background and not with_background:
+        raise ValueError("sum_pool_backward: to_background is True, but with_background is False, expected True: there "
+                         "is no gradient of a background that does not count")
+
+
 @MAX_POOL_FORWARD.guard("always")
 def _argmax_fits(windows):
     if windows.shape[1] > np.iinfo(np.int16).max:
