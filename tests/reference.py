@@ -131,6 +131,24 @@ def grouped_convolution(x, weight, bias, groups, *filter_, background=None) -> n
         0 if bias is None else bias.reshape((1, -1) + (1,) * (x.ndim - 2)))
 
 
+def transposed_convolution(x, weight, bias, groups, size, stride=1, padding=0, dilation=1,
+                           output_padding=0) -> np.ndarray:
+    """Dense transposed convolution in float64, a loop over the offsets of each group: the gradient of the convolution
+    that leads from its output to x."""
+    dimension = x.ndim - 2
+    axes = [per_axis(value, dimension) for value in (size, stride, padding, dilation, output_padding)]
+    sides = [(n - 1) * s - 2 * p + d * (k - 1) + 1 + more
+             for n, k, s, p, d, more in zip(x.shape[2:], *axes, strict=True)]
+    parts = []
+    for rows, columns in zip(np.split(x.astype(np.float64), groups, axis=1), np.split(weight, groups, axis=2),
+                             strict=True):
+        zeros = np.zeros((len(x), columns.shape[2], *sides))
+        parts.append(convolution_backward(rows, zeros, columns.transpose(0, 2, 1).astype(np.float64), size, stride,
+                                          padding, dilation)[0])
+    out = np.concatenate(parts, axis=1)
+    return out if bias is None else out + bias.reshape(-1, *[1] * dimension)
+
+
 def grouped_convolution_backward(gradient, x, weight, groups, *filter_, background=None):
     """Gradients of x, weight, bias, and of the background that the padding cells hold."""
     level = np.zeros(x.shape[1]) if background is None else background

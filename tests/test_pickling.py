@@ -185,6 +185,8 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
                                         views(sites.rulebook(sparse.Geometry.make(3, 2, 2))))),
     "Geometry": plain(lambda: sparse.Geometry.make(3, 3, 2, 1), lambda one: (one.output_size(FIELD), hash(one), one)),
     "Branches": plain(lambda: sparse.Branches(((sparse.Geometry.make(3, 2),), ())), lambda one: (one, hash(one))),
+    "Spacing": plain(lambda: sparse.Spacing((2, 1, 3), (1, 0, 0)),
+                     lambda one: (one.output_size(FIELD), hash(one), one)),
     "PoolingStep": plain(lambda: sparse.PoolingStep(sparse.Geometry.make(3, 2)), lambda one: (one, hash(one))),
     "Upsampling": plain(lambda: sparse.Upsampling.make(2, (7, 7, 7)), lambda one: (one, hash(one),
                                                                                    one.output_size(FIELD))),

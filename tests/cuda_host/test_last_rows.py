@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sparsenet.kernels.activations import cuda as activations
+from sparsenet.kernels.cuda.segment_sums import BLOCK, CHUNK, slots_of
 from sparsenet.kernels.cuda.source import THREADS, use_driver
 from sparsenet.kernels.pooling import cuda as pooling
 from sparsenet.kernels.rows import cuda as segment
@@ -15,7 +16,6 @@ CHANNELS, OFFSETS, ROWS, INPUTS = 16, 27, 70, 50
 FAR = 2**28  # rows before: numbers that times CHANNELS or OFFSETS are beyond 2^31
 TILE = pooling._tile(CHANNELS)
 SCALARS = {"SCALAR": "float", "WIDE": "float"}
-CHUNK = segment.CHUNK
 each_distance = pytest.mark.parametrize("before", [0, FAR])
 
 
@@ -162,10 +162,10 @@ def segments(before: int) -> np.ndarray:
 @each_distance_in_chunks
 def test_segment_sum(run, rng, before):
     values = rng.integers(-5, 5, (SPLITS[-1], CHANNELS)).astype("f4")
-    slots, far = segment._slots(before + len(values), 4), before // CHUNK
+    slots, far = slots_of(before + len(values), 4), before // CHUNK
     partial = np.zeros((slots - far, CHANNELS))
     out, arrived = np.zeros((4, CHANNELS), "f4"), np.zeros((4, 1), np.uint32)
-    run(segment._kernel("segment_sum", values), (slots, 1), segment._BLOCK, far + 1, at(values, before),
+    run(segment._kernel("segment_sum", values), (slots, 1), BLOCK, far + 1, at(values, before),
         segments(before), before + len(values), 4, CHANNELS, slots, at(partial, far), arrived, out)
     np.testing.assert_array_equal(out[1:], [values[a:b].sum(axis=0) for a, b in zip(SPLITS, SPLITS[1:], strict=False)])
 
@@ -173,9 +173,9 @@ def test_segment_sum(run, rng, before):
 @each_distance_in_chunks
 def test_segment_max_chunks(run, rng, before):
     values = rng.standard_normal((SPLITS[-1], CHANNELS)).astype("f4")
-    slots, far = segment._slots(before + len(values), 4), before // CHUNK
+    slots, far = slots_of(before + len(values), 4), before // CHUNK
     partial, rows = np.zeros((slots - far, CHANNELS), "f4"), np.zeros((slots - far, CHANNELS), np.int64)
-    run(segment._kernel("segment_max_chunks", values), (slots, 1), segment._BLOCK, far + 1, at(values, before),
+    run(segment._kernel("segment_max_chunks", values), (slots, 1), BLOCK, far + 1, at(values, before),
         segments(before), before + len(values), 4, CHANNELS, slots, at(partial, far), at(rows, far))
     first = values[:CHUNK // 2]
     np.testing.assert_array_equal(partial[1], first.max(axis=0))
@@ -226,9 +226,9 @@ def test_sums_of_many_wide_segments(run, rng):
     splits = np.zeros(MANY + 1, np.int64)
     splits[-3:] = 2, 4, 6
     out = np.zeros((3, WIDE), "f4")
-    slots = segment._slots(6, MANY)
+    slots = slots_of(6, MANY)
     grid, first = last_channels(splits, slots, 3)
-    run(segment._kernel("segment_sum", values), grid, segment._BLOCK, first, values, splits, 6, MANY, WIDE, slots, None,
+    run(segment._kernel("segment_sum", values), grid, BLOCK, first, values, splits, 6, MANY, WIDE, slots, None,
         None, at(out, MANY - 3))
     np.testing.assert_array_equal(out[:, -32:], values.reshape(3, 2, WIDE).sum(axis=1)[:, -32:])
 
@@ -240,7 +240,7 @@ def test_maxima_of_many_wide_segments(run, rng):
     partial, rows = rng.standard_normal((3, WIDE)).astype("f4"), rng.integers(0, 6, (3, WIDE))
     out, out_rows = np.zeros((3, WIDE), "f4"), np.zeros((3, WIDE), np.int64)
     grid, first = last_channels(splits, MANY, 3)
-    run(segment._kernel("segment_max_join", partial), grid, segment._BLOCK, first, at(partial, MANY - 3),
+    run(segment._kernel("segment_max_join", partial), grid, BLOCK, first, at(partial, MANY - 3),
         at(rows, MANY - 3), splits, 6, MANY, WIDE, -np.inf, at(out, MANY - 3), at(out_rows, MANY - 3))
     np.testing.assert_array_equal(out[:, -32:], partial[:, -32:])
     np.testing.assert_array_equal(out_rows[:, -32:], rows[:, -32:])
@@ -251,9 +251,9 @@ def test_partial_maxima_of_many_wide_segments(run, rng):
     splits = np.zeros(MANY + 1, np.int64)
     splits[-3:] = 2, 4, 6
     partial, rows = np.zeros((3, WIDE), "f4"), np.zeros((3, WIDE), np.int64)
-    slots = segment._slots(6, MANY)
+    slots = slots_of(6, MANY)
     grid, first = last_channels(splits, slots, 3)
-    run(segment._kernel("segment_max_chunks", values), grid, segment._BLOCK, first, values, splits, 6, MANY, WIDE,
+    run(segment._kernel("segment_max_chunks", values), grid, BLOCK, first, values, splits, 6, MANY, WIDE,
         slots, at(partial, slots - 3), at(rows, slots - 3))
     np.testing.assert_array_equal(partial[:, -32:], values.reshape(3, 2, WIDE).max(axis=1)[:, -32:])
     np.testing.assert_array_equal(rows[:, -32:], (values.reshape(3, 2, WIDE).argmax(axis=1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference
-from export_cases import BACKGROUND, NETWORKS, SIDE, batch, dense_output, network, trained
+from export_cases import BACKGROUND, NETWORKS, SIDE, batch, dense_output, network, on_zeros, trained, transposed
 
 import sparsenet as sn
 from sparsenet import nn
@@ -35,6 +35,11 @@ def filter_of(settings):
 def convolution(settings, arrays, x):
     filter_ = (settings[name] for name in ("size", "stride", "padding", "dilation"))
     return reference.grouped_convolution(x, arrays["weight"], arrays.get("bias"), settings["groups"], *filter_)
+
+
+def transposed_convolution(settings, arrays, x):
+    filter_ = (settings[name] for name in ("size", "stride", "padding", "dilation", "output_padding"))
+    return reference.transposed_convolution(x, arrays["weight"], arrays.get("bias"), settings["groups"], *filter_)
 
 
 def batch_norm(settings, arrays, x):
@@ -84,8 +89,9 @@ def activation(name):
 
 
 OF_OPERATION = {
-    "convolution": convolution, "batch_norm": batch_norm, "group_norm": group_norm,
-    "layer_norm": layer_norm, "cosine_linear": cosine_linear, "linear": linear, "pad": pad,
+    "convolution": convolution, "transposed_convolution": transposed_convolution,
+    "batch_norm": batch_norm, "group_norm": group_norm, "layer_norm": layer_norm, "cosine_linear": cosine_linear,
+    "linear": linear, "pad": pad,
     "max_pool": lambda settings, _, x: reference.max_pool(x, **windows_of(settings))[0],
     "average_pool": lambda settings, _, x: reference.average_pool(x, **windows_of(settings)),
     "sum_pool": lambda settings, _, x: reference.sum_pool(x, **windows_of(settings)),
@@ -101,6 +107,14 @@ OF_OPERATION = {
 
 def test_each_operation_is_known_here_and_to_onnx():
     assert set(OF_OPERATION) == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dimension", [1, 2, 3, 4])
+def test_a_transposed_convolution_on_zeros(dimension, groups, rng):
+    net, x = trained(transposed(dimension, groups), rng, "float64"), on_zeros(batch(dimension, rng, "float64"))
+    graph = dense_graph(net, background=np.zeros(2))
+    reference.assert_close(run(graph, x.to_dense().numpy()), dense_output(net, x))
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3, 4])

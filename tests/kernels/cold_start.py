@@ -96,7 +96,7 @@ CALLS = {
     "norm/sample_norm": _sample_norm,
     "norm/row_norm": lambda: (launch("row_norm_forward", _F, _F[0], _F[1], 1, 1e-5, False),
                               launch("row_norm_backward", _F, _F, np.ones((2, 1, len(_F))), _F[0])),
-    "level": lambda: launch("level_backgrounds", [_WEIGHTS], [None], None, [0.33], [False], True),
+    "level": lambda: launch("level_backgrounds", [_WEIGHTS], [None], None, [0.33], [False], True)[0],
     "cell_sums": lambda: launch("cell_sums", _F, _SPLITS, None, 8, False),
     "rows": lambda: launch("segment_sum", _F, _SPLITS),
     "points": lambda: (launch("point_keys", _F, None, np.zeros(2), np.ones(2), (2, 2), 1),

@@ -43,20 +43,12 @@ def features_on(case, channels=3, background="zeros", dtype=np.float64) -> Spars
 
 
 def dense(x, layer, case) -> np.ndarray:
-    """(B, C_out, *spatial) float64, a loop over the offsets of each group."""
-    dimension, _, size, stride, padding, dilation, more = case
-    weight, groups = layer.weight.numpy().astype(np.float64), layer.groups
+    """(B, C_out, *spatial) float64"""
+    _, _, size, stride, padding, dilation, more = case
     grid = reference.to_grid(x.features.array.astype(np.float64), x.coordinates, x.spatial_size, 3)
-    axes = [reference.per_axis(value, dimension) for value in (size, stride, padding, dilation, more)]
-    sides = [(n - 1) * s - 2 * p + d * (k - 1) + 1 + o
-             for n, k, s, p, d, o in zip(x.spatial_size, *axes, strict=True)]
-    parts = []
-    for rows, columns in zip(np.split(grid, groups, axis=1), np.split(weight, groups, axis=2), strict=True):
-        zeros = np.zeros((3, columns.shape[2], *sides))
-        parts.append(reference.convolution_backward(rows, zeros, columns.transpose(0, 2, 1), size, stride, padding,
-                                                    dilation)[0])
-    bias = np.zeros(layer.out_channels) if layer.bias is None else layer.bias.numpy()
-    return np.concatenate(parts, axis=1) + bias.reshape(-1, *[1] * dimension)
+    bias = None if layer.bias is None else layer.bias.numpy()
+    filter_ = layer.groups, size, stride, padding, dilation, more
+    return reference.transposed_convolution(grid, layer.weight.numpy(), bias, *filter_)
 
 
 @pytest.mark.parametrize(("bias", "groups"), [(True, 1), (False, 1), (True, 2)])

@@ -164,14 +164,15 @@ def test_packed_voxels_are_imported_on_ranks(tmp_path):
 
 def test_each_rank_has_its_part_of_the_cores(tmp_path):
     script = tmp_path / "threads.py"
-    script.write_text("from sparsenet.kernels import get_num_threads\n"
+    script.write_text("import sys\n"
+                      "from sparsenet.kernels import get_num_threads\n"
                       "from sparsenet.training.mpi import threads_of, world, _cores\n"
                       "from sparsenet.training.ranks import Ranks\n"
                       "with world() as here:\n"
                       "    ranks = Ranks(here.rank, here.size, here.size, here.link)\n"
                       "    cores = list(ranks.merged({here.rank: _cores()}).values())\n"
                       "    assert get_num_threads() == threads_of(cores, here.rank), get_num_threads()\n"
-                      "    print('threads', get_num_threads())\n")
+                      "    sys.stdout.write(f'threads {get_num_threads()}\\n')\n")  # in one write
     environment = {name: value for name, value in OPTIONS["env"].items() if name != "SPARSENET_NUM_THREADS"}
     done = invoke_ranks(3, [sys.executable, "-P", str(script)], env=environment)
     assert done.returncode == 0, done.stderr
