@@ -64,9 +64,8 @@ def test_grouped_convolution_is_timed_beside_the_same_without_groups():
 def test_evaluation_is_timed_beside_training():
     results = run(QUICK, ["invariance"], say=lambda line: None)
     assert not results.failed
-    ratios = {(figure.case, figure.name): figure.value for figure in results.of("batch invariance")
-              if figure.unit == "x"}
-    assert len(ratios) == 2 * 2 + 5 and all(ratio > 0 for ratio in ratios.values())
+    ratios = [figure.value for figure in results.of("batch invariance") if figure.unit == "x"]
+    assert len(ratios) == 2 * 2 + 5 and all(ratio > 0 for ratio in ratios)
 
 
 def test_start_up_is_measured_in_new_processes():
