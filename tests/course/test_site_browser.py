@@ -1,5 +1,5 @@
-"""The site that docs/build_site.py made, in a headless browser: no fault that axe-core finds, a search and a switch of
-colours that work from a file, nothing wider than the screen.
+"""The site that docs/build_site.py made, in a headless browser: a search and a switch of colours that work from a file,
+nothing wider than the screen.
 
 SPARSENET_SITE names the site's folder (default: build/site); without it and without a site the tests are skipped.
 """
@@ -13,7 +13,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from axe import violations
 from browsers import chromium, emulate, errors, wait
 
 pytest.importorskip("selenium", reason="selenium is not installed: pip install 'sparsenet[test]'")
@@ -21,15 +20,15 @@ from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 
-pytestmark = pytest.mark.extra("page-test")
+pytestmark = pytest.mark.extra("docs")
 
 SITE = Path(os.environ.get("SPARSENET_SITE") or Path(__file__).parents[2] / "build" / "site")
-# One page of each kind, in the dark and on a phone; in light and on a screen every page is looked at.
+# One page of each kind.
 SAMPLE = ("index", "overview", "course/index", "course/teaching", "course/01_sparse_data", "course/03_rulebook",
           "course/08_cuda_kernel", "course/10_retrieval", "puzzles", "commands", "search_page", "inspector_page",
           "performance", "results/experiments", "api/inspect", "kernels/convolution", "contributing", "404",
           "inspected_chair")
-PHONE, SCREEN = 390, 1280
+SCREEN = 1280
 
 
 @pytest.fixture(scope="module")
@@ -84,39 +83,10 @@ def scheme_of(driver):
     return driver.find_element(By.TAG_NAME, "body").get_attribute("data-md-color-scheme")
 
 
-def faults(driver, site, pages):
-    """Page -> what axe-core finds wrong with it."""
-    found = {}
-    for page in pages:
-        opened(driver, f"{site}{page}.html")
-        found[page] = violations(driver)
-    return {page: lines for page, lines in found.items() if lines}
-
-
-def test_axe_finds_no_fault_on_any_page(driver, site):
-    pages = sorted(path.relative_to(SITE).with_suffix("").as_posix() for path in SITE.rglob("*.html"))
-    assert set(SAMPLE) <= set(pages) and len(pages) > 60
-    assert faults(driver, site, pages) == {}
-
-
-def test_axe_finds_no_fault_in_the_dark(driver, site):
-    prefer(driver, "dark")
-    opened(driver, f"{site}index.html")
-    assert scheme_of(driver) == "slate"
-    assert faults(driver, site, SAMPLE) == {}
-
-
-def test_axe_finds_no_fault_on_a_phone(driver, site):
-    emulate(driver, PHONE, 844, touch=True)
-    assert faults(driver, site, SAMPLE) == {}
-
-
-@pytest.mark.parametrize("width", [360, SCREEN])
-def test_nothing_is_wider_than_the_screen(driver, site, width):
-    emulate(driver, width, 844, touch=width < 500)
+def test_nothing_is_wider_than_the_screen(driver, site):
     for page in SAMPLE:
         opened(driver, f"{site}{page}.html")
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= width, page
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= SCREEN, page
 
 
 def test_pictures_are_there_and_told_in_words(driver, site):
@@ -151,11 +121,11 @@ def test_the_search_works_from_a_file(driver, site):
     wait(driver, lambda: results(driver))
     assert any(address.endswith("/kernels/rulebook.html") for address in results(driver))
     assert all(address.startswith(SITE.as_uri()) for address in results(driver))
-    assert violations(driver) == []
     ActionChains(driver).send_keys(Keys.ENTER).perform()
     wait(driver, lambda: driver.current_url.startswith(SITE.as_uri()) and "course/index" not in driver.current_url)
     asked = driver.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert all(name.startswith(("file:", "data:", "blob:")) for name in asked)
+    assert all("XMLHttpRequest" in error or "ERR_FAILED" in error for error in errors(driver))  # then it asks a script
 
 
 def results(driver):
