@@ -6,7 +6,18 @@ function leaveOutAll() {
   }
 }
 
+// What scrolls sideways can be reached, and scrolled, by the keyboard.
+function letKeysScroll() {
+  for (const region of document.querySelectorAll("pre > code, .md-typeset__scrollwrap")) {
+    if (region.scrollWidth > region.clientWidth) region.tabIndex = 0;
+    else region.removeAttribute("tabindex");
+  }
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   leaveOutAll();
+  letKeysScroll();
   new MutationObserver(leaveOutAll).observe(document.body, { childList: true, subtree: true }); // the theme adds some later
+  window.addEventListener("resize", letKeysScroll);
 });
+window.addEventListener("load", letKeysScroll);
