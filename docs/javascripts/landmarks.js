@@ -8,9 +8,19 @@ function leaveOutAll() {
 
 // What scrolls sideways can be reached, and scrolled, by the keyboard.
 function letKeysScroll() {
+  let tables = 0;
   for (const region of document.querySelectorAll("pre > code, .md-typeset__scrollwrap")) {
-    if (region.scrollWidth > region.clientWidth) region.tabIndex = 0;
-    else region.removeAttribute("tabindex");
+    const isTable = region.matches("div");
+    tables += isTable;
+    if (region.scrollWidth > region.clientWidth) {
+      region.tabIndex = 0;
+      if (isTable) {
+        region.setAttribute("role", "region");
+        region.setAttribute("aria-label", `Table ${tables}`);
+      }
+    } else {
+      for (const name of ["tabindex", "role", "aria-label"]) region.removeAttribute(name);
+    }
   }
 }
 
