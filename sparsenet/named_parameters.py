@@ -1,4 +1,4 @@
-"""What an optimizer may be given: Tensors that it can change, by name."""
+"""The Tensors given to an optimizer, by name, if it can change them."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def chromium() -> Any:
 
 
 def wait(driver: Any, condition: Callable[[], Any]) -> Any:
-    """What the condition returns, once that is true."""
+    """The result of the condition, once that is true."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(driver, PATIENCE, poll_frequency=0.05).until(lambda _: condition())

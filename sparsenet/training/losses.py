@@ -133,7 +133,7 @@ class Criterion(Module):
                     net.layers[last] if self.classifies else None, batch.labels, self.class_weights, batch)
 
     def gathered(self, descriptors: Tensor, labels: np.ndarray) -> View:
-        """What the parts that need the whole batch are computed from: its descriptors (B, C) and labels (B,)."""
+        """The input of the parts that need the whole batch: its descriptors (B, C) and labels (B,)."""
         return View(descriptors, self._projected(descriptors), None, None, labels, self.class_weights)
 
     def _projected(self, descriptors: Tensor) -> Tensor:

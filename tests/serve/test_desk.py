@@ -1,4 +1,4 @@
-"""What a worker makes of meshes, and what it refuses."""
+"""A worker's answers to meshes, and those that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be searched: a folder, or a file of descriptors, with its dataset or without."""
+"""Galleries: a folder, or a file of descriptors, with its dataset or without."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def ask(server, path, body=None, **headers):
 
 
 def raw(server, *parts, wait=0.0, timeout=5.0):
-    """What the server sends in answer to bytes, sent with pauses between them, until it closes."""
+    """The server's answer to bytes, sent with pauses between them, until it closes."""
     with closing(socket.create_connection(("127.0.0.1", server.port), timeout=timeout)) as client:
         answer = b""
         try:

@@ -26,7 +26,7 @@ def cases() -> Iterator[Case]:
 
 
 def explained(example: Example):
-    """What a wrong number of an output is told: its neighbours, drawn."""
+    """The explanation of a wrong number of an output: its neighbours, drawn."""
     return lambda _, index: f"{example.pairs_of_output(index[0])}\n{example.picture(index[0])}"
 
 

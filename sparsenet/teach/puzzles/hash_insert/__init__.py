@@ -25,7 +25,7 @@ def launches() -> Iterator[Launch]:
 
 
 def _verify(keys: np.ndarray, table_keys: np.ndarray, table_rows: np.ndarray) -> str:
-    """What is wrong with a table."""
+    """The faults of a table, in words."""
     slots, table = len(table_keys), f"The table's keys are {table_keys.tolist()}."
     for row, key in enumerate(keys.tolist()):
         home = key % slots
