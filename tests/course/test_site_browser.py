@@ -83,10 +83,12 @@ def scheme_of(driver):
     return driver.find_element(By.TAG_NAME, "body").get_attribute("data-md-color-scheme")
 
 
-def test_nothing_is_wider_than_the_screen(driver, site):
+@pytest.mark.parametrize("width", [360, SCREEN])
+def test_nothing_is_wider_than_the_screen(driver, site, width):
+    emulate(driver, width, 844, touch=width < 500)
     for page in SAMPLE:
         opened(driver, f"{site}{page}.html")
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= SCREEN, page
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width, page
 
 
 def test_pictures_are_there_and_told_in_words(driver, site):
